@@ -1,0 +1,68 @@
+# Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format protos locks bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DATASET ?= digits
+
+# The first interpreter that runs and is new enough; `make PYTHON=... setup` chooses another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 \
+	&& { echo $$p; break; }; done)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install everything pinned into .venv
+
+$(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Inferry needs Python 3.11, 3.12 or 3.13 with its venv module; none was found. Install one, or name it: make PYTHON=/path/to/python3.12 setup" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@if [ -e /proc/driver/nvidia/version ]; then \
+		echo "NVIDIA driver found: adding the CUDA libraries"; \
+		$(PIP) install --require-hashes -r requirements-cuda.txt; fi
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist
+	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET)
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## Run every test: the slow ones too, which build wheels and fresh environments
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style, types and import directions
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and sort its imports
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+protos: $(READY) ## Generate the message stubs from proto/
+	@$(BIN)/python proto/generate_stubs.py
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header pyproject.toml
+
+locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes newer versions
+	@$(COMPILE) $(ARGS) --extra dev -o requirements-dev.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load --extra server --extra train -o requirements.txt
+	@$(COMPILE) -c requirements-dev.txt --extra server -o requirements-server.txt
+	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
+
+bench: $(READY) ## Measure the server against bare ONNX Runtime in one run
+	@$(BIN)/python tests/bench/bench.py
+
+clean: ## Remove the environment and everything generated
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

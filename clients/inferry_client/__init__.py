@@ -1,0 +1,1 @@
+"""Clients of an Inferry server: SDK, command line, batch jobs, load tests."""

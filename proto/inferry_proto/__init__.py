@@ -1,0 +1,1 @@
+"""The contracts: RPC messages, the model manifest, and what a picture becomes."""

@@ -1,0 +1,185 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ModelManifest(_message.Message):
+    __slots__ = ("format_version", "model_name", "precision", "signature", "labels", "preprocessing", "files", "golden_samples", "evaluation", "parity", "provenance")
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    PARITY_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    format_version: int
+    model_name: str
+    precision: str
+    signature: Signature
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    preprocessing: Preprocessing
+    files: _containers.RepeatedCompositeFieldContainer[File]
+    golden_samples: GoldenSamples
+    evaluation: Evaluation
+    parity: Parity
+    provenance: Provenance
+    def __init__(self, format_version: _Optional[int] = ..., model_name: _Optional[str] = ..., precision: _Optional[str] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., golden_samples: _Optional[_Union[GoldenSamples, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., parity: _Optional[_Union[Parity, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ...) -> None: ...
+
+class Signature(_message.Message):
+    __slots__ = ("inputs", "outputs")
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    def __init__(self, inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ...) -> None: ...
+
+class TensorSpec(_message.Message):
+    __slots__ = ("name", "datatype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATATYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    datatype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Preprocessing(_message.Message):
+    __slots__ = ("color_mode", "crop", "height", "width", "filter")
+    class ColorMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        COLOR_MODE_UNSPECIFIED: _ClassVar[Preprocessing.ColorMode]
+        GRAYSCALE: _ClassVar[Preprocessing.ColorMode]
+        RGB: _ClassVar[Preprocessing.ColorMode]
+    COLOR_MODE_UNSPECIFIED: Preprocessing.ColorMode
+    GRAYSCALE: Preprocessing.ColorMode
+    RGB: Preprocessing.ColorMode
+    class Filter(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FILTER_UNSPECIFIED: _ClassVar[Preprocessing.Filter]
+        BILINEAR: _ClassVar[Preprocessing.Filter]
+        NEAREST: _ClassVar[Preprocessing.Filter]
+    FILTER_UNSPECIFIED: Preprocessing.Filter
+    BILINEAR: Preprocessing.Filter
+    NEAREST: Preprocessing.Filter
+    class CropBox(_message.Message):
+        __slots__ = ("top", "left", "height", "width")
+        TOP_FIELD_NUMBER: _ClassVar[int]
+        LEFT_FIELD_NUMBER: _ClassVar[int]
+        HEIGHT_FIELD_NUMBER: _ClassVar[int]
+        WIDTH_FIELD_NUMBER: _ClassVar[int]
+        top: int
+        left: int
+        height: int
+        width: int
+        def __init__(self, top: _Optional[int] = ..., left: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+    COLOR_MODE_FIELD_NUMBER: _ClassVar[int]
+    CROP_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    color_mode: Preprocessing.ColorMode
+    crop: Preprocessing.CropBox
+    height: int
+    width: int
+    filter: Preprocessing.Filter
+    def __init__(self, color_mode: _Optional[_Union[Preprocessing.ColorMode, str]] = ..., crop: _Optional[_Union[Preprocessing.CropBox, _Mapping]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., filter: _Optional[_Union[Preprocessing.Filter, str]] = ...) -> None: ...
+
+class File(_message.Message):
+    __slots__ = ("name", "size_bytes", "sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size_bytes: int
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class GoldenSamples(_message.Message):
+    __slots__ = ("file", "tolerances")
+    class TolerancesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCES_FIELD_NUMBER: _ClassVar[int]
+    file: str
+    tolerances: _containers.ScalarMap[str, float]
+    def __init__(self, file: _Optional[str] = ..., tolerances: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("dataset", "test_images", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    TEST_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    test_images: int
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, dataset: _Optional[str] = ..., test_images: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Parity(_message.Message):
+    __slots__ = ("images", "max_abs_difference", "max_abs_difference_limit", "label_mismatches", "label_ties")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ABS_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_ABS_DIFFERENCE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_MISMATCHES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_TIES_FIELD_NUMBER: _ClassVar[int]
+    images: int
+    max_abs_difference: float
+    max_abs_difference_limit: float
+    label_mismatches: int
+    label_ties: int
+    def __init__(self, images: _Optional[int] = ..., max_abs_difference: _Optional[float] = ..., max_abs_difference_limit: _Optional[float] = ..., label_mismatches: _Optional[int] = ..., label_ties: _Optional[int] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("created_at", "dataset", "dataset_sha256", "train_images", "validation_images", "seed", "config", "library_versions", "git_revision")
+    class ConfigEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LibraryVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DATASET_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    GIT_REVISION_FIELD_NUMBER: _ClassVar[int]
+    created_at: str
+    dataset: str
+    dataset_sha256: str
+    train_images: int
+    validation_images: int
+    seed: int
+    config: _containers.ScalarMap[str, str]
+    library_versions: _containers.ScalarMap[str, str]
+    git_revision: str
+    def __init__(self, created_at: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, str]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., git_revision: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Serve ONNX models over gRPC with dynamic batching."""

@@ -1,0 +1,125 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from inferry_proto.manifest_pb2 import Preprocessing
+from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
+
+GREY_28 = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=28, width=28, filter=Preprocessing.BILINEAR)
+RGB_8 = Preprocessing(color_mode=Preprocessing.RGB, height=8, width=8, filter=Preprocessing.BILINEAR)
+
+
+def encode(pixels: UInt8Array, format_: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format_, **options)
+    return file.getvalue()
+
+
+def gradient(height: int, width: int) -> UInt8Array:
+    return np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width)
+
+
+@given(hnp.arrays(np.uint8, (28, 28)))
+def test_a_grey_png_of_the_right_size_arrives_unchanged(pixels: UInt8Array) -> None:
+    assert np.array_equal(prepare_image(encode(pixels), GREY_28)[:, :, 0], pixels)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=20).map(lambda s: (s[0], s[1], 3))))
+def test_an_encoded_picture_is_treated_as_its_pixels_are(pixels: UInt8Array) -> None:
+    for spec in (GREY_28, RGB_8):
+        assert np.array_equal(prepare_image(encode(pixels), spec), prepare_pixels(pixels, spec))
+
+
+@given(st.sampled_from([GREY_28, RGB_8]), st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]))
+def test_the_result_always_has_the_shape_the_model_takes(
+    spec: Preprocessing, height: int, width: int, channels: int
+) -> None:
+    prepared = prepare_pixels(np.zeros((height, width, channels), np.uint8), spec)
+    assert prepared.shape == (spec.height, spec.width, 1 if spec is GREY_28 else 3)
+    assert prepared.dtype == np.uint8
+
+
+def test_the_crop_box_is_cut_before_resizing() -> None:
+    spec = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=2, width=3, filter=Preprocessing.NEAREST)
+    spec.crop.top, spec.crop.left, spec.crop.height, spec.crop.width = 1, 2, 2, 3
+    pixels = gradient(6, 7)
+    assert np.array_equal(prepare_pixels(pixels, spec)[:, :, 0], pixels[1:3, 2:5])
+
+
+def test_bilinear_reduction_is_antialiased() -> None:
+    checkerboard = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    small = prepare_pixels(checkerboard, GREY_28).astype(int)
+    assert 96 <= small.min() <= small.max() <= 160  # aliasing would give bands of black and white
+
+
+def test_a_crop_box_beyond_the_picture_names_both() -> None:
+    spec = Preprocessing(color_mode=Preprocessing.RGB, height=8, width=8, filter=Preprocessing.BILINEAR)
+    spec.crop.top, spec.crop.left, spec.crop.height, spec.crop.width = 20, 0, 178, 178
+    with pytest.raises(PictureError, match=r"178x178.*beyond a picture of 100x50"):
+        prepare_pixels(np.zeros((50, 100, 3), np.uint8), spec)
+
+
+def test_transparent_pixels_are_white() -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    assert (prepare_image(encode(pixels), RGB_8) == 255).all()
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    levels = np.full((28, 28), 32896, np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    assert (prepare_image(file.getvalue(), GREY_28) == 128).all()
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
+    upright = np.zeros((8, 8, 3), np.uint8)
+    upright[:, :4] = 255
+    turned = prepare_image(encode(upright, "PNG", exif=exif), RGB_8)
+    assert np.array_equal(turned, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "0 bytes came"),
+        (b"<html>quota exceeded</html>", "not a picture: expected JPEG, PNG"),
+        (encode(gradient(64, 64))[:-60], "damaged picture"),
+    ],
+)
+def test_what_is_not_a_whole_picture_is_refused_by_name(data: bytes, message: str) -> None:
+    with pytest.raises(PictureError, match=message):
+        prepare_image(data, GREY_28)
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_no_bytes_escape_as_another_error(noise: bytes, cut: int) -> None:
+    for data in (noise, encode(gradient(20, 20))[:cut] + noise):
+        try:
+            prepare_image(data, GREY_28)
+        except PictureError:
+            continue
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_decoding() -> None:
+    with pytest.raises(PictureError, match="100x50 pixels; at most 4999"):
+        prepare_image(encode(gradient(50, 100)), GREY_28, max_pixels=4999)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((2, 2, 2), np.uint8), np.zeros((2, 0, 3), np.uint8), np.zeros((2, 2))])
+def test_pixels_of_another_shape_or_dtype_are_refused(pixels: UInt8Array) -> None:
+    with pytest.raises(PictureError, match="pixels must be uint8 of shape"):
+        prepare_pixels(pixels, RGB_8)
+
+
+def test_an_unspecified_preprocessing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="colour mode"):
+        prepare_pixels(np.zeros((2, 2, 3), np.uint8), Preprocessing(height=2, width=2))
+    with pytest.raises(ValueError, match="filter"):
+        prepare_pixels(np.zeros((3, 3, 3), np.uint8), Preprocessing(color_mode=Preprocessing.RGB, height=2, width=2))

@@ -1,0 +1,1 @@
+"""Train Keras CNNs, export them to ONNX, prove that nothing changed, publish."""
