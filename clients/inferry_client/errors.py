@@ -1,0 +1,134 @@
+"""What can go wrong with a call, and what each gRPC status becomes."""
+
+from typing import ClassVar
+
+
+class InferryError(Exception):
+    """A call that got no answer; the message names the server, what was asked and what to do.
+
+    Attributes:
+        address: of the server; empty where the request never left.
+        asked: what the caller wanted (`classify 2 pictures with model 'mnist'`).
+        details: the server's or the transport's own words.
+        retryable: whether the same request may succeed later.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, address: str = "", asked: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.address = address
+        self.asked = asked
+        self.details = details
+
+
+class ServerUnavailableError(InferryError):
+    """No server answers at the address, or it is starting, draining or has no version ready."""
+
+    retryable = True
+
+
+class OverloadedError(InferryError):
+    """The server is up, but its queue is full.
+
+    Attributes:
+        retry_after_s: when the server wants to be asked again; None where it did not say.
+    """
+
+    retryable = True
+    retry_after_s: float | None = None
+
+
+class DeadlineExceededError(InferryError):
+    """No answer within the timeout, or the server saw that it could not be met."""
+
+    retryable = True
+
+
+class ModelNotFoundError(InferryError):
+    """The server has no such model or version."""
+
+
+class InvalidRequestError(InferryError):
+    """The request can never succeed: a wrong shape, an unreadable picture, a message too large."""
+
+
+class NotAllowedError(InferryError):
+    """The server's settings or the caller's credentials forbid it."""
+
+
+class UnsupportedError(InferryError):
+    """The server does not have this RPC."""
+
+
+class RequestCancelledError(InferryError):
+    """The request was cancelled before it was answered."""
+
+
+class ServerError(InferryError):
+    """The server failed while answering; its log says more."""
+
+
+class ReplyError(InferryError):
+    """The reply does not follow the protocol."""
+
+
+# Status code -> class, and what to do about it.
+_ADVICE: dict[str, tuple[type[InferryError], str]] = {
+    "NOT_FOUND": (ModelNotFoundError, "`inferry models --server {address}` lists what it serves"),
+    "INVALID_ARGUMENT": (InvalidRequestError, "correct the request"),
+    "OUT_OF_RANGE": (InvalidRequestError, "correct the request"),
+    "FAILED_PRECONDITION": (NotAllowedError, "change the server's settings"),
+    "UNAUTHENTICATED": (NotAllowedError, "give valid credentials"),
+    "PERMISSION_DENIED": (NotAllowedError, "ask for the permission"),
+    "UNIMPLEMENTED": (UnsupportedError, "check that an Inferry server listens there"),
+    "CANCELLED": (RequestCancelledError, "ask again if it was not meant to be"),
+    "UNAVAILABLE": (ServerUnavailableError, "try again shortly"),
+    "RESOURCE_EXHAUSTED": (OverloadedError, "ask again later, or for less at a time"),
+}
+_OTHERS = (ServerError, "the server's log says more")
+
+# How gRPC itself begins its words where no server was reached; a server's own words never do.
+_UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", "connections to all backends failing")
+
+
+def error_from_status(
+    code: str, details: str, *, address: str, asked: str, timeout_s: float, retry_after_s: float | None = None
+) -> InferryError:
+    """The error that a call ends with.
+
+    Args:
+        code: the name of the gRPC status (`NOT_FOUND`).
+        details: the status's message.
+        address: of the server.
+        asked: what was wanted, as an infinitive without `to`.
+        timeout_s: what the call was given.
+        retry_after_s: the pushback that came with an overload.
+    """
+    known = {"address": address, "asked": asked, "details": details}
+    if code == "DEADLINE_EXCEEDED":
+        said = "" if details in ("", "Deadline Exceeded") else f" ({details})"
+        message = f"{address} did not {asked} within {timeout_s:g} s{said}; allow more time or send less"
+        return DeadlineExceededError(message, **known)
+    if code == "UNAVAILABLE" and details.startswith(_UNREACHED):
+        message = f"no server answers at {address}: {_last_cause(details)}; check the address and that it is running"
+        return ServerUnavailableError(message, **known)
+    error_class, advice = _ADVICE.get(code, _OTHERS)
+    if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:  # a size limit is no overload
+        error_class, advice = InvalidRequestError, "send less at a time"
+    said = details or f"status {code} without a message"
+    error = error_class(f"{address} could not {asked}: {said}; {advice.format(address=address)}", **known)
+    if isinstance(error, OverloadedError):
+        error.retry_after_s = retry_after_s
+    return error
+
+
+def error_from_reply(problem: str, *, address: str, asked: str) -> ReplyError:
+    """The error of a reply that cannot be read."""
+    message = f"{address} answered the request to {asked} wrongly: {problem}; check that it speaks this protocol"
+    return ReplyError(message, address=address, asked=asked, details=problem)
+
+
+def _last_cause(details: str) -> str:
+    """`Connection refused` out of gRPC's chain of causes, each introduced by a colon."""
+    return details.rsplit(": ", 1)[-1].rsplit(":", 1)[-1].strip("[] ") or details

@@ -1,0 +1,101 @@
+"""Replies read into results. A reply that breaks the protocol raises ValueError."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from inferry_client.results import (
+    Classification,
+    ClassifyResult,
+    InferResult,
+    ModelDescription,
+    ModelMetadata,
+    ModelStatus,
+    ServerMetadata,
+    TensorSpec,
+    Timing,
+)
+from inferry_client.tensors import decode_contents, decode_tensor
+from inferry_proto import classifier_pb2, open_inference_pb2
+
+
+def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -> ClassifyResult:
+    """The labels of every picture that was sent."""
+    if len(reply.results) != image_count:
+        raise ValueError(f"{len(reply.results)} results came for {image_count} pictures")
+    images = tuple(
+        tuple(Classification(c.index, c.label, c.probability) for c in result.classifications)
+        for result in reply.results
+    )
+    timing = Timing(reply.timing.decode_us, reply.timing.queue_us, reply.timing.compute_us)
+    return ClassifyResult(reply.model_name, reply.model_version, images, timing)
+
+
+def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
+    """Every output as an array."""
+    raw = reply.raw_output_contents
+    if raw and len(raw) != len(reply.outputs):
+        raise ValueError(f"{len(raw)} raw contents came for {len(reply.outputs)} outputs")
+    outputs = {output.name: _read_output(output, raw[i] if raw else None) for i, output in enumerate(reply.outputs)}
+    return InferResult(reply.model_name, reply.model_version, outputs)
+
+
+def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescription:
+    """What a model takes and gives."""
+    return ModelDescription(
+        model=reply.model_name,
+        version=reply.model_version,
+        inputs=_specs(reply.signature.inputs),
+        outputs=_specs(reply.signature.outputs),
+        labels=tuple(reply.labels),
+        preprocessing=reply.preprocessing if reply.HasField("preprocessing") else None,
+        max_batch_size=reply.max_batch_size,
+    )
+
+
+def read_model_metadata(reply: open_inference_pb2.ModelMetadataResponse) -> ModelMetadata:
+    """A model's tensors and versions."""
+    return ModelMetadata(reply.name, tuple(reply.versions), reply.platform, _specs(reply.inputs), _specs(reply.outputs))
+
+
+def read_repository_index(reply: open_inference_pb2.RepositoryIndexResponse) -> tuple[ModelStatus, ...]:
+    """Every version, in the server's order."""
+    return tuple(ModelStatus(m.name, m.version, m.state, m.reason) for m in reply.models)
+
+
+def read_server_metadata(reply: open_inference_pb2.ServerMetadataResponse) -> ServerMetadata:
+    """Who answers."""
+    return ServerMetadata(reply.name, reply.version, tuple(reply.extensions))
+
+
+def read_live(reply: open_inference_pb2.ServerLiveResponse) -> bool:
+    """Whether the process answers."""
+    return reply.live
+
+
+def read_ready(reply: open_inference_pb2.ServerReadyResponse | open_inference_pb2.ModelReadyResponse) -> bool:
+    """Whether the server or the model can answer requests."""
+    return reply.ready
+
+
+class _NamedTensor(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> str: ...
+    @property
+    def shape(self) -> Iterable[int]: ...
+
+
+def _specs(tensors: Iterable[_NamedTensor]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
+
+
+def _read_output(output: open_inference_pb2.ModelInferResponse.InferOutputTensor, raw: bytes | None) -> NDArray[Any]:
+    try:
+        if raw is None:
+            return decode_contents(output.contents, output.datatype, tuple(output.shape))
+        return decode_tensor(raw, output.datatype, tuple(output.shape))
+    except ValueError as error:
+        raise ValueError(f"output {output.name!r}: {error}") from error

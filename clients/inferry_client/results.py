@@ -1,0 +1,147 @@
+"""What calls answer with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from inferry_proto.manifest_pb2 import Preprocessing
+
+Tensor: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One label of a picture.
+
+    Attributes:
+        index: position in the model's output.
+        label: empty where the model has no labels.
+        probability: in [0, 1].
+    """
+
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the server spent the time of a request, in microseconds."""
+
+    decode_us: int
+    queue_us: int
+    compute_us: int
+
+
+@dataclass(frozen=True)
+class ClassifyResult:
+    """The answer to `classify`.
+
+    Attributes:
+        model: its name.
+        version: the one that answered.
+        images: one entry a picture, in the order sent; each most probable first.
+        timing: on the server.
+    """
+
+    model: str
+    version: str
+    images: tuple[tuple[Classification, ...], ...]
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class InferResult:
+    """The answer to `infer`.
+
+    Attributes:
+        model: its name.
+        version: the one that answered.
+        outputs: by name; read-only views of the reply. BYTES are `object` arrays of `bytes`.
+    """
+
+    model: str
+    version: str
+    outputs: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor that a model takes or gives.
+
+    Attributes:
+        name: as in requests.
+        datatype: the protocol's (`UINT8`, `FP32`, ...).
+        shape: -1 for axes of any length; the first is the batch dimension.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model takes and gives, for callers who prepare pictures themselves.
+
+    Attributes:
+        model: its name.
+        version: the one described.
+        inputs: the tensors it takes.
+        outputs: the tensors it gives.
+        labels: label i names class i; empty where it has none.
+        preprocessing: for `inferry_proto.preprocessing`; None where pictures cannot be prepared.
+        max_batch_size: the most rows one request may carry.
+    """
+
+    model: str
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    max_batch_size: int
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """A model as the Open Inference Protocol describes it."""
+
+    model: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One version of the repository.
+
+    Attributes:
+        name: of the model.
+        version: as a number in a string.
+        state: READY, LOADING or UNAVAILABLE.
+        reason: why it is not ready; else empty.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer now."""
+        return self.state == "READY"
+
+
+@dataclass(frozen=True)
+class ServerMetadata:
+    """Who answers, and which extensions of the protocol work there."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]

@@ -1,0 +1,77 @@
+"""When to ask again: the policy gRPC follows inside a call, and what longer jobs add to it."""
+
+import json
+from dataclasses import dataclass
+
+from inferry_client.errors import InferryError, OverloadedError
+
+_GRPC_MAX_ATTEMPTS = 5  # gRPC silently lowers anything above
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and how soon to ask again.
+
+    Attributes:
+        max_attempts: the first one included; 1 never asks twice.
+        initial_backoff_s: about how long the first pause is.
+        max_backoff_s: about how long the longest is.
+        backoff_multiplier: how each grows over the one before.
+    """
+
+    max_attempts: int = 5
+    initial_backoff_s: float = 0.1
+    max_backoff_s: float = 1.0
+    backoff_multiplier: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}; expected at least 1")
+        if not 0 < self.initial_backoff_s <= self.max_backoff_s:
+            raise ValueError(
+                f"initial_backoff_s is {self.initial_backoff_s} and max_backoff_s {self.max_backoff_s}; "
+                "expected 0 < initial <= max"
+            )
+        if self.backoff_multiplier < 1:
+            raise ValueError(f"backoff_multiplier is {self.backoff_multiplier}; expected at least 1")
+
+
+DEFAULT_RETRIES = RetryPolicy()
+NO_RETRIES = RetryPolicy(max_attempts=1)
+
+
+def service_config(policy: RetryPolicy) -> str:
+    """The gRPC service config that makes a channel follow a policy.
+
+    RESOURCE_EXHAUSTED is listed because gRPC heeds a server's `grpc-retry-pushback-ms` only for
+    codes that the policy retries.
+    """
+    method: dict[str, object] = {"name": [{}]}
+    if policy.max_attempts > 1:
+        method["retryPolicy"] = {
+            "maxAttempts": min(policy.max_attempts, _GRPC_MAX_ATTEMPTS),
+            "initialBackoff": f"{policy.initial_backoff_s:.3f}s",
+            "maxBackoff": f"{policy.max_backoff_s:.3f}s",
+            "backoffMultiplier": policy.backoff_multiplier,
+            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+        }
+    return json.dumps({"methodConfig": [method]})
+
+
+def plan_retry(policy: RetryPolicy, error: InferryError, *, attempt: int, spread: float) -> float | None:
+    """How many seconds to wait before asking again; None: give up.
+
+    Args:
+        policy: of the job.
+        error: what the last attempt ended with.
+        attempt: its number, from 1.
+        spread: a random number in [0, 1): half of every backoff is random, so that callers
+            refused together do not come back together.
+    """
+    if not error.retryable or attempt >= policy.max_attempts:
+        return None
+    backoff_s = min(policy.max_backoff_s, policy.initial_backoff_s * policy.backoff_multiplier ** (attempt - 1))
+    backoff_s *= 0.5 + spread / 2
+    if isinstance(error, OverloadedError) and error.retry_after_s is not None:
+        return max(error.retry_after_s, backoff_s)
+    return backoff_s

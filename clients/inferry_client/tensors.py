@@ -1,0 +1,108 @@
+"""Tensors as the Open Inference Protocol carries them: raw bytes, and the reverse.
+
+Little-endian and row-major. An element of BYTES is its length in four bytes and itself.
+"""
+
+import math
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_proto.datatypes import DATATYPES, Datatype, datatype_of
+from inferry_proto.open_inference_pb2 import InferTensorContents
+
+_LENGTH = struct.Struct("<I")
+
+
+def tensor_datatype(array: NDArray[Any]) -> Datatype:
+    """The datatype an array is sent as; strings of any kind are sent as BYTES.
+
+    Raises:
+        ValueError: the protocol has none for its dtype.
+    """
+    if array.dtype.kind in "OSU":
+        return DATATYPES["BYTES"]
+    return datatype_of(array.dtype.newbyteorder("<"))
+
+
+def encode_tensor(array: NDArray[Any]) -> bytes:
+    """An array's elements as raw contents.
+
+    Raises:
+        ValueError: no datatype for its dtype, or an element of BYTES is neither bytes nor str.
+    """
+    datatype = tensor_datatype(array)
+    if datatype.name == "BYTES":
+        return b"".join(_encode_element(element) for element in array.ravel().tolist())
+    return array.astype(datatype.dtype, copy=False).tobytes()
+
+
+def decode_tensor(data: bytes, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array that raw contents stand for; numbers are a read-only view of them.
+
+    Raises:
+        ValueError: an unknown datatype, or another number of bytes than the shape needs.
+    """
+    datatype = _datatype(datatype_name)
+    count = math.prod(shape)
+    if datatype.name == "BYTES":
+        return _object_array(_decode_elements(data, count), shape)
+    expected = count * datatype.dtype.itemsize
+    if len(data) != expected:
+        raise ValueError(f"{len(data)} bytes came; {datatype_name} of shape {list(shape)} has {expected}")
+    return np.frombuffer(data, dtype=datatype.dtype).reshape(shape)
+
+
+def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array that typed contents stand for; some servers answer with those.
+
+    Raises:
+        ValueError: an unknown datatype, or another number of elements than the shape has.
+    """
+    datatype = _datatype(datatype_name)
+    if datatype.contents_field is None:
+        raise ValueError(f"{datatype_name} has no typed contents; expected raw ones")
+    elements = list(getattr(contents, datatype.contents_field))
+    if len(elements) != math.prod(shape):
+        raise ValueError(f"{len(elements)} elements came; shape {list(shape)} has {math.prod(shape)}")
+    if datatype.name == "BYTES":
+        return _object_array(elements, shape)
+    return np.array(elements, dtype=datatype.dtype).reshape(shape)
+
+
+def _datatype(name: str) -> Datatype:
+    if name not in DATATYPES:
+        raise ValueError(f"datatype {name!r} is not known here; known are {', '.join(DATATYPES)}")
+    return DATATYPES[name]
+
+
+def _encode_element(element: object) -> bytes:
+    if isinstance(element, str):
+        element = element.encode()
+    if not isinstance(element, bytes):
+        raise ValueError(f"an element of BYTES is a {type(element).__name__}; expected bytes or str")  # noqa: TRY004
+    return _LENGTH.pack(len(element)) + element
+
+
+def _decode_elements(data: bytes, count: int) -> list[bytes]:
+    elements: list[bytes] = []
+    offset = 0
+    while offset < len(data):
+        start = offset + _LENGTH.size
+        if start > len(data):
+            raise ValueError(f"BYTES end inside the length of element {len(elements)}")
+        offset = start + _LENGTH.unpack_from(data, offset)[0]
+        if offset > len(data):
+            raise ValueError(f"BYTES end inside element {len(elements)}")
+        elements.append(data[start:offset])
+    if len(elements) != count:
+        raise ValueError(f"{len(elements)} elements of BYTES came; expected {count}")
+    return elements
+
+
+def _object_array(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array.reshape(shape)

@@ -1,0 +1,191 @@
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+import inferry_client
+from inferry_client import Client, RetryPolicy, errors
+from inferry_client.retries import NO_RETRIES
+from inferry_proto import open_inference_pb2
+from inferry_proto.preprocessing import prepare_image
+from testkit import brightness_model
+from testkit.scripted_server import Refusal, ScriptedServer, serving
+
+QUICK = RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.02)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with serving(brightness_model.scripts()) as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> Iterator[Client]:
+    with Client(server.address, retries=QUICK) as connected:
+        yield connected
+
+
+def _refuse(server: ScriptedServer, name: str, *refusals: Refusal) -> None:
+    """End the first calls of an RPC with statuses, one each; answer those after them."""
+    answer, waiting = server.scripts[name], list(refusals)
+
+    def script(request: Any) -> Any:
+        if waiting:
+            raise waiting.pop(0)
+        return answer(request)
+
+    server.scripts[name] = script
+
+
+def test_pictures_are_classified_in_their_order(client: Client) -> None:
+    result = client.classify("brightness", [brightness_model.picture(250), np.zeros((8, 8), np.uint8)], top_k=2)
+    assert (result.model, result.version) == ("brightness", "3")
+    assert [image[0].label for image in result.images] == ["bright", "dark"]
+    assert [len(image) for image in result.images] == [2, 2]
+    assert result.images[0][0].index == 2
+    assert 0.9 < result.images[0][0].probability <= 1
+    assert result.timing.compute_us == 7
+
+
+def test_tensors_give_what_the_model_gives(client: Client) -> None:
+    pixels = prepare_image(brightness_model.picture(128), brightness_model.PREPROCESSING)[None]
+    result = client.infer("brightness", {"image": pixels})
+    np.testing.assert_array_equal(result.outputs["probabilities"], brightness_model.probabilities(pixels))
+    assert result.version == "3"
+
+
+def test_a_model_describes_itself(client: Client) -> None:
+    description = client.describe_model("brightness")
+    assert description.inputs[0] == inferry_client.TensorSpec("image", "UINT8", (-1, 8, 8, 1))
+    assert description.labels == ("dark", "grey", "bright")
+    assert description.preprocessing == brightness_model.PREPROCESSING
+    assert client.model_metadata("brightness").outputs[0].shape == (-1, 3)
+
+
+def test_a_server_describes_itself(client: Client) -> None:
+    assert client.server_live()
+    assert client.server_ready()
+    assert client.model_ready("brightness")
+    assert not client.model_ready("another")
+    assert client.server_metadata() == inferry_client.ServerMetadata("inferry", "0.1.0", ("model_repository",))
+    (status,) = client.repository_index()
+    assert (status.name, status.version, status.ready) == ("brightness", "3", True)
+
+
+def test_an_unknown_model_is_named(client: Client) -> None:
+    with pytest.raises(
+        errors.ModelNotFoundError, match=r"127.0.0.1:\d+ could not describe model 'cats'.*inferry models"
+    ):
+        client.describe_model("cats")
+
+
+def test_a_bad_picture_is_named_by_its_position(client: Client) -> None:
+    with pytest.raises(errors.InvalidRequestError, match="image 1: not a picture"):
+        client.classify("brightness", [brightness_model.picture(1), b"not a picture"])
+
+
+def test_a_server_that_is_full_is_asked_again_when_it_said(server: ScriptedServer, client: Client) -> None:
+    full = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", pushback_ms=60)
+    _refuse(server, "ModelInfer", full)
+    started = time.monotonic()
+    client.infer("brightness", {"image": np.zeros((1, 8, 8, 1), np.uint8)})
+    assert time.monotonic() - started >= 0.06  # QUICK alone would have come back after 10 ms
+    assert len(server.requests("ModelInfer")) == 2
+
+
+def test_a_server_that_stays_full_is_an_overload(server: ScriptedServer, client: Client) -> None:
+    full = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", pushback_ms=3)
+    _refuse(server, "ModelInfer", *[full] * 5)
+    with pytest.raises(errors.OverloadedError, match="the queue is full") as caught:
+        client.infer("brightness", {"image": np.zeros((1, 8, 8, 1), np.uint8)})
+    assert caught.value.retry_after_s == 0.003
+    assert len(server.requests("ModelInfer")) == 5
+
+
+def test_a_server_that_comes_back_is_not_an_error(server: ScriptedServer, client: Client) -> None:
+    _refuse(server, "ServerReady", *[Refusal(grpc.StatusCode.UNAVAILABLE, "draining")] * 2)
+    assert client.server_ready()
+
+
+def test_without_retries_the_first_refusal_counts(server: ScriptedServer) -> None:
+    _refuse(server, "ServerReady", Refusal(grpc.StatusCode.UNAVAILABLE, "draining"))
+    with Client(server.address, retries=NO_RETRIES) as client, pytest.raises(errors.ServerUnavailableError):
+        client.server_ready()
+
+
+def test_a_slow_answer_is_a_deadline_error(server: ScriptedServer) -> None:
+    answered_too_late = threading.Event()
+
+    def slow(request: Any) -> Any:
+        answered_too_late.wait(10)
+        return open_inference_pb2.ServerLiveResponse(live=True)
+
+    server.scripts["ServerLive"] = slow
+    with Client(server.address, timeout_s=0.1) as client, pytest.raises(errors.DeadlineExceededError, match=r"0\.1 s"):
+        client.server_live()
+    answered_too_late.set()
+
+
+def test_a_server_that_is_not_there_fails_clearly_within_seconds(unused_address: str) -> None:
+    started = time.monotonic()
+    with Client(unused_address) as client, pytest.raises(errors.ServerUnavailableError) as caught:
+        client.server_live()
+    assert str(caught.value) == (
+        f"no server answers at {unused_address}: Connection refused; check the address and that it is running"
+    )
+    assert time.monotonic() - started < 3
+
+
+def test_a_host_that_never_speaks_does_not_eat_the_deadline(silent_address: str) -> None:
+    client = Client(silent_address, timeout_s=9, connect_timeout_s=0.2, retries=QUICK)
+    started = time.monotonic()
+    with client, pytest.raises(errors.ServerUnavailableError, match="no server answers"):
+        client.server_live()
+    assert time.monotonic() - started < 3
+
+
+def test_messages_above_grpcs_own_limit_of_4_mib_arrive(server: ScriptedServer, client: Client) -> None:
+    reply = open_inference_pb2.ModelInferResponse(model_name="m", model_version="1")
+    reply.outputs.add(name="y", datatype="UINT8", shape=(6 << 20,))
+    reply.raw_output_contents.append(bytes(6 << 20))
+    server.scripts["ModelInfer"] = lambda _: reply
+    assert client.infer("m", {}).outputs["y"].size == 6 << 20
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"), [([b"abc"], "output 'y': 3 bytes came"), ([b"", b""], "2 raw contents came for 1 outputs")]
+)
+def test_a_reply_that_breaks_the_protocol_is_named(
+    server: ScriptedServer, client: Client, raw: list[bytes], named: str
+) -> None:
+    reply = open_inference_pb2.ModelInferResponse(model_name="m", raw_output_contents=raw)
+    reply.outputs.add(name="y", datatype="FP32", shape=(1,))
+    server.scripts["ModelInfer"] = lambda _: reply
+    with pytest.raises(errors.ReplyError, match=named):
+        client.infer("m", {})
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "host:", "host:99999", "host:80/path", "http://host:80", ":8001"])
+def test_what_is_no_address_is_refused_by_name(address: str) -> None:
+    with pytest.raises(errors.InvalidRequestError, match="expected HOST:PORT"):
+        Client(address)
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "[::1]:8001", "10.0.0.1:8001", "unix:/tmp/socket", "dns:///host:1"])
+def test_addresses_as_grpc_knows_them_are_accepted(address: str) -> None:
+    Client(address).close()
+
+
+def test_a_timeout_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="timeout_s is 0"):
+        Client("localhost:1", timeout_s=0)
+
+
+def test_every_public_name_exists() -> None:
+    for name in inferry_client.__all__:
+        assert getattr(inferry_client, name).__name__ == name

@@ -1,0 +1,69 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inferry_client import requests
+from inferry_client.errors import InvalidRequestError
+from inferry_proto import classifier_pb2
+
+
+def test_pictures_travel_encoded_or_as_pixels() -> None:
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    rgb = np.zeros((4, 5, 3), np.uint8)
+    call = requests.classify("mnist", [b"a jpeg", grey, rgb], version="2", top_k=4)
+    assert call.request == classifier_pb2.ClassifyRequest(
+        model_name="mnist",
+        model_version="2",
+        top_k=4,
+        images=[
+            classifier_pb2.Image(encoded=b"a jpeg"),
+            classifier_pb2.Image(pixels=classifier_pb2.Pixels(height=2, width=3, channels=1, data=bytes(range(6)))),
+            classifier_pb2.Image(pixels=classifier_pb2.Pixels(height=4, width=5, channels=3, data=bytes(60))),
+        ],
+    )
+    assert call.asked == "classify 3 pictures with model 'mnist' version '2'"
+
+
+def test_a_batch_array_is_a_sequence_of_pictures() -> None:
+    call = requests.classify("mnist", np.zeros((3, 2, 2, 1), np.uint8))  # type: ignore[arg-type]
+    assert "3 pictures" in call.asked
+
+
+@pytest.mark.parametrize(
+    ("images", "named"),
+    [
+        (b"one jpeg", "images is one bytes; expected a sequence"),
+        ([], "images is empty"),
+        ([b"x", "path.png"], "image 1 is a str"),
+        ([np.zeros((2, 2), np.float32)], "image 0 is float32"),
+        ([np.zeros((2, 2, 4), np.uint8)], r"shape \(2, 2, 4\)"),
+        ([np.zeros((0, 2), np.uint8)], r"shape \(0, 2\)"),
+    ],
+)
+def test_what_is_no_picture_is_named_before_it_is_sent(images: Any, named: str) -> None:
+    with pytest.raises(InvalidRequestError, match=named):
+        requests.classify("mnist", images)
+
+
+def test_top_k_below_one_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="top_k is 0"):
+        requests.classify("mnist", [b"x"], top_k=0)
+
+
+def test_tensors_travel_raw_in_the_order_of_the_inputs() -> None:
+    inputs: dict[str, NDArray[Any]] = {"b": np.array([[1, 2]], ">i4"), "a": np.array([b"xy"], object)}
+    request: Any = requests.infer("m", inputs, outputs=["y"]).request
+    assert [(t.name, t.datatype, list(t.shape)) for t in request.inputs] == [
+        ("b", "INT32", [1, 2]),
+        ("a", "BYTES", [1]),
+    ]
+    assert list(request.raw_input_contents) == [b"\1\0\0\0\2\0\0\0", b"\2\0\0\0xy"]
+    assert [output.name for output in request.outputs] == ["y"]
+
+
+@pytest.mark.parametrize("array", [np.zeros(2, np.complex64), [1, 2], np.array([1.5, None], object)])
+def test_an_array_that_the_protocol_cannot_carry_is_named(array: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="input 'x' of model 'm' cannot be sent"):
+        requests.infer("m", {"x": array})
