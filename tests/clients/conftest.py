@@ -3,6 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from testkit import brightness_model
+from testkit.scripted_server import ScriptedServer, serving
+
 
 @pytest.fixture
 def unused_address() -> Iterator[str]:
@@ -19,3 +22,10 @@ def silent_address() -> Iterator[str]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def brightness_server() -> Iterator[ScriptedServer]:
+    """A server with the one model `brightness`."""
+    with serving(brightness_model.scripts()) as scripted:
+        yield scripted

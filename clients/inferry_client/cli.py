@@ -1,0 +1,170 @@
+"""`inferry`: the command line. Parses, runs one command, turns what goes wrong into one line."""
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+DEFAULT_SERVER = "127.0.0.1:8001"
+_MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
+
+# What a command may find missing, and the extra that brings it.
+_EXTRA_OF = {"grpc": "client", "tqdm": "client", "pyarrow": "batch", "locust": "load", "gevent": "load"}
+_DURATION_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        status = _run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, never a traceback unasked
+        if args.verbose:
+            traceback.print_exc()
+        print(f"inferry: error: {_describe(error)}", file=sys.stderr)
+        return _FAILED
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; nothing heavy is imported for it."""
+    parser = _Parser(prog="inferry", description="Talk to an Inferry server.", allow_abbrev=False)
+    parser.add_argument("--verbose", action="store_true", help="show a traceback with an error")
+    everywhere = _Parser(add_help=False)
+    everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    everywhere.add_argument(
+        "--server", metavar="HOST:PORT", default=DEFAULT_SERVER, help="the server's gRPC address (%(default)s)"
+    )
+    everywhere.add_argument(
+        "--timeout-s", type=_positive_float, default=10.0, metavar="S", help="of every request (%(default)g)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, module: str, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, parents=[everywhere], help=summary, description=f"{summary}.", allow_abbrev=False
+        )
+        command.set_defaults(module=module)
+        return command
+
+    _add_classify(add("classify", "commands.classify", "Print the labels of pictures"))
+    _add_json(add("models", "commands.models", "List the server's models, their versions and states"))
+    _add_json(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
+    _add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
+    _add_load(add("load", "load.command", "Load-test a model with Locust"))
+    return parser
+
+
+def _add_classify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP or BMP file")
+    command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
+    command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
+    command.add_argument("--top-k", type=_positive_int, default=1, metavar="K", help="labels a picture (%(default)s)")
+    _add_json(command)
+
+
+def _add_batch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="FOLDER", help="pictures: .jpg .jpeg .png .webp .bmp")
+    command.add_argument("--out", required=True, metavar="DIR", help="where results and the job's plan go")
+    command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
+    command.add_argument(
+        "--version", default="", metavar="V", help="a version or label; one version answers the whole job"
+    )
+    command.add_argument(
+        "--batch-size", type=_positive_int, metavar="N", help="pictures a request (32, or the model's limit if lower)"
+    )
+    command.add_argument(
+        "--workers", type=_positive_int, metavar="N", help="requests prepared or under way at a time (by cores)"
+    )
+    command.add_argument(
+        "--part-size", type=_positive_int, default=1024, metavar="N", help="pictures a part file (%(default)s)"
+    )
+    command.add_argument(
+        "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into subfolders too (yes)"
+    )
+    command.add_argument("--all-probabilities", action="store_true", help="keep every class's probability too")
+    command.add_argument("--overwrite", action="store_true", help="begin anew where DIR holds another job")
+
+
+def _add_load(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
+    command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
+    command.add_argument(
+        "--users", type=_positive_int, default=32, metavar="N", help="each sends as soon as answered (%(default)s)"
+    )
+    command.add_argument("--duration", type=_duration_s, default=30.0, metavar="T", help="like 30s or 5m (30s)")
+    command.add_argument("--spawn-rate", type=_positive_float, metavar="R", help="users started a second (all at once)")
+    command.add_argument(
+        "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random pixels)"
+    )
+    command.add_argument("--html", metavar="FILE", help="write Locust's report")
+    command.add_argument("--json", metavar="FILE", help="write the summary")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run(args: argparse.Namespace) -> int:
+    command: Any = import_module(f"inferry_client.{args.module}")
+    status: int = command.run(args)
+    return status
+
+
+def _describe(error: Exception) -> str:
+    from inferry_client.errors import InferryError
+
+    if isinstance(error, InferryError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = _EXTRA_OF.get(error.name.partition(".")[0])
+        if extra:
+            return f"this command needs {error.name}, which is not installed: pip install 'inferry[{extra}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"unexpected {type(error).__name__}: {error}; --verbose shows where"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_MISUSE, f"inferry: error: {message} (`{self.prog} --help` lists what is accepted)\n")
+
+
+def _positive_int(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} came; expected a whole number from 1 on")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} came; expected a number above 0")
+    return value
+
+
+def _duration_s(text: str) -> float:
+    """`90`, `30s`, `1m30s` or `500ms` in seconds."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
+    if "".join(number + unit for number, unit in parts) == text and text:
+        seconds = sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in parts)
+    else:
+        seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} came; expected a duration like 30s, 5m or 1m30s")
+    return seconds

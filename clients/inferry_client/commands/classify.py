@@ -1,0 +1,116 @@
+"""`inferry classify`: labels of pictures, one request a picture, so that a bad one harms no other."""
+
+import json
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from inferry_client.client import Client
+from inferry_client.commands.errors import CommandError
+from inferry_client.commands.models import choose_model
+from inferry_client.errors import InvalidRequestError
+from inferry_client.printing import classification_lines, picture_lines
+from inferry_client.results import Classification, ModelDescription
+
+_CONCURRENCY = 8  # enough for the server to form batches
+_ONLY_IMAGE = re.compile(r"^(image|picture|images\[)\W*0\W*:?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture: its labels, or why it has none."""
+
+    path: str
+    classifications: tuple[Classification, ...] = ()
+    problem: str = ""
+
+
+def run(args: Namespace) -> int:
+    """Classify pictures and print them in order; the exit status is 1 if any could not be."""
+    with Client(args.server, timeout_s=args.timeout_s) as client:
+        model = describe_for_pictures(client, choose_model(client, args.model), args.version)
+        answers = classify_files(client, model, args.images, top_k=args.top_k)
+        problems = _print_json(answers, model) if args.json else _print_lines(answers, args.images)
+    return 1 if problems else 0
+
+
+def describe_for_pictures(client: Client, model: str, version: str) -> ModelDescription:
+    """What a model is, with the concrete version that every picture shall be answered by.
+
+    Raises:
+        CommandError: pictures cannot be prepared for this model.
+    """
+    description = client.describe_model(model, version=version)
+    if description.preprocessing is None:
+        raise CommandError(
+            f"model {model!r} version {description.version} at {client.address} does not say how pictures are "
+            "prepared for it; publish it with a manifest, or send tensors with the SDK's `infer`"
+        )
+    return description
+
+
+def classify_files(client: Client, model: ModelDescription, paths: Sequence[str], *, top_k: int) -> Iterator[Answer]:
+    """The answers in the order of the paths; several requests are under way at a time.
+
+    Raises:
+        InferryError: what concerns all pictures, not one: the server is away, full, ...
+    """
+
+    def classify_file(path: str) -> Answer:
+        try:
+            picture = Path(path).read_bytes()
+        except OSError as error:
+            return Answer(path, problem=error.strerror or str(error))
+        try:
+            result = client.classify(model.model, [picture], version=model.version, top_k=top_k)
+        except InvalidRequestError as error:
+            return Answer(path, problem=_ONLY_IMAGE.sub("", error.details) or str(error))
+        return Answer(path, result.images[0])
+
+    pool = ThreadPoolExecutor(min(_CONCURRENCY, len(paths)))
+    try:
+        yield from pool.map(classify_file, paths)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what is under way
+
+
+def _print_lines(answers: Iterator[Answer], paths: Sequence[str]) -> int:
+    problems = 0
+    path_width = max(map(len, paths))
+    for answer in answers:
+        if answer.problem:
+            problems += 1
+            _report(answer)
+        elif len(paths) == 1:
+            print("\n".join(classification_lines(answer.classifications)))
+        else:
+            print("\n".join(picture_lines(answer.path, answer.classifications, path_width=path_width)))
+    return problems
+
+
+def _print_json(answers: Iterator[Answer], model: ModelDescription) -> int:
+    done = list(answers)
+    bad = [answer for answer in done if answer.problem]
+    for answer in bad:
+        _report(answer)
+    document = {
+        "model": model.model,
+        "model_version": model.version,
+        "results": [
+            {"path": answer.path, "classifications": [asdict(c) for c in answer.classifications]}
+            for answer in done
+            if not answer.problem
+        ],
+        "errors": [{"path": answer.path, "reason": answer.problem} for answer in bad],
+    }
+    print(json.dumps(document, indent=2))
+    return len(bad)
+
+
+def _report(answer: Answer) -> None:
+    sys.stdout.flush()  # so that both streams of one terminal keep their order
+    print(f"inferry: error: {answer.path} was not classified: {answer.problem}", file=sys.stderr)

@@ -1,0 +1,26 @@
+"""`inferry status`: who answers, whether it is ready, and what it has."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+
+from inferry_client.client import Client
+from inferry_client.commands.models import models_table
+
+
+def run(args: Namespace) -> int:
+    """Print the server's state; the exit status is 0 only if it is ready."""
+    with Client(args.server, timeout_s=args.timeout_s) as client:
+        server, live, ready = client.server_metadata(), client.server_live(), client.server_ready()
+        models = client.repository_index()
+    if args.json:
+        state = {"address": args.server, "name": server.name, "version": server.version, "live": live, "ready": ready}
+        print(json.dumps(state | {"models": [asdict(model) for model in models]}, indent=2))
+    else:
+        print(f"{server.name} {server.version} at {args.server}: {_say('live', live)}, {_say('ready', ready)}")
+        print(models_table(models) if models else "no models")
+    return 0 if ready else 1
+
+
+def _say(word: str, true: bool) -> str:
+    return word if true else f"not {word}"
