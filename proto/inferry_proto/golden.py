@@ -24,6 +24,11 @@ class GoldenSamples:
     inputs: Arrays
     outputs: Arrays
 
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
 
 def save_golden_samples(path: Path, samples: GoldenSamples) -> None:
     """Write samples as an .npz with arrays `inputs/<tensor>` and `outputs/<tensor>`."""
@@ -50,6 +55,9 @@ def load_golden_samples(path: Path) -> GoldenSamples:
         raise GoldenSamplesError(
             f"{path} holds {sorted(arrays)}; expected arrays named {_INPUTS}<tensor> and {_OUTPUTS}<tensor>"
         )
+    counts = {len(array) if array.ndim else 0 for array in (*inputs.values(), *outputs.values())}
+    if len(counts) != 1 or 0 in counts:
+        raise GoldenSamplesError(f"{path} holds arrays of {sorted(counts)} samples; expected as many in each, and some")
     return GoldenSamples(inputs, outputs)
 
 

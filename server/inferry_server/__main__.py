@@ -1,0 +1,97 @@
+"""`inferry-serve`: flags and environment in, a running server out."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import fields
+
+from inferry_server import __version__
+from inferry_server.app import Server
+from inferry_server.errors import StartError
+from inferry_server.logs import configure_logging
+from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+_OK, _FAILED = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        0 after a clean stop, 1 if the server could not start or did not finish every request.
+    """
+    flags = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    try:
+        settings = read_settings(flags)
+    except StartError as error:
+        return _complain(error, verbose="verbose" in flags)
+    configure_logging(log_format=settings.log_format, level=settings.log_level)
+    try:
+        return _serve(settings)
+    except StartError as error:
+        return _complain(error, verbose=settings.verbose)
+
+
+def _serve(settings: Settings) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    server = Server(settings)
+    server.start(stop.is_set)
+    if not stop.is_set():
+        print(_ready_line(server), flush=True)
+        stop.wait()
+    logger.info("stopping")
+    finished = server.stop()
+    logger.info("stopped" if finished else "stopped with requests unanswered")
+    return _OK if finished else _FAILED
+
+
+def _ready_line(server: Server) -> str:
+    models = ", ".join(f"{model.model}/{model.version}" for model in server.registry.served())
+    providers = ", ".join(sorted({model.provider for model in server.registry.served()}))
+    return (
+        f"inferry-serve ready: gRPC {server.grpc_address}, metrics http://{server.metrics_address}/metrics, "
+        f"models {models} ({providers})"
+    )
+
+
+def _complain(error: StartError, *, verbose: bool) -> int:
+    if verbose:
+        logger.error("the server cannot start", exc_info=error)
+    print(f"inferry-serve: error: {error}", file=sys.stderr)
+    return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferry-serve",
+        description="Serve the models of a repository over gRPC, with dynamic batching.",
+        epilog=f"Every flag can be set in the environment too: {ENVIRONMENT_PREFIX}<FLAG>. A flag wins.",
+    )
+    parser.add_argument("--version", action="version", version=f"inferry-serve {__version__}")
+    for setting in fields(Settings):
+        flag = "--" + setting.name.replace("_", "-")
+        description = setting.metadata["description"]
+        if setting.type is bool:
+            parser.add_argument(flag, action="store_const", const="true", help=description)
+            continue
+        choices = setting.metadata.get("choices")
+        metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(setting.name, "N")
+        default = setting.default if isinstance(setting.default, (int, float, str)) else None
+        default = str(setting.default) if default is None and setting.name.endswith("address") else default
+        parser.add_argument(
+            flag, metavar=metavar, help=description + (f" (default: {default})" if default is not None else "")
+        )
+    return parser
+
+
+_METAVARS = {"repository": "DIR", "grpc_address": "HOST:PORT", "metrics_address": "HOST:PORT"}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Everything that can go wrong with a request or a model, as one small tree.
+
+Code raises these; `statuses.py` gives each its gRPC status. They carry data for whoever
+catches them, and their message says both what was expected and what came.
+"""
+
+
+class ServingError(Exception):
+    """Anything the server answers with an error status or refuses to start for."""
+
+
+class InvalidRequestError(ServingError):
+    """The request is wrong in itself; sending it again cannot help."""
+
+
+class DecodingError(InvalidRequestError):
+    """Bytes that are not the message, tensor or picture they should be."""
+
+
+class SignatureMismatchError(InvalidRequestError):
+    """Tensors that the model does not take."""
+
+
+class UnsupportedModelError(ServingError):
+    """A model that cannot do what is asked of it, whatever the request."""
+
+
+class ModelNotFoundError(ServingError):
+    """No such model, or no such version of it."""
+
+    def __init__(self, model: str, version: str = "") -> None:
+        self.model, self.version = model, version
+        what = f"version {version!r} of model {model!r}" if version else f"model {model!r}"
+        super().__init__(f"{what} is not in the repository")
+
+
+class ModelNotReadyError(ServingError):
+    """A version that is known but cannot answer now."""
+
+    def __init__(self, model: str, version: str, *, state: str, reason: str) -> None:
+        self.model, self.version, self.state, self.reason = model, version, state, reason
+        super().__init__(f"version {version!r} of model {model!r} is {state}" + (f": {reason}" if reason else ""))
+
+
+class ModelLoadError(ServingError):
+    """A version that may not be served: the reason names the file or the check."""
+
+
+class QueueFullError(ServingError):
+    """The queue has no room for the request now; it was not computed."""
+
+    def __init__(self, what: str, *, limit: int, actual: int, retry_after_s: float) -> None:
+        self.what, self.limit, self.actual, self.retry_after_s = what, limit, actual, retry_after_s
+        super().__init__(f"the queue is full: with this request it would hold {actual} {what}, the limit is {limit}")
+
+
+class DeadlineExceededError(ServingError):
+    """The request's deadline passed before it was computed."""
+
+    def __init__(self, *, late_s: float) -> None:
+        self.late_s = late_s
+        super().__init__(f"the deadline passed {late_s * 1e3:.1f} ms before the request could be computed")
+
+
+class ShuttingDownError(ServingError):
+    """The server is going away; another replica should be asked."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down; ask another replica")
+
+
+class InferenceError(ServingError):
+    """The model failed on a valid request."""
+
+
+class StartError(ServingError):
+    """The server cannot start: a setting, an address or a repository is unusable."""

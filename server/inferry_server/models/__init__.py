@@ -1,0 +1,1 @@
+"""The model repository: what is in it, what loads, what is served."""

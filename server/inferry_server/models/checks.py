@@ -1,0 +1,104 @@
+"""What a loaded model must pass before anybody may ask it.
+
+It runs in every batch size, and it computes what it computed when it was published.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_proto import manifest_pb2
+from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
+from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.signature import Signature, TensorSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+Run = Callable[[Arrays], Arrays]
+
+
+def batch_ladder(max_batch_size: int) -> tuple[int, ...]:
+    """The batch sizes worth warming: powers of two up to the limit, and the limit."""
+    sizes = [1 << step for step in range(max_batch_size.bit_length()) if 1 << step < max_batch_size]
+    return (*sizes, max_batch_size)
+
+
+def warm_up(run: Run, signature: Signature, sizes: Sequence[int]) -> None:
+    """Run every batch size once, largest last, so that no request pays for it.
+
+    Raises:
+        ModelLoadError: a batched model does not answer as many rows as it was given.
+        InferenceError: the model failed on zeros.
+    """
+    for size in sizes:
+        outputs = run({spec.name: _zeros(spec, size) for spec in signature.inputs})
+        for name, output in outputs.items():
+            if signature.has_batch_dimension and output.shape[:1] != (size,):
+                raise ModelLoadError(
+                    f"output {name!r} has shape {list(output.shape)} for {size} rows; "
+                    f"a model with a batch dimension answers each row: expected [{size}, ...]"
+                )
+
+
+def can_warm_up(signature: Signature) -> bool:
+    """Whether every axis but the first has a known length, so that inputs can be made up."""
+    return all(-1 not in spec.shape[1:] for spec in signature.inputs)
+
+
+def check_golden_samples(
+    run: Run, version_folder: Path, recorded: manifest_pb2.GoldenSamples, *, provider: str, max_batch_size: int | None
+) -> float:
+    """Compare the model's answers with the recorded ones.
+
+    Args:
+        run: computes the model.
+        version_folder: holds the file that the manifest names.
+        recorded: from the manifest.
+        provider: what computes.
+        max_batch_size: rows to run at once; None for a model without batch dimension, whose
+            samples are one run.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        ModelLoadError: it exceeds the tolerance that the manifest states for this provider, the
+            manifest states none, or the samples do not fit the model.
+    """
+    path = version_folder / recorded.file
+    if provider not in recorded.tolerances:
+        stated = ", ".join(sorted(recorded.tolerances)) or "none"
+        raise ModelLoadError(f"{path}: the manifest states no golden tolerance for {provider} (it does for: {stated})")
+    tolerance = recorded.tolerances[provider]
+    try:
+        samples = load_golden_samples(path)
+        difference = max(largest_difference(outputs, run(inputs)) for inputs, outputs in _runs(samples, max_batch_size))
+    except (GoldenSamplesError, InferenceError) as error:
+        raise ModelLoadError(f"{path}: {error}") from error
+    if not difference <= tolerance:
+        raise ModelLoadError(
+            f"{path}: the model answers the golden samples with a difference of {difference:.3g}; "
+            f"at most {tolerance:.3g} is accepted on {provider}: this is not the model that was verified"
+        )
+    return difference
+
+
+def _runs(samples: GoldenSamples, max_batch_size: int | None) -> Iterator[tuple[Arrays, Arrays]]:
+    if max_batch_size is None:
+        yield samples.inputs, samples.outputs
+        return
+    for start in range(0, samples.count, max_batch_size):
+        yield _rows(samples.inputs, start, max_batch_size), _rows(samples.outputs, start, max_batch_size)
+
+
+def _rows(arrays: Arrays, start: int, size: int) -> Arrays:
+    return {name: array[start : start + size] for name, array in arrays.items()}
+
+
+def _zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:
+    shape = (rows if spec.shape[:1] == (-1,) else spec.shape[0], *spec.shape[1:]) if spec.shape else ()
+    if spec.datatype.dtype.hasobject:
+        return np.full(shape, b"", dtype=object)
+    return np.zeros(shape, spec.datatype.dtype)

@@ -1,0 +1,80 @@
+"""A version that is being served, and everything requests need to know of it."""
+
+from dataclasses import dataclass
+
+from inferry_proto.manifest_pb2 import Preprocessing
+from inferry_proto.preprocessing import channel_count
+from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.errors import UnsupportedModelError
+from inferry_server.signature import Signature
+
+_IMAGE_RANK = 4  # N, H, W, C
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One version that answers requests.
+
+    Attributes:
+        max_batch_size: the most rows a request may carry; 0 where the model has no batch dimension.
+        labels: label i names class i; empty where there are none.
+        preprocessing: how pictures become its input; None where none was recorded or can be told.
+        provider: ONNX Runtime's execution provider.
+    """
+
+    model: str
+    version: str
+    signature: Signature
+    max_batch_size: int
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    provider: str
+    batcher: DynamicBatcher
+
+    def require_preprocessing(self) -> Preprocessing:
+        """How pictures become its input.
+
+        Raises:
+            UnsupportedModelError: it takes no pictures.
+        """
+        if self.preprocessing is None:
+            raise UnsupportedModelError(
+                f"model {self.model!r} {self.signature} does not classify pictures: expected one UINT8 input "
+                "[-1, height, width, 1 or 3] and an output [-1, classes]; send it tensors through ModelInfer"
+            )
+        return self.preprocessing
+
+
+def usable_preprocessing(signature: Signature, recorded: Preprocessing | None) -> Preprocessing | None:
+    """How pictures become a model's input: as recorded, or a plain resize where only the shape is known.
+
+    Returns:
+        None where the model is no classifier of uint8 pictures.
+
+    Raises:
+        ValueError: what is recorded does not produce what the model takes.
+    """
+    if not _classifies_pictures(signature):
+        return None
+    _, height, width, channels = signature.inputs[0].shape
+    if recorded is None:
+        mode = Preprocessing.GRAYSCALE if channels == 1 else Preprocessing.RGB
+        return Preprocessing(color_mode=mode, height=height, width=width, filter=Preprocessing.BILINEAR)
+    made = (recorded.height, recorded.width, channel_count(recorded))
+    if made != (height, width, channels):
+        raise ValueError(f"the preprocessing makes pixels of shape {made}; the model takes {(height, width, channels)}")
+    return recorded
+
+
+def _classifies_pictures(signature: Signature) -> bool:
+    if len(signature.inputs) != 1 or not signature.outputs or not signature.has_batch_dimension:
+        return False
+    image, scores = signature.inputs[0], signature.outputs[0]
+    return (
+        image.datatype.name == "UINT8"
+        and len(image.shape) == _IMAGE_RANK
+        and -1 not in image.shape[1:]
+        and image.shape[3] in (1, 3)
+        and scores.datatype.dtype.kind == "f"
+        and len(scores.shape) == len(("N", "K"))
+    )

@@ -1,0 +1,1 @@
+"""How requests arrive and answers leave: transports and the calls they carry."""

@@ -1,0 +1,239 @@
+"""The transport over grpcio's public asyncio API."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from inferry_server.addresses import Address
+from inferry_server.errors import StartError
+from inferry_server.rpc.router import CallAccount, Router
+from inferry_server.statuses import CANCELLED, OK, Status
+
+T = TypeVar("T")
+
+# A client may ping as often as every ten seconds, calls or not: load balancers do.
+_MIN_PING_INTERVAL_MS = 10_000
+_STOP_SLACK_S = 5.0
+
+
+class AioTransport:
+    """A gRPC server on an event loop of its own, in a thread of its own.
+
+    `start` and `stop` are called once each, by one thread, and block until done.
+    """
+
+    def __init__(self, router: Router, *, max_message_bytes: int) -> None:
+        self._router = router
+        self._max_message_bytes = max_message_bytes
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
+        self._server: grpc.aio.Server | None = None
+
+    def start(self, address: Address) -> Address:
+        """Listen.
+
+        Returns:
+            The address, with the port that was bound.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        self._thread.start()
+        return self._run(self._start(address))
+
+    def stop(self, grace_s: float) -> None:
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`."""
+        self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SLACK_S)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(timeout_s)
+
+    async def _start(self, address: Address) -> Address:
+        server = grpc.aio.server(
+            handlers=[_GenericHandler(self._router, self._loop)],
+            options=[
+                ("grpc.so_reuseport", 0),  # a second server on the port is refused, not given half the calls
+                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+            ],
+        )
+        try:
+            port = server.add_insecure_port(str(address))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise StartError(
+                f"gRPC address {address} cannot be bound: it is in use or not of this machine; "
+                "free the port or choose another with --grpc-address"
+            )
+        await server.start()
+        self._server = server
+        return Address(address.host, port)
+
+    async def _stop(self, grace_s: float) -> None:
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+
+class _GenericHandler(grpc.GenericRpcHandler):
+    """Finds a method's handler for grpcio; every message stays bytes."""
+
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self._router = router
+        self._loop = loop
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        path = str(handler_call_details.method)
+        metadata = tuple(handler_call_details.invocation_metadata or ())
+        if self._router.is_unary(path):
+            return grpc.unary_unary_rpc_method_handler(self._unary(path, metadata))
+        if self._router.is_stream(path):
+            # On the wire, one message is a stream of one: this serves every kind of streaming RPC.
+            return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
+        return None
+
+    def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        async def behave(message: bytes, context: Any) -> bytes:
+            call = _AioCall(path, metadata, context, self._loop, self._router.received(path))
+            try:
+                self._router.handle(call, message)
+                status, answer = await call.answer
+            except asyncio.CancelledError:
+                call.cancelled()
+                raise
+            if status.code is not grpc.StatusCode.OK:
+                await context.abort(status.code, status.message, status.trailing_metadata)
+            return answer
+
+        return behave
+
+    def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
+            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path))
+            reader = asyncio.ensure_future(self._read(call, messages))
+            try:
+                status = await call.pump()
+            except asyncio.CancelledError:
+                call.cancelled()
+                raise
+            finally:
+                reader.cancel()
+            if status.code is not grpc.StatusCode.OK:
+                await context.abort(status.code, status.message, status.trailing_metadata)
+
+        return behave
+
+    async def _read(self, call: "_AioStreamCall", messages: AsyncIterator[bytes]) -> None:
+        receiver = self._router.open(call)
+        async for message in messages:
+            receiver.on_message(message)
+        receiver.on_half_close()
+
+
+class _BaseCall:
+    """What unary and streaming calls share: who calls, how it ended, who is told of a cancellation."""
+
+    def __init__(
+        self,
+        method: str,
+        metadata: Sequence[tuple[str, str | bytes]],
+        context: Any,
+        loop: asyncio.AbstractEventLoop,
+        account: CallAccount,
+    ) -> None:
+        remaining_s = context.time_remaining()
+        self.method = method
+        self.metadata = metadata
+        self.peer = str(context.peer())
+        self.deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        self._loop = loop
+        self._account = account
+        self._lock = threading.Lock()
+        self._ended = False
+        self._cancelled = False
+        self._on_cancel: Callable[[], object] | None = None
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        with self._lock:
+            self._on_cancel = callback
+            call_now = self._cancelled
+        if call_now:
+            callback()
+
+    def cancelled(self) -> None:
+        """The client went away, or its deadline passed."""
+        with self._lock:
+            self._cancelled = True
+            callback = self._on_cancel
+        if self._end(CANCELLED) and callback is not None:
+            callback()
+
+    def _end(self, status: Status) -> bool:
+        """Whether this is the first end of the call, and so the one that counts."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        self._account.ended(status.code)
+        return True
+
+
+class _AioCall(_BaseCall):
+    """A unary call whose answer the loop awaits."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.answer: asyncio.Future[tuple[Status, bytes]] = self._loop.create_future()
+
+    def reply(self, message: bytes) -> None:
+        self._answer(OK, message)
+
+    def abort(self, status: Status) -> None:
+        self._answer(status, b"")
+
+    def _answer(self, status: Status, message: bytes) -> None:
+        if self._end(status):
+            self._loop.call_soon_threadsafe(self._set_answer, (status, message))
+
+    def _set_answer(self, answer: tuple[Status, bytes]) -> None:
+        if not self.answer.done():  # the client may have gone in between
+            self.answer.set_result(answer)
+
+
+class _AioStreamCall(_BaseCall):
+    """A streaming call whose responses the loop writes one after another."""
+
+    def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
+        super().__init__(method, metadata, context, loop, account)
+        self._context = context
+        self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
+
+    def send(self, message: bytes) -> None:
+        self._put(message)
+
+    def finish(self) -> None:
+        self.abort(OK)
+
+    def abort(self, status: Status) -> None:
+        if self._end(status):
+            self._put(status)
+
+    async def pump(self) -> Status:
+        """Write what is sent until the call is ended; returns how."""
+        while isinstance(item := await self._outgoing.get(), bytes):
+            await self._context.write(item)
+        return item
+
+    def _put(self, item: bytes | Status) -> None:
+        self._loop.call_soon_threadsafe(self._outgoing.put_nowait, item)

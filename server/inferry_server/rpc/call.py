@@ -1,0 +1,77 @@
+"""One RPC as a handler sees it, whatever transport carries it.
+
+Handlers are callbacks: they get a call and bytes, return at once, and answer when they can, from
+any thread. So a transport needs no thread or task for a call that waits.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from inferry_server.statuses import Status, status_of
+
+
+class Call(Protocol):
+    """One unary RPC. Thread-safe; the first of `reply` and `abort` ends it, what follows is ignored.
+
+    Attributes:
+        method: the path, `/package.Service/Method`.
+        metadata: as the client sent it.
+        peer: who calls, as gRPC writes it.
+        deadline: on the monotonic clock, in seconds; None where the client set none.
+    """
+
+    method: str
+    metadata: Sequence[tuple[str, str | bytes]]
+    peer: str
+    deadline: float | None
+
+    def reply(self, message: bytes) -> None:
+        """Answer with a message and status OK."""
+
+    def abort(self, status: Status) -> None:
+        """End with a status other than OK."""
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call back once if the client goes away or its deadline passes before the answer.
+
+        Called at once if that happened already.
+        """
+
+
+class StreamCall(Protocol):
+    """One streaming RPC. Thread-safe; `finish` or `abort` ends it, what follows is ignored."""
+
+    method: str
+    metadata: Sequence[tuple[str, str | bytes]]
+    peer: str
+
+    def send(self, message: bytes) -> None:
+        """Send one response; they arrive in the order they are sent."""
+
+    def finish(self) -> None:
+        """End with status OK, after what was sent."""
+
+    def abort(self, status: Status) -> None:
+        """End with a status other than OK."""
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """As for `Call`."""
+
+
+class StreamReceiver(Protocol):
+    """What a handler of a streaming RPC gives the transport to call, message by message."""
+
+    def on_message(self, message: bytes) -> None:
+        """The client sent a request."""
+
+    def on_half_close(self) -> None:
+        """The client will send no more."""
+
+
+UnaryHandler = Callable[[Call, bytes], None]
+StreamHandler = Callable[[StreamCall], StreamReceiver]
+
+
+def fail(call: Call | StreamCall, error: Exception) -> None:
+    """End a call with the status of an error."""
+    call.abort(status_of(error))

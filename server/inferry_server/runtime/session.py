@@ -1,0 +1,108 @@
+"""One ONNX model in ONNX Runtime."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from inferry_proto.datatypes import DATATYPES
+from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.signature import Signature, TensorSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# ONNX Runtime's names of element types, and the protocol's.
+_ELEMENT_TYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+_LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
+
+
+def load_session(path: Path, *, providers: Sequence[str], intra_op_num_threads: int) -> "OnnxSession":
+    """Load an ONNX file.
+
+    Args:
+        path: the `.onnx` file; its external data, if any, lies beside it.
+        providers: execution providers in order of preference.
+        intra_op_num_threads: threads that compute one batch together.
+
+    Raises:
+        ModelLoadError: ONNX Runtime refuses the file, or a tensor has a type the protocol lacks.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_op_num_threads
+    options.inter_op_num_threads = 1  # the graphs of CNNs are chains
+    options.log_severity_level = _LOG_FATAL_ONLY
+    # Spinning threads burn a core while nothing is asked for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:
+        raise ModelLoadError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    signature = Signature(
+        inputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_inputs()),
+        outputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_outputs()),
+    )
+    return OnnxSession(session, signature)
+
+
+class OnnxSession:
+    """A loaded model. Any thread may call `run`; one call uses every thread of the session."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
+        self._session = session
+        self._output_names = [spec.name for spec in signature.outputs]
+        self.signature = signature
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that was really taken."""
+        provider: str = self._session.get_providers()[0]
+        return provider
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Compute every output.
+
+        Args:
+            inputs: by name, with the datatypes of the signature; a batched model's share N.
+
+        Returns:
+            Outputs by name; arrays of their own.
+
+        Raises:
+            InferenceError: the model failed on these inputs.
+        """
+        try:
+            outputs = self._session.run(self._output_names, dict(inputs))
+        except Exception as error:
+            raise InferenceError(f"the model failed: {_first_line(error)}") from error
+        return dict(zip(self._output_names, map(np.asarray, outputs), strict=True))
+
+
+def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
+    datatype = _ELEMENT_TYPES.get(tensor.type)
+    if datatype is None:
+        raise ModelLoadError(
+            f"{path}: tensor {tensor.name!r} has type {tensor.type}; the protocol carries {', '.join(_ELEMENT_TYPES)}"
+        )
+    shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in tensor.shape)
+    return TensorSpec(tensor.name, DATATYPES[datatype], shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

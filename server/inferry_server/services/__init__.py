@@ -1,0 +1,1 @@
+"""The RPCs, written once against `Call` for every transport."""

@@ -1,0 +1,139 @@
+"""The protocol's questions about the server and its models."""
+
+from collections.abc import Callable
+
+import inferry_server
+from inferry_proto import model_config_pb2
+from inferry_proto import open_inference_pb2 as pb
+from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.repository import MODEL_FILE
+from inferry_server.models.version import ServedVersion
+from inferry_server.rpc.call import Call, UnaryHandler
+from inferry_server.services.messages import parse
+from inferry_server.signature import TensorSpec
+
+SERVER_NAME = "inferry"
+PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients look at
+BACKEND = "onnxruntime"
+EXTENSIONS = ("model_configuration",)  # only what works is advertised; the index alone is not `model_repository`
+
+
+class ControlService:
+    """Answers from what is in memory, at once. Thread-safe.
+
+    Args:
+        registry: the models.
+        server_ready: whether requests for models are welcome.
+        max_queue_delay_us: the setting, for ModelConfig.
+        max_queue_size: likewise.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        server_ready: Callable[[], bool],
+        *,
+        max_queue_delay_us: int,
+        max_queue_size: int,
+    ) -> None:
+        self._registry = registry
+        self._server_ready = server_ready
+        self._max_queue_delay_us = max_queue_delay_us
+        self._max_queue_size = max_queue_size
+
+    def unary_handlers(self) -> dict[str, UnaryHandler]:
+        """Handlers by path."""
+        handlers: dict[str, UnaryHandler] = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_is_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelConfig": self.model_config,
+            "RepositoryIndex": self.repository_index,
+        }
+        return {OPEN_INFERENCE[name].path: handler for name, handler in handlers.items()}
+
+    def server_live(self, call: Call, message: bytes) -> None:
+        """The process answers, so it lives."""
+        parse(pb.ServerLiveRequest, message)
+        call.reply(pb.ServerLiveResponse(live=True).SerializeToString())
+
+    def server_is_ready(self, call: Call, message: bytes) -> None:
+        """Models are loaded and no shutdown is under way."""
+        parse(pb.ServerReadyRequest, message)
+        call.reply(pb.ServerReadyResponse(ready=self._server_ready()).SerializeToString())
+
+    def model_ready(self, call: Call, message: bytes) -> None:
+        """Whether a version, or any, answers; an unknown model is not ready, which is no error."""
+        request = parse(pb.ModelReadyRequest, message)
+        versions = self._registry.ready_versions(request.name)
+        ready = request.version in versions if request.version else bool(versions)
+        call.reply(pb.ModelReadyResponse(ready=ready and self._server_ready()).SerializeToString())
+
+    def server_metadata(self, call: Call, message: bytes) -> None:
+        """Name, version, and the extensions that work."""
+        parse(pb.ServerMetadataRequest, message)
+        response = pb.ServerMetadataResponse(
+            name=SERVER_NAME, version=inferry_server.__version__, extensions=EXTENSIONS
+        )
+        call.reply(response.SerializeToString())
+
+    def model_metadata(self, call: Call, message: bytes) -> None:
+        """A model's tensors, batch dimension included."""
+        request = parse(pb.ModelMetadataRequest, message)
+        model = self._registry.find(request.name, request.version)
+        response = pb.ModelMetadataResponse(
+            name=model.model,
+            versions=[model.version] if request.version else self._registry.ready_versions(model.model),
+            platform=PLATFORM,
+            inputs=[_metadata(spec) for spec in model.signature.inputs],
+            outputs=[_metadata(spec) for spec in model.signature.outputs],
+        )
+        call.reply(response.SerializeToString())
+
+    def model_config(self, call: Call, message: bytes) -> None:
+        """A model's limits and batching, as Triton's clients read them."""
+        request = parse(pb.ModelConfigRequest, message)
+        model = self._registry.find(request.name, request.version)
+        call.reply(pb.ModelConfigResponse(config=self._config(model)).SerializeToString())
+
+    def repository_index(self, call: Call, message: bytes) -> None:
+        """Every version with its state, or only those that are ready."""
+        request = parse(pb.RepositoryIndexRequest, message)
+        entries = [
+            pb.RepositoryIndexResponse.ModelIndex(
+                name=entry.model, version=entry.version_text, state=entry.state, reason=entry.reason
+            )
+            for entry in self._registry.index()
+            if entry.served is not None or not request.ready
+        ]
+        call.reply(pb.RepositoryIndexResponse(models=entries).SerializeToString())
+
+    def _config(self, model: ServedVersion) -> model_config_pb2.ModelConfig:
+        first = 1 if model.max_batch_size else 0  # dims come without the batch dimension
+        config = model_config_pb2.ModelConfig(
+            name=model.model,
+            platform=PLATFORM,
+            backend=BACKEND,
+            max_batch_size=model.max_batch_size,
+            default_model_filename=MODEL_FILE,
+        )
+        for spec in model.signature.inputs:
+            config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        for spec in model.signature.outputs:
+            config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        on_gpu = model.provider != "CPUExecutionProvider"
+        kind = model_config_pb2.ModelInstanceGroup.KIND_GPU if on_gpu else model_config_pb2.ModelInstanceGroup.KIND_CPU
+        config.instance_group.add(name=f"{model.model}_0", kind=kind, count=1)
+        config.parameters["execution_provider"].string_value = model.provider
+        if model.max_batch_size:
+            batching = config.dynamic_batching
+            batching.max_queue_delay_microseconds = self._max_queue_delay_us
+            batching.default_queue_policy.max_queue_size = self._max_queue_size
+        return config
+
+
+def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype.name, shape=spec.shape)

@@ -1,0 +1,29 @@
+"""When a request must be answered, from everything that says so."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DeadlinePolicy:
+    """The server's word on deadlines.
+
+    Attributes:
+        objective_s: the deadline of requests that carry none; None: they have none.
+    """
+
+    objective_s: float | None = None
+
+    def deadline(self, now: float, *, call_deadline: float | None, timeout_s: float | None) -> float | None:
+        """The earliest of the call's own deadline and the request's timeout, else the objective.
+
+        Args:
+            now: monotonic seconds.
+            call_deadline: gRPC's, on the same clock.
+            timeout_s: the request's `timeout` parameter.
+        """
+        stated = [] if call_deadline is None else [call_deadline]
+        if timeout_s is not None:
+            stated.append(now + timeout_s)
+        if stated:
+            return min(stated)
+        return None if self.objective_s is None else now + self.objective_s

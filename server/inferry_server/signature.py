@@ -1,0 +1,65 @@
+"""What a model takes and gives: names, datatypes, shapes."""
+
+from dataclasses import dataclass
+
+from inferry_proto import manifest_pb2
+from inferry_proto.datatypes import DATATYPES, Datatype
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. Axes of any length are -1; the first is N where the model is batched."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.datatype.name} {list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Every input and output of a model, in the model's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def has_batch_dimension(self) -> bool:
+        """Whether the first axis of every input and output may have any length."""
+        tensors = self.inputs + self.outputs
+        return bool(tensors) and all(spec.shape[:1] == (-1,) for spec in tensors)
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+
+
+def signature_from_manifest(recorded: manifest_pb2.Signature) -> Signature:
+    """The signature as a manifest records it.
+
+    Raises:
+        ValueError: a datatype the protocol does not have.
+    """
+    return Signature(
+        inputs=tuple(_spec_from_manifest(spec) for spec in recorded.inputs),
+        outputs=tuple(_spec_from_manifest(spec) for spec in recorded.outputs),
+    )
+
+
+def signature_to_manifest(signature: Signature) -> manifest_pb2.Signature:
+    """The signature as the manifest and DescribeModel carry it."""
+    return manifest_pb2.Signature(
+        inputs=[_spec_to_manifest(spec) for spec in signature.inputs],
+        outputs=[_spec_to_manifest(spec) for spec in signature.outputs],
+    )
+
+
+def _spec_from_manifest(spec: manifest_pb2.TensorSpec) -> TensorSpec:
+    if spec.datatype not in DATATYPES:
+        raise ValueError(f"tensor {spec.name!r} has datatype {spec.datatype!r}; known are {', '.join(DATATYPES)}")
+    return TensorSpec(spec.name, DATATYPES[spec.datatype], tuple(spec.shape))
+
+
+def _spec_to_manifest(spec: TensorSpec) -> manifest_pb2.TensorSpec:
+    return manifest_pb2.TensorSpec(name=spec.name, datatype=spec.datatype.name, shape=spec.shape)

@@ -1,0 +1,51 @@
+"""The one table from errors to gRPC statuses."""
+
+from dataclasses import dataclass
+
+import grpc
+
+from inferry_server import errors
+
+Metadata = tuple[tuple[str, str], ...]
+
+# The first class that matches decides, so subclasses come before their bases.
+CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
+    (errors.InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.UnsupportedModelError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),
+    (errors.ShuttingDownError, grpc.StatusCode.UNAVAILABLE),
+    (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
+    (errors.InferenceError, grpc.StatusCode.INTERNAL),
+    (errors.StartError, grpc.StatusCode.INTERNAL),
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an RPC ended: code, message for the caller, trailing metadata."""
+
+    code: grpc.StatusCode
+    message: str = ""
+    trailing_metadata: Metadata = ()
+
+
+OK = Status(grpc.StatusCode.OK)
+CANCELLED = Status(grpc.StatusCode.CANCELLED)
+
+
+def status_of(error: Exception) -> Status:
+    """The status a caller gets for an error; what is not a ServingError stays inside as `internal error`."""
+    for error_type, code in CODES:
+        if isinstance(error, error_type):
+            return Status(code, str(error), _pushback(error))
+    return Status(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+
+
+def _pushback(error: errors.ServingError) -> Metadata:
+    """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
+    if isinstance(error, errors.QueueFullError):
+        return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1e3)))),)
+    return ()

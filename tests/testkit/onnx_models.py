@@ -1,0 +1,139 @@
+"""Tiny ONNX models whose answers can be told in one's head, and repositories that hold them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from inferry_proto.golden import GoldenSamples, save_golden_samples
+from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
+from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing, Signature, TensorSpec
+
+OPSET = 17
+IR_VERSION = 10
+
+
+def save_model(path: Path, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto],
+               outputs: Sequence[onnx.ValueInfoProto], constants: Sequence[onnx.TensorProto] = ()) -> None:  # fmt: skip
+    """Write a graph as an ONNX file, with the folders above it."""
+    graph = helper.make_graph(list(nodes), "tiny", list(inputs), list(outputs), list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+
+
+def save_doubler(repository: Path, *, name: str = "doubler", version: int = 1) -> None:
+    """`y = 2 x`, float32 `[N, 3]`."""
+    save_model(
+        repository / name / str(version) / "model.onnx",
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+    )
+
+
+def save_scalar_adder(repository: Path, *, name: str = "adder") -> None:
+    """`sum = a + b`, int64 scalars: a model without batch dimension."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Add", ["a", "b"], ["sum"])],
+        [helper.make_tensor_value_info(n, TensorProto.INT64, []) for n in ("a", "b")],
+        [helper.make_tensor_value_info("sum", TensorProto.INT64, [])],
+    )
+
+
+def save_text_echo(repository: Path, *, name: str = "echo") -> None:
+    """`out = in`, strings `[N, 2]`."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Identity", ["in"], ["out"])],
+        [helper.make_tensor_value_info("in", TensorProto.STRING, ["N", 2])],
+        [helper.make_tensor_value_info("out", TensorProto.STRING, ["N", 2])],
+    )
+
+
+def save_two_inputs(repository: Path, *, name: str = "joiner") -> None:
+    """`total = left + right` and `difference = left - right`, float32 `[N, 2]` and `[N, 2]`."""
+    pair = ["N", 2]
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [
+            helper.make_node("Add", ["left", "right"], ["total"]),
+            helper.make_node("Sub", ["left", "right"], ["difference"]),
+        ],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, pair) for n in ("left", "right")],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, pair) for n in ("total", "difference")],
+    )
+
+
+def save_picky(repository: Path, *, name: str = "picky") -> None:
+    """`y = table[index]`, int64 `[N]`: an index outside 0-3 makes the whole run fail."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Gather", ["table", "index"], ["y"])],
+        [helper.make_tensor_value_info("index", TensorProto.INT64, ["N"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.arange(4, dtype=np.float32) * 10, "table")],
+    )
+
+
+def save_brightness(repository: Path, *, name: str = "brightness", version: int = 1, side: int = 4,
+                    manifest: bool = True) -> Path:  # fmt: skip
+    """A classifier of grey pictures: `dark` or `bright`, by mean brightness b: `[1 - b, b]`.
+
+    uint8 `[N, side, side, 1]` in, float32 `[N, 2]` out.
+
+    Returns:
+        The version's folder.
+    """
+    folder = repository / name / str(version)
+    save_model(
+        folder / "model.onnx",
+        [
+            helper.make_node("Cast", ["images"], ["levels"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["levels", "white"], ["scaled"]),
+            helper.make_node("ReduceMean", ["scaled"], ["bright"], axes=[2, 3], keepdims=0),
+            helper.make_node("ReduceMean", ["bright"], ["mean"], axes=[1], keepdims=1),
+            helper.make_node("Sub", ["one", "mean"], ["dark"]),
+            helper.make_node("Concat", ["dark", "mean"], ["probabilities"], axis=1),
+        ],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, 1])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])],
+        [
+            numpy_helper.from_array(np.array(255, np.float32), "white"),
+            numpy_helper.from_array(np.array(1, np.float32), "one"),
+        ],
+    )
+    if manifest:
+        write_brightness_manifest(folder, name, side)
+    return folder
+
+
+def write_brightness_manifest(folder: Path, name: str, side: int) -> None:
+    """Describe a brightness model as the trainer would, golden samples included."""
+    levels = np.array([0, 51, 255], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (3, side, side, 1)).copy()
+    bright = levels.astype(np.float32) / 255
+    outputs = np.stack([1 - bright, bright], axis=1)
+    save_golden_samples(folder / "golden.npz", GoldenSamples({"images": images}, {"probabilities": outputs}))
+    manifest = ModelManifest(
+        format_version=FORMAT_VERSION,
+        model_name=name,
+        precision="float32",
+        labels=["dark", "bright"],
+        signature=Signature(
+            inputs=[TensorSpec(name="images", datatype="UINT8", shape=[-1, side, side, 1])],
+            outputs=[TensorSpec(name="probabilities", datatype="FP32", shape=[-1, 2])],
+        ),
+        preprocessing=Preprocessing(
+            color_mode=Preprocessing.GRAYSCALE, height=side, width=side, filter=Preprocessing.BILINEAR
+        ),
+        files=[describe_file(folder / file) for file in ("model.onnx", "golden.npz")],
+    )
+    manifest.golden_samples.file = "golden.npz"
+    for provider in ("CPUExecutionProvider", "CUDAExecutionProvider"):
+        manifest.golden_samples.tolerances[provider] = 1e-6
+    write_manifest(folder, manifest)
