@@ -86,9 +86,7 @@ def _add_batch(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers", type=_positive_int, metavar="N", help="requests prepared or under way at a time (by cores)"
     )
-    command.add_argument(
-        "--part-size", type=_positive_int, default=1024, metavar="N", help="pictures a part file (%(default)s)"
-    )
+    command.add_argument("--part-size", type=_positive_int, metavar="N", help="pictures a part file (1024)")
     command.add_argument(
         "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into subfolders too (yes)"
     )

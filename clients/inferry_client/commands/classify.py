@@ -1,7 +1,6 @@
 """`inferry classify`: labels of pictures, one request a picture, so that a bad one harms no other."""
 
 import json
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from inferry_client.printing import classification_lines, picture_lines
 from inferry_client.results import Classification, ModelDescription
 
 _CONCURRENCY = 8  # enough for the server to form batches
-_ONLY_IMAGE = re.compile(r"^(image|picture|images\[)\W*0\W*:?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def classify_files(client: Client, model: ModelDescription, paths: Sequence[str]
         try:
             result = client.classify(model.model, [picture], version=model.version, top_k=top_k)
         except InvalidRequestError as error:
-            return Answer(path, problem=_ONLY_IMAGE.sub("", error.details) or str(error))
+            return Answer(path, problem=error.details.removeprefix("image 0: ") or str(error))
         return Answer(path, result.images[0])
 
     pool = ThreadPoolExecutor(min(_CONCURRENCY, len(paths)))
