@@ -52,9 +52,11 @@ COPY --from=environment /opt/inferry /opt/inferry
 
 # In a container the loopback default would be unreachable; who may reach the ports is the network's decision.
 # The image has no CUDA libraries: a driver that is handed to it (`--gpus all`) must not choose the provider.
+# ONNX Runtime's releases report their use to Microsoft unless told not to before they are loaded.
 ENV PATH=/opt/inferry/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     INFERRY_PROVIDER=cpu \
     INFERRY_REPOSITORY=/models \
     INFERRY_GRPC_ADDRESS=0.0.0.0:8001 \

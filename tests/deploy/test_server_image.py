@@ -106,6 +106,10 @@ def test_output_is_unbuffered_and_nothing_is_written_beside_the_code() -> None:
     assert environment()["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
+def test_nothing_is_reported_to_the_makers_of_onnx_runtime() -> None:
+    assert environment()["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_sigterm_stops_the_server_and_health_is_left_to_grpc() -> None:
     assert arguments("STOPSIGNAL") == ["SIGTERM"]
     assert not arguments("HEALTHCHECK")
