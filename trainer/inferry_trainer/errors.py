@@ -1,0 +1,33 @@
+"""Everything the trainer refuses, each with a message that says what was expected and what came."""
+
+
+class TrainerError(Exception):
+    """What a user can put right; the command line prints its message as one line."""
+
+
+class ConfigError(TrainerError):
+    """A setting outside its range, or a combination that does not exist."""
+
+
+class DatasetError(TrainerError):
+    """A data set that is missing, damaged, or not the one it is taken for."""
+
+
+class RunFolderError(TrainerError):
+    """A run folder that cannot be written, or that does not hold a finished run."""
+
+
+class TrainingError(TrainerError):
+    """Training that cannot go on: its loss is no longer a number."""
+
+
+class ExportError(TrainerError):
+    """A Keras model that cannot be converted to ONNX."""
+
+
+class ParityError(TrainerError):
+    """An exported graph that does not compute what the Keras model does; it is never published."""
+
+
+class PublishError(TrainerError):
+    """A version that could not be put into the model repository."""
