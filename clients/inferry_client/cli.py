@@ -14,12 +14,13 @@ _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
 
 # What a command may find missing, and the extra that brings it.
 _EXTRA_OF = {"grpc": "client", "tqdm": "client", "pyarrow": "batch", "locust": "load", "gevent": "load"}
-_DURATION_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status."""
     args = build_parser().parse_args(argv)
+    if not args.verbose:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines, before it is imported
     try:
         status = _run(args)
         sys.stdout.flush()
@@ -100,7 +101,7 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--users", type=_positive_int, default=32, metavar="N", help="each sends as soon as answered (%(default)s)"
     )
-    command.add_argument("--duration", type=_duration_s, default=30.0, metavar="T", help="like 30s or 5m (30s)")
+    command.add_argument("--duration", type=_duration_s, default=30, metavar="T", help="like 30s or 5m (30s)")
     command.add_argument("--spawn-rate", type=_positive_float, metavar="R", help="users started a second (all at once)")
     command.add_argument(
         "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random pixels)"
@@ -156,13 +157,11 @@ def _positive_float(text: str) -> float:
     return value
 
 
-def _duration_s(text: str) -> float:
-    """`90`, `30s`, `1m30s` or `500ms` in seconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
-    if "".join(number + unit for number, unit in parts) == text and text:
-        seconds = sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in parts)
-    else:
-        seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
-    if seconds <= 0:
+def _duration_s(text: str) -> int:
+    """`90`, `30s`, `5m` or `1m30s` in whole seconds."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text, re.ASCII)
+    hours, minutes, seconds = (int(group or 0) for group in match.groups()) if match else (0, 0, 0)
+    duration = 3600 * hours + 60 * minutes + seconds
+    if duration < 1:
         raise argparse.ArgumentTypeError(f"{text!r} came; expected a duration like 30s, 5m or 1m30s")
-    return seconds
+    return duration

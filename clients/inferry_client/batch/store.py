@@ -135,8 +135,11 @@ def _part_table(rows: PartRows, *, plan: Plan, labels: tuple[str, ...]) -> Any:
 def _write_atomically(path: Path, data: bytes) -> None:
     """The whole file or none of it, whenever the process or the machine stops."""
     beside = path.with_name(f"_{path.name}.writing")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)  # there only after an error or an interrupt

@@ -1,0 +1,7 @@
+"""Why a load test cannot run."""
+
+from inferry_client.errors import InferryError
+
+
+class LoadError(InferryError):
+    """A load test that cannot begin or that failed; one line that says why and what to do."""

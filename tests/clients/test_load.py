@@ -1,0 +1,156 @@
+import argparse
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_client.cli import _duration_s, main
+from inferry_client.load.errors import LoadError
+from inferry_client.load.payloads import picture_calls, random_calls, read_payloads, write_payloads
+from inferry_client.load.summary import LoadSummary, bucket_ms, describe, read_summary, report, write_summary
+from inferry_client.results import ModelMetadata, TensorSpec
+from testkit import brightness_model
+from testkit.scripted_server import Refusal, ScriptedServer
+
+SUMMARY = LoadSummary(1000, 2, 456.78, 1.234, 56.7, errors=("2 x full",))
+USERS = 32
+
+
+def _load(server: ScriptedServer, *options: str) -> int:
+    return main(["load", "--server", server.address, "--duration", "1s", *options])
+
+
+def test_users_overlap_and_every_request_is_counted(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = threading.Barrier(USERS)  # opens only while all users' first requests are in the server at once
+    first = threading.Semaphore(USERS)
+    alone = iter([True])  # the request that the command makes before Locust's
+
+    def meet(request: Any) -> Any:
+        if not next(alone, False) and first.acquire(blocking=False):
+            together.wait(timeout=5)
+        return brightness_model.infer(request)
+
+    brightness_server.scripts["ModelInfer"] = meet
+    figures_file, html = tmp_path / "load.json", tmp_path / "load.html"
+    status = _load(brightness_server, "--users", str(USERS), "--json", str(figures_file), "--html", str(html))
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert not together.broken
+    figures = json.loads(figures_file.read_text())
+    assert list(figures) == ["requests", "failures", "requests_per_second", "p50_ms", "p99_ms"]
+    assert figures["requests"] == len(brightness_server.requests("ModelInfer")) - 1 > USERS
+    assert figures["failures"] == 0
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+    assert figures["requests_per_second"] > USERS
+    assert "ModelInfer brightness" in html.read_text()
+    assert printed.out.startswith(f"{figures['requests']} requests, 0 failures, ")
+    assert len({request.raw_input_contents[0] for request in brightness_server.requests("ModelInfer")}) > 1
+
+
+def test_refusals_are_failures_and_not_retried(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcomes: Counter[bool] = Counter()
+    lock = threading.Lock()
+
+    def full_every_second_time(request: Any) -> Any:
+        with lock:
+            refuse = sum(outcomes.values()) % 2 == 1
+            outcomes[refuse] += 1
+        if refuse:
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", pushback_ms=1)
+        return brightness_model.infer(request)
+
+    brightness_server.scripts["ModelInfer"] = full_every_second_time
+    assert _load(brightness_server, "--users", "4", "--json", "load.json") == 1
+    figures = json.loads(Path("load.json").read_text())
+    assert figures["failures"] == outcomes[True] > 0
+    assert figures["requests"] == outcomes.total() - 1
+    assert "the queue is full" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["load.json"]  # no report that nobody asked for
+
+
+def test_pictures_are_sent_encoded(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+    paths = brightness_model.write_pictures(tmp_path, 3)
+    assert _load(brightness_server, "--users", "2", "--images", str(tmp_path)) == 0
+    sent = {request.images[0].encoded for request in brightness_server.requests("Classify")}
+    assert sent == {path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--model", "cats"], "could not describe model 'cats'"),
+        (["--images", "missing.png"], "missing.png: No such file or directory"),
+        (["--images", __file__], "could not classify 1 picture with model 'brightness'"),
+        (["--html", "missing/load.html"], "missing is no folder, so load.html cannot be written there"),
+    ],
+)
+def test_what_is_wrong_shows_before_locust_starts(
+    brightness_server: ScriptedServer, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _load(brightness_server, *options) == 1
+    err = capsys.readouterr().err
+    assert named in err
+    assert err.count("\n") == 1
+
+
+def test_random_requests_have_the_models_shapes_and_differ() -> None:
+    specs = (TensorSpec("image", "UINT8", (-1, 4, 5, 3)), TensorSpec("scale", "FP32", (-1, 1)))
+    calls = random_calls(ModelMetadata("m", ("1",), "", specs, ()), version="stable")
+    request: Any = calls[0].request
+    assert [list(tensor.shape) for tensor in request.inputs] == [[1, 4, 5, 3], [1, 1]]
+    assert request.model_version == "stable"
+    assert 0 <= np.frombuffer(request.raw_input_contents[1], np.float32)[0] < 1
+    assert len({bytes(call.request.raw_input_contents[0]) for call in calls}) == len(calls)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spec", [TensorSpec("image", "UINT8", (-1, -1, -1, 3)), TensorSpec("t", "BYTES", (-1, 1))])
+def test_a_model_that_random_contents_cannot_fill_is_named(spec: TensorSpec) -> None:
+    with pytest.raises(LoadError, match="random contents cannot fill"):
+        random_calls(ModelMetadata("m", ("1",), "", (spec,), ()), version="")
+
+
+def test_payloads_come_back_as_they_were(tmp_path: Path) -> None:
+    paths = brightness_model.write_pictures(tmp_path / "in", 12)
+    calls = picture_calls(tmp_path / "in", model="m", version="")
+    write_payloads(calls, tmp_path)
+    assert read_payloads(tmp_path) == [call.request.SerializeToString() for call in calls]
+    assert len(calls) == len(paths)
+
+
+@given(st.floats(0.001, 1e6))
+def test_buckets_keep_three_digits(response_time_ms: float) -> None:
+    assert bucket_ms(response_time_ms) == pytest.approx(response_time_ms, rel=0.005)
+
+
+def test_a_summary_crosses_processes_and_prints() -> None:
+    assert read_summary(write_summary(SUMMARY)) == SUMMARY
+    assert describe(SUMMARY) == "1000 requests, 2 failures, 456.8 requests/s, p50 1.23 ms, p99 56.7 ms"
+    assert "errors" not in json.loads(report(SUMMARY))
+
+
+@pytest.mark.parametrize(("requests", "failures", "passed"), [(10, 0, True), (10, 1, False), (0, 0, False)])
+def test_a_test_passes_only_with_answers_and_without_failures(requests: int, failures: int, passed: bool) -> None:
+    assert LoadSummary(requests, failures, 1.0, 1.0, 1.0).passed is passed
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("5m", 300), ("1h1m1s", 3661)])
+def test_durations_are_read(text: str, seconds: int) -> None:
+    assert _duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "0s", "-1s", "1.5s", "5 m", "1s1m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a duration"):
+        _duration_s(text)
