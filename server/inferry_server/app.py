@@ -133,8 +133,7 @@ class Server:
     def _load_newest(self, folder: ModelFolder, options: LoadOptions) -> None:
         """Load the newest version of a model; one that fails is reported and the others go on."""
         if not folder.versions:
-            reason = f"{folder.path} holds no version; expected a folder named by a number, like 1"
-            self._report_failure(IndexEntry(folder.name, 0, State.UNAVAILABLE, reason, failed=True))
+            self._report_failure(IndexEntry(folder.name, 0, State.UNAVAILABLE, folder.problem, failed=True))
             return
         *older, newest = folder.versions
         for version in older:

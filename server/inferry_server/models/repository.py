@@ -22,15 +22,23 @@ class VersionFolder:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model on disk; its versions ascend."""
+    """One model on disk; its versions ascend.
+
+    Attributes:
+        problem: why there are no versions; empty where there are some.
+    """
 
     name: str
     path: Path
     versions: tuple[VersionFolder, ...]
+    problem: str = ""
 
 
 def scan_repository(root: Path) -> tuple[ModelFolder, ...]:
-    """Every model folder, by name. Hidden folders are publications under way, and not looked at.
+    """Every model folder, by name.
+
+    Hidden folders are publications under way, and `lost+found` is a file system's own: neither is
+    looked at.
 
     Raises:
         StartError: the repository is not a folder, or holds no model folder.
@@ -39,24 +47,26 @@ def scan_repository(root: Path) -> tuple[ModelFolder, ...]:
         what = "is a file" if root.exists() else "does not exist"
         raise StartError(f"model repository {root} {what}; expected a folder with <model>/<version>/{MODEL_FILE}")
     try:
-        folders = tuple(_model_folder(path) for path in sorted(root.iterdir()) if _is_visible_folder(path))
+        paths = [path for path in sorted(root.iterdir()) if _is_visible_folder(path) and path.name != "lost+found"]
     except OSError as error:
         raise StartError(f"model repository {root} cannot be read: {error.strerror}") from error
-    if not folders:
+    if not paths:
         raise StartError(f"model repository {root} holds no model; expected <model>/<version>/{MODEL_FILE} in it")
-    return folders
+    return tuple(map(_model_folder, paths))
 
 
 def _model_folder(path: Path) -> ModelFolder:
-    versions = sorted(
-        (
-            VersionFolder(path.name, int(child.name), child)
-            for child in path.iterdir()
-            if _is_visible_folder(child) and is_version_number(child.name)
-        ),
-        key=lambda folder: folder.version,
-    )
-    return ModelFolder(path.name, path, tuple(versions))
+    try:
+        children = [child for child in path.iterdir() if _is_visible_folder(child) and is_version_number(child.name)]
+    except OSError as error:
+        return ModelFolder(path.name, path, (), f"{path} cannot be read: {error.strerror}")
+    versions = sorted((VersionFolder(path.name, int(child.name), child) for child in children), key=_number)
+    problem = "" if versions else f"{path} holds no version; expected a folder named by a number, like 1"
+    return ModelFolder(path.name, path, tuple(versions), problem)
+
+
+def _number(folder: VersionFolder) -> int:
+    return folder.version
 
 
 def is_version_number(text: str) -> bool:

@@ -48,7 +48,12 @@ class AioTransport:
         return self._run(self._start(address))
 
     def stop(self, grace_s: float) -> None:
-        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`."""
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+
+        Does nothing where `start` was not called.
+        """
+        if not self._thread.is_alive():
+            return
         self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_SLACK_S)

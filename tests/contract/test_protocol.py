@@ -1,0 +1,195 @@
+"""The Open Inference Protocol as tritonclient speaks it, against a real server."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from inferry_server.app import Server
+from testkit import onnx_models
+from testkit.servers import running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    repository = tmp_path_factory.mktemp("models")
+    onnx_models.save_doubler(repository, version=1)
+    onnx_models.save_doubler(repository, version=2)
+    onnx_models.save_scalar_adder(repository)
+    onnx_models.save_text_echo(repository)
+    onnx_models.save_two_inputs(repository)
+    onnx_models.save_picky(repository)
+    onnx_models.save_brightness(repository)
+    (repository / "broken" / "1").mkdir(parents=True)
+    (repository / "broken" / "1" / "model.onnx").write_bytes(b"no model")
+    (repository / "empty").mkdir()
+    with running_server(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(str(server.grpc_address)) as opened:
+        yield opened
+
+
+def infer(
+    client: triton.InferenceServerClient, model: str, inputs: dict[str, NDArray[Any]], **options: Any
+) -> dict[str, NDArray[Any]]:
+    tensors = []
+    for name, array in inputs.items():
+        tensor = triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    result = client.infer(model, tensors, **options)
+    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+
+def status_of(error: pytest.ExceptionInfo[InferenceServerException]) -> str:
+    return str(error.value.status()).removeprefix("StatusCode.")
+
+
+def test_the_server_says_who_it_is_and_what_works(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    metadata = client.get_server_metadata()
+    assert metadata.name == "inferry"
+    assert list(metadata.extensions) == ["model_configuration"]
+
+
+def test_metadata_has_the_batch_dimension_and_config_has_not(client: triton.InferenceServerClient) -> None:
+    metadata = client.get_model_metadata("brightness")
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [("images", "UINT8", [-1, 4, 4, 1])]
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [("probabilities", "FP32", [-1, 2])]
+    assert list(metadata.versions) == ["1"]
+    config = client.get_model_config("brightness").config
+    assert (config.max_batch_size, list(config.input[0].dims), config.platform) == (32, [4, 4, 1], "onnxruntime_onnx")
+    assert client.get_model_config("adder").config.max_batch_size == 0
+
+
+def test_the_index_lists_every_version_with_its_state_and_reason(client: triton.InferenceServerClient) -> None:
+    index = {(m.name, m.version): (m.state, m.reason) for m in client.get_model_repository_index().models}
+    assert index["doubler", "2"] == ("READY", "")
+    assert index["doubler", "1"] == ("UNAVAILABLE", "a newer version is served")
+    assert index["broken", "1"][0] == "UNAVAILABLE"
+    assert "ONNX Runtime cannot load it" in index["broken", "1"][1]
+    assert "holds no version" in index["empty", ""][1]
+
+
+def test_answers_are_right_for_every_kind_of_model(client: triton.InferenceServerClient) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(infer(client, "doubler", {"x": x})["y"], 2 * x)
+    scalars = {"a": np.array(2, np.int64), "b": np.array(40, np.int64)}
+    assert infer(client, "adder", scalars)["sum"] == 42
+    texts = np.array([[b"a", "ü€".encode()]], dtype=object)
+    np.testing.assert_array_equal(infer(client, "echo", {"in": texts})["out"], texts)
+    pair = {"left": x[:, :2], "right": x[:, 1:]}
+    answer = infer(client, "joiner", pair)
+    np.testing.assert_array_equal(answer["total"], x[:, :2] + x[:, 1:])
+    np.testing.assert_array_equal(answer["difference"], x[:, :2] - x[:, 1:])
+
+
+def test_only_the_requested_outputs_come_back(client: triton.InferenceServerClient) -> None:
+    pair = {name: np.ones((1, 2), np.float32) for name in ("left", "right")}
+    answer = infer(client, "joiner", pair, outputs=[triton.InferRequestedOutput("difference")])
+    assert list(answer) == ["difference"]
+
+
+def test_the_response_echoes_the_id_and_names_the_version_that_answered(client: triton.InferenceServerClient) -> None:
+    tensor = triton.InferInput("x", [1, 3], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 3), np.float32))
+    response = client.infer("doubler", [tensor], request_id="request-1").get_response()
+    assert (response.id, response.model_name, response.model_version) == ("request-1", "doubler", "2")
+
+
+def test_an_answer_is_the_same_alone_or_in_company(client: triton.InferenceServerClient) -> None:
+    inputs = [np.full((rows, 3), rows, np.float32) for rows in (1, 2, 3, 5, 8, 13)] * 20
+
+    def ask(x: NDArray[Any]) -> bool:
+        return bool((infer(client, "doubler", {"x": x})["y"] == 2 * x).all())
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, inputs))
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "status", "message"),
+    [
+        ("nothing", "", "NOT_FOUND", "model 'nothing'"),
+        ("", "", "NOT_FOUND", "model ''"),
+        ("doubler", "9", "NOT_FOUND", "version '9' of model 'doubler'"),
+        ("doubler", "9" * 5000, "NOT_FOUND", "of model 'doubler'"),
+        ("doubler", "1", "UNAVAILABLE", "version '1' of model 'doubler' is UNAVAILABLE: a newer version is served"),
+        ("broken", "", "UNAVAILABLE", "ONNX Runtime cannot load it"),
+        ("empty", "", "UNAVAILABLE", "holds no version"),
+        ("doubler", "abc", "INVALID_ARGUMENT", "version 'abc' of model 'doubler' is not a positive integer"),
+        ("doubler", "-3", "INVALID_ARGUMENT", "'-3'"),
+        ("doubler", "1x", "INVALID_ARGUMENT", "'1x'"),
+        ("nothing", "1x", "INVALID_ARGUMENT", "'1x'"),
+    ],
+)
+def test_a_model_that_cannot_answer_is_named_with_the_right_status(
+    client: triton.InferenceServerClient, model: str, version: str, status: str, message: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=message) as error:
+        infer(client, model, {"x": np.zeros((1, 3), np.float32)}, model_version=version)
+    assert status_of(error) == status
+    for question in (client.get_model_metadata, client.get_model_config):
+        with pytest.raises(InferenceServerException, match=message) as error:
+            question(model, version)
+        assert status_of(error) == status
+
+
+def test_model_ready_of_what_is_not_there_is_false_and_no_error(client: triton.InferenceServerClient) -> None:
+    ready = [client.is_model_ready(m, v) for m, v in (("doubler", ""), ("doubler", "2"), ("echo", "1"))]
+    assert ready == [True, True, True]
+    absent = (("doubler", "1"), ("doubler", "x"), ("nothing", ""), ("broken", ""), ("empty", ""))
+    assert not any(client.is_model_ready(m, v) for m, v in absent)
+
+
+def test_what_is_wrong_with_a_request_is_an_invalid_argument(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match=r"has shape \[1, 4\]; expected \[-1, 3\]") as error:
+        infer(client, "doubler", {"x": np.zeros((1, 4), np.float32)})
+    assert status_of(error) == "INVALID_ARGUMENT"
+    with pytest.raises(InferenceServerException, match="33 rows; model 'doubler' takes up to 32") as error:
+        infer(client, "doubler", {"x": np.zeros((33, 3), np.float32)})
+    assert status_of(error) == "INVALID_ARGUMENT"
+
+
+def test_a_request_the_model_fails_on_harms_no_neighbour(client: triton.InferenceServerClient) -> None:
+    def ask(index: int) -> float | str:
+        try:
+            return float(infer(client, "picky", {"index": np.array([index], np.int64)})["y"][0])
+        except InferenceServerException as error:
+            return str(error.status())
+
+    indices = [0, 1, 99, 2, 3] * 20
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, indices))
+    assert answers == [10.0 * i if i < 4 else "StatusCode.INTERNAL" for i in indices]
+
+
+def test_a_deadline_that_cannot_be_met_is_exceeded(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException) as error:
+        infer(client, "doubler", {"x": np.zeros((1, 3), np.float32)}, client_timeout=1e-6)
+    assert status_of(error) == "DEADLINE_EXCEEDED"
+
+
+def test_the_asyncio_client_gets_the_same_answers(server: Server) -> None:
+    import asyncio
+
+    import tritonclient.grpc.aio as triton_aio
+
+    async def ask() -> NDArray[Any]:
+        async with triton_aio.InferenceServerClient(str(server.grpc_address)) as aio_client:
+            tensor = triton_aio.InferInput("x", [1, 3], "FP32")
+            tensor.set_data_from_numpy(np.ones((1, 3), np.float32))
+            answer: NDArray[Any] = (await aio_client.infer("doubler", [tensor])).as_numpy("y")
+            return answer
+
+    np.testing.assert_array_equal(asyncio.run(ask()), np.full((1, 3), 2, np.float32))

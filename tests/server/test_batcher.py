@@ -1,0 +1,259 @@
+"""The batcher's thread with a scripted model: events say when a batch finishes, nothing sleeps."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
+
+SOON_S = 10.0  # no test should take it; none waits longer
+
+
+class Reply:
+    """Collects the outcome of one request."""
+
+    def __init__(self) -> None:
+        self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
+
+    def complete(self, outputs: Arrays, timing: Timing) -> None:
+        assert timing.queue_s >= 0
+        assert timing.compute_s >= 0
+        self.outcomes.put({name: array.copy() for name, array in outputs.items()})
+
+    def fail(self, error: Exception) -> None:
+        self.outcomes.put(error)
+
+    def outcome(self) -> Arrays | Exception:
+        outcome = self.outcomes.get(timeout=SOON_S)
+        assert self.outcomes.empty()
+        return outcome
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.batch_rows: list[int] = []
+
+    def batch_done(self, *, rows: int, compute_s: float) -> None:
+        self.batch_rows.append(rows)
+
+    def request_waited(self, queue_s: float) -> None:
+        pass
+
+
+class ScriptedModel:
+    """Doubles its input; every run waits until the test lets it go, and -1 makes it fail."""
+
+    def __init__(self) -> None:
+        self.started: queue.Queue[int] = queue.Queue()
+        self.go = threading.Semaphore(0)
+        self.held = True
+
+    def run(self, inputs: Arrays) -> Arrays:
+        x = inputs["x"]
+        self.started.put(len(x))
+        if self.held:
+            assert self.go.acquire(timeout=SOON_S)
+        if (x < 0).any():
+            raise InferenceError("negative")
+        return {"y": 2 * x}
+
+    def release(self) -> None:
+        self.held = False
+        self.go.release()
+
+
+@contextmanager
+def batching(
+    run: Callable[[Arrays], Arrays], *, clock: Callable[[], float] | None = None, **limits: float
+) -> Iterator[tuple[DynamicBatcher, Observer]]:
+    observer = Observer()
+    policy = BatchingPolicy(**{"max_batch_size": 4, "max_queue_size": 16, "max_queue_bytes": 1 << 20} | limits)  # type: ignore[arg-type]
+    batcher = DynamicBatcher("test", run, policy, observer=observer, **({"clock": clock} if clock else {}))
+    batcher.start()
+    try:
+        yield batcher, observer
+    finally:
+        batcher.close(SOON_S)
+
+
+def request(*values: float, deadline: float | None = None) -> tuple[InferenceRequest, Reply]:
+    reply = Reply()
+    return InferenceRequest({"x": np.array(values)[:, None]}, len(values), reply, deadline=deadline), reply
+
+
+def values(outcome: Arrays | Exception) -> list[float]:
+    assert not isinstance(outcome, Exception), outcome
+    return [float(value) for value in outcome["y"][:, 0]]
+
+
+def test_what_arrives_while_the_device_is_busy_rides_together() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, observer):
+        requests = [request(float(i)) for i in range(6)]
+        batcher.submit(requests[0][0])
+        assert model.started.get(timeout=SOON_S) == 1  # alone: the device was idle, so nobody waits
+        for queued, _ in requests[1:]:
+            batcher.submit(queued)
+        model.release()
+        assert [values(reply.outcome()) for _, reply in requests] == [[2.0 * i] for i in range(6)]
+    assert observer.batch_rows == [1, 4, 1]
+
+
+def test_a_failing_member_fails_alone() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, _):
+        first, good, bad, also_good = request(0), request(1), request(-1), request(2)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        for queued, _ in (good, bad, also_good):
+            batcher.submit(queued)
+        model.release()
+        assert values(good[1].outcome()) == [2]
+        assert isinstance(bad[1].outcome(), InferenceError)
+        assert values(also_good[1].outcome()) == [4]
+
+
+def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher() -> None:
+    def run(inputs: Arrays) -> Arrays:
+        if inputs["x"][0] < 0:
+            raise ZeroDivisionError
+        return {"y": inputs["x"]}
+
+    with batching(run) as (batcher, _):
+        bad, good = request(-1), request(1)
+        batcher.submit(bad[0])
+        assert isinstance(bad[1].outcome(), ZeroDivisionError)
+        batcher.submit(good[0])
+        assert values(good[1].outcome()) == [1]
+
+
+def test_a_reply_that_raises_takes_no_other_reply_away() -> None:
+    class BrokenReply(Reply):
+        def complete(self, outputs: Arrays, timing: Timing) -> None:
+            raise RuntimeError("cannot encode")
+
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, _):
+        first, good = request(0), request(1)
+        broken = BrokenReply()
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(InferenceRequest({"x": np.ones((1, 1))}, 1, broken))
+        batcher.submit(good[0])
+        model.release()
+        assert values(good[1].outcome()) == [2]
+        assert isinstance(broken.outcome(), InferenceError)
+
+
+def test_a_cancelled_request_is_neither_computed_nor_answered_and_its_neighbours_are() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, observer):
+        first, cancelled, neighbour = request(0), request(1), request(2)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(cancelled[0])
+        batcher.submit(neighbour[0])
+        assert batcher.cancel(cancelled[0])
+        assert not batcher.cancel(first[0])  # it runs already
+        model.release()
+        assert values(neighbour[1].outcome()) == [4]
+        assert values(first[1].outcome()) == [0]
+        assert cancelled[1].outcomes.empty()
+    assert observer.batch_rows == [1, 1]
+
+
+def test_a_request_that_expires_in_the_queue_is_told_so_and_not_computed() -> None:
+    model, now = ScriptedModel(), [0.0]
+    with batching(model.run, clock=lambda: now[0]) as (batcher, observer):
+        first, late, patient = request(0), request(1, deadline=5), request(2, deadline=50)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(late[0])
+        batcher.submit(patient[0])
+        now[0] = 10.0
+        model.release()
+        assert isinstance(late[1].outcome(), DeadlineExceededError)
+        assert values(patient[1].outcome()) == [4]
+    assert observer.batch_rows == [1, 1]
+
+
+def test_a_full_queue_refuses_with_a_hint_of_when_to_come_back() -> None:
+    model = ScriptedModel()
+    with batching(model.run, max_queue_size=4) as (batcher, _):
+        first, fits = request(0), request(1, 2, 3, 4)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(fits[0])
+        assert batcher.queued_rows == 4
+        with pytest.raises(QueueFullError) as caught:
+            batcher.submit(request(5)[0])
+        assert caught.value.retry_after_s > 0
+        model.release()
+        assert values(fits[1].outcome()) == [2, 4, 6, 8]
+
+
+def test_closing_finishes_what_is_queued_and_refuses_what_is_new() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, _):
+        first, queued = request(0), request(1)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(queued[0])
+        closing = threading.Thread(target=batcher.close, args=(SOON_S,))
+        closing.start()
+        model.release()
+        closing.join(SOON_S)
+        assert values(queued[1].outcome()) == [2]
+        with pytest.raises(ShuttingDownError):
+            batcher.submit(request(2)[0])
+
+
+def test_closing_without_patience_tells_those_who_still_wait() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, _):
+        first, queued = request(0), request(1)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        batcher.submit(queued[0])
+        assert not batcher.close(0)
+        assert isinstance(queued[1].outcome(), ShuttingDownError)
+        model.release()
+        assert values(first[1].outcome()) == [0]
+
+
+def test_a_delay_lets_an_idle_device_wait_for_a_full_batch() -> None:
+    model = ScriptedModel()
+    model.held = False
+    with batching(model.run, max_queue_delay_s=SOON_S) as (batcher, observer):
+        requests = [request(float(i)) for i in range(4)]
+        for queued, _ in requests:
+            batcher.submit(queued)
+        assert [values(reply.outcome()) for _, reply in requests] == [[0], [2], [4], [6]]
+    assert observer.batch_rows == [4]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 50), min_size=1, max_size=4), min_size=1, max_size=30))
+def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[list[int]]) -> None:
+    model = ScriptedModel()
+    with batching(model.run, max_queue_size=1000) as (batcher, observer):
+        requests = [request(*map(float, values_)) for values_ in rows]
+        for queued, _ in requests:
+            batcher.submit(queued)
+        model.release()
+        for values_, (_, reply) in zip(rows, requests, strict=True):
+            outcome = reply.outcome()
+            if min(values_) < 0:
+                assert isinstance(outcome, InferenceError)
+            else:
+                assert values(outcome) == [2.0 * value for value in values_]
+    assert max(observer.batch_rows, default=0) <= 4

@@ -1,0 +1,107 @@
+"""The program as a user starts it: one line when ready, one line when it cannot start."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as triton
+
+from testkit import onnx_models
+
+COMMAND = [sys.executable, "-m", "inferry_server", "--provider", "cpu"]
+ANY_PORTS = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process and its ready line."""
+    with subprocess.Popen(
+        [*COMMAND, *ANY_PORTS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def fail_to_serve(*arguments: str) -> str:
+    """What is said on standard error by a server that cannot start."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    return done.stderr
+
+
+def complaint(stderr: str) -> str:
+    """The last line, which says why; whatever else is there is log."""
+    assert "Traceback" not in stderr
+    return stderr.splitlines()[-1].removeprefix("inferry-serve: error: ")
+
+
+def test_one_line_says_where_it_really_listens_and_sigterm_ends_it_well(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with serving("--repository", str(tmp_path), "--log-format", "json") as (process, line):
+        assert line.startswith("inferry-serve ready: gRPC 127.0.0.1:")
+        assert "models doubler/1 (CPUExecutionProvider)" in line
+        address = line.split()[3].rstrip(",")
+        with triton.InferenceServerClient(address) as client:
+            assert client.is_server_ready()
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert stdout == ""
+        messages = [json.loads(entry)["message"] for entry in stderr.splitlines()]
+        assert messages == ["model loaded", "stopping", "stopped"]
+
+
+def test_a_broken_model_is_reported_and_the_others_are_served_unless_strict(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "1" / "model.onnx").write_bytes(b"no model")
+    with serving("--repository", str(tmp_path)) as (process, line):
+        assert "models doubler/1 " in line
+        process.send_signal(signal.SIGINT)
+        assert "broken/1/model.onnx: ONNX Runtime cannot load it" in process.communicate(timeout=30)[1]
+    message = complaint(fail_to_serve("--repository", str(tmp_path), *ANY_PORTS, "--strict"))
+    assert message.startswith("not every model could be loaded (--strict): ")
+    assert "broken/1/model.onnx" in message
+
+
+def test_a_repository_that_is_not_there_or_serves_nothing_is_named(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    assert f"model repository {absent} does not exist" in complaint(fail_to_serve("--repository", str(absent)))
+    assert "holds no model" in complaint(fail_to_serve("--repository", str(tmp_path)))
+    (tmp_path / "empty").mkdir()
+    message = complaint(fail_to_serve("--repository", str(tmp_path), *ANY_PORTS))
+    assert f"no model of {tmp_path} could be loaded: {tmp_path / 'empty'} holds no version" in message
+    assert "no model repository; name its folder" in complaint(fail_to_serve())
+
+
+@pytest.mark.parametrize("flag", ["--grpc-address", "--metrics-address"])
+def test_a_port_in_use_is_named(tmp_path: Path, flag: str) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        message = complaint(fail_to_serve("--repository", str(tmp_path), *ANY_PORTS, flag, address))
+    assert f"address {address} cannot be bound" in message
+    assert "free the port or choose another" in message
+
+
+def test_verbose_adds_the_traceback(tmp_path: Path) -> None:
+    stderr = fail_to_serve("--repository", str(tmp_path / "absent"), "--verbose")
+    assert "Traceback" in stderr
+    assert "does not exist" in stderr.splitlines()[-1]
+
+
+def test_a_setting_from_the_environment_is_checked_like_a_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "INFERRY_MAX_BATCH_SIZE", "zero")
+    message = complaint(fail_to_serve("--repository", str(tmp_path)))
+    assert message.startswith("setting max_batch_size (environment variable INFERRY_MAX_BATCH_SIZE)")

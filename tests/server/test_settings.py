@@ -1,0 +1,65 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_server.addresses import Address, parse_address
+from inferry_server.errors import StartError
+from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
+    environment = {"INFERRY_REPOSITORY": "/models", "INFERRY_MAX_BATCH_SIZE": "8", "INFERRY_STRICT": "true"}
+    settings = read_settings({"max_batch_size": "4"}, environment)
+    assert (settings.repository, settings.max_batch_size, settings.strict) == (Path("/models"), 4, True)
+    assert settings.grpc_address == Address("127.0.0.1", 8001)
+
+
+def test_every_setting_can_be_read_from_text() -> None:
+    texts = {"latency_objective_ms": "100", "strict": "false", "verbose": "0", "repository": "models"}
+    for setting in fields(Settings):
+        text = texts.get(setting.name, str(setting.default))
+        environment = {"INFERRY_REPOSITORY": "models", ENVIRONMENT_PREFIX + setting.name.upper(): text}
+        assert getattr(read_settings({}, environment), setting.name) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("max_batch_size", "0", "max_batch_size is 0; expected at least 1"),
+        ("max_batch_size", "many", "max_batch_size .*expected a whole number, not 'many'"),
+        ("max_queue_size", "31", "max_queue_size is 31; expected at least max_batch_size"),
+        ("drain_timeout_s", "-1", "drain_timeout_s is -1.0; expected at least 0"),
+        ("drain_timeout_s", "nan", "expected a number, not 'nan'"),
+        ("drain_delay_s", "inf", "expected a number, not 'inf'"),
+        ("latency_objective_ms", "0", "latency_objective_ms is 0.0; expected above 0"),
+        ("provider", "tpu", "provider is tpu; expected one of auto, cpu, cuda"),
+        ("log_format", "xml", "log_format is xml; expected one of text, json"),
+        ("strict", "perhaps", "expected true or false, not 'perhaps'"),
+        ("grpc_address", "8001", "expected HOST:PORT"),
+        ("metrics_address", "localhost:99999", "between 0 and 65535, not 99999"),
+    ],
+)
+def test_a_wrong_value_names_the_setting_the_value_and_the_range(name: str, text: str, message: str) -> None:
+    with pytest.raises(StartError, match=message):
+        read_settings({"repository": "models", name: text}, {})
+    with pytest.raises(StartError, match=message):
+        read_settings({"repository": "models"}, {ENVIRONMENT_PREFIX + name.upper(): text})
+
+
+def test_without_a_repository_the_message_says_how_to_name_one() -> None:
+    with pytest.raises(StartError, match="--repository DIR or INFERRY_REPOSITORY"):
+        read_settings({}, {})
+
+
+@given(st.sampled_from(["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"]), st.integers(0, 65535))
+def test_an_address_reads_back_as_it_is_written(host: str, port: int) -> None:
+    assert parse_address(str(Address(host, port))) == Address(host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":", ":80", "host", "host:", "::1:80", "host:-1", "host:\uff18", "host:1.5"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        parse_address(text)

@@ -1,0 +1,39 @@
+"""Calls without a transport: what a handler did with them can be looked at."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from inferry_server.statuses import OK, Status
+
+
+@dataclass
+class FakeCall:
+    """A unary or streaming call that records its answers; `cancel` plays the client that goes away."""
+
+    method: str = "/test/Method"
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    peer: str = "test"
+    deadline: float | None = None
+    messages: list[bytes] = field(default_factory=list)
+    statuses: list[Status] = field(default_factory=list)
+    callbacks: list[Callable[[], object]] = field(default_factory=list)
+
+    def reply(self, message: bytes) -> None:
+        self.messages.append(message)
+        self.statuses.append(OK)
+
+    def send(self, message: bytes) -> None:
+        self.messages.append(message)
+
+    def finish(self) -> None:
+        self.statuses.append(OK)
+
+    def abort(self, status: Status) -> None:
+        self.statuses.append(status)
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        self.callbacks.append(callback)
+
+    def cancel(self) -> None:
+        for callback in self.callbacks:
+            callback()
