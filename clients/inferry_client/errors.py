@@ -73,17 +73,17 @@ class ReplyError(InferryError):
     """The reply does not follow the protocol."""
 
 
-# Status code -> class, and what to do about it.
+# Status code -> class, and what to do about it where the server's own words do not say.
 _ADVICE: dict[str, tuple[type[InferryError], str]] = {
     "NOT_FOUND": (ModelNotFoundError, "`inferry models --server {address}` lists what it serves"),
-    "INVALID_ARGUMENT": (InvalidRequestError, "correct the request"),
-    "OUT_OF_RANGE": (InvalidRequestError, "correct the request"),
+    "INVALID_ARGUMENT": (InvalidRequestError, ""),
+    "OUT_OF_RANGE": (InvalidRequestError, ""),
     "FAILED_PRECONDITION": (NotAllowedError, "change the server's settings"),
     "UNAUTHENTICATED": (NotAllowedError, "give valid credentials"),
     "PERMISSION_DENIED": (NotAllowedError, "ask for the permission"),
     "UNIMPLEMENTED": (UnsupportedError, "check that an Inferry server listens there"),
     "CANCELLED": (RequestCancelledError, "ask again if it was not meant to be"),
-    "UNAVAILABLE": (ServerUnavailableError, "try again shortly"),
+    "UNAVAILABLE": (ServerUnavailableError, "ask again when it is ready"),
     "RESOURCE_EXHAUSTED": (OverloadedError, "ask again later, or for less at a time"),
 }
 _OTHERS = (ServerError, "the server's log says more")
@@ -117,7 +117,8 @@ def error_from_status(
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:  # a size limit is no overload
         error_class, advice = InvalidRequestError, "send less at a time"
     said = details or f"status {code} without a message"
-    error = error_class(f"{address} could not {asked}: {said}; {advice.format(address=address)}", **known)
+    todo = f"; {advice.format(address=address)}" if advice else ""
+    error = error_class(f"{address} could not {asked}: {said}{todo}", **known)
     if isinstance(error, OverloadedError):
         error.retry_after_s = retry_after_s
     return error

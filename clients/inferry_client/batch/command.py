@@ -50,7 +50,7 @@ def default_workers(cores: int) -> int:
 def describe(summary: Summary, out: Path) -> str:
     """The summary in one line."""
     plan, total = summary.plan, summary.classified + summary.bad
-    resumed = f" ({summary.resumed} of them in earlier runs)" if summary.resumed else ""
+    resumed = f" ({summary.resumed} done in earlier runs)" if summary.resumed else ""
     errors = f"; {summary.bad} could not be read, see {out / 'errors.csv'}" if summary.bad else ""
     return (
         f"classified {summary.classified} of {total} pictures{resumed} with {plan.model} version "
