@@ -18,7 +18,7 @@ _INTERRUPTED = 130  # as shells report it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status: 0 done, 1 refused, 2 called wrongly, 130 interrupted."""
-    chosen = _parser().parse_args(arguments)
+    chosen = build_parser().parse_args(arguments)
     try:
         if chosen.command == "run":
             _run(chosen)
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=_PROGRAM, description="Train Keras CNNs, export them to ONNX with proof, publish them.")
     parser.add_argument("--verbose", action="store_true", help="show where an error came from")
     common = _Parser(add_help=False)

@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -84,6 +85,7 @@ def write_run_folder(
         model.save(folder / _PARTIAL)
         (folder / _PARTIAL).rename(folder / MODEL)
     except OSError as error:
+        (folder / _PARTIAL).unlink(missing_ok=True)
         raise RunFolderError(f"{folder}: the run could not be saved: {error.strerror or error}") from error
 
 
@@ -128,7 +130,7 @@ def _load_held_out(path: Path) -> Part:
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
             raise ValueError(f"expected uint8 images and integer labels, {images.dtype} and {labels.dtype} came")
         return Part(images, labels.astype(np.int64))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise RunFolderError(f"{path} cannot be read as held-out images: {_first_line(error)}") from error
 
 

@@ -49,8 +49,8 @@ def train_run(config: RunConfig, *, out: Path, data_dir: Path | None, overwrite:
     height, width, channels = dataset.train.images.shape[1:]
     model = build_mnist_cnn((height, width, channels), classes=len(dataset.labels))
     say(
-        f"training: {model.name}, {model.count_params():,} parameters, recipe {config.recipe}, {config.epochs} epochs, "
-        f"batches of {config.batch_size}, seed {config.seed}"
+        f"training: {model.name}, {model.count_params():,} parameters, recipe {config.recipe}, "
+        f"epochs {config.epochs}, batches of {config.batch_size}, seed {config.seed}"
     )
     progress = TrainingProgress(config.epochs, steps=-(-len(dataset.train) // config.batch_size))
     wall, cpu = time.monotonic(), _cpu_s()
@@ -102,9 +102,10 @@ def export_run(run_folder: Path, *, repository: Path, model_name: str | None, sa
     Raises:
         TrainerError: what was refused; nothing is published then.
     """
+    if model_name is not None:
+        check_model_name(model_name)  # before the work
     run = read_run_folder(run_folder)
-    name = model_name if model_name is not None else run.description.config.dataset
-    check_model_name(name)
+    name = model_name or run.description.config.dataset
 
     def write(folder: Path) -> None:
         _say_what_was_measured(write_release(folder, run, model_name=name), say)

@@ -1,0 +1,27 @@
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+from inferry_trainer.config import RunConfig
+from inferry_trainer.workflow import train_run
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run, one epoch long. Shared: read it, or copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    config = RunConfig("digits", epochs=1, batch_size=32, validation_images=180)
+    train_run(config, out=folder, data_dir=None, overwrite=False, say=lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that holds no data set: nothing in the environment, an empty cache. Gives the cache's home."""
+    home = tmp_path / "keras"
+    monkeypatch.delenv("INFERRY_DATA", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    return home
