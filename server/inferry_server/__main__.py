@@ -7,12 +7,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from inferry_server import __version__
-from inferry_server.app import Server
 from inferry_server.errors import StartError
 from inferry_server.logs import configure_logging
 from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+
+if TYPE_CHECKING:
+    from inferry_server.app import Server
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 after a clean stop, 1 if the server could not start or did not finish every request.
     """
-    flags = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    flags = {name: value for name, value in vars(build_parser().parse_args(arguments)).items() if value is not None}
     try:
         settings = read_settings(flags)
     except StartError as error:
@@ -38,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> int:
+    try:
+        from inferry_server.app import Server  # here, so that --help is instant
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is not installed; install the server: pip install 'inferry[server]'") from error
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -52,7 +59,7 @@ def _serve(settings: Settings) -> int:
     return _OK if finished else _FAILED
 
 
-def _ready_line(server: Server) -> str:
+def _ready_line(server: "Server") -> str:
     models = ", ".join(f"{model.model}/{model.version}" for model in server.registry.served())
     providers = ", ".join(sorted({model.provider for model in server.registry.served()}))
     return (
@@ -68,7 +75,8 @@ def _complain(error: StartError, *, verbose: bool) -> int:
     return _FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: a flag for every setting."""
     parser = argparse.ArgumentParser(
         prog="inferry-serve",
         description="Serve the models of a repository over gRPC, with dynamic batching.",

@@ -1,0 +1,49 @@
+"""What the documents say can be typed, and the files they name exist."""
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from inferry_client.cli import build_parser as client_parser
+from inferry_server.__main__ import build_parser as server_parser
+from inferry_server.metrics import ServerMetrics
+from inferry_server.settings import Settings
+from inferry_trainer.cli import build_parser as trainer_parser
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
+PARSERS = {"inferry": client_parser, "inferry-serve": server_parser, "inferry-train": trainer_parser}
+
+
+def commands() -> list[str]:
+    """Every line of a document that is a command of ours, without its comment."""
+    lines = [line.strip() for document in DOCUMENTS for line in document.read_text().splitlines()]
+    typed = [line for line in lines if re.match(r"inferry(-train|-serve)? ", line) and " ready: " not in line]
+    return [line.partition(" #")[0].strip() for line in typed]
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_every_command_in_the_documents_is_understood(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    PARSERS[program]().parse_args(arguments)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(set(commands())) >= 8
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not missing
+
+
+def test_every_setting_and_metric_of_the_server_is_documented() -> None:
+    text = (ROOT / "server" / "README.md").read_text()
+    settings = {field.name.replace("_", "-") for field in fields(Settings)}
+    metrics = {metric.name for metric in ServerMetrics().registry.collect() if metric.name.startswith("inferry")}
+    assert not {name for name in settings | metrics if f"`{name}" not in text}
