@@ -13,6 +13,7 @@ from inferry_trainer.errors import TrainerError
 from inferry_trainer.quiet import import_tensorflow_quietly
 
 _PROGRAM = "inferry-train"
+_NEEDED = {"tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "sklearn"}
 _INTERRUPTED = 130  # as shells report it
 
 
@@ -30,10 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line
         if chosen.verbose:
             traceback.print_exc()
-        expected = isinstance(error, TrainerError)
-        _complain(
-            _one_line(error) if expected else f"{type(error).__name__}: {_one_line(error)} (--verbose shows where)"
-        )
+        _complain(_explain(error))
         return 1
     return 0
 
@@ -112,6 +110,14 @@ def _say(line: str) -> None:
 
 def _complain(line: str) -> None:
     print(f"{_PROGRAM}: error: {line}", file=sys.stderr, flush=True)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, TrainerError):
+        return _one_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in _NEEDED:
+        return f"{error.name} is not installed; install the trainer: pip install 'inferry[train]'"
+    return f"{type(error).__name__}: {_one_line(error)} (--verbose shows where)"
 
 
 def _one_line(error: Exception) -> str:
