@@ -1,5 +1,6 @@
 """From a Keras model to an ONNX graph: uint8 pixels in, probabilities out, any number of images at once."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def export_onnx(model: Any, path: Path) -> None:
         graph = _convert(inference_model)
     except Exception as error:  # tf2onnx and Keras raise whatever an unknown layer leads them to
         raise ExportError(f"the model {model.name!r} cannot be converted to ONNX: {error}") from error
+    _check_operators(graph, model.name)
     fold_flatten_transposes(graph)
     name_batch_dimension(graph, "N")
     path.write_bytes(graph.SerializeToString())
@@ -51,8 +53,24 @@ def _convert(model: Any) -> onnx.ModelProto:
         return {OUTPUT: model(tf.cast(images, tf.float32) / PIXEL_MAX, training=False)}
 
     # from_keras does not know Keras 3's tensors; from_function sees only TensorFlow's operations.
-    graph, _ = tf2onnx.convert.from_function(infer, input_signature=infer.input_signature, opset=OPSET)
+    logger = logging.getLogger("tf2onnx")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it would say, `_check_operators` finds
+    try:
+        graph, _ = tf2onnx.convert.from_function(infer, input_signature=infer.input_signature, opset=OPSET)
+    finally:
+        logger.setLevel(before)
     return graph
+
+
+def _check_operators(graph: onnx.ModelProto, name: str) -> None:
+    """Raises ExportError for an operation that the converter only copied, which it does where it knows no other way."""
+    for node in graph.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            raise ExportError(
+                f"the model {name!r} cannot be converted to ONNX: TensorFlow's {node.op_type} in {node.name} has no "
+                "counterpart there; use another layer"
+            )
 
 
 def _with_static_flatten(model: Any) -> Any:

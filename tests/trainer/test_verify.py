@@ -1,0 +1,126 @@
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from inferry_trainer.arrays import Float32Array, UInt8Array
+from inferry_trainer.errors import ParityError
+from inferry_trainer.evaluate import predict_probabilities
+from inferry_trainer.export import export_onnx
+from inferry_trainer.verify import compare_outputs, run_onnx
+
+IMAGES: UInt8Array = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    keras.utils.set_random_seed(2)
+    return keras.Sequential(
+        [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(5, activation="softmax")]
+    )
+
+
+@pytest.fixture
+def graph(model: Any, tmp_path: Path) -> Path:
+    export_onnx(model, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def change_initializer(path: Path, dims: list[int], change: Any) -> None:
+    """Rewrite the only initializer of this shape."""
+    model = onnx.load(path)
+    [tensor] = [tensor for tensor in model.graph.initializer if list(tensor.dims) == dims]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(tensor)), tensor.name))
+    onnx.save(model, path)
+
+
+def compare(model: Any, graph: Path) -> None:
+    compare_outputs(predict_probabilities(model, IMAGES), run_onnx(graph, IMAGES))
+
+
+def probabilities(*rows: list[float]) -> Float32Array:
+    return np.array(rows, np.float32)
+
+
+def test_a_faithful_export_passes(model: Any, graph: Path) -> None:
+    report = compare_outputs(predict_probabilities(model, IMAGES), run_onnx(graph, IMAGES))
+    assert (report.images, report.label_mismatches, report.label_ties) == (40, 0, 0)
+    assert report.max_abs_difference < report.limit == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("dims", "change"),
+    [
+        ([], lambda scale: scale * scale),  # pixels divided by 255 twice
+        ([], np.ones_like),  # not divided at all
+        ([36, 5], lambda kernel: np.ascontiguousarray(kernel[:, ::-1])),  # labels swapped
+        ([36, 5], lambda kernel: kernel + np.float32(1e-3) * np.sign(kernel)),  # weights of another step
+    ],
+)
+def test_a_graph_that_computes_something_else_is_refused_with_figures(
+    model: Any, graph: Path, dims: list[int], change: Any
+) -> None:
+    change_initializer(graph, dims, change)
+    message = (
+        r"over 40 test images the largest difference is [\d.e-]+ \(at most 1e-05 is accepted\).*nothing was published"
+    )
+    with pytest.raises(ParityError, match=message):
+        compare(model, graph)
+
+
+def test_a_model_that_answers_every_image_alike_is_refused() -> None:
+    constant = probabilities([0.1, 0.9]).repeat(10, axis=0)
+    with pytest.raises(ParityError, match="Keras gives every image the same answer: over 10 test images"):
+        compare_outputs(constant, constant)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (probabilities([0.2, float("nan")], [0.5, 0.5]), "not finite probabilities"),
+        (probabilities([0.2, 0.9], [0.5, 0.5]), "a row's sum is off 1 by 0.1"),
+        (probabilities([-0.5, 1.5], [0.5, 0.5]), "not probabilities"),
+        (probabilities([1.0], [1.0]), "K > 1"),
+    ],
+)
+def test_what_is_no_probability_is_refused(outputs: Float32Array, message: str) -> None:
+    with pytest.raises(ParityError, match=message):
+        compare_outputs(outputs, outputs)
+
+
+def test_labels_may_differ_only_where_the_best_two_are_closer_than_rounding() -> None:
+    tied = probabilities([0.5000005, 0.4999995], [0.9, 0.1])
+    other = probabilities([0.4999995, 0.5000005], [0.9, 0.1])
+    report = compare_outputs(tied, other)
+    assert (report.label_mismatches, report.label_ties) == (1, 1)
+
+
+def test_outputs_of_another_shape_are_refused() -> None:
+    with pytest.raises(ParityError, match=r"\(2, 2\), ONNX Runtime \(3, 2\)"):
+        compare_outputs(probabilities([0.2, 0.8], [0.5, 0.5]), probabilities([0.2, 0.8], [0.5, 0.5], [0.5, 0.5]))
+
+
+def test_a_fixed_batch_dimension_is_refused(graph: Path) -> None:
+    model = onnx.load(graph)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 40
+    onnx.save(model, graph)
+    with pytest.raises(ParityError, match="'images' takes batches of 40 only; expected any size"):
+        run_onnx(graph, IMAGES)
+
+
+def test_another_signature_is_refused(graph: Path) -> None:
+    model = onnx.load(graph)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pixels"
+    onnx.save(model, graph)
+    with pytest.raises(ParityError, match=r"has inputs and outputs \[\('pixels'"):
+        run_onnx(graph, IMAGES)
+
+
+def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ParityError, match="does not run in ONNX Runtime"):
+        run_onnx(tmp_path / "model.onnx", IMAGES)
