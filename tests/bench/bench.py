@@ -7,7 +7,6 @@ figure that compares; throughput is reported beside it. Figures go to runs/bench
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from inferry_proto.preprocessing import UInt8Array
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import load_session
 from inferry_server.runtime.threads import available_cores
+from inferry_trainer.quiet import import_tensorflow_quietly
 
 ROOT = Path(__file__).parents[2]
 LOAD_GENERATOR = Path(__file__).with_name("load_generator.py")
@@ -73,7 +73,7 @@ def main() -> int:
 
 def export_untrained_network(repository: Path) -> Path:
     """The chapter's MNIST network as it is served; what it answers does not change what it costs."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_tensorflow_quietly(verbose=False)
     from inferry_trainer.export import export_onnx
     from inferry_trainer.models import build_mnist_cnn
 

@@ -7,7 +7,6 @@ leaves all of it in runs/demo/ and the figures in runs/demo/summary.json.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from inferry_client import Client
 from inferry_proto.preprocessing import UInt8Array
+from inferry_trainer.quiet import import_tensorflow_quietly
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -65,7 +65,6 @@ def main() -> int:
     parser.add_argument("--dataset", default="digits", choices=["digits", "mnist", "fashion-mnist"])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
     arguments = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return run_demo(arguments.dataset, arguments.out)
     except subprocess.CalledProcessError as error:
@@ -144,6 +143,7 @@ def ask_served(address: str, model: str, images: UInt8Array) -> Float32Array:
 
 def ask_keras(out: Path, images: UInt8Array) -> Float32Array:
     """Probabilities `(N, K)` from the Keras model that was exported."""
+    import_tensorflow_quietly(verbose=False)
     import keras
 
     model = keras.saving.load_model(out / "model.keras")
