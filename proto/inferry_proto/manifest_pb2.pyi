@@ -183,3 +183,16 @@ class Provenance(_message.Message):
     library_versions: _containers.ScalarMap[str, str]
     git_revision: str
     def __init__(self, created_at: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, str]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., git_revision: _Optional[str] = ...) -> None: ...
+
+class VersionLabels(_message.Message):
+    __slots__ = ("labels",)
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.ScalarMap[str, int]
+    def __init__(self, labels: _Optional[_Mapping[str, int]] = ...) -> None: ...
