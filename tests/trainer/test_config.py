@@ -26,8 +26,8 @@ def test_what_the_user_chose_replaces_the_recipes_setting() -> None:
     [
         ("epochs", 0, "1 to 10000"),
         ("batch_size", 0, "1 to 65536"),
-        ("learning_rate", float("nan"), "1e-08 to 10"),
-        ("seed", -1, "0 to "),
+        ("learning_rate", float("nan"), "1e-08 to 10.0"),
+        ("seed", -1, "0 to 4294967295"),
         ("seed", 2**32, "0 to "),
     ],
 )

@@ -132,7 +132,7 @@ def test_without_any_mirror_the_message_says_where_was_looked(
     ("content", "message"),
     [
         (b"<html>Too many requests</html>", "looks like a web page saved in its place"),
-        (encode_idx(np.ones(10, np.uint8)), "expected MD5 [0-9a-f]{32}, [0-9a-f]{32} came; delete it and download"),
+        (encode_idx(np.ones(10, np.uint8)), "expected MD5 [0-9a-f]{32}, [0-9a-f]{32} came; download it again"),
     ],
 )
 def test_a_wrong_checksum_names_file_and_both_sums(tmp_path: Path, no_data: Path, content: bytes, message: str) -> None:

@@ -42,7 +42,7 @@ class RunConfig:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not least <= value <= most:  # false for NaN too
-                raise ConfigError(f"{name} is {value}; expected {least:g} to {most:g}")
+                raise ConfigError(f"{name} is {value}; expected {least} to {most}")
 
 
 RECIPES: dict[str, dict[str, RunConfig]] = {

@@ -91,7 +91,7 @@ def _check(folder: Path, files: RemoteFiles) -> None:
             raise DatasetError(
                 f"{path} is not {files.dataset}'s {name}: expected MD5 {expected}, {actual} came"
                 + (f"; {looks}" if looks else "")
-                + "; delete it and download it again, or name another folder with --data-dir"
+                + f"; download it again, or name the folder of {files.dataset}'s files with --data-dir"
             )
 
 
