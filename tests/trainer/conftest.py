@@ -6,7 +6,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 from inferry_trainer.config import RunConfig
-from inferry_trainer.workflow import train_run
+from inferry_trainer.workflow.run import train_run
 
 
 @pytest.fixture(scope="session")

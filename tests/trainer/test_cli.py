@@ -70,7 +70,7 @@ def test_an_unexpected_error_is_one_line_too(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("inferry_trainer.workflow.export_run", fail)
+    monkeypatch.setattr("inferry_trainer.workflow.export.export_run", fail)
     assert main(["export", str(tmp_path), "--repository", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "inferry-train: error: RuntimeError: two lines (--verbose shows where)\n"
 
@@ -81,7 +81,7 @@ def test_an_interruption_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inferry_trainer.workflow.train_run", interrupt)
+    monkeypatch.setattr("inferry_trainer.workflow.run.train_run", interrupt)
     assert main(["run", "digits", "--out", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
 

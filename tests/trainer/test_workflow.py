@@ -16,7 +16,8 @@ from inferry_trainer.datasets.digits import load_digits
 from inferry_trainer.errors import ParityError, PublishError, RunFolderError
 from inferry_trainer.release import GOLDEN_IMAGES, golden_positions
 from inferry_trainer.run_folder import read_run_folder
-from inferry_trainer.workflow import export_run, train_run
+from inferry_trainer.workflow.export import export_run
+from inferry_trainer.workflow.run import train_run
 
 CONFIG = RunConfig("digits", epochs=1, batch_size=32, validation_images=180)
 

@@ -1,8 +1,7 @@
-"""The two things the trainer does, from beginning to end: a run, and its export into a repository."""
+"""A run: from a data set to a folder with a trained and evaluated model."""
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from inferry_trainer.config import RunConfig
@@ -11,13 +10,10 @@ from inferry_trainer.description import describe_run
 from inferry_trainer.evaluate import Evaluation, evaluate_probabilities, predict_probabilities
 from inferry_trainer.models import build_mnist_cnn
 from inferry_trainer.progress import TrainingProgress, format_seconds
-from inferry_trainer.publish import check_model_name, publish_version
-from inferry_trainer.release import Release, write_release
 from inferry_trainer.report import render_report
-from inferry_trainer.run_folder import check_run_folder, read_run_folder, write_run_folder
+from inferry_trainer.run_folder import check_run_folder, write_run_folder
 from inferry_trainer.train import make_deterministic, train_model
-
-Say = Callable[[str], None]
+from inferry_trainer.workflow import Say
 
 
 def train_run(config: RunConfig, *, out: Path, data_dir: Path | None, overwrite: bool, say: Say) -> Evaluation:
@@ -85,44 +81,6 @@ def train_run(config: RunConfig, *, out: Path, data_dir: Path | None, overwrite:
     )
     say(f"run folder: {out} (report: {out / 'report.html'})")
     return evaluation
-
-
-def export_run(run_folder: Path, *, repository: Path, model_name: str | None, say: Say) -> Path:
-    """Export a run's model to ONNX, prove it, and publish it as the model's next version.
-
-    Args:
-        run_folder: what `train_run` left.
-        repository: of models; made where it does not exist.
-        model_name: the data set's name where None.
-        say: told what happens, a line at a time.
-
-    Returns:
-        The folder of the published version.
-
-    Raises:
-        TrainerError: what was refused; nothing is published then.
-    """
-    if model_name is not None:
-        check_model_name(model_name)  # before the work
-    run = read_run_folder(run_folder)
-    name = model_name or run.description.config.dataset
-
-    def write(folder: Path) -> None:
-        _say_what_was_measured(write_release(folder, run, model_name=name), say)
-
-    version = publish_version(repository, name, write)
-    say(f"published: {version}")
-    return version
-
-
-def _say_what_was_measured(release: Release, say: Say) -> None:
-    parity = release.parity
-    say(f"exported: {release.model_bytes / 1e6:.1f} MB of ONNX, uint8 pixels to probabilities, any batch size")
-    say(
-        f"verified: over {parity.images} test images Keras and ONNX Runtime differ by {parity.max_abs_difference:.2g} "
-        f"at most (limit {parity.limit:g}); labels differ on {parity.label_mismatches} ({parity.label_ties} ties)"
-    )
-    say(f"test accuracy: Keras {release.keras_accuracy:.4f}, ONNX Runtime {release.onnx_accuracy:.4f}")
 
 
 def _cpu_s() -> float:
