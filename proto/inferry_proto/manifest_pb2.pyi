@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelManifest(_message.Message):
-    __slots__ = ("format_version", "model_name", "precision", "signature", "labels", "preprocessing", "files", "golden_samples", "evaluation", "parity", "provenance")
+    __slots__ = ("format_version", "model_name", "precision", "signature", "labels", "preprocessing", "files", "golden_samples", "evaluation", "parity", "provenance", "gates", "latency", "quantization", "unverified")
     FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,10 @@ class ModelManifest(_message.Message):
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     PARITY_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    GATES_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    UNVERIFIED_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     model_name: str
     precision: str
@@ -31,7 +35,72 @@ class ModelManifest(_message.Message):
     evaluation: Evaluation
     parity: Parity
     provenance: Provenance
-    def __init__(self, format_version: _Optional[int] = ..., model_name: _Optional[str] = ..., precision: _Optional[str] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., golden_samples: _Optional[_Union[GoldenSamples, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., parity: _Optional[_Union[Parity, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ...) -> None: ...
+    gates: _containers.RepeatedCompositeFieldContainer[Gate]
+    latency: Latency
+    quantization: Quantization
+    unverified: bool
+    def __init__(self, format_version: _Optional[int] = ..., model_name: _Optional[str] = ..., precision: _Optional[str] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., golden_samples: _Optional[_Union[GoldenSamples, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., parity: _Optional[_Union[Parity, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., latency: _Optional[_Union[Latency, _Mapping]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ..., unverified: bool = ...) -> None: ...
+
+class Gate(_message.Message):
+    __slots__ = ("name", "outcome", "figures", "reason")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[Gate.Outcome]
+        PASSED: _ClassVar[Gate.Outcome]
+        NOT_APPLICABLE: _ClassVar[Gate.Outcome]
+    OUTCOME_UNSPECIFIED: Gate.Outcome
+    PASSED: Gate.Outcome
+    NOT_APPLICABLE: Gate.Outcome
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    outcome: Gate.Outcome
+    figures: _containers.ScalarMap[str, float]
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., outcome: _Optional[_Union[Gate.Outcome, str]] = ..., figures: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Latency(_message.Message):
+    __slots__ = ("provider", "threads", "fixed_ms", "per_image_ms", "points")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    FIXED_MS_FIELD_NUMBER: _ClassVar[int]
+    PER_IMAGE_MS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    threads: int
+    fixed_ms: float
+    per_image_ms: float
+    points: _containers.RepeatedCompositeFieldContainer[LatencyPoint]
+    def __init__(self, provider: _Optional[str] = ..., threads: _Optional[int] = ..., fixed_ms: _Optional[float] = ..., per_image_ms: _Optional[float] = ..., points: _Optional[_Iterable[_Union[LatencyPoint, _Mapping]]] = ...) -> None: ...
+
+class LatencyPoint(_message.Message):
+    __slots__ = ("batch_size", "milliseconds")
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    batch_size: int
+    milliseconds: float
+    def __init__(self, batch_size: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...
+
+class Quantization(_message.Message):
+    __slots__ = ("calibration_method", "calibration_images", "calibration_sha256", "float_nodes")
+    CALIBRATION_METHOD_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_SHA256_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_NODES_FIELD_NUMBER: _ClassVar[int]
+    calibration_method: str
+    calibration_images: int
+    calibration_sha256: str
+    float_nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, calibration_method: _Optional[str] = ..., calibration_images: _Optional[int] = ..., calibration_sha256: _Optional[str] = ..., float_nodes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Signature(_message.Message):
     __slots__ = ("inputs", "outputs")
@@ -118,7 +187,7 @@ class GoldenSamples(_message.Message):
     def __init__(self, file: _Optional[str] = ..., tolerances: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("dataset", "test_images", "metrics")
+    __slots__ = ("dataset", "test_images", "metrics", "test_sha256", "classes")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -129,10 +198,22 @@ class Evaluation(_message.Message):
     DATASET_FIELD_NUMBER: _ClassVar[int]
     TEST_IMAGES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    TEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     test_images: int
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, dataset: _Optional[str] = ..., test_images: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    test_sha256: str
+    classes: _containers.RepeatedCompositeFieldContainer[ClassAccuracy]
+    def __init__(self, dataset: _Optional[str] = ..., test_images: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., test_sha256: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassAccuracy, _Mapping]]] = ...) -> None: ...
+
+class ClassAccuracy(_message.Message):
+    __slots__ = ("images", "correct")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CORRECT_FIELD_NUMBER: _ClassVar[int]
+    images: int
+    correct: int
+    def __init__(self, images: _Optional[int] = ..., correct: _Optional[int] = ...) -> None: ...
 
 class Parity(_message.Message):
     __slots__ = ("images", "max_abs_difference", "max_abs_difference_limit", "label_mismatches", "label_ties")
