@@ -32,7 +32,7 @@ def test_help_goes_to_the_screen(arguments: list[str], capsys: pytest.CaptureFix
         (["run", "minst", "--out", "x"], "'minst' (choose from"),
         (["run", "digits"], "--out"),
         (["run", "digits", "--out", "x", "--epochs", "many"], "--epochs: invalid int value: 'many'"),
-        (["run", "mnist", "--out", "x", "--recipe", "best"], "--recipe: invalid choice: 'best'"),
+        (["run", "mnist", "--out", "x", "--recipe", "great"], "--recipe: invalid choice: 'great'"),
         (["export", "x"], "--repository"),
     ],
 )

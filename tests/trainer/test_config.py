@@ -37,7 +37,7 @@ def test_a_setting_outside_its_range_is_named_with_the_range(setting: str, value
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no recipe 'great'; expected one of chapter"):
+    with pytest.raises(ConfigError, match="no recipe 'great'; expected one of chapter, best"):
         recipe_config("mnist", "great")
     with pytest.raises(ConfigError, match="no data set 'celeba'; it has digits, mnist, fashion-mnist"):
         recipe_config("celeba", "chapter")

@@ -1,16 +1,64 @@
 """What a run is a function of: a data set, a recipe and a seed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from inferry_trainer.errors import ConfigError
+
+NETWORKS = ("mnist-cnn", "celeba-cnn", "all-conv")
+SCHEDULES = ("constant", "cosine")
+CROPS = ("none", "random")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "batch_size": (1, 65_536),
     "learning_rate": (1e-8, 10.0),
+    "warmup_epochs": (0, 10_000),
+    "weight_decay": (0, 1.0),
+    "ema_decay": (0, 0.999_999),
+    "patience": (0, 10_000),
+    "train_images": (0, 10_000_000),
     "validation_images": (1, 10_000_000),
     "seed": (0, 2**32 - 1),  # what NumPy's generators take
 }
+_AUGMENTATION_RANGES: dict[str, tuple[float, float]] = {
+    "rotation_degrees": (0, 180),
+    "shear_degrees": (0, 60),
+    "zoom": (0, 0.9),
+    "shift": (0, 0.5),
+    "erase": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to training images, and to no others; the default is nothing.
+
+    Attributes:
+        flip: mirror every second image, left to right.
+        crop: `random` takes a square as wide as the picture's shorter side from anywhere in it, where
+            evaluation has the crop box of the preprocessing; data sets that are streamed from files only.
+        rotation_degrees: turn by up to this angle either way.
+        shear_degrees: slant by up to this angle either way.
+        zoom: scale width and height, apart, by up to this share up or down.
+        shift: move by up to this share of width and height.
+        erase: share of the images in which a rectangle becomes noise.
+
+    Raises:
+        ConfigError: a setting is outside its range.
+    """
+
+    flip: bool = False
+    crop: str = "none"
+    rotation_degrees: float = 0.0
+    shear_degrees: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _AUGMENTATION_RANGES)
+        _check_choice("crop", self.crop, CROPS)
 
 
 @dataclass(frozen=True)
@@ -20,11 +68,23 @@ class RunConfig:
     Attributes:
         dataset: as on the command line.
         recipe: where the other settings come from.
+        network: one of `NETWORKS`.
         epochs: passes over the training images.
         batch_size: images a step.
-        learning_rate: Adam's; 0.001 is its default.
+        learning_rate: the highest one; 0.001 is Adam's default.
+        schedule: `constant`, or `cosine`: up in a line, then down to 0 along half a cosine.
+        warmup_epochs: of the cosine's way up.
+        weight_decay: decoupled from the gradient (AdamW), of kernels, not of biases; 0 is Adam.
+        ema_decay: the model is the exponential moving average of the weights, with this share kept each
+            step; 0 takes the last weights.
+        patience: stop after this many epochs without a lower validation loss, and take the epoch with the
+            lowest; 0 trains to the end.
+        augmentation: of the training images.
+        attribute: of CelebA: what is learned.
+        train_images: how many of the training images to use; 0 is all.
         validation_images: held out of the training images.
-        seed: of the split, the first weights, dropout and the order of the images.
+        mixed_precision: compute in float16 on a GPU; the weights stay float32.
+        seed: of the split, the first weights, dropout, augmentation and the order of the images.
 
     Raises:
         ConfigError: a setting is outside its range.
@@ -32,18 +92,71 @@ class RunConfig:
 
     dataset: str
     recipe: str = "chapter"
+    network: str = "mnist-cnn"
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.001
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    ema_decay: float = 0.0
+    patience: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    attribute: str = ""
+    train_images: int = 0
     validation_images: int = 10_000
+    mixed_precision: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if not least <= value <= most:  # false for NaN too
-                raise ConfigError(f"{name} is {value}; expected {least} to {most}")
+        _check_ranges(self, _RANGES)
+        _check_choice("network", self.network, NETWORKS)
+        _check_choice("schedule", self.schedule, SCHEDULES)
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "RunConfig":
+        """What `dataclasses.asdict` gave; settings it does not name have their defaults.
+
+        Raises:
+            ConfigError: a setting outside its range.
+            TypeError: a setting that does not exist.
+        """
+        augmentation = Augmentation(**content.get("augmentation", {}))
+        return cls(**{**content, "augmentation": augmentation})
+
+
+def _check_ranges(settings: object, ranges: dict[str, tuple[float, float]]) -> None:
+    for name, (least, most) in ranges.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:  # false for NaN too
+            raise ConfigError(f"{name} is {value}; expected {least} to {most}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+# Chosen on the validation images, never on the test set.
+_MNIST_BEST = RunConfig(
+    "mnist",
+    recipe="best",
+    epochs=20,
+    batch_size=128,
+    learning_rate=0.002,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    weight_decay=0.02,
+    ema_decay=0.998,
+    augmentation=Augmentation(rotation_degrees=12, shear_degrees=12, zoom=0.15, shift=0.1),
+    validation_images=5_000,
+)
+_FASHION_BEST = replace(
+    _MNIST_BEST,
+    dataset="fashion-mnist",
+    epochs=24,
+    augmentation=Augmentation(flip=True, rotation_degrees=5, zoom=0.1, shift=0.08, erase=0.35),
+)
 
 RECIPES: dict[str, dict[str, RunConfig]] = {
     "chapter": {
@@ -51,6 +164,10 @@ RECIPES: dict[str, dict[str, RunConfig]] = {
         "digits": RunConfig("digits", epochs=12, batch_size=32, validation_images=180),
         "mnist": RunConfig("mnist"),
         "fashion-mnist": RunConfig("fashion-mnist"),
+    },
+    "best": {
+        "mnist": _MNIST_BEST,
+        "fashion-mnist": _FASHION_BEST,
     },
 }
 

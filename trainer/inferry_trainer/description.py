@@ -60,7 +60,7 @@ class RunDescription:
         try:
             fields = dict(content)
             return cls(
-                config=RunConfig(**fields.pop("config")),
+                config=RunConfig.from_json(fields.pop("config")),
                 labels=tuple(str(label) for label in fields.pop("labels")),
                 preprocessing=json_format.ParseDict(fields.pop("preprocessing"), Preprocessing()),
                 **fields,
