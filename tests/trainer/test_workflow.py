@@ -43,6 +43,7 @@ def test_a_run_folder_holds_what_it_says(digits_run: Path) -> None:
         "metrics.json",
         "config.json",
         "heldout.npz",
+        "calibration.npz",
         "report.html",
     }
     metrics = json.loads((digits_run / "metrics.json").read_text())

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from inferry_trainer.arrays import UInt8Array
+from inferry_trainer.calibration import read_calibration_images, write_calibration_images
 from inferry_trainer.datasets import Part
 from inferry_trainer.description import RunDescription
 from inferry_trainer.errors import RunFolderError
@@ -33,12 +35,16 @@ class FinishedRun:
         test: the whole test set; the model was never fitted to it.
         description: what it was made from.
         test_accuracy: what was measured when it was trained; fraction of 1.
+        test_loss: likewise; None where it was not recorded.
+        calibration: `(N, H, W, C)` uint8 training images for int8; None where the run has none.
     """
 
     model: Any
     test: Part
     description: RunDescription
     test_accuracy: float
+    test_loss: float | None = None
+    calibration: UInt8Array | None = None
 
 
 def check_run_folder(folder: Path, *, overwrite: bool) -> None:
@@ -69,6 +75,7 @@ def write_run_folder(
     description: RunDescription,
     metrics: Mapping[str, float],
     report: str,
+    calibration: UInt8Array | None = None,
 ) -> None:
     """Write a finished run; the model last, by a rename, so that a folder with a model is whole.
 
@@ -82,6 +89,8 @@ def write_run_folder(
         (folder / CONFIG).write_text(json.dumps(description.to_json(), indent=2) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(report, encoding="utf-8")
         np.savez_compressed(folder / HELD_OUT, images=test.images, labels=test.labels)
+        if calibration is not None:
+            write_calibration_images(folder, calibration)
         model.save(folder / _PARTIAL)
         (folder / _PARTIAL).rename(folder / MODEL)
     except OSError as error:
@@ -106,6 +115,8 @@ def read_run_folder(folder: Path) -> FinishedRun:
         test=_load_held_out(folder / HELD_OUT),
         description=_load_json(folder / CONFIG, RunDescription.from_json),
         test_accuracy=_load_json(folder / METRICS, lambda metrics: float(metrics["test_accuracy"])),
+        test_loss=_load_json(folder / METRICS, lambda metrics: metrics.get("test_loss")),
+        calibration=read_calibration_images(folder),
     )
 
 

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+from inferry_trainer.calibration import choose_calibration_images
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import load_dataset, takes_files
 from inferry_trainer.description import describe_run
@@ -74,6 +75,7 @@ def train_run(config: RunConfig, *, out: Path, data_dir: Path | None, overwrite:
         description=description,
         metrics=metrics,
         report=render_report(description, history, evaluation, metrics),
+        calibration=choose_calibration_images(dataset.train, seed=config.seed),
     )
     say(
         f"test accuracy {evaluation.accuracy:.4f} ({evaluation.correct} of {evaluation.images}), "
