@@ -40,7 +40,7 @@ class Server:
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._decoding = DecodingPool(settings.decode_threads or cores)
-        self._threads = settings.intra_op_num_threads or cores
+        self._threads = settings.intra_op_num_threads or max(1, cores // settings.instance_count)
         self._transport = AioTransport(self._route(), max_message_bytes=settings.max_message_bytes)
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
@@ -62,7 +62,7 @@ class Server:
         folders = scan_repository(self._settings.repository)
         providers = choose_providers(self._settings.provider)
         preload_libraries(providers)
-        options = LoadOptions(providers, self._threads, self._policy(), self.metrics)
+        options = LoadOptions(providers, self._threads, self._settings.instance_count, self._policy(), self.metrics)
         try:
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
@@ -125,6 +125,7 @@ class Server:
     def _policy(self) -> BatchingPolicy:
         return BatchingPolicy(
             max_batch_size=self._settings.max_batch_size,
+            max_request_rows=self._settings.max_request_rows,
             max_queue_size=self._settings.max_queue_size,
             max_queue_bytes=self._settings.max_queue_bytes,
             max_queue_delay_s=self._settings.max_queue_delay_us / 1e6,

@@ -35,12 +35,14 @@ class DecodedRequest:
         rows: N; 1 for a model without batch dimension.
         output_names: what the caller asked for, in order.
         timeout_s: from the `timeout` parameter; None where there is none.
+        priority: from the `priority` parameter; 0 where there is none.
     """
 
     inputs: Arrays
     rows: int
     output_names: Sequence[str]
     timeout_s: float | None
+    priority: int
 
 
 def parse_infer_request(message: bytes) -> ModelInferRequest:
@@ -56,7 +58,7 @@ def parse_infer_request(message: bytes) -> ModelInferRequest:
 
 
 def decode_infer_request(
-    request: ModelInferRequest, signature: Signature, *, model: str, max_batch_size: int
+    request: ModelInferRequest, signature: Signature, *, model: str, max_request_rows: int
 ) -> DecodedRequest:
     """Check a request against the model that it names, and take its tensors out.
 
@@ -64,21 +66,21 @@ def decode_infer_request(
         request: with a model that is ready.
         signature: the model's.
         model: named in errors.
-        max_batch_size: the most rows; 0 for a model without batch dimension.
+        max_request_rows: the most rows; 0 for a model without batch dimension.
 
     Raises:
         DecodingError: raw bytes do not fit their shape and datatype.
         SignatureMismatchError: tensors that the model does not take or give.
         InvalidRequestError: parameters, or a request that contradicts itself.
     """
-    timeout_s = _read_parameters(request.parameters)
+    _check_parameters(request.parameters)
     _refuse_repeated("input", (tensor.name for tensor in request.inputs))
     _refuse_repeated("requested output", (tensor.name for tensor in request.outputs))
     _check_data_present(request)
     _check_output_parameters(request)
     output_names = _requested_outputs(request, signature, model)
     specs = _match_inputs(request, signature, model)
-    rows = _count_rows(request, model, max_batch_size) if max_batch_size else 1
+    rows = _count_rows(request, model, max_request_rows) if max_request_rows else 1
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_datatype(tensor, spec, model)
     for tensor, spec in zip(request.inputs, specs, strict=True):
@@ -87,7 +89,7 @@ def decode_infer_request(
         spec.name: _read_tensor(request, position, spec)
         for position, spec in enumerate(specs)
     }  # fmt: skip
-    return DecodedRequest(inputs, rows, output_names, timeout_s)
+    return DecodedRequest(inputs, rows, output_names, _timeout_s(request.parameters), _priority(request.parameters))
 
 
 def encode_infer_response(
@@ -109,7 +111,7 @@ def _raw_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
     return array.astype(datatype.dtype, copy=False).tobytes()
 
 
-def _read_parameters(parameters: Mapping[str, InferParameter]) -> float | None:
+def _check_parameters(parameters: Mapping[str, InferParameter]) -> None:
     for name, parameter in parameters.items():
         if name.startswith(_RESERVED_PREFIX) and name not in _ACCEPTED_RESERVED:
             raise InvalidRequestError(
@@ -119,12 +121,17 @@ def _read_parameters(parameters: Mapping[str, InferParameter]) -> float | None:
         expected, came = _PARAMETER_KINDS.get(name), parameter.WhichOneof("parameter_choice")
         if expected is not None and came != expected:
             raise InvalidRequestError(f"parameter {name!r} must be an {expected}, not {came or 'empty'}")
-    if "timeout" not in parameters:
-        return None
-    timeout_us = parameters["timeout"].int64_param
-    if timeout_us < 0:
+    if "timeout" in parameters and (timeout_us := parameters["timeout"].int64_param) < 0:
         raise InvalidRequestError(f"parameter 'timeout' must be at least 0 microseconds, not {timeout_us}")
+
+
+def _timeout_s(parameters: Mapping[str, InferParameter]) -> float | None:
+    timeout_us = parameters["timeout"].int64_param if "timeout" in parameters else 0
     return timeout_us / 1e6 if timeout_us else None  # 0 is how clients spell "none"
+
+
+def _priority(parameters: Mapping[str, InferParameter]) -> int:
+    return parameters["priority"].uint64_param if "priority" in parameters else 0
 
 
 def _refuse_repeated(what: str, names: Iterable[str]) -> None:
@@ -189,7 +196,7 @@ def _match_inputs(request: ModelInferRequest, signature: Signature, model: str) 
     return [by_name[name] for name in came]
 
 
-def _count_rows(request: ModelInferRequest, model: str, max_batch_size: int) -> int:
+def _count_rows(request: ModelInferRequest, model: str, max_request_rows: int) -> int:
     counts: dict[str, int] = {}
     for tensor in request.inputs:
         if not tensor.shape:
@@ -202,9 +209,9 @@ def _count_rows(request: ModelInferRequest, model: str, max_batch_size: int) -> 
                 f"input {name!r} has {other_rows} rows and input {first!r} has {rows}; all must have as many"
             )
     if rows < 1:
-        raise SignatureMismatchError(f"input {first!r} has {rows} rows; expected 1 to {max_batch_size}")
-    if rows > max_batch_size:
-        raise InvalidRequestError(f"the request has {rows} rows; model {model!r} takes up to {max_batch_size}")
+        raise SignatureMismatchError(f"input {first!r} has {rows} rows; expected 1 to {max_request_rows}")
+    if rows > max_request_rows:
+        raise InvalidRequestError(f"the request has {rows} rows; model {model!r} takes up to {max_request_rows}")
     return rows
 
 

@@ -46,6 +46,18 @@ class ModelLoadError(ServingError):
     """A version that may not be served: the reason names the file or the check."""
 
 
+class OverloadedError(ServingError):
+    """What is queued before a request would make it late; it was not computed.
+
+    Attributes:
+        retry_after_s: when the queue should be short enough.
+    """
+
+    def __init__(self, *, late_s: float, retry_after_s: float) -> None:
+        self.late_s, self.retry_after_s = late_s, retry_after_s
+        super().__init__(f"the queue is too long: the answer would come {late_s * 1e3:.1f} ms after the deadline")
+
+
 class QueueFullError(ServingError):
     """The queue has no room for the request now; it was not computed."""
 
@@ -55,11 +67,19 @@ class QueueFullError(ServingError):
 
 
 class DeadlineExceededError(ServingError):
-    """The request's deadline passed before it was computed."""
+    """No answer can come before the request's deadline any more, not even from an idle server.
 
-    def __init__(self, *, late_s: float) -> None:
-        self.late_s = late_s
-        super().__init__(f"the deadline passed {late_s * 1e3:.1f} ms before the request could be computed")
+    Attributes:
+        late_s: how late the answer would be.
+        needed_s: what computing it takes, as far as is known.
+    """
+
+    def __init__(self, *, late_s: float, needed_s: float) -> None:
+        self.late_s, self.needed_s = late_s, needed_s
+        super().__init__(
+            f"the deadline cannot be met: computing the request takes about {needed_s * 1e3:.1f} ms "
+            f"and would end {late_s * 1e3:.1f} ms late"
+        )
 
 
 class ShuttingDownError(ServingError):

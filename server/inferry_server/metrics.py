@@ -1,6 +1,8 @@
 """Prometheus metrics: what is counted, and the page that shows it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -16,6 +18,7 @@ from prometheus_client import (
 )
 
 from inferry_server.addresses import Address
+from inferry_server.batching.policy import Lane
 from inferry_server.errors import StartError
 
 # From a request that a small model answers at once to one that waited for an overloaded device.
@@ -29,18 +32,20 @@ class ModelMetrics:
     def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
         labels = (model, version)
         self._batch_rows = metrics.batch_rows.labels(*labels)
+        self._assembly = metrics.assembly.labels(*labels)
         self._compute = metrics.compute.labels(*labels)
         self._queue = metrics.queue.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
 
-    def batch_done(self, *, rows: int, compute_s: float) -> None:
-        """A batch of so many rows was computed."""
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """A batch of so many rows was put together and computed."""
         self._batch_rows.observe(rows)
+        self._assembly.observe(assembly_s)
         self._compute.observe(compute_s)
         self._rows.inc(rows)
 
     def request_waited(self, queue_s: float) -> None:
-        """A request left the queue for the device."""
+        """A request is answered that waited so long."""
         self._queue.observe(queue_s)
 
 
@@ -65,8 +70,15 @@ class ServerMetrics:
             "inferry_queue_duration_seconds", "From admission to the start of the batch.",
             ["model", "version"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
+        self.assembly = Histogram(
+            "inferry_assembly_duration_seconds",
+            "Putting the inputs of one batch together.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.compute = Histogram(
-            "inferry_compute_duration_seconds", "One batch in ONNX Runtime, assembly included.",
+            "inferry_compute_duration_seconds", "One batch in ONNX Runtime.",
             ["model", "version"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.batch_rows = Histogram(
@@ -74,7 +86,9 @@ class ServerMetrics:
             ["model", "version"], buckets=_ROWS, registry=self.registry,
         )  # fmt: skip
         self.rows = Counter("inferry_rows_computed", "Rows computed.", ["model", "version"], registry=self.registry)
-        self.queue_rows = Gauge("inferry_queue_rows", "Rows waiting now.", ["model", "version"], registry=self.registry)
+        self.queue_rows = Gauge(
+            "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
+        )
         self.loads = Counter(
             "inferry_model_loads", "Attempts to load a version, by outcome (ready, failed).",
             ["model", "outcome"], registry=self.registry,
@@ -84,6 +98,11 @@ class ServerMetrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def watch_queue(self, model: str, version: str, rows: Callable[[Lane], int]) -> None:
+        """Ask a version for its waiting rows whenever the page is read."""
+        for lane in Lane:
+            self.queue_rows.labels(model, version, lane.value).set_function(partial(rows, lane))
 
     def for_model(self, model: str, version: str) -> ModelMetrics:
         """The metrics of one version."""

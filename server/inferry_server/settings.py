@@ -30,9 +30,13 @@ class Settings:
     metrics_address: Address = _setting(Address("127.0.0.1", 8002), "where Prometheus finds /metrics")
     provider: str = _setting("auto", "what computes: auto takes CUDA where there is a driver", choices=PROVIDERS)
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
-    max_batch_size: int = _setting(32, "rows of one batch, and the most one request may carry")
-    max_queue_size: int = _setting(1024, "rows that may wait for one model; 1024 small images are well under a second")
-    max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model")
+    instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")
+    max_batch_size: int = _setting(32, "rows of one batch")
+    max_request_rows: int = _setting(256, "rows of one request; larger than a batch, it is cut into several")
+    max_queue_size: int = _setting(
+        1024, "rows that may wait for one model in each lane; 1024 small images are well under a second"
+    )
+    max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model in each lane")
     max_queue_delay_us: int = _setting(
         0, "how long an idle device waits for a fuller batch; 0: a lone request is served at once"
     )
@@ -54,7 +58,14 @@ class Settings:
         Raises:
             StartError: names the setting, the value and the accepted range.
         """
-        for name in ("max_batch_size", "max_queue_size", "max_queue_bytes", "max_message_bytes"):
+        for name in (
+            "instance_count",
+            "max_batch_size",
+            "max_request_rows",
+            "max_queue_size",
+            "max_queue_bytes",
+            "max_message_bytes",
+        ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "intra_op_num_threads",
@@ -64,7 +75,8 @@ class Settings:
             "drain_timeout_s",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("max_queue_size", self.max_queue_size >= self.max_batch_size, "at least max_batch_size")
+        self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
+        self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
         objective = self.latency_objective_ms
         self._require("latency_objective_ms", objective is None or objective > 0, "above 0")
         for name in ("provider", "log_format", "log_level"):

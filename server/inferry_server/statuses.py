@@ -15,6 +15,7 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.ShuttingDownError, grpc.StatusCode.UNAVAILABLE),
+    (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
@@ -46,6 +47,6 @@ def status_of(error: Exception) -> Status:
 
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
-    if isinstance(error, errors.QueueFullError):
+    if isinstance(error, errors.QueueFullError | errors.OverloadedError):
         return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1e3)))),)
     return ()

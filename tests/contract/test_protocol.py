@@ -68,7 +68,7 @@ def test_metadata_has_the_batch_dimension_and_config_has_not(client: triton.Infe
     assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [("probabilities", "FP32", [-1, 2])]
     assert list(metadata.versions) == ["1"]
     config = client.get_model_config("brightness").config
-    assert (config.max_batch_size, list(config.input[0].dims), config.platform) == (32, [4, 4, 1], "onnxruntime_onnx")
+    assert (config.max_batch_size, list(config.input[0].dims), config.platform) == (256, [4, 4, 1], "onnxruntime_onnx")
     assert client.get_model_config("adder").config.max_batch_size == 0
 
 
@@ -156,8 +156,8 @@ def test_what_is_wrong_with_a_request_is_an_invalid_argument(client: triton.Infe
     with pytest.raises(InferenceServerException, match=r"has shape \[1, 4\]; expected \[-1, 3\]") as error:
         infer(client, "doubler", {"x": np.zeros((1, 4), np.float32)})
     assert status_of(error) == "INVALID_ARGUMENT"
-    with pytest.raises(InferenceServerException, match="33 rows; model 'doubler' takes up to 32") as error:
-        infer(client, "doubler", {"x": np.zeros((33, 3), np.float32)})
+    with pytest.raises(InferenceServerException, match="257 rows; model 'doubler' takes up to 256") as error:
+        infer(client, "doubler", {"x": np.zeros((257, 3), np.float32)})
     assert status_of(error) == "INVALID_ARGUMENT"
 
 

@@ -99,7 +99,7 @@ def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel)
     [
         (pb.ClassifyRequest(model_name="nothing"), "NOT_FOUND", "model 'nothing'"),
         (pb.ClassifyRequest(model_name="doubler"), "FAILED_PRECONDITION", "does not classify pictures"),
-        (pb.ClassifyRequest(model_name="brightness"), "INVALID_ARGUMENT", "0 images; model 'brightness' takes 1 to 32"),
+        (pb.ClassifyRequest(model_name="brightness"), "INVALID_ARGUMENT", "0 images; .* takes 1 to 256"),
         (
             pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=GREY_PNG), pb.Image(encoded=b"x")]),
             "INVALID_ARGUMENT",
@@ -128,7 +128,7 @@ def test_what_cannot_be_classified_is_named_with_the_right_status(
 def test_a_model_describes_how_pictures_become_its_input(channel: grpc.Channel) -> None:
     response = call(channel, "DescribeModel", pb.DescribeModelRequest(model_name="brightness"))
     assert list(response.labels) == ["dark", "bright"]
-    assert (response.preprocessing.height, response.max_batch_size, response.model_version) == (4, 32, "1")
+    assert (response.preprocessing.height, response.max_batch_size, response.model_version) == (4, 256, "1")
     assert [t.name for t in response.signature.inputs] == ["images"]
     assert not call(channel, "DescribeModel", pb.DescribeModelRequest(model_name="doubler")).HasField("preprocessing")
 
@@ -207,7 +207,7 @@ def test_every_call_received_has_exactly_one_outcome(server: Server, channel: gr
     assert metrics[f'inferry_requests_outcome_total{{code="OK",method="{path}"}}'] == 2
     assert metrics[f'inferry_requests_outcome_total{{code="INVALID_ARGUMENT",method="{path}"}}'] == 1
     assert metrics['inferry_rows_computed_total{model="brightness",version="1"}'] == 2
-    assert metrics['inferry_queue_rows{model="brightness",version="1"}'] == 0
+    assert metrics['inferry_queue_rows{lane="interactive",model="brightness",version="1"}'] == 0
     assert metrics['inferry_model_loads_total{model="broken",outcome="failed"}'] == 1
     assert metrics["inferry_ready_models"] == 2
     assert metrics["inferry_ready"] == 1

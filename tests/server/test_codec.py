@@ -32,8 +32,8 @@ def good_request(rows: int = 2) -> ModelInferRequest:
     return request
 
 
-def decode(request: ModelInferRequest, signature: Signature = SIGNATURE, max_batch_size: int = 8) -> DecodedRequest:
-    return decode_infer_request(request, signature, model="m", max_batch_size=max_batch_size)
+def decode(request: ModelInferRequest, signature: Signature = SIGNATURE, max_request_rows: int = 8) -> DecodedRequest:
+    return decode_infer_request(request, signature, model="m", max_request_rows=max_request_rows)
 
 
 def test_a_good_request_passes_with_every_output() -> None:
@@ -258,7 +258,7 @@ def test_a_scalar_is_legal_where_the_model_has_no_batch_dimension() -> None:
     request = ModelInferRequest()
     request.inputs.add(name="t", datatype="INT64", shape=[])
     request.raw_input_contents.append(bytes(8))
-    decoded = decode(request, Signature((spec,), (spec,)), max_batch_size=0)
+    decoded = decode(request, Signature((spec,), (spec,)), max_request_rows=0)
     assert decoded.rows == 1
     assert decoded.inputs["t"].shape == ()
 

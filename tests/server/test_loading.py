@@ -11,22 +11,22 @@ import pytest
 from inferry_proto.golden import GoldenSamples, save_golden_samples
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import batch_ladder
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder, scan_repository
 from inferry_server.models.version import ServedVersion
 from inferry_server.runtime.providers import CPU
 from testkit import onnx_models
 
-POLICY = BatchingPolicy(max_batch_size=8, max_queue_size=64, max_queue_bytes=1 << 20)
+POLICY = BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
 
 def load(repository: Path, model: str, version: int = 1) -> ServedVersion:
     folder = VersionFolder(model, version, repository / model / str(version))
-    served = load_version(folder, LoadOptions((CPU,), 1, POLICY, ServerMetrics()))
+    served = load_version(folder, LoadOptions((CPU,), 1, 1, POLICY, ServerMetrics()))
     served.batcher.close(1)
     return served
 
@@ -42,7 +42,7 @@ def test_a_model_with_a_manifest_is_verified_and_knows_its_labels(tmp_path: Path
     onnx_models.save_brightness(tmp_path)
     served = load(tmp_path, "brightness")
     assert served.labels == ("dark", "bright")
-    assert served.max_batch_size == 8
+    assert served.max_request_rows == 8
     assert served.require_preprocessing().height == 4
     assert served.provider == CPU
 
@@ -65,7 +65,7 @@ def test_labels_may_lie_beside_the_versions_as_triton_has_them(tmp_path: Path) -
 
 def test_a_model_without_batch_dimension_takes_one_request_at_a_time(tmp_path: Path) -> None:
     onnx_models.save_scalar_adder(tmp_path)
-    assert load(tmp_path, "adder").max_batch_size == 0
+    assert load(tmp_path, "adder").max_request_rows == 0
 
 
 def test_one_changed_byte_keeps_a_version_from_being_served(tmp_path: Path) -> None:
@@ -141,15 +141,15 @@ def test_a_model_that_zeros_do_not_suit_is_served_without_warm_up(
 ) -> None:
     onnx_models.save_picky(tmp_path, smallest_index=9)  # and -9 is out of bounds
     with caplog.at_level(logging.WARNING):
-        assert load(tmp_path, "picky").max_batch_size == 8
+        assert load(tmp_path, "picky").max_request_rows == 8
     assert "not warmed" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("limit", "ladder"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8)), (12, (1, 2, 4, 8, 12))]
+    ("limit", "steps"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8)), (12, (1, 2, 4, 8, 12))]
 )
-def test_the_ladder_climbs_in_powers_of_two_to_the_limit(limit: int, ladder: tuple[int, ...]) -> None:
-    assert batch_ladder(limit) == ladder
+def test_the_ladder_climbs_in_powers_of_two_to_the_limit(limit: int, steps: tuple[int, ...]) -> None:
+    assert ladder(limit) == steps
 
 
 def test_a_repository_is_scanned_by_name_and_number(tmp_path: Path) -> None:

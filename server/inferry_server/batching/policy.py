@@ -1,24 +1,40 @@
-"""When a batch is due, and which requests may wait for one. Pure: time is passed in."""
+"""The limits of one model's queue and batches. Pure: what decides is passed the time."""
 
+import enum
 from dataclasses import dataclass
+
+
+class Lane(enum.Enum):
+    """Who waits: people, or jobs. Each lane has a queue of its own."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
 
 
 @dataclass(frozen=True)
 class BatchingPolicy:
-    """The limits of one model's queue and batches.
+    """How requests may wait and be put together.
 
     Attributes:
         max_batch_size: rows that one run of the model may have.
-        max_queue_size: rows that may wait.
-        max_queue_bytes: bytes of inputs that may wait.
+        max_request_rows: rows that one request may have; larger than a batch, it is cut into several.
+        max_queue_size: rows that may wait in each lane.
+        max_queue_bytes: bytes of inputs that may wait in each lane.
         max_queue_delay_s: how long an idle device waits for a fuller batch. 0: it never waits,
             and batches form by themselves from what arrives while the device is busy.
+        interactive_batches_per_bulk: while both lanes wait, a bulk batch follows so many
+            interactive ones: bulk work never starves, and never runs twice before people.
+        patience_s: where a request without a deadline stands among those that have one: as if it
+            had this long. Without it, they would be overtaken for ever.
     """
 
     max_batch_size: int
+    max_request_rows: int
     max_queue_size: int
     max_queue_bytes: int
     max_queue_delay_s: float = 0.0
+    interactive_batches_per_bulk: int = 4
+    patience_s: float = 1.0
 
     def wait_s(self, *, queued_rows: int, oldest_age_s: float) -> float:
         """Seconds an idle device still waits before it takes what is queued; 0 means now."""

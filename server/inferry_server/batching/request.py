@@ -4,24 +4,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+from inferry_server.batching.policy import Lane
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where a request's time went, in seconds."""
+    """Where a request's time went, in seconds.
+
+    Attributes:
+        queue_s: from admission to the start of its first batch.
+        compute_s: in ONNX Runtime, of all its batches.
+    """
 
     queue_s: float
     compute_s: float
 
 
 class Reply(Protocol):
-    """Whom the batcher tells: exactly one of the two is called, once, on the batcher's thread."""
+    """Whom the batcher tells: exactly one of the two is called, once, on a batcher's thread."""
 
     def complete(self, outputs: Arrays, timing: Timing) -> None:
-        """The outputs of this request's rows: views into the batch's, to be read, not kept."""
+        """The outputs of this request's rows: maybe views into the batch's, to be read, not kept."""
 
     def fail(self, error: Exception) -> None:
         """The request was not, or could not be, computed."""
@@ -29,35 +37,91 @@ class Reply(Protocol):
 
 @dataclass(eq=False)
 class InferenceRequest:
-    """One request in the queue.
+    """One request in the queue, and how far it has come.
 
     Attributes:
         inputs: by name; all begin with `rows` where the model is batched.
-        rows: items, and so the room it takes in a batch; 1 where the model is not batched.
+        rows: items; 1 where the model is not batched.
+        reply: told of the outcome.
         deadline: on the monotonic clock, in seconds; None for no deadline.
-        enqueued_at: set by the queue.
-        settled: taken out of the queue, by the batcher or by its caller's cancellation.
+        lane: whom it is for.
+        enqueued_at: when it was admitted.
+        taken_rows: handed out to batches so far.
+        settled: answered, failed or cancelled: nothing more happens to it.
     """
 
     inputs: Arrays
     rows: int
     reply: Reply
     deadline: float | None = None
+    lane: Lane = Lane.INTERACTIVE
+    nbytes: int = field(init=False)
     enqueued_at: float = field(default=0.0, init=False)
+    taken_rows: int = field(default=0, init=False)
     settled: bool = field(default=False, init=False)
+    _computed_rows: int = field(default=0, init=False)
+    _queue_s: float | None = field(default=None, init=False)
+    _compute_s: float = field(default=0.0, init=False)
+    _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.nbytes = sum(array.nbytes for array in self.inputs.values())
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of its inputs."""
-        return sum(array.nbytes for array in self.inputs.values())
+    def waiting_rows(self) -> int:
+        """Rows not handed out yet."""
+        return self.rows - self.taken_rows
 
     @property
     def item_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes without N: only requests that agree in them can share a batch."""
         return tuple(array.shape[1:] for array in self.inputs.values())
 
-    def lateness_s(self, now: float) -> float | None:
-        """How long ago its deadline passed, or None if it has not."""
-        if self.deadline is None or now < self.deadline:
+    def late_by_s(self, done_at: float) -> float | None:
+        """How late an answer at `done_at` would be, or None if it is in time."""
+        if self.deadline is None or done_at <= self.deadline:
             return None
-        return now - self.deadline
+        return done_at - self.deadline
+
+    def started(self, now: float) -> None:
+        """Its first rows are about to be computed."""
+        if self._queue_s is None:
+            self._queue_s = now - self.enqueued_at
+
+    def collect(self, start: int, outputs: Arrays, rows: int, compute_s: float) -> Arrays | None:
+        """Take in the outputs of some rows.
+
+        Returns:
+            All outputs once every row has come, else None.
+        """
+        self._compute_s += compute_s
+        self._computed_rows += rows
+        if rows == self.rows or not outputs:
+            return outputs
+        if self._joined is None:
+            self._joined = {name: np.empty((self.rows, *a.shape[1:]), a.dtype) for name, a in outputs.items()}
+        for name, array in outputs.items():
+            self._joined[name][start : start + rows] = array
+        return self._joined if self._computed_rows == self.rows else None
+
+    @property
+    def timing(self) -> Timing:
+        """Where its time went so far."""
+        return Timing(self._queue_s or 0.0, self._compute_s)
+
+
+@dataclass(frozen=True)
+class BatchSlice:
+    """Rows `start` to `start + rows` of a request, as part of a batch."""
+
+    request: InferenceRequest
+    start: int
+    rows: int
+
+    @property
+    def inputs(self) -> Arrays:
+        """Its rows of every input, as views."""
+        if self.rows == self.request.rows:
+            return self.request.inputs
+        stop = self.start + self.rows
+        return {name: array[self.start : stop] for name, array in self.request.inputs.items()}

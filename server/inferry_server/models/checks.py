@@ -19,27 +19,33 @@ Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 
 
-def batch_ladder(max_batch_size: int) -> tuple[int, ...]:
-    """The batch sizes worth warming: powers of two up to the limit, and the limit."""
-    sizes = [1 << step for step in range(max_batch_size.bit_length()) if 1 << step < max_batch_size]
-    return (*sizes, max_batch_size)
+def warm_up(run: Run, signature: Signature, sizes: Sequence[int], *, clock: Callable[[], float]) -> dict[int, float]:
+    """Run every batch size, so that no request pays for its first time.
 
-
-def warm_up(run: Run, signature: Signature, sizes: Sequence[int]) -> None:
-    """Run every batch size once, largest last, so that no request pays for it.
+    Returns:
+        Seconds that each size took, the second time.
 
     Raises:
         ModelLoadError: a batched model does not answer as many rows as it was given.
         InferenceError: the model failed on zeros.
     """
+    seconds = {}
     for size in sizes:
-        outputs = run({spec.name: _zeros(spec, size) for spec in signature.inputs})
-        for name, output in outputs.items():
-            if signature.has_batch_dimension and output.shape[:1] != (size,):
-                raise ModelLoadError(
-                    f"output {name!r} has shape {list(output.shape)} for {size} rows; "
-                    f"a model with a batch dimension answers each row: expected [{size}, ...]"
-                )
+        inputs = {spec.name: _zeros(spec, size) for spec in signature.inputs}
+        _check_rows(run(inputs), signature, size)
+        began = clock()
+        run(inputs)
+        seconds[size] = clock() - began
+    return seconds
+
+
+def _check_rows(outputs: Arrays, signature: Signature, rows: int) -> None:
+    for name, output in outputs.items():
+        if signature.has_batch_dimension and output.shape[:1] != (rows,):
+            raise ModelLoadError(
+                f"output {name!r} has shape {list(output.shape)} for {rows} rows; "
+                f"a model with a batch dimension answers each row: expected [{rows}, ...]"
+            )
 
 
 def can_warm_up(signature: Signature) -> bool:

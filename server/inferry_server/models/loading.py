@@ -3,20 +3,23 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import batch_ladder, can_warm_up, check_golden_samples, warm_up
+from inferry_server.models.checks import can_warm_up, check_golden_samples, warm_up
 from inferry_server.models.repository import MODEL_FILE, VersionFolder
 from inferry_server.models.version import ServedVersion, usable_preprocessing
+from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session
-from inferry_server.signature import signature_from_manifest
+from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +28,16 @@ LABELS_FILE = "labels.txt"
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How models are loaded: what computes, and the limits of their queues."""
+    """How models are loaded: what computes, and the limits of their queues.
+
+    Attributes:
+        intra_op_num_threads: threads that compute one batch together.
+        instance_count: batches of one model that can run at the same time, each with its threads.
+    """
 
     providers: Sequence[str]
     intra_op_num_threads: int
+    instance_count: int
     policy: BatchingPolicy
     metrics: ServerMetrics
 
@@ -41,34 +50,41 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     """
     started = time.monotonic()
     manifest = _read_verified_manifest(folder.path)
-    session = load_session(
-        folder.path / MODEL_FILE, providers=options.providers, intra_op_num_threads=options.intra_op_num_threads
-    )
-    batched = session.signature.has_batch_dimension
-    max_batch_size = options.policy.max_batch_size if batched else 1
+    sessions = [_load_instance(folder, options) for _ in range(options.instance_count)]
+    signature = sessions[0].signature
+    policy = options.policy if signature.has_batch_dimension else _one_at_a_time(options.policy)
     if manifest is not None:
-        _check_signature(folder.path, session, manifest)
-    _warm_up(folder, session, max_batch_size, strict=manifest is not None)
-    if manifest is not None and manifest.HasField("golden_samples"):
-        check_golden_samples(
-            session.run,
-            folder.path,
-            manifest.golden_samples,
-            provider=session.provider,
-            max_batch_size=max_batch_size if batched else None,
-        )
-    version = _serve(folder, session, manifest, options, batched=batched)
+        _check_signature(folder.path, signature, manifest)
+    latency = LatencyModel(policy.max_batch_size)
+    for session in sessions:
+        _warm_up(folder, session, policy, latency, strict=manifest is not None)
+        if manifest is not None and manifest.HasField("golden_samples"):
+            check_golden_samples(
+                session.run,
+                folder.path,
+                manifest.golden_samples,
+                provider=session.provider,
+                max_batch_size=policy.max_batch_size if signature.has_batch_dimension else None,
+            )
+    version = _serve(folder, sessions, manifest, policy, latency, options.metrics)
     logger.info(
         "model loaded",
         extra={
             "model": str(folder),
-            "provider": session.provider,
+            "provider": version.provider,
             "verified": manifest is not None,
-            "batched": batched,
+            "batched": signature.has_batch_dimension,
+            "instances": len(sessions),
             "seconds": round(time.monotonic() - started, 3),
         },
     )
     return version
+
+
+def _load_instance(folder: VersionFolder, options: LoadOptions) -> OnnxSession:
+    return load_session(
+        folder.path / MODEL_FILE, providers=options.providers, intra_op_num_threads=options.intra_op_num_threads
+    )
 
 
 def _read_verified_manifest(path: Path) -> ModelManifest | None:
@@ -85,71 +101,79 @@ def _read_verified_manifest(path: Path) -> ModelManifest | None:
     return manifest
 
 
-def _check_signature(path: Path, session: OnnxSession, manifest: ModelManifest) -> None:
+def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) -> None:
     if not manifest.HasField("signature"):
         return
     try:
         recorded = signature_from_manifest(manifest.signature)
     except ValueError as error:
         raise ModelLoadError(f"{path}: the manifest's signature: {error}") from error
-    if recorded != session.signature:
-        raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {session.signature}")
+    if recorded != signature:
+        raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(folder: VersionFolder, session: OnnxSession, max_batch_size: int, *, strict: bool) -> None:
+def _warm_up(
+    folder: VersionFolder, session: OnnxSession, policy: BatchingPolicy, latency: LatencyModel, *, strict: bool
+) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     if not can_warm_up(session.signature):
         logger.info("not warmed: an axis besides the first has no fixed length", extra={"model": str(folder)})
         return
     try:
-        warm_up(session.run, session.signature, batch_ladder(max_batch_size))
+        seconds = warm_up(session.run, session.signature, ladder(policy.max_batch_size), clock=time.monotonic)
     except InferenceError as error:
         if strict:
             raise ModelLoadError(f"{folder.path / MODEL_FILE}: warm-up failed: {error}") from error
         logger.warning("not warmed: %s", error, extra={"model": str(folder)})
+        return
+    for rows, batch_s in seconds.items():
+        latency.observe(rows, batch_s)
 
 
 def _serve(
     folder: VersionFolder,
-    session: OnnxSession,
+    sessions: Sequence[OnnxSession],
     manifest: ModelManifest | None,
-    options: LoadOptions,
-    *,
-    batched: bool,
+    policy: BatchingPolicy,
+    latency: LatencyModel,
+    metrics: ServerMetrics,
 ) -> ServedVersion:
+    signature, provider = sessions[0].signature, sessions[0].provider
+    batched = signature.has_batch_dimension
     recorded = manifest.preprocessing if manifest and manifest.HasField("preprocessing") else None
     try:
-        preprocessing = usable_preprocessing(session.signature, recorded)
+        preprocessing = usable_preprocessing(signature, recorded)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path}: {error}") from error
     labels = tuple(manifest.labels) if manifest and manifest.labels else _read_labels(folder.path)
-    _check_labels(folder.path, session, labels)
-    policy = options.policy if batched else _one_at_a_time(options.policy)
+    _check_labels(folder.path, signature, labels)
     version = str(folder.version)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
-        session.run,
+        [session.run for session in sessions],
         policy,
-        observer=options.metrics.for_model(folder.model, version),
+        observer=metrics.for_model(folder.model, version),
+        latency=latency,
+        pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
+        batched=batched,
     )
-    options.metrics.queue_rows.labels(folder.model, version).set_function(lambda: batcher.queued_rows)
+    metrics.watch_queue(folder.model, version, batcher.queued_rows)
     batcher.start()
     return ServedVersion(
         model=folder.model,
         version=version,
-        signature=session.signature,
-        max_batch_size=policy.max_batch_size if batched else 0,
+        signature=signature,
+        max_request_rows=policy.max_request_rows if batched else 0,
         labels=labels,
         preprocessing=preprocessing,
-        provider=session.provider,
+        provider=provider,
         batcher=batcher,
     )
 
 
 def _one_at_a_time(policy: BatchingPolicy) -> BatchingPolicy:
-    return BatchingPolicy(
-        max_batch_size=1, max_queue_size=policy.max_queue_size, max_queue_bytes=policy.max_queue_bytes
-    )
+    """For a model without batch dimension, whose requests count as one row each."""
+    return replace(policy, max_batch_size=1, max_request_rows=1)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
@@ -164,7 +188,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def _check_labels(path: Path, session: OnnxSession, labels: tuple[str, ...]) -> None:
-    classes = session.signature.outputs[0].shape[-1:] if session.signature.outputs else ()
+def _check_labels(path: Path, signature: Signature, labels: tuple[str, ...]) -> None:
+    classes = signature.outputs[0].shape[-1:] if signature.outputs else ()
     if labels and classes and classes[0] not in (-1, len(labels)):
         raise ModelLoadError(f"{path}: {len(labels)} labels for a model with {classes[0]} classes")

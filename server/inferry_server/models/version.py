@@ -16,7 +16,7 @@ class ServedVersion:
     """One version that answers requests.
 
     Attributes:
-        max_batch_size: the most rows a request may carry; 0 where the model has no batch dimension.
+        max_request_rows: the most rows a request may carry; 0 where the model has no batch dimension.
         labels: label i names class i; empty where there are none.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
@@ -25,7 +25,7 @@ class ServedVersion:
     model: str
     version: str
     signature: Signature
-    max_batch_size: int
+    max_request_rows: int
     labels: tuple[str, ...]
     preprocessing: Preprocessing | None
     provider: str

@@ -56,7 +56,7 @@ class ClassifierService:
             signature=signature_to_manifest(model.signature),
             labels=model.labels,
             preprocessing=model.preprocessing,
-            max_batch_size=model.max_batch_size,
+            max_batch_size=model.max_request_rows,
         )
         call.reply(response.SerializeToString())
 
@@ -65,10 +65,9 @@ class ClassifierService:
         request = parse(pb.ClassifyRequest, message)
         model = self._registry.find(request.model_name, request.model_version)
         preprocessing = model.require_preprocessing()
-        if not 1 <= len(request.images) <= model.max_batch_size:
-            raise InvalidRequestError(
-                f"the request has {len(request.images)} images; model {model.model!r} takes 1 to {model.max_batch_size}"
-            )
+        count, limit = len(request.images), model.max_request_rows
+        if not 1 <= count <= limit:
+            raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
         deadline = self._deadlines.deadline(self._clock(), call_deadline=call.deadline, timeout_s=None)
         self._pool.submit(lambda: self._decode_and_submit(call, request, model, preprocessing, deadline))
 

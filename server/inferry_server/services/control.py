@@ -112,12 +112,12 @@ class ControlService:
         call.reply(pb.RepositoryIndexResponse(models=entries).SerializeToString())
 
     def _config(self, model: ServedVersion) -> model_config_pb2.ModelConfig:
-        first = 1 if model.max_batch_size else 0  # dims come without the batch dimension
+        first = 1 if model.max_request_rows else 0  # dims come without the batch dimension
         config = model_config_pb2.ModelConfig(
             name=model.model,
             platform=PLATFORM,
             backend=BACKEND,
-            max_batch_size=model.max_batch_size,
+            max_batch_size=model.max_request_rows,
             default_model_filename=MODEL_FILE,
         )
         for spec in model.signature.inputs:
@@ -128,7 +128,7 @@ class ControlService:
         kind = model_config_pb2.ModelInstanceGroup.KIND_GPU if on_gpu else model_config_pb2.ModelInstanceGroup.KIND_CPU
         config.instance_group.add(name=f"{model.model}_0", kind=kind, count=1)
         config.parameters["execution_provider"].string_value = model.provider
-        if model.max_batch_size:
+        if model.max_request_rows:
             batching = config.dynamic_batching
             batching.max_queue_delay_microseconds = self._max_queue_delay_us
             batching.default_queue_policy.max_queue_size = self._max_queue_size

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.codec import DecodedRequest, decode_infer_request, encode_infer_response, parse_infer_request
 from inferry_server.models.registry import ModelRegistry
@@ -32,15 +33,23 @@ class InferenceService:
         """Queue a request; the batcher's thread answers it."""
         request = parse_infer_request(message)
         model = self._registry.find(request.model_name, request.model_version)
-        decoded = decode_infer_request(request, model.signature, model=model.model, max_batch_size=model.max_batch_size)
+        decoded = decode_infer_request(
+            request, model.signature, model=model.model, max_request_rows=model.max_request_rows
+        )
         queued = InferenceRequest(
             inputs=decoded.inputs,
             rows=decoded.rows,
             reply=_InferReply(call, request, decoded, model),
+            lane=lane_of(decoded.priority),
             deadline=self._deadlines.deadline(self._clock(), call_deadline=call.deadline, timeout_s=decoded.timeout_s),
         )
         model.batcher.submit(queued)
         call.on_cancel(lambda: model.batcher.cancel(queued))
+
+
+def lane_of(priority: int) -> Lane:
+    """Whom a request is for: 1 is the highest priority and 0 none stated, as Triton counts them."""
+    return Lane.BULK if priority > 1 else Lane.INTERACTIVE
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Rows of several requests to one batch, and its outputs back to each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_server.batching.request import Arrays, BatchSlice
+
+PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with
+
+
+def exact(rows: int) -> int:
+    """Run a batch as it is: on a CPU every row costs its time."""
+    return rows
+
+
+def ladder(max_batch_size: int) -> tuple[int, ...]:
+    """The batch sizes a device is prepared for: powers of two up to the limit, and the limit."""
+    sizes = [1 << step for step in range(max_batch_size.bit_length()) if 1 << step < max_batch_size]
+    return (*sizes, max_batch_size)
+
+
+def pad_to_ladder(max_batch_size: int) -> PadTo:
+    """Run a batch as the next larger step: on a GPU a new size costs more than some rows of padding."""
+    steps = ladder(max_batch_size)
+    return lambda rows: next(step for step in steps if step >= rows)
+
+
+def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
+    """The inputs of a batch, by name; a lone request's own arrays, uncopied, where nothing is padded.
+
+    Padding repeats the last row: rows of zeros could be something the model fails on.
+    """
+    rows = sum(part.rows for part in slices)
+    padding = pad_to(rows) - rows
+    if len(slices) == 1 and not padding:
+        return slices[0].inputs
+    parts = [part.inputs for part in slices]
+    return {name: _concatenate([part[name] for part in parts], padding) for name in parts[0]}
+
+
+def scatter_outputs(
+    slices: Sequence[BatchSlice], outputs: Arrays, *, batched: bool
+) -> Iterator[tuple[BatchSlice, Arrays]]:
+    """Each slice with its rows of every output, as views; what was padding goes to nobody.
+
+    Args:
+        slices: as they were assembled.
+        outputs: of the whole batch.
+        batched: whether outputs have rows; without, there is one slice, and all is its.
+    """
+    if not batched:
+        yield slices[0], outputs
+        return
+    start = 0
+    for part in slices:
+        stop = start + part.rows
+        yield part, {name: array[start:stop] for name, array in outputs.items()}
+        start = stop
+
+
+def _concatenate(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
+    if padding:
+        arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]
+    return np.concatenate(arrays)

@@ -1,0 +1,63 @@
+"""How long a batch takes, learned from the batches that ran: t(n) = a + b n."""
+
+
+class LatencyModel:
+    """Fits t(n) = a + b n by least squares on relative errors, the latest batches counting most.
+
+    Relative, because the noise of a batch's time grows with the time. Old batches fade, so that the
+    fit follows a device whose speed changes. What no recent batch shows (all were of one size) stays
+    as it was: every fit is held, very lightly, to the one before. Not thread-safe.
+
+    Args:
+        max_batch_size: rows of the largest batch, to which n is scaled.
+        forgetting: weight of a batch relative to the next one; 0.98 looks back some fifty batches.
+    """
+
+    def __init__(self, max_batch_size: int, *, forgetting: float = 0.98) -> None:
+        self._scale = max_batch_size
+        self._forgetting = forgetting
+        self._a = self._b = 0.0  # optimistic until something was measured: nothing is refused on a guess
+        # Sums of the normal equations for x (a, b) = 1, with x = (1, n / scale) / t.
+        self._xx_aa = self._xx_ab = self._xx_bb = self._x_a = self._x_b = 0.0
+
+    @property
+    def a(self) -> float:
+        """Seconds a batch costs whatever its size."""
+        return self._a
+
+    @property
+    def b(self) -> float:
+        """Seconds a row costs."""
+        return self._b / self._scale
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from a batch that ran."""
+        seconds = max(seconds, _SHORTEST_S)
+        x_a, x_b = 1 / seconds, rows / self._scale / seconds
+        keep = self._forgetting
+        self._xx_aa = keep * self._xx_aa + x_a * x_a
+        self._xx_ab = keep * self._xx_ab + x_a * x_b
+        self._xx_bb = keep * self._xx_bb + x_b * x_b
+        self._x_a = keep * self._x_a + x_a
+        self._x_b = keep * self._x_b + x_b
+        self._fit()
+
+    def batch_s(self, rows: int) -> float:
+        """Seconds one batch of so many rows takes; 0 for none."""
+        return max(0.0, self._a + self.b * rows) if rows else 0.0
+
+    def total_s(self, rows: int) -> float:
+        """Seconds so many rows take in batches as large as they may be."""
+        full, rest = divmod(rows, self._scale)
+        return full * self.batch_s(self._scale) + self.batch_s(rest)
+
+    def _fit(self) -> None:
+        hold = _HOLD * (self._xx_aa + self._xx_bb)
+        aa, ab, bb = self._xx_aa + hold, self._xx_ab, self._xx_bb + hold
+        y_a, y_b = self._x_a + hold * self._a, self._x_b + hold * self._b
+        determinant = aa * bb - ab * ab  # at least hold squared
+        self._a, self._b = (bb * y_a - ab * y_b) / determinant, (aa * y_b - ab * y_a) / determinant
+
+
+_SHORTEST_S = 1e-6  # below what a clock can tell
+_HOLD = 1e-4  # relative weight of the fit before

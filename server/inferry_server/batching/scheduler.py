@@ -1,0 +1,207 @@
+"""Which requests may wait, and which are computed next. Pure: time is passed in.
+
+Earliest deadline first inside a lane; people before jobs, but never twice in a row past a waiting
+job's share; nothing is computed that would come too late.
+"""
+
+from dataclasses import dataclass
+
+from inferry_server.batching.lane_queue import LaneQueue
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.request import BatchSlice, InferenceRequest
+from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
+
+
+@dataclass(frozen=True)
+class TakenBatch:
+    """What is to be computed together, and what came too late for it."""
+
+    slices: tuple[BatchSlice, ...]
+    refused: tuple[tuple[InferenceRequest, DeadlineExceededError], ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows to compute."""
+        return sum(part.rows for part in self.slices)
+
+
+class BatchScheduler:
+    """The queues of one model and every decision about them. Not thread-safe: its owner holds a lock.
+
+    Args:
+        policy: the limits.
+        latency: what is known of the device; kept up to date by `finished`.
+        instances: batches that can run at the same time.
+    """
+
+    def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
+        self._policy = policy
+        self._latency = latency
+        self._instances = instances
+        self._lanes = {lane: LaneQueue(policy.patience_s) for lane in Lane}
+        self._busy_until: list[float] = []  # one entry a running batch: when it should be done
+        self._interactive_batches = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows waiting."""
+        return sum(lane.rows for lane in self._lanes.values())
+
+    def lane_rows(self, lane: Lane) -> int:
+        """Rows waiting in one lane."""
+        return self._lanes[lane].rows
+
+    def admit(self, request: InferenceRequest, now: float) -> None:
+        """Let a request wait, if it has a chance.
+
+        Raises:
+            DeadlineExceededError: its deadline has passed, or even an idle server could not meet it.
+            QueueFullError: its lane has no room.
+            OverloadedError: what is queued before it would make it late.
+        """
+        request.enqueued_at = now
+        alone_s = self._latency.total_s(request.rows)
+        late_s = request.late_by_s(now + alone_s)
+        if late_s is not None or request.deadline == now:
+            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s)
+        lane = self._lanes[request.lane]
+        self._check_room(lane, request, now)
+        self._check_backlog(lane, request, now)
+        lane.push(request)
+
+    def wait_s(self, now: float) -> float | None:
+        """Seconds an idle device waits before it takes a batch; None if nothing is there to take."""
+        enqueued = [at for lane in self._lanes.values() if (at := lane.oldest_enqueued_at()) is not None]
+        if not enqueued:
+            return None
+        return self._policy.wait_s(queued_rows=self.rows, oldest_age_s=now - min(enqueued))
+
+    def take_batch(self, now: float) -> TakenBatch:
+        """The rows to compute now. May be empty where all that waited came too late."""
+        slices: list[BatchSlice] = []
+        refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
+        lane = self._lanes[self._next_lane()]
+        rows = 0
+        while (request := lane.first()) is not None:
+            wanted = min(request.waiting_rows, self._policy.max_batch_size)
+            late_s = request.late_by_s(now + self._latency.total_s(request.waiting_rows))
+            if late_s is not None or request.deadline == now:
+                self.settle(request)
+                error = DeadlineExceededError(
+                    late_s=late_s or 0.0, needed_s=self._latency.total_s(request.waiting_rows)
+                )
+                refused.append((request, error))
+                continue
+            if slices:
+                wanted = self._rows_that_fit(slices, request, rows, now)
+                if wanted == 0:
+                    break
+            slices.append(BatchSlice(request, request.taken_rows, wanted))
+            lane.take(wanted)
+            request.started(now)
+            rows += wanted
+        if slices:
+            self._busy_until.append(now + self._latency.batch_s(rows))
+        return TakenBatch(tuple(slices), tuple(refused))
+
+    def finished(self, rows: int, compute_s: float | None) -> None:
+        """A batch has run; None if it failed, and its time says nothing."""
+        self._busy_until.remove(min(self._busy_until))
+        if compute_s is not None:
+            self._latency.observe(rows, compute_s)
+
+    def settle(self, request: InferenceRequest) -> bool:
+        """Nothing more shall happen to a request; its rows no longer wait.
+
+        Returns:
+            False where it was settled before.
+        """
+        if request.settled:
+            return False
+        request.settled = True
+        if request.waiting_rows:
+            self._lanes[request.lane].forget(request)
+        return True
+
+    def settle_all(self) -> tuple[InferenceRequest, ...]:
+        """Settle everything that waits, and return it."""
+        waiting = []
+        for lane in self._lanes.values():
+            while (request := lane.first()) is not None:
+                self.settle(request)
+                waiting.append(request)
+        return tuple(waiting)
+
+    def _next_lane(self) -> Lane:
+        """Whose turn it is; counts the turn."""
+        people = self._lanes[Lane.INTERACTIVE].first() is not None
+        jobs = self._lanes[Lane.BULK].first() is not None
+        if jobs and (not people or self._interactive_batches >= self._policy.interactive_batches_per_bulk):
+            self._interactive_batches = 0
+            return Lane.BULK
+        self._interactive_batches = self._interactive_batches + 1 if jobs else 0
+        return Lane.INTERACTIVE
+
+    def _rows_that_fit(self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float) -> int:
+        """How many rows of the next request may join a batch; 0 for none.
+
+        Only requests larger than a batch are cut: the others ride whole. A batch is not grown past
+        what its earliest deadline, the first one's, allows.
+        """
+        room = self._policy.max_batch_size - rows
+        wanted = request.waiting_rows
+        if wanted > room:
+            wanted = room if request.rows > self._policy.max_batch_size else 0
+        first = slices[0].request
+        if wanted == 0 or first.item_shapes != request.item_shapes:
+            return 0
+        too_late = first.late_by_s(now + self._latency.batch_s(rows + wanted)) is not None
+        return 0 if too_late else wanted
+
+    def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
+        checks = (
+            ("rows", lane.rows + request.rows, self._policy.max_queue_size),
+            ("bytes", lane.nbytes + request.nbytes, self._policy.max_queue_bytes),
+        )
+        for what, actual, limit in checks:
+            if actual > limit:
+                raise QueueFullError(what, limit=limit, actual=actual, retry_after_s=self._drain_s(now))
+
+    def _check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
+        """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long."""
+        if request.deadline is None:
+            return
+        wait_s = self._busy_s(now)
+        if request.late_by_s(now + wait_s + self._backlog_s(self.rows + request.rows)) is None:
+            return
+        ahead = lane.rows_due_before(request)
+        if request.lane is Lane.BULK:
+            ahead += self._lanes[Lane.INTERACTIVE].rows
+        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows))
+        if late_s is not None:
+            raise OverloadedError(late_s=late_s, retry_after_s=late_s)
+
+    def _busy_s(self, now: float) -> float:
+        """Seconds until an instance is free."""
+        if len(self._busy_until) < self._instances:
+            return 0.0
+        return max(0.0, min(self._busy_until) - now)
+
+    def _backlog_s(self, rows: int) -> float:
+        """Seconds until so many rows are computed; beyond one batch, full batches are counted.
+
+        Counted to the row, the last ones admitted would make their batches smaller to be in time,
+        and the device would lose under load what they gain.
+        """
+        largest = self._policy.max_batch_size
+        if rows <= largest:
+            return self._latency.batch_s(rows)
+        return -(-rows // largest) * self._latency.batch_s(largest) / self._instances
+
+    def _drain_s(self, now: float) -> float:
+        """Seconds until about one batch's worth of room has come free."""
+        return self._busy_s(now) + max(self._latency.batch_s(self._policy.max_batch_size), _LEAST_RETRY_S)
+
+
+_LEAST_RETRY_S = 0.001

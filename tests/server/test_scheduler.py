@@ -1,0 +1,239 @@
+"""What the scheduler decides, one decision at a time; the clock is passed in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
+from testkit.simulation import known_device
+
+POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=16, max_queue_size=16, max_queue_bytes=1000)
+
+
+class NoReply:
+    def complete(self, outputs: Arrays, timing: Timing) -> None:
+        raise AssertionError
+
+    def fail(self, error: Exception) -> None:
+        raise AssertionError
+
+
+def request(
+    rows: int = 1, *, deadline: float | None = None, width: int = 1, lane: Lane = Lane.INTERACTIVE
+) -> InferenceRequest:
+    return InferenceRequest({"x": np.zeros((rows, width), np.uint8)}, rows, NoReply(), deadline=deadline, lane=lane)
+
+
+def scheduler(*, a: float = 0.0, b: float = 0.0, instances: int = 1, **limits: float) -> BatchScheduler:
+    policy = replace(POLICY, **limits)  # type: ignore[arg-type]
+    latency = known_device(policy, a, b) if a or b else LatencyModel(policy.max_batch_size)
+    return BatchScheduler(policy, latency, instances=instances)
+
+
+def admit(queue: BatchScheduler, *requests: InferenceRequest, now: float = 0.0) -> None:
+    for waiting in requests:
+        queue.admit(waiting, now)
+
+
+def take(queue: BatchScheduler, now: float = 0.0) -> list[tuple[InferenceRequest, int, int]]:
+    """The slices of the next batch; it is done at once."""
+    batch = queue.take_batch(now)
+    if batch.slices:
+        queue.finished(batch.rows, None)
+    return [(part.request, part.start, part.rows) for part in batch.slices]
+
+
+def whole(*requests: InferenceRequest) -> list[tuple[InferenceRequest, int, int]]:
+    return [(r, 0, r.rows) for r in requests]
+
+
+def test_a_batch_takes_from_the_front_what_fits_whole() -> None:
+    queue = scheduler()
+    requests = [request(2), request(1), request(2), request(1)]
+    admit(queue, *requests)
+    assert take(queue) == whole(*requests[:2])
+    assert take(queue) == whole(*requests[2:])
+    assert take(queue) == []
+
+
+def test_a_request_larger_than_a_batch_is_cut_and_its_end_shares_a_batch() -> None:
+    queue = scheduler()
+    large, small = request(10), request(2)
+    admit(queue, large, small)
+    assert take(queue) == [(large, 0, 4)]
+    assert take(queue) == [(large, 4, 4)]
+    assert take(queue) == [(large, 8, 2), (small, 0, 2)]
+    assert queue.rows == 0
+
+
+def test_a_large_request_fills_what_a_small_one_leaves() -> None:
+    queue = scheduler()
+    small, large = request(3), request(6)
+    admit(queue, small, large)
+    assert take(queue) == [(small, 0, 3), (large, 0, 1)]
+    assert take(queue) == [(large, 1, 4)]
+    assert take(queue) == [(large, 5, 1)]
+
+
+def test_requests_of_different_item_shapes_never_share_a_batch() -> None:
+    queue = scheduler()
+    requests = [request(width=1), request(width=2), request(width=2)]
+    admit(queue, *requests)
+    assert take(queue) == whole(requests[0])
+    assert take(queue) == whole(*requests[1:])
+
+
+def test_the_earliest_deadline_goes_first_and_equal_ones_in_order_of_arrival() -> None:
+    queue = scheduler(max_batch_size=1)
+    late, early, early_too, patient = request(deadline=9), request(deadline=5), request(deadline=5), request()
+    admit(queue, patient, late, early, early_too)  # without deadline: as if it had a second
+    assert [take(queue)[0][0] for _ in range(4)] == [patient, early, early_too, late]
+
+
+def test_a_full_lane_refuses_the_newest_request_and_says_the_limit() -> None:
+    queue = scheduler(a=0.1, max_queue_size=5)
+    admit(queue, request(4))
+    with pytest.raises(QueueFullError, match="6 rows, the limit is 5") as caught:
+        admit(queue, request(2))
+    assert caught.value.retry_after_s == pytest.approx(0.1, rel=0.01)
+    admit(queue, request(1), request(5, lane=Lane.BULK))  # the other lane has room of its own
+
+
+def test_bytes_are_bounded_too() -> None:
+    queue = scheduler(max_queue_bytes=10)
+    admit(queue, request(2, width=4))
+    with pytest.raises(QueueFullError, match="12 bytes, the limit is 10"):
+        admit(queue, request(1, width=4))
+    take(queue)
+    admit(queue, request(1, width=4))
+
+
+def test_a_deadline_that_has_passed_is_refused_at_the_door() -> None:
+    queue = scheduler()
+    for deadline in (9.5, 10):
+        with pytest.raises(DeadlineExceededError):
+            admit(queue, request(deadline=deadline), now=10)
+
+
+def test_a_deadline_that_even_an_idle_server_cannot_meet_is_refused_at_the_door() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    with pytest.raises(DeadlineExceededError, match=r"takes about 500\.0 ms and would end 100\.0 ms late"):
+        admit(queue, request(4, deadline=0.4))
+    admit(queue, request(4, deadline=0.51))
+
+
+def test_a_deadline_that_only_the_queue_is_in_the_way_of_is_told_apart_with_a_hint() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    admit(queue, request(4, deadline=1.3), request(4, deadline=1.3))
+    with pytest.raises(OverloadedError, match=r"100\.0 ms after the deadline") as caught:
+        admit(queue, request(4, deadline=1.4))
+    assert caught.value.retry_after_s == pytest.approx(0.1, rel=0.01)
+
+
+def test_what_is_due_later_is_not_in_the_way() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    admit(queue, request(4, deadline=9), request(4, deadline=9), request(4, deadline=0.6))
+    assert take(queue)[0][0].deadline == 0.6
+
+
+def test_the_batch_that_runs_is_in_the_way_until_it_should_be_done() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    admit(queue, request(4))
+    queue.take_batch(0)
+    with pytest.raises(OverloadedError):
+        admit(queue, request(1, deadline=0.6), now=0)
+    admit(queue, request(1, deadline=0.75), now=0)
+    other = scheduler(a=0.1, b=0.1, instances=2)
+    admit(other, request(4))
+    other.take_batch(0)
+    admit(other, request(1, deadline=0.6), now=0)
+
+
+def test_what_expired_while_waiting_is_taken_out_and_not_computed() -> None:
+    queue = scheduler()
+    late, patient = request(deadline=1), request(deadline=3)
+    admit(queue, late, patient)
+    taken: TakenBatch = queue.take_batch(1)
+    assert [r for r, _ in taken.refused] == [late]
+    assert [part.request for part in taken.slices] == [patient]
+    assert late.settled
+    assert queue.rows == 0
+
+
+def test_a_batch_is_not_grown_past_what_its_earliest_deadline_allows() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    urgent, others = request(deadline=0.35), [request(), request(), request()]
+    admit(queue, urgent, *others)
+    assert take(queue) == whole(urgent, others[0])  # a third row would take until 0.4
+    assert take(queue) == whole(*others[1:])
+
+
+def test_people_go_before_jobs_and_jobs_get_their_share() -> None:
+    queue = scheduler(max_batch_size=1, interactive_batches_per_bulk=2)
+    admit(queue, *[request(lane=Lane.BULK) for _ in range(3)], *[request() for _ in range(5)])
+    lanes = [take(queue)[0][0].lane for _ in range(8)]
+    people, jobs = Lane.INTERACTIVE, Lane.BULK
+    assert lanes == [people, people, jobs, people, people, jobs, people, jobs]
+
+
+def test_lanes_never_share_a_batch() -> None:
+    queue = scheduler()
+    person, job = request(), request(lane=Lane.BULK)
+    admit(queue, job, person)
+    assert take(queue) == whole(person)
+    assert take(queue) == whole(job)
+
+
+def test_a_settled_request_makes_room_and_is_never_taken() -> None:
+    queue = scheduler(max_queue_size=4)
+    first, second = request(3), request(1)
+    admit(queue, first, second)
+    assert queue.settle(first)
+    assert not queue.settle(first)
+    admit(queue, request(3))
+    assert take(queue)[0][0] is second
+
+
+def test_a_half_computed_request_that_is_cancelled_frees_the_rest() -> None:
+    queue = scheduler()
+    large = request(10)
+    admit(queue, large)
+    take(queue)
+    assert queue.rows == 6
+    queue.settle(large)
+    assert queue.rows == 0
+    assert take(queue) == []
+
+
+def test_many_cancelled_requests_leave_nothing_behind() -> None:
+    queue = scheduler(max_queue_size=10_000, max_queue_bytes=10_000)
+    keeper = request(deadline=1e9)
+    admit(queue, keeper)
+    for _ in range(1000):
+        gone = request()
+        admit(queue, gone)
+        queue.settle(gone)
+    assert len(queue._lanes[Lane.INTERACTIVE]._heap) < 100
+    assert take(queue) == whole(keeper)
+
+
+@pytest.mark.parametrize(
+    ("rows", "age_s", "wait_s"), [(1, 0.0, 0.5), (1, 0.2, 0.3), (1, 0.6, 0.0), (4, 0.0, 0.0), (9, 0.0, 0.0)]
+)
+def test_an_idle_device_waits_only_for_a_fuller_batch_and_never_past_the_delay(
+    rows: int, age_s: float, wait_s: float
+) -> None:
+    patient = replace(POLICY, max_queue_delay_s=0.5)
+    assert patient.wait_s(queued_rows=rows, oldest_age_s=age_s) == pytest.approx(wait_s)
+
+
+def test_by_default_a_lone_request_is_due_at_once() -> None:
+    queue = scheduler()
+    assert queue.wait_s(0) is None
+    admit(queue, request())
+    assert queue.wait_s(0) == 0

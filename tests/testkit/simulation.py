@@ -1,0 +1,140 @@
+"""A device and its callers in simulated time, around the real scheduler: thousands of schedules a second."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_server.batching.assembly import assemble, exact, scatter_outputs
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.errors import ServingError
+
+POISON = -1.0  # a row of it makes a run fail
+
+
+@dataclass
+class Caller:
+    """One request of a schedule, and what became of it."""
+
+    at: float
+    values: tuple[float, ...]
+    patience_s: float | None = None
+    lane: Lane = Lane.INTERACTIVE
+    cancel_after_s: float | None = None
+    outcomes: list[object] = field(default_factory=list)
+    answered_at: float | None = None
+    batches: list[int] = field(default_factory=list)
+    request: InferenceRequest | None = None
+
+    def complete(self, outputs: Arrays, timing: Timing) -> None:
+        assert timing.queue_s >= 0
+        self.outcomes.append([float(value) for value in outputs["y"]])
+
+    def fail(self, error: Exception) -> None:
+        self.outcomes.append(error)
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.patience_s is None else self.at + self.patience_s
+
+
+@dataclass
+class Simulation:
+    """Plays callers against a scheduler whose device takes `a + b n` seconds for n rows.
+
+    Attributes:
+        batches: when each began, its rows, and its lane.
+    """
+
+    policy: BatchingPolicy
+    a: float
+    b: float
+    latency: LatencyModel | None = None
+    batches: list[tuple[float, int, Lane]] = field(default_factory=list)
+    now: float = 0.0
+
+    def run(self, callers: list[Caller]) -> None:
+        """Play a whole schedule, until everybody has an outcome."""
+        scheduler = BatchScheduler(self.policy, self.latency or known_device(self.policy, self.a, self.b))
+        order = itertools.count()
+        events: list[tuple[float, int, Callable[[], None]]] = []
+        running: list[TakenBatch] = []
+
+        def at(time: float, action: Callable[[], None]) -> None:
+            heapq.heappush(events, (time, next(order), action))
+
+        def arrive(caller: Caller) -> None:
+            x: NDArray[Any] = np.array(caller.values)
+            caller.request = InferenceRequest({"x": x}, len(x), caller, caller.deadline, caller.lane)
+            try:
+                scheduler.admit(caller.request, self.now)
+            except ServingError as error:
+                caller.outcomes.append(error)
+                return
+            if caller.cancel_after_s is not None:
+                at(self.now + caller.cancel_after_s, lambda: cancel(caller))
+
+        def cancel(caller: Caller) -> None:
+            assert caller.request is not None
+            if scheduler.settle(caller.request):
+                caller.outcomes.append("cancelled")
+
+        def begin() -> None:
+            wait_s = scheduler.wait_s(self.now)
+            if running or wait_s is None:
+                return
+            if wait_s > 0:
+                at(self.now + wait_s, lambda: None)
+                return
+            batch = scheduler.take_batch(self.now)
+            for request, error in batch.refused:
+                request.reply.fail(error)
+            if batch.slices:
+                running.append(batch)
+                self.batches.append((self.now, batch.rows, batch.slices[0].request.lane))
+                at(self.now + self.a + self.b * batch.rows, lambda: finish(batch))
+            else:
+                begin()
+
+        def finish(batch: TakenBatch) -> None:
+            running.clear()
+            x = assemble(batch.slices, exact)["x"]
+            failed = bool((x == POISON).any())
+            scheduler.finished(batch.rows, None if failed else self.a + self.b * batch.rows)
+            for part, outputs in scatter_outputs(batch.slices, {"y": 2 * x}, batched=True):
+                request = part.request
+                assert isinstance(request.reply, Caller)
+                request.reply.batches.append(batch.rows)
+                if (part.inputs["x"] == POISON).any():
+                    if scheduler.settle(request):
+                        request.reply.fail(ValueError("poison"))
+                elif not request.settled:
+                    whole = request.collect(part.start, outputs, part.rows, 0.0)
+                    if whole is not None and scheduler.settle(request):
+                        request.reply.answered_at = self.now
+                        request.reply.complete(whole, request.timing)
+
+        for caller in callers:
+            at(caller.at, lambda caller=caller: arrive(caller))  # type: ignore[misc]
+        while events:
+            self.now, _, action = heapq.heappop(events)
+            action()
+            if not events or events[0][0] > self.now:
+                begin()
+        assert scheduler.rows == 0
+
+
+def known_device(policy: BatchingPolicy, a: float, b: float) -> LatencyModel:
+    """A latency model that has seen the device long enough."""
+    latency = LatencyModel(policy.max_batch_size)
+    for _ in range(100):
+        for rows in (1, policy.max_batch_size):
+            latency.observe(rows, a + b * rows)
+    return latency
