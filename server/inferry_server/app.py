@@ -114,7 +114,9 @@ class Server:
             max_queue_size=self._settings.max_queue_size,
         )
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
-        router.add_unary(InferenceService(self.registry, deadlines).unary_handlers())
+        inference = InferenceService(self.registry, deadlines)
+        router.add_unary(inference.unary_handlers())
+        router.add_streams(inference.stream_handlers())
         router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
         router.add_unary(control.unary_handlers())
         router.add_unary(self._health.unary_handlers())

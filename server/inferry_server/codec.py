@@ -1,4 +1,4 @@
-"""ModelInferRequest to arrays and arrays to ModelInferResponse.
+"""ModelInferRequest to arrays.
 
 Everything that can be wrong with a request is found here, before the queue. The order of the checks
 is part of the protocol: a request with two faults always hears of the same one.
@@ -12,11 +12,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from inferry_proto.datatypes import Datatype
-from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
+from inferry_server.classification import CLASSIFIABLE
 from inferry_server.errors import DecodingError, InvalidRequestError, SignatureMismatchError
 from inferry_server.signature import Signature, TensorSpec
-from inferry_server.tensor_bytes import bytes_to_elements, elements_to_bytes
+from inferry_server.tensor_bytes import bytes_to_elements
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -27,20 +27,32 @@ _ACCEPTED_RESERVED = {"triton_enable_empty_final_response"}  # perf_analyzer sen
 
 
 @dataclass(frozen=True)
+class RequestedOutput:
+    """An output that the caller asked for.
+
+    Attributes:
+        classes: 0 for the tensor itself, else the most probable classes of each row, so many.
+    """
+
+    spec: TensorSpec
+    classes: int = 0
+
+
+@dataclass(frozen=True)
 class DecodedRequest:
     """A request that can be computed.
 
     Attributes:
         inputs: by name, viewing the message's bytes where they came raw.
         rows: N; 1 for a model without batch dimension.
-        output_names: what the caller asked for, in order.
+        outputs: what the caller asked for, in order.
         timeout_s: from the `timeout` parameter; None where there is none.
         priority: from the `priority` parameter; 0 where there is none.
     """
 
     inputs: Arrays
     rows: int
-    output_names: Sequence[str]
+    outputs: Sequence[RequestedOutput]
     timeout_s: float | None
     priority: int
 
@@ -78,7 +90,7 @@ def decode_infer_request(
     _refuse_repeated("requested output", (tensor.name for tensor in request.outputs))
     _check_data_present(request)
     _check_output_parameters(request)
-    output_names = _requested_outputs(request, signature, model)
+    outputs = _requested_outputs(request, signature, model)
     specs = _match_inputs(request, signature, model)
     rows = _count_rows(request, model, max_request_rows) if max_request_rows else 1
     for tensor, spec in zip(request.inputs, specs, strict=True):
@@ -89,26 +101,7 @@ def decode_infer_request(
         spec.name: _read_tensor(request, position, spec)
         for position, spec in enumerate(specs)
     }  # fmt: skip
-    return DecodedRequest(inputs, rows, output_names, _timeout_s(request.parameters), _priority(request.parameters))
-
-
-def encode_infer_response(
-    request: ModelInferRequest, outputs: Arrays, signature: Signature, *, version: str, output_names: Sequence[str]
-) -> bytes:
-    """The response message: the requested outputs, raw, with the request's id."""
-    response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
-    datatypes = {spec.name: spec.datatype for spec in signature.outputs}
-    for name in output_names:
-        array = outputs[name]
-        response.outputs.add(name=name, datatype=datatypes[name].name, shape=array.shape)
-        response.raw_output_contents.append(_raw_bytes(array, datatypes[name]))
-    return response.SerializeToString()
-
-
-def _raw_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
-    if datatype.dtype.hasobject:
-        return elements_to_bytes(array)
-    return array.astype(datatype.dtype, copy=False).tobytes()
+    return DecodedRequest(inputs, rows, outputs, _timeout_s(request.parameters), _priority(request.parameters))
 
 
 def _check_parameters(parameters: Mapping[str, InferParameter]) -> None:
@@ -164,21 +157,44 @@ def _check_data_present(request: ModelInferRequest) -> None:
 
 def _check_output_parameters(request: ModelInferRequest) -> None:
     for tensor in request.outputs:
-        for unsupported in ("classification", "shared_memory_region"):
-            if unsupported in tensor.parameters:
-                raise InvalidRequestError(
-                    f"requested output {tensor.name!r}: parameter {unsupported!r} is not offered by this server"
-                )
+        if "shared_memory_region" in tensor.parameters:
+            raise InvalidRequestError(
+                f"requested output {tensor.name!r}: parameter 'shared_memory_region' is not offered by this server"
+            )
+        if "classification" not in tensor.parameters:
+            continue
+        parameter = tensor.parameters["classification"]
+        if parameter.WhichOneof("parameter_choice") != "int64_param" or parameter.int64_param < 1:
+            came = getattr(parameter, parameter.WhichOneof("parameter_choice") or "", "nothing")
+            raise InvalidRequestError(
+                f"requested output {tensor.name!r}: parameter 'classification' must be an int64_param above 0, "
+                f"not {came!r}"
+            )
 
 
-def _requested_outputs(request: ModelInferRequest, signature: Signature, model: str) -> list[str]:
-    known = [spec.name for spec in signature.outputs]
+def _requested_outputs(request: ModelInferRequest, signature: Signature, model: str) -> list[RequestedOutput]:
+    known = {spec.name: spec for spec in signature.outputs}
     for tensor in request.outputs:
         if tensor.name not in known:
             raise SignatureMismatchError(
                 f"output {tensor.name!r} was requested of model {model!r}, which gives {', '.join(map(repr, known))}"
             )
-    return [tensor.name for tensor in request.outputs] or known
+    if not request.outputs:
+        return [RequestedOutput(spec) for spec in signature.outputs]
+    return [_requested_output(tensor, known[tensor.name], model) for tensor in request.outputs]
+
+
+def _requested_output(
+    tensor: ModelInferRequest.InferRequestedOutputTensor, spec: TensorSpec, model: str
+) -> RequestedOutput:
+    if "classification" not in tensor.parameters:
+        return RequestedOutput(spec)
+    if spec.datatype.name not in CLASSIFIABLE:
+        raise SignatureMismatchError(
+            f"output {spec.name!r} of model {model!r} is {spec.datatype.name}; "
+            f"classification takes {', '.join(CLASSIFIABLE)}"
+        )
+    return RequestedOutput(spec, tensor.parameters["classification"].int64_param)
 
 
 def _match_inputs(request: ModelInferRequest, signature: Signature, model: str) -> list[TensorSpec]:

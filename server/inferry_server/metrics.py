@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import Lane
+from inferry_server.batching.request import Timing
 from inferry_server.errors import StartError
 
 # From a request that a small model answers at once to one that waited for an overloaded device.
@@ -34,6 +35,7 @@ class ModelMetrics:
         self._batch_rows = metrics.batch_rows.labels(*labels)
         self._assembly = metrics.assembly.labels(*labels)
         self._compute = metrics.compute.labels(*labels)
+        self._encode = metrics.encode.labels(*labels)
         self._queue = metrics.queue.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
 
@@ -44,9 +46,10 @@ class ModelMetrics:
         self._compute.observe(compute_s)
         self._rows.inc(rows)
 
-    def request_waited(self, queue_s: float) -> None:
-        """A request is answered that waited so long."""
-        self._queue.observe(queue_s)
+    def request_done(self, *, timing: Timing, output_s: float) -> None:
+        """A request was answered."""
+        self._queue.observe(timing.queue_s)
+        self._encode.observe(output_s)
 
 
 class ServerMetrics:
@@ -81,6 +84,13 @@ class ServerMetrics:
             "inferry_compute_duration_seconds", "One batch in ONNX Runtime.",
             ["model", "version"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
+        self.encode = Histogram(
+            "inferry_encode_duration_seconds",
+            "Making the reply of one request.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.batch_rows = Histogram(
             "inferry_batch_rows", "Rows a batch had.",
             ["model", "version"], buckets=_ROWS, registry=self.registry,

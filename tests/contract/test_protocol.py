@@ -1,5 +1,6 @@
 """The Open Inference Protocol as tritonclient speaks it, against a real server."""
 
+import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -59,7 +60,8 @@ def test_the_server_says_who_it_is_and_what_works(client: triton.InferenceServer
     assert client.is_server_ready()
     metadata = client.get_server_metadata()
     assert metadata.name == "inferry"
-    assert list(metadata.extensions) == ["model_configuration"]
+    assert {"model_configuration", "statistics", "classification"} <= set(metadata.extensions)
+    assert not {"system_shared_memory", "cuda_shared_memory", "sequence", "trace"} & set(metadata.extensions)
 
 
 def test_metadata_has_the_batch_dimension_and_config_has_not(client: triton.InferenceServerClient) -> None:
@@ -176,8 +178,73 @@ def test_a_request_the_model_fails_on_harms_no_neighbour(client: triton.Inferenc
 
 def test_a_deadline_that_cannot_be_met_is_exceeded(client: triton.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException) as error:
-        infer(client, "doubler", {"x": np.zeros((1, 3), np.float32)}, client_timeout=1e-6)
+        infer(client, "doubler", {"x": np.zeros((1, 3), np.float32)}, timeout=1)
     assert status_of(error) == "DEADLINE_EXCEEDED"
+
+
+def test_a_stream_answers_in_order_and_outlives_a_bad_request(client: triton.InferenceServerClient) -> None:
+    answers: queue.Queue[tuple[Any, InferenceServerException | None]] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    try:
+        for i in range(50):
+            tensor = triton.InferInput("x", [1, 3], "FP32")
+            tensor.set_data_from_numpy(np.full((1, 3), i, np.float32))
+            client.async_stream_infer("nothing" if i == 20 else "doubler", [tensor], request_id=str(i))
+        received = [answers.get(timeout=20) for _ in range(50)]
+    finally:
+        client.stop_stream()
+    for i, (result, error) in enumerate(received):
+        if i == 20:
+            assert "model 'nothing' is not in the repository" in str(error)
+        else:
+            assert result.get_response().id == str(i)
+            np.testing.assert_array_equal(result.as_numpy("y"), np.full((1, 3), 2 * i))
+
+
+def test_a_request_larger_than_a_batch_is_answered_whole(client: triton.InferenceServerClient) -> None:
+    x = np.arange(3 * 200, dtype=np.float32).reshape(200, 3)
+    np.testing.assert_array_equal(infer(client, "doubler", {"x": x})["y"], 2 * x)
+
+
+def test_the_classification_extension_names_the_most_probable_classes(client: triton.InferenceServerClient) -> None:
+    images = np.array([51, 255], np.uint8)[:, None, None, None] * np.ones((2, 4, 4, 1), np.uint8)
+    wanted = [triton.InferRequestedOutput("probabilities", class_count=5)]
+    found = infer(client, "brightness", {"images": images}, outputs=wanted)["probabilities"]
+    assert found.tolist() == [
+        [b"0.800000:0:dark", b"0.200000:1:bright"],
+        [b"1.000000:1:bright", b"0.000000:0:dark"],
+    ]
+
+
+def test_statistics_count_requests_rows_and_batches(client: triton.InferenceServerClient) -> None:
+    def read() -> Any:
+        return client.get_inference_statistics("joiner").model_stats[0]
+
+    before = read()
+    pair = {name: np.ones((3, 2), np.float32) for name in ("left", "right")}
+    for _ in range(4):
+        infer(client, "joiner", pair)
+    after = read()
+    assert (after.name, after.version) == ("joiner", "1")
+    assert after.inference_count - before.inference_count == 12
+    assert after.execution_count - before.execution_count == 4
+    stages = after.inference_stats
+    durations = (stages.success, stages.queue, stages.compute_input, stages.compute_infer, stages.compute_output)
+    assert {duration.count for duration in durations} == {before.inference_stats.success.count + 4}
+    assert stages.success.ns >= stages.compute_infer.ns > 0
+    assert {b.batch_size: b.compute_infer.count for b in after.batch_stats}[3] == 4
+    assert after.last_inference > 1_700_000_000_000
+    everything = client.get_inference_statistics()
+    assert {"joiner", "doubler"} <= {m.name for m in everything.model_stats}
+
+
+@pytest.mark.parametrize(("model", "version"), [("nothing", ""), ("doubler", "9"), ("broken", "")])
+def test_statistics_of_what_is_not_served_are_an_invalid_argument(
+    client: triton.InferenceServerClient, model: str, version: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=f"model '{model}'") as error:
+        client.get_inference_statistics(model, version)
+    assert status_of(error) == "INVALID_ARGUMENT"
 
 
 def test_the_asyncio_client_gets_the_same_answers(server: Server) -> None:

@@ -43,12 +43,16 @@ class Reply:
 class Observer:
     def __init__(self) -> None:
         self.batch_rows: list[int] = []
+        self.done = self.failed = 0
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         self.batch_rows.append(rows)
 
-    def request_waited(self, queue_s: float) -> None:
-        pass
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
+        self.done += 1
+
+    def request_failed(self, *, total_s: float) -> None:
+        self.failed += 1
 
 
 class ScriptedModel:

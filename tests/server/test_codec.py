@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
-from inferry_server.codec import DecodedRequest, decode_infer_request, encode_infer_response, parse_infer_request
+from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.codec import DecodedRequest, RequestedOutput, decode_infer_request, parse_infer_request
+from inferry_server.encoding import encode_infer_response
 from inferry_server.errors import DecodingError, ServingError
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.tensor_bytes import bytes_to_elements, elements_to_bytes
@@ -39,7 +40,7 @@ def decode(request: ModelInferRequest, signature: Signature = SIGNATURE, max_req
 def test_a_good_request_passes_with_every_output() -> None:
     decoded = decode(good_request(3))
     assert decoded.rows == 3
-    assert list(decoded.output_names) == ["out", "aux"]
+    assert [output.spec.name for output in decoded.outputs] == ["out", "aux"]
     assert decoded.timeout_s is None
     assert {name: array.shape for name, array in decoded.inputs.items()} == {"x": (3, 2), "y": (3,)}
 
@@ -55,7 +56,7 @@ def test_requested_outputs_keep_their_order() -> None:
     request = good_request()
     request.outputs.add(name="aux")
     request.outputs.add(name="out")
-    assert list(decode(request).output_names) == ["aux", "out"]
+    assert [output.spec.name for output in decode(request).outputs] == ["aux", "out"]
 
 
 def change(path: str, value: Any) -> Callable[[ModelInferRequest], None]:
@@ -131,7 +132,8 @@ FAULTS: list[tuple[Callable[[ModelInferRequest], None], str]] = [
     (raw(), "input 'x' has no data"),
     (raw(bytes(16)), r"1 raw_input_contents came for 2 inputs \('x', 'y'\)"),
     (raw(bytes(16), bytes(2), b""), "3 raw_input_contents came for 2 inputs"),
-    (ask_for("out", classification=3), "requested output 'out': parameter 'classification' is not offered"),
+    (ask_for("out", classification=0), "requested output 'out': parameter 'classification' .* above 0, not 0"),
+    (ask_for("out", shared_memory_region=1), "requested output 'out': parameter 'shared_memory_region' is not offered"),
     (ask_for("nothing"), "output 'nothing' was requested of model 'm', which gives 'out', 'aux'"),
     (drop_input, "input 'y' is missing; model 'm' takes 'x', 'y'"),
     (add_input, "3 inputs came; model 'm' takes 'x', 'y'"),
@@ -188,7 +190,7 @@ def test_a_request_with_many_faults_hears_of_the_earliest_check() -> None:
         (change("1.name", "z"), "'z' is unknown"),
         (add_input, "'y' is missing"),
         (ask_for("nothing"), "'nothing' was requested"),
-        (ask_for("out", classification=3), "'classification' is not offered"),
+        (ask_for("out", classification=0), "'classification' must be"),
         (raw(bytes(16)), "1 raw_input_contents came for 3 inputs"),
         (ask_for("nothing"), "'nothing' is there more than once"),
         (repeat_input, "'x' is there more than once"),
@@ -212,8 +214,8 @@ def test_raw_tensors_of_every_datatype_arrive_as_they_were_sent(data: st.DataObj
     decoded = decode(request, Signature((spec,), (spec,)))
     assert decoded.inputs["t"].dtype == datatype.dtype
     assert decoded.inputs["t"].tobytes() == array.tobytes()
-    response = ModelInferResponse.FromString(
-        encode_infer_response(request, {"t": array}, Signature((spec,), (spec,)), version="3", output_names=["t"])
+    response = encode_infer_response(
+        request, [RequestedOutput(spec)], {"t": array}, version="3", labels=(), batched=True
     )
     assert response.raw_output_contents[0] == array.tobytes()
     assert (response.outputs[0].datatype, tuple(response.outputs[0].shape)) == (datatype.name, array.shape)
@@ -250,6 +252,16 @@ def test_typed_contents_that_do_not_fit_are_refused(datatype: str, field: str, v
     tensor = request.inputs.add(name="t", datatype=datatype, shape=[2])
     getattr(tensor.contents, field).extend(values)
     with pytest.raises(DecodingError, match=message):
+        decode(request, Signature((spec,), (spec,)))
+
+
+def test_a_classification_is_refused_where_numbers_cannot_be_ordered_or_written() -> None:
+    spec = TensorSpec("t", DATATYPES["BYTES"], (-1,))
+    request = ModelInferRequest()
+    request.inputs.add(name="t", datatype="BYTES", shape=[0])
+    request.raw_input_contents.append(b"")
+    request.outputs.add(name="t").parameters["classification"].int64_param = 1
+    with pytest.raises(ServingError, match="output 't' of model 'm' is BYTES; classification takes UINT8"):
         decode(request, Signature((spec,), (spec,)))
 
 

@@ -17,6 +17,7 @@ class FakeCall:
     messages: list[bytes] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
+    paused: bool = False
 
     def reply(self, message: bytes) -> None:
         self.messages.append(message)
@@ -33,6 +34,12 @@ class FakeCall:
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         self.callbacks.append(callback)
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def cancel(self) -> None:
         for callback in self.callbacks:

@@ -116,7 +116,7 @@ class Simulation:
                     if scheduler.settle(request):
                         request.reply.fail(ValueError("poison"))
                 elif not request.settled:
-                    whole = request.collect(part.start, outputs, part.rows, 0.0)
+                    whole = request.collect(part.start, outputs, part.rows, assembly_s=0.0, compute_s=0.0)
                     if whole is not None and scheduler.settle(request):
                         request.reply.answered_at = self.now
                         request.reply.complete(whole, request.timing)

@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from inferry_server.batching.assembly import PadTo, assemble, exact, scatter_outputs
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
+from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import InferenceError, ShuttingDownError
 
@@ -24,8 +25,11 @@ class BatchObserver(Protocol):
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         """A batch of so many rows was put together and computed."""
 
-    def request_waited(self, queue_s: float) -> None:
-        """A request's last rows left the queue for the device, and its answer is coming."""
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
+        """A request was answered: making its reply took `output_s`, everything `total_s`."""
+
+    def request_failed(self, *, total_s: float) -> None:
+        """A request that was admitted got an error."""
 
 
 class DynamicBatcher:
@@ -123,13 +127,13 @@ class DynamicBatcher:
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
-            request.reply.fail(ShuttingDownError())
+            self._reply_error(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run) -> None:
         while (taken := self._next_batch()) is not None:
             for request, error in taken.refused:
-                request.reply.fail(error)
+                self._reply_error(request, error)
             if taken.slices:
                 self._compute(run, taken)
 
@@ -147,24 +151,24 @@ class DynamicBatcher:
 
     def _compute(self, run: Run, batch: TakenBatch) -> None:
         try:
-            parts, compute_s = self._run(run, batch.slices)
+            done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             self._finished(batch.rows, None)
             self._fail(run, batch.slices, error)
             return
-        self._finished(batch.rows, compute_s)
-        for part, outputs in parts:
-            self._deliver(part, outputs, compute_s)
+        self._finished(batch.rows, done.assembly_s + done.compute_s)
+        for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
+            self._deliver(part, outputs, done)
 
-    def _run(self, run: Run, slices: Sequence[BatchSlice]) -> tuple[list[tuple[BatchSlice, Arrays]], float]:
+    def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
         began = self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else slices[0].inputs
         assembled = self._clock()
         outputs = run(inputs)
-        done = self._clock()
+        done = _Done(outputs, assembled - began, self._clock() - assembled)
         rows = sum(part.rows for part in slices)
-        self._observer.batch_done(rows=rows, assembly_s=assembled - began, compute_s=done - assembled)
-        return list(scatter_outputs(slices, outputs, batched=self._batched)), done - began
+        self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
+        return done
 
     def _finished(self, rows: int, compute_s: float | None) -> None:
         with self._changed:
@@ -180,29 +184,54 @@ class DynamicBatcher:
         if not isinstance(error, InferenceError):
             logger.error("the model failed unexpectedly", exc_info=error)
         if self.cancel(slices[0].request):
-            slices[0].request.reply.fail(error)
+            self._reply_error(slices[0].request, error)
 
     def _run_alone(self, run: Run, part: BatchSlice) -> None:
         try:
-            ((_, outputs),), compute_s = self._run(run, [part])
+            done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(run, [part], error)
             return
-        self._deliver(part, outputs, compute_s)
+        ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
+        self._deliver(part, outputs, done)
 
-    def _deliver(self, part: BatchSlice, outputs: Arrays, compute_s: float) -> None:
+    def _deliver(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> None:
         """Give a request its rows, and its reply if they were the last ones."""
         request = part.request
         with self._changed:
             if request.settled:  # cancelled, or another part of it failed
                 return
-            whole = request.collect(part.start, outputs, part.rows, compute_s)
+            whole = request.collect(
+                part.start, outputs, part.rows, assembly_s=done.assembly_s, compute_s=done.compute_s
+            )
             if whole is None:
                 return
             self._scheduler.settle(request)
-        self._observer.request_waited(request.timing.queue_s)
+        self._reply(request, whole)
+
+    def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
+        began = self._clock()
         try:
-            request.reply.complete(whole, request.timing)
+            request.reply.complete(outputs, request.timing)
         except Exception:  # one caller's reply must not take the others' away
             logger.exception("a reply could not be made")
-            request.reply.fail(InferenceError("the answer could not be encoded; the server's log has the details"))
+            error = InferenceError("the answer could not be encoded; the server's log has the details")
+            self._reply_error(request, error)
+            return
+        now = self._clock()
+        self._observer.request_done(
+            rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
+        )
+
+    def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
+        request.reply.fail(error)
+        self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A batch that was computed, padding included."""
+
+    outputs: Arrays
+    assembly_s: float
+    compute_s: float

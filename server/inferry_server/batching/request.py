@@ -18,10 +18,12 @@ class Timing:
 
     Attributes:
         queue_s: from admission to the start of its first batch.
+        assembly_s: putting its batches together.
         compute_s: in ONNX Runtime, of all its batches.
     """
 
     queue_s: float
+    assembly_s: float
     compute_s: float
 
 
@@ -61,6 +63,7 @@ class InferenceRequest:
     settled: bool = field(default=False, init=False)
     _computed_rows: int = field(default=0, init=False)
     _queue_s: float | None = field(default=None, init=False)
+    _assembly_s: float = field(default=0.0, init=False)
     _compute_s: float = field(default=0.0, init=False)
     _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
 
@@ -88,12 +91,13 @@ class InferenceRequest:
         if self._queue_s is None:
             self._queue_s = now - self.enqueued_at
 
-    def collect(self, start: int, outputs: Arrays, rows: int, compute_s: float) -> Arrays | None:
+    def collect(self, start: int, outputs: Arrays, rows: int, *, assembly_s: float, compute_s: float) -> Arrays | None:
         """Take in the outputs of some rows.
 
         Returns:
             All outputs once every row has come, else None.
         """
+        self._assembly_s += assembly_s
         self._compute_s += compute_s
         self._computed_rows += rows
         if rows == self.rows or not outputs:
@@ -107,7 +111,7 @@ class InferenceRequest:
     @property
     def timing(self) -> Timing:
         """Where its time went so far."""
-        return Timing(self._queue_s or 0.0, self._compute_s)
+        return Timing(self._queue_s or 0.0, self._assembly_s, self._compute_s)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.metrics import ServerMetrics
 from inferry_server.models.checks import can_warm_up, check_golden_samples, warm_up
 from inferry_server.models.repository import MODEL_FILE, VersionFolder
+from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session
@@ -148,11 +149,12 @@ def _serve(
     labels = tuple(manifest.labels) if manifest and manifest.labels else _read_labels(folder.path)
     _check_labels(folder.path, signature, labels)
     version = str(folder.version)
+    observer = VersionObserver(metrics.for_model(folder.model, version))
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [session.run for session in sessions],
         policy,
-        observer=metrics.for_model(folder.model, version),
+        observer=observer,
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=batched,
@@ -168,6 +170,7 @@ def _serve(
         preprocessing=preprocessing,
         provider=provider,
         batcher=batcher,
+        statistics=observer.statistics,
     )
 
 

@@ -6,6 +6,7 @@ from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import channel_count
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.errors import UnsupportedModelError
+from inferry_server.models.statistics import VersionStatistics
 from inferry_server.signature import Signature
 
 _IMAGE_RANK = 4  # N, H, W, C
@@ -30,6 +31,7 @@ class ServedVersion:
     preprocessing: Preprocessing | None
     provider: str
     batcher: DynamicBatcher
+    statistics: VersionStatistics
 
     def require_preprocessing(self) -> Preprocessing:
         """How pictures become its input.

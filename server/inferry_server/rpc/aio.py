@@ -143,6 +143,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         receiver = self._router.open(call)
         async for message in messages:
             receiver.on_message(message)
+            await call.reading.wait()
         receiver.on_half_close()
 
 
@@ -223,6 +224,14 @@ class _AioStreamCall(_BaseCall):
         super().__init__(method, metadata, context, loop, account)
         self._context = context
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    def pause_reading(self) -> None:
+        self.reading.clear()  # called by the receiver, and so on the loop
+
+    def resume_reading(self) -> None:
+        self._loop.call_soon_threadsafe(self.reading.set)
 
     def send(self, message: bytes) -> None:
         self._put(message)

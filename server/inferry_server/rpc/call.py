@@ -44,6 +44,16 @@ class StreamCall(Protocol):
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
     peer: str
+    deadline: float | None
+
+    def pause_reading(self) -> None:
+        """Read no further request for now, so that the client's sending stops by flow control.
+
+        One that was read already may still arrive.
+        """
+
+    def resume_reading(self) -> None:
+        """Read on."""
 
     def send(self, message: bytes) -> None:
         """Send one response; they arrive in the order they are sent."""

@@ -13,6 +13,7 @@ from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.classification import top_classes
 from inferry_server.errors import DecodingError, InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
@@ -121,23 +122,13 @@ class _ClassifyReply:
         fail(self.call, error)
 
 
-def top_classes(probabilities: NDArray[Any], count: int) -> NDArray[np.intp]:
-    """Indices of the largest probabilities, largest first; ties by lower index, NaN last.
-
-    Args:
-        probabilities: `(K,)`.
-        count: how many; more than K gives K.
-    """
-    return np.argsort(-probabilities, kind="stable")[:count]
-
-
 def _result(probabilities: NDArray[Any], labels: Sequence[str], top_k: int) -> pb.ImageResult:
     return pb.ImageResult(
         classifications=[
             pb.Classification(
                 index=index, label=labels[index] if labels else "", probability=float(probabilities[index])
             )
-            for index in map(int, top_classes(probabilities, top_k))
+            for index in top_classes(probabilities, top_k)
         ]
     )
 

@@ -6,6 +6,7 @@ import inferry_server
 from inferry_proto import model_config_pb2
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.errors import InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version import ServedVersion
@@ -16,7 +17,15 @@ from inferry_server.signature import TensorSpec
 SERVER_NAME = "inferry"
 PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients look at
 BACKEND = "onnxruntime"
-EXTENSIONS = ("model_configuration",)  # only what works is advertised; the index alone is not `model_repository`
+# Only what works is advertised; the index alone is not `model_repository`.
+EXTENSIONS = (
+    "model_configuration",
+    "statistics",
+    "classification",
+    "binary_tensor_data",
+    "parameters",
+    "schedule_policy",
+)
 
 
 class ControlService:
@@ -51,6 +60,7 @@ class ControlService:
             "ServerMetadata": self.server_metadata,
             "ModelMetadata": self.model_metadata,
             "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
             "RepositoryIndex": self.repository_index,
         }
         return {OPEN_INFERENCE[name].path: handler for name, handler in handlers.items()}
@@ -98,6 +108,20 @@ class ControlService:
         request = parse(pb.ModelConfigRequest, message)
         model = self._registry.find(request.name, request.version)
         call.reply(pb.ModelConfigResponse(config=self._config(model)).SerializeToString())
+
+    def model_statistics(self, call: Call, message: bytes) -> None:
+        """What a version, the versions of a model, or all of them have done."""
+        request = parse(pb.ModelStatisticsRequest, message)
+        versions = [
+            served
+            for served in self._registry.served()
+            if request.name in ("", served.model) and request.version in ("", served.version)
+        ]
+        if request.name and not versions:
+            which = f"version {request.version!r} of " if request.version else ""
+            raise InvalidRequestError(f"there are no statistics of {which}model {request.name!r}: it is not served")
+        statistics = [served.statistics.message(served.model, served.version) for served in versions]
+        call.reply(pb.ModelStatisticsResponse(model_stats=statistics).SerializeToString())
 
     def repository_index(self, call: Call, message: bytes) -> None:
         """Every version with its state, or only those that are ready."""

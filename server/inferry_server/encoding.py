@@ -1,0 +1,52 @@
+"""Arrays to ModelInferResponse."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_server.classification import classify
+from inferry_server.codec import RequestedOutput
+from inferry_server.tensor_bytes import elements_to_bytes
+
+Arrays = Mapping[str, NDArray[Any]]
+_BYTES = DATATYPES["BYTES"]
+
+
+def encode_infer_response(
+    request: ModelInferRequest,
+    requested: Sequence[RequestedOutput],
+    outputs: Arrays,
+    *,
+    version: str,
+    labels: Sequence[str],
+    batched: bool,
+) -> ModelInferResponse:
+    """The response to a request: the requested outputs, raw, with the request's id.
+
+    Args:
+        request: what is answered.
+        requested: from decoding it.
+        outputs: by name; the rows of this request.
+        version: that answered.
+        labels: of the classes of the first output.
+        batched: whether the first axis counts rows; without, classes are looked for in the whole output.
+    """
+    response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    for output in requested:
+        array, datatype = outputs[output.spec.name], output.spec.datatype
+        if output.classes:
+            rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
+            array, datatype = classify(rows, output.classes, labels), _BYTES
+            array = array if batched else array[0]
+        response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
+        response.raw_output_contents.append(_raw_bytes(array, datatype))
+    return response
+
+
+def _raw_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
+    if datatype.dtype.hasobject:
+        return elements_to_bytes(array)
+    return array.astype(datatype.dtype, copy=False).tobytes()
