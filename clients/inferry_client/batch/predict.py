@@ -20,8 +20,8 @@ from inferry_client.retries import RetryPolicy, plan_retry
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, channel_count, prepare_image
 
-# Beyond what gRPC does inside a call: a job outlasts a restart of the server (over 20 s
-# of pauses), and notices within 2 s that it is back.
+# Beyond what gRPC does inside a call: a job outlasts a restart of the server (some 20 s of
+# pauses, and gRPC's own between them), and notices within seconds that it is back.
 JOB_RETRIES = RetryPolicy(max_attempts=16, initial_backoff_s=0.25, max_backoff_s=2.0)
 
 
