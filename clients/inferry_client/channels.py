@@ -52,7 +52,7 @@ def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.min_reconnect_backoff_ms", round(settings.connect_timeout_s * 1000)),  # the connect timeout
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),  # gRPC's own 120 s outlast any restart
+        ("grpc.max_reconnect_backoff_ms", 2_000),  # gRPC's own 120 s outlast any restart
         ("grpc.use_local_subchannel_pool", int(settings.own_connection)),
     ]
     if _is_loopback(check_address(address)):

@@ -20,8 +20,9 @@ from inferry_client.retries import RetryPolicy, plan_retry
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, channel_count, prepare_image
 
-# Beyond what gRPC does inside a call: a job outlasts a restart of the server (about 25 s in all).
-JOB_RETRIES = RetryPolicy(max_attempts=10, initial_backoff_s=0.25, max_backoff_s=5.0)
+# Beyond what gRPC does inside a call: a job outlasts a restart of the server (some 20 s of
+# pauses, and gRPC's own between them), and notices within seconds that it is back.
+JOB_RETRIES = RetryPolicy(max_attempts=16, initial_backoff_s=0.25, max_backoff_s=2.0)
 
 
 @dataclass(frozen=True)
