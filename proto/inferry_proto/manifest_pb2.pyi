@@ -266,7 +266,7 @@ class Provenance(_message.Message):
     def __init__(self, created_at: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, str]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., git_revision: _Optional[str] = ...) -> None: ...
 
 class VersionLabels(_message.Message):
-    __slots__ = ("labels",)
+    __slots__ = ("labels", "traffic")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -274,6 +274,15 @@ class VersionLabels(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class TrafficEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.ScalarMap[str, int]
-    def __init__(self, labels: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    traffic: _containers.ScalarMap[str, int]
+    def __init__(self, labels: _Optional[_Mapping[str, int]] = ..., traffic: _Optional[_Mapping[str, int]] = ...) -> None: ...

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.errors import ModelLoadError, StartError
+from inferry_server.errors import StartError
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
-from inferry_server.models.loading import LoadOptions, load_version
-from inferry_server.models.registry import IndexEntry, ModelRegistry, State
-from inferry_server.models.repository import ModelFolder, VersionFolder, scan_repository
+from inferry_server.models.loading import LoadOptions
+from inferry_server.models.manager import ModelManager
+from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.repository import scan_repository
 from inferry_server.readiness import Phase, Readiness
 from inferry_server.rpc.aio import AioTransport
 from inferry_server.rpc.router import Router
@@ -24,6 +25,7 @@ from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
+from inferry_server.services.repository import RepositoryService
 from inferry_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
 
     def __init__(self, settings: Settings) -> None:
+        """Build everything and start nothing.
+
+        Raises:
+            StartError: a provider was demanded that cannot be had.
+        """
         cores = available_cores()
         self._settings = settings
         self.metrics = ServerMetrics()
@@ -40,7 +47,17 @@ class Server:
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._decoding = DecodingPool(settings.decode_threads or cores)
-        self._threads = settings.intra_op_num_threads or max(1, cores // settings.instance_count)
+        self._providers = choose_providers(settings.provider)
+        options = LoadOptions(
+            providers=self._providers,
+            intra_op_num_threads=settings.intra_op_num_threads or max(1, cores // settings.instance_count),
+            instance_count=settings.instance_count,
+            policy=self._policy(),
+            metrics=self.metrics,
+        )
+        self._manager = ModelManager(
+            settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
+        )
         self._transport = AioTransport(self._route(), max_message_bytes=settings.max_message_bytes)
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
@@ -62,19 +79,19 @@ class Server:
         folders = scan_repository(self._settings.repository)
         providers = choose_providers(self._settings.provider)
         preload_libraries(providers)
-        options = LoadOptions(providers, self._threads, self._settings.instance_count, self._policy(), self.metrics)
         try:
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
-            for folder in folders:
-                if stop_requested():
-                    return
-                self._load_newest(folder, options)
+            self._manager.load_all(folders, stop_requested)
+            if stop_requested():
+                return
             self._check_loaded()
         except StartError:
             self.stop(drain_delay_s=0, drain_timeout_s=0)
             raise
         self.readiness.enter(Phase.READY)
+        if self._settings.model_control == "poll":
+            self._manager.start_polling(self._settings.poll_interval_s)
 
     def stop(self, *, drain_delay_s: float | None = None, drain_timeout_s: float | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
@@ -92,6 +109,7 @@ class Server:
             time.sleep(self._settings.drain_delay_s if drain_delay_s is None else drain_delay_s)
         timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         ends = time.monotonic() + timeout_s
+        self._manager.close()
         self._health.close()
         self._transport.stop(timeout_s)
         self._decoding.close()
@@ -112,6 +130,7 @@ class Server:
             self.readiness.is_ready,
             max_queue_delay_us=self._settings.max_queue_delay_us,
             max_queue_size=self._settings.max_queue_size,
+            model_control=self._settings.model_control == "explicit",
         )
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
         inference = InferenceService(self.registry, deadlines)
@@ -119,6 +138,13 @@ class Server:
         router.add_streams(inference.stream_handlers())
         router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
         router.add_unary(control.unary_handlers())
+        router.add_unary(
+            RepositoryService(
+                self._manager.load_model,
+                self._manager.unload_model,
+                allowed=self._settings.model_control == "explicit",
+            ).unary_handlers()
+        )
         router.add_unary(self._health.unary_handlers())
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())
@@ -132,33 +158,6 @@ class Server:
             max_queue_bytes=self._settings.max_queue_bytes,
             max_queue_delay_s=self._settings.max_queue_delay_us / 1e6,
         )
-
-    def _load_newest(self, folder: ModelFolder, options: LoadOptions) -> None:
-        """Load the newest version of a model; one that fails is reported and the others go on."""
-        if not folder.versions:
-            self._report_failure(IndexEntry(folder.name, 0, State.UNAVAILABLE, folder.problem, failed=True))
-            return
-        *older, newest = folder.versions
-        for version in older:
-            self.registry.put(
-                IndexEntry(version.model, version.version, State.UNAVAILABLE, "a newer version is served")
-            )
-        self.registry.put(IndexEntry(newest.model, newest.version, State.LOADING))
-        self._load(newest, options)
-
-    def _load(self, folder: VersionFolder, options: LoadOptions) -> None:
-        try:
-            served = load_version(folder, options)
-        except ModelLoadError as error:
-            self._report_failure(IndexEntry(folder.model, folder.version, State.UNAVAILABLE, str(error), failed=True))
-            return
-        self.metrics.loads.labels(folder.model, "ready").inc()
-        self.registry.put(IndexEntry(folder.model, folder.version, State.READY, served=served))
-
-    def _report_failure(self, entry: IndexEntry) -> None:
-        logger.error("model not loaded: %s", entry.reason, extra={"model": entry.model})
-        self.metrics.loads.labels(entry.model, "failed").inc()
-        self.registry.put(entry)
 
     def _check_loaded(self) -> None:
         failed = [entry for entry in self.registry.index() if entry.failed]

@@ -114,6 +114,13 @@ class ServerMetrics:
         for lane in Lane:
             self.queue_rows.labels(model, version, lane.value).set_function(partial(rows, lane))
 
+    def forget(self, model: str, version: str) -> None:
+        """Drop the series of a version that is gone; versions come and go, and memory must not grow."""
+        for metric in (self.batch_rows, self.assembly, self.compute, self.encode, self.queue, self.rows):
+            metric.remove(model, version)
+        for lane in Lane:
+            self.queue_rows.remove(model, version, lane.value)
+
     def for_model(self, model: str, version: str) -> ModelMetrics:
         """The metrics of one version."""
         return ModelMetrics(self, model, version)

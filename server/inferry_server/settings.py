@@ -10,6 +10,7 @@ from inferry_server.addresses import Address, parse_address
 from inferry_server.errors import StartError
 
 ENVIRONMENT_PREFIX = "INFERRY_"
+MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -28,6 +29,12 @@ class Settings:
         Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look)"
     )
     metrics_address: Address = _setting(Address("127.0.0.1", 8002), "where Prometheus finds /metrics")
+    model_control: str = _setting(
+        "none",
+        "once started: none leaves the models as they are, poll follows the repository, explicit obeys clients",
+        choices=MODEL_CONTROLS,
+    )
+    poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
     provider: str = _setting("auto", "what computes: auto takes CUDA where there is a driver", choices=PROVIDERS)
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")
@@ -77,9 +84,10 @@ class Settings:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
+        self._require("poll_interval_s", self.poll_interval_s > 0, "above 0")
         objective = self.latency_objective_ms
         self._require("latency_objective_ms", objective is None or objective > 0, "above 0")
-        for name in ("provider", "log_format", "log_level"):
+        for name in ("model_control", "provider", "log_format", "log_level"):
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
 

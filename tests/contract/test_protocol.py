@@ -77,7 +77,7 @@ def test_metadata_has_the_batch_dimension_and_config_has_not(client: triton.Infe
 def test_the_index_lists_every_version_with_its_state_and_reason(client: triton.InferenceServerClient) -> None:
     index = {(m.name, m.version): (m.state, m.reason) for m in client.get_model_repository_index().models}
     assert index["doubler", "2"] == ("READY", "")
-    assert index["doubler", "1"] == ("UNAVAILABLE", "a newer version is served")
+    assert index["doubler", "1"] == ("UNAVAILABLE", "not served: not the newest version, and without a label")
     assert index["broken", "1"][0] == "UNAVAILABLE"
     assert "ONNX Runtime cannot load it" in index["broken", "1"][1]
     assert "holds no version" in index["empty", ""][1]
@@ -126,10 +126,15 @@ def test_an_answer_is_the_same_alone_or_in_company(client: triton.InferenceServe
         ("", "", "NOT_FOUND", "model ''"),
         ("doubler", "9", "NOT_FOUND", "version '9' of model 'doubler'"),
         ("doubler", "9" * 5000, "NOT_FOUND", "of model 'doubler'"),
-        ("doubler", "1", "UNAVAILABLE", "version '1' of model 'doubler' is UNAVAILABLE: a newer version is served"),
+        ("doubler", "1", "UNAVAILABLE", "version '1' of model 'doubler' is UNAVAILABLE: not served: not the newest"),
         ("broken", "", "UNAVAILABLE", "ONNX Runtime cannot load it"),
         ("empty", "", "UNAVAILABLE", "holds no version"),
-        ("doubler", "abc", "INVALID_ARGUMENT", "version 'abc' of model 'doubler' is not a positive integer"),
+        (
+            "doubler",
+            "abc",
+            "INVALID_ARGUMENT",
+            "'abc' of model 'doubler' is neither .* nor one of its labels: none",
+        ),
         ("doubler", "-3", "INVALID_ARGUMENT", "'-3'"),
         ("doubler", "1x", "INVALID_ARGUMENT", "'1x'"),
         ("nothing", "1x", "INVALID_ARGUMENT", "'1x'"),

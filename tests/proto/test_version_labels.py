@@ -8,6 +8,7 @@ from inferry_proto.version_labels import (
     LABELS_FILE,
     VersionLabelsError,
     check_label,
+    read_labels_and_traffic,
     read_version_labels,
     write_version_labels,
 )
@@ -21,6 +22,22 @@ def test_labels_read_back_as_written_and_nothing_else_is_left(labels: dict[str, 
         write_version_labels(Path(folder), labels)
         assert read_version_labels(Path(folder)) == labels
         assert [path.name for path in Path(folder).iterdir()] == [LABELS_FILE]
+
+
+def test_traffic_is_kept_for_the_labels_that_stay(tmp_path: Path) -> None:
+    write_version_labels(tmp_path, {"stable": 1, "canary": 2}, {"stable": 9, "canary": 1})
+    write_version_labels(tmp_path, {"stable": 2, "canary": 3})
+    assert dict(read_labels_and_traffic(tmp_path).traffic) == {"stable": 9, "canary": 1}
+    write_version_labels(tmp_path, {"canary": 3})
+    assert dict(read_labels_and_traffic(tmp_path).traffic) == {"canary": 1}
+
+
+@pytest.mark.parametrize(
+    ("traffic", "message"), [({"beta": 1}, "'beta', which is no label"), ({"stable": 0}, "all weights are 0")]
+)
+def test_traffic_that_goes_nowhere_is_refused(tmp_path: Path, traffic: dict[str, int], message: str) -> None:
+    with pytest.raises(VersionLabelsError, match=message):
+        write_version_labels(tmp_path, {"stable": 1}, traffic)
 
 
 def test_a_model_without_labels_has_none(tmp_path: Path) -> None:

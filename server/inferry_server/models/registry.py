@@ -1,12 +1,15 @@
-"""Which versions are there, and which of them answer."""
+"""Which versions are there, which of them answer, and which one answers a request."""
 
 import enum
+import itertools
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+from inferry_proto.version_labels import is_label
 from inferry_server.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
 from inferry_server.models.repository import is_version_number
+from inferry_server.models.traffic import choose_label
 from inferry_server.models.version import ServedVersion
 
 
@@ -42,8 +45,35 @@ class IndexEntry:
         return str(self.version) if self.version else ""
 
 
+@dataclass(frozen=True)
+class ModelEntry:
+    """What is known of one model. Immutable: readers hold a whole state, old or new.
+
+    Attributes:
+        versions: by their text.
+        labels: versions by label.
+        traffic: weights by label, for requests that name no version.
+    """
+
+    versions: Mapping[str, IndexEntry] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    traffic: Mapping[str, int] = field(default_factory=dict)
+
+    def ascending(self) -> list[IndexEntry]:
+        """Its versions by number."""
+        return sorted(self.versions.values(), key=lambda entry: entry.version)
+
+    def ready_traffic(self) -> dict[str, int]:
+        """The weights of the labels whose version answers."""
+        return {
+            label: weight
+            for label, weight in self.traffic.items()
+            if weight and (entry := self.versions.get(str(self.labels[label]))) is not None and entry.served
+        }
+
+
 class ModelRegistry:
-    """Every version that is known, with its state. Thread-safe: readers see whole entries.
+    """Every model that is known. Thread-safe: `find` takes no lock, and sees whole states.
 
     Args:
         changed: called after every change, without a lock held.
@@ -52,20 +82,59 @@ class ModelRegistry:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._lock = threading.Lock()
-        self._models: dict[str, dict[str, IndexEntry]] = {}  # by name and version_text
+        self._models: Mapping[str, ModelEntry] = {}
+        self._turns = itertools.count()
 
-    def put(self, entry: IndexEntry) -> None:
-        """Set what is known of a version."""
+    def put(self, entry: IndexEntry) -> IndexEntry | None:
+        """Set what is known of a version.
+
+        Returns:
+            What was known of it before.
+        """
         with self._lock:
-            versions = dict(self._models.get(entry.model, {}))
-            versions[entry.version_text] = entry
-            self._models = {**self._models, entry.model: versions}  # readers keep the one they hold
+            model = self._models.get(entry.model, ModelEntry())
+            before = model.versions.get(entry.version_text)
+            versions = {**model.versions, entry.version_text: entry}
+            if entry.version:
+                versions.pop("", None)  # it has a version now
+            self._models = {**self._models, entry.model: replace(model, versions=versions)}
         self._changed()
+        return before
+
+    def forget(self, model: str, version: str) -> IndexEntry | None:
+        """Drop a version that is no longer in the repository; with its last one a model goes.
+
+        Returns:
+            What was known of it.
+        """
+        with self._lock:
+            entry = self._models.get(model, ModelEntry())
+            versions = dict(entry.versions)
+            dropped = versions.pop(version, None)
+            models = {name: kept for name, kept in self._models.items() if name != model}
+            self._models = {**models, model: replace(entry, versions=versions)} if versions else models
+        self._changed()
+        return dropped
+
+    def set_labels(self, model: str, labels: Mapping[str, int], traffic: Mapping[str, int]) -> None:
+        """Replace a model's labels and the traffic between them, all at once."""
+        with self._lock:
+            entry = replace(self._models.get(model, ModelEntry()), labels=dict(labels), traffic=dict(traffic))
+            self._models = {**self._models, model: entry}
+        self._changed()
+
+    def model(self, name: str) -> ModelEntry | None:
+        """What is known of a model; None for nothing."""
+        return self._models.get(name)
+
+    def names(self) -> list[str]:
+        """Every model that is known."""
+        return sorted(self._models)
 
     def index(self) -> list[IndexEntry]:
         """Every version, by model and number."""
         models = self._models
-        return [entry for name in sorted(models) for entry in _ascending(models[name])]
+        return [entry for name in sorted(models) for entry in models[name].ascending()]
 
     def served(self) -> list[ServedVersion]:
         """Every version that answers."""
@@ -73,46 +142,60 @@ class ModelRegistry:
 
     def is_ready(self, model: str) -> bool | None:
         """Whether some version of a model answers; None if the model is unknown."""
-        versions = self._models.get(model)
-        return None if versions is None else any(entry.served for entry in versions.values())
+        entry = self._models.get(model)
+        return None if entry is None else any(version.served for version in entry.versions.values())
 
     def ready_versions(self, model: str) -> list[str]:
         """The versions of a model that answer, ascending."""
-        return [entry.version_text for entry in _ascending(self._models.get(model, {})) if entry.served]
+        return [entry.version_text for entry in self._models.get(model, ModelEntry()).ascending() if entry.served]
 
-    def find(self, model: str, version: str) -> ServedVersion:
+    def find(self, model: str, version: str, *, request_id: str = "") -> ServedVersion:
         """The version that answers a request.
 
         Args:
             model: its name.
-            version: a number; empty for the newest that is ready.
+            version: a number or a label; empty for the traffic between labels, where there is some,
+                else the newest that is ready.
+            request_id: keeps a caller with one version, where traffic is split.
 
         Raises:
-            InvalidRequestError: the version is not a positive integer.
+            InvalidRequestError: the version is neither a positive integer nor a label of the model.
             ModelNotFoundError: no such model or version.
             ModelNotReadyError: it is there but does not answer.
         """
-        if version and not is_version_number(version):
-            raise InvalidRequestError(f"version {version!r} of model {model!r} is not a positive integer")
-        versions = self._models.get(model)
-        if versions is None:
+        if version and not is_version_number(version) and not is_label(version):
+            raise InvalidRequestError(
+                f"version {version!r} of model {model!r} is neither a positive integer nor a label like 'stable'"
+            )
+        entry = self._models.get(model)
+        if entry is None:
             raise ModelNotFoundError(model)
-        if version:
-            entry = versions.get(version)
-            if entry is None:
-                raise ModelNotFoundError(model, version)
-        else:
-            entry = _preferred(versions)
-        if entry.served is None:
-            raise ModelNotReadyError(model, entry.version_text, state=entry.state, reason=entry.reason)
-        return entry.served
+        chosen = self._choose(entry, model, version, request_id)
+        if chosen.served is None:
+            raise ModelNotReadyError(model, chosen.version_text, state=chosen.state, reason=chosen.reason)
+        return chosen.served
+
+    def _choose(self, entry: ModelEntry, model: str, version: str, request_id: str) -> IndexEntry:
+        if not version and entry.traffic and (weights := entry.ready_traffic()):
+            turn = 0 if request_id else next(self._turns)
+            version = str(entry.labels[choose_label(weights, request_id=request_id, turn=turn)])
+        elif not version:
+            return _newest(entry)
+        elif is_label(version):
+            if version not in entry.labels:
+                known = ", ".join(sorted(entry.labels)) or "none"
+                raise InvalidRequestError(
+                    f"version {version!r} of model {model!r} is neither a positive integer "
+                    f"nor one of its labels: {known}"
+                )
+            version = str(entry.labels[version])
+        chosen = entry.versions.get(version)
+        if chosen is None:
+            raise ModelNotFoundError(model, version)
+        return chosen
 
 
-def _ascending(versions: dict[str, IndexEntry]) -> list[IndexEntry]:
-    return sorted(versions.values(), key=lambda entry: entry.version)
-
-
-def _preferred(versions: dict[str, IndexEntry]) -> IndexEntry:
+def _newest(entry: ModelEntry) -> IndexEntry:
     """The newest that answers, else the newest, whose reason is what a caller needs to hear."""
-    newest_first = _ascending(versions)[::-1]
-    return next((entry for entry in newest_first if entry.served), newest_first[0])
+    newest_first = entry.ascending()[::-1]
+    return next((version for version in newest_first if version.served), newest_first[0])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferry_server.errors import StartError
+from inferry_server.errors import InvalidRequestError, StartError
 
 MODEL_FILE = "model.onnx"
 
@@ -53,6 +53,18 @@ def scan_repository(root: Path) -> tuple[ModelFolder, ...]:
     if not paths:
         raise StartError(f"model repository {root} holds no model; expected <model>/<version>/{MODEL_FILE} in it")
     return tuple(map(_model_folder, paths))
+
+
+def find_model(root: Path, name: str) -> ModelFolder | None:
+    """One model's folder; None where there is none.
+
+    Raises:
+        InvalidRequestError: the name is not that of a folder in the repository.
+    """
+    if not name or Path(name).name != name or name.startswith(".") or "\0" in name:
+        raise InvalidRequestError(f"model name {name!r} is not the name of a folder in the repository")
+    path = root / name
+    return _model_folder(path) if path.is_dir() else None
 
 
 def _model_folder(path: Path) -> ModelFolder:

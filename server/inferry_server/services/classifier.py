@@ -21,6 +21,7 @@ from inferry_server.rpc.call import Call, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.messages import parse
+from inferry_server.services.versions import with_version
 from inferry_server.signature import signature_to_manifest
 
 
@@ -64,36 +65,41 @@ class ClassifierService:
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
         request = parse(pb.ClassifyRequest, message)
-        model = self._registry.find(request.model_name, request.model_version)
-        preprocessing = model.require_preprocessing()
+        model = self._find(request)
+        model.require_preprocessing()
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
         deadline = self._deadlines.deadline(self._clock(), call_deadline=call.deadline, timeout_s=None)
-        self._pool.submit(lambda: self._decode_and_submit(call, request, model, preprocessing, deadline))
+        self._pool.submit(lambda: self._decode_and_submit(call, request, deadline))
 
-    def _decode_and_submit(
-        self,
-        call: Call,
-        request: pb.ClassifyRequest,
-        model: ServedVersion,
-        preprocessing: Preprocessing,
-        deadline: float | None,
-    ) -> None:
-        started = self._clock()
+    def _decode_and_submit(self, call: Call, request: pb.ClassifyRequest, deadline: float | None) -> None:
         try:
-            images = np.stack([_pixels(image, preprocessing, i) for i, image in enumerate(request.images)])
-            queued = InferenceRequest(
-                inputs={model.signature.inputs[0].name: images},
-                rows=len(images),
-                reply=_ClassifyReply(call, request, model, decode_s=self._clock() - started),
-                deadline=deadline,
+            cancel = with_version(
+                lambda: self._find(request), lambda model: self._submit_to(model, call, request, deadline)
             )
-            model.batcher.submit(queued)
         except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer the call
             fail(call, error)
             return
-        call.on_cancel(lambda: model.batcher.cancel(queued))
+        call.on_cancel(cancel)
+
+    def _submit_to(
+        self, model: ServedVersion, call: Call, request: pb.ClassifyRequest, deadline: float | None
+    ) -> Callable[[], object]:
+        started = self._clock()
+        preprocessing = model.require_preprocessing()
+        images = np.stack([_pixels(image, preprocessing, i) for i, image in enumerate(request.images)])
+        queued = InferenceRequest(
+            inputs={model.signature.inputs[0].name: images},
+            rows=len(images),
+            reply=_ClassifyReply(call, request, model, decode_s=self._clock() - started),
+            deadline=deadline,
+        )
+        model.batcher.submit(queued)
+        return lambda: model.batcher.cancel(queued)
+
+    def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
+        return self._registry.find(request.model_name, request.model_version, request_id=request.id)
 
 
 @dataclass(frozen=True)

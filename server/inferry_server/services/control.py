@@ -28,6 +28,9 @@ EXTENSIONS = (
 )
 
 
+MODEL_CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
+
+
 class ControlService:
     """Answers from what is in memory, at once. Thread-safe.
 
@@ -36,6 +39,7 @@ class ControlService:
         server_ready: whether requests for models are welcome.
         max_queue_delay_us: the setting, for ModelConfig.
         max_queue_size: likewise.
+        model_control: whether models may be loaded and unloaded from outside.
     """
 
     def __init__(
@@ -45,11 +49,13 @@ class ControlService:
         *,
         max_queue_delay_us: int,
         max_queue_size: int,
+        model_control: bool,
     ) -> None:
         self._registry = registry
         self._server_ready = server_ready
         self._max_queue_delay_us = max_queue_delay_us
         self._max_queue_size = max_queue_size
+        self._extensions = (*EXTENSIONS, *MODEL_CONTROL_EXTENSIONS) if model_control else EXTENSIONS
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
         """Handlers by path."""
@@ -79,14 +85,16 @@ class ControlService:
         """Whether a version, or any, answers; an unknown model is not ready, which is no error."""
         request = parse(pb.ModelReadyRequest, message)
         versions = self._registry.ready_versions(request.name)
-        ready = request.version in versions if request.version else bool(versions)
+        entry = self._registry.model(request.name)
+        version = str(entry.labels.get(request.version, request.version)) if entry else request.version
+        ready = version in versions if request.version else bool(versions)
         call.reply(pb.ModelReadyResponse(ready=ready and self._server_ready()).SerializeToString())
 
     def server_metadata(self, call: Call, message: bytes) -> None:
         """Name, version, and the extensions that work."""
         parse(pb.ServerMetadataRequest, message)
         response = pb.ServerMetadataResponse(
-            name=SERVER_NAME, version=inferry_server.__version__, extensions=EXTENSIONS
+            name=SERVER_NAME, version=inferry_server.__version__, extensions=self._extensions
         )
         call.reply(response.SerializeToString())
 

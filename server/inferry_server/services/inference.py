@@ -16,6 +16,7 @@ from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.streams import InferenceStream
+from inferry_server.services.versions import with_version
 
 Cancel = Callable[[], object]
 
@@ -66,7 +67,14 @@ class InferenceService:
         Raises:
             ServingError: the request was not queued; `answer` will not be called.
         """
-        model = self._registry.find(request.model_name, request.model_version)
+        return with_version(
+            lambda: self._registry.find(request.model_name, request.model_version, request_id=request.id),
+            lambda model: self._submit_to(model, request, answer, call_deadline),
+        )
+
+    def _submit_to(
+        self, model: ServedVersion, request: ModelInferRequest, answer: Answer, call_deadline: float | None
+    ) -> Cancel:
         decoded = decode_infer_request(
             request, model.signature, model=model.model, max_request_rows=model.max_request_rows
         )

@@ -1,0 +1,230 @@
+"""Keeps what is served in step with what lies in the repository."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from inferry_proto.version_labels import VersionLabelsError, read_labels_and_traffic
+from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
+from inferry_server.models.loading import LoadOptions, load_version
+from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
+from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, scan_repository
+from inferry_server.models.version import ServedVersion
+
+logger = logging.getLogger(__name__)
+
+_NOT_CHOSEN = "not served: not the newest version, and without a label"
+
+
+Fingerprint = tuple[object, ...]
+
+
+class ModelManager:
+    """Loads and unloads versions, one model at a time, away from the threads that serve.
+
+    Whatever replaces a version is loaded, warmed and checked first; only then do requests go to it,
+    and the one before finishes what it has accepted. What fails to load changes nothing else.
+
+    Args:
+        root: the repository.
+        registry: told what is served.
+        options: how versions are loaded.
+        drain_timeout_s: how long a version that is no longer served may take to finish.
+    """
+
+    def __init__(self, root: Path, registry: ModelRegistry, options: LoadOptions, *, drain_timeout_s: float) -> None:
+        self._root = root
+        self._registry = registry
+        self._options = options
+        self._drain_timeout_s = drain_timeout_s
+        self._loaded: dict[tuple[str, int], Fingerprint] = {}  # from which state of its files
+        self._unloaded: set[str] = set()  # models that were unloaded on request, and stay so
+        self._lock = threading.Lock()  # one change at a time
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._stop_polling = threading.Event()
+        self._poller: threading.Thread | None = None
+
+    def load_all(self, folders: Iterable[ModelFolder], stop_requested: Callable[[], bool]) -> None:
+        """Load what the repository holds, model by model, until a stop is requested."""
+        for folder in folders:
+            if stop_requested():
+                return
+            with self._lock:
+                self._reconcile(folder)
+
+    def load_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
+        """Load a model as it now lies in the repository; `done` hears how it went, on another thread."""
+        self._worker.submit(self._report, lambda: self._load_model(name), done)
+
+    def unload_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
+        """Stop serving a model; `done` hears when requests no longer reach it."""
+        self._worker.submit(self._report, lambda: self._unload_model(name), done)
+
+    def start_polling(self, interval_s: float) -> None:
+        """Look at the repository again and again, on a thread of its own."""
+        self._poller = threading.Thread(target=self._poll, args=(interval_s,), name="repository-poll", daemon=True)
+        self._poller.start()
+
+    def poll_once(self) -> None:
+        """Bring what is served in step with the repository, once."""
+        try:
+            folders = scan_repository(self._root)
+        except StartError as error:
+            logger.error("the repository cannot be read; what is served stays: %s", error)
+            return
+        with self._lock:
+            for folder in folders:
+                if folder.name not in self._unloaded:
+                    self._reconcile(folder)
+            for name in set(self._registry.names()) - {folder.name for folder in folders}:
+                self._drop_versions(name, keep=())
+
+    def close(self) -> None:
+        """Change nothing any more. Served versions go on until their batchers are closed."""
+        self._stop_polling.set()
+        if self._poller is not None:
+            self._poller.join()
+        self._worker.shutdown()
+
+    def _poll(self, interval_s: float) -> None:
+        while not self._stop_polling.wait(interval_s):
+            try:
+                self.poll_once()
+            except Exception:  # the next look may fare better, and serving goes on
+                logger.exception("polling the repository failed")
+
+    def _report(self, action: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            done(error)
+        else:
+            done(None)
+
+    def _load_model(self, name: str) -> None:
+        folder = find_model(self._root, name)
+        if folder is None:
+            raise ModelNotFoundError(name)
+        with self._lock:
+            self._unloaded.discard(name)
+            failures = self._reconcile(folder, reload=True)
+        if failures:
+            raise ModelLoadError("; ".join(failures))
+
+    def _unload_model(self, name: str) -> None:
+        with self._lock:
+            self._unloaded.add(name)
+            model = self._registry.model(name) or ModelEntry()
+            for entry in model.ascending():
+                self._retire(
+                    self._registry.put(IndexEntry(name, entry.version, State.UNAVAILABLE, "unloaded on request"))
+                )
+                self._loaded.pop((name, entry.version), None)
+
+    def _reconcile(self, folder: ModelFolder, *, reload: bool = False) -> list[str]:
+        """Serve what the folder says. Returns why what could not be loaded could not."""
+        failures = []
+        if not folder.versions:
+            failures.append(self._fail(folder.name, 0, folder.problem))
+        labels, traffic = self._read_labels(folder, failures)
+        wanted = _versions_to_serve(folder, labels.values())
+        for version in folder.versions:
+            if version.version in wanted and (reload or self._is_new(version)):
+                failures += self._load(version)
+        self._registry.set_labels(folder.name, labels, traffic)
+        self._retire_others(folder, wanted, failed=bool(failures))
+        self._drop_versions(folder.name, keep=[version.version for version in folder.versions])
+        return failures
+
+    def _load(self, folder: VersionFolder) -> list[str]:
+        before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
+        if before is None or before.served is None:
+            self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
+        self._loaded[folder.model, folder.version] = _fingerprint(folder)  # a failure is not tried again either
+        try:
+            served = load_version(folder, self._options)
+        except ModelLoadError as error:
+            if before is not None and before.served is not None:
+                logger.error("model not replaced: %s", error, extra={"model": str(folder)})
+                self._options.metrics.loads.labels(folder.model, "failed").inc()
+                return [str(error)]
+            return [self._fail(folder.model, folder.version, str(error))]
+        self._options.metrics.loads.labels(folder.model, "ready").inc()
+        self._retire(self._registry.put(IndexEntry(folder.model, folder.version, State.READY, served=served)))
+        return []
+
+    def _fail(self, model: str, version: int, reason: str) -> str:
+        entry = IndexEntry(model, version, State.UNAVAILABLE, reason, failed=True)
+        known = self._registry.model(model)
+        if known is None or known.versions.get(entry.version_text) != entry:  # else it was said already
+            logger.error("model not loaded: %s", reason, extra={"model": model})
+            self._options.metrics.loads.labels(model, "failed").inc()
+            self._registry.put(entry)
+        return reason
+
+    def _read_labels(self, folder: ModelFolder, failures: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """The labels on disk, or those in force where the file cannot be read."""
+        try:
+            message = read_labels_and_traffic(folder.path)
+            return dict(message.labels), dict(message.traffic)
+        except VersionLabelsError as error:
+            logger.error("labels not changed: %s", error, extra={"model": folder.name})
+            failures.append(str(error))
+            model = self._registry.model(folder.name) or ModelEntry()
+            return dict(model.labels), dict(model.traffic)
+
+    def _is_new(self, folder: VersionFolder) -> bool:
+        return self._loaded.get((folder.model, folder.version)) != _fingerprint(folder)
+
+    def _retire_others(self, folder: ModelFolder, wanted: set[int], *, failed: bool) -> None:
+        """Stop serving what is not wanted any more; where something failed, what answers goes on."""
+        known = (self._registry.model(folder.name) or ModelEntry()).versions
+        for version in folder.versions:
+            before = known.get(str(version.version))
+            if version.version in wanted or (failed and before is not None and before.served is not None):
+                continue
+            self._loaded.pop((version.model, version.version), None)
+            entry = IndexEntry(version.model, version.version, State.UNAVAILABLE, _NOT_CHOSEN)
+            if before != entry:
+                self._retire(self._registry.put(entry))
+
+    def _drop_versions(self, model: str, keep: Iterable[int]) -> None:
+        """Forget the versions that are no longer in the repository."""
+        kept = set(keep)
+        for entry in (self._registry.model(model) or ModelEntry()).ascending():
+            if entry.version and entry.version not in kept:
+                self._loaded.pop((model, entry.version), None)
+                self._retire(self._registry.forget(model, entry.version_text))
+
+    def _retire(self, before: IndexEntry | None) -> None:
+        """Let a version that requests no longer reach finish what it has, without waiting for it."""
+        if before is not None and before.served is not None:
+            threading.Thread(target=self._drain, args=(before.served,), name="drain", daemon=True).start()
+
+    def _drain(self, version: ServedVersion) -> None:
+        finished = version.batcher.close(self._drain_timeout_s)
+        if version.version not in self._registry.ready_versions(version.model):
+            self._options.metrics.forget(version.model, version.version)
+        logger.info(
+            "model unloaded", extra={"model": f"{version.model}/{version.version}", "everything_answered": finished}
+        )
+
+
+def _versions_to_serve(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:
+    """The newest version, and every one that has a label."""
+    there = [version.version for version in folder.versions]
+    return {*there[-1:], *(version for version in labelled if version in there)}
+
+
+def _fingerprint(folder: VersionFolder) -> Fingerprint:
+    """What differs when a version's files were exchanged."""
+    facts: list[object] = []
+    try:
+        for path in sorted(folder.path.iterdir()):
+            status = path.stat()
+            facts.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
+    except OSError as error:
+        facts.append(str(error))
+    return tuple(facts)
