@@ -22,11 +22,33 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     export.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     export.add_argument("--repository", type=Path, required=True, metavar="DIR", help="the model repository")
     export.add_argument("--model", metavar="NAME", help="the model's name there (default: the data set's)")
+    export.add_argument(
+        "--precision",
+        type=lambda text: tuple(text.split(",")),
+        default=("float32",),
+        metavar="LIST",
+        help="float32, float16, int8: each published as a model of its own, NAME-int8 (default: float32)",
+    )
+    export.add_argument(
+        "--max-accuracy-drop",
+        type=float,
+        default=0.1,
+        metavar="POINTS",
+        help="percentage points of test accuracy that reduced precision may cost (default: %(default)s)",
+    )
+    export.add_argument("--label", metavar="LABEL", help="point this label, canary say, at what is published")
     export.set_defaults(do=_export)
 
 
 def _export(chosen: argparse.Namespace) -> None:
     import_tensorflow_quietly(verbose=chosen.verbose)
-    from inferry_trainer.workflow.export import export_run  # brings TensorFlow: not for --help
+    from inferry_trainer.workflow.export import ExportOptions, export_run  # brings TensorFlow: not for --help
 
-    export_run(chosen.run, repository=chosen.repository, model_name=chosen.model, say=say)
+    options = ExportOptions(
+        repository=chosen.repository,
+        model_name=chosen.model,
+        precisions=chosen.precision,
+        max_accuracy_drop=chosen.max_accuracy_drop,
+        label=chosen.label,
+    )
+    export_run(chosen.run, options, say=say)
