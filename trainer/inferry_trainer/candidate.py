@@ -23,6 +23,7 @@ class Candidate:
 
     Attributes:
         classifier: the model.
+        name: of the model in a repository, where the user names none.
         labels: line i names class i.
         preprocessing: what a picture becomes before the model sees it.
         dataset: the test images' name.
@@ -34,6 +35,7 @@ class Candidate:
     """
 
     classifier: Classifier
+    name: str
     labels: tuple[str, ...]
     preprocessing: manifest_pb2.Preprocessing
     dataset: str
@@ -57,6 +59,7 @@ def candidate_from_run(run: FinishedRun) -> Candidate:
     """
     return Candidate(
         classifier=make_classifier(run.model),
+        name=run.description.config.dataset,
         labels=run.description.labels,
         preprocessing=run.description.preprocessing,
         dataset=run.description.config.dataset,

@@ -6,6 +6,7 @@ sigmoid is computed in float32, because float16 has no numbers between 0.9995 an
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inferry_trainer.errors import ExportError
@@ -32,8 +33,8 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def _rounded(tensor: onnx.TensorProto) -> np.ndarray:  # type: ignore[type-arg]  # of any rank
-    values = numpy_helper.to_array(tensor)
+def _rounded(tensor: onnx.TensorProto) -> NDArray[np.float16]:
+    values: NDArray[np.float32] = numpy_helper.to_array(tensor)
     if values.size and not np.abs(values).max() <= _LARGEST:
         raise ExportError(
             f"the weights {tensor.name!r} reach {np.abs(values).max():.3g}; float16 ends at {_LARGEST:g}: "

@@ -147,7 +147,14 @@ def _accuracy_gates(
     if precision == "float32":
         gates.append(GateResult("accuracy-drop", reason="float32 is what the others are compared with"))
     else:
-        gates.append(check_accuracy_drop(evaluation, full.float32, precision=precision, limit=max_accuracy_drop))
+        gates.append(
+            check_accuracy_drop(
+                evaluation,
+                float32_accuracy=full.float32.accuracy,
+                precision=precision,
+                limit=max_accuracy_drop,
+            )
+        )
     return gates
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
-from inferry_trainer.arrays import Float32Array, Int64Array
+from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
 from inferry_trainer.errors import GateError
 from inferry_trainer.gates.outputs import MAX_DIFFERENCE
 from inferry_trainer.gates.result import GateResult
@@ -80,6 +80,6 @@ def check_golden(model: OnnxModel, path: Path, *, tolerance: float) -> GateResul
     )
 
 
-def make_golden_samples(images: np.ndarray, keras_outputs: Float32Array, positions: Int64Array) -> GoldenSamples:  # type: ignore[type-arg]  # of any dtype
+def make_golden_samples(images: UInt8Array, keras_outputs: Float32Array, positions: Int64Array) -> GoldenSamples:
     """The chosen images with Keras' own answers."""
     return GoldenSamples({INPUT: images[positions]}, {OUTPUT: keras_outputs[positions]})

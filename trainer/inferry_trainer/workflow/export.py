@@ -9,6 +9,7 @@ from inferry_trainer.candidate import Candidate, candidate_from_run
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
 from inferry_trainer.export import export_classifier
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
+from inferry_trainer.keras_source import KerasSource, candidate_from_keras
 from inferry_trainer.labels import check_new_label, point_label_at
 from inferry_trainer.proof import Baseline, take_baseline
 from inferry_trainer.publish import check_model_name, publish_version
@@ -67,13 +68,32 @@ def export_run(run_folder: Path, options: ExportOptions, *, say: Say) -> list[Pa
     return publish_candidate(candidate_from_run(read_run_folder(run_folder)), options, say=say)
 
 
+def export_keras(source: KerasSource, options: ExportOptions, *, say: Say) -> list[Path]:
+    """Export anybody's Keras model, prove it, and publish it.
+
+    Args:
+        source: the model's file and what is said about it.
+        options: what to publish, and where.
+        say: told what happens, a line at a time.
+
+    Returns:
+        The folders of the published versions, in the order of the precisions.
+
+    Raises:
+        TrainerError: what was refused; nothing is published then.
+    """
+    if source.data is None:
+        _check_unverified(options)
+    return publish_candidate(candidate_from_keras(source), options, say=say)
+
+
 def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say) -> list[Path]:
     """Publish every variant of a candidate that passes its gates.
 
     Raises:
         TrainerError: what was refused. A variant that is refused keeps no other from being published.
     """
-    name = options.model_name or candidate.dataset
+    name = options.model_name or candidate.name
     check_model_name(name)
     if candidate.test is None:
         _check_unverified(options)
