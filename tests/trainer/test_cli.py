@@ -93,6 +93,7 @@ def test_a_real_export_speaks_only_in_its_own_lines(digits_run: Path, tmp_path: 
         "exported",
         "verified",
         "test accuracy",
+        "latency",
         "published",
     ]
     assert (tmp_path / "models" / "seven" / "1" / "model.onnx").is_file()

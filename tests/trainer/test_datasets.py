@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inferry_trainer.arrays import UInt8Array
+from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import NAMES, Dataset, Part, load_dataset, mnist, takes_files
 from inferry_trainer.datasets.digits import load_digits
 from inferry_trainer.datasets.locate import cache_folder
@@ -173,7 +174,7 @@ def test_more_validation_images_than_there_are_is_refused() -> None:
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="expected one of digits, mnist, fashion-mnist"):
-        load_dataset("minst", data_dir=None, validation_images=1, seed=1)
+        load_dataset(RunConfig("minst"), data_dir=None)
     assert [takes_files(name) for name in NAMES] == [False, True, True]
 
 
@@ -182,7 +183,7 @@ def test_the_real_files_load_with_their_checksums(name: str) -> None:
     folder = Path(os.environ.get("INFERRY_DATA") or "nowhere")
     if not (folder / name).is_dir():
         pytest.skip(f"$INFERRY_DATA holds no {name}")
-    dataset = load_dataset(name, data_dir=folder, validation_images=10_000, seed=1)
+    dataset = load_dataset(RunConfig(name), data_dir=folder)
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [50_000, 10_000, 10_000]
     assert np.bincount(dataset.test.labels).sum() == 10_000
     assert len(set(dataset.labels)) == 10

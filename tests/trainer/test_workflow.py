@@ -13,10 +13,11 @@ from inferry_proto.golden import largest_difference, load_golden_samples
 from inferry_proto.manifest import read_manifest, verify_files
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets.digits import load_digits
-from inferry_trainer.errors import ParityError, PublishError, RunFolderError
-from inferry_trainer.release import GOLDEN_IMAGES, golden_positions
+from inferry_trainer.errors import GateError, PublishError, RunFolderError
+from inferry_trainer.gates.golden import GOLDEN_IMAGES, golden_positions
 from inferry_trainer.run_folder import read_run_folder
-from inferry_trainer.workflow.export import export_run
+from inferry_trainer.workflow import Say
+from inferry_trainer.workflow.export import ExportOptions, export_run
 from inferry_trainer.workflow.run import train_run
 
 CONFIG = RunConfig("digits", epochs=1, batch_size=32, validation_images=180)
@@ -26,9 +27,14 @@ def silent(_line: str) -> None:
     pass
 
 
+def publish(run: Path, repository: Path, model_name: str | None = None, *, say: Say = silent) -> Path:
+    [version] = export_run(run, ExportOptions(repository, model_name), say=say)
+    return version
+
+
 @pytest.fixture(scope="module")
 def version(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_run(digits_run, repository=tmp_path_factory.mktemp("models"), model_name=None, say=silent)
+    return publish(digits_run, tmp_path_factory.mktemp("models"), None, say=silent)
 
 
 @pytest.fixture
@@ -80,8 +86,8 @@ def test_a_published_version_has_a_whole_and_true_manifest(version: Path, digits
     manifest = read_manifest(version)
     assert manifest is not None
     verify_files(version, manifest)
-    assert {file.name for file in manifest.files} == {"model.onnx", "golden.npz"}
-    assert {path.name for path in version.iterdir()} == {"model.onnx", "golden.npz", "manifest.json"}
+    assert {file.name for file in manifest.files} == {"model.onnx", "golden.npz", "labels.txt"}
+    assert {path.name for path in version.iterdir()} == {"model.onnx", "golden.npz", "labels.txt", "manifest.json"}
     assert [*manifest.labels] == list("0123456789")
     assert (manifest.model_name, manifest.precision) == ("digits", "float32")
     assert [(i.name, i.datatype, [*i.shape]) for i in manifest.signature.inputs] == [
@@ -125,13 +131,13 @@ def test_golden_samples_are_keras_answers_within_the_tolerance(version: Path, di
 
 def test_golden_samples_are_the_least_certain_of_different_labels() -> None:
     outputs = np.array([[0.9, 0.1], [0.8, 0.2], [0.45, 0.55], [0.6, 0.4]], np.float32)
-    assert golden_positions(outputs).tolist() == [2, 3]
+    assert golden_positions(outputs, outputs, precision="float32").tolist() == [2, 3]
 
 
 def test_a_second_export_is_the_second_version(own_run: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     for expected in ("1", "2"):
-        version = export_run(own_run, repository=tmp_path / "models", model_name="seven", say=lines.append)
+        version = publish(own_run, tmp_path / "models", "seven", say=lines.append)
         assert version == tmp_path / "models" / "seven" / expected
     assert any("differ by" in line and "360 test images" in line for line in lines)
     assert lines[-1] == f"published: {tmp_path / 'models' / 'seven' / '2'}"
@@ -142,8 +148,8 @@ def test_weights_that_were_not_measured_are_not_published(own_run: Path, tmp_pat
     kernel, bias = model.get_layer("fc_2").get_weights()
     model.get_layer("fc_2").set_weights([kernel[:, ::-1], bias[::-1]])
     model.save(own_run / "model.keras")
-    with pytest.raises(ParityError, match=r"recorded a test accuracy of .*not of the same run; nothing was published"):
-        export_run(own_run, repository=tmp_path / "models", model_name=None, say=silent)
+    with pytest.raises(GateError, match=r"recorded a test accuracy of .*do not belong together; nothing was published"):
+        publish(own_run, tmp_path / "models", None, say=silent)
     assert not (tmp_path / "models").exists()
 
 
@@ -151,16 +157,16 @@ def test_swapped_test_labels_are_not_published(own_run: Path, tmp_path: Path) ->
     with np.load(own_run / "heldout.npz") as file:
         images, labels = file["images"], file["labels"]
     np.savez(own_run / "heldout.npz", images=images, labels=9 - labels)
-    with pytest.raises(ParityError, match="recorded a test accuracy"):
-        export_run(own_run, repository=tmp_path / "models", model_name=None, say=silent)
+    with pytest.raises(GateError, match="recorded a test accuracy"):
+        publish(own_run, tmp_path / "models", None, say=silent)
 
 
 def test_a_model_with_constant_outputs_is_not_published(own_run: Path, tmp_path: Path) -> None:
     model = keras.saving.load_model(own_run / "model.keras")
     model.set_weights([weight * 0 for weight in model.get_weights()])
     model.save(own_run / "model.keras")
-    with pytest.raises(ParityError, match="the same answer"):
-        export_run(own_run, repository=tmp_path / "models", model_name=None, say=silent)
+    with pytest.raises(GateError, match="the same answer"):
+        publish(own_run, tmp_path / "models", None, say=silent)
     assert not (tmp_path / "models").exists()
 
 
@@ -189,9 +195,9 @@ def test_a_damaged_or_missing_file_of_a_run_is_named(own_run: Path, tmp_path: Pa
         else:
             (own_run / name).write_text(damage)
         with pytest.raises(RunFolderError, match=message):
-            export_run(own_run, repository=tmp_path / "models", model_name=None, say=silent)
+            publish(own_run, tmp_path / "models", None, say=silent)
 
 
 def test_a_wrong_model_name_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="cannot be a model's name"):
-        export_run(tmp_path / "nowhere", repository=tmp_path, model_name="../up", say=silent)
+        publish(tmp_path / "nowhere", tmp_path, "../up", say=silent)

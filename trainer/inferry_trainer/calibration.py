@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from inferry_trainer.arrays import UInt8Array
-from inferry_trainer.datasets import Part
+from inferry_trainer.datasets import AnyPart
 from inferry_trainer.errors import RunFolderError
 
 CALIBRATION = "calibration.npz"
 IMAGES = 1024  # one half calibrates, the other chooses between ways of calibrating
 
 
-def choose_calibration_images(train: Part, *, seed: int) -> UInt8Array:
+def choose_calibration_images(train: AnyPart, *, seed: int) -> UInt8Array:
     """Up to 1,024 training images, drawn without regard to their labels; in the order they are drawn."""
     chosen = np.random.default_rng(seed).choice(len(train), min(IMAGES, len(train)), replace=False)
-    return train.images[chosen]
+    return train.select(chosen).prepare().images
 
 
 def write_calibration_images(folder: Path, images: UInt8Array) -> None:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from inferry_trainer.commands import export, run
+from inferry_trainer.commands import export, run, verify
 from inferry_trainer.errors import TrainerError
 
 _PROGRAM = "inferry-train"
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen.do(chosen)
     except KeyboardInterrupt:
-        _complain("interrupted; nothing was saved or published")
+        _complain("interrupted; nothing was published; a training goes on from its last whole epoch with --resume")
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line
         if chosen.verbose:
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    for command in (run, export):
+    for command in (run, export, verify):
         command.add(commands, common)
     return parser
 

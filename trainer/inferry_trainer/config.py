@@ -1,6 +1,6 @@
 """What a run is a function of: a data set, a recipe and a seed."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inferry_trainer.errors import ConfigError
@@ -18,7 +18,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "ema_decay": (0, 0.999_999),
     "patience": (0, 10_000),
     "train_images": (0, 10_000_000),
-    "validation_images": (1, 10_000_000),
+    "validation_images": (0, 10_000_000),
     "seed": (0, 2**32 - 1),  # what NumPy's generators take
 }
 _AUGMENTATION_RANGES: dict[str, tuple[float, float]] = {
@@ -27,6 +27,13 @@ _AUGMENTATION_RANGES: dict[str, tuple[float, float]] = {
     "zoom": (0, 0.9),
     "shift": (0, 0.5),
     "erase": (0, 1),
+}
+_OF_ONE_DATASET = {
+    "attribute": "celeba",
+    "train_images": "celeba",
+    "color": "folder",
+    "image_size": "folder",
+    "skip_unreadable": "folder",
 }
 
 
@@ -81,8 +88,12 @@ class RunConfig:
             lowest; 0 trains to the end.
         augmentation: of the training images.
         attribute: of CelebA: what is learned.
-        train_images: how many of the training images to use; 0 is all.
-        validation_images: held out of the training images.
+        train_images: of CelebA: how many of its training images to use; 0 is all.
+        validation_images: held out of the training images; of CelebA, how many of its own to use. 0 is all
+            of CelebA's, a tenth of a folder's.
+        color: of a folder: `grey`, `rgb`, or `auto`.
+        image_size: of a folder: the side of what the model sees; 0 infers it.
+        skip_unreadable: of a folder: leave out damaged pictures.
         mixed_precision: compute in float16 on a GPU; the weights stay float32.
         seed: of the split, the first weights, dropout, augmentation and the order of the images.
 
@@ -105,6 +116,9 @@ class RunConfig:
     attribute: str = ""
     train_images: int = 0
     validation_images: int = 10_000
+    color: str = "auto"
+    image_size: int = 0
+    skip_unreadable: bool = False
     mixed_precision: bool = False
     seed: int = 1
 
@@ -137,6 +151,20 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
+# The chapter's network on data sets far smaller than its own: small batches give it the steps it needs.
+_DIGITS = RunConfig("digits", epochs=12, batch_size=32, validation_images=180)
+_CELEBA = RunConfig(
+    "celeba",
+    network="celeba-cnn",
+    epochs=30,
+    batch_size=32,
+    augmentation=Augmentation(crop="random", flip=True),
+    attribute="Male",
+    train_images=16_000,
+    validation_images=1_000,
+)
+_FOLDER = RunConfig("folder", network="celeba-cnn", epochs=30, batch_size=32, patience=5, validation_images=0)
+
 # Chosen on the validation images, never on the test set.
 _MNIST_BEST = RunConfig(
     "mnist",
@@ -157,30 +185,47 @@ _FASHION_BEST = replace(
     epochs=24,
     augmentation=Augmentation(flip=True, rotation_degrees=5, zoom=0.1, shift=0.08, erase=0.35),
 )
+_SCHEDULED: dict[str, Any] = {
+    "recipe": "best",
+    "schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "weight_decay": 0.02,
+    "ema_decay": 0.998,
+}
 
 RECIPES: dict[str, dict[str, RunConfig]] = {
     "chapter": {
-        # The chapter's network on a data set 35 times smaller: small batches give it the steps it needs.
-        "digits": RunConfig("digits", epochs=12, batch_size=32, validation_images=180),
+        "digits": _DIGITS,
         "mnist": RunConfig("mnist"),
         "fashion-mnist": RunConfig("fashion-mnist"),
+        "celeba": _CELEBA,
+        "folder": _FOLDER,
     },
     "best": {
+        "digits": replace(_MNIST_BEST, dataset="digits", epochs=30, batch_size=32, validation_images=180),
         "mnist": _MNIST_BEST,
         "fashion-mnist": _FASHION_BEST,
+        "celeba": replace(_CELEBA, **_SCHEDULED, train_images=0, validation_images=0),
+        "folder": replace(
+            _FOLDER, **_SCHEDULED, patience=0, augmentation=Augmentation(rotation_degrees=10, zoom=0.1, shift=0.1)
+        ),
     },
 }
 
 
-def recipe_config(dataset: str, recipe: str, *, epochs: int | None = None, seed: int | None = None) -> RunConfig:
-    """A recipe's settings for a data set, with what the user chose instead.
+def recipe_config(dataset: str, recipe: str, **chosen: Any) -> RunConfig:
+    """A recipe's settings for a data set, with what the user chose instead; None leaves the recipe's.
 
     Raises:
-        ConfigError: no such recipe, or none for this data set, or a setting outside its range.
+        ConfigError: no such recipe, or none for this data set, a setting outside its range, or one that
+            this data set does not have.
     """
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}; expected one of {', '.join(RECIPES)}")
     if dataset not in RECIPES[recipe]:
         raise ConfigError(f"recipe {recipe!r} has no data set {dataset!r}; it has {', '.join(RECIPES[recipe])}")
-    chosen = {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    return replace(RECIPES[recipe][dataset], **chosen)  # type: ignore[arg-type]  # both are integers
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    for name, owner in _OF_ONE_DATASET.items():
+        if name in chosen and dataset != owner:
+            raise ConfigError(f"{name} is a setting of {owner}; {dataset} has none")
+    return replace(RECIPES[recipe][dataset], **chosen)

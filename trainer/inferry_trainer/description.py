@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import Dataset
-from inferry_trainer.environment import git_revision, library_versions
+from inferry_trainer.environment import git_revision, library_versions, machine
 from inferry_trainer.errors import TrainerError
 
 
@@ -30,6 +30,8 @@ class RunDescription:
         library_versions: by distribution name.
         git_revision: of this code; empty outside a checkout.
         created_at: RFC 3339, UTC.
+        machine: what computed it; empty where that was not recorded.
+        notes: what is particular about this copy of the data.
     """
 
     config: RunConfig
@@ -43,12 +45,20 @@ class RunDescription:
     library_versions: Mapping[str, str]
     git_revision: str
     created_at: str
+    machine: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back equal."""
         content = {name: value for name, value in vars(self).items() if name not in ("config", "preprocessing")}
         preprocessing = json_format.MessageToDict(self.preprocessing, preserving_proto_field_name=True)
-        return {"config": asdict(self.config), **content, "labels": [*self.labels], "preprocessing": preprocessing}
+        return {
+            "config": asdict(self.config),
+            **content,
+            "labels": [*self.labels],
+            "notes": [*self.notes],
+            "preprocessing": preprocessing,
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunDescription":
@@ -62,6 +72,7 @@ class RunDescription:
             return cls(
                 config=RunConfig.from_json(fields.pop("config")),
                 labels=tuple(str(label) for label in fields.pop("labels")),
+                notes=tuple(str(note) for note in fields.pop("notes", ())),
                 preprocessing=json_format.ParseDict(fields.pop("preprocessing"), Preprocessing()),
                 **fields,
             )
@@ -83,6 +94,8 @@ def describe_run(config: RunConfig, dataset: Dataset) -> RunDescription:
         library_versions=library_versions(),
         git_revision=git_revision(),
         created_at=timestamp(),
+        machine=machine(),
+        notes=dataset.notes,
     )
 
 

@@ -1,5 +1,6 @@
-"""What a run was made with: library versions and the revision of this code."""
+"""What a run was made with: library versions, the machine, and the revision of this code."""
 
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -18,6 +19,23 @@ def library_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def machine() -> str:
+    """What computes here, for people: processor, cores this process may use, system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parts = [_processor(), f"{cores} {'core' if cores == 1 else 'cores'}", f"{platform.system()} {platform.machine()}"]
+    return ", ".join(part for part in parts if part)
+
+
+def _processor() -> str:
+    """The processor's name; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def git_revision(folder: Path = Path(__file__).parent) -> str:

@@ -25,8 +25,13 @@ class ExportError(TrainerError):
     """A Keras model that cannot be converted to ONNX."""
 
 
-class ParityError(TrainerError):
-    """An exported graph that does not compute what the Keras model does; it is never published."""
+class GateError(TrainerError):
+    """A model that may not be published, or should not have been: which gate refused it, and with what figures."""
+
+    def __init__(self, gate: str, message: str) -> None:
+        super().__init__(f"gate {gate}: {message}")
+        self.gate = gate
+        self.message = message
 
 
 class PublishError(TrainerError):

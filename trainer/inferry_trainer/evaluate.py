@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
-from inferry_trainer.pixels import scale_pixels
+from inferry_trainer.classifier import Classifier, Pixels, outputs_of
 
 BATCH_SIZE = 256
 _SMALLEST_PROBABILITY = 1e-7  # Keras' own: the loss of a certain mistake stays finite
@@ -38,14 +38,13 @@ def predict_probabilities(model: Any, images: UInt8Array) -> Float32Array:
     """A Keras model's answers, every image's, the last and smaller batch included.
 
     Args:
-        model: takes pixels in [0, 1], gives probabilities.
+        model: takes pixels in [0, 1]; gives probabilities or logits, one for two classes or K.
         images: `(N, H, W, C)` uint8, 0-255.
 
     Returns:
         `(N, K)` float32.
     """
-    probabilities: Float32Array = model.predict(scale_pixels(images), batch_size=BATCH_SIZE, verbose=0)
-    return probabilities
+    return Classifier(model, Pixels.UNIT, outputs_of(model)).predict(images)
 
 
 def evaluate_probabilities(probabilities: Float32Array, labels: Int64Array) -> Evaluation:

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from inferry_trainer.train import EpochRecord
+from inferry_trainer.records import EpochRecord
 
 _REDRAW_S = 0.2
 
@@ -22,6 +22,7 @@ class TrainingProgress:
         self._is_terminal = self._stream.isatty()
         self._drawn_at = 0.0
         self._spent_s = 0.0
+        self._epochs_seen = 0
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """Redraw the line within an epoch, a few times a second."""
@@ -33,7 +34,8 @@ class TrainingProgress:
     def epoch(self, record: EpochRecord) -> None:
         """Print an epoch's line."""
         self._spent_s += record.wall_s
-        left_s = self._spent_s / record.epoch * (self._epochs - record.epoch)
+        self._epochs_seen += 1  # fewer than the record's number where a run was taken up again
+        left_s = self._spent_s / self._epochs_seen * (self._epochs - record.epoch)
         line = (
             f"{self._counter(record.epoch)}  loss {record.loss:.4f}  accuracy {record.accuracy:.4f}"
             f"  val_loss {record.val_loss:.4f}  val_accuracy {record.val_accuracy:.4f}"

@@ -1,158 +1,156 @@
-"""What goes into a published version: graph, golden samples, and a manifest that says what was proven."""
+"""What goes into a published version: graph, golden samples, labels, and a manifest that says what was proven."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import onnx
 
 from inferry_proto import manifest_pb2
-from inferry_proto.golden import GoldenSamples, save_golden_samples
+from inferry_proto.golden import save_golden_samples
 from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
-from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
-from inferry_trainer.description import RunDescription, timestamp
-from inferry_trainer.environment import library_versions
-from inferry_trainer.errors import ParityError
-from inferry_trainer.evaluate import evaluate_probabilities, predict_probabilities
-from inferry_trainer.export import INPUT, OUTPUT, export_onnx
-from inferry_trainer.run_folder import FinishedRun
-from inferry_trainer.verify import MAX_DIFFERENCE, ParityReport, compare_outputs, run_onnx
+from inferry_trainer.candidate import Candidate
+from inferry_trainer.datasets import Part
+from inferry_trainer.errors import ExportError
+from inferry_trainer.evaluate import Evaluation
+from inferry_trainer.gates.golden import TOLERANCES, check_golden, make_golden_samples
+from inferry_trainer.gates.result import GateResult
+from inferry_trainer.half_precision import to_float16
+from inferry_trainer.onnx_model import CPU, INPUT, OUTPUT, load_onnx_model
+from inferry_trainer.proof import Baseline, FullPrecision, Proof, digest_of, prove
+from inferry_trainer.quantize import quantize_int8
 
-MODEL_FILE, GOLDEN_FILE = "model.onnx", "golden.npz"
-GOLDEN_IMAGES = 4
-_CONVERTERS = ("tf2onnx", "onnx", "onnxruntime-gpu", "onnxruntime")
-
-# The CPU computes in float32 as Keras did. GPUs multiply in TF32 by default, with 10 bits of mantissa:
-# with kernels and activations rounded so, MNIST's test set moved by at most 5.6e-4.
-GOLDEN_TOLERANCES = {
-    "CPUExecutionProvider": MAX_DIFFERENCE,
-    "CUDAExecutionProvider": 1e-3,
-    "TensorrtExecutionProvider": 1e-3,
-}
+MODEL_FILE, GOLDEN_FILE, LABELS_FILE = "model.onnx", "golden.npz", "labels.txt"
+PRECISIONS = ("float32", "float16", "int8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Release:
     """What was measured of a version before it was published.
 
     Attributes:
-        parity: Keras against the exported graph.
-        keras_accuracy: fraction of the test images; of 1.
-        onnx_accuracy: likewise, of the exported graph.
+        proof: the gates it passed.
+        manifest: as it was written.
         model_bytes: size of the graph's file.
     """
 
-    parity: ParityReport
-    keras_accuracy: float
-    onnx_accuracy: float
+    proof: Proof
+    manifest: manifest_pb2.ModelManifest
     model_bytes: int
 
 
-def write_release(folder: Path, run: FinishedRun, *, model_name: str) -> Release:
-    """Export a run's model, prove the export, and write the files of a version.
+def write_release(
+    folder: Path,
+    candidate: Candidate,
+    *,
+    model_name: str,
+    precision: str,
+    float32_graph: Path,
+    baseline: Baseline,
+    max_accuracy_drop: float,
+) -> Release:
+    """Make a variant of a candidate, prove it, and write the files of a version.
 
     Args:
         folder: an empty folder.
-        run: from `read_run_folder`.
+        candidate: the model and what it is judged by.
         model_name: as in the repository.
+        precision: one of `PRECISIONS`.
+        float32_graph: the candidate's exported graph.
+        baseline: the candidate's.
+        max_accuracy_drop: percentage points that reduced precision may cost.
 
     Raises:
-        ExportError: the model cannot be converted.
-        ParityError: the graph is not the model, or the model is not the one that was evaluated.
+        ExportError: the graph has no variant of this precision.
+        GateError: the first gate that refuses it.
     """
-    export_onnx(run.model, folder / MODEL_FILE)
-    keras_outputs = predict_probabilities(run.model, run.test.images)
-    onnx_outputs = run_onnx(folder / MODEL_FILE, run.test.images)
-    parity = compare_outputs(keras_outputs, onnx_outputs)
-    if len(run.description.labels) != keras_outputs.shape[1]:
-        raise ParityError(
-            f"the model gives {keras_outputs.shape[1]} probabilities an image; the run has "
-            f"{len(run.description.labels)} labels"
-        )
-    release = Release(
-        parity=parity,
-        keras_accuracy=evaluate_probabilities(keras_outputs, run.test.labels).accuracy,
-        onnx_accuracy=evaluate_probabilities(onnx_outputs, run.test.labels).accuracy,
-        model_bytes=(folder / MODEL_FILE).stat().st_size,
+    quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32_graph)
+    proof = prove(candidate, folder / MODEL_FILE, baseline, precision=precision, max_accuracy_drop=max_accuracy_drop)
+    samples = make_golden_samples(candidate.images, baseline.keras_outputs, proof.golden)
+    save_golden_samples(folder / GOLDEN_FILE, samples)
+    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in candidate.labels), encoding="utf-8")
+    golden = check_golden(
+        load_onnx_model(folder / MODEL_FILE), folder / GOLDEN_FILE, tolerance=TOLERANCES[precision][CPU]
     )
-    _check_accuracy(run, release.keras_accuracy)
-    _write_golden_samples(folder / GOLDEN_FILE, run.test.images, keras_outputs)
-    write_manifest(folder, _manifest(folder, run.description, release, model_name=model_name))
-    return release
+    manifest = _manifest(folder, candidate, proof, golden, baseline, model_name=model_name, precision=precision)
+    if quantization is not None:
+        manifest.quantization.CopyFrom(quantization)
+    write_manifest(folder, manifest)
+    return Release(proof, manifest, (folder / MODEL_FILE).stat().st_size)
 
 
-def _check_accuracy(run: FinishedRun, accuracy: float) -> None:
-    """One image may change sides between two machines; more mean that another model was measured."""
-    if abs(accuracy - run.test_accuracy) * len(run.test) > 1.5:
-        raise ParityError(
-            f"the run recorded a test accuracy of {run.test_accuracy:.4f}, its model has {accuracy:.4f} on the "
-            "held-out images: model, images and figures are not of the same run; nothing was published"
-        )
+def _write_graph(
+    path: Path, candidate: Candidate, precision: str, float32_graph: Path
+) -> manifest_pb2.Quantization | None:
+    if precision == "float32":
+        shutil.copyfile(float32_graph, path)
+        return None
+    if precision == "float16":
+        path.write_bytes(to_float16(onnx.load(float32_graph)).SerializeToString())
+        return None
+    if candidate.calibration is None:
+        raise ExportError("int8 needs training images to calibrate with, and there are none")
+    quantized = quantize_int8(float32_graph, candidate.calibration)
+    path.write_bytes(quantized.model.SerializeToString())
+    return quantized.quantization
 
 
-def _write_golden_samples(path: Path, images: UInt8Array, keras_outputs: Float32Array) -> None:
-    chosen = golden_positions(keras_outputs)
-    save_golden_samples(path, GoldenSamples({INPUT: images[chosen]}, {OUTPUT: keras_outputs[chosen]}))
-
-
-def golden_positions(outputs: Float32Array) -> Int64Array:
-    """Which images become golden samples: the least certain one of each label, of those the least certain few.
-
-    A network is certain of most images whatever was done to it; doubtful ones tell two apart.
-
-    Args:
-        outputs: `(N, K)` float32 probabilities.
-
-    Returns:
-        At most `GOLDEN_IMAGES` positions, int64, each of another label.
-    """
-    doubtful_first = np.argsort(outputs.max(axis=1), kind="stable")
-    _, first_of_label = np.unique(outputs.argmax(axis=1)[doubtful_first], return_index=True)
-    return doubtful_first[np.sort(first_of_label)[:GOLDEN_IMAGES]].astype(np.int64)
-
-
-def _manifest(folder: Path, run: RunDescription, release: Release, *, model_name: str) -> manifest_pb2.ModelManifest:
-    parity = release.parity
-    height, width = run.preprocessing.height, run.preprocessing.width
-    channels = 1 if run.preprocessing.color_mode == manifest_pb2.Preprocessing.GRAYSCALE else 3
-    return manifest_pb2.ModelManifest(
+def _manifest(
+    folder: Path,
+    candidate: Candidate,
+    proof: Proof,
+    golden: GateResult,
+    baseline: Baseline,
+    *,
+    model_name: str,
+    precision: str,
+) -> manifest_pb2.ModelManifest:
+    parity = proof.parity
+    *image_shape, classes = *candidate.classifier.image_shape, candidate.classifier.classes
+    manifest = manifest_pb2.ModelManifest(
         format_version=FORMAT_VERSION,
         model_name=model_name,
-        precision="float32",
+        precision=precision,
         signature=manifest_pb2.Signature(
-            inputs=[manifest_pb2.TensorSpec(name=INPUT, datatype="UINT8", shape=[-1, height, width, channels])],
-            outputs=[manifest_pb2.TensorSpec(name=OUTPUT, datatype="FP32", shape=[-1, len(run.labels)])],
+            inputs=[manifest_pb2.TensorSpec(name=INPUT, datatype="UINT8", shape=[-1, *image_shape])],
+            outputs=[manifest_pb2.TensorSpec(name=OUTPUT, datatype="FP32", shape=[-1, classes])],
         ),
-        labels=run.labels,
-        preprocessing=run.preprocessing,
-        files=[describe_file(folder / MODEL_FILE), describe_file(folder / GOLDEN_FILE)],
-        golden_samples=manifest_pb2.GoldenSamples(file=GOLDEN_FILE, tolerances=GOLDEN_TOLERANCES),
-        evaluation=manifest_pb2.Evaluation(
-            dataset=run.config.dataset,
-            test_images=parity.images,
-            metrics={"test_accuracy": release.onnx_accuracy, "keras_test_accuracy": release.keras_accuracy},
-        ),
+        labels=candidate.labels,
+        preprocessing=candidate.preprocessing,
+        files=[describe_file(folder / name) for name in (MODEL_FILE, GOLDEN_FILE, LABELS_FILE)],
+        golden_samples=manifest_pb2.GoldenSamples(file=GOLDEN_FILE, tolerances=TOLERANCES[precision]),
         parity=manifest_pb2.Parity(
             images=parity.images,
             max_abs_difference=parity.max_abs_difference,
-            max_abs_difference_limit=parity.limit,
+            max_abs_difference_limit=parity.limit if precision == "float32" else 0,
             label_mismatches=parity.label_mismatches,
             label_ties=parity.label_ties,
         ),
-        provenance=_provenance(run),
+        provenance=candidate.provenance,
+        gates=[gate.to_manifest() for gate in (*proof.gates, golden)],
+        latency=proof.latency.to_manifest(CPU),
+        unverified=candidate.test is None,
     )
+    if candidate.test is not None and proof.evaluation is not None and baseline.evaluation is not None:
+        manifest.evaluation.CopyFrom(_evaluation(candidate, candidate.test, proof.evaluation, baseline.evaluation))
+    return manifest
 
 
-def _provenance(run: RunDescription) -> manifest_pb2.Provenance:
-    """Where the weights came from, and with what they were converted."""
-    converters = {name: version for name, version in library_versions().items() if name in _CONVERTERS}
-    return manifest_pb2.Provenance(
-        created_at=timestamp(),
-        dataset=run.config.dataset,
-        dataset_sha256=run.dataset_sha256,
-        train_images=run.train_images,
-        validation_images=run.validation_images,
-        seed=run.config.seed,
-        config={name: str(value) for name, value in vars(run.config).items()},
-        library_versions=dict(run.library_versions) | converters,
-        git_revision=run.git_revision,
+def _evaluation(
+    candidate: Candidate, test: Part, evaluation: Evaluation, full: FullPrecision
+) -> manifest_pb2.Evaluation:
+    return manifest_pb2.Evaluation(
+        dataset=candidate.dataset,
+        test_images=len(test),
+        metrics={
+            "test_accuracy": evaluation.accuracy,
+            "test_loss": evaluation.loss,
+            "keras_test_accuracy": full.keras.accuracy,
+            "float32_test_accuracy": full.float32.accuracy,
+        },
+        test_sha256=digest_of(test),
+        classes=[
+            manifest_pb2.ClassAccuracy(images=int(row.sum()), correct=int(row[index]))
+            for index, row in enumerate(evaluation.confusion)
+        ],
     )

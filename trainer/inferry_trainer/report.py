@@ -8,7 +8,7 @@ from inferry_trainer.charts import line_chart
 from inferry_trainer.description import RunDescription
 from inferry_trainer.evaluate import Evaluation
 from inferry_trainer.progress import format_seconds
-from inferry_trainer.train import EpochRecord
+from inferry_trainer.records import EpochRecord
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2733; --soft: #5b6b7b; --line: #dfe5ea; --back: #ffffff;

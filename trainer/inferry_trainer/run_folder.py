@@ -17,7 +17,7 @@ from inferry_trainer.calibration import read_calibration_images, write_calibrati
 from inferry_trainer.datasets import Part
 from inferry_trainer.description import RunDescription
 from inferry_trainer.errors import RunFolderError
-from inferry_trainer.train import EpochRecord
+from inferry_trainer.records import EpochRecord
 
 MODEL, HISTORY, METRICS, CONFIG = "model.keras", "history.csv", "metrics.json", "config.json"
 HELD_OUT, REPORT = "heldout.npz", "report.html"
@@ -45,25 +45,6 @@ class FinishedRun:
     test_accuracy: float
     test_loss: float | None = None
     calibration: UInt8Array | None = None
-
-
-def check_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make a folder for a run, before any work is done for it.
-
-    Raises:
-        RunFolderError: it holds a model already, is not a folder, or cannot be written to.
-    """
-    if (folder / MODEL).exists() and not overwrite:
-        raise RunFolderError(
-            f"{folder} already holds a model; name another folder with --out, or replace it with --overwrite"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / _PARTIAL
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RunFolderError(f"{folder} cannot be written to as a run folder: {error.strerror or error}") from error
 
 
 def write_run_folder(

@@ -47,7 +47,7 @@ def locate_files(files: RemoteFiles, *, data_dir: Path | None) -> Path:
         DatasetError: a file is not what it should be, or there is none and no mirror gave it.
     """
     looked_in: list[str] = []
-    for setting, folder in (("--data-dir", data_dir), (f"${DATA_VARIABLE}", _folder_from_environment())):
+    for setting, folder in (("--data-dir", data_dir), (f"${DATA_VARIABLE}", folder_from_environment())):
         if folder is None:
             looked_in.append(f"{setting} (not set)")
             continue
@@ -65,7 +65,8 @@ def locate_files(files: RemoteFiles, *, data_dir: Path | None) -> Path:
     return cache
 
 
-def _folder_from_environment() -> Path | None:
+def folder_from_environment() -> Path | None:
+    """What `$INFERRY_DATA` names, if it is set."""
     value = os.environ.get(DATA_VARIABLE)
     return Path(value).expanduser() if value else None
 

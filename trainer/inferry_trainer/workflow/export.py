@@ -1,46 +1,180 @@
-"""An export: from a run folder to a proven, published version."""
+"""An export: from a run folder, or any Keras model, to proven, published versions."""
 
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from inferry_trainer.candidate import Candidate, candidate_from_run
+from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
+from inferry_trainer.export import export_classifier
+from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
+from inferry_trainer.keras_source import KerasSource, candidate_from_keras
+from inferry_trainer.labels import check_new_label, point_label_at
+from inferry_trainer.proof import Baseline, take_baseline
 from inferry_trainer.publish import check_model_name, publish_version
-from inferry_trainer.release import Release, write_release
+from inferry_trainer.release import PRECISIONS, Release, write_release
 from inferry_trainer.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
 
 
-def export_run(run_folder: Path, *, repository: Path, model_name: str | None, say: Say) -> Path:
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is published, where, and what is accepted.
+
+    Attributes:
+        repository: of models; made where it does not exist.
+        model_name: the data set's name where None; variants add their precision: `mnist-int8`.
+        precisions: what to publish, each as a model of its own.
+        max_accuracy_drop: percentage points of test accuracy that reduced precision may cost.
+        label: to point at what is published; None for none.
+
+    Raises:
+        ConfigError: a precision that does not exist, or a limit outside its range.
+    """
+
+    repository: Path
+    model_name: str | None = None
+    precisions: Sequence[str] = ("float32",)
+    max_accuracy_drop: float = MAX_ACCURACY_DROP
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
+        if unknown or not self.precisions:
+            raise ConfigError(f"precision is {', '.join(unknown) or 'empty'}; expected some of {', '.join(PRECISIONS)}")
+        if not 0 <= self.max_accuracy_drop <= 100:
+            raise ConfigError(f"max_accuracy_drop is {self.max_accuracy_drop}; expected 0 to 100 percentage points")
+        if self.model_name is not None:
+            check_model_name(self.model_name)
+        if self.label is not None:
+            check_new_label(self.label)
+
+
+def export_run(run_folder: Path, options: ExportOptions, *, say: Say) -> list[Path]:
     """Export a run's model to ONNX, prove it, and publish it as the model's next version.
 
     Args:
         run_folder: what `train_run` left.
-        repository: of models; made where it does not exist.
-        model_name: the data set's name where None.
+        options: what to publish, and where.
         say: told what happens, a line at a time.
 
     Returns:
-        The folder of the published version.
+        The folders of the published versions, in the order of the precisions.
 
     Raises:
         TrainerError: what was refused; nothing is published then.
     """
-    if model_name is not None:
-        check_model_name(model_name)  # before the work
-    run = read_run_folder(run_folder)
-    name = model_name or run.description.config.dataset
+    return publish_candidate(candidate_from_run(read_run_folder(run_folder)), options, say=say)
 
+
+def export_keras(source: KerasSource, options: ExportOptions, *, say: Say) -> list[Path]:
+    """Export anybody's Keras model, prove it, and publish it.
+
+    Args:
+        source: the model's file and what is said about it.
+        options: what to publish, and where.
+        say: told what happens, a line at a time.
+
+    Returns:
+        The folders of the published versions, in the order of the precisions.
+
+    Raises:
+        TrainerError: what was refused; nothing is published then.
+    """
+    if source.data is None:
+        _check_unverified(options)
+    return publish_candidate(candidate_from_keras(source), options, say=say)
+
+
+def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say) -> list[Path]:
+    """Publish every variant of a candidate that passes its gates.
+
+    Raises:
+        TrainerError: what was refused. A variant that is refused keeps no other from being published.
+    """
+    name = options.model_name or candidate.name
+    check_model_name(name)
+    if candidate.test is None:
+        _check_unverified(options)
+    published, refused = [], []
+    with tempfile.TemporaryDirectory(prefix="inferry-export-") as folder:
+        graph = Path(folder) / "float32.onnx"
+        export_classifier(candidate.classifier, graph)
+        baseline = take_baseline(candidate, graph)
+        for precision in options.precisions:
+            model = name if precision == "float32" else f"{name}-{precision}"
+            try:
+                published.append(_publish(candidate, options, graph, baseline, model, precision, say))
+            except (GateError, ExportError) as error:
+                if len(options.precisions) == 1:
+                    raise _nothing_published(error) from error
+                refused.append(TrainerError(f"{model} was not published: {error}"))
+    if refused:
+        raise TrainerError("; ".join(map(str, refused))) from refused[0]
+    return published
+
+
+def _publish(
+    candidate: Candidate,
+    options: ExportOptions,
+    graph: Path,
+    baseline: Baseline,
+    model: str,
+    precision: str,
+    say: Say,
+) -> Path:
     def write(folder: Path) -> None:
-        _say_what_was_measured(write_release(folder, run, model_name=name), say)
+        release = write_release(
+            folder,
+            candidate,
+            model_name=model,
+            precision=precision,
+            float32_graph=graph,
+            baseline=baseline,
+            max_accuracy_drop=options.max_accuracy_drop,
+        )
+        _say_what_was_measured(release, baseline, say)
 
-    version = publish_version(repository, name, write)
-    say(f"published: {version}")
+    version = publish_version(options.repository, model, write)
+    if options.label is not None:
+        point_label_at(version, options.label)
+    say(f"published: {version}" + (f", labelled {options.label}" if options.label else ""))
     return version
 
 
-def _say_what_was_measured(release: Release, say: Say) -> None:
-    parity = release.parity
-    say(f"exported: {release.model_bytes / 1e6:.1f} MB of ONNX, uint8 pixels to probabilities, any batch size")
+def _nothing_published(error: GateError | ExportError) -> TrainerError:
+    if isinstance(error, GateError):
+        return GateError(error.gate, f"{error.message}; nothing was published")
+    return ExportError(f"{error}; nothing was published")
+
+
+def _check_unverified(options: ExportOptions) -> None:
+    if options.label == "stable":
+        raise ConfigError("an unverified model is never published as stable; give it data, or another label")
+    if set(options.precisions) != {"float32"}:
+        raise ConfigError("reduced precision is published only with its accuracy measured; give it data, or float32")
+
+
+def _say_what_was_measured(release: Release, baseline: Baseline, say: Say) -> None:
+    proof, manifest = release.proof, release.manifest
+    parity = proof.parity
+    size = f"{release.model_bytes / 1e6:.1f} MB of ONNX"
+    say(f"exported: {size}, {manifest.precision}, uint8 pixels to probabilities, any batch size")
+    limit = f" (limit {parity.limit:g})" if manifest.precision == "float32" else ""
+    what = "test images" if proof.evaluation else "made-up images"
     say(
-        f"verified: over {parity.images} test images Keras and ONNX Runtime differ by {parity.max_abs_difference:.2g} "
-        f"at most (limit {parity.limit:g}); labels differ on {parity.label_mismatches} ({parity.label_ties} ties)"
+        f"verified: over {parity.images} {what} Keras and ONNX Runtime differ by {parity.max_abs_difference:.2g} "
+        f"at most{limit}; labels differ on {parity.label_mismatches} ({parity.label_ties} ties); "
+        f"{len(manifest.gates)} gates"
     )
-    say(f"test accuracy: Keras {release.keras_accuracy:.4f}, ONNX Runtime {release.onnx_accuracy:.4f}")
+    if proof.evaluation and baseline.evaluation:
+        keras_accuracy = baseline.evaluation.keras.accuracy
+        say(f"test accuracy: Keras {keras_accuracy:.4f}, ONNX Runtime {proof.evaluation.accuracy:.4f}")
+    else:
+        say("test accuracy: not measured: unverified")
+    latency = proof.latency
+    say(
+        f"latency: a batch of n takes about {latency.fixed_ms:.2f} + {latency.per_image_ms:.3f} n ms on "
+        f"{latency.threads} CPU threads"
+    )
