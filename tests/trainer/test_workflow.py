@@ -51,6 +51,8 @@ def test_a_run_folder_holds_what_it_says(digits_run: Path) -> None:
         "heldout.npz",
         "calibration.npz",
         "report.html",
+        "checkpoint",
+        "tensorboard",
     }
     metrics = json.loads((digits_run / "metrics.json").read_text())
     assert metrics["test_images"] == 360
@@ -66,7 +68,7 @@ def test_the_held_out_images_are_the_test_set_and_give_the_accuracy_recorded(dig
         images, labels = file["images"], file["labels"]
     test = load_digits(validation_images=180, seed=1).test
     assert images.dtype == np.uint8
-    assert np.array_equal(images, test.images)
+    assert np.array_equal(images, test.prepare().images)
     assert np.array_equal(labels, test.labels)
     model = keras.saving.load_model(digits_run / "model.keras")
     correct = model.predict(images.astype(np.float32) / 255, verbose=0).argmax(axis=1) == labels
