@@ -100,8 +100,11 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     published, refused = [], []
     with tempfile.TemporaryDirectory(prefix="inferry-export-") as folder:
         graph = Path(folder) / "float32.onnx"
-        export_classifier(candidate.classifier, graph)
-        baseline = take_baseline(candidate, graph)
+        try:
+            export_classifier(candidate.classifier, graph)
+            baseline = take_baseline(candidate, graph)
+        except (GateError, ExportError) as error:
+            raise _nothing_published(error) from error
         for precision in options.precisions:
             model = name if precision == "float32" else f"{name}-{precision}"
             try:
