@@ -51,6 +51,7 @@ def test_a_run_folder_holds_what_it_says(digits_run: Path) -> None:
         "heldout.npz",
         "calibration.npz",
         "report.html",
+        "MODEL_CARD.md",
         "checkpoint",
         "tensorboard",
     }

@@ -1,8 +1,10 @@
-"""Line charts as inline SVG: axes, a legend, no library and no script."""
+"""Charts as inline SVG: axes, a legend, no library and no script."""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+
+from inferry_trainer.reliability import Reliability
 
 _WIDTH, _HEIGHT = 460, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 36
@@ -73,3 +75,43 @@ def _legend_entry(name: str, style: str, *, right: float) -> str:
         f'<circle class="{style}" cx="{right - 70}" cy="14" r="4"/>'
         f'<text class="tick" x="{right - 62}" y="18">{escape(name)}</text>'
     )
+
+
+def reliability_diagram(reliability: Reliability) -> str:
+    """Frequencies over probabilities, the diagonal where they are equal, and how many images each bar stands for."""
+    left, right, top, bottom, strip = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM, 34
+    floor = bottom - strip - 8
+
+    def x(share: float) -> float:
+        return left + (right - left) * share
+
+    def y(share: float) -> float:
+        return floor - (floor - top) * share
+
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Reliability diagram">',
+        f'<text class="title" x="{left}" y="18">Reliability</text>',
+    ]
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.0%}</text>')
+        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{tick:.0%}</text>')
+    most = max(math.log1p(part.images) for part in reliability.bins) or 1.0
+    for part in reliability.bins:
+        if not part.images:
+            continue
+        at, width = x(part.low) + 1, x(part.high) - x(part.low) - 2
+        height = strip * math.log1p(part.images) / most
+        name = f"{part.low:.0%} to {part.high:.0%}: {part.images} images, {part.frequency:.1%} true"
+        parts.append(
+            f'<rect class="first" x="{at:.1f}" width="{width:.1f}" y="{y(part.frequency):.1f}" '
+            f'height="{max(floor - y(part.frequency), 0.5):.1f}"><title>{escape(name)}</title></rect>'
+            f'<rect class="count" x="{at:.1f}" width="{width:.1f}" y="{bottom - height:.1f}" height="{height:.1f}"/>'
+        )
+    parts.append(
+        f'<line class="second" x1="{x(0):.1f}" y1="{y(0):.1f}" x2="{x(1):.1f}" y2="{y(1):.1f}"/>'
+        f'<text class="tick" x="{left - 6}" y="{bottom}" text-anchor="end">images</text>'
+        f'<text class="tick" x="{(left + right) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
+        f"probability of {escape(reliability.of)}</text>"
+    )
+    return "\n".join([*parts, "</svg>"])

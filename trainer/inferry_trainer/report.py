@@ -4,72 +4,68 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from inferry_trainer.arrays import Int64Array
-from inferry_trainer.charts import line_chart
+from inferry_trainer.charts import line_chart, reliability_diagram
 from inferry_trainer.description import RunDescription
-from inferry_trainer.evaluate import Evaluation
+from inferry_trainer.evaluate import Evaluation, wilson_interval
+from inferry_trainer.mistakes import Mistake
+from inferry_trainer.pictures import data_address
 from inferry_trainer.progress import format_seconds
 from inferry_trainer.records import EpochRecord
-
-_STYLE = """
-:root { color-scheme: light dark; --text: #1d2733; --soft: #5b6b7b; --line: #dfe5ea; --back: #ffffff;
-  --first: #0b6bcb; --second: #d9730d; --right: 11 107 203; --wrong: 217 48 37; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6ebf0; --soft: #9aa9b8; --line: #33404c; --back: #151b21;
-  --first: #5aa9f8; --second: #f0a04b; --right: 90 169 248; --wrong: 255 107 96; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
-  max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p { margin: .2rem 0 1rem; } .soft { color: var(--soft); }
-.figures { display: flex; flex-wrap: wrap; gap: 2rem; margin: 1.5rem 0; }
-.figures b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } .chart { flex: 1 1 420px; min-width: 0; }
-.chart .grid { stroke: var(--line); } .chart .tick { fill: var(--soft); font-size: 11px; }
-.chart .title { fill: var(--text); font-size: 14px; font-weight: 600; }
-.chart polyline { fill: none; stroke-width: 2; } .chart polyline.first { stroke: var(--first); }
-.chart polyline.second { stroke: var(--second); } .chart circle.first { fill: var(--first); }
-.chart circle.second { fill: var(--second); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.matrix td { width: 3.1rem; min-width: 2.2rem; height: 2rem; text-align: center; border: 1px solid var(--line); }
-.matrix th { font-weight: 600; padding: .2rem .6rem; } .matrix tbody th { text-align: right; white-space: nowrap; }
-.facts th { text-align: left; font-weight: 400; color: var(--soft); padding-right: 2rem; vertical-align: top; }
-.facts td { overflow-wrap: anywhere; }
-"""
+from inferry_trainer.report_style import STYLE
 
 
 def render_report(
-    run: RunDescription, history: Sequence[EpochRecord], evaluation: Evaluation, metrics: Mapping[str, float]
+    run: RunDescription,
+    history: Sequence[EpochRecord],
+    evaluation: Evaluation,
+    metrics: Mapping[str, float],
+    mistakes: Sequence[Mistake] = (),
 ) -> str:
-    """A whole HTML page: figures, learning curves, confusion matrix, origin."""
+    """A whole HTML page: figures, learning curves, classes, calibration, the worst mistakes, origin."""
     title = f"{run.config.dataset}: test accuracy {evaluation.accuracy:.2%}"
+    sections = [
+        ("Learning curves", _curves(history)),
+        ("Confusion matrix of the test set", _confusion(evaluation.confusion, run.labels)),
+        ("Class by class", _classes(evaluation, run.labels)),
+        ("Group by group", _groups(evaluation)),
+        ("Are its probabilities to be believed?", _reliability(evaluation)),
+        ("The mistakes it was surest of", _gallery(mistakes, run.labels, evaluation)),
+        ("Where it came from", _facts(run, metrics)),
+    ]
     return "\n".join(
         [
             "<!DOCTYPE html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<h1>{escape(run.config.dataset)}</h1>",
             f'<p class="soft">recipe {escape(run.config.recipe)}, seed {run.config.seed}, {escape(run.created_at)}</p>',
             _figures(evaluation, metrics),
-            "<h2>Learning curves</h2>",
-            _curves(history),
-            "<h2>Confusion matrix of the test set</h2>",
-            '<p class="soft">A row is what an image shows, a column what the model said.</p>',
-            _confusion_table(evaluation.confusion, run.labels),
-            "<h2>Where it came from</h2>",
-            _facts(run, metrics),
+            *(f"<h2>{heading}</h2>\n{section}" for heading, section in sections if section),
             "</body></html>\n",
         ]
     )
 
 
 def _figures(evaluation: Evaluation, metrics: Mapping[str, float]) -> str:
+    low, high = evaluation.interval
     figures = {
         "test accuracy": f"{evaluation.accuracy:.2%}",
-        "test loss": f"{evaluation.loss:.4f}",
+        "95 % confidence": f"{100 * low:.2f} to {100 * high:.2f} %",
         "mistakes": f"{evaluation.images - evaluation.correct} of {evaluation.images:,}",
+        "test loss": f"{evaluation.loss:.4f}",
         "validation accuracy": f"{metrics['validation_accuracy']:.2%}",
         "training time": format_seconds(metrics["train_wall_s"]),
     }
-    return '<div class="figures">' + "".join(f"<div><b>{v}</b>{escape(k)}</div>" for k, v in figures.items()) + "</div>"
+    page = '<div class="figures">' + "".join(f"<div><b>{v}</b>{escape(k)}</div>" for k, v in figures.items()) + "</div>"
+    pipeline = metrics.get("training_pipeline_test_accuracy", evaluation.accuracy)
+    if pipeline == evaluation.accuracy:
+        return page
+    gap = 100 * (pipeline - evaluation.accuracy)
+    return page + (
+        '<p class="soft">All figures are of pictures prepared as in production. Decoded and resized as in training, '
+        f"the test accuracy is {pipeline:.2%}: {gap:+.2f} points.</p>"
+    )
 
 
 def _curves(history: Sequence[EpochRecord]) -> str:
@@ -78,13 +74,14 @@ def _curves(history: Sequence[EpochRecord]) -> str:
     return f'<div class="charts">{line_chart("Loss", loss)}{line_chart("Accuracy", accuracy)}</div>'
 
 
-def _confusion_table(confusion: Int64Array, labels: Sequence[str]) -> str:
+def _confusion(confusion: Int64Array, labels: Sequence[str]) -> str:
     head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
     rows = []
     for index, (label, counts) in enumerate(zip(labels, confusion.tolist(), strict=True)):
         cells = "".join(_cell(count, sum(counts), right=column == index) for column, count in enumerate(counts))
         rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
     return (
+        '<p class="soft">A row is what an image shows, a column what the model said.</p>'
         f'<div class="scroll"><table class="matrix"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -98,6 +95,70 @@ def _cell(count: int, row_total: int, *, right: bool) -> str:
     opacity = 0.1 + 0.5 * share if right else min(0.15 + 4 * share, 0.9)
     color = "right" if right else "wrong"
     return f'<td style="background: rgb(var(--{color}) / {opacity:.2f})">{count}</td>'
+
+
+def _classes(evaluation: Evaluation, labels: Sequence[str]) -> str:
+    rows = [
+        (label, f"{one.images:,}", f"{one.images - one.correct}", f"{one.recall:.2%}", f"{one.precision:.2%}")
+        for label, one in zip(labels, evaluation.classes, strict=True)
+    ]
+    return (
+        '<p class="soft">Recognised: of the images that show it. To be trusted: of the images that were called so.</p>'
+        + _table(("class", "images", "missed", "recognised", "to be trusted"), rows)
+    )
+
+
+def _groups(evaluation: Evaluation) -> str:
+    rows = []
+    for name, (images, correct) in evaluation.groups.items():
+        if images:
+            low, high = wilson_interval(correct, images)
+            rows.append((name, f"{images:,}", f"{correct / images:.2%}", f"{100 * low:.2f} to {100 * high:.2f} %"))
+    return _table(("group", "images", "accuracy", "95 % confidence"), rows) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="scroll"><table class="table"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _reliability(evaluation: Evaluation) -> str:
+    if evaluation.reliability is None:
+        return ""
+    reliability = evaluation.reliability
+    return (
+        f'<p class="soft">Expected calibration error {100 * reliability.expected_error:.2f} points: so far apart are, '
+        "on average, the probability stated and the share that came true. Bars on the dashed line would be perfect; "
+        "the grey ones below count images, logarithmically, so short ones say little.</p>"
+        f'<div class="charts">{reliability_diagram(reliability)}</div>'
+    )
+
+
+def _gallery(mistakes: Sequence[Mistake], labels: Sequence[str], evaluation: Evaluation) -> str:
+    wrong = evaluation.images - evaluation.correct
+    if not wrong:
+        return '<p class="soft">There are none.</p>'
+    figures = "".join(_mistake(mistake, labels) for mistake in mistakes)
+    shown = "All of them" if len(mistakes) == wrong else f"{len(mistakes)} of {wrong:,}"
+    return (
+        f'<p class="soft">{shown}, surest first: what it shows, what the model said, and the image\'s position in the '
+        f'test set.</p><div class="gallery">{figures}</div>'
+    )
+
+
+def _mistake(mistake: Mistake, labels: Sequence[str]) -> str:
+    truth, answer = escape(labels[mistake.truth]), escape(labels[mistake.answer])
+    return (
+        f'<figure><img src="{data_address(mistake.image)}" alt="{truth}">'
+        f"<figcaption>{truth}, said <b>{answer}</b> {mistake.probability:.1%}"
+        f'<br><span class="soft">no. {mistake.position}</span></figcaption></figure>'
+    )
 
 
 def _facts(run: RunDescription, metrics: Mapping[str, float]) -> str:

@@ -20,7 +20,7 @@ from inferry_trainer.errors import RunFolderError
 from inferry_trainer.records import EpochRecord
 
 MODEL, HISTORY, METRICS, CONFIG = "model.keras", "history.csv", "metrics.json", "config.json"
-HELD_OUT, REPORT = "heldout.npz", "report.html"
+HELD_OUT, REPORT, MODEL_CARD = "heldout.npz", "report.html", "MODEL_CARD.md"
 _PARTIAL = ".partial.keras"
 
 T = TypeVar("T")
@@ -56,6 +56,7 @@ def write_run_folder(
     description: RunDescription,
     metrics: Mapping[str, float],
     report: str,
+    model_card: str,
     calibration: UInt8Array | None = None,
 ) -> None:
     """Write a finished run; the model last, by a rename, so that a folder with a model is whole.
@@ -69,6 +70,7 @@ def write_run_folder(
         (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (folder / CONFIG).write_text(json.dumps(description.to_json(), indent=2) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(report, encoding="utf-8")
+        (folder / MODEL_CARD).write_text(model_card, encoding="utf-8")
         np.savez_compressed(folder / HELD_OUT, images=test.images, labels=test.labels)
         if calibration is not None:
             write_calibration_images(folder, calibration)

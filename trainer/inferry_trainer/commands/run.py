@@ -1,6 +1,7 @@
 """`inferry-train run`: train and evaluate a model."""
 
 import argparse
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     again = run.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the interrupted run in the run folder")
     again.add_argument("--overwrite", action="store_true", help="replace what the run folder holds")
+    run.add_argument("--open", action="store_true", help="show the report in a browser")
     _add_settings(run)
     run.set_defaults(do=_run)
 
@@ -95,3 +97,5 @@ def _run(chosen: argparse.Namespace) -> None:
         resume=chosen.resume,
         say=say,
     )
+    if chosen.open:
+        webbrowser.open((chosen.out / "report.html").resolve().as_uri())

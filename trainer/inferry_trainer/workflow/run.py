@@ -12,6 +12,8 @@ from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import Dataset, FilePart, load_dataset, takes_files
 from inferry_trainer.description import RunDescription, describe_run
 from inferry_trainer.evaluate import Evaluation, evaluate_probabilities, predict_probabilities
+from inferry_trainer.mistakes import worst_mistakes
+from inferry_trainer.model_card import render_model_card
 from inferry_trainer.models import build_network
 from inferry_trainer.progress import TrainingProgress, format_seconds
 from inferry_trainer.records import EpochRecord
@@ -113,14 +115,11 @@ def _finish(
     """Look at the test set, once, and write everything down."""
     config = description.config
     test = dataset.test.prepare()
-    evaluation = evaluate_probabilities(predict_probabilities(model, test.images), test.labels)
+    outputs = predict_probabilities(model, test.images)
+    evaluation = evaluate_probabilities(outputs, test.labels, groups=dataset.test_groups)
     wall = sum(record.wall_s for record in history)
     taken = history[best_epoch(history) - 1] if config.patience else history[-1]
-    metrics = {
-        "test_accuracy": evaluation.accuracy,
-        "test_loss": evaluation.loss,
-        "test_images": evaluation.images,
-        "test_correct": evaluation.correct,
+    metrics = evaluation.to_metrics() | {
         "training_pipeline_test_accuracy": _training_pipeline_accuracy(model, dataset, evaluation),
         "validation_accuracy": taken.val_accuracy,
         "train_images": len(dataset.train),
@@ -137,7 +136,8 @@ def _finish(
         test=test,
         description=description,
         metrics=metrics,
-        report=render_report(description, history, evaluation, metrics),
+        report=render_report(description, history, evaluation, metrics, worst_mistakes(outputs, test)),
+        model_card=render_model_card(description, evaluation, metrics),
         calibration=choose_calibration_images(dataset.train, seed=config.seed),
     )
     say(
