@@ -136,7 +136,9 @@ class Server:
         inference = InferenceService(self.registry, deadlines)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
-        router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
+        classifier = ClassifierService(self.registry, deadlines, self._decoding)
+        router.add_unary(classifier.unary_handlers())
+        router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
         router.add_unary(
             RepositoryService(

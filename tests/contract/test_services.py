@@ -88,6 +88,34 @@ def test_pictures_and_pixels_of_any_size_are_classified_in_order(channel: grpc.C
     assert response.timing.decode_us > 0
 
 
+def test_only_labels_that_are_probable_enough_are_given(channel: grpc.Channel) -> None:
+    images = [pb.Image(encoded=png(grey(level))) for level in (51, 128)]
+    request = pb.ClassifyRequest(model_name="brightness", images=images, top_k=2, min_probability=0.6)
+    found = [[c.label for c in result.classifications] for result in call(channel, "Classify", request).results]
+    assert found == [["dark"], []]
+
+
+def test_a_stream_of_pictures_is_answered_in_order_with_errors_in_band(channel: grpc.Channel) -> None:
+    requests = [
+        pb.ClassifyRequest(model_name="brightness", id=str(i), images=[pb.Image(encoded=b"x" if i == 3 else GREY_PNG)])
+        for i in range(20)
+    ]
+    method = IMAGE_CLASSIFIER["ClassifyStream"]
+    stub: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method.path)
+    answers = [
+        pb.ClassifyStreamResponse.FromString(message)
+        for message in stub((request.SerializeToString() for request in requests), timeout=20)
+    ]
+    assert [answer.response.id for answer in answers] == [str(i) for i in range(20)]
+    for i, answer in enumerate(answers):
+        if i == 3:
+            assert answer.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+            assert "image 0: not a picture" in answer.error_message
+        else:
+            assert (answer.error_code, answer.error_message) == (0, "")
+            assert answer.response.results[0].classifications[0].label == "dark"
+
+
 def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel) -> None:
     request = pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=png(grey(255)))])
     (result,) = call(channel, "Classify", request).results
@@ -104,6 +132,11 @@ def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel)
             pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=GREY_PNG), pb.Image(encoded=b"x")]),
             "INVALID_ARGUMENT",
             "image 1: not a picture",
+        ),
+        (
+            pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=GREY_PNG)], min_probability=1.5),
+            "INVALID_ARGUMENT",
+            "min_probability is 1.5; expected 0 to 1",
         ),
         (
             pb.ClassifyRequest(model_name="brightness", images=[pb.Image()]),
