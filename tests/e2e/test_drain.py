@@ -22,9 +22,16 @@ THREADS = 4
 
 
 @contextmanager
-def replica(repository: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def replica(repository: Path, *, drain_delay_s: float = 1) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "inferry_server", "--repository", str(repository), "--provider", "cpu"]
-    command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", "--drain-delay-s", "1"]
+    command += [
+        "--grpc-address",
+        "127.0.0.1:0",
+        "--metrics-address",
+        "127.0.0.1:0",
+        "--drain-delay-s",
+        str(drain_delay_s),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
@@ -71,3 +78,32 @@ def test_sigterm_under_load_beside_a_second_replica_fails_no_request(tmp_path: P
                 thread.join()
     assert errors == []
     assert min(answered) > 0
+
+
+def test_sigterm_under_load_cancels_no_call_that_has_arrived(tmp_path: Path) -> None:
+    """Callers of the only server hear that it is gone, which they can repeat elsewhere; nothing else."""
+    onnx_models.save_doubler(tmp_path)
+    errors: list[grpc.StatusCode] = []
+    busy = threading.Barrier(17, timeout=60)
+
+    def ask(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
+            infer(request(), timeout=20)
+            busy.wait()
+            try:
+                while True:
+                    infer(request(), timeout=20)
+            except grpc.RpcError as error:
+                errors.append(error.code())
+
+    with replica(tmp_path, drain_delay_s=0) as (leaving, address):
+        threads = [threading.Thread(target=ask, args=(address,)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        busy.wait()
+        leaving.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert leaving.wait(60) == 0
+    assert errors == [grpc.StatusCode.UNAVAILABLE] * 16

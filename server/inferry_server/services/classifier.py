@@ -15,7 +15,7 @@ from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image,
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.classification import top_classes
-from inferry_server.errors import DecodingError, InvalidRequestError
+from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
@@ -97,7 +97,9 @@ class ClassifierService:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
         deadline = self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=None)
         cancellation = _Cancellation()
-        self._pool.submit(lambda: self._decode_and_submit(request, answer, deadline, cancellation))
+        self._pool.submit(
+            lambda: self._decode_and_submit(request, answer, deadline, cancellation), nbytes=request.ByteSize()
+        )
         return cancellation.cancel
 
     def _decode_and_submit(
@@ -107,12 +109,13 @@ class ClassifierService:
         deadline: float | None,
         cancellation: "_Cancellation",
     ) -> None:
-        if cancellation.cancelled:
-            return
         try:
             cancel = with_version(
-                lambda: self._find(request), lambda model: self._submit_to(model, request, answer, deadline)
+                lambda: self._find(request),
+                lambda model: self._submit_to(model, request, answer, deadline, cancellation),
             )
+        except _CancelledError:
+            return
         except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer
             answer.fail(error)
             return
@@ -124,10 +127,15 @@ class ClassifierService:
         request: pb.ClassifyRequest,
         answer: Answer[pb.ClassifyResponse],
         deadline: float | None,
+        cancellation: "_Cancellation",
     ) -> Callable[[], object]:
         started = self._clock()
         preprocessing = model.require_preprocessing()
-        images = np.stack([_pixels(image, preprocessing, i) for i, image in enumerate(request.images)])
+        pictures = []
+        for position, image in enumerate(request.images):
+            self._check_wanted(deadline, cancellation)
+            pictures.append(_pixels(image, preprocessing, position))
+        images = np.stack(pictures)
         queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),
@@ -136,6 +144,13 @@ class ClassifierService:
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
+
+    def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation") -> None:
+        """Decode nothing that nobody waits for, or that comes too late."""
+        if cancellation.cancelled:
+            raise _CancelledError
+        if deadline is not None and (late_s := self._clock() - deadline) >= 0:
+            raise DeadlineExceededError(late_s=late_s, needed_s=0.0)
 
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)
@@ -149,6 +164,10 @@ STREAM_FORMAT: StreamFormat[pb.ClassifyRequest, pb.ClassifyResponse] = StreamFor
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
 )
+
+
+class _CancelledError(Exception):
+    """Nobody wants the answer any more."""
 
 
 class _Cancellation:

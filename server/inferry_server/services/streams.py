@@ -9,8 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from inferry_server.errors import ServingError
-from inferry_server.rpc.call import StreamCall
+from inferry_server.errors import ServingError, ShuttingDownError
+from inferry_server.rpc.call import StreamCall, fail
 from inferry_server.services.messages import parse
 from inferry_server.statuses import Status, status_of
 
@@ -79,6 +79,7 @@ class OrderedStream(Generic[Request, Response]):
         self._lock = threading.Lock()
         self._pending: deque[_StreamAnswer[Response]] = deque()
         self._half_closed = False
+        self._draining = False
         call.on_cancel(self._cancel)
 
     def on_message(self, message: bytes) -> None:
@@ -101,6 +102,12 @@ class OrderedStream(Generic[Request, Response]):
             self._half_closed = True
         self._flush()
 
+    def on_drain(self) -> None:
+        """The server is going away: the stream ends after the last response, and says why."""
+        with self._lock:
+            self._draining = True
+        self._flush()
+
     def _flush(self) -> None:
         """Send what can go out now, in order."""
         with self._lock:
@@ -109,8 +116,12 @@ class OrderedStream(Generic[Request, Response]):
                     self._call.resume_reading()
                 self._pending.popleft()
                 self._call.send(response)
-            if self._half_closed and not self._pending:
+            if self._pending:
+                return
+            if self._half_closed:
                 self._call.finish()
+            elif self._draining:
+                fail(self._call, ShuttingDownError())
 
     def _cancel(self) -> None:
         with self._lock:
