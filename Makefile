@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format protos locks bench clean
+.PHONY: help setup demo test test-all lint format protos locks bench figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,9 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 
 bench: $(READY) ## Measure the server against bare ONNX Runtime in one run
 	@$(BIN)/python tests/bench/bench.py
+
+figures: $(READY) ## Train the recipes and write their accuracy into trainer/README.md; goes on where it was
+	@$(BIN)/python tests/bench/figures.py $(ARGS)
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

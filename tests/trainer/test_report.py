@@ -12,8 +12,8 @@ from inferry_trainer.charts import line_chart, nice_ticks
 from inferry_trainer.config import RunConfig
 from inferry_trainer.description import RunDescription
 from inferry_trainer.evaluate import Evaluation
+from inferry_trainer.records import EpochRecord
 from inferry_trainer.report import render_report
-from inferry_trainer.train import EpochRecord
 
 DESCRIPTION = RunDescription(
     config=RunConfig("pets"),

@@ -29,7 +29,7 @@ class Checkpoint:
 
     Attributes:
         records: of the epochs so far.
-        variables: of model and optimizer, by position and path.
+        variables: of model and optimizer, by position.
         best_weights: of the model in its best epoch; None where nobody asks for them.
     """
 
@@ -48,7 +48,8 @@ def write_checkpoint(
     """
     history = json.dumps([asdict(record) for record in records])
     best = {f"{_BEST}{index:04}": weight for index, weight in enumerate(best_weights or ())}
-    _save(folder / STATE, {_HISTORY: np.array(history), **best, **_variables(model)})
+    state = {name: np.asarray(variable) for name, variable in _numbered_variables(model).items()}
+    _save(folder / STATE, {_HISTORY: np.array(history), **best, **state})
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -75,7 +76,7 @@ def restore_checkpoint(checkpoint: Checkpoint, model: Any) -> None:
     Raises:
         RunFolderError: it was taken from another network.
     """
-    variables = dict(_named_variables(model))
+    variables = _numbered_variables(model)
     if {name: value.shape for name, value in checkpoint.variables.items()} != {
         name: tuple(variable.shape) for name, variable in variables.items()
     }:
@@ -84,14 +85,10 @@ def restore_checkpoint(checkpoint: Checkpoint, model: Any) -> None:
         variable.assign(checkpoint.variables[name])
 
 
-def _named_variables(model: Any) -> list[tuple[str, Any]]:
-    """Paths repeat, so positions go in front."""
+def _numbered_variables(model: Any) -> dict[str, Any]:
+    """By position: Keras numbers the names of layers anew in each process."""
     variables = [*model.variables, *model.optimizer.variables]
-    return [(f"{index:04} {variable.path}".replace("/", "."), variable) for index, variable in enumerate(variables)]
-
-
-def _variables(model: Any) -> dict[str, NDArray[Any]]:
-    return {name: np.asarray(variable) for name, variable in _named_variables(model)}
+    return {f"{index:04}": variable for index, variable in enumerate(variables)}
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

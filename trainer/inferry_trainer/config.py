@@ -182,7 +182,7 @@ _MNIST_BEST = RunConfig(
 _FASHION_BEST = replace(
     _MNIST_BEST,
     dataset="fashion-mnist",
-    epochs=24,
+    epochs=20,
     augmentation=Augmentation(flip=True, rotation_degrees=5, zoom=0.1, shift=0.08, erase=0.35),
 )
 _SCHEDULED: dict[str, Any] = {

@@ -11,15 +11,28 @@ from inferry_trainer.blocks.reference import FLOAT32_TOLERANCE
 from inferry_trainer.candidate import Candidate
 from inferry_trainer.datasets import Part
 from inferry_trainer.evaluate import Evaluation, evaluate_probabilities
-from inferry_trainer.gates.accuracy import check_accuracy_drop, check_labels, check_recorded
+from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP, check_accuracy_drop, check_labels, check_recorded
 from inferry_trainer.gates.batches import check_batches
-from inferry_trainer.gates.golden import golden_positions
+from inferry_trainer.gates.golden import golden_positions, golden_tolerances
 from inferry_trainer.gates.graph import check_graph
 from inferry_trainer.gates.latency import LatencyCurve, measure_latency
 from inferry_trainer.gates.outputs import MAX_DIFFERENCE, ParityReport, check_varied, compare_outputs
 from inferry_trainer.gates.result import GateResult
 from inferry_trainer.gates.third_opinion import check_third_opinion
-from inferry_trainer.onnx_model import available_cores, load_onnx_model
+from inferry_trainer.onnx_model import CPU, available_cores, load_onnx_model
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted of a graph.
+
+    Attributes:
+        accuracy_drop: percentage points of test accuracy that reduced precision may cost.
+        difference: between a probability of Keras' and one of the float32 graph's.
+    """
+
+    accuracy_drop: float = MAX_ACCURACY_DROP
+    difference: float = MAX_DIFFERENCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +97,7 @@ def take_baseline(candidate: Candidate, float32_graph: Path) -> Baseline:
     return Baseline(keras_outputs, evaluation)
 
 
-def prove(candidate: Candidate, graph: Path, baseline: Baseline, *, precision: str, max_accuracy_drop: float) -> Proof:
+def prove(candidate: Candidate, graph: Path, baseline: Baseline, *, precision: str, limits: Limits) -> Proof:
     """Pass a graph through every gate.
 
     Args:
@@ -92,7 +105,7 @@ def prove(candidate: Candidate, graph: Path, baseline: Baseline, *, precision: s
         graph: the exported file.
         baseline: of the same candidate.
         precision: of the graph's weights.
-        max_accuracy_drop: percentage points that reduced precision may cost.
+        limits: what is accepted.
 
     Raises:
         GateError: the first gate that refuses it.
@@ -105,7 +118,7 @@ def prove(candidate: Candidate, graph: Path, baseline: Baseline, *, precision: s
     outputs = model.predict(candidate.images)
     check_varied(baseline.keras_outputs, who="Keras")
     gates.append(check_varied(outputs, who="ONNX Runtime", precision=precision))
-    parity = compare_outputs(baseline.keras_outputs, outputs, limit=MAX_DIFFERENCE if full else np.inf)
+    parity = compare_outputs(baseline.keras_outputs, outputs, limit=limits.difference if full else np.inf)
     gates.append(parity.to_result())
     gates.append(
         check_third_opinion(
@@ -113,17 +126,19 @@ def prove(candidate: Candidate, graph: Path, baseline: Baseline, *, precision: s
             candidate.images,
             keras_outputs=baseline.keras_outputs,
             onnx_outputs=outputs,
-            onnx_tolerance=FLOAT32_TOLERANCE if full else np.inf,
+            onnx_tolerance=max(FLOAT32_TOLERANCE, limits.difference) if full else np.inf,
         )
     )
     evaluation = None
     if candidate.test is not None and baseline.evaluation is not None:
         evaluation = evaluate_probabilities(outputs, candidate.test.labels)
-        gates += _accuracy_gates(candidate, baseline.evaluation, evaluation, precision, max_accuracy_drop)
+        gates += _accuracy_gates(candidate, baseline.evaluation, evaluation, precision, limits.accuracy_drop)
     else:
         gates.append(GateResult("recorded-figures", reason="no test images: published unverified"))
     gates.append(check_batches(model.run, candidate.images, precision=precision))
-    golden = golden_positions(baseline.keras_outputs, outputs, precision=precision)
+    golden = golden_positions(
+        baseline.keras_outputs, outputs, tolerance=golden_tolerances(precision, limits.difference)[CPU]
+    )
     latency = measure_latency(model.run, candidate.images[:32], threads=available_cores())
     gates.append(latency.to_result())
     return Proof(tuple(gates), parity, evaluation, latency, golden)

@@ -13,11 +13,11 @@ from inferry_trainer.candidate import Candidate
 from inferry_trainer.datasets import Part
 from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluate import Evaluation
-from inferry_trainer.gates.golden import TOLERANCES, check_golden, make_golden_samples
+from inferry_trainer.gates.golden import check_golden, golden_tolerances, make_golden_samples
 from inferry_trainer.gates.result import GateResult
 from inferry_trainer.half_precision import to_float16
 from inferry_trainer.onnx_model import CPU, INPUT, OUTPUT, load_onnx_model
-from inferry_trainer.proof import Baseline, FullPrecision, Proof, digest_of, prove
+from inferry_trainer.proof import Baseline, FullPrecision, Limits, Proof, digest_of, prove
 from inferry_trainer.quantize import quantize_int8
 
 MODEL_FILE, GOLDEN_FILE, LABELS_FILE = "model.onnx", "golden.npz", "labels.txt"
@@ -47,7 +47,7 @@ def write_release(
     precision: str,
     float32_graph: Path,
     baseline: Baseline,
-    max_accuracy_drop: float,
+    limits: Limits,
 ) -> Release:
     """Make a variant of a candidate, prove it, and write the files of a version.
 
@@ -58,21 +58,25 @@ def write_release(
         precision: one of `PRECISIONS`.
         float32_graph: the candidate's exported graph.
         baseline: the candidate's.
-        max_accuracy_drop: percentage points that reduced precision may cost.
+        limits: what is accepted.
 
     Raises:
         ExportError: the graph has no variant of this precision.
         GateError: the first gate that refuses it.
     """
     quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32_graph)
-    proof = prove(candidate, folder / MODEL_FILE, baseline, precision=precision, max_accuracy_drop=max_accuracy_drop)
+    proof = prove(candidate, folder / MODEL_FILE, baseline, precision=precision, limits=limits)
     samples = make_golden_samples(candidate.images, baseline.keras_outputs, proof.golden)
     save_golden_samples(folder / GOLDEN_FILE, samples)
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in candidate.labels), encoding="utf-8")
     golden = check_golden(
-        load_onnx_model(folder / MODEL_FILE), folder / GOLDEN_FILE, tolerance=TOLERANCES[precision][CPU]
+        load_onnx_model(folder / MODEL_FILE),
+        folder / GOLDEN_FILE,
+        tolerance=golden_tolerances(precision, limits.difference)[CPU],
     )
-    manifest = _manifest(folder, candidate, proof, golden, baseline, model_name=model_name, precision=precision)
+    manifest = _manifest(
+        folder, candidate, proof, golden, baseline, model_name=model_name, precision=precision, limits=limits
+    )
     if quantization is not None:
         manifest.quantization.CopyFrom(quantization)
     write_manifest(folder, manifest)
@@ -104,6 +108,7 @@ def _manifest(
     *,
     model_name: str,
     precision: str,
+    limits: Limits,
 ) -> manifest_pb2.ModelManifest:
     parity = proof.parity
     *image_shape, classes = *candidate.classifier.image_shape, candidate.classifier.classes
@@ -118,7 +123,9 @@ def _manifest(
         labels=candidate.labels,
         preprocessing=candidate.preprocessing,
         files=[describe_file(folder / name) for name in (MODEL_FILE, GOLDEN_FILE, LABELS_FILE)],
-        golden_samples=manifest_pb2.GoldenSamples(file=GOLDEN_FILE, tolerances=TOLERANCES[precision]),
+        golden_samples=manifest_pb2.GoldenSamples(
+            file=GOLDEN_FILE, tolerances=golden_tolerances(precision, limits.difference)
+        ),
         parity=manifest_pb2.Parity(
             images=parity.images,
             max_abs_difference=parity.max_abs_difference,

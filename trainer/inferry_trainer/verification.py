@@ -171,12 +171,13 @@ def _compare_with_keras(
         return [GateResult("parity", reason=reason), GateResult("third-opinion", reason=reason)]
     full = manifest.precision == "float32"
     keras_outputs = evidence.classifier.predict(images)
-    parity = compare_outputs(keras_outputs, outputs, limit=MAX_DIFFERENCE if full else np.inf)
+    limit = max(MAX_DIFFERENCE, manifest.parity.max_abs_difference_limit)
+    parity = compare_outputs(keras_outputs, outputs, limit=limit if full else np.inf)
     opinion = check_third_opinion(
         evidence.classifier,
         images,
         keras_outputs=keras_outputs,
         onnx_outputs=outputs,
-        onnx_tolerance=FLOAT32_TOLERANCE if full else np.inf,
+        onnx_tolerance=max(FLOAT32_TOLERANCE, limit) if full else np.inf,
     )
     return [parity.to_result(), opinion]

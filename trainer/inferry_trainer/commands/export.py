@@ -39,6 +39,13 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="percentage points of test accuracy that reduced precision may cost (default: %(default)s)",
     )
+    export.add_argument(
+        "--max-difference",
+        type=float,
+        default=1e-5,
+        metavar="D",
+        help="between a probability of Keras' and one of the float32 graph's (default: %(default)s)",
+    )
     export.add_argument("--label", metavar="LABEL", help="point this label, canary say, at what is published")
     keras = export.add_argument_group("any Keras model")
     keras.add_argument(
@@ -65,6 +72,7 @@ def _export(chosen: argparse.Namespace) -> None:
         model_name=chosen.model,
         precisions=chosen.precision,
         max_accuracy_drop=chosen.max_accuracy_drop,
+        max_difference=chosen.max_difference,
         label=chosen.label,
     )
     about = {name: getattr(chosen, name) for name in ("labels", "data", "pixels", "outputs", "calibration", "module")}

@@ -23,7 +23,12 @@ TOLERANCES = {
 }
 
 
-def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *, precision: str) -> Int64Array:
+def golden_tolerances(precision: str, max_difference: float) -> dict[str, float]:
+    """Largest accepted differences by execution provider; at least what was accepted of the export itself."""
+    return {provider: max(tolerance, max_difference) for provider, tolerance in TOLERANCES[precision].items()}
+
+
+def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *, tolerance: float) -> Int64Array:
     """Which images become golden samples: the least certain one of each label, of those the least certain few.
 
     A network is certain of most images whatever was done to it; doubtful ones tell two apart. Images that
@@ -32,7 +37,7 @@ def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *,
     Args:
         keras_outputs: `(N, K)` float32 probabilities.
         onnx_outputs: likewise, from the exported graph.
-        precision: of the graph's weights.
+        tolerance: of golden samples on the CPU.
 
     Returns:
         At most `GOLDEN_IMAGES` positions, int64, each of another label.
@@ -40,7 +45,7 @@ def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *,
     Raises:
         GateError: `golden`: no image is answered within the tolerance.
     """
-    limit = TOLERANCES[precision][CPU] / 2
+    limit = tolerance / 2
     close = np.flatnonzero(np.abs(keras_outputs.astype(np.float64) - onnx_outputs).max(axis=1) <= limit)
     if not len(close):
         raise GateError("golden", f"none of {len(keras_outputs)} images is answered within {limit:g} of Keras' answer")

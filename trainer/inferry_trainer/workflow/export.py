@@ -9,13 +9,16 @@ from inferry_trainer.candidate import Candidate, candidate_from_run
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
 from inferry_trainer.export import export_classifier
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
+from inferry_trainer.gates.outputs import MAX_DIFFERENCE
 from inferry_trainer.keras_source import KerasSource, candidate_from_keras
 from inferry_trainer.labels import check_new_label, point_label_at
-from inferry_trainer.proof import Baseline, take_baseline
+from inferry_trainer.proof import Baseline, Limits, take_baseline
 from inferry_trainer.publish import check_model_name, publish_version
 from inferry_trainer.release import PRECISIONS, Release, write_release
 from inferry_trainer.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
+
+_LARGEST_MAX_DIFFERENCE = 1e-3  # more is not rounding
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class ExportOptions:
         model_name: the data set's name where None; variants add their precision: `mnist-int8`.
         precisions: what to publish, each as a model of its own.
         max_accuracy_drop: percentage points of test accuracy that reduced precision may cost.
+        max_difference: between a probability of Keras' and one of the float32 graph's. Very deep networks
+            may need more than the default; what was accepted is recorded.
         label: to point at what is published; None for none.
 
     Raises:
@@ -37,6 +42,7 @@ class ExportOptions:
     model_name: str | None = None
     precisions: Sequence[str] = ("float32",)
     max_accuracy_drop: float = MAX_ACCURACY_DROP
+    max_difference: float = MAX_DIFFERENCE
     label: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +51,10 @@ class ExportOptions:
             raise ConfigError(f"precision is {', '.join(unknown) or 'empty'}; expected some of {', '.join(PRECISIONS)}")
         if not 0 <= self.max_accuracy_drop <= 100:
             raise ConfigError(f"max_accuracy_drop is {self.max_accuracy_drop}; expected 0 to 100 percentage points")
+        if not 0 < self.max_difference <= _LARGEST_MAX_DIFFERENCE:
+            raise ConfigError(
+                f"max_difference is {self.max_difference:g}; expected more than 0, {_LARGEST_MAX_DIFFERENCE:g} at most"
+            )
         if self.model_name is not None:
             check_model_name(self.model_name)
         if self.label is not None:
@@ -100,8 +110,11 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     published, refused = [], []
     with tempfile.TemporaryDirectory(prefix="inferry-export-") as folder:
         graph = Path(folder) / "float32.onnx"
-        export_classifier(candidate.classifier, graph)
-        baseline = take_baseline(candidate, graph)
+        try:
+            export_classifier(candidate.classifier, graph)
+            baseline = take_baseline(candidate, graph)
+        except (GateError, ExportError) as error:
+            raise _nothing_published(error) from error
         for precision in options.precisions:
             model = name if precision == "float32" else f"{name}-{precision}"
             try:
@@ -132,7 +145,7 @@ def _publish(
             precision=precision,
             float32_graph=graph,
             baseline=baseline,
-            max_accuracy_drop=options.max_accuracy_drop,
+            limits=Limits(options.max_accuracy_drop, options.max_difference),
         )
         _say_what_was_measured(release, baseline, say)
 
