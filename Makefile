@@ -29,7 +29,7 @@ $(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist
+demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist
 	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET)
 
 test: $(READY) ## Run the tests

@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -28,35 +30,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 after a clean stop, 1 if the server could not start or did not finish every request.
     """
+    stop, hurry = threading.Event(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
     flags = {name: value for name, value in vars(build_parser().parse_args(arguments)).items() if value is not None}
+    verbose = "verbose" in flags
     try:
         settings = read_settings(flags)
-    except StartError as error:
-        return _complain(error, verbose="verbose" in flags)
-    configure_logging(log_format=settings.log_format, level=settings.log_level)
-    try:
-        return _serve(settings)
-    except StartError as error:
-        return _complain(error, verbose=settings.verbose)
+        verbose = settings.verbose
+        configure_logging(log_format=settings.log_format, level=settings.log_level)
+        return _serve(settings, stop, hurry)
+    except Exception as error:  # noqa: BLE001 - the last place where one can become a line
+        return _complain(error, verbose=verbose)
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:
+    if not settings.verbose:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say, our errors say
     try:
         from inferry_server.app import Server  # here, so that --help is instant
     except ModuleNotFoundError as error:
         raise StartError(f"{error.name} is not installed; install the server: pip install 'inferry[server]'") from error
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     server = Server(settings)
     server.start(stop.is_set)
     if not stop.is_set():
         print(_ready_line(server), flush=True)
         stop.wait()
     logger.info("stopping")
-    finished = server.stop()
-    logger.info("stopped" if finished else "stopped with requests unanswered")
-    return _OK if finished else _FAILED
+    if server.stop(hurry):
+        logger.info("stopped")
+        return _OK
+    logger.error("stopped with requests unanswered")
+    logging.shutdown()
+    os._exit(_FAILED)  # a model still runs; ending its threads in order is not possible
 
 
 def _ready_line(server: "Server") -> str:
@@ -68,10 +74,11 @@ def _ready_line(server: "Server") -> str:
     )
 
 
-def _complain(error: StartError, *, verbose: bool) -> int:
+def _complain(error: Exception, *, verbose: bool) -> int:
     if verbose:
-        logger.error("the server cannot start", exc_info=error)
-    print(f"inferry-serve: error: {error}", file=sys.stderr)
+        traceback.print_exception(error)
+    line = str(error) if isinstance(error, StartError) else f"{type(error).__name__}: {error} (--verbose shows where)"
+    print(f"inferry-serve: error: {line}", file=sys.stderr)
     return _FAILED
 
 

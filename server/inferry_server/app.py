@@ -1,6 +1,7 @@
 """The one place where the server's objects are built and joined, and its life from start to stop."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ from inferry_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
+
 
 class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
@@ -46,7 +49,7 @@ class Server:
         self.readiness = Readiness(self._readiness_changed)
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
-        self._decoding = DecodingPool(settings.decode_threads or cores)
+        self._decoding = DecodingPool(settings.decode_threads or cores, max_bytes=settings.max_queue_bytes)
         self._providers = choose_providers(settings.provider)
         options = LoadOptions(
             providers=self._providers,
@@ -87,18 +90,17 @@ class Server:
                 return
             self._check_loaded()
         except StartError:
-            self.stop(drain_delay_s=0, drain_timeout_s=0)
+            self.stop()
             raise
         self.readiness.enter(Phase.READY)
         if self._settings.model_control == "poll":
             self._manager.start_polling(self._settings.poll_interval_s)
 
-    def stop(self, *, drain_delay_s: float | None = None, drain_timeout_s: float | None = None) -> bool:
+    def stop(self, hurry: threading.Event | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
 
         Args:
-            drain_delay_s: how long to go on; None: as the settings say.
-            drain_timeout_s: how long accepted requests may take after that; None: likewise.
+            hurry: set, it ends the wait for balancers to turn away.
 
         Returns:
             Whether every accepted request was answered.
@@ -106,15 +108,13 @@ class Server:
         was_ready = self.readiness.is_ready()
         self.readiness.enter(Phase.DRAINING)
         if was_ready:
-            time.sleep(self._settings.drain_delay_s if drain_delay_s is None else drain_delay_s)
-        timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
-        ends = time.monotonic() + timeout_s
+            (hurry or threading.Event()).wait(self._settings.drain_delay_s)
+        ends = time.monotonic() + self._settings.drain_timeout_s
         self._manager.close()
-        self._health.close()
-        self._transport.stop(timeout_s)
+        self._transport.stop(self._settings.drain_timeout_s)
         self._decoding.close()
         finished = [
-            version.batcher.close(max(0.0, ends - time.monotonic())) for version in self.registry.served()
+            version.batcher.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
         if self._metrics_page is not None:
             self._metrics_page.close()
@@ -136,7 +136,9 @@ class Server:
         inference = InferenceService(self.registry, deadlines)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
-        router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
+        classifier = ClassifierService(self.registry, deadlines, self._decoding)
+        router.add_unary(classifier.unary_handlers())
+        router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
         router.add_unary(
             RepositoryService(

@@ -21,7 +21,7 @@ def top_classes(scores: NDArray[Any], count: int) -> list[int]:
     order = last - np.argsort(scores[::-1], kind="stable")[::-1]
     if scores.dtype.kind == "f":
         is_nan = np.isnan(scores[order])
-        order = np.concatenate([order[~is_nan], order[is_nan][::-1]])
+        order = np.concatenate([order[~is_nan], order[is_nan]])
     return [int(index) for index in order[:count]]
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
@@ -55,18 +54,6 @@ class DecodedRequest:
     outputs: Sequence[RequestedOutput]
     timeout_s: float | None
     priority: int
-
-
-def parse_infer_request(message: bytes) -> ModelInferRequest:
-    """The message from its bytes.
-
-    Raises:
-        DecodingError: they are not a ModelInferRequest.
-    """
-    try:
-        return ModelInferRequest.FromString(message)
-    except DecodeError as error:
-        raise DecodingError(f"the request is not an inference.ModelInferRequest: {error}") from None
 
 
 def decode_infer_request(

@@ -20,6 +20,25 @@ def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -
     return field(default=default, metadata={"description": description, "choices": choices})
 
 
+_DAY_S = 86_400.0
+_LARGEST_INT32 = 2**31 - 1  # gRPC's and ONNX Runtime's integers
+_RANGES: dict[str, tuple[float, float]] = {
+    "poll_interval_s": (0.01, _DAY_S),
+    "intra_op_num_threads": (0, 1024),
+    "instance_count": (1, 256),
+    "max_batch_size": (1, 65_536),
+    "max_request_rows": (1, _LARGEST_INT32),
+    "max_queue_size": (1, _LARGEST_INT32),
+    "max_queue_bytes": (1, 1 << 50),
+    "max_queue_delay_us": (0, 60e6),
+    "latency_objective_ms": (0.001, _DAY_S * 1e3),
+    "max_message_bytes": (1, _LARGEST_INT32),
+    "decode_threads": (0, 1024),
+    "drain_delay_s": (0, _DAY_S),
+    "drain_timeout_s": (0, _DAY_S),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The server's settings, checked. Flags and environment variables are named after the fields."""
@@ -65,28 +84,11 @@ class Settings:
         Raises:
             StartError: names the setting, the value and the accepted range.
         """
-        for name in (
-            "instance_count",
-            "max_batch_size",
-            "max_request_rows",
-            "max_queue_size",
-            "max_queue_bytes",
-            "max_message_bytes",
-        ):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in (
-            "intra_op_num_threads",
-            "max_queue_delay_us",
-            "decode_threads",
-            "drain_delay_s",
-            "drain_timeout_s",
-        ):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            self._require(name, value is None or least <= value <= most, f"{least:g} to {most:g}")
         self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
-        self._require("poll_interval_s", self.poll_interval_s > 0, "above 0")
-        objective = self.latency_objective_ms
-        self._require("latency_objective_ms", objective is None or objective > 0, "above 0")
         for name in ("model_control", "provider", "log_format", "log_level"):
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")

@@ -1,6 +1,8 @@
 """Classification, health, reflection and metrics of a real server."""
 
 import io
+import queue
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -13,6 +15,7 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from PIL import Image
 
@@ -88,6 +91,34 @@ def test_pictures_and_pixels_of_any_size_are_classified_in_order(channel: grpc.C
     assert response.timing.decode_us > 0
 
 
+def test_only_labels_that_are_probable_enough_are_given(channel: grpc.Channel) -> None:
+    images = [pb.Image(encoded=png(grey(level))) for level in (51, 128)]
+    request = pb.ClassifyRequest(model_name="brightness", images=images, top_k=2, min_probability=0.6)
+    found = [[c.label for c in result.classifications] for result in call(channel, "Classify", request).results]
+    assert found == [["dark"], []]
+
+
+def test_a_stream_of_pictures_is_answered_in_order_with_errors_in_band(channel: grpc.Channel) -> None:
+    requests = [
+        pb.ClassifyRequest(model_name="brightness", id=str(i), images=[pb.Image(encoded=b"x" if i == 3 else GREY_PNG)])
+        for i in range(20)
+    ]
+    method = IMAGE_CLASSIFIER["ClassifyStream"]
+    stub: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method.path)
+    answers = [
+        pb.ClassifyStreamResponse.FromString(message)
+        for message in stub((request.SerializeToString() for request in requests), timeout=20)
+    ]
+    assert [answer.response.id for answer in answers] == [str(i) for i in range(20)]
+    for i, answer in enumerate(answers):
+        if i == 3:
+            assert answer.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+            assert "image 0: not a picture" in answer.error_message
+        else:
+            assert (answer.error_code, answer.error_message) == (0, "")
+            assert answer.response.results[0].classifications[0].label == "dark"
+
+
 def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel) -> None:
     request = pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=png(grey(255)))])
     (result,) = call(channel, "Classify", request).results
@@ -104,6 +135,11 @@ def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel)
             pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=GREY_PNG), pb.Image(encoded=b"x")]),
             "INVALID_ARGUMENT",
             "image 1: not a picture",
+        ),
+        (
+            pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=GREY_PNG)], min_probability=1.5),
+            "INVALID_ARGUMENT",
+            "min_probability is 1.5; expected 0 to 1",
         ),
         (
             pb.ClassifyRequest(model_name="brightness", images=[pb.Image()]),
@@ -169,6 +205,49 @@ def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path) -> N
         assert [answer.status for answer in watch] == [NOT_SERVING]  # and not an error
 
 
+def test_a_server_that_stops_ends_idle_streams_and_says_why(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    ask: queue.Queue[bytes | None] = queue.Queue()
+    with ExitStack() as stack:
+        with running_server(tmp_path, drain_timeout_s=60.0) as running:
+            channel = stack.enter_context(grpc.insecure_channel(str(running.grpc_address)))
+            stubs: list[grpc.StreamStreamMultiCallable[bytes, bytes]] = [
+                channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+                channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer"),
+            ]
+            streams = [stub(iter(ask.get, None), timeout=60) for stub in stubs]
+            for path in ("v1.ServerReflection/ServerReflectionInfo", "ModelStreamInfer"):
+                wait_until_received(running, path)
+        for stream in streams:
+            with pytest.raises(grpc.RpcError, match="shutting down"):
+                next(stream)
+    ask.put(None)
+    ask.put(None)
+
+
+def test_a_client_that_does_not_read_is_not_read_either(channel: grpc.Channel) -> None:
+    sent = 0
+    stalled = threading.Event()
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inference.ModelInferRequest")
+
+    def requests() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(1_000_000):
+            sent += 1
+            yield request.SerializeToString()
+
+    stub: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    )
+    stream = stub(requests(), timeout=60)
+    before = -1
+    while before < sent:
+        before = sent
+        stalled.wait(0.5)
+    assert sent < 900_000  # the rest is held back by flow control
+    stream.cancel()
+
+
 def test_reflection_tells_every_service_and_message(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert list(database.get_services()) == [
@@ -180,6 +259,13 @@ def test_reflection_tells_every_service_and_message(channel: grpc.Channel) -> No
     assert pool.FindMessageTypeByName("inferry.v1.ModelManifest").fields_by_name["labels"].number == 5
     with pytest.raises(KeyError):
         pool.FindMessageTypeByName("inference.Nothing")
+
+
+def wait_until_received(server: Server, path: str) -> None:
+    """A call has arrived that answers nothing by itself."""
+    pause = threading.Event()
+    while not any(path in name and "received" in name for name in read_metrics(server)):
+        pause.wait(0.02)
 
 
 def read_metrics(server: Server) -> dict[str, float]:

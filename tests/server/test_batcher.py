@@ -273,6 +273,26 @@ def test_one_bad_part_fails_a_large_request_once_and_nobody_else() -> None:
         assert values(other[1].outcome()) == [100]
 
 
+def test_a_model_that_drops_rows_fails_rather_than_mix_answers_up() -> None:
+    gate = threading.Semaphore(0)
+
+    def run(inputs: Arrays) -> Arrays:
+        x = inputs["x"]
+        assert gate.acquire(timeout=SOON_S)
+        return {"y": x[x[:, 0] > 0]}
+
+    with batching(run) as (batcher, _):
+        requests = [request(value) for value in (5, -1, 7)]
+        for queued, _ in requests:
+            batcher.submit(queued)
+        gate.release(10)
+        outcomes = [reply.outcome() for _, reply in requests]
+    assert values(outcomes[0]) == [5]
+    assert isinstance(outcomes[1], InferenceError)
+    assert "has shape [0, 1] for 1 rows" in str(outcomes[1])
+    assert values(outcomes[2]) == [7]
+
+
 def test_two_instances_compute_at_the_same_time() -> None:
     meet = threading.Barrier(2, timeout=SOON_S)
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
-from inferry_server.codec import DecodedRequest, RequestedOutput, decode_infer_request, parse_infer_request
+from inferry_server.codec import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.encoding import encode_infer_response
 from inferry_server.errors import DecodingError, ServingError
+from inferry_server.services.messages import parse
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.tensor_bytes import bytes_to_elements, elements_to_bytes
 
@@ -313,7 +314,7 @@ def test_the_timeout_parameter_is_microseconds_and_zero_means_none() -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_escape_parsing_as_another_error(noise: bytes) -> None:
     try:
-        decode(parse_infer_request(noise))
+        decode(parse(ModelInferRequest, noise))
     except ServingError:
         return
     raise AssertionError("noise is not a request that a model takes")

@@ -20,6 +20,9 @@ def router_that_raises(error: Exception) -> Router:
         def on_half_close(self) -> None:
             raise error
 
+        def on_drain(self) -> None:
+            raise error
+
     def handle(call: Call, message: bytes) -> None:
         raise error
 

@@ -1,5 +1,6 @@
 """What the scheduler decides, one decision at a time; the clock is passed in."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -218,7 +219,10 @@ def test_many_cancelled_requests_leave_nothing_behind() -> None:
         gone = request()
         admit(queue, gone)
         queue.settle(gone)
+    gone_weakly = weakref.ref(gone)
+    del gone
     assert len(queue._lanes[Lane.INTERACTIVE]._heap) < 100
+    assert gone_weakly() is None  # nor are their tensors kept
     assert take(queue) == whole(keeper)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_server.errors import ModelNotFoundError
-from inferry_server.services.streams import MAX_PENDING, InferenceStream, _StreamAnswer
+from inferry_server.services.inference import STREAM_FORMAT
+from inferry_server.services.streams import MAX_PENDING, Answer, OrderedStream
 from inferry_server.statuses import OK
 from testkit.calls import FakeCall
 
@@ -17,11 +18,11 @@ class Models:
     """Keeps what was submitted until the test answers it; refuses the model `none`."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, _StreamAnswer] = {}
+        self.answers: dict[str, Answer[ModelInferResponse]] = {}
         self.cancelled: list[str] = []
 
     def submit(
-        self, request: ModelInferRequest, answer: _StreamAnswer, *, call_deadline: float | None
+        self, request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
     ) -> Callable[[], object]:
         if request.model_name == "none":
             raise ModelNotFoundError("none")
@@ -32,9 +33,9 @@ class Models:
         self.answers[request_id].respond(ModelInferResponse(id=request_id))
 
 
-def stream() -> tuple[FakeCall, Models, InferenceStream]:
+def stream() -> tuple[FakeCall, Models, OrderedStream[ModelInferRequest, ModelInferResponse]]:
     call, models = FakeCall(), Models()
-    return call, models, InferenceStream(call, models.submit)
+    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit)
 
 
 def request(request_id: str, model: str = "m") -> bytes:
@@ -68,7 +69,7 @@ def test_a_request_that_fails_is_answered_in_band_and_the_stream_lives_on() -> N
     found = responses(call)
     assert [i for i, _ in found] == ["1", "2", "", "4"]
     assert found[1][1] == "model 'none' is not in the repository"
-    assert "is not an inference.ModelInferRequest" in found[2][1]
+    assert "is not a valid inference.ModelInferRequest" in found[2][1]
     assert "secret" not in found[3][1]
     assert call.statuses == []
 
@@ -113,12 +114,12 @@ def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
     call = FakeCall()
 
     def submit(
-        request: ModelInferRequest, answer: _StreamAnswer, *, call_deadline: float | None
+        request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
     ) -> Callable[[], object]:
         answer.respond(ModelInferResponse(id=request.id))
         return lambda: None
 
-    opened = InferenceStream(call, submit)
+    opened = OrderedStream(call, STREAM_FORMAT, submit)
     for i in range(count):
         opened.on_message(request(str(i)))
     assert len(call.messages) == count

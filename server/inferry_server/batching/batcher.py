@@ -123,7 +123,8 @@ class DynamicBatcher:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(max(0.0, ends - self._clock()))
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, ends - self._clock()))
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
@@ -131,6 +132,13 @@ class DynamicBatcher:
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run) -> None:
+        try:
+            self._run_batches(run)
+        except Exception:  # nothing should come here; if it does, nobody may wait for ever
+            logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
+            self.close(0)
+
+    def _run_batches(self, run: Run) -> None:
         while (taken := self._next_batch()) is not None:
             for request, error in taken.refused:
                 self._reply_error(request, error)
@@ -167,6 +175,8 @@ class DynamicBatcher:
         outputs = run(inputs)
         done = _Done(outputs, assembled - began, self._clock() - assembled)
         rows = sum(part.rows for part in slices)
+        if self._batched:
+            _check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
@@ -226,6 +236,15 @@ class DynamicBatcher:
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         request.reply.fail(error)
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+
+
+def _check_rows(outputs: Arrays, rows: int) -> None:
+    """Refuse outputs that cannot be told apart by row: somebody would get somebody else's answer."""
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise InferenceError(
+                f"output {name!r} has shape {list(array.shape)} for {rows} rows; expected [{rows}, ...]"
+            )
 
 
 @dataclass(frozen=True)

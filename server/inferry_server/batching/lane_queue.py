@@ -5,60 +5,76 @@ import itertools
 
 from inferry_server.batching.request import InferenceRequest
 
+_SLACK = 16  # entries of requests that are gone, beyond which it pays to drop them
+
 
 class LaneQueue:
-    """A priority queue of requests that can also be forgotten. Not thread-safe."""
+    """A priority queue of requests that can also be forgotten, with everything they hold. Not thread-safe."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._heap: list[tuple[float, int, InferenceRequest]] = []
+        self._heap: list[_Entry] = []
+        self._entries: dict[InferenceRequest, _Entry] = {}
         self._arrivals = itertools.count()
         self.rows = 0
         self.nbytes = 0
 
     def push(self, request: InferenceRequest) -> None:
         """Let a request wait that was enqueued just now."""
-        heapq.heappush(self._heap, (self._due(request), next(self._arrivals), request))
+        entry = _Entry(self._due(request), next(self._arrivals), request)
+        self._entries[request] = entry
+        heapq.heappush(self._heap, entry)
         self.rows += request.rows
         self.nbytes += request.nbytes
 
     def first(self) -> InferenceRequest | None:
         """The request whose turn it is."""
-        while self._heap and self._heap[0][2].settled:
+        while self._heap and self._heap[0].request is None:
             heapq.heappop(self._heap)
-        return self._heap[0][2] if self._heap else None
+        return self._heap[0].request if self._heap else None
 
-    def take(self, rows: int) -> InferenceRequest:
+    def take(self, request: InferenceRequest, rows: int) -> None:
         """Hand out rows of the first request; with its last rows it leaves."""
-        request = self._heap[0][2]
         request.taken_rows += rows
         self.rows -= rows
         if request.waiting_rows == 0:
-            heapq.heappop(self._heap)
-            self.nbytes -= request.nbytes
-        return request
+            self._leave(request)
 
     def forget(self, request: InferenceRequest) -> None:
-        """Give back the room of a request that is settled while it still waits."""
+        """Drop a request that still waits."""
         self.rows -= request.waiting_rows
-        self.nbytes -= request.nbytes
-        if len(self._heap) > 2 * self._live_limit():
-            self._heap = [entry for entry in self._heap if not entry[2].settled]
-            heapq.heapify(self._heap)
+        self._leave(request)
 
     def rows_due_before(self, request: InferenceRequest) -> int:
         """Rows whose turn comes before that of a request enqueued now."""
         due = self._due(request)
-        return sum(waiting.waiting_rows for key, _, waiting in self._heap if key <= due and not waiting.settled)
+        return sum(waiting.waiting_rows for waiting, entry in self._entries.items() if entry.due <= due)
 
     def oldest_enqueued_at(self) -> float | None:
-        """When the first request was enqueued."""
+        """When the request whose turn it is was enqueued."""
         first = self.first()
         return None if first is None else first.enqueued_at
+
+    def _leave(self, request: InferenceRequest) -> None:
+        self.nbytes -= request.nbytes
+        self._entries.pop(request).request = None  # the heap keeps an empty entry, not the tensors
+        if len(self._heap) > 2 * len(self._entries) + _SLACK:
+            self._heap = list(self._entries.values())
+            heapq.heapify(self._heap)
 
     def _due(self, request: InferenceRequest) -> float:
         return request.enqueued_at + self._patience_s if request.deadline is None else request.deadline
 
-    def _live_limit(self) -> int:
-        """Every live request has a row waiting at least, so there are no more of them than rows."""
-        return max(self.rows, 16)
+
+class _Entry:
+    """A place in the queue; without a request once that has left."""
+
+    __slots__ = ("arrival", "due", "request")
+
+    def __init__(self, due: float, arrival: int, request: InferenceRequest) -> None:
+        self.due = due
+        self.arrival = arrival
+        self.request: InferenceRequest | None = request
+
+    def __lt__(self, other: "_Entry") -> bool:
+        return (self.due, self.arrival) < (other.due, other.arrival)

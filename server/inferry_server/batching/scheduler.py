@@ -98,7 +98,7 @@ class BatchScheduler:
                 if wanted == 0:
                     break
             slices.append(BatchSlice(request, request.taken_rows, wanted))
-            lane.take(wanted)
+            lane.take(request, wanted)
             request.started(now)
             rows += wanted
         if slices:

@@ -12,6 +12,7 @@ import grpc.aio
 
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import CallAccount, Router
 from inferry_server.statuses import CANCELLED, OK, Status
 
@@ -20,6 +21,9 @@ T = TypeVar("T")
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
 _MIN_PING_INTERVAL_MS = 10_000
 _STOP_SLACK_S = 5.0
+# When stopping: how long no call must have arrived before connections are closed, and at most.
+_QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
+_MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
 
 
 class AioTransport:
@@ -29,11 +33,11 @@ class AioTransport:
     """
 
     def __init__(self, router: Router, *, max_message_bytes: int) -> None:
-        self._router = router
         self._max_message_bytes = max_message_bytes
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
+        self._handler = _GenericHandler(router, self._loop)
 
     def start(self, address: Address) -> Address:
         """Listen.
@@ -64,7 +68,7 @@ class AioTransport:
 
     async def _start(self, address: Address) -> Address:
         server = grpc.aio.server(
-            handlers=[_GenericHandler(self._router, self._loop)],
+            handlers=[self._handler],
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the port is refused, not given half the calls
                 ("grpc.max_receive_message_length", self._max_message_bytes),
@@ -87,8 +91,19 @@ class AioTransport:
         return Address(address.host, port)
 
     async def _stop(self, grace_s: float) -> None:
-        if self._server is not None:
-            await self._server.stop(grace_s)
+        """Stop without losing a call that has arrived.
+
+        gRPC cancels calls that have reached it but not yet a handler. So handlers are held first:
+        callers that wait for their answers send no more, and once nothing arrives, connections are
+        closed and everything held is handled after all.
+        """
+        if self._server is None:
+            return
+        await self._handler.hold_until_quiet()
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        await asyncio.sleep(0)  # lets it begin: from here on no call arrives
+        self._handler.release()
+        await stopping
 
 
 class _GenericHandler(grpc.GenericRpcHandler):
@@ -97,6 +112,10 @@ class _GenericHandler(grpc.GenericRpcHandler):
     def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
         self._router = router
         self._loop = loop
+        self._released = asyncio.Event()
+        self._released.set()
+        self._last_arrival = 0.0
+        self._streams: set[_AioStreamCall] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         path = str(handler_call_details.method)
@@ -108,10 +127,24 @@ class _GenericHandler(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
         return None
 
+    async def hold_until_quiet(self) -> None:
+        """Keep new calls waiting, until none has come for a moment."""
+        self._released.clear()
+        began = self._last_arrival = self._loop.time()
+        while self._loop.time() - self._last_arrival < _QUIET_S and self._loop.time() - began < _LONGEST_HOLD_S:
+            await asyncio.sleep(_QUIET_S / 3)
+
+    def release(self) -> None:
+        """Handle what was held, and let streams end."""
+        self._released.set()
+        for stream in list(self._streams):
+            stream.drain()
+
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(message: bytes, context: Any) -> bytes:
             call = _AioCall(path, metadata, context, self._loop, self._router.received(path))
             try:
+                await self._arrived()
                 self._router.handle(call, message)
                 status, answer = await call.answer
             except asyncio.CancelledError:
@@ -126,25 +159,26 @@ class _GenericHandler(grpc.GenericRpcHandler):
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
             call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path))
-            reader = asyncio.ensure_future(self._read(call, messages))
+            self._streams.add(call)
             try:
+                await self._arrived()
+                call.read(messages, self._router.open(call))
                 status = await call.pump()
             except asyncio.CancelledError:
                 call.cancelled()
                 raise
             finally:
-                reader.cancel()
+                self._streams.discard(call)
+                call.stop_reading()
             if status.code is not grpc.StatusCode.OK:
                 await context.abort(status.code, status.message, status.trailing_metadata)
 
         return behave
 
-    async def _read(self, call: "_AioStreamCall", messages: AsyncIterator[bytes]) -> None:
-        receiver = self._router.open(call)
-        async for message in messages:
-            receiver.on_message(message)
-            await call.reading.wait()
-        receiver.on_half_close()
+    async def _arrived(self) -> None:
+        if not self._released.is_set():
+            self._last_arrival = self._loop.time()
+            await self._released.wait()
 
 
 class _BaseCall:
@@ -218,36 +252,74 @@ class _AioCall(_BaseCall):
 
 
 class _AioStreamCall(_BaseCall):
-    """A streaming call whose responses the loop writes one after another."""
+    """A streaming call: the loop reads requests to a receiver and writes responses one after another."""
 
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
         super().__init__(method, metadata, context, loop, account)
         self._context = context
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
-        self.reading = asyncio.Event()
-        self.reading.set()
+        self._reader: asyncio.Future[None] | None = None
+        self._receiver: StreamReceiver | None = None
+        self._wanted, self._writable = asyncio.Event(), asyncio.Event()
+        self._wanted.set()
+        self._writable.set()
+
+    def read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
+        """Give the client's requests to a receiver, one by one."""
+        self._receiver = receiver
+        self._reader = asyncio.ensure_future(self._read(messages, receiver))
+
+    def stop_reading(self) -> None:
+        """Read no more."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def drain(self) -> None:
+        """The server is going away."""
+        self.stop_reading()
+        if self._receiver is not None:
+            self._receiver.on_drain()
+
+    async def pump(self) -> Status:
+        """Write what is sent until the call is ended; returns how."""
+        while isinstance(item := await self._outgoing.get(), bytes):
+            await self._write(item)
+            if self._outgoing.qsize() < _MAX_UNSENT:
+                self._writable.set()
+        return item
+
+    async def _write(self, message: bytes) -> None:
+        try:
+            await self._context.write(message)
+        except Exception as error:  # grpcio's error for a call that is gone has no public name
+            raise asyncio.CancelledError from error
 
     def pause_reading(self) -> None:
-        self.reading.clear()  # called by the receiver, and so on the loop
+        self._wanted.clear()  # called by the receiver, and so on the loop
 
     def resume_reading(self) -> None:
-        self._loop.call_soon_threadsafe(self.reading.set)
+        self._loop.call_soon_threadsafe(self._wanted.set)
 
     def send(self, message: bytes) -> None:
-        self._put(message)
+        self._loop.call_soon_threadsafe(self._put, message)
 
     def finish(self) -> None:
         self.abort(OK)
 
     def abort(self, status: Status) -> None:
         if self._end(status):
-            self._put(status)
+            self._loop.call_soon_threadsafe(self._put, status)
 
-    async def pump(self) -> Status:
-        """Write what is sent until the call is ended; returns how."""
-        while isinstance(item := await self._outgoing.get(), bytes):
-            await self._context.write(item)
-        return item
+    async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
+        async for message in messages:
+            receiver.on_message(message)
+            await asyncio.sleep(0)  # what was sent for it gets into the queue
+            await self._wanted.wait()
+            await self._writable.wait()
+        if not self._context.cancelled():
+            receiver.on_half_close()
 
     def _put(self, item: bytes | Status) -> None:
-        self._loop.call_soon_threadsafe(self._outgoing.put_nowait, item)
+        self._outgoing.put_nowait(item)
+        if self._outgoing.qsize() >= _MAX_UNSENT:
+            self._writable.clear()

@@ -77,6 +77,9 @@ class StreamReceiver(Protocol):
     def on_half_close(self) -> None:
         """The client will send no more."""
 
+    def on_drain(self) -> None:
+        """The server is going away: answer what has come, then end the call. Nothing more will come."""
+
 
 UnaryHandler = Callable[[Call, bytes], None]
 StreamHandler = Callable[[StreamCall], StreamReceiver]

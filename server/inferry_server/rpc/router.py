@@ -90,6 +90,12 @@ class _GuardedReceiver:
         except Exception as error:  # noqa: BLE001 - as in `handle`
             _fail(self.call, error)
 
+    def on_drain(self) -> None:
+        try:
+            self.receiver.on_drain()
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            _fail(self.call, error)
+
 
 def _fail(call: Call | StreamCall, error: Exception) -> None:
     if not isinstance(error, ServingError):

@@ -1,5 +1,6 @@
 """inferry.v1.ImageClassifier: pictures in, labels out."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image,
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.classification import top_classes
-from inferry_server.errors import DecodingError, InvalidRequestError
+from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, UnaryHandler, fail
+from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.messages import parse
+from inferry_server.services.streams import Answer, OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 from inferry_server.signature import signature_to_manifest
 
@@ -48,6 +50,10 @@ class ClassifierService:
             IMAGE_CLASSIFIER["DescribeModel"].path: self.describe_model,
         }
 
+    def stream_handlers(self) -> dict[str, StreamHandler]:
+        """Handlers by path."""
+        return {IMAGE_CLASSIFIER["ClassifyStream"].path: self.classify_stream}
+
     def describe_model(self, call: Call, message: bytes) -> None:
         """What a model takes and gives, and how pictures become its input."""
         request = parse(pb.DescribeModelRequest, message)
@@ -65,76 +71,177 @@ class ClassifierService:
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
         request = parse(pb.ClassifyRequest, message)
+        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline))
+
+    def classify_stream(self, call: StreamCall) -> OrderedStream[pb.ClassifyRequest, pb.ClassifyResponse]:
+        """Classify request after request; responses go out in the order of the requests."""
+        return OrderedStream(call, STREAM_FORMAT, self.submit)
+
+    def submit(
+        self, request: pb.ClassifyRequest, answer: Answer[pb.ClassifyResponse], *, call_deadline: float | None
+    ) -> Callable[[], object]:
+        """Check a request and hand its pictures to the decoding threads.
+
+        Returns:
+            What forgets the request, if nobody wants the answer any more.
+
+        Raises:
+            ServingError: the request was refused; `answer` will not be called.
+        """
         model = self._find(request)
         model.require_preprocessing()
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
-        deadline = self._deadlines.deadline(self._clock(), call_deadline=call.deadline, timeout_s=None)
-        self._pool.submit(lambda: self._decode_and_submit(call, request, deadline))
+        if not 0 <= request.min_probability <= 1:
+            raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
+        deadline = self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=None)
+        cancellation = _Cancellation()
+        self._pool.submit(
+            lambda: self._decode_and_submit(request, answer, deadline, cancellation), nbytes=request.ByteSize()
+        )
+        return cancellation.cancel
 
-    def _decode_and_submit(self, call: Call, request: pb.ClassifyRequest, deadline: float | None) -> None:
+    def _decode_and_submit(
+        self,
+        request: pb.ClassifyRequest,
+        answer: Answer[pb.ClassifyResponse],
+        deadline: float | None,
+        cancellation: "_Cancellation",
+    ) -> None:
         try:
             cancel = with_version(
-                lambda: self._find(request), lambda model: self._submit_to(model, call, request, deadline)
+                lambda: self._find(request),
+                lambda model: self._submit_to(model, request, answer, deadline, cancellation),
             )
-        except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer the call
-            fail(call, error)
+        except _CancelledError:
             return
-        call.on_cancel(cancel)
+        except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer
+            answer.fail(error)
+            return
+        cancellation.queued(cancel)
 
     def _submit_to(
-        self, model: ServedVersion, call: Call, request: pb.ClassifyRequest, deadline: float | None
+        self,
+        model: ServedVersion,
+        request: pb.ClassifyRequest,
+        answer: Answer[pb.ClassifyResponse],
+        deadline: float | None,
+        cancellation: "_Cancellation",
     ) -> Callable[[], object]:
         started = self._clock()
         preprocessing = model.require_preprocessing()
-        images = np.stack([_pixels(image, preprocessing, i) for i, image in enumerate(request.images)])
+        pictures = []
+        for position, image in enumerate(request.images):
+            self._check_wanted(deadline, cancellation)
+            pictures.append(_pixels(image, preprocessing, position))
+        images = np.stack(pictures)
         queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),
-            reply=_ClassifyReply(call, request, model, decode_s=self._clock() - started),
+            reply=_Reply(answer, request, model, decode_s=self._clock() - started),
             deadline=deadline,
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
 
+    def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation") -> None:
+        """Decode nothing that nobody waits for, or that comes too late."""
+        if cancellation.cancelled:
+            raise _CancelledError
+        if deadline is not None and (late_s := self._clock() - deadline) >= 0:
+            raise DeadlineExceededError(late_s=late_s, needed_s=0.0)
+
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)
 
 
-@dataclass(frozen=True)
-class _ClassifyReply:
-    call: Call
-    request: pb.ClassifyRequest
-    model: ServedVersion
-    decode_s: float
+STREAM_FORMAT: StreamFormat[pb.ClassifyRequest, pb.ClassifyResponse] = StreamFormat(
+    request_type=pb.ClassifyRequest,
+    request_id=lambda request: request.id,
+    response=lambda response: pb.ClassifyStreamResponse(response=response),
+    error=lambda status, request_id: pb.ClassifyStreamResponse(
+        error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
+    ),
+)
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
-        probabilities = outputs[self.model.signature.outputs[0].name]
-        response = pb.ClassifyResponse(
-            model_name=self.model.model,
-            model_version=self.model.version,
-            id=self.request.id,
-            results=[_result(row, self.model.labels, self.request.top_k or 1) for row in probabilities],
-            timing=pb.Timing(
-                decode_us=_microseconds(self.decode_s),
-                queue_us=_microseconds(timing.queue_s),
-                compute_us=_microseconds(timing.compute_s),
-            ),
-        )
+
+class _CancelledError(Exception):
+    """Nobody wants the answer any more."""
+
+
+class _Cancellation:
+    """Forgets a request wherever it is: before its pictures are decoded, or in the model's queue."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancel: Callable[[], object] | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.cancelled = True
+            cancel = self._cancel
+        if cancel is not None:
+            cancel()
+
+    def queued(self, cancel: Callable[[], object]) -> None:
+        with self._lock:
+            self._cancel = cancel
+            cancelled = self.cancelled
+        if cancelled:
+            cancel()
+
+
+@dataclass(frozen=True)
+class _UnaryAnswer:
+    call: Call
+
+    def respond(self, response: pb.ClassifyResponse) -> None:
         self.call.reply(response.SerializeToString())
 
     def fail(self, error: Exception) -> None:
         fail(self.call, error)
 
 
-def _result(probabilities: NDArray[Any], labels: Sequence[str], top_k: int) -> pb.ImageResult:
+@dataclass(frozen=True)
+class _Reply:
+    """Takes a request's probabilities from the batcher and makes its response."""
+
+    answer: Answer[pb.ClassifyResponse]
+    request: pb.ClassifyRequest
+    model: ServedVersion
+    decode_s: float
+
+    def complete(self, outputs: Arrays, timing: Timing) -> None:
+        probabilities = outputs[self.model.signature.outputs[0].name]
+        self.answer.respond(
+            pb.ClassifyResponse(
+                model_name=self.model.model,
+                model_version=self.model.version,
+                id=self.request.id,
+                results=[_result(row, self.model.labels, self.request) for row in probabilities],
+                timing=pb.Timing(
+                    decode_us=_microseconds(self.decode_s),
+                    queue_us=_microseconds(timing.queue_s),
+                    compute_us=_microseconds(timing.compute_s),
+                ),
+            )
+        )
+
+    def fail(self, error: Exception) -> None:
+        self.answer.fail(error)
+
+
+def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.ClassifyRequest) -> pb.ImageResult:
+    best = top_classes(probabilities, request.top_k or 1)
     return pb.ImageResult(
         classifications=[
             pb.Classification(
                 index=index, label=labels[index] if labels else "", probability=float(probabilities[index])
             )
-            for index in top_classes(probabilities, top_k)
+            for index in best
+            if not probabilities[index] < request.min_probability
         ]
     )
 

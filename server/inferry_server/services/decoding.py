@@ -11,25 +11,47 @@ _RETRY_AFTER_S = 0.1
 
 
 class DecodingPool:
-    """Runs decoding jobs. Thread-safe; `submit` never blocks, and refuses what would wait too long."""
+    """Runs decoding jobs. Thread-safe; `submit` never blocks, and refuses what would wait too long.
 
-    def __init__(self, threads: int) -> None:
-        self._limit = threads * (1 + _WAITING_PER_THREAD)
-        self._room = threading.Semaphore(self._limit)
+    Args:
+        threads: jobs that run at the same time.
+        max_bytes: encoded pictures that may wait or be worked on.
+    """
+
+    def __init__(self, threads: int, *, max_bytes: int) -> None:
+        self._max_jobs = threads * (1 + _WAITING_PER_THREAD)
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._jobs = 0
+        self._bytes = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], None], *, nbytes: int) -> None:
         """Run a job soon. The job deals with its own errors.
 
+        Args:
+            job: what to do.
+            nbytes: of the pictures that it holds.
+
         Raises:
-            QueueFullError: too many are waiting.
+            QueueFullError: too many, or too much, is waiting.
         """
-        if not self._room.acquire(blocking=False):
-            raise QueueFullError(
-                "requests to decode", limit=self._limit, actual=self._limit + 1, retry_after_s=_RETRY_AFTER_S
-            )
-        self._pool.submit(job).add_done_callback(lambda _: self._room.release())
+        with self._lock:
+            self._check("requests to decode", self._jobs + 1, self._max_jobs)
+            self._check("bytes to decode", self._bytes + nbytes, self._max_bytes)
+            self._jobs += 1
+            self._bytes += nbytes
+        self._pool.submit(job).add_done_callback(lambda _: self._release(nbytes))
 
     def close(self) -> None:
-        """Finish what was submitted."""
-        self._pool.shutdown()
+        """Take no more and drop what has not begun. A job that runs ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _check(self, what: str, actual: int, limit: int) -> None:
+        if actual > limit:
+            raise QueueFullError(what, limit=limit, actual=actual, retry_after_s=_RETRY_AFTER_S)
+
+    def _release(self, nbytes: int) -> None:
+        with self._lock:
+            self._jobs -= 1
+            self._bytes -= nbytes

@@ -82,13 +82,6 @@ class HealthService:
         watcher.call.on_cancel(lambda: self._remove(watcher))
         watcher.refresh(self.status)
 
-    def close(self) -> None:
-        """End every watch, so that a server that stops need not wait for its watchers."""
-        with self._lock:
-            watchers, self._watchers = self._watchers, set()
-        for watcher in watchers:
-            watcher.call.finish()
-
     def _remove(self, watcher: "_Watcher") -> None:
         with self._lock:
             self._watchers.discard(watcher)
@@ -127,6 +120,9 @@ class _WatchReceiver:
     def on_half_close(self) -> None:
         if not self._watching:
             raise DecodingError("Watch takes one HealthCheckRequest; none came")
+
+    def on_drain(self) -> None:
+        self._call.finish()  # the last thing it heard is that the server is not ready
 
 
 def _service_name(message: bytes) -> str:

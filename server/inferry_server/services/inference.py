@@ -3,32 +3,22 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.codec import DecodedRequest, decode_infer_request, parse_infer_request
+from inferry_server.codec import DecodedRequest, decode_infer_request
 from inferry_server.encoding import encode_infer_response
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
-from inferry_server.services.streams import InferenceStream
+from inferry_server.services.messages import parse
+from inferry_server.services.streams import Answer, OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 
 Cancel = Callable[[], object]
-
-
-class Answer(Protocol):
-    """Where the outcome of one request goes: exactly one of the two is called, once, from any thread."""
-
-    def respond(self, response: ModelInferResponse) -> None:
-        """It was computed."""
-
-    def fail(self, error: Exception) -> None:
-        """It was not."""
 
 
 class InferenceService:
@@ -51,14 +41,16 @@ class InferenceService:
 
     def model_infer(self, call: Call, message: bytes) -> None:
         """Queue a request; the batcher's thread answers it."""
-        request = parse_infer_request(message)
+        request = parse(ModelInferRequest, message)
         call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline))
 
-    def model_stream_infer(self, call: StreamCall) -> InferenceStream:
+    def model_stream_infer(self, call: StreamCall) -> OrderedStream[ModelInferRequest, ModelInferResponse]:
         """Queue request after request; responses go out in the order of the requests."""
-        return InferenceStream(call, self.submit)
+        return OrderedStream(call, STREAM_FORMAT, self.submit)
 
-    def submit(self, request: ModelInferRequest, answer: Answer, *, call_deadline: float | None) -> Cancel:
+    def submit(
+        self, request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
+    ) -> Cancel:
         """Check a request and queue it.
 
         Returns:
@@ -73,7 +65,11 @@ class InferenceService:
         )
 
     def _submit_to(
-        self, model: ServedVersion, request: ModelInferRequest, answer: Answer, call_deadline: float | None
+        self,
+        model: ServedVersion,
+        request: ModelInferRequest,
+        answer: Answer[ModelInferResponse],
+        call_deadline: float | None,
     ) -> Cancel:
         decoded = decode_infer_request(
             request, model.signature, model=model.model, max_request_rows=model.max_request_rows
@@ -89,6 +85,16 @@ class InferenceService:
         return lambda: model.batcher.cancel(queued)
 
 
+STREAM_FORMAT: StreamFormat[ModelInferRequest, ModelInferResponse] = StreamFormat(
+    request_type=ModelInferRequest,
+    request_id=lambda request: request.id,
+    response=lambda response: ModelStreamInferResponse(infer_response=response),
+    error=lambda status, request_id: ModelStreamInferResponse(
+        error_message=status.message, infer_response=ModelInferResponse(id=request_id)
+    ),
+)
+
+
 def lane_of(priority: int) -> Lane:
     """Whom a request is for: 1 is the highest priority and 0 none stated, as Triton counts them."""
     return Lane.BULK if priority > 1 else Lane.INTERACTIVE
@@ -98,7 +104,7 @@ def lane_of(priority: int) -> Lane:
 class _Reply:
     """Takes a request's outputs from the batcher and makes its response."""
 
-    answer: Answer
+    answer: Answer[ModelInferResponse]
     request: ModelInferRequest
     decoded: DecodedRequest
     model: ServedVersion

@@ -18,4 +18,4 @@ def parse(message_type: type[M], message: bytes) -> M:
     try:
         return message_type.FromString(message)
     except DecodeError as error:
-        raise DecodingError(f"the request is not a {message_type.DESCRIPTOR.full_name}: {error}") from None
+        raise DecodingError(f"the request is not a valid {message_type.DESCRIPTOR.full_name}: {error}") from None

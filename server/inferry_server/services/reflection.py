@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServiceResponse,
 )
 
-from inferry_server.errors import DecodingError
-from inferry_server.rpc.call import StreamCall, StreamHandler
+from inferry_server.errors import DecodingError, ShuttingDownError
+from inferry_server.rpc.call import StreamCall, StreamHandler, fail
 
 HEALTH_SERVICE: ServiceDescriptor = HEALTH_FILE.services_by_name["Health"]
 
@@ -85,6 +85,9 @@ class _ReflectionReceiver:
 
     def on_half_close(self) -> None:
         self._call.finish()
+
+    def on_drain(self) -> None:
+        fail(self._call, ShuttingDownError())
 
 
 def _with_dependencies(file: FileDescriptor) -> list[FileDescriptor]:

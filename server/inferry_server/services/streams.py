@@ -1,34 +1,68 @@
-"""One ModelStreamInfer stream: many requests at once, responses in the order of the requests."""
+"""One stream of requests: many at once, responses in the order of the requests."""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import Message
 
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from inferry_server.errors import ServingError
-from inferry_server.rpc.call import StreamCall
-from inferry_server.statuses import status_of
+from inferry_server.errors import ServingError, ShuttingDownError
+from inferry_server.rpc.call import StreamCall, fail
+from inferry_server.services.messages import parse
+from inferry_server.statuses import Status, status_of
 
 logger = logging.getLogger(__name__)
 
 MAX_PENDING = 256  # requests of one stream that wait for their answer; beyond, the stream is not read
 
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+RequestIn = TypeVar("RequestIn", bound=Message, contravariant=True)
+ResponseIn = TypeVar("ResponseIn", bound=Message, contravariant=True)
+ResponseOut = TypeVar("ResponseOut", bound=Message, covariant=True)
 
-class Submit(Protocol):
+
+class Answer(Protocol[ResponseIn]):
+    """Where the outcome of one request goes: exactly one of the two is called, once, from any thread."""
+
+    def respond(self, response: ResponseIn) -> None:
+        """It was computed."""
+
+    def fail(self, error: Exception) -> None:
+        """It was not."""
+
+
+class Submit(Protocol[RequestIn, ResponseOut]):
     """Queues a request and returns what forgets it."""
 
     def __call__(
-        self, request: ModelInferRequest, answer: "_StreamAnswer", *, call_deadline: float | None
+        self, request: RequestIn, answer: Answer[ResponseOut], *, call_deadline: float | None
     ) -> Callable[[], object]:
         """Raises ServingError where the request was not queued."""
         ...
 
 
-class InferenceStream:
+@dataclass(frozen=True)
+class StreamFormat(Generic[Request, Response]):
+    """How a stream's messages look.
+
+    Attributes:
+        request_type: what the client sends.
+        request_id: of a request.
+        response: an answer as the stream carries it.
+        error: a refusal as the stream carries it, with the id of the request.
+    """
+
+    request_type: type[Request]
+    request_id: Callable[[Request], str]
+    response: Callable[[Response], Message]
+    error: Callable[[Status, str], Message]
+
+
+class OrderedStream(Generic[Request, Response]):
     """Takes the requests of one stream. Answers may come from any thread, in any order.
 
     Responses are held until those before them have gone. A request that fails is answered in band,
@@ -36,28 +70,28 @@ class InferenceStream:
     are, so that a stream's memory is bounded.
     """
 
-    def __init__(self, call: StreamCall, submit: Submit) -> None:
+    def __init__(
+        self, call: StreamCall, stream_format: StreamFormat[Request, Response], submit: Submit[Request, Response]
+    ) -> None:
         self._call = call
+        self._format = stream_format
         self._submit = submit
         self._lock = threading.Lock()
-        self._pending: deque[_StreamAnswer] = deque()
+        self._pending: deque[_StreamAnswer[Response]] = deque()
         self._half_closed = False
+        self._draining = False
         call.on_cancel(self._cancel)
 
     def on_message(self, message: bytes) -> None:
         """Queue a request, or answer in band why not."""
-        answer = _StreamAnswer(self)
+        answer: _StreamAnswer[Response] = _StreamAnswer(self._flush, self._format)
         with self._lock:
             self._pending.append(answer)
             if len(self._pending) == MAX_PENDING:
                 self._call.pause_reading()
         try:
-            request = ModelInferRequest.FromString(message)
-        except DecodeError as error:
-            answer.fail_with(f"the request is not an inference.ModelInferRequest: {error}", "")
-            return
-        answer.request_id = request.id
-        try:
+            request = parse(self._format.request_type, message)
+            answer.request_id = self._format.request_id(request)
             answer.cancel = self._submit(request, answer, call_deadline=self._call.deadline)
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
             answer.fail(error)
@@ -66,17 +100,28 @@ class InferenceStream:
         """No more requests: the stream ends after the last response."""
         with self._lock:
             self._half_closed = True
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
+    def on_drain(self) -> None:
+        """The server is going away: the stream ends after the last response, and says why."""
+        with self._lock:
+            self._draining = True
+        self._flush()
+
+    def _flush(self) -> None:
         """Send what can go out now, in order."""
         with self._lock:
-            while self._pending and self._pending[0].response is not None:
+            while self._pending and (response := self._pending[0].response) is not None:
                 if len(self._pending) == MAX_PENDING:
                     self._call.resume_reading()
-                self._call.send(self._pending.popleft().response or b"")
-            if self._half_closed and not self._pending:
+                self._pending.popleft()
+                self._call.send(response)
+            if self._pending:
+                return
+            if self._half_closed:
                 self._call.finish()
+            elif self._draining:
+                fail(self._call, ShuttingDownError())
 
     def _cancel(self) -> None:
         with self._lock:
@@ -85,26 +130,25 @@ class InferenceStream:
             answer.cancel()
 
 
-class _StreamAnswer:
+class _StreamAnswer(Generic[Response]):
     """The place of one response in its stream."""
 
-    def __init__(self, stream: InferenceStream) -> None:
-        self._stream = stream
+    def __init__(self, ready: Callable[[], None], stream_format: "StreamFormat[Request, Response]") -> None:
+        self._ready = ready
+        self._response = stream_format.response
+        self._error = stream_format.error
         self.request_id = ""
         self.response: bytes | None = None
         self.cancel: Callable[[], object] = lambda: None
 
-    def respond(self, response: ModelInferResponse) -> None:
-        self._set(ModelStreamInferResponse(infer_response=response))
+    def respond(self, response: Response) -> None:
+        self._set(self._response(response))
 
     def fail(self, error: Exception) -> None:
         if not isinstance(error, ServingError):
             logger.error("unexpected error in a stream", exc_info=error)
-        self.fail_with(status_of(error).message, self.request_id)
+        self._set(self._error(status_of(error), self.request_id))
 
-    def fail_with(self, message: str, request_id: str) -> None:
-        self._set(ModelStreamInferResponse(error_message=message, infer_response=ModelInferResponse(id=request_id)))
-
-    def _set(self, response: ModelStreamInferResponse) -> None:
-        self.response = response.SerializeToString()
-        self._stream.flush()
+    def _set(self, message: Message) -> None:
+        self.response = message.SerializeToString()
+        self._ready()
