@@ -9,7 +9,7 @@ from PIL import Image
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import prepare_pixels
 from inferry_trainer import augmentation_chapter as chapter
-from inferry_trainer.augmentation import augment, random_affine, random_erase, random_flip
+from inferry_trainer.augmentation import augment, random_affine, random_elastic, random_erase, random_flip
 from inferry_trainer.batches import training_batches
 from inferry_trainer.cli import main
 from inferry_trainer.config import Augmentation, RunConfig
@@ -17,7 +17,9 @@ from inferry_trainer.datasets import Part
 from inferry_trainer.datasets.celeba import PREPROCESSING
 from testkit.celeba_files import write_celeba
 
-EVERYTHING = Augmentation(flip=True, rotation_degrees=20, shear_degrees=10, zoom=0.2, shift=0.2, erase=0.5)
+EVERYTHING = Augmentation(
+    flip=True, rotation_degrees=20, shear_degrees=10, zoom=0.2, shift=0.2, elastic=0.05, erase=0.5
+)
 
 
 def pictures(count: int = 64, *, side: int = 12, channels: int = 1) -> Any:
@@ -84,6 +86,20 @@ def test_a_zoom_scales_width_and_height_apart() -> None:
         assert 21 * 0.55 < sides.min() < 21 * 0.75
         assert 21 * 1.25 < sides.max() < 21 * 1.45
     assert np.abs(heights - widths).max() > 3
+
+
+def test_elastic_without_strength_is_affine_and_with_it_moves_pixels_by_little() -> None:
+    images = pictures(20, side=20, channels=3)
+    settings = {"rotation_degrees": 20.0, "shear_degrees": 10.0, "zoom": 0.2, "shift": 0.2}
+    of_affine = tf.random.experimental.stateless_split((1, 2), 2)[0]
+    straight = random_affine(images, **settings, seed=of_affine)
+    assert np.allclose(random_elastic(images, elastic=0.0, **settings, seed=(1, 2)), straight, atol=1e-4)
+    ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None] / 20, (20, 20, 20))[..., None]
+    still = dict.fromkeys(settings, 0.0)
+    moved = random_elastic(tf.constant(ramp), elastic=0.1, **still, seed=(1, 2)).numpy() - ramp
+    inner = np.abs(moved[:, 5:15, 5:15])
+    assert 0.02 < inner.max() < 0.13  # a ramp's value is its position; bicubic goes a little beyond
+    assert np.abs(moved[0] - moved[1]).max() > 0.01
 
 
 def test_erasing_fills_one_rectangle_in_the_share_asked_for() -> None:

@@ -26,6 +26,7 @@ _AUGMENTATION_RANGES: dict[str, tuple[float, float]] = {
     "shear_degrees": (0, 60),
     "zoom": (0, 0.9),
     "shift": (0, 0.5),
+    "elastic": (0, 0.5),
     "erase": (0, 1),
 }
 _OF_ONE_DATASET = {
@@ -49,6 +50,7 @@ class Augmentation:
         shear_degrees: slant by up to this angle either way.
         zoom: scale width and height, apart, by up to this share up or down.
         shift: move by up to this share of width and height.
+        elastic: stretch unevenly, points moving by up to this share of width and height.
         erase: share of the images in which a rectangle becomes noise.
 
     Raises:
@@ -61,6 +63,7 @@ class Augmentation:
     shear_degrees: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
+    elastic: float = 0.0
     erase: float = 0.0
 
     def __post_init__(self) -> None:
@@ -176,7 +179,7 @@ _MNIST_BEST = RunConfig(
     warmup_epochs=1.0,
     weight_decay=0.02,
     ema_decay=0.998,
-    augmentation=Augmentation(rotation_degrees=12, shear_degrees=12, zoom=0.15, shift=0.1),
+    augmentation=Augmentation(rotation_degrees=12, shear_degrees=12, zoom=0.15, shift=0.1, elastic=0.04),
     validation_images=5_000,
 )
 _FASHION_BEST = replace(
