@@ -74,8 +74,8 @@ def check_address(address: str) -> str:
     return match["host"].strip("[]")
 
 
-def error_from_rpc(error: grpc.RpcError, *, address: str, asked: str, timeout_s: float) -> InferryError:
-    """What a failed RPC means to the caller."""
+def error_from_rpc(error: grpc.RpcError, *, address: str, asked: str, timeout_s: float, closed: bool = False) -> InferryError:
+    """What a failed RPC means to the caller; `closed`: its client was, which cancels calls."""
     retry_after_s = None
     trailing: Any = error.trailing_metadata()  # key and value pairs; the stubs say one pair
     for key, value in trailing or ():
@@ -88,6 +88,7 @@ def error_from_rpc(error: grpc.RpcError, *, address: str, asked: str, timeout_s:
         asked=asked,
         timeout_s=timeout_s,
         retry_after_s=retry_after_s,
+        closed=closed,
     )
 
 

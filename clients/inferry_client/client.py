@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inferry_client import requests
 from inferry_client.channels import ChannelSettings, error_from_rpc, open_channel
-from inferry_client.errors import error_from_reply
+from inferry_client.errors import error_from_closing, error_from_reply
 from inferry_client.requests import Call, Picture
 from inferry_client.results import (
     ClassifyResult,
@@ -20,6 +20,7 @@ from inferry_client.results import (
     ServerMetadata,
 )
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
+from inferry_proto.services import Method
 
 Result = TypeVar("Result")
 
@@ -29,15 +30,16 @@ class Client:
 
     Any thread may call any method, also at the same time. A call blocks until its answer, its
     error or `timeout_s`, whichever is first; retries happen inside that time. It connects at the
-    first call and again by itself whenever the connection is lost. After `close` it is unusable.
+    first call and again by itself whenever the connection is lost. `close` ends calls under way, and
+    every later one, with RequestCancelledError.
 
     Every method raises InferryError or one of its kinds, and nothing of gRPC's.
 
     Args:
         address: HOST:PORT.
         timeout_s: of every call.
-        retries: what to do while the server is away (UNAVAILABLE) or full (RESOURCE_EXHAUSTED); a
-            server's own wish when to come back is heeded.
+        retries: what to do while the server is away (UNAVAILABLE, and CANCELLED where it stops) or
+            full (RESOURCE_EXHAUSTED); a server's own wish when to come back is heeded.
         connect_timeout_s: how long one attempt to connect may take.
         max_message_bytes: both ways; -1 leaves the limit to the server.
     """
@@ -56,6 +58,7 @@ class Client:
         self.address = address
         self.timeout_s = timeout_s
         self._channel = open_channel(address, ChannelSettings(retries, connect_timeout_s, max_message_bytes))
+        self._closed = False
         self._methods: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
 
     def __enter__(self) -> Self:
@@ -68,6 +71,7 @@ class Client:
 
     def close(self) -> None:
         """Give the connection back; calls still under way are cancelled."""
+        self._closed = True
         self._channel.close()
 
     def classify(self, model: str, images: Sequence[Picture], *, version: str = "", top_k: int = 1) -> ClassifyResult:
@@ -110,19 +114,27 @@ class Client:
 
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
-        method = self._methods.get(call.method.path)
-        if method is None:
-            method = self._channel.unary_unary(
-                call.method.path,
-                request_serializer=call.method.request_type.SerializeToString,
-                response_deserializer=call.method.response_type.FromString,
-            )
-            self._methods[call.method.path] = method
         try:
-            reply = method(call.request, timeout=self.timeout_s)
+            reply = self._open_method(call.method)(call.request, timeout=self.timeout_s)
         except grpc.RpcError as error:
-            raise error_from_rpc(error, address=self.address, asked=call.asked, timeout_s=self.timeout_s) from error
+            raise error_from_rpc(
+                error, address=self.address, asked=call.asked, timeout_s=self.timeout_s, closed=self._closed
+            ) from error
+        except ValueError as error:
+            if not self._closed:
+                raise
+            raise error_from_closing(address=self.address, asked=call.asked) from error
         try:
             return call.read(reply)
         except ValueError as error:
             raise error_from_reply(str(error), address=self.address, asked=call.asked) from error
+
+    def _open_method(self, method: Method) -> "grpc.UnaryUnaryMultiCallable[Any, Any]":
+        known = self._methods.get(method.path)
+        if known is None:
+            known = self._methods[method.path] = self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request_type.SerializeToString,
+                response_deserializer=method.response_type.FromString,
+            )
+        return known

@@ -23,7 +23,7 @@ class InferryError(Exception):
 
 
 class ServerUnavailableError(InferryError):
-    """No server answers at the address, or it is starting, draining or has no version ready."""
+    """No server answers at the address, or it is starting, draining, stopped or has no version ready."""
 
     retryable = True
 
@@ -62,7 +62,7 @@ class UnsupportedError(InferryError):
 
 
 class RequestCancelledError(InferryError):
-    """The request was cancelled before it was answered."""
+    """The client was closed before the request was answered."""
 
 
 class ServerError(InferryError):
@@ -82,7 +82,7 @@ _ADVICE: dict[str, tuple[type[InferryError], str]] = {
     "UNAUTHENTICATED": (NotAllowedError, "give valid credentials"),
     "PERMISSION_DENIED": (NotAllowedError, "ask for the permission"),
     "UNIMPLEMENTED": (UnsupportedError, "check that an Inferry server listens there"),
-    "CANCELLED": (RequestCancelledError, "ask again if it was not meant to be"),
+    "CANCELLED": (ServerUnavailableError, "it was stopped; ask again when it is back"),
     "UNAVAILABLE": (ServerUnavailableError, "ask again when it is ready"),
     "RESOURCE_EXHAUSTED": (OverloadedError, "ask again later, or for less at a time"),
 }
@@ -93,9 +93,19 @@ _UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", 
 
 
 def error_from_status(
-    code: str, details: str, *, address: str, asked: str, timeout_s: float, retry_after_s: float | None = None
+    code: str,
+    details: str,
+    *,
+    address: str,
+    asked: str,
+    timeout_s: float,
+    retry_after_s: float | None = None,
+    closed: bool = False,
 ) -> InferryError:
     """The error that a call ends with.
+
+    A server that stops ends calls that arrived, but were not handed to it yet, as CANCELLED: the
+    same as UNAVAILABLE to a client that did not cancel them.
 
     Args:
         code: the name of the gRPC status (`NOT_FOUND`).
@@ -104,8 +114,11 @@ def error_from_status(
         asked: what was wanted, as an infinitive without `to`.
         timeout_s: what the call was given.
         retry_after_s: the pushback that came with an overload.
+        closed: whether the client was closed, which cancels its calls.
     """
     known = {"address": address, "asked": asked, "details": details}
+    if code == "CANCELLED" and closed:
+        return error_from_closing(address=address, asked=asked)
     if code == "DEADLINE_EXCEEDED":
         said = "" if details in ("", "Deadline Exceeded") else f" ({details})"
         message = f"{address} did not {asked} within {timeout_s:g} s{said}; allow more time or send less"
@@ -122,6 +135,12 @@ def error_from_status(
     if isinstance(error, OverloadedError):
         error.retry_after_s = retry_after_s
     return error
+
+
+def error_from_closing(*, address: str, asked: str) -> RequestCancelledError:
+    """The error of a call that the client's end cut short or came before."""
+    message = f"the client of {address} was closed before it could {asked}; ask with an open one"
+    return RequestCancelledError(message, address=address, asked=asked)
 
 
 def error_from_reply(problem: str, *, address: str, asked: str) -> ReplyError:

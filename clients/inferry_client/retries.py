@@ -44,7 +44,8 @@ def service_config(policy: RetryPolicy) -> str:
     """The gRPC service config that makes a channel follow a policy.
 
     RESOURCE_EXHAUSTED is listed because gRPC heeds a server's `grpc-retry-pushback-ms` only for
-    codes that the policy retries.
+    codes that the policy retries; CANCELLED because a server that stops answers so to calls that it
+    had not begun. Every call of the client may be made twice, and none that it cancelled itself is.
     """
     method: dict[str, object] = {"name": [{}]}
     if policy.max_attempts > 1:
@@ -53,7 +54,7 @@ def service_config(policy: RetryPolicy) -> str:
             "initialBackoff": f"{policy.initial_backoff_s:.3f}s",
             "maxBackoff": f"{policy.max_backoff_s:.3f}s",
             "backoffMultiplier": policy.backoff_multiplier,
-            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
         }
     return json.dumps({"methodConfig": [method]})
 

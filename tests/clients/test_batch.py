@@ -161,16 +161,26 @@ def test_a_job_whose_version_is_gone_says_so(brightness_server: ScriptedServer, 
         _run(brightness_server, tmp_path / "in", tmp_path / "out")
 
 
-def test_a_full_server_is_asked_again_until_it_answers(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", pushback_ms=1),
+        Refusal(grpc.StatusCode.UNAVAILABLE, "draining"),
+        Refusal(grpc.StatusCode.CANCELLED),
+    ],
+)
+def test_a_server_that_is_full_or_stops_is_asked_again_until_it_answers(
+    brightness_server: ScriptedServer, tmp_path: Path, refusal: Refusal
+) -> None:
     brightness_model.write_pictures(tmp_path / "in", 8)
     refusals = threading.Semaphore(6)
 
-    def full_at_first(request: Any) -> Any:
+    def refuse_at_first(request: Any) -> Any:
         if refusals.acquire(blocking=False):
-            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", pushback_ms=1)
+            raise refusal
         return brightness_model.infer(request)
 
-    brightness_server.scripts["ModelInfer"] = full_at_first
+    brightness_server.scripts["ModelInfer"] = refuse_at_first
     assert _run(brightness_server, tmp_path / "in", tmp_path / "out").classified == 8
 
 

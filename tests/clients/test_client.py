@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -110,6 +111,41 @@ def test_a_server_that_stays_full_is_an_overload(server: ScriptedServer, client:
 def test_a_server_that_comes_back_is_not_an_error(server: ScriptedServer, client: Client) -> None:
     _refuse(server, "ServerReady", *[Refusal(grpc.StatusCode.UNAVAILABLE, "draining")] * 2)
     assert client.server_ready()
+
+
+def test_a_server_that_stops_and_cancels_what_it_had_not_begun_is_asked_again(
+    server: ScriptedServer, client: Client
+) -> None:
+    _refuse(server, "ModelInfer", *[Refusal(grpc.StatusCode.CANCELLED)] * 2)
+    assert client.infer("brightness", {"image": np.zeros((1, 8, 8, 1), np.uint8)}).version == "3"
+    assert len(server.requests("ModelInfer")) == 3
+
+
+def test_what_stays_cancelled_is_a_server_that_is_away(server: ScriptedServer, client: Client) -> None:
+    _refuse(server, "ServerReady", *[Refusal(grpc.StatusCode.CANCELLED)] * 5)
+    with pytest.raises(errors.ServerUnavailableError, match="it was stopped; ask again when it is back"):
+        client.server_ready()
+
+
+def test_closing_ends_calls_under_way_and_later_ones_as_cancelled(server: ScriptedServer, client: Client) -> None:
+    asked, closed = threading.Event(), threading.Event()
+
+    def wait(_: Any) -> Any:
+        asked.set()
+        closed.wait(10)
+        return open_inference_pb2.ServerLiveResponse(live=True)
+
+    server.scripts["ServerLive"] = wait
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(client.server_live)
+        assert asked.wait(10)
+        client.close()
+        with pytest.raises(errors.RequestCancelledError, match="was closed before it could say whether it is live"):
+            under_way.result(10)
+        closed.set()
+    assert len(server.requests("ServerLive")) == 1
+    with pytest.raises(errors.RequestCancelledError):
+        client.server_live()
 
 
 def test_without_retries_the_first_refusal_counts(server: ScriptedServer) -> None:

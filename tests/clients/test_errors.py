@@ -24,7 +24,7 @@ def _error(code: str, details: str, retry_after_s: float | None = None) -> Infer
         ("UNAUTHENTICATED", errors.NotAllowedError),
         ("PERMISSION_DENIED", errors.NotAllowedError),
         ("UNIMPLEMENTED", errors.UnsupportedError),
-        ("CANCELLED", errors.RequestCancelledError),
+        ("CANCELLED", errors.ServerUnavailableError),
         ("UNAVAILABLE", errors.ServerUnavailableError),
         ("RESOURCE_EXHAUSTED", errors.OverloadedError),
         ("DEADLINE_EXCEEDED", errors.DeadlineExceededError),
@@ -46,6 +46,15 @@ def test_a_server_that_is_not_there_is_told_from_one_that_is_not_ready() -> None
     details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
     assert str(_error("UNAVAILABLE", details)).startswith("no server answers at host:8001: Connection refused;")
     assert "model 'm' is LOADING" in str(_error("UNAVAILABLE", "model 'm' is LOADING"))
+
+
+def test_what_the_client_did_not_cancel_may_be_asked_again() -> None:
+    known = {"address": "host:8001", "asked": "run model 'm'"}
+    by_server = error_from_status("CANCELLED", "CANCELLED", timeout_s=3, **known)
+    assert by_server.retryable
+    by_client = error_from_status("CANCELLED", "Channel closed!", timeout_s=3, closed=True, **known)
+    assert isinstance(by_client, errors.RequestCancelledError)
+    assert not by_client.retryable
 
 
 def test_a_message_too_large_is_no_overload() -> None:

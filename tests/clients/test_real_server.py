@@ -1,12 +1,16 @@
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from inferry_client import Client, errors
+from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
 from inferry_client.cli import main
 from testkit import brightness_model
 from testkit.onnx_models import save_brightness, save_text_echo
@@ -63,6 +67,32 @@ def test_a_batch_job_answers_what_classify_answers(address: str, tmp_path: Path)
         (path.name, best.label, pytest.approx(best.probability)) for path, (best,) in zip(paths, images, strict=True)
     ]
     assert [(row["path"], row["label"], row["probability"]) for row in rows] == expected
+
+
+def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
+    save_brightness(tmp_path / "models", name="mnist", side=8)
+    brightness_model.write_pictures(tmp_path / "in", 600)
+    done = Semaphore(0)
+
+    def count(pictures: int) -> None:
+        for _ in range(pictures):
+            done.release()
+
+    settings = BatchSettings(tmp_path / "in", tmp_path / "out", batch_size=1, workers=16)
+    with ExitStack() as servers, ThreadPoolExecutor(1) as pool:
+        address = servers.enter_context(running_server(tmp_path / "models")).grpc_address
+
+        def run() -> Summary:
+            with Client(str(address)) as client:
+                return run_job(client, open_job(client, settings), progress=count)
+
+        job = pool.submit(run)
+        for _ in range(3):
+            assert all(done.acquire(timeout=20) for _ in range(100))
+            servers.close()  # the server stops while 16 requests are on their way
+            servers.enter_context(running_server(tmp_path / "models", grpc_address=address))
+        summary = job.result(60)
+    assert (summary.classified, summary.bad) == (600, 0)
 
 
 def test_the_load_test_finds_no_failures(address: str, capsys: pytest.CaptureFixture[str]) -> None:

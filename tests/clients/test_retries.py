@@ -32,9 +32,9 @@ def test_a_full_server_is_asked_again_when_it_said() -> None:
     assert plan_retry(POLICY, error, attempt=1, spread=0) == 2.5
 
 
-def test_the_service_config_retries_the_codes_of_away_and_full() -> None:
+def test_the_service_config_retries_the_codes_of_away_stopped_and_full() -> None:
     retry = json.loads(service_config(RetryPolicy(max_attempts=9)))["methodConfig"][0]["retryPolicy"]
-    assert retry["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+    assert retry["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"]
     assert retry["maxAttempts"] == 5
 
 
