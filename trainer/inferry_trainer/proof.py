@@ -175,9 +175,9 @@ def _accuracy_gates(
 
 
 def digest_of(part: Part) -> str:
-    """sha256 over shapes and bytes of images and labels; lower-case hexadecimal."""
-    digest = hashlib.sha256()
-    for array in (part.images, part.labels.astype("<i8")):
-        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    """sha256 over every image with its label, in whatever order they come; lower-case hexadecimal."""
+    each = sorted(
+        hashlib.sha256(f"{image.shape} {label}\n".encode() + np.ascontiguousarray(image).tobytes()).digest()
+        for image, label in zip(part.images, part.labels.tolist(), strict=True)
+    )
+    return hashlib.sha256(b"".join(each)).hexdigest()

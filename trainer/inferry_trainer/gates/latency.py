@@ -13,7 +13,7 @@ from inferry_trainer.errors import GateError
 from inferry_trainer.gates.batches import LADDER
 from inferry_trainer.gates.result import GateResult
 
-_ROUNDS = 7  # odd, so that the median is a run
+_ROUNDS = 11  # odd, so that the median is a run
 
 
 @dataclass(frozen=True)
