@@ -47,13 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="figures", description=__doc__.splitlines()[0])
     parser.add_argument("--only-table", action="store_true", help="train nothing: write what is finished")
     chosen = parser.parse_args(arguments)
-    for planned in PLAN:
-        if not chosen.only_table and not is_finished(_FOLDER / planned.name):
-            subprocess.run(command(planned, _FOLDER), check=True)
+    for planned in () if chosen.only_table else PLAN:
+        if not is_finished(_FOLDER / planned.name) and (status := train(command(planned, _FOLDER))):
+            return status
     table = render_table([(run, read_run(_FOLDER / run.name)) for run in PLAN if is_finished(_FOLDER / run.name)])
     print(table)
     write_between_markers(_README, table)
     return 0
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run a training; its exit status. It says itself what went wrong, and how it was interrupted."""
+    with subprocess.Popen(arguments) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # the training was interrupted too: both are asked by the terminal
 
 
 def is_finished(folder: Path) -> bool:

@@ -1,10 +1,11 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.figures import PLAN, Planned, command, is_finished, read_run, render_table, write_between_markers
+from bench.figures import PLAN, Planned, command, is_finished, read_run, render_table, train, write_between_markers
 
 
 def figures(accuracy: float, *, machine: str = "two cores") -> dict[str, Any]:
@@ -36,6 +37,10 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path: Path) -
     assert command(run, tmp_path)[-1] == "--resume"
     (tmp_path / run.name / "model.keras").touch()
     assert is_finished(tmp_path / run.name)
+
+
+def test_a_training_that_fails_ends_the_figures_with_its_status() -> None:
+    assert train([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 def test_the_table_has_mean_and_spread_of_the_seeds() -> None:
