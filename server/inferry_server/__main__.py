@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from inferry_server import __version__
 from inferry_server.errors import StartError
-from inferry_server.logs import configure_logging
+from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(flags)
     except StartError as error:
         return _complain(error, verbose="verbose" in flags)
-    configure_logging(log_format=settings.log_format, level=settings.log_level)
+    configure_logging(choose_logging(log_format=settings.log_format, level=settings.log_level))
     try:
         return _serve(settings)
     except StartError as error:

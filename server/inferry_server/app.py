@@ -8,6 +8,7 @@ from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERV
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError, StartError
+from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.registry import IndexEntry, ModelRegistry, State
@@ -23,6 +24,7 @@ from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
+from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.settings import Settings
 
@@ -114,11 +116,17 @@ class Server:
             max_queue_size=self._settings.max_queue_size,
         )
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
+        log_settings = LogSettingsService(
+            choose_logging(log_format=self._settings.log_format, level=self._settings.log_level),
+            configure_logging,
+            allowed=self._settings.remote_logging_control,
+        )
         inference = InferenceService(self.registry, deadlines)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
         router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
         router.add_unary(control.unary_handlers())
+        router.add_unary(log_settings.unary_handlers())
         router.add_unary(self._health.unary_handlers())
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())

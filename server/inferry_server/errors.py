@@ -25,6 +25,10 @@ class UnsupportedModelError(ServingError):
     """A model that cannot do what is asked of it, whatever the request."""
 
 
+class NotAllowedError(ServingError):
+    """Something that the server's settings do not allow; names the setting."""
+
+
 class ModelNotFoundError(ServingError):
     """No such model, or no such version of it."""
 

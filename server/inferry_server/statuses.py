@@ -11,6 +11,7 @@ Metadata = tuple[tuple[str, str], ...]
 # The first class that matches decides, so subclasses come before their bases.
 CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.NotAllowedError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.UnsupportedModelError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),

@@ -25,6 +25,7 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "schedule_policy",
+    "logging",
 )
 
 
