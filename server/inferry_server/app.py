@@ -19,14 +19,16 @@ from inferry_server.rpc.router import Router
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.services.classifier import ClassifierService
-from inferry_server.services.control import ControlService
+from inferry_server.services.control import EXTENSIONS, ControlService
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
 from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
+from inferry_server.services.shared_memory import SharedMemoryService
 from inferry_server.settings import Settings
+from inferry_server.shared_memory import FOLDER, SharedMemoryRegions
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Server:
         Raises:
             StartError: a setting, an address or the repository is unusable; nothing runs then.
         """
+        if self._settings.system_shared_memory and not FOLDER.is_dir():
+            raise StartError(f"setting system_shared_memory needs {FOLDER}, which this machine does not have")
         folders = scan_repository(self._settings.repository)
         providers = choose_providers(self._settings.provider)
         preload_libraries(providers)
@@ -112,20 +116,23 @@ class Server:
         control = ControlService(
             self.registry,
             self.readiness.is_ready,
+            extensions=(*EXTENSIONS, *(["system_shared_memory"] if self._settings.system_shared_memory else [])),
             max_queue_delay_us=self._settings.max_queue_delay_us,
             max_queue_size=self._settings.max_queue_size,
         )
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
+        regions = SharedMemoryRegions(allowed=self._settings.system_shared_memory)
         log_settings = LogSettingsService(
             choose_logging(log_format=self._settings.log_format, level=self._settings.log_level),
             configure_logging,
             allowed=self._settings.remote_logging_control,
         )
-        inference = InferenceService(self.registry, deadlines)
+        inference = InferenceService(self.registry, deadlines, regions)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
         router.add_unary(ClassifierService(self.registry, deadlines, self._decoding).unary_handlers())
         router.add_unary(control.unary_handlers())
+        router.add_unary(SharedMemoryService(regions).unary_handlers())
         router.add_unary(log_settings.unary_handlers())
         router.add_unary(self._health.unary_handlers())
         router.add_streams(self._health.stream_handlers())

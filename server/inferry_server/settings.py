@@ -46,6 +46,9 @@ class Settings:
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
     )
     drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
+    system_shared_memory: bool = _setting(
+        False, "let clients pass tensors in POSIX shared memory; only where all of them are trusted"
+    )
     remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
     log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
     log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)

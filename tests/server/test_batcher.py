@@ -15,7 +15,13 @@ from inferry_server.batching.assembly import PadTo, exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
+from inferry_server.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    InvalidRequestError,
+    QueueFullError,
+    ShuttingDownError,
+)
 
 SOON_S = 10.0  # no test should take it; none waits longer
 
@@ -317,3 +323,18 @@ def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[
             else:
                 assert values(outcome) == [2.0 * value for value in values_]
     assert max(observer.batch_rows, default=0) <= 4
+
+
+def test_a_reply_that_cannot_be_given_where_it_was_to_go_fails_with_its_own_reason_and_alone() -> None:
+    class TooLarge(Reply):
+        def complete(self, outputs: Arrays, timing: Timing) -> None:
+            raise InvalidRequestError("too large")
+
+    model, refused, (other, other_reply) = ScriptedModel(), TooLarge(), request(2)
+    model.held = False
+    with batching(model.run) as (batcher, observer):
+        batcher.submit(InferenceRequest({"x": np.ones(1, np.float32)}, 1, refused))
+        batcher.submit(other)
+        assert str(refused.outcome()) == "too large"
+        assert values(other_reply.outcome()) == [4]
+    assert (observer.done, observer.failed) == (1, 1)

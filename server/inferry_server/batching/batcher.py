@@ -12,7 +12,7 @@ from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
-from inferry_server.errors import InferenceError, ShuttingDownError
+from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
 
 logger = logging.getLogger(__name__)
 
@@ -213,6 +213,9 @@ class DynamicBatcher:
         began = self._clock()
         try:
             request.reply.complete(outputs, request.timing)
+        except ServingError as refused:  # such as an output that does not fit where it was to go
+            self._reply_error(request, refused)
+            return
         except Exception:  # one caller's reply must not take the others' away
             logger.exception("a reply could not be made")
             error = InferenceError("the answer could not be encoded; the server's log has the details")

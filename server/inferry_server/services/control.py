@@ -1,6 +1,6 @@
 """The protocol's questions about the server and its models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import inferry_server
 from inferry_proto import model_config_pb2
@@ -17,7 +17,7 @@ from inferry_server.signature import TensorSpec
 SERVER_NAME = "inferry"
 PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients look at
 BACKEND = "onnxruntime"
-# Only what works is advertised; the index alone is not `model_repository`.
+# Only what works is advertised, and this always does; the index alone is not `model_repository`.
 EXTENSIONS = (
     "model_configuration",
     "statistics",
@@ -35,6 +35,7 @@ class ControlService:
     Args:
         registry: the models.
         server_ready: whether requests for models are welcome.
+        extensions: what works, for ServerMetadata.
         max_queue_delay_us: the setting, for ModelConfig.
         max_queue_size: likewise.
     """
@@ -44,11 +45,13 @@ class ControlService:
         registry: ModelRegistry,
         server_ready: Callable[[], bool],
         *,
+        extensions: Sequence[str],
         max_queue_delay_us: int,
         max_queue_size: int,
     ) -> None:
         self._registry = registry
         self._server_ready = server_ready
+        self._extensions = extensions
         self._max_queue_delay_us = max_queue_delay_us
         self._max_queue_size = max_queue_size
 
@@ -87,7 +90,7 @@ class ControlService:
         """Name, version, and the extensions that work."""
         parse(pb.ServerMetadataRequest, message)
         response = pb.ServerMetadataResponse(
-            name=SERVER_NAME, version=inferry_server.__version__, extensions=EXTENSIONS
+            name=SERVER_NAME, version=inferry_server.__version__, extensions=self._extensions
         )
         call.reply(response.SerializeToString())
 

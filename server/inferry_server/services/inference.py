@@ -16,6 +16,7 @@ from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.streams import InferenceStream
+from inferry_server.shared_memory import SharedMemoryRegions
 
 Cancel = Callable[[], object]
 
@@ -34,10 +35,16 @@ class InferenceService:
     """Runs tensors through models. Thread-safe; never blocks on a model."""
 
     def __init__(
-        self, registry: ModelRegistry, deadlines: DeadlinePolicy, *, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: ModelRegistry,
+        deadlines: DeadlinePolicy,
+        regions: SharedMemoryRegions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
+        self._regions = regions
         self._clock = clock
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
@@ -68,7 +75,11 @@ class InferenceService:
         """
         model = self._registry.find(request.model_name, request.model_version)
         decoded = decode_infer_request(
-            request, model.signature, model=model.model, max_request_rows=model.max_request_rows
+            request,
+            model.signature,
+            model=model.model,
+            max_request_rows=model.max_request_rows,
+            regions=self._regions,
         )
         queued = InferenceRequest(
             inputs=decoded.inputs,
