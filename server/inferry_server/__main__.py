@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from inferry_server import __version__
 from inferry_server.errors import StartError
-from inferry_server.logs import configure_logging
+from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(flags)
         verbose = settings.verbose
-        configure_logging(log_format=settings.log_format, level=settings.log_level)
+        configure_logging(choose_logging(log_format=settings.log_format, level=settings.log_level))
         return _serve(settings, stop, hurry)
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line
         return _complain(error, verbose=verbose)

@@ -8,12 +8,11 @@ from typing import Any
 
 from inferry_server.addresses import Address, parse_address
 from inferry_server.errors import StartError
+from inferry_server.logs import LOG_FORMATS, LOG_LEVELS
 
 ENVIRONMENT_PREFIX = "INFERRY_"
 MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda")
-LOG_FORMATS = ("text", "json")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -> Any:
@@ -73,6 +72,10 @@ class Settings:
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
     )
     drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
+    system_shared_memory: bool = _setting(
+        False, "let clients pass tensors in POSIX shared memory; only where all of them are trusted"
+    )
+    remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
     log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
     log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)
     strict: bool = _setting(False, "exit if any model of the repository does not load")

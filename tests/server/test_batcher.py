@@ -15,7 +15,13 @@ from inferry_server.batching.assembly import PadTo, exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
+from inferry_server.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    InvalidRequestError,
+    QueueFullError,
+    ShuttingDownError,
+)
 
 SOON_S = 10.0  # no test should take it; none waits longer
 
@@ -26,10 +32,11 @@ class Reply:
     def __init__(self) -> None:
         self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         assert timing.queue_s >= 0
         assert timing.compute_s >= 0
-        self.outcomes.put({name: array.copy() for name, array in outputs.items()})
+        answer = {name: array.copy() for name, array in outputs.items()}
+        return lambda: self.outcomes.put(answer)
 
     def fail(self, error: Exception) -> None:
         self.outcomes.put(error)
@@ -148,7 +155,7 @@ def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher(
 
 def test_a_reply_that_raises_takes_no_other_reply_away() -> None:
     class BrokenReply(Reply):
-        def complete(self, outputs: Arrays, timing: Timing) -> None:
+        def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
             raise RuntimeError("cannot encode")
 
     model = ScriptedModel()
@@ -337,3 +344,18 @@ def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[
             else:
                 assert values(outcome) == [2.0 * value for value in values_]
     assert max(observer.batch_rows, default=0) <= 4
+
+
+def test_a_reply_that_cannot_be_given_where_it_was_to_go_fails_with_its_own_reason_and_alone() -> None:
+    class TooLarge(Reply):
+        def complete(self, outputs: Arrays, timing: Timing) -> None:
+            raise InvalidRequestError("too large")
+
+    model, refused, (other, other_reply) = ScriptedModel(), TooLarge(), request(2)
+    model.held = False
+    with batching(model.run) as (batcher, observer):
+        batcher.submit(InferenceRequest({"x": np.ones(1, np.float32)}, 1, refused))
+        batcher.submit(other)
+        assert str(refused.outcome()) == "too large"
+        assert values(other_reply.outcome()) == [4]
+    assert (observer.done, observer.failed) == (1, 1)

@@ -12,7 +12,7 @@ from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
-from inferry_server.errors import InferenceError, ShuttingDownError
+from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,10 @@ class DynamicBatcher:
     def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
         began = self._clock()
         try:
-            request.reply.complete(outputs, request.timing)
+            send = request.reply.complete(outputs, request.timing)
+        except ServingError as refused:  # such as an output that does not fit where it was to go
+            self._reply_error(request, refused)
+            return
         except Exception:  # one caller's reply must not take the others' away
             logger.exception("a reply could not be made")
             error = InferenceError("the answer could not be encoded; the server's log has the details")
@@ -232,10 +235,11 @@ class DynamicBatcher:
         self._observer.request_done(
             rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
         )
+        send()
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
-        request.reply.fail(error)
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+        request.reply.fail(error)
 
 
 def _check_rows(outputs: Arrays, rows: int) -> None:

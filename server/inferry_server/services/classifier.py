@@ -213,21 +213,20 @@ class _Reply:
     model: ServedVersion
     decode_s: float
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         probabilities = outputs[self.model.signature.outputs[0].name]
-        self.answer.respond(
-            pb.ClassifyResponse(
-                model_name=self.model.model,
-                model_version=self.model.version,
-                id=self.request.id,
-                results=[_result(row, self.model.labels, self.request) for row in probabilities],
-                timing=pb.Timing(
-                    decode_us=_microseconds(self.decode_s),
-                    queue_us=_microseconds(timing.queue_s),
-                    compute_us=_microseconds(timing.compute_s),
-                ),
-            )
+        response = pb.ClassifyResponse(
+            model_name=self.model.model,
+            model_version=self.model.version,
+            id=self.request.id,
+            results=[_result(row, self.model.labels, self.request) for row in probabilities],
+            timing=pb.Timing(
+                decode_us=_microseconds(self.decode_s),
+                queue_us=_microseconds(timing.queue_s),
+                compute_us=_microseconds(timing.compute_s),
+            ),
         )
+        return lambda: self.answer.respond(response)
 
     def fail(self, error: Exception) -> None:
         self.answer.fail(error)

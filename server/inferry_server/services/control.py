@@ -1,6 +1,6 @@
 """The protocol's questions about the server and its models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import inferry_server
 from inferry_proto import model_config_pb2
@@ -17,7 +17,7 @@ from inferry_server.signature import TensorSpec
 SERVER_NAME = "inferry"
 PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients look at
 BACKEND = "onnxruntime"
-# Only what works is advertised; the index alone is not `model_repository`.
+# Only what works is advertised, and this always does; the index alone is not `model_repository`.
 EXTENSIONS = (
     "model_configuration",
     "statistics",
@@ -25,10 +25,12 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "schedule_policy",
+    "logging",
 )
 
 
 MODEL_CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
+SHARED_MEMORY_EXTENSIONS = ("system_shared_memory",)
 
 
 class ControlService:
@@ -37,9 +39,9 @@ class ControlService:
     Args:
         registry: the models.
         server_ready: whether requests for models are welcome.
+        extensions: what works, for ServerMetadata.
         max_queue_delay_us: the setting, for ModelConfig.
         max_queue_size: likewise.
-        model_control: whether models may be loaded and unloaded from outside.
     """
 
     def __init__(
@@ -47,15 +49,15 @@ class ControlService:
         registry: ModelRegistry,
         server_ready: Callable[[], bool],
         *,
+        extensions: Sequence[str],
         max_queue_delay_us: int,
         max_queue_size: int,
-        model_control: bool,
     ) -> None:
         self._registry = registry
         self._server_ready = server_ready
+        self._extensions = extensions
         self._max_queue_delay_us = max_queue_delay_us
         self._max_queue_size = max_queue_size
-        self._extensions = (*EXTENSIONS, *MODEL_CONTROL_EXTENSIONS) if model_control else EXTENSIONS
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
         """Handlers by path."""
