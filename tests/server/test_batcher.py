@@ -348,7 +348,7 @@ def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[
 
 def test_a_reply_that_cannot_be_given_where_it_was_to_go_fails_with_its_own_reason_and_alone() -> None:
     class TooLarge(Reply):
-        def complete(self, outputs: Arrays, timing: Timing) -> None:
+        def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
             raise InvalidRequestError("too large")
 
     model, refused, (other, other_reply) = ScriptedModel(), TooLarge(), request(2)
