@@ -104,8 +104,15 @@ def serve(version: Path) -> None:
 
 def test_a_version_without_fault_passes_and_is_served(version: Path, tinted: Candidate) -> None:
     results = verify_version(version, Evidence(tinted.classifier, tinted.test, tinted.labels))
-    assert not [result for result in results if result.reason]
+    assert {result.gate for result in results if result.reason} == set()
     serve(version)
+
+
+@pytest.mark.parametrize("name", ["tinted-float16", "tinted-int8"])
+def test_variants_without_fault_pass_and_are_served(name: str, tinted_models: Path, tinted: Candidate) -> None:
+    results = verify_version(tinted_models / name / "1", Evidence(tinted.classifier, tinted.test, tinted.labels))
+    assert "accuracy-drop" in {result.gate for result in results}
+    serve(tinted_models / name / "1")
 
 
 @pytest.mark.parametrize(("change", "at_export", "_"), FAULTS)
