@@ -26,7 +26,7 @@ def warm_up(run: Run, signature: Signature, sizes: Sequence[int], *, clock: Call
         Seconds that each size took, the second time.
 
     Raises:
-        ModelLoadError: a batched model does not answer as many rows as it was given.
+        RowsMismatchError: a batched model does not answer as many rows as it was given.
         InferenceError: the model failed on zeros.
     """
     seconds = {}
