@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from inferry_server.batching.assembly import PadTo, assemble, exact, scatter_outputs
+from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
@@ -167,6 +167,8 @@ class DynamicBatcher:
         outputs = run(inputs)
         done = _Done(outputs, assembled - began, self._clock() - assembled)
         rows = sum(part.rows for part in slices)
+        if self._batched:
+            check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 

@@ -69,7 +69,9 @@ class ClassifierService:
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
-        deadline = self._deadlines.deadline(self._clock(), call_deadline=call.deadline, timeout_s=None)
+        deadline = self._deadlines.deadline(
+            self._clock(), call_deadline=call.deadline, timeout_s=None, model_objective_s=model.latency_objective_s
+        )
         self._pool.submit(lambda: self._decode_and_submit(call, request, model, preprocessing, deadline))
 
     def _decode_and_submit(
