@@ -136,13 +136,7 @@ class Server:
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
-        control = ControlService(
-            self.registry,
-            self.readiness.is_ready,
-            extensions=_extensions(self._settings),
-            max_queue_delay_us=self._settings.max_queue_delay_us,
-            max_queue_size=self._settings.max_queue_size,
-        )
+        control = ControlService(self.registry, self.readiness.is_ready, extensions=_extensions(self._settings))
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
         regions = SharedMemoryRegions(allowed=self._settings.system_shared_memory)
         log_settings = LogSettingsService(

@@ -139,6 +139,25 @@ def test_a_failing_member_fails_alone() -> None:
         assert values(also_good[1].outcome()) == [4]
 
 
+def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
+    def distinct(inputs: Arrays) -> Arrays:
+        return {"y": np.unique(inputs["x"])}
+
+    policy = BatchingPolicy(max_batch_size=4, max_request_rows=4, max_queue_size=8, max_queue_bytes=1 << 20)
+    batcher = DynamicBatcher("test", [distinct], policy, observer=Observer())
+    (first, one), (second, two) = request(1, 1), request(1, 2)
+    for queued in (first, second):
+        batcher.submit(queued)  # before it starts, so that they ride together
+    batcher.start()
+    error = one.outcome()
+    assert isinstance(error, InferenceError)
+    assert "2 rows with output 'y' of shape [1]; expected a row for each" in str(error)
+    answer = two.outcome()
+    assert isinstance(answer, dict)
+    assert answer["y"].tolist() == [1, 2]
+    assert batcher.close(SOON_S)
+
+
 def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher() -> None:
     def run(inputs: Arrays) -> Arrays:
         if inputs["x"][0] < 0:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from inferry_server.batching.assembly import PadTo, assemble, exact, scatter_outputs
+from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
@@ -176,7 +176,7 @@ class DynamicBatcher:
         done = _Done(outputs, assembled - began, self._clock() - assembled)
         rows = sum(part.rows for part in slices)
         if self._batched:
-            _check_rows(outputs, self._pad_to(rows))
+            check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
@@ -240,15 +240,6 @@ class DynamicBatcher:
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
-
-
-def _check_rows(outputs: Arrays, rows: int) -> None:
-    """Refuse outputs that cannot be told apart by row: somebody would get somebody else's answer."""
-    for name, array in outputs.items():
-        if array.shape[:1] != (rows,):
-            raise InferenceError(
-                f"output {name!r} has shape {list(array.shape)} for {rows} rows; expected [{rows}, ...]"
-            )
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,9 @@ class ClassifierService:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
-        deadline = self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=None)
+        deadline = self._deadlines.deadline(
+            self._clock(), call_deadline=call_deadline, timeout_s=None, model_objective_s=model.latency_objective_s
+        )
         cancellation = _Cancellation()
         self._pool.submit(
             lambda: self._decode_and_submit(request, answer, deadline, cancellation), nbytes=request.ByteSize()

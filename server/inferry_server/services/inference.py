@@ -90,7 +90,12 @@ class InferenceService:
             rows=decoded.rows,
             reply=_Reply(answer, request, decoded, model),
             lane=lane_of(decoded.priority),
-            deadline=self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=decoded.timeout_s),
+            deadline=self._deadlines.deadline(
+                self._clock(),
+                call_deadline=call_deadline,
+                timeout_s=decoded.timeout_s,
+                model_objective_s=model.latency_objective_s,
+            ),
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
