@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from inferry_server.addresses import Address
@@ -40,7 +41,7 @@ def addresses() -> st.SearchStrategy[Address]:
     return st.builds(Address, st.sampled_from(["127.0.0.1", "::1", "localhost"]), st.integers(0, 65535))
 
 
-def settings() -> st.SearchStrategy[Settings]:
+def accepted_settings() -> st.SearchStrategy[Settings]:
     """Any settings that are accepted."""
     return st.builds(
         Settings,
@@ -100,7 +101,8 @@ def test_what_a_file_sets_can_be_unset(tmp_path: Path) -> None:
     assert (settings.latency_objective_ms, settings.strict) == (None, False)
 
 
-@given(settings())
+@given(accepted_settings())
+@hypothesis_settings(deadline=None)  # it writes files
 def test_what_is_printed_is_a_file_that_says_the_same(tmp_path_factory: pytest.TempPathFactory, any_: Settings) -> None:
     texts = {name: "none" if value is None else str(value) for name, value in _values(any_).items()}
     printed = read_sources(texts, {}).describe()

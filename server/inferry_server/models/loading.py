@@ -16,6 +16,7 @@ from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.metrics import ServerMetrics
 from inferry_server.models.checks import RowsMismatchError, can_warm_up, check_golden_samples, warm_up
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
+from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
@@ -25,8 +26,6 @@ from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
-
-LABELS_FILE = "labels.txt"
 
 
 @dataclass(frozen=True)
@@ -253,33 +252,7 @@ def _preprocessing(plan: _Plan) -> Preprocessing | None:
 
 
 def _labels(plan: _Plan) -> tuple[str, ...]:
-    """From the manifest, else from the file that the configuration names, else from Triton's usual one."""
-    path, named = plan.folder.path, plan.settings.label_file
-    if plan.manifest and plan.manifest.labels:
-        labels = tuple(plan.manifest.labels)
-    elif named is not None:
-        labels = _read_labels(named, (path.parent,))
-        if not labels:
-            raise ModelLoadError(f"{path.parent / named}, which {CONFIG_FILE} names for labels, is missing or empty")
-    else:
-        labels = _read_labels(LABELS_FILE, (path, path.parent))
-    _check_labels(path, plan.signature, labels)
+    recorded = tuple(plan.manifest.labels) if plan.manifest else ()
+    labels = recorded or read_labels(plan.folder.path, plan.settings.label_file)
+    check_labels(plan.folder.path, plan.signature, labels)
     return labels
-
-
-def _read_labels(name: str, folders: Sequence[Path]) -> tuple[str, ...]:
-    """Triton's way: a text file in the first folder that has it, a label a line."""
-    for folder in folders:
-        try:
-            return tuple((folder / name).read_text(encoding="utf-8").splitlines())
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelLoadError(f"{folder / name} cannot be read: {error}") from error
-    return ()
-
-
-def _check_labels(path: Path, signature: Signature, labels: tuple[str, ...]) -> None:
-    classes = signature.outputs[0].shape[-1:] if signature.outputs else ()
-    if labels and classes and classes[0] not in (-1, len(labels)):
-        raise ModelLoadError(f"{path}: {len(labels)} labels for a model with {classes[0]} classes")
