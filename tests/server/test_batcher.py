@@ -315,7 +315,7 @@ def test_a_model_that_drops_rows_fails_rather_than_mix_answers_up() -> None:
         outcomes = [reply.outcome() for _, reply in requests]
     assert values(outcomes[0]) == [5]
     assert isinstance(outcomes[1], InferenceError)
-    assert "has shape [0, 1] for 1 rows" in str(outcomes[1])
+    assert "of shape [0, 1]; expected a row for each" in str(outcomes[1])
     assert values(outcomes[2]) == [7]
 
 

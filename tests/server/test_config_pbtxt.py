@@ -61,7 +61,7 @@ def test_every_field_that_has_a_meaning_is_read(tmp_path: Path) -> None:
     assert (settings.instance_count, settings.instance_kind) == (3, InstanceKind.CPU)
     assert settings.version_policy == Specific((1, 3))
     assert [(t.name, t.datatype and t.datatype.name, t.dims) for t in settings.inputs] == [("x", "FP32", (3,))]
-    assert settings.ignored == ("version_policy (the newest version is served)",)
+    assert settings.ignored == ()
 
 
 def test_without_a_file_and_with_an_empty_one_the_servers_settings_apply(tmp_path: Path) -> None:

@@ -193,8 +193,6 @@ def _without_effect(config: ModelConfig, rows: int | None) -> Iterator[str]:
     """Fields that are read, and can have no effect beside the others."""
     if rows in (0, 1) and config.dynamic_batching.max_queue_delay_microseconds:
         yield f"dynamic_batching.max_queue_delay_microseconds (max_batch_size is {rows})"
-    if _version_policy(config) != NEWEST:  # goes when `versions_to_serve` decides what is loaded
-        yield "version_policy (the newest version is served)"
     for output in config.output[1:]:
         if output.label_filename:
             yield f"output.label_filename of {output.name} (classes are those of the first output)"
