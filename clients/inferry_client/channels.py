@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 
 from inferry_client.errors import InferryError, InvalidRequestError, error_from_status
+from inferry_client.limits import MAX_MESSAGE_BYTES, check_seconds
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy, service_config
 
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_MILLISECONDS = re.compile(r"[0-9]{1,8}")  # up to some 28 hours; who asks for more is not believed
 _SCHEMES = ("unix:", "dns:", "ipv4:", "ipv6:", "xds:")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/]+):(?P<port>\d{1,5})")
 
@@ -33,10 +35,11 @@ class ChannelSettings:
     own_connection: bool = False
 
     def __post_init__(self) -> None:
-        if self.connect_timeout_s <= 0:
-            raise ValueError(f"connect_timeout_s is {self.connect_timeout_s}; expected more than 0")
-        if self.max_message_bytes < -1:
-            raise ValueError(f"max_message_bytes is {self.max_message_bytes}; expected -1 (unlimited) or a size")
+        check_seconds("connect_timeout_s", self.connect_timeout_s)
+        if not -1 <= self.max_message_bytes <= MAX_MESSAGE_BYTES:
+            raise ValueError(
+                f"max_message_bytes is {self.max_message_bytes}; expected -1 (unlimited) or up to {MAX_MESSAGE_BYTES}"
+            )
 
 
 def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
@@ -74,12 +77,14 @@ def check_address(address: str) -> str:
     return match["host"].strip("[]")
 
 
-def error_from_rpc(error: grpc.RpcError, *, address: str, asked: str, timeout_s: float, closed: bool = False) -> InferryError:
+def error_from_rpc(
+    error: grpc.RpcError, *, address: str, asked: str, timeout_s: float, closed: bool = False
+) -> InferryError:
     """What a failed RPC means to the caller; `closed`: its client was, which cancels calls."""
     retry_after_s = None
     trailing: Any = error.trailing_metadata()  # key and value pairs; the stubs say one pair
     for key, value in trailing or ():
-        if key == _PUSHBACK_KEY and str(value).isdecimal():
+        if key == _PUSHBACK_KEY and _MILLISECONDS.fullmatch(str(value)):
             retry_after_s = int(value) / 1000
     return error_from_status(
         error.code().name,

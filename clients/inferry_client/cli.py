@@ -2,15 +2,21 @@
 
 import argparse
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
+from inferry_client.option_types import duration_s, number, whole_number
+from inferry_client.output import say
+
 DEFAULT_SERVER = "127.0.0.1:8001"
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
+_MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
+_MAX_WORKERS = 1024  # threads
+_MAX_USERS = 10_000  # connections of one process
 
 # What a command may find missing, and the extra that brings it.
 _EXTRA_OF = {"grpc": "client", "tqdm": "client", "pyarrow": "batch", "locust": "load", "gevent": "load"}
@@ -18,23 +24,22 @@ _EXTRA_OF = {"grpc": "client", "tqdm": "client", "pyarrow": "batch", "locust": "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status."""
-    args = build_parser().parse_args(argv)
-    if not args.verbose:
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines, before it is imported
+    verbose = False
     try:
-        status = _run(args)
-        sys.stdout.flush()
+        args = build_parser().parse_args(argv)
+        verbose = args.verbose
+        if not verbose:
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines, before it is imported
+        return _run(args)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, never a traceback unasked
-        if args.verbose:
+        if verbose:
             traceback.print_exc()
         print(f"inferry: error: {_describe(error)}", file=sys.stderr)
         return _FAILED
-    return status
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,7 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--server", metavar="HOST:PORT", default=DEFAULT_SERVER, help="the server's gRPC address (%(default)s)"
     )
     everywhere.add_argument(
-        "--timeout-s", type=_positive_float, default=10.0, metavar="S", help="of every request (%(default)g)"
+        "--timeout-s",
+        type=number(0.001, MAX_SECONDS),
+        default=10.0,
+        metavar="S",
+        help="of every request (%(default)g)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -70,7 +79,9 @@ def _add_classify(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP or BMP file")
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
-    command.add_argument("--top-k", type=_positive_int, default=1, metavar="K", help="labels a picture (%(default)s)")
+    command.add_argument(
+        "--top-k", type=whole_number(1, MAX_TOP_K), default=1, metavar="K", help="labels a picture (%(default)s)"
+    )
     _add_json(command)
 
 
@@ -82,12 +93,20 @@ def _add_batch(command: argparse.ArgumentParser) -> None:
         "--version", default="", metavar="V", help="a version or label; one version answers the whole job"
     )
     command.add_argument(
-        "--batch-size", type=_positive_int, metavar="N", help="pictures a request (32, or the model's limit if lower)"
+        "--batch-size",
+        type=whole_number(1, _MAX_PICTURES),
+        metavar="N",
+        help="pictures a request (32, or the model's limit if lower)",
     )
     command.add_argument(
-        "--workers", type=_positive_int, metavar="N", help="requests prepared or under way at a time (by cores)"
+        "--workers",
+        type=whole_number(1, _MAX_WORKERS),
+        metavar="N",
+        help="requests prepared or under way at a time (by cores)",
     )
-    command.add_argument("--part-size", type=_positive_int, metavar="N", help="pictures a part file (1024)")
+    command.add_argument(
+        "--part-size", type=whole_number(1, _MAX_PICTURES), metavar="N", help="pictures a part file (1024)"
+    )
     command.add_argument(
         "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into subfolders too (yes)"
     )
@@ -99,10 +118,16 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
     command.add_argument(
-        "--users", type=_positive_int, default=32, metavar="N", help="each sends as soon as answered (%(default)s)"
+        "--users",
+        type=whole_number(1, _MAX_USERS),
+        default=32,
+        metavar="N",
+        help="each sends as soon as answered (%(default)s)",
     )
-    command.add_argument("--duration", type=_duration_s, default=30, metavar="T", help="like 30s or 5m (30s)")
-    command.add_argument("--spawn-rate", type=_positive_float, metavar="R", help="users started a second (all at once)")
+    command.add_argument("--duration", type=duration_s, default=30, metavar="T", help="like 30s or 5m (30s)")
+    command.add_argument(
+        "--spawn-rate", type=number(0.001, _MAX_USERS), metavar="R", help="users started a second (all at once)"
+    )
     command.add_argument(
         "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random pixels)"
     )
@@ -137,31 +162,8 @@ def _describe(error: Exception) -> str:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line."""
 
+    def print_help(self, file: Any = None) -> None:
+        say(self.format_help().rstrip()) if file is None else super().print_help(file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(_MISUSE, f"inferry: error: {message} (`{self.prog} --help` lists what is accepted)\n")
-
-
-def _positive_int(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} came; expected a whole number from 1 on")
-    return int(text)
-
-
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} came; expected a number above 0")
-    return value
-
-
-def _duration_s(text: str) -> int:
-    """`90`, `30s`, `5m` or `1m30s` in whole seconds."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text, re.ASCII)
-    hours, minutes, seconds = (int(group or 0) for group in match.groups()) if match else (0, 0, 0)
-    duration = 3600 * hours + 60 * minutes + seconds
-    if duration < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} came; expected a duration like 30s, 5m or 1m30s")
-    return duration

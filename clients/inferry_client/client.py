@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from inferry_client import requests
 from inferry_client.channels import ChannelSettings, error_from_rpc, open_channel
 from inferry_client.errors import error_from_closing, error_from_reply
+from inferry_client.limits import check_seconds
 from inferry_client.requests import Call, Picture
 from inferry_client.results import (
     ClassifyResult,
@@ -37,7 +38,7 @@ class Client:
 
     Args:
         address: HOST:PORT.
-        timeout_s: of every call.
+        timeout_s: of every call; up to a day.
         retries: what to do while the server is away (UNAVAILABLE, and CANCELLED where it stops) or
             full (RESOURCE_EXHAUSTED); a server's own wish when to come back is heeded.
         connect_timeout_s: how long one attempt to connect may take.
@@ -53,8 +54,7 @@ class Client:
         connect_timeout_s: float = 2.0,
         max_message_bytes: int = -1,
     ) -> None:
-        if timeout_s <= 0:
-            raise ValueError(f"timeout_s is {timeout_s}; expected more than 0")
+        check_seconds("timeout_s", timeout_s)
         self.address = address
         self.timeout_s = timeout_s
         self._channel = open_channel(address, ChannelSettings(retries, connect_timeout_s, max_message_bytes))

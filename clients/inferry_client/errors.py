@@ -123,6 +123,10 @@ def error_from_status(
         said = "" if details in ("", "Deadline Exceeded") else f" ({details})"
         message = f"{address} did not {asked} within {timeout_s:g} s{said}; allow more time or send less"
         return DeadlineExceededError(message, **known)
+    if code == "UNAVAILABLE" and "Failed parsing HTTP/2" in details:
+        return ServerUnavailableError(f"what answers at {address} does not speak gRPC; check the port", **known)
+    if code == "INTERNAL" and details == "Exception deserializing response!":  # what gRPC says of bytes it cannot read
+        return error_from_reply("it is no message of this protocol", address=address, asked=asked)
     if code == "UNAVAILABLE" and details.startswith(_UNREACHED):
         message = f"no server answers at {address}: {_last_cause(details)}; check the address and that it is running"
         return ServerUnavailableError(message, **known)

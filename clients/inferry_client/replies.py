@@ -1,5 +1,6 @@
 """Replies read into results. A reply that breaks the protocol raises ValueError."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -24,10 +25,7 @@ def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -
     """The labels of every picture that was sent."""
     if len(reply.results) != image_count:
         raise ValueError(f"{len(reply.results)} results came for {image_count} pictures")
-    images = tuple(
-        tuple(Classification(c.index, c.label, c.probability) for c in result.classifications)
-        for result in reply.results
-    )
+    images = tuple(_read_classifications(position, result) for position, result in enumerate(reply.results))
     timing = Timing(reply.timing.decode_us, reply.timing.queue_us, reply.timing.compute_us)
     return ClassifyResult(reply.model_name, reply.model_version, images, timing)
 
@@ -77,6 +75,14 @@ def read_live(reply: open_inference_pb2.ServerLiveResponse) -> bool:
 def read_ready(reply: open_inference_pb2.ServerReadyResponse | open_inference_pb2.ModelReadyResponse) -> bool:
     """Whether the server or the model can answer requests."""
     return reply.ready
+
+
+def _read_classifications(position: int, result: classifier_pb2.ImageResult) -> tuple[Classification, ...]:
+    for c in result.classifications:
+        if not math.isfinite(c.probability):
+            name = c.label or str(c.index)
+            raise ValueError(f"image {position}: the probability of {name!r} is {c.probability}, which is no number")
+    return tuple(Classification(c.index, c.label, c.probability) for c in result.classifications)
 
 
 class _NamedTensor(Protocol):

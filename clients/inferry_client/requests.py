@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from inferry_client import replies
 from inferry_client.errors import InvalidRequestError
+from inferry_client.limits import MAX_TOP_K
 from inferry_client.results import (
     ClassifyResult,
     InferResult,
@@ -54,15 +55,15 @@ def classify(model: str, images: Sequence[Picture], *, version: str = "", top_k:
         top_k: labels a picture.
 
     Raises:
-        InvalidRequestError: not a sequence of pictures, none at all, or top_k below 1.
+        InvalidRequestError: not a sequence of pictures, none at all, or top_k out of its range.
     """
     came: object = images
     if isinstance(came, (bytes, bytearray, str)):
         raise InvalidRequestError(f"images is one {type(came).__name__}; expected a sequence of pictures: [image]")
     if len(images) == 0:
         raise InvalidRequestError("images is empty; expected at least one picture")
-    if top_k < 1:
-        raise InvalidRequestError(f"top_k is {top_k}; expected 1 or more")
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidRequestError(f"top_k is {top_k}; expected 1 to {MAX_TOP_K}")
     request = classifier_pb2.ClassifyRequest(
         model_name=model,
         model_version=version,

@@ -4,8 +4,11 @@ import json
 from dataclasses import dataclass
 
 from inferry_client.errors import InferryError, OverloadedError
+from inferry_client.limits import MAX_SECONDS
 
 _GRPC_MAX_ATTEMPTS = 5  # gRPC silently lowers anything above
+_MIN_BACKOFF_S = 0.001  # gRPC is told milliseconds
+_MAX_ATTEMPTS, _MAX_MULTIPLIER = 100, 100.0  # the largest power, 100^99, is still a number
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,15 @@ class RetryPolicy:
     backoff_multiplier: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts is {self.max_attempts}; expected at least 1")
-        if not 0 < self.initial_backoff_s <= self.max_backoff_s:
+        if not 1 <= self.max_attempts <= _MAX_ATTEMPTS:
+            raise ValueError(f"max_attempts is {self.max_attempts}; expected 1 to {_MAX_ATTEMPTS}")
+        if not _MIN_BACKOFF_S <= self.initial_backoff_s <= self.max_backoff_s <= MAX_SECONDS:
             raise ValueError(
                 f"initial_backoff_s is {self.initial_backoff_s} and max_backoff_s {self.max_backoff_s}; "
-                "expected 0 < initial <= max"
+                f"expected {_MIN_BACKOFF_S:g} <= initial <= max <= {MAX_SECONDS:g}"
             )
-        if self.backoff_multiplier < 1:
-            raise ValueError(f"backoff_multiplier is {self.backoff_multiplier}; expected at least 1")
+        if not 1 <= self.backoff_multiplier <= _MAX_MULTIPLIER:
+            raise ValueError(f"backoff_multiplier is {self.backoff_multiplier}; expected 1 to {_MAX_MULTIPLIER:g}")
 
 
 DEFAULT_RETRIES = RetryPolicy()

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,8 +28,10 @@ QUICK = RetryPolicy(max_attempts=8, initial_backoff_s=0.001, max_backoff_s=0.002
 
 def _run(server: ScriptedServer, folder: Path, out: Path, **settings: Any) -> Summary:
     wanted: dict[str, Any] = {"part_size": 10, "batch_size": 4, "retries": QUICK} | settings
-    with Client(server.address, retries=NO_RETRIES) as client:
-        job = open_job(client, BatchSettings(folder, out, **wanted))
+    with (
+        Client(server.address, retries=NO_RETRIES) as client,
+        open_job(client, BatchSettings(folder, out, **wanted)) as job,
+    ):
         return run_job(client, job, progress=lambda _: None)
 
 
@@ -205,6 +209,10 @@ def test_an_answer_from_another_version_stops_the_job(brightness_server: Scripte
         (lambda reply: setattr(reply.signature.inputs[0], "datatype", "FP32"), "takes FP32; expected UINT8"),
         (lambda reply: reply.preprocessing.__setattr__("height", 9), r"expected one input of \[-1, 9, 8, 1\]"),
         (lambda reply: reply.signature.outputs[0].shape.append(2), "expected probabilities of shape"),
+        (
+            lambda reply: setattr(reply.signature.outputs[0], "datatype", "BYTES"),
+            r"gives probabilities BYTES \[-1, 3\]",
+        ),
     ],
 )
 def test_a_model_that_pictures_cannot_be_prepared_for_is_refused(
@@ -242,6 +250,115 @@ def test_probabilities_that_tie_take_the_lower_class_as_the_server_does(
     assert [row["index"] for row in _rows(tmp_path / "out")] == [0, 0]
 
 
+def test_pictures_without_finite_probabilities_are_listed_as_errors(
+    brightness_server: ScriptedServer, tmp_path: Path
+) -> None:
+    def spoil_the_second_row(request: Any) -> Any:
+        reply = brightness_model.infer(request)
+        rows = np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(-1, 3).copy()
+        rows[1, 2] = np.nan
+        reply.raw_output_contents[0] = rows.tobytes()
+        return reply
+
+    brightness_model.write_pictures(tmp_path / "in", 8)
+    brightness_server.scripts["ModelInfer"] = spoil_the_second_row
+    summary = _run(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert (summary.classified, summary.bad) == (6, 2)
+    reason = "the model's probabilities are no finite numbers"
+    assert _errors(tmp_path / "out") == {"0001.png": reason, "0005.png": reason}
+    assert len(_rows(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_where_the_folder_is_to_be_is_named(
+    brightness_server: ScriptedServer, tmp_path: Path, place: str, overwrite: bool
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 1)
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        JobError, match=f"--out {tmp_path / place} is to be a folder, but {tmp_path / 'file'} is a file"
+    ):
+        _run(brightness_server, tmp_path / "in", tmp_path / place, overwrite=overwrite)
+
+
+def _truncate(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-9])
+
+
+def _keep_one_row(part: Path) -> None:
+    pq.write_table(pq.read_table(part).slice(0, 1), part)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (_truncate, "Parquet magic bytes not found"),
+        (lambda part: part.write_bytes(b""), "file size is 0 bytes"),
+        (_keep_one_row, "it is about 1 pictures; expected 10"),
+        (lambda part: part.rename(part.with_name("part-00009.parquet")), "it is about 10 pictures; expected 0"),
+    ],
+)
+def test_a_damaged_part_is_named_with_its_remedy(
+    brightness_server: ScriptedServer, tmp_path: Path, damage: Any, named: str
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 25)
+    out = tmp_path / "out"
+    _run(brightness_server, tmp_path / "in", out)
+    damage(out / "part-00001.parquet")
+    brightness_server.received.clear()
+    with pytest.raises(
+        JobError, match=rf"part-0000\d.parquet is no whole part of this job: .*{named}.*delete it"
+    ) as caught:
+        _run(brightness_server, tmp_path / "in", out)
+    assert brightness_server.requests("ModelInfer") == []
+    Path(str(caught.value).partition(" ")[0]).unlink()  # the remedy
+    assert _run(brightness_server, tmp_path / "in", out).classified == 25
+    assert len(_rows(out)) == 25
+
+
+def test_a_damaged_plan_is_named_and_overwriting_begins_anew(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 3)
+    _run(brightness_server, tmp_path / "in", tmp_path / "out")
+    plan = tmp_path / "out" / "_plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"part_size": "ten"}))
+    with pytest.raises(
+        JobError, match=r"_plan.json is no plan.*part_size is 'ten'; expected a whole number; --overwrite"
+    ):
+        _run(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert _run(brightness_server, tmp_path / "in", tmp_path / "out", overwrite=True).classified == 3
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_job_in_the_same_folder_is_refused_while_the_first_runs(
+    brightness_server: ScriptedServer, tmp_path: Path, overwrite: bool
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 3)
+    settings = BatchSettings(tmp_path / "in", tmp_path / "out")
+    with Client(brightness_server.address) as client:
+        with open_job(client, settings) as first:
+            with pytest.raises(JobError, match=r"another job is writing into .*out; wait until it has ended"):
+                _run(brightness_server, tmp_path / "in", tmp_path / "out", part_size=None, overwrite=overwrite)
+            assert run_job(client, first, progress=lambda _: None).classified == 3
+        assert len(brightness_server.requests("ModelInfer")) == 1
+    assert _run(brightness_server, tmp_path / "in", tmp_path / "out", part_size=None).resumed == 3
+
+
+def test_a_full_disk_is_said_and_complete_parts_are_kept(
+    brightness_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    brightness_model.write_pictures(tmp_path / "in", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", fail)
+        with pytest.raises(JobError, match="cannot be written: No space left on device"):
+            _run(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.writing"))
+    assert _run(brightness_server, tmp_path / "in", tmp_path / "out").classified == 3
+
+
 def test_the_command_sums_up_in_one_line(
     brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,7 +369,7 @@ def test_the_command_sums_up_in_one_line(
     assert main(command) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("classified 3 of 4 pictures with brightness version 3 in ")
-    assert printed.out.endswith(f"; 1 could not be read, see {out / 'errors.csv'}\n")
+    assert printed.out.endswith(f"; 1 could not be classified, see {out / 'errors.csv'}\n")
     assert "4/4" in printed.err
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_a_plan_reads_back_as_it_was() -> None:
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         read_plan(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"part_size": "4"}, "part_size is '4'; expected a whole number"),
+        ({"part_size": 4.5}, "part_size is 4.5; expected a whole number"),
+        ({"picture_count": True}, "picture_count is True; expected a whole number"),
+        ({"model": None}, "model is None; expected text"),
+        ({"all_probabilities": 1}, "all_probabilities is 1; expected true or false"),
+        ({"part_size": 0}, "picture_count and part_size are below 1"),
+    ],
+)
+def test_a_plan_with_a_wrong_value_is_refused_by_name(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        read_plan(json.dumps(json.loads(write_plan(PLAN)) | change))
 
 
 def test_plans_that_differ_say_in_what() -> None:

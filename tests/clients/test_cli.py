@@ -1,9 +1,13 @@
+import contextlib
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +81,31 @@ def test_json_holds_results_and_errors(
     assert [error["path"] for error in document["errors"]] == ["missing.png"]
 
 
+@pytest.mark.parametrize("probability", [float("nan"), float("inf")])
+def test_a_picture_whose_probability_is_no_number_is_an_error_and_never_in_the_json(
+    brightness_server: ScriptedServer,
+    bright: str,
+    dark: str,
+    probability: float,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def spoil_bright(request: Any) -> Any:
+        reply = brightness_model.classify(request)
+        for classification in reply.results[0].classifications:
+            if classification.label == "bright":
+                classification.probability = probability
+        return reply
+
+    brightness_server.scripts["Classify"] = spoil_bright
+    assert main(["classify", bright, dark, "--json", "--server", brightness_server.address]) == 1
+    printed = capsys.readouterr()
+    document = json.loads(printed.out, parse_constant=pytest.fail)
+    assert [result["path"] for result in document["results"]] == [dark]
+    reason = f"the probability of 'bright' is {probability}, which is no number"
+    assert document["errors"] == [{"path": bright, "reason": reason}]
+    assert printed.err == f"inferry: error: {bright} was not classified: {reason}\n"
+
+
 def test_every_picture_is_answered_by_one_version(brightness_server: ScriptedServer, bright: str, dark: str) -> None:
     main(["classify", bright, dark, "--server", brightness_server.address])
     assert {request.model_version for request in brightness_server.requests("Classify")} == {"3"}
@@ -145,7 +174,24 @@ def test_status_succeeds_only_if_the_server_is_ready(
     [
         (["classify"], "the following arguments are required: IMAGE"),
         (["classify", "x.png", "--top-k", "0"], "--top-k: '0' came; expected a whole number"),
-        (["models", "--timeout-s", "nan"], "--timeout-s: 'nan' came; expected a number above 0"),
+        (
+            ["classify", "x.png", "--top-k", "99999999999"],
+            "--top-k: '99999999999' came; expected a whole number from 1",
+        ),
+        (["classify", "x.png", "--top-k", "9" * 5000], "expected a whole number from 1 to 4294967295"),
+        (["classify", "x.png", "--top-k", "٣"], "expected a whole number"),
+        (["models", "--timeout-s", "nan"], "--timeout-s: 'nan' came; expected a number from 0.001 to 86400"),
+        (["models", "--timeout-s", "1e300"], "--timeout-s: '1e300' came; expected a number from 0.001 to 86400"),
+        (["models", "--timeout-s", "1e-300"], "--timeout-s: '1e-300' came; expected a number from"),
+        (
+            ["batch", "x", "--out", "y", "--workers", "1025"],
+            "--workers: '1025' came; expected a whole number from 1 to",
+        ),
+        (["batch", "x", "--out", "y", "--batch-size", "-1"], "--batch-size: '-1' came; expected a whole number from 1"),
+        (["batch", "x", "--out", "y", "--part-size", "1e3"], "--part-size: '1e3' came; expected a whole number from 1"),
+        (["load", "--users", "10001"], "--users: '10001' came; expected a whole number from 1 to 10000"),
+        (["load", "--spawn-rate", "1e-300"], "--spawn-rate: '1e-300' came; expected a number from 0.001 to 10000"),
+        (["load", "--duration", "999999h"], "--duration: '999999h' came; expected a duration"),
         (["load", "--duration", "5 minutes"], "--duration: '5 minutes' came; expected a duration"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "required: COMMAND"),
@@ -217,6 +263,56 @@ def test_a_closed_pipe_ends_quietly(brightness_server: ScriptedServer) -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["status", "--json"], ["--help"]])
+def test_output_that_cannot_be_written_is_one_line(brightness_server: ScriptedServer, arguments: list[str]) -> None:
+    server = [] if arguments == ["--help"] else ["--server", brightness_server.address]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*INFERRY, *arguments, *server], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "inferry: error: the output cannot be written: No space left on device\n"
+
+
+def test_a_closed_stdout_is_one_line(brightness_server: ScriptedServer) -> None:
+    command = shlex.join([*INFERRY, "models", "--server", brightness_server.address])
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "inferry: error: the output cannot be written: stdout is closed\n"
+
+
+def test_what_the_terminal_cannot_show_is_escaped(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+    paths = [os.fsencode(tmp_path) + b"/" + name for name in (b"caf\xe9.png", "é.png".encode())]
+    for path in paths:
+        Path(os.fsdecode(path)).write_bytes(brightness_model.picture(250))
+    command = [*INFERRY, "classify", *map(os.fsdecode, paths), "--server", brightness_server.address]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"caf\\udce9.png" in done.stdout
+    assert b"\\xe9.png" in done.stdout
+
+
+@pytest.mark.parametrize("words", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_port_that_speaks_something_else_is_one_line(words: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):  # until it is closed
+                while True:
+                    with listening.accept()[0] as connection:
+                        connection.sendall(words)
+                        connection.recv(1 << 16)
+
+        pool.submit(greet)
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert main(["models", "--server", address]) == 1
+        listening.shutdown(socket.SHUT_RDWR)
+    printed = capsys.readouterr()
+    assert printed.err == f"inferry: error: what answers at {address} does not speak gRPC; check the port\n"
+    assert printed.out == ""
 
 
 def test_an_interrupt_ends_quietly(brightness_server: ScriptedServer, bright: str) -> None:

@@ -108,6 +108,14 @@ def test_a_server_that_stays_full_is_an_overload(server: ScriptedServer, client:
     assert len(server.requests("ModelInfer")) == 5
 
 
+@pytest.mark.parametrize("said", ["9" * 30, "-1", "soon"])
+def test_a_pushback_that_makes_no_sense_is_not_believed(server: ScriptedServer, said: str) -> None:
+    _refuse(server, "ServerReady", Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", pushback_ms=said))
+    with Client(server.address, retries=NO_RETRIES) as client, pytest.raises(errors.OverloadedError) as caught:
+        client.server_ready()
+    assert caught.value.retry_after_s is None
+
+
 def test_a_server_that_comes_back_is_not_an_error(server: ScriptedServer, client: Client) -> None:
     _refuse(server, "ServerReady", *[Refusal(grpc.StatusCode.UNAVAILABLE, "draining")] * 2)
     assert client.server_ready()
@@ -217,9 +225,22 @@ def test_addresses_as_grpc_knows_them_are_accepted(address: str) -> None:
     Client(address).close()
 
 
-def test_a_timeout_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ValueError, match="timeout_s is 0"):
-        Client("localhost:1", timeout_s=0)
+@pytest.mark.parametrize("name", ["timeout_s", "connect_timeout_s"])
+@pytest.mark.parametrize("seconds", [0, -1, 86_401, 1e300, float("inf"), float("nan")])
+def test_a_timeout_that_makes_no_sense_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is .*; expected more than 0 and up to 86400"):
+        Client("localhost:1", **{name: seconds})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [-2, 2**31])
+def test_a_message_size_that_grpc_cannot_be_told_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"max_message_bytes is {size}; expected -1"):
+        Client("localhost:1", max_message_bytes=size)
+
+
+def test_a_day_of_patience_is_accepted(server: ScriptedServer) -> None:
+    with Client(server.address, timeout_s=86_400, connect_timeout_s=86_400, max_message_bytes=2**31 - 1) as client:
+        assert client.server_live()
 
 
 def test_every_public_name_exists() -> None:

@@ -49,10 +49,10 @@ def test_a_server_that_is_not_there_is_told_from_one_that_is_not_ready() -> None
 
 
 def test_what_the_client_did_not_cancel_may_be_asked_again() -> None:
-    known = {"address": "host:8001", "asked": "run model 'm'"}
-    by_server = error_from_status("CANCELLED", "CANCELLED", timeout_s=3, **known)
-    assert by_server.retryable
-    by_client = error_from_status("CANCELLED", "Channel closed!", timeout_s=3, closed=True, **known)
+    assert _error("CANCELLED", "CANCELLED").retryable
+    by_client = error_from_status(
+        "CANCELLED", "Channel closed!", address="host:8001", asked="run model 'm'", timeout_s=3, closed=True
+    )
     assert isinstance(by_client, errors.RequestCancelledError)
     assert not by_client.retryable
 
@@ -61,6 +61,14 @@ def test_a_message_too_large_is_no_overload() -> None:
     error = _error("RESOURCE_EXHAUSTED", "SERVER: Received message larger than max (9 vs. 4)")
     assert isinstance(error, errors.InvalidRequestError)
     assert not error.retryable
+
+
+def test_a_port_without_grpc_and_a_reply_that_is_no_message_are_told_apart() -> None:
+    details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed parsing HTTP/2"
+    assert str(_error("UNAVAILABLE", details)) == "what answers at host:8001 does not speak gRPC; check the port"
+    garbage = _error("INTERNAL", "Exception deserializing response!")
+    assert isinstance(garbage, errors.ReplyError)
+    assert "is no message of this protocol" in str(garbage)
 
 
 def test_an_overload_says_when_to_come_back() -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_client.cli import _duration_s, main
+from inferry_client.cli import main
 from inferry_client.load.errors import LoadError
-from inferry_client.load.payloads import picture_calls, random_calls, read_payloads, write_payloads
+from inferry_client.load.payloads import picture_calls, picture_files, random_calls, read_payloads, write_payloads
 from inferry_client.load.summary import LoadSummary, bucket_ms, describe, read_summary, report, write_summary
+from inferry_client.option_types import duration_s
 from inferry_client.results import ModelMetadata, TensorSpec
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer
@@ -80,29 +81,63 @@ def test_refusals_are_failures_and_not_retried(
     assert [path.name for path in tmp_path.iterdir()] == ["load.json"]  # no report that nobody asked for
 
 
-def test_pictures_are_sent_encoded(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+def test_pictures_are_sent_encoded_and_broken_ones_left_out_by_name(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = brightness_model.write_pictures(tmp_path, 3)
+    broken, missing = tmp_path / "0000.jpg", tmp_path / "0001b.png"
+    broken.write_bytes(b"no picture")
+    missing.symlink_to("nowhere")
     assert _load(brightness_server, "--users", "2", "--images", str(tmp_path)) == 0
-    sent = {request.images[0].encoded for request in brightness_server.requests("Classify")}
-    assert sent == {path.read_bytes() for path in paths}
+    sent = [request.images[0].encoded for request in brightness_server.requests("Classify")]
+    assert set(sent) == {path.read_bytes() for path in paths} | {b"no picture"}
+    assert sent.count(b"no picture") == 1  # asked once, before the test
+    printed = capsys.readouterr()
+    assert " 0 failures, " in printed.out
+    about_broken, about_missing = [line for line in printed.err.splitlines() if "left out" in line]
+    assert about_broken.startswith(f"inferry: left out: {broken}: not a picture: ")
+    assert about_missing == f"inferry: left out: {missing}: No such file or directory"
+
+
+def test_a_folder_of_broken_pictures_only_is_refused(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png", "c.jpg"):
+        (tmp_path / name).touch()
+    assert _load(brightness_server, "--images", str(tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert f"no picture can be sent: {tmp_path / 'a.png'}: " in err
+    assert err.endswith(" (and 2 more)\n")
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (["--model", "cats"], "could not describe model 'cats'"),
-        (["--images", "missing.png"], "missing.png: No such file or directory"),
-        (["--images", __file__], "could not classify 1 picture with model 'brightness'"),
+        (["--images", "missing.png"], "no picture can be sent: missing.png: No such file or directory\n"),
+        (["--images", __file__], f"no picture can be sent: {__file__}: not a picture"),
         (["--html", "missing/load.html"], "missing is no folder, so load.html cannot be written there"),
+        (["--html", "."], "is a folder; expected a file to write"),
+        (["--json", "/"], "/ is a folder; expected a file to write"),
+        (["--json", "/proc/load.json"], "/proc/load.json cannot be written: "),
+        (["--json", "same", "--html", "same"], "same; expected two files"),
     ],
 )
 def test_what_is_wrong_shows_before_locust_starts(
-    brightness_server: ScriptedServer, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+    brightness_server: ScriptedServer,
+    options: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert _load(brightness_server, *options) == 1
     err = capsys.readouterr().err
     assert named in err
     assert err.count("\n") == 1
+    assert brightness_server.requests("ModelInfer") == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_random_requests_have_the_models_shapes_and_differ() -> None:
@@ -123,7 +158,7 @@ def test_a_model_that_random_contents_cannot_fill_is_named(spec: TensorSpec) -> 
 
 def test_payloads_come_back_as_they_were(tmp_path: Path) -> None:
     paths = brightness_model.write_pictures(tmp_path / "in", 12)
-    calls = picture_calls(tmp_path / "in", model="m", version="")
+    calls = picture_calls(picture_files(tmp_path / "in"), model="m", version="")
     write_payloads(calls, tmp_path)
     assert read_payloads(tmp_path) == [call.request.SerializeToString() for call in calls]
     assert len(calls) == len(paths)
@@ -147,10 +182,10 @@ def test_a_test_passes_only_with_answers_and_without_failures(requests: int, fai
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("5m", 300), ("1h1m1s", 3661)])
 def test_durations_are_read(text: str, seconds: int) -> None:
-    assert _duration_s(text) == seconds
+    assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "0s", "-1s", "1.5s", "5 m", "1s1m"])
+@pytest.mark.parametrize("text", ["", "s", "0s", "-1s", "1.5s", "5 m", "1s1m", "9" * 5000, "169h"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="expected a duration"):
-        _duration_s(text)
+        duration_s(text)

@@ -12,6 +12,8 @@ import pytest
 from inferry_client import Client, errors
 from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
 from inferry_client.cli import main
+from inferry_proto.preprocessing import prepare_image
+from inferry_proto.version_labels import write_version_labels
 from testkit import brightness_model
 from testkit.onnx_models import save_brightness, save_text_echo
 from testkit.servers import running_server
@@ -69,6 +71,32 @@ def test_a_batch_job_answers_what_classify_answers(address: str, tmp_path: Path)
     assert [(row["path"], row["label"], row["probability"]) for row in rows] == expected
 
 
+def test_a_label_names_a_version_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in (1, 2):
+        save_brightness(tmp_path / "models", name="mnist", side=8, version=version)
+    write_version_labels(tmp_path / "models" / "mnist", {"stable": 1})
+    (path,) = brightness_model.write_pictures(tmp_path / "in", 1)
+    pixels = prepare_image(path.read_bytes(), brightness_model.PREPROCESSING)[None]
+    with running_server(tmp_path / "models") as server:
+        address = str(server.grpc_address)
+        with Client(address) as client:
+            description = client.describe_model("mnist", version="stable")
+            inputs = {description.inputs[0].name: pixels}
+            assert description.version == "1"
+            assert client.classify("mnist", [path.read_bytes()], version="stable").version == "1"
+            assert client.infer("mnist", inputs, version="stable").version == "1"
+            assert client.model_ready("mnist", version="stable")
+            assert client.infer("mnist", inputs).version == "2"
+            with pytest.raises(errors.InvalidRequestError, match=r"'canary' .* nor one of its labels: stable"):
+                client.infer("mnist", inputs, version="canary")
+        common = ["--version", "stable", "--server", address]
+        assert main(["classify", str(path), "--json", *common]) == 0
+        assert '"model_version": "1"' in capsys.readouterr().out
+        assert main(["batch", str(path.parent), "--out", str(tmp_path / "out"), *common]) == 0
+        assert "mnist version 1" in capsys.readouterr().out
+        assert main(["load", "--users", "1", "--duration", "1s", *common]) == 0
+
+
 def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
     save_brightness(tmp_path / "models", name="mnist", side=8)
     brightness_model.write_pictures(tmp_path / "in", 600)
@@ -83,8 +111,8 @@ def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
         address = servers.enter_context(running_server(tmp_path / "models")).grpc_address
 
         def run() -> Summary:
-            with Client(str(address)) as client:
-                return run_job(client, open_job(client, settings), progress=count)
+            with Client(str(address)) as client, open_job(client, settings) as opened:
+                return run_job(client, opened, progress=count)
 
         job = pool.submit(run)
         for _ in range(3):

@@ -47,9 +47,11 @@ def test_what_is_no_picture_is_named_before_it_is_sent(images: Any, named: str) 
         requests.classify("mnist", images)
 
 
-def test_top_k_below_one_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="top_k is 0"):
-        requests.classify("mnist", [b"x"], top_k=0)
+@pytest.mark.parametrize("top_k", [0, -1, 2**32])
+def test_a_top_k_that_no_message_carries_is_refused(top_k: int) -> None:
+    with pytest.raises(InvalidRequestError, match=f"top_k is {top_k}; expected 1 to 4294967295"):
+        requests.classify("mnist", [b"x"], top_k=top_k)
+    assert requests.classify("mnist", [b"x"], top_k=2**32 - 1).request.top_k == 2**32 - 1  # type: ignore[attr-defined]
 
 
 def test_tensors_travel_raw_in_the_order_of_the_inputs() -> None:

@@ -22,6 +22,11 @@ def test_the_last_attempt_is_the_last() -> None:
     assert plan_retry(POLICY, ServerUnavailableError(""), attempt=4, spread=0) is None
 
 
+def test_the_longest_policy_still_has_a_pause() -> None:
+    policy = RetryPolicy(max_attempts=100, max_backoff_s=86_400, backoff_multiplier=100)
+    assert plan_retry(policy, ServerUnavailableError(""), attempt=99, spread=0) == 43_200
+
+
 def test_a_request_that_can_never_succeed_is_not_repeated() -> None:
     assert plan_retry(POLICY, InvalidRequestError(""), attempt=1, spread=0) is None
 
@@ -47,7 +52,11 @@ def test_no_retries_means_no_policy() -> None:
     [
         ({"max_attempts": 0}, "max_attempts is 0"),
         ({"initial_backoff_s": 2.0}, "initial_backoff_s is 2.0"),
+        ({"initial_backoff_s": 0.0001}, "initial_backoff_s is 0.0001"),
+        ({"max_backoff_s": 1e300}, "max_backoff_s 1e\\+300"),
         ({"backoff_multiplier": 0.5}, "backoff_multiplier is 0.5"),
+        ({"backoff_multiplier": float("inf")}, "backoff_multiplier is inf"),
+        ({"max_attempts": 101}, "max_attempts is 101"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_by_name(settings: dict[str, float], named: str) -> None:

@@ -21,7 +21,7 @@ class Refusal(Exception):  # noqa: N818 - a script's word, no error of the progr
 
     code: grpc.StatusCode
     details: str = ""
-    pushback_ms: int | None = None
+    pushback_ms: int | str | None = None
 
 
 Script = Callable[[Any], Message]

@@ -5,13 +5,18 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferry_trainer.arrays import Float32Array, UInt8Array
+from inferry_trainer.classifier import make_classifier
 from inferry_trainer.errors import GateError
-from inferry_trainer.evaluate import predict_probabilities
+from inferry_trainer.evaluate import Evaluation, predict_probabilities
 from inferry_trainer.export import export_onnx
+from inferry_trainer.gates.accuracy import check_accuracy_drop, check_labels
 from inferry_trainer.gates.graph import check_graph
 from inferry_trainer.gates.outputs import check_varied, compare_outputs
+from inferry_trainer.gates.third_opinion import check_third_opinion
 from inferry_trainer.onnx_model import load_onnx_model
 
 IMAGES: UInt8Array = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)
@@ -129,3 +134,60 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(GateError, match=r"gate checker: .*not a valid ONNX graph"):
         run_onnx(tmp_path / "model.onnx", IMAGES)
+
+
+@given(st.integers(2, 6), st.integers(0, 1000))
+def test_a_model_that_is_mostly_right_has_its_labels_in_order(classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    confusion = rng.integers(0, 5, (classes, classes)) + np.diag([5 * classes] * classes)
+    labels = tuple("abcdef"[:classes])
+    assert check_labels(confusion, labels).figures == {"classes": classes}
+    order = rng.permutation(classes)
+    if (order == np.arange(classes)).all():
+        return
+    with pytest.raises(GateError, match="labels look swapped: most of") as refused:
+        check_labels(confusion[order], labels)
+    assert refused.value.gate == "labels"
+
+
+def test_a_model_that_answers_one_class_to_everything_has_no_swapped_labels() -> None:
+    """That is another gate's business."""
+    check_labels(np.array([[9, 0, 0], [9, 0, 0], [9, 0, 0]]), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("labels", [("a", "a"), ("a", " b"), ("a", ""), ("a", "b\nc"), ("a", "b", "c")])
+def test_labels_that_are_no_names_are_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(GateError, match="gate labels: "):
+        check_labels(np.diag([5, 5]), labels)
+
+
+@pytest.mark.parametrize(("correct", "passes"), [(9_990, True), (9_981, True), (9_980, True), (9_979, False)])
+def test_reduced_precision_may_cost_a_tenth_of_a_point_and_no_more(correct: int, passes: bool) -> None:
+    evaluation = Evaluation(images=10_000, correct=correct, loss=0.1, confusion=np.diag([correct]))
+    if passes:
+        check_accuracy_drop(evaluation, float32_accuracy=0.999, precision="int8", limit=0.1)
+        return
+    with pytest.raises(GateError, match=r"0\.110 percentage points are lost; at most 0\.1 .* 0\.01 points"):
+        check_accuracy_drop(evaluation, float32_accuracy=0.999, precision="int8", limit=0.1)
+
+
+def test_a_third_opinion_that_differs_is_refused_and_says_who_is_wrong(model: Any) -> None:
+    classifier = make_classifier(model)
+    outputs = classifier.predict(IMAGES)
+    wrong = outputs.copy()
+    wrong[0] = outputs[0][::-1]
+    with pytest.raises(GateError, match="over 40 images the onnx model's probabilities differ from the float64"):
+        check_third_opinion(classifier, IMAGES, keras_outputs=outputs, onnx_outputs=wrong)
+    with pytest.raises(GateError, match="the keras model's probabilities"):
+        check_third_opinion(classifier, IMAGES, keras_outputs=wrong, onnx_outputs=outputs)
+
+
+def test_a_model_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    half = keras.Sequential(
+        [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(5, "softmax", dtype="mixed_float16")]
+    )
+    classifier = make_classifier(half)
+    assert classifier.model.layers[-1].compute_dtype == "float32"
+    export_onnx(half, tmp_path / "model.onnx")
+    compare_outputs(classifier.predict(IMAGES), run_onnx(tmp_path / "model.onnx", IMAGES))

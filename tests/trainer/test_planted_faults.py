@@ -183,16 +183,17 @@ def test_keras_weights_of_another_epoch_are_not_published(tinted: Candidate, tmp
     """Their accuracy may be the same; the loss tells them apart."""
     model = keras.models.clone_model(tinted.classifier.model)
     model.set_weights([weight * np.float32(0.97) for weight in tinted.classifier.model.get_weights()])
-    recorded = replace(tinted, classifier=make_classifier(model), **figures(tinted))
+    assert tinted.test is not None
+    figures = evaluate_probabilities(tinted.classifier.predict(tinted.test.images), tinted.test.labels)
+    recorded = replace(
+        tinted,
+        classifier=make_classifier(model),
+        recorded_accuracy=figures.accuracy,
+        recorded_loss=figures.loss,
+    )
     with pytest.raises(GateError, match="model, images and figures do not belong together") as refused:
         publish_candidate(recorded, ExportOptions(tmp_path / "models"), say=silent)
     assert refused.value.gate == "recorded-figures"
-
-
-def figures(candidate: Candidate) -> dict[str, float]:
-    assert candidate.test is not None
-    evaluation = evaluate_probabilities(candidate.classifier.predict(candidate.test.images), candidate.test.labels)
-    return {"recorded_accuracy": evaluation.accuracy, "recorded_loss": evaluation.loss}
 
 
 def test_int8_calibrated_on_noise_is_not_published(tinted: Candidate, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -136,6 +136,7 @@ def test_a_runs_report_and_card_are_written(digits_run: Path) -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+@example(0.0, -5e-324)
 def test_ticks_are_few_and_enclose_the_values(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
     if 0 < high - low < 1e-6:

@@ -10,6 +10,7 @@ _WIDTH, _HEIGHT = 460, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 36
 _SERIES_CLASSES = ("first", "second")  # colours are the page's
 _TICKS = 5
+_SMALLEST_SPAN = 1e-300  # smaller ones have no logarithm once they are divided
 
 
 def line_chart(title: str, series: Mapping[str, Sequence[float]]) -> str:
@@ -57,7 +58,9 @@ def line_chart(title: str, series: Mapping[str, Sequence[float]]) -> str:
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Round numbers, evenly apart, from at or below `low` to at or above `high`; at least two."""
-    span = high - low or abs(high) or 1.0
+    span = high - low or abs(high)
+    if span < _SMALLEST_SPAN:
+        span = 1.0
     rough = span / (_TICKS - 1)
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = magnitude * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from inferry_trainer.arrays import Float32Array, UInt8Array
-from inferry_trainer.errors import GateError
+from inferry_trainer.errors import ConfigError, GateError
 
 INPUT, OUTPUT = "images", "probabilities"
 CPU = "CPUExecutionProvider"
@@ -32,6 +32,15 @@ class OnnxModel:
     def classes(self) -> int:
         """`K`."""
         return int(self._session.get_outputs()[0].shape[1])
+
+    def check_images(self, images: UInt8Array) -> None:
+        """Refuse images that the model does not take.
+
+        Raises:
+            ConfigError: another shape.
+        """
+        if images.shape[1:] != self.image_shape:
+            raise ConfigError(f"the model takes images of {self.image_shape}; those given are {images.shape[1:]}")
 
     def run(self, images: UInt8Array) -> Float32Array:
         """One batch, as it is: `(N, H, W, C)` uint8 to `(N, K)` float32."""

@@ -68,6 +68,7 @@ def verify_version(version: Path, evidence: Evidence) -> list[GateResult]:
     golden = version / manifest.golden_samples.file
     results.append(check_golden(model, golden, tolerance=_golden_tolerance(manifest)))
     images = evidence.test.images if evidence.test is not None else _own_images(golden, model)
+    model.check_images(images)
     outputs = model.predict(images)
     results.append(check_varied(outputs, who="ONNX Runtime", precision=manifest.precision))
     results.append(check_batches(model.run, images, precision=manifest.precision))

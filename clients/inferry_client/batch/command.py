@@ -11,6 +11,7 @@ from tqdm import tqdm
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
 from inferry_client.client import Client
+from inferry_client.output import say
 
 _QUIET_INTERVAL_S = 10.0  # between lines of progress in a log, where nobody watches
 
@@ -30,11 +31,13 @@ def run(args: Namespace) -> int:
         overwrite=args.overwrite,
     )
     with Client(args.server, timeout_s=args.timeout_s) as client:
-        job = open_job(client, settings)
         interval_s = 0.1 if sys.stderr.isatty() else _QUIET_INTERVAL_S
-        with tqdm(total=len(job.pictures), unit=" pictures", mininterval=interval_s, file=sys.stderr) as bar:
+        with (
+            open_job(client, settings) as job,
+            tqdm(total=len(job.pictures), unit=" pictures", mininterval=interval_s, file=sys.stderr) as bar,
+        ):
             summary = run_job(client, job, progress=bar.update)
-    print(describe(summary, settings.out))
+    say(describe(summary, settings.out))
     if summary.classified == 0:
         raise JobError(
             f"none of the {summary.bad} pictures could be classified; {settings.out / 'errors.csv'} says why"
@@ -51,7 +54,7 @@ def describe(summary: Summary, out: Path) -> str:
     """The summary in one line."""
     plan, total = summary.plan, summary.classified + summary.bad
     resumed = f" ({summary.resumed} done in earlier runs)" if summary.resumed else ""
-    errors = f"; {summary.bad} could not be read, see {out / 'errors.csv'}" if summary.bad else ""
+    errors = f"; {summary.bad} could not be classified, see {out / 'errors.csv'}" if summary.bad else ""
     return (
         f"classified {summary.classified} of {total} pictures{resumed} with {plan.model} version "
         f"{plan.model_version} in {summary.seconds:.1f} s into {out}{errors}"

@@ -7,14 +7,15 @@ writes the parts. At most two chunks a worker are in memory.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.pictures import PictureFile, find_pictures, listing_digest
-from inferry_client.batch.plan import Chunk, Plan, chunks, describe_difference, part_count
+from inferry_client.batch.plan import Chunk, Plan, chunks, part_length
 from inferry_client.batch.predict import JOB_RETRIES, PictureModel, Predictor, picture_model
 from inferry_client.batch.store import JobFolder, PartRows
 from inferry_client.client import Client
@@ -70,7 +71,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Job:
-    """A job that may begin: everything that could be wrong with it has been checked."""
+    """A job that may begin: what could be wrong with it has been checked, and its folder is its own."""
 
     plan: Plan
     model: PictureModel
@@ -79,14 +80,18 @@ class Job:
     settings: BatchSettings
 
 
-def open_job(client: Client, settings: BatchSettings) -> Job:
+@contextmanager
+def open_job(client: Client, settings: BatchSettings) -> Iterator[Job]:
     """Check the settings against the folder, the server and the job that `out` may hold.
+
+    On leaving, `out` is free for another job; until then it is refused there.
 
     Raises:
         InferryError: the job cannot run; says why.
     """
     pictures = find_pictures(settings.folder, recursive=settings.recursive)
     store = JobFolder(settings.out)
+    store.check_place()
     begun = None if settings.overwrite else store.read_plan()
     model = _pin_model(client, settings, begun)
     if settings.batch_size is not None and settings.batch_size > model.max_batch_size:
@@ -101,12 +106,9 @@ def open_job(client: Client, settings: BatchSettings) -> Job:
         part_size=settings.part_size or (begun.part_size if begun else DEFAULT_PART_SIZE),
         all_probabilities=settings.all_probabilities,
     )
-    if begun and begun != plan:
-        raise JobError(
-            f"{settings.out} holds another job: {describe_difference(begun, plan)}; "
-            "choose another --out, or begin anew with --overwrite"
-        )
-    return Job(plan, model, pictures, store, settings)
+    with store.locked():
+        store.begin(plan, overwrite=settings.overwrite)
+        yield Job(plan, model, pictures, store, settings)
 
 
 def run_job(client: Client, job: Job, *, progress: Callable[[int], object]) -> Summary:
@@ -114,16 +116,15 @@ def run_job(client: Client, job: Job, *, progress: Callable[[int], object]) -> S
 
     Args:
         client: whose timeout holds for each request.
-        job: from `open_job`.
+        job: from `open_job`, which is still open.
         progress: told how many pictures are done, first those of complete parts, then each chunk's.
 
     Raises:
         InferryError: the server refused or stayed away; complete parts are kept.
     """
     started = time.monotonic()
-    job.store.begin(job.plan, overwrite=job.settings.overwrite)
     done_parts = job.store.done_parts()
-    resumed = _count_pictures(job.plan, done_parts)
+    resumed = sum(part_length(job.plan, part) for part in done_parts)
     progress(resumed)
     batch_size = job.settings.batch_size or min(DEFAULT_BATCH_SIZE, job.model.max_batch_size)
     try:
@@ -176,9 +177,3 @@ def _pin_model(client: Client, settings: BatchSettings, begun: Plan | None) -> P
                 f"{error}; the job in {settings.out} was begun with version {pinned}: --overwrite begins anew"
             ) from error
         raise
-
-
-def _count_pictures(plan: Plan, parts: set[int]) -> int:
-    last = part_count(plan) - 1
-    last_size = plan.picture_count - last * plan.part_size
-    return sum(last_size if part == last else plan.part_size for part in parts)

@@ -1,10 +1,12 @@
 """What a job is: which pictures, which version of which model, and how they are cut into parts."""
 
 import json
+import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 FORMAT_VERSION = 1
+_WORDS: dict[object, str] = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ def read_plan(text: str) -> Plan:
     names = {field.name for field in fields(Plan)}
     if not isinstance(document, dict) or set(document) != names:
         raise ValueError(f"expected a JSON object with {', '.join(sorted(names))}")
+    for field in fields(Plan):
+        if type(document[field.name]) is not field.type:
+            raise ValueError(f"{field.name} is {reprlib.repr(document[field.name])}; expected {_WORDS[field.type]}")
+    if min(document["picture_count"], document["part_size"]) < 1:
+        raise ValueError("picture_count and part_size are below 1")
     return Plan(**document)
 
 
@@ -79,6 +86,11 @@ def describe_difference(old: Plan, new: Plan) -> str:
 def part_count(plan: Plan) -> int:
     """How many part files the finished job has."""
     return -(-plan.picture_count // plan.part_size)
+
+
+def part_length(plan: Plan, part: int) -> int:
+    """How many pictures a part of the finished job is about."""
+    return min((part + 1) * plan.part_size, plan.picture_count) - part * plan.part_size
 
 
 def chunks(plan: Plan, *, done_parts: set[int], batch_size: int) -> Iterator[Chunk]:

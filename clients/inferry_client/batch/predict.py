@@ -24,6 +24,8 @@ from inferry_proto.preprocessing import PictureError, channel_count, prepare_ima
 # pauses, and gRPC's own between them), and notices within seconds that it is back.
 JOB_RETRIES = RetryPolicy(max_attempts=16, initial_backoff_s=0.25, max_backoff_s=2.0)
 
+_NOT_FINITE = "the model's probabilities are no finite numbers"
+
 
 @dataclass(frozen=True)
 class PictureModel:
@@ -67,9 +69,10 @@ def picture_model(description: ModelDescription) -> PictureModel:
     if description.inputs[0].datatype != "UINT8":
         raise JobError(f"{name} takes {description.inputs[0].datatype}; expected UINT8 pixels")
     output = description.outputs[0]
-    if len(output.shape) != 2:
+    if len(output.shape) != 2 or not output.datatype.startswith(("FP", "BF")):
         raise JobError(
-            f"{name} gives {output.name} {list(output.shape)}; expected probabilities of shape [-1, classes]"
+            f"{name} gives {output.name} {output.datatype} {list(output.shape)}; "
+            "expected probabilities of shape [-1, classes]"
         )
     return PictureModel(
         model=description.model,
@@ -99,18 +102,22 @@ class Predictor:
         self._retries = retries
 
     def predict(self, paths: Sequence[str]) -> PartRows:
-        """The probabilities of the pictures that can be read, and why the others cannot."""
-        rows, prepared = PartRows(), []
+        """The probabilities of the pictures that have some, and why the others have none."""
+        rows, sent, prepared = PartRows(), [], []
         for path in paths:
             try:
                 picture = prepare_image((self._folder / path).read_bytes(), self._model.preprocessing)
             except (OSError, PictureError) as error:
                 rows.errors.append((printable_path(path), _reason(error)))
             else:
-                rows.paths.append(printable_path(path))
+                sent.append(printable_path(path))
                 prepared.append(picture)
         if prepared:
-            rows.probabilities.append(self._infer(np.stack(prepared)))
+            probabilities = self._infer(np.stack(prepared))
+            answered: NDArray[np.bool_] = np.all(np.isfinite(probabilities), axis=1)
+            rows.paths += [path for path, good in zip(sent, answered, strict=True) if good]
+            rows.probabilities.append(probabilities[answered])
+            rows.errors += [(path, _NOT_FINITE) for path, good in zip(sent, answered, strict=True) if not good]
         return rows
 
     def _infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -140,7 +147,7 @@ def _takes(shape: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
 
 def _read_probabilities(result: InferResult, model: PictureModel, *, rows: int) -> NDArray[np.float32]:
     values: NDArray[Any] | None = result.outputs.get(model.output)
-    if result.version != model.version or values is None or values.ndim != 2 or len(values) != rows:
+    if result.version != model.version or values is None or values.ndim != 2 or len(values) != rows or not values.size:
         came = "nothing" if values is None else list(values.shape)
         raise JobError(
             f"model {model.model!r} answered output {model.output!r} with {came} from version {result.version}; "

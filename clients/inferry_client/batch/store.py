@@ -6,11 +6,13 @@ one rename commits both, so that every picture is in exactly one of the two when
 """
 
 import csv
+import fcntl
 import io
 import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.plan import Plan, read_plan, write_plan
+from inferry_client.batch.plan import Plan, describe_difference, part_count, part_length, read_plan, write_plan
 
 _ERRORS_KEY = b"inferry.errors"
 _PART = re.compile(r"part-(\d{5,})\.parquet")
@@ -43,12 +45,44 @@ class PartRows:
 
 
 class JobFolder:
-    """Reads and writes a job's folder. One job at a time may use it."""
+    """Reads and writes a job's folder. One job at a time may write there, within `locked`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.errors_file = folder / "errors.csv"
         self._plan_file = folder / "_plan.json"  # readers of a folder of Parquet files skip a leading _
+        self._lock_file = folder / "_lock"
+
+    def check_place(self) -> None:
+        """See that the folder is there or can be made.
+
+        Raises:
+            JobError: a file is in its place or above it.
+        """
+        for place in (self.folder, *self.folder.parents):
+            if place.is_dir():
+                return
+            if place.exists() or place.is_symlink():
+                raise JobError(f"--out {self.folder} is to be a folder, but {place} is a file; choose another path")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The folder, made where it is missing, for one job alone; the kernel frees it if the process is killed.
+
+        Raises:
+            JobError: another job is at work there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise JobError(
+                    f"another job is writing into {self.folder}; wait until it has ended, or choose another --out"
+                ) from error
+            except OSError:  # a file system without locks, as mounted buckets are
+                pass
+            yield
 
     def read_plan(self) -> Plan | None:
         """The plan of the job that is here, or None.
@@ -64,17 +98,27 @@ class JobFolder:
                     f"{self.folder} holds part files but no {self._plan_file.name}; choose another folder"
                 ) from None
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise JobError(f"{self._plan_file} is no plan of a batch job: {error}; --overwrite begins anew") from error
 
     def begin(self, plan: Plan, *, overwrite: bool) -> None:
-        """Keep the plan; with `overwrite`, remove what an earlier job left."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep the plan and what is done of it; with `overwrite`, remove what an earlier job left.
+
+        Raises:
+            JobError: the folder holds another job, or a damaged part of this one.
+        """
         if overwrite:
             self._plan_file.unlink(missing_ok=True)
             for part in self.done_parts():
                 self._part_file(part).unlink()
             self.errors_file.unlink(missing_ok=True)
+        begun = self.read_plan()
+        if begun and begun != plan:
+            raise JobError(
+                f"{self.folder} holds another job: {describe_difference(begun, plan)}; "
+                "choose another --out, or begin anew with --overwrite"
+            )
+        self._check_parts(plan)
         _write_atomically(self._plan_file, write_plan(plan).encode())
 
     def done_parts(self) -> set[int]:
@@ -93,7 +137,7 @@ class JobFolder:
 
     def count_rows(self) -> int:
         """How many pictures the complete parts answer."""
-        return sum(pq.read_metadata(self._part_file(part)).num_rows for part in self.done_parts())
+        return sum(self._read_footer(part)[0] for part in self.done_parts())
 
     def write_errors(self) -> int:
         """Bring `errors.csv` up to date with the complete parts, and say how many pictures it lists."""
@@ -108,8 +152,29 @@ class JobFolder:
 
     def _errors(self) -> Iterator[tuple[str, str]]:
         for part in sorted(self.done_parts()):
-            metadata = pq.read_schema(self._part_file(part)).metadata or {}
-            yield from json.loads(metadata.get(_ERRORS_KEY, b"[]"))
+            yield from self._read_footer(part)[1]
+
+    def _check_parts(self, plan: Plan) -> None:
+        for part in sorted(self.done_parts()):
+            rows, errors = self._read_footer(part)
+            expected = part_length(plan, part) if part < part_count(plan) else 0
+            if rows + len(errors) != expected:
+                raise self._damage(part, f"it is about {rows + len(errors)} pictures; expected {expected}")
+
+    def _read_footer(self, part: int) -> tuple[int, list[tuple[str, str]]]:
+        """How many pictures a part answers, and the others with their reasons."""
+        try:
+            footer = pq.read_metadata(self._part_file(part))
+            errors = json.loads((footer.metadata or {}).get(_ERRORS_KEY, b"[]"))
+            return footer.num_rows, [(str(path), str(reason)) for path, reason in errors]
+        except (OSError, TypeError, ValueError, pa.ArrowException) as error:
+            raise self._damage(part, str(error).partition("\n")[0]) from error
+
+    def _damage(self, part: int, problem: str) -> JobError:
+        return JobError(
+            f"{self._part_file(part)} is no whole part of this job: {problem}; "
+            "delete it and run again: its pictures are then done anew"
+        )
 
     def _part_file(self, part: int) -> Path:
         return self.folder / f"part-{part:05}.parquet"
@@ -141,5 +206,9 @@ def _write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        raise JobError(
+            f"{path} cannot be written: {error.strerror}; complete parts are kept: make room and run again"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)  # there only after an error or an interrupt

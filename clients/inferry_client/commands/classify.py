@@ -1,6 +1,5 @@
 """`inferry classify`: labels of pictures, one request a picture, so that a bad one harms no other."""
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from inferry_client.client import Client
 from inferry_client.commands.errors import CommandError
 from inferry_client.commands.models import choose_model
-from inferry_client.errors import InvalidRequestError
+from inferry_client.errors import InvalidRequestError, ReplyError
+from inferry_client.output import say, say_json
 from inferry_client.printing import classification_lines, picture_lines
 from inferry_client.results import Classification, ModelDescription
 
@@ -65,7 +65,7 @@ def classify_files(client: Client, model: ModelDescription, paths: Sequence[str]
             return Answer(path, problem=error.strerror or str(error))
         try:
             result = client.classify(model.model, [picture], version=model.version, top_k=top_k)
-        except InvalidRequestError as error:
+        except (InvalidRequestError, ReplyError) as error:
             return Answer(path, problem=error.details.removeprefix("image 0: ") or str(error))
         return Answer(path, result.images[0])
 
@@ -84,9 +84,9 @@ def _print_lines(answers: Iterator[Answer], paths: Sequence[str]) -> int:
             problems += 1
             _report(answer)
         elif len(paths) == 1:
-            print("\n".join(classification_lines(answer.classifications)))
+            say("\n".join(classification_lines(answer.classifications)))
         else:
-            print("\n".join(picture_lines(answer.path, answer.classifications, path_width=path_width)))
+            say("\n".join(picture_lines(answer.path, answer.classifications, path_width=path_width)))
     return problems
 
 
@@ -105,10 +105,9 @@ def _print_json(answers: Iterator[Answer], model: ModelDescription) -> int:
         ],
         "errors": [{"path": answer.path, "reason": answer.problem} for answer in bad],
     }
-    print(json.dumps(document, indent=2))
+    say_json(document)
     return len(bad)
 
 
 def _report(answer: Answer) -> None:
-    sys.stdout.flush()  # so that both streams of one terminal keep their order
     print(f"inferry: error: {answer.path} was not classified: {answer.problem}", file=sys.stderr)

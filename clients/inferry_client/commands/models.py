@@ -1,11 +1,11 @@
 """`inferry models`: what a server has, and `--model` where it was left out."""
 
-import json
 from argparse import Namespace
 from dataclasses import asdict
 
 from inferry_client.client import Client
 from inferry_client.commands.errors import CommandError
+from inferry_client.output import say, say_json
 from inferry_client.printing import table
 from inferry_client.results import ModelStatus
 
@@ -15,9 +15,9 @@ def run(args: Namespace) -> int:
     with Client(args.server, timeout_s=args.timeout_s) as client:
         models = client.repository_index()
     if args.json:
-        print(json.dumps([asdict(model) for model in models], indent=2))
+        say_json([asdict(model) for model in models])
     else:
-        print(models_table(models))
+        say(models_table(models))
     return 0
 
 

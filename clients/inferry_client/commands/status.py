@@ -1,11 +1,11 @@
 """`inferry status`: who answers, whether it is ready, and what it has."""
 
-import json
 from argparse import Namespace
 from dataclasses import asdict
 
 from inferry_client.client import Client
 from inferry_client.commands.models import models_table
+from inferry_client.output import say, say_json
 
 
 def run(args: Namespace) -> int:
@@ -15,10 +15,10 @@ def run(args: Namespace) -> int:
         models = client.repository_index()
     if args.json:
         state = {"address": args.server, "name": server.name, "version": server.version, "live": live, "ready": ready}
-        print(json.dumps(state | {"models": [asdict(model) for model in models]}, indent=2))
+        say_json(state | {"models": [asdict(model) for model in models]})
     else:
-        print(f"{server.name} {server.version} at {args.server}: {_say('live', live)}, {_say('ready', ready)}")
-        print(models_table(models) if models else "no models")
+        say(f"{server.name} {server.version} at {args.server}: {_say('live', live)}, {_say('ready', ready)}")
+        say(models_table(models) if models else "no models")
     return 0 if ready else 1
 
 

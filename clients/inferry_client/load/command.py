@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from inferry_client.client import Client
+from inferry_client.commands.classify import Answer, classify_files, describe_for_pictures
 from inferry_client.commands.models import choose_model
 from inferry_client.load.errors import LoadError
-from inferry_client.load.payloads import picture_calls, random_calls, write_payloads
+from inferry_client.load.payloads import picture_calls, picture_files, random_calls, write_payloads
 from inferry_client.load.summary import LoadSummary, describe, read_summary, report
+from inferry_client.output import say
 from inferry_client.requests import Call
 
 _GRACE_S = 60.0  # for Locust to start, and to write its report
@@ -47,7 +49,9 @@ def run(args: Namespace) -> int:
     """Run a load test and print what it measured; the exit status is 0 only if nothing failed."""
     if not _is_installed("locust"):
         raise ModuleNotFoundError("no module named 'locust'", name="locust")
-    html, json_file = _writable(args.html), _writable(args.json)
+    html, json_file = check_target(args.html), check_target(args.json)
+    if html and html == json_file:
+        raise LoadError(f"--html and --json both name {html}; expected two files")
     settings = LoadSettings(
         address=args.server,
         users=args.users,
@@ -63,9 +67,9 @@ def run(args: Namespace) -> int:
         client.run(calls[0])  # what is wrong with the request shows here, not as thousands of failures
     print(f"{args.users} users for {args.duration} s, model {model} at {args.server}", file=sys.stderr)
     summary = run_locust(calls, settings, name=f"{calls[0].method.path.rsplit('/', 1)[1]} {model}")
-    print(describe(summary))
+    say(describe(summary))
     if json_file:
-        json_file.write_text(report(summary), encoding="utf-8")
+        _write(json_file, report(summary))
     for error in summary.errors:
         print(f"inferry: error: {error}", file=sys.stderr)
     return 0 if summary.passed else 1
@@ -133,7 +137,10 @@ def _wait(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> int:
 
 def _build_calls(client: Client, model: str, version: str, images: str | None) -> list[Call[Any]]:
     if images:
-        return picture_calls(Path(images), model=model, version=version)
+        description = describe_for_pictures(client, model, version)
+        files = picture_files(Path(images))
+        answers = list(classify_files(client, description, [str(file) for file in files], top_k=1))
+        return picture_calls(_usable(answers), model=model, version=version)
     return random_calls(client.model_metadata(model, version=version), version=version)
 
 
@@ -145,10 +152,45 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _writable(name: str | None) -> Path | None:
-    if not name:
+def _usable(answers: list[Answer]) -> list[Path]:
+    """The pictures that the server classified; the others are named and left out."""
+    bad = [answer for answer in answers if answer.problem]
+    if len(bad) == len(answers):
+        raise LoadError(f"no picture can be sent: {bad[0].path}: {bad[0].problem}" + _and_more(len(bad) - 1))
+    for answer in bad:
+        print(f"inferry: left out: {answer.path}: {answer.problem}", file=sys.stderr)
+    return [Path(answer.path) for answer in answers if not answer.problem]
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more)" if count else ""
+
+
+def check_target(name: str | None) -> Path | None:
+    """The file that a report shall be written to, tried before the test and not after it.
+
+    Raises:
+        LoadError: it cannot be written.
+    """
+    if name is None:
         return None
     path = Path(name).absolute()
     if not path.parent.is_dir():
         raise LoadError(f"{path.parent} is no folder, so {path.name} cannot be written there; create it first")
+    if path.is_dir():
+        raise LoadError(f"{path} is a folder; expected a file to write")
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise LoadError(f"{path} cannot be written: {error.strerror}") from error
+    if not existed:
+        path.unlink()  # nothing is left behind if the test fails
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LoadError(f"{path} cannot be written: {error.strerror}") from error

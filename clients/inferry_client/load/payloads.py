@@ -35,16 +35,23 @@ def random_calls(metadata: ModelMetadata, *, version: str) -> list[Call[Any]]:
     ]
 
 
-def picture_calls(path: Path, *, model: str, version: str) -> list[Call[Any]]:
-    """Requests of one encoded picture each: a file, or the pictures of a folder.
+def picture_files(path: Path) -> list[Path]:
+    """The file itself, or the first pictures of a folder.
 
     Raises:
-        InferryError: nothing there, no pictures in it.
+        InferryError: a folder without pictures.
+    """
+    if not path.is_dir():
+        return [path]
+    return [path / picture.path for picture in find_pictures(path, recursive=True)[:_MAX_PICTURES]]
+
+
+def picture_calls(files: Sequence[Path], *, model: str, version: str) -> list[Call[Any]]:
+    """Requests of one encoded picture each.
+
+    Raises:
         OSError: a picture that cannot be read.
     """
-    files = [path]
-    if path.is_dir():
-        files = [path / picture.path for picture in find_pictures(path, recursive=True)[:_MAX_PICTURES]]
     return [requests.classify(model, [file.read_bytes()], version=version) for file in files]
 
 

@@ -45,7 +45,7 @@ def report(summary: LoadSummary) -> str:
     """The figures as JSON, for whoever compares them."""
     figures = asdict(summary)
     del figures["errors"]
-    return json.dumps(figures, indent=2) + "\n"
+    return json.dumps(figures, indent=2, allow_nan=False) + "\n"
 
 
 def describe(summary: LoadSummary) -> str:

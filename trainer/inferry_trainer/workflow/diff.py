@@ -39,6 +39,7 @@ def diff_versions(
     if evidence.test is None:
         raise ConfigError(f"there is nothing to compare them on: {evidence.why_not}")
     test = evidence.test
+    models[0].check_images(test.images)
     outputs = models[0].predict(test.images), models[1].predict(test.images)
     comparison = compare_answers(*outputs, test.labels)
     curves = [measure_latency(model.run, test.images[:32], threads=available_cores()) for model in models]

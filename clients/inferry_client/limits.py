@@ -1,0 +1,15 @@
+"""The ranges of numbers that the SDK and the command share; beyond them gRPC or a message would break."""
+
+MAX_TOP_K = 2**32 - 1  # a uint32 in the request
+MAX_MESSAGE_BYTES = 2**31 - 1  # an int in gRPC's settings
+MAX_SECONDS = 86_400.0  # a day: nobody waits longer for one request, and every clock can count it
+
+
+def check_seconds(name: str, value: float) -> None:
+    """See that a timeout or a pause can be kept.
+
+    Raises:
+        ValueError: not above 0, or above a day.
+    """
+    if not 0 < value <= MAX_SECONDS:  # so written, NaN is refused too
+        raise ValueError(f"{name} is {value}; expected more than 0 and up to {MAX_SECONDS:g}")

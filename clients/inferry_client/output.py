@@ -1,0 +1,36 @@
+"""What commands write on stdout. Where it cannot be written, that is an error and not silence."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from inferry_client.errors import InferryError
+
+
+class OutputError(InferryError):
+    """Stdout is closed, or its disk is full."""
+
+
+def say(text: str) -> None:
+    """Print lines at once; what the terminal's encoding lacks is escaped.
+
+    Raises:
+        OutputError: they cannot be written.
+        BrokenPipeError: whoever read them has seen enough.
+    """
+    if sys.stdout is None:
+        raise OutputError("the output cannot be written: stdout is closed")
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest goes, at the exit too
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"the output cannot be written: {error.strerror}") from error
+
+
+def say_json(document: Any) -> None:
+    """Print a document as JSON."""
+    say(json.dumps(document, indent=2, allow_nan=False))
