@@ -13,7 +13,8 @@ class Datatype:
 
     Attributes:
         name: as in requests and metadata (`FP32`).
-        dtype: little-endian; `object` for BYTES, whose elements are `bytes`.
+        dtype: little-endian; `object` for BYTES, whose elements are `bytes`; two opaque bytes for
+            BF16, which NumPy has no type for.
         config_type: the number that ModelConfig uses for it.
         contents_field: the field of InferTensorContents that carries it; None where the
             protocol has none and only raw contents are possible.
@@ -42,6 +43,7 @@ DATATYPES: dict[str, Datatype] = {
         _datatype("INT32", "<i4", model_config_pb2.TYPE_INT32, "int_contents"),
         _datatype("INT64", "<i8", model_config_pb2.TYPE_INT64, "int64_contents"),
         _datatype("FP16", "<f2", model_config_pb2.TYPE_FP16, None),
+        _datatype("BF16", "V2", model_config_pb2.TYPE_BF16, None),
         _datatype("FP32", "<f4", model_config_pb2.TYPE_FP32, "fp32_contents"),
         _datatype("FP64", "<f8", model_config_pb2.TYPE_FP64, "fp64_contents"),
         _datatype("BYTES", "O", model_config_pb2.TYPE_STRING, "bytes_contents"),

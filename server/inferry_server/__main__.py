@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from inferry_server import __version__
 from inferry_server.errors import StartError
-from inferry_server.logs import configure_logging
-from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+from inferry_server.logs import choose_logging, configure_logging
+from inferry_server.runtime.threads import available_cores
+from inferry_server.settings import ENVIRONMENT_PREFIX, Settings
+from inferry_server.settings_sources import CONFIG_VARIABLE, read_sources
 
 if TYPE_CHECKING:
     from inferry_server.app import Server
@@ -25,7 +27,7 @@ _OK, _FAILED = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, or print the settings.
 
     Returns:
         0 after a clean stop, 1 if the server could not start or did not finish every request.
@@ -33,12 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop, hurry = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
-    flags = {name: value for name, value in vars(build_parser().parse_args(arguments)).items() if value is not None}
-    verbose = "verbose" in flags
+    parsed = vars(build_parser().parse_args(arguments))
+    print_config = parsed.pop("print_config")
+    flags = {name: str(value) for name, value in parsed.items() if value is not None}
+    verbose = flags.get("verbose") == str(True)
     try:
-        settings = read_settings(flags)
+        sources = read_sources(flags)
+        if print_config:
+            print(sources.describe())
+            return _OK
+        settings = sources.settings()
         verbose = settings.verbose
-        configure_logging(log_format=settings.log_format, level=settings.log_level)
+        configure_logging(choose_logging(log_format=settings.log_format, level=settings.log_level))
+        for warning in settings.warnings(available_cores()):
+            logger.warning(warning)
         return _serve(settings, stop, hurry)
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line
         return _complain(error, verbose=verbose)
@@ -87,14 +97,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inferry-serve",
         description="Serve the models of a repository over gRPC, with dynamic batching.",
-        epilog=f"Every flag can be set in the environment too: {ENVIRONMENT_PREFIX}<FLAG>. A flag wins.",
+        epilog=f"Every flag can be set in the environment too, as {ENVIRONMENT_PREFIX}<FLAG>, and in the file: "
+        "a flag wins over the environment, which wins over the file.",
+        allow_abbrev=False,  # an abbreviation is a typing error, or will be one when a setting is added
     )
     parser.add_argument("--version", action="version", version=f"inferry-serve {__version__}")
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"settings in TOML; else the file that {CONFIG_VARIABLE} names"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every setting with its value and origin, as TOML, and exit"
+    )
     for setting in fields(Settings):
         flag = "--" + setting.name.replace("_", "-")
         description = setting.metadata["description"]
         if setting.type is bool:
-            parser.add_argument(flag, action="store_const", const="true", help=description)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=description)
             continue
         choices = setting.metadata.get("choices")
         metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(setting.name, "N")

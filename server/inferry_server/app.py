@@ -9,6 +9,7 @@ from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERV
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
+from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager
@@ -20,14 +21,22 @@ from inferry_server.rpc.router import Router
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.services.classifier import ClassifierService
-from inferry_server.services.control import ControlService
+from inferry_server.services.control import (
+    EXTENSIONS,
+    MODEL_CONTROL_EXTENSIONS,
+    SHARED_MEMORY_EXTENSIONS,
+    ControlService,
+)
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
+from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
+from inferry_server.services.shared_memory import SharedMemoryService
 from inferry_server.settings import Settings
+from inferry_server.shared_memory import FOLDER, SharedMemoryRegions
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +88,8 @@ class Server:
         Raises:
             StartError: a setting, an address or the repository is unusable; nothing runs then.
         """
+        if self._settings.system_shared_memory and not FOLDER.is_dir():
+            raise StartError(f"setting system_shared_memory needs {FOLDER}, which this machine does not have")
         folders = scan_repository(self._settings.repository)
         providers = choose_providers(self._settings.provider)
         preload_libraries(providers)
@@ -125,15 +136,15 @@ class Server:
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
-        control = ControlService(
-            self.registry,
-            self.readiness.is_ready,
-            max_queue_delay_us=self._settings.max_queue_delay_us,
-            max_queue_size=self._settings.max_queue_size,
-            model_control=self._settings.model_control == "explicit",
-        )
+        control = ControlService(self.registry, self.readiness.is_ready, extensions=_extensions(self._settings))
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
-        inference = InferenceService(self.registry, deadlines)
+        regions = SharedMemoryRegions(allowed=self._settings.system_shared_memory)
+        log_settings = LogSettingsService(
+            choose_logging(log_format=self._settings.log_format, level=self._settings.log_level),
+            configure_logging,
+            allowed=self._settings.remote_logging_control,
+        )
+        inference = InferenceService(self.registry, deadlines, regions)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
         classifier = ClassifierService(self.registry, deadlines, self._decoding)
@@ -147,6 +158,8 @@ class Server:
                 allowed=self._settings.model_control == "explicit",
             ).unary_handlers()
         )
+        router.add_unary(SharedMemoryService(regions).unary_handlers())
+        router.add_unary(log_settings.unary_handlers())
         router.add_unary(self._health.unary_handlers())
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())
@@ -174,3 +187,10 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(len(self.registry.served()))
         self._health.changed()
+
+
+def _extensions(settings: Settings) -> tuple[str, ...]:
+    """What works with these settings, as the protocol names it."""
+    model_control = MODEL_CONTROL_EXTENSIONS if settings.model_control == "explicit" else ()
+    shared_memory = SHARED_MEMORY_EXTENSIONS if settings.system_shared_memory else ()
+    return (*EXTENSIONS, *model_control, *shared_memory)

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
 from inferry_server.classification import CLASSIFIABLE
-from inferry_server.errors import DecodingError, InvalidRequestError, SignatureMismatchError
+from inferry_server.errors import InvalidRequestError, SignatureMismatchError
+from inferry_server.input_tensors import find_input_data, read_tensor
+from inferry_server.shared_memory import RegionSlice, SharedMemoryRegions
 from inferry_server.signature import Signature, TensorSpec
-from inferry_server.tensor_bytes import bytes_to_elements
+from inferry_server.tensor_bytes import element_count
+from inferry_server.tensor_regions import read_region
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -31,10 +33,12 @@ class RequestedOutput:
 
     Attributes:
         classes: 0 for the tensor itself, else the most probable classes of each row, so many.
+        destination: the shared memory it goes to; None: into the response.
     """
 
     spec: TensorSpec
     classes: int = 0
+    destination: RegionSlice | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class DecodedRequest:
     """A request that can be computed.
 
     Attributes:
-        inputs: by name, viewing the message's bytes where they came raw.
+        inputs: by name, viewing the message's bytes where they came raw, or shared memory.
         rows: N; 1 for a model without batch dimension.
         outputs: what the caller asked for, in order.
         timeout_s: from the `timeout` parameter; None where there is none.
@@ -57,7 +61,12 @@ class DecodedRequest:
 
 
 def decode_infer_request(
-    request: ModelInferRequest, signature: Signature, *, model: str, max_request_rows: int
+    request: ModelInferRequest,
+    signature: Signature,
+    *,
+    model: str,
+    max_request_rows: int,
+    regions: SharedMemoryRegions,
 ) -> DecodedRequest:
     """Check a request against the model that it names, and take its tensors out.
 
@@ -66,18 +75,19 @@ def decode_infer_request(
         signature: the model's.
         model: named in errors.
         max_request_rows: the most rows; 0 for a model without batch dimension.
+        regions: where tensors in shared memory are.
 
     Raises:
-        DecodingError: raw bytes do not fit their shape and datatype.
+        DecodingError: bytes do not fit their shape and datatype.
         SignatureMismatchError: tensors that the model does not take or give.
         InvalidRequestError: parameters, or a request that contradicts itself.
     """
     _check_parameters(request.parameters)
     _refuse_repeated("input", (tensor.name for tensor in request.inputs))
     _refuse_repeated("requested output", (tensor.name for tensor in request.outputs))
-    _check_data_present(request)
-    _check_output_parameters(request)
-    outputs = _requested_outputs(request, signature, model)
+    data = find_input_data(request, regions)
+    destinations = _check_output_parameters(request, regions)
+    outputs = _requested_outputs(request, signature, destinations, model)
     specs = _match_inputs(request, signature, model)
     rows = _count_rows(request, model, max_request_rows) if max_request_rows else 1
     for tensor, spec in zip(request.inputs, specs, strict=True):
@@ -85,9 +95,10 @@ def decode_infer_request(
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_shape(tensor, spec, model)
     inputs = {
-        spec.name: _read_tensor(request, position, spec)
-        for position, spec in enumerate(specs)
-    }  # fmt: skip
+        spec.name: read_tensor(tensor, tensor_data, spec)
+        for tensor, tensor_data, spec in zip(request.inputs, data, specs, strict=True)
+    }
+    _check_room(outputs, rows if max_request_rows else None, model)
     return DecodedRequest(inputs, rows, outputs, _timeout_s(request.parameters), _priority(request.parameters))
 
 
@@ -122,44 +133,30 @@ def _refuse_repeated(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _check_data_present(request: ModelInferRequest) -> None:
-    raw_count = len(request.raw_input_contents)
-    for tensor in request.inputs:
-        if "shared_memory_region" in tensor.parameters:
-            raise InvalidRequestError(f"input {tensor.name!r} is in shared memory, which this server does not offer")
-        if raw_count and tensor.HasField("contents"):
-            raise InvalidRequestError(
-                f"input {tensor.name!r} has contents and raw_input_contents; a request has one or the other"
-            )
-        if not raw_count and not tensor.HasField("contents"):
-            raise InvalidRequestError(
-                f"input {tensor.name!r} has no data; expected raw_input_contents for every input, or contents in each"
-            )
-    if raw_count and raw_count != len(request.inputs):
-        names = ", ".join(repr(tensor.name) for tensor in request.inputs)
-        raise InvalidRequestError(
-            f"{raw_count} raw_input_contents came for {len(request.inputs)} inputs ({names}); expected one for each"
-        )
-
-
-def _check_output_parameters(request: ModelInferRequest) -> None:
+def _check_output_parameters(request: ModelInferRequest, regions: SharedMemoryRegions) -> dict[str, RegionSlice]:
+    """The shared memory of each output that goes there."""
+    destinations: dict[str, RegionSlice] = {}
     for tensor in request.outputs:
-        if "shared_memory_region" in tensor.parameters:
-            raise InvalidRequestError(
-                f"requested output {tensor.name!r}: parameter 'shared_memory_region' is not offered by this server"
-            )
+        what = f"requested output {tensor.name!r}"
+        destination = read_region(tensor.parameters, regions, tensor=what)
+        if destination is not None:
+            destinations[tensor.name] = destination
         if "classification" not in tensor.parameters:
             continue
         parameter = tensor.parameters["classification"]
         if parameter.WhichOneof("parameter_choice") != "int64_param" or parameter.int64_param < 1:
             came = getattr(parameter, parameter.WhichOneof("parameter_choice") or "", "nothing")
             raise InvalidRequestError(
-                f"requested output {tensor.name!r}: parameter 'classification' must be an int64_param above 0, "
-                f"not {came!r}"
+                f"{what}: parameter 'classification' must be an int64_param above 0, not {came!r}"
             )
+        if destination is not None:
+            raise InvalidRequestError(f"{what}: a classification cannot go to shared memory; expected one of them")
+    return destinations
 
 
-def _requested_outputs(request: ModelInferRequest, signature: Signature, model: str) -> list[RequestedOutput]:
+def _requested_outputs(
+    request: ModelInferRequest, signature: Signature, destinations: Mapping[str, RegionSlice], model: str
+) -> list[RequestedOutput]:
     known = {spec.name: spec for spec in signature.outputs}
     for tensor in request.outputs:
         if tensor.name not in known:
@@ -168,14 +165,20 @@ def _requested_outputs(request: ModelInferRequest, signature: Signature, model: 
             )
     if not request.outputs:
         return [RequestedOutput(spec) for spec in signature.outputs]
-    return [_requested_output(tensor, known[tensor.name], model) for tensor in request.outputs]
+    return [
+        _requested_output(tensor, known[tensor.name], destinations.get(tensor.name), model)
+        for tensor in request.outputs
+    ]
 
 
 def _requested_output(
-    tensor: ModelInferRequest.InferRequestedOutputTensor, spec: TensorSpec, model: str
+    tensor: ModelInferRequest.InferRequestedOutputTensor,
+    spec: TensorSpec,
+    destination: RegionSlice | None,
+    model: str,
 ) -> RequestedOutput:
     if "classification" not in tensor.parameters:
-        return RequestedOutput(spec)
+        return RequestedOutput(spec, destination=destination)
     if spec.datatype.name not in CLASSIFIABLE:
         raise SignatureMismatchError(
             f"output {spec.name!r} of model {model!r} is {spec.datatype.name}; "
@@ -236,73 +239,22 @@ def _check_shape(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec, m
         )
 
 
-def _read_tensor(request: ModelInferRequest, position: int, spec: TensorSpec) -> NDArray[Any]:
-    tensor = request.inputs[position]
-    shape = tuple(tensor.shape)
-    if request.raw_input_contents:
-        return _from_raw(request.raw_input_contents[position], shape, spec)
-    return _from_contents(tensor, shape, spec)
+def _check_room(outputs: Sequence[RequestedOutput], rows: int | None, model: str) -> None:
+    """Refuse shared memory that is too small, as far as an output's size is known before it is computed.
 
-
-def _from_raw(data: bytes, shape: tuple[int, ...], spec: TensorSpec) -> NDArray[Any]:
-    count = _element_count(shape)
-    if spec.datatype.dtype.hasobject:
-        return _elements(data, count, spec).reshape(shape)
-    expected = count * spec.datatype.dtype.itemsize
-    if len(data) != expected:
-        raise DecodingError(
-            f"input {spec.name!r} has {len(data)} bytes; shape {list(shape)} of {spec.datatype.name} takes {expected}"
-        )
-    return np.frombuffer(data, spec.datatype.dtype).reshape(shape)
-
-
-def _elements(data: bytes, count: int, spec: TensorSpec) -> NDArray[np.object_]:
-    try:
-        elements = bytes_to_elements(data, count)
-    except ValueError as error:
-        raise DecodingError(f"input {spec.name!r}: {error}") from None
-    return _texts(elements, spec)
-
-
-def _from_contents(
-    tensor: ModelInferRequest.InferInputTensor, shape: tuple[int, ...], spec: TensorSpec
-) -> NDArray[Any]:
-    field = spec.datatype.contents_field
-    if field is None:
-        raise DecodingError(f"input {spec.name!r}: {spec.datatype.name} travels only in raw_input_contents")
-    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
-    if filled not in ([field], []):
-        raise DecodingError(f"input {spec.name!r} of {spec.datatype.name} has {', '.join(filled)}; expected {field}")
-    values = getattr(tensor.contents, field)
-    count = _element_count(shape)
-    if len(values) != count:
-        raise DecodingError(f"input {spec.name!r} has {len(values)} elements; shape {list(shape)} takes {count}")
-    array = _convert(values, spec)
-    return (_texts(array, spec) if spec.datatype.dtype.hasobject else array).reshape(shape)
-
-
-def _convert(values: Sequence[Any], spec: TensorSpec) -> NDArray[Any]:
-    array = np.empty(len(values), spec.datatype.dtype)
-    try:
-        array[:] = values  # narrow integers that do not fit are an OverflowError, not a wrap-around
-    except OverflowError as error:
-        raise DecodingError(f"input {spec.name!r}: {error}") from None
-    return array
-
-
-def _texts(elements: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
-    """BYTES as ONNX Runtime takes them: its strings are text."""
-    texts = np.empty(len(elements), dtype=object)
-    for i, element in enumerate(elements):
-        try:
-            texts[i] = element.decode()
-        except UnicodeDecodeError as error:
-            raise DecodingError(f"input {spec.name!r}: element {i} of BYTES is not UTF-8 text: {error}") from None
-    return texts
-
-
-def _element_count(shape: Sequence[int]) -> int:
-    count = 1  # not numpy's prod: a hostile shape must not wrap around
-    for axis in shape:
-        count *= axis
-    return count
+    Args:
+        outputs: what was asked for.
+        rows: N; None for a model without batch dimension.
+        model: named in errors.
+    """
+    for output in outputs:
+        if output.destination is None or output.spec.datatype.dtype.hasobject:
+            continue
+        shape = output.spec.shape if rows is None else (rows, *output.spec.shape[1:])
+        needed = element_count(shape) * output.spec.datatype.dtype.itemsize
+        if -1 not in shape and needed > len(output.destination.memory):
+            raise InvalidRequestError(
+                f"requested output {output.spec.name!r} of model {model!r} takes {needed} bytes for shape "
+                f"{list(shape)}; shared memory region {output.destination.region!r} was given with "
+                f"{len(output.destination.memory)} for it"
+            )

@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Datatype
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferry_server.classification import classify
 from inferry_server.codec import RequestedOutput
+from inferry_server.errors import InvalidRequestError
+from inferry_server.shared_memory import RegionSlice
 from inferry_server.tensor_bytes import elements_to_bytes
+from inferry_server.tensor_regions import write_region
 
 Arrays = Mapping[str, NDArray[Any]]
 _BYTES = DATATYPES["BYTES"]
@@ -24,7 +28,7 @@ def encode_infer_response(
     labels: Sequence[str],
     batched: bool,
 ) -> ModelInferResponse:
-    """The response to a request: the requested outputs, raw, with the request's id.
+    """The response to a request: the requested outputs, raw or in shared memory, with the request's id.
 
     Args:
         request: what is answered.
@@ -33,6 +37,9 @@ def encode_infer_response(
         version: that answered.
         labels: of the classes of the first output.
         batched: whether the first axis counts rows; without, classes are looked for in the whole output.
+
+    Raises:
+        InvalidRequestError: an output is larger than the shared memory it was to go to.
     """
     response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
     for output in requested:
@@ -41,9 +48,30 @@ def encode_infer_response(
             rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
             array, datatype = classify(rows, output.classes, labels), _BYTES
             array = array if batched else array[0]
-        response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
-        response.raw_output_contents.append(_raw_bytes(array, datatype))
+        tensor = response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
+        if output.destination is None:
+            response.raw_output_contents.append(_raw_bytes(array, datatype))
+        else:
+            byte_size = _write(array, datatype, output.destination, output.spec.name)
+            write_region(tensor.parameters, output.destination, byte_size=byte_size)
+            response.raw_output_contents.append(b"")  # clients find the others' by position
     return response
+
+
+def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, name: str) -> int:
+    """Put a tensor into shared memory; returns its size in bytes."""
+    if datatype.dtype.hasobject:
+        flat = np.frombuffer(elements_to_bytes(array), np.uint8)
+    else:
+        flat = np.ascontiguousarray(array, datatype.dtype).reshape(-1).view(np.uint8)
+    room = len(destination.memory)
+    if flat.nbytes > room:
+        raise InvalidRequestError(
+            f"output {name!r} has {flat.nbytes} bytes; shared memory region {destination.region!r} "
+            f"was given with {room} for it"
+        )
+    destination.memory[: flat.nbytes] = flat.data
+    return flat.nbytes
 
 
 def _raw_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:

@@ -29,6 +29,22 @@ class NotAllowedError(ServingError):
     """Something that the server's settings do not allow; names the setting."""
 
 
+class NotOfferedError(ServingError):
+    """Something that this server does only where a setting says so, and it does not."""
+
+    def __init__(self, what: str, *, setting: str) -> None:
+        self.setting = setting
+        super().__init__(f"this server does not offer {what}; setting {setting} (--{setting.replace('_', '-')}) is off")
+
+
+class RegionNotFoundError(ServingError):
+    """No shared memory region of that name is registered."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"shared memory region {name!r} is not registered")
+
+
 class ModelNotFoundError(ServingError):
     """No such model, or no such version of it."""
 

@@ -4,18 +4,67 @@ import datetime
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from typing import Any
 
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(*, log_format: str, level: str) -> None:
-    """Send every log record of the process to standard error in one format."""
+@dataclass(frozen=True)
+class LogChoice:
+    """What is logged, and how.
+
+    Attributes:
+        info: whether records of this severity are logged; likewise `warning` and `error`.
+        verbose_level: above 0, debug records too.
+        log_format: one of `LOG_FORMATS`.
+    """
+
+    info: bool
+    warning: bool
+    error: bool
+    verbose_level: int
+    log_format: str
+
+    def shows(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged; it is a logging filter."""
+        if record.levelno >= logging.ERROR:
+            return self.error
+        if record.levelno >= logging.WARNING:
+            return self.warning
+        return self.info if record.levelno >= logging.INFO else self.verbose_level > 0
+
+    @property
+    def level(self) -> int:
+        """Below this nothing is logged."""
+        if self.verbose_level > 0:
+            return logging.DEBUG
+        shown = {logging.INFO: self.info, logging.WARNING: self.warning, logging.ERROR: self.error}
+        return next((level for level, is_shown in shown.items() if is_shown), logging.CRITICAL + 1)
+
+
+def choose_logging(*, log_format: str, level: str) -> LogChoice:
+    """Everything from a level (`debug`, `info`, `warning`, `error`) on."""
+    least = LOG_LEVELS.index(level)
+    return LogChoice(
+        info=least <= LOG_LEVELS.index("info"),
+        warning=least <= LOG_LEVELS.index("warning"),
+        error=True,
+        verbose_level=int(level == "debug"),
+        log_format=log_format,
+    )
+
+
+def configure_logging(choice: LogChoice) -> None:
+    """Send the chosen records of the process to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if choice.log_format == "json" else TextFormatter())
+    handler.addFilter(choice.shows)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(choice.level)
 
 
 class JsonFormatter(logging.Formatter):

@@ -1,19 +1,20 @@
 """Every setting of the server: its default, the reason for it, and the range it may have."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address, parse_address
+from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.logs import LOG_FORMATS, LOG_LEVELS
 
 ENVIRONMENT_PREFIX = "INFERRY_"
+"""Before the name of every setting in the environment."""
+
 MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda")
-LOG_FORMATS = ("text", "json")
-LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
 
 
 def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -> Any:
@@ -41,7 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The server's settings, checked. Flags and environment variables are named after the fields."""
+    """The server's settings, checked. Flags, variables and the keys of a file are named after the fields."""
 
     repository: Path = field(metadata={"description": "the model repository: <model>/<version>/model.onnx"})
     grpc_address: Address = _setting(
@@ -73,6 +74,10 @@ class Settings:
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
     )
     drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
+    system_shared_memory: bool = _setting(
+        False, "let clients pass tensors in POSIX shared memory; only where all of them are trusted"
+    )
+    remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
     log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
     log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)
     strict: bool = _setting(False, "exit if any model of the repository does not load")
@@ -92,68 +97,36 @@ class Settings:
         for name in ("model_control", "provider", "log_format", "log_level"):
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        self._refuse_without_effect()
+
+    def _refuse_without_effect(self) -> None:
+        """A setting that can change nothing is a mistake of whoever set it."""
+        delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms
+        if delay_us and self.max_batch_size == 1:
+            raise StartError(
+                f"setting max_queue_delay_us is {delay_us} and has no effect while max_batch_size is 1: a batch of "
+                "one row is full at once; set the delay to 0, or max_batch_size above 1"
+            )
+        if delay_us and objective_ms is not None and delay_us >= objective_ms * 1e3:
+            raise StartError(
+                f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
+                "the whole delay is late already; expected a delay below the objective"
+            )
+
+    def warnings(self, cores: int) -> tuple[str, ...]:
+        """What is allowed and hardly meant, a sentence each.
+
+        Args:
+            cores: that this process has.
+        """
+        threads = self.instance_count * max(1, self.intra_op_num_threads)
+        if threads <= _MOST_THREADS_PER_CORE * cores:
+            return ()
+        return (
+            f"settings instance_count and intra_op_num_threads make {threads} threads compute each model, on {cores} "
+            "cores; more threads than cores only wait for one another",
+        )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
-
-
-def read_settings(flags: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings from texts: a flag wins over `INFERRY_<NAME>`, which wins over the default.
-
-    Args:
-        flags: by field name, as the command line spelled them.
-        environment: the process environment.
-
-    Raises:
-        StartError: no repository, or a value that cannot be read; names the setting.
-    """
-    values: dict[str, Any] = {}
-    for setting in fields(Settings):
-        variable = ENVIRONMENT_PREFIX + setting.name.upper()
-        text = flags.get(setting.name, environment.get(variable))
-        if text is None:
-            continue
-        try:
-            values[setting.name] = _PARSERS[str(setting.type)](text)
-        except ValueError as error:
-            source = "flag" if setting.name in flags else f"environment variable {variable}"
-            raise StartError(f"setting {setting.name} ({source}): {error}") from None
-    if "repository" not in values:
-        raise StartError("no model repository; name its folder with --repository DIR or INFERRY_REPOSITORY")
-    return Settings(**values)
-
-
-def _parse_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, not {text!r}") from None
-
-
-def _parse_float(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if number - number != 0:  # NaN or infinite
-        raise ValueError(f"expected a number, not {text!r}")
-    return number
-
-
-def _parse_bool(text: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in known:
-        raise ValueError(f"expected true or false, not {text!r}")
-    return known[text.lower()]
-
-
-_PARSERS: dict[str, Any] = {
-    str(Path): Path,
-    str(Address): parse_address,
-    str(str): str,
-    str(int): _parse_int,
-    str(float): _parse_float,
-    str(float | None): _parse_float,
-    str(bool): _parse_bool,
-}

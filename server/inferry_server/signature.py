@@ -28,8 +28,7 @@ class Signature:
     @property
     def has_batch_dimension(self) -> bool:
         """Whether the first axis of every input and output may have any length."""
-        tensors = self.inputs + self.outputs
-        return bool(tensors) and all(spec.shape[:1] == (-1,) for spec in tensors)
+        return bool(self.inputs) and all(spec.shape[:1] == (-1,) for spec in self.inputs + self.outputs)
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"

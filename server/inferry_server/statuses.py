@@ -13,6 +13,8 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NotAllowedError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.UnsupportedModelError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.NotOfferedError, grpc.StatusCode.UNIMPLEMENTED),
+    (errors.RegionNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.ShuttingDownError, grpc.StatusCode.UNAVAILABLE),

@@ -1,12 +1,21 @@
-"""BYTES tensors on the wire: each element is a 4-byte little-endian length and that many bytes."""
+"""Tensors on the wire; in BYTES, each element is a 4-byte little-endian length and that many bytes."""
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<I")
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """How many elements a shape has."""
+    count = 1  # not numpy's prod: a hostile shape must not wrap around
+    for axis in shape:
+        count *= axis
+    return count
 
 
 def bytes_to_elements(data: bytes, count: int) -> NDArray[np.object_]:

@@ -11,7 +11,7 @@ from inferry_client.tensors import decode_contents, decode_tensor, encode_tensor
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import InferTensorContents
 
-NUMERIC = [datatype for datatype in DATATYPES.values() if datatype.name != "BYTES"]
+NUMERIC = [datatype for datatype in DATATYPES.values() if datatype.dtype.kind not in "OV"]
 SHAPES = hypothesis_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 

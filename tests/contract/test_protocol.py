@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
+from onnx import TensorProto
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from inferry_server.app import Server
@@ -26,6 +27,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     onnx_models.save_two_inputs(repository)
     onnx_models.save_picky(repository)
     onnx_models.save_brightness(repository)
+    onnx_models.save_distinct(repository)
+    onnx_models.save_half_echo(repository, name="fp16", element_type=TensorProto.FLOAT16)
+    onnx_models.save_half_echo(repository, name="bf16", element_type=TensorProto.BFLOAT16)
     (repository / "broken" / "1").mkdir(parents=True)
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"no model")
     (repository / "empty").mkdir()
@@ -77,7 +81,8 @@ def test_metadata_has_the_batch_dimension_and_config_has_not(client: triton.Infe
 def test_the_index_lists_every_version_with_its_state_and_reason(client: triton.InferenceServerClient) -> None:
     index = {(m.name, m.version): (m.state, m.reason) for m in client.get_model_repository_index().models}
     assert index["doubler", "2"] == ("READY", "")
-    assert index["doubler", "1"] == ("UNAVAILABLE", "not served: not the newest version, and without a label")
+    assert index["doubler", "1"][0] == "UNAVAILABLE"
+    assert "not served: not among the versions" in index["doubler", "1"][1]
     assert index["broken", "1"][0] == "UNAVAILABLE"
     assert "ONNX Runtime cannot load it" in index["broken", "1"][1]
     assert "holds no version" in index["empty", ""][1]
@@ -94,6 +99,28 @@ def test_answers_are_right_for_every_kind_of_model(client: triton.InferenceServe
     answer = infer(client, "joiner", pair)
     np.testing.assert_array_equal(answer["total"], x[:, :2] + x[:, 1:])
     np.testing.assert_array_equal(answer["difference"], x[:, :2] - x[:, 1:])
+
+
+@pytest.mark.parametrize(("model", "datatype"), [("fp16", "FP16"), ("bf16", "BF16")])
+def test_numbers_of_two_bytes_travel_as_they_are(
+    client: triton.InferenceServerClient, model: str, datatype: str
+) -> None:
+    def ask(row: int) -> bool:
+        bits = np.array([[row, 0x3C00]], np.uint16)
+        tensor = triton.InferInput("in", [1, 2], datatype)
+        tensor._raw_content = bits.tobytes()  # one side of the comparison must know nothing of BF16
+        response = client.infer(model, [tensor]).get_response()
+        return bool(response.outputs[0].datatype == datatype and response.raw_output_contents == [bits.tobytes()])
+
+    with ThreadPoolExecutor(16) as pool:  # so that some of them share a batch
+        assert all(pool.map(ask, range(100)))
+
+
+def test_a_model_whose_free_axes_are_no_rows_runs_one_request_at_a_time(client: triton.InferenceServerClient) -> None:
+    assert client.get_model_config("distinct").config.max_batch_size == 0
+    for numbers in ([3, 1, 3], [7], []):
+        answer = infer(client, "distinct", {"in": np.array(numbers, np.int64)})["out"]
+        assert answer.tolist() == sorted(set(numbers))
 
 
 def test_only_the_requested_outputs_come_back(client: triton.InferenceServerClient) -> None:
@@ -126,7 +153,12 @@ def test_an_answer_is_the_same_alone_or_in_company(client: triton.InferenceServe
         ("", "", "NOT_FOUND", "model ''"),
         ("doubler", "9", "NOT_FOUND", "version '9' of model 'doubler'"),
         ("doubler", "9" * 5000, "NOT_FOUND", "of model 'doubler'"),
-        ("doubler", "1", "UNAVAILABLE", "version '1' of model 'doubler' is UNAVAILABLE: not served: not the newest"),
+        (
+            "doubler",
+            "1",
+            "UNAVAILABLE",
+            "version '1' of model 'doubler' is UNAVAILABLE: not served: not among the versions",
+        ),
         ("broken", "", "UNAVAILABLE", "ONNX Runtime cannot load it"),
         ("empty", "", "UNAVAILABLE", "holds no version"),
         (

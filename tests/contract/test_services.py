@@ -21,7 +21,7 @@ from PIL import Image
 
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.preprocessing import UInt8Array
-from inferry_proto.services import IMAGE_CLASSIFIER
+from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 from inferry_server.app import Server
 from inferry_server.readiness import Phase
 from testkit import onnx_models
@@ -303,6 +303,27 @@ def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as error:
         call_raw(channel, "/inference.GRPCInferenceService/Nothing", b"")
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_every_rpc_of_the_protocol_has_a_handler(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    codes = {}
+    with (
+        running_server(tmp_path, system_shared_memory=True) as running,
+        grpc.insecure_channel(str(running.grpc_address)) as opened,
+    ):
+        for name, method in OPEN_INFERENCE.items():
+            try:
+                if method.server_streaming:
+                    stream: grpc.StreamStreamMultiCallable[bytes, bytes] = opened.stream_stream(method.path)
+                    list(stream(iter([]), timeout=10))
+                else:
+                    call_raw(opened, method.path, b"")
+                codes[name] = grpc.StatusCode.OK
+            except grpc.RpcError as error:
+                codes[name] = error.code()
+    missing = {name for name, code in codes.items() if code is grpc.StatusCode.UNIMPLEMENTED}
+    assert not missing
 
 
 def test_bytes_that_are_no_message_are_an_invalid_argument(channel: grpc.Channel) -> None:

@@ -38,6 +38,13 @@ def test_every_message_has_the_fields_of_tritonclient() -> None:
     assert compared > 100  # fields; a comparison of nothing would pass as well
 
 
+def test_the_model_configuration_is_tritons_whole() -> None:
+    ours, theirs = model_config_pb2.DESCRIPTOR, triton_config_pb2.DESCRIPTOR
+    assert set(ours.message_types_by_name) == set(theirs.message_types_by_name)
+    for name, message in ours.message_types_by_name.items():
+        _compare_whole(message, theirs.message_types_by_name[name])
+
+
 def test_every_rpc_has_the_types_of_tritonclient() -> None:
     ours = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     theirs = triton_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -69,22 +76,25 @@ def _compare_message(ours: Descriptor, theirs: Descriptor) -> int:
     return len(ours.fields) + nested
 
 
+def _compare_whole(ours: Descriptor, theirs: Descriptor) -> None:
+    assert set(ours.fields_by_name) == set(theirs.fields_by_name), ours.full_name
+    assert set(ours.nested_types_by_name) == set(theirs.nested_types_by_name), ours.full_name
+    for nested in ours.nested_types:
+        _compare_whole(nested, theirs.nested_types_by_name[nested.name])
+
+
 def _compare_enum(ours: EnumDescriptor, theirs: EnumDescriptor) -> None:
     assert {v.name: v.number for v in ours.values} == {v.name: v.number for v in theirs.values}
 
 
 def _facts(field: FieldDescriptor) -> tuple[object, ...]:
-    """What decides how a field travels; a oneof does not, but decides what a setter clears."""
+    """What decides how a field travels; and its oneof, which decides what a setter clears."""
     kind = field.message_type or field.enum_type
     return (
         field.number,
         field.type,
         field.is_repeated,
-        field.has_presence if not _is_in_partial_oneof(field) else None,
+        field.has_presence,
+        field.containing_oneof.name if field.containing_oneof else None,
         kind.full_name if kind else None,
     )
-
-
-def _is_in_partial_oneof(field: FieldDescriptor) -> bool:
-    """`scheduling_choice` has one member here: the others mean nothing to this server."""
-    return field.name == "dynamic_batching"

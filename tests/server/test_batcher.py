@@ -15,7 +15,13 @@ from inferry_server.batching.assembly import PadTo, exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
+from inferry_server.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    InvalidRequestError,
+    QueueFullError,
+    ShuttingDownError,
+)
 
 SOON_S = 10.0  # no test should take it; none waits longer
 
@@ -26,10 +32,11 @@ class Reply:
     def __init__(self) -> None:
         self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         assert timing.queue_s >= 0
         assert timing.compute_s >= 0
-        self.outcomes.put({name: array.copy() for name, array in outputs.items()})
+        answer = {name: array.copy() for name, array in outputs.items()}
+        return lambda: self.outcomes.put(answer)
 
     def fail(self, error: Exception) -> None:
         self.outcomes.put(error)
@@ -132,6 +139,25 @@ def test_a_failing_member_fails_alone() -> None:
         assert values(also_good[1].outcome()) == [4]
 
 
+def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
+    def distinct(inputs: Arrays) -> Arrays:
+        return {"y": np.unique(inputs["x"])}
+
+    policy = BatchingPolicy(max_batch_size=4, max_request_rows=4, max_queue_size=8, max_queue_bytes=1 << 20)
+    batcher = DynamicBatcher("test", [distinct], policy, observer=Observer())
+    (first, one), (second, two) = request(1, 1), request(1, 2)
+    for queued in (first, second):
+        batcher.submit(queued)  # before it starts, so that they ride together
+    batcher.start()
+    error = one.outcome()
+    assert isinstance(error, InferenceError)
+    assert "2 rows with output 'y' of shape [1]; expected a row for each" in str(error)
+    answer = two.outcome()
+    assert isinstance(answer, dict)
+    assert answer["y"].tolist() == [1, 2]
+    assert batcher.close(SOON_S)
+
+
 def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher() -> None:
     def run(inputs: Arrays) -> Arrays:
         if inputs["x"][0] < 0:
@@ -148,7 +174,7 @@ def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher(
 
 def test_a_reply_that_raises_takes_no_other_reply_away() -> None:
     class BrokenReply(Reply):
-        def complete(self, outputs: Arrays, timing: Timing) -> None:
+        def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
             raise RuntimeError("cannot encode")
 
     model = ScriptedModel()
@@ -289,7 +315,7 @@ def test_a_model_that_drops_rows_fails_rather_than_mix_answers_up() -> None:
         outcomes = [reply.outcome() for _, reply in requests]
     assert values(outcomes[0]) == [5]
     assert isinstance(outcomes[1], InferenceError)
-    assert "has shape [0, 1] for 1 rows" in str(outcomes[1])
+    assert "of shape [0, 1]; expected a row for each" in str(outcomes[1])
     assert values(outcomes[2]) == [7]
 
 
@@ -337,3 +363,18 @@ def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[
             else:
                 assert values(outcome) == [2.0 * value for value in values_]
     assert max(observer.batch_rows, default=0) <= 4
+
+
+def test_a_reply_that_cannot_be_given_where_it_was_to_go_fails_with_its_own_reason_and_alone() -> None:
+    class TooLarge(Reply):
+        def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+            raise InvalidRequestError("too large")
+
+    model, refused, (other, other_reply) = ScriptedModel(), TooLarge(), request(2)
+    model.held = False
+    with batching(model.run) as (batcher, observer):
+        batcher.submit(InferenceRequest({"x": np.ones(1, np.float32)}, 1, refused))
+        batcher.submit(other)
+        assert str(refused.outcome()) == "too large"
+        assert values(other_reply.outcome()) == [4]
+    assert (observer.done, observer.failed) == (1, 1)

@@ -105,3 +105,25 @@ def test_a_setting_from_the_environment_is_checked_like_a_flag(tmp_path: Path, m
     monkeypatch.setitem(os.environ, "INFERRY_MAX_BATCH_SIZE", "zero")
     message = complaint(fail_to_serve("--repository", str(tmp_path)))
     assert message.startswith("setting max_batch_size (environment variable INFERRY_MAX_BATCH_SIZE)")
+
+
+def test_print_config_says_where_every_value_comes_from_and_starts_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "inferry.toml"
+    config.write_text('repository = "models"\nmax_batch_size = 4\n')
+    done = subprocess.run(
+        [*COMMAND, "--config", config, "--no-strict", "--print-config"], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert f'repository = "{tmp_path / "models"}"' in lines[0]
+    assert lines[0].endswith(f"# file {config}")
+    parts = [{part.strip() for part in line.split("#")} for line in lines]
+    assert {'provider = "cpu"', "flag --provider"} in parts
+    assert {'model_control = "none"', "default"} in parts
+    assert any(line.startswith("strict = false") and line.endswith("# flag --strict") for line in lines)
+    assert done.stderr == ""
+
+
+def test_an_abbreviated_flag_is_refused() -> None:
+    done = subprocess.run([*COMMAND, "--max-batch", "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --max-batch" in done.stderr

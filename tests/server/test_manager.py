@@ -57,7 +57,7 @@ def test_the_newest_version_is_served(served: Served) -> None:
     served.load_all()
     assert served.answers() == "2"
     assert served.states() == {"1": State.UNAVAILABLE, "2": State.READY}
-    with pytest.raises(ModelNotReadyError, match="not the newest"):
+    with pytest.raises(ModelNotReadyError, match="by default the newest"):
         served.answers(version="1")
 
 
@@ -121,6 +121,21 @@ def test_labelled_versions_are_served_and_labels_can_move(served: Served) -> Non
     assert served.states() == {"1": State.UNAVAILABLE, "2": State.READY}
     with pytest.raises(InvalidRequestError, match="nor one of its labels: stable"):
         served.answers(version="old")
+
+
+def test_the_policy_of_config_pbtxt_says_which_versions_are_served_and_can_change(served: Served) -> None:
+    config = served.root / "doubler" / "config.pbtxt"
+    config.write_text("version_policy { all {} }")
+    served.load_all()
+    assert served.states() == {"1": State.READY, "2": State.READY}
+    assert served.answers() == "2"
+    config.write_text("version_policy { specific { versions: 1 } }")
+    served.manager.poll_once()
+    assert served.states() == {"1": State.READY, "2": State.UNAVAILABLE}
+    assert served.answers() == "1"
+    config.write_text("version_policy { nonsense {} }")
+    served.manager.poll_once()
+    assert served.answers() == "1"  # what answered goes on
 
 
 def test_a_label_of_a_version_that_is_not_there_is_named_when_asked_for(served: Served) -> None:

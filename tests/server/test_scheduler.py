@@ -1,6 +1,7 @@
 """What the scheduler decides, one decision at a time; the clock is passed in."""
 
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=16, max_queue_size=16
 
 
 class NoReply:
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         raise AssertionError
 
     def fail(self, error: Exception) -> None:

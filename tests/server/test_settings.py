@@ -1,5 +1,6 @@
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from inferry_server.addresses import Address, parse_address
 from inferry_server.errors import StartError
-from inferry_server.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+from inferry_server.settings import ENVIRONMENT_PREFIX, Settings
+from inferry_server.settings_sources import read_settings
 
 
 def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
@@ -52,6 +54,29 @@ def test_a_wrong_value_names_the_setting_the_value_and_the_range(name: str, text
         read_settings({"repository": "models", name: text}, {})
     with pytest.raises(StartError, match=message):
         read_settings({"repository": "models"}, {ENVIRONMENT_PREFIX + name.upper(): text})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"max_queue_delay_us": 500, "max_batch_size": 1},
+            "500 and has no effect while max_batch_size is 1",
+        ),
+        ({"max_queue_delay_us": 5000, "latency_objective_ms": 5.0}, "expected a delay below the objective"),
+    ],
+)
+def test_a_setting_without_effect_stops_the_start(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(StartError, match=message):
+        Settings(repository=Path("models"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("instances", "threads", "warned"), [(1, 0, False), (4, 2, False), (4, 0, False), (3, 3, True), (9, 0, True)]
+)
+def test_threads_far_beyond_the_cores_are_allowed_with_a_warning(instances: int, threads: int, warned: bool) -> None:
+    settings = Settings(repository=Path("models"), instance_count=instances, intra_op_num_threads=threads)
+    assert bool(settings.warnings(cores=4)) is warned
 
 
 def test_without_a_repository_the_message_says_how_to_name_one() -> None:

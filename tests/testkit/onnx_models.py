@@ -55,6 +55,26 @@ def save_text_echo(repository: Path, *, name: str = "echo") -> None:
     )
 
 
+def save_half_echo(repository: Path, *, name: str, element_type: int) -> None:
+    """`out = in`, `[N, 2]` of FP16 or BF16."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Identity", ["in"], ["out"])],
+        [helper.make_tensor_value_info("in", element_type, ["N", 2])],
+        [helper.make_tensor_value_info("out", element_type, ["N", 2])],
+    )
+
+
+def save_distinct(repository: Path, *, name: str = "distinct") -> None:
+    """`out` = the distinct numbers of `in`, int64 `[N]` and `[M]`: both lengths are free, and no rows."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Unique", ["in"], ["out"])],
+        [helper.make_tensor_value_info("in", TensorProto.INT64, ["N"])],
+        [helper.make_tensor_value_info("out", TensorProto.INT64, ["M"])],
+    )
+
+
 def save_two_inputs(repository: Path, *, name: str = "joiner") -> None:
     """`total = left + right` and `difference = left - right`, float32 `[N, 2]` and `[N, 2]`."""
     pair = ["N", 2]

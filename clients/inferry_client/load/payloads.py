@@ -69,7 +69,7 @@ def read_payloads(folder: Path) -> list[bytes]:
 def _random_tensor(generator: np.random.Generator, spec: TensorSpec, model: str) -> NDArray[Any]:
     shape = (1, *spec.shape[1:]) if spec.shape and spec.shape[0] == -1 else spec.shape
     datatype = DATATYPES.get(spec.datatype)
-    if -1 in shape or datatype is None or datatype.name == "BYTES":
+    if -1 in shape or datatype is None or datatype.name in ("BYTES", "BF16"):
         raise LoadError(
             f"model {model!r} takes {spec.name} as {spec.datatype} {list(spec.shape)}, which random contents cannot "
             "fill; send pictures with --images"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_server.batching.request import Arrays, BatchSlice
+from inferry_server.errors import InferenceError
 
 PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with
 
@@ -59,6 +60,20 @@ def scatter_outputs(
         stop = start + part.rows
         yield part, {name: array[start:stop] for name, array in outputs.items()}
         start = stop
+
+
+def check_rows(outputs: Arrays, rows: int) -> None:
+    """Refuse outputs that cannot be given back row by row: nobody may get a neighbour's.
+
+    Raises:
+        InferenceError: names the output and the model's way out.
+    """
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise InferenceError(
+                f"the model answered {rows} rows with output {name!r} of shape {list(array.shape)}; expected a row "
+                "for each. A model whose first axis counts no rows says so with max_batch_size: 0 in config.pbtxt"
+            )
 
 
 def _concatenate(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from inferry_server.batching.assembly import PadTo, assemble, exact, scatter_outputs
+from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
-from inferry_server.errors import InferenceError, ShuttingDownError
+from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class DynamicBatcher:
         done = _Done(outputs, assembled - began, self._clock() - assembled)
         rows = sum(part.rows for part in slices)
         if self._batched:
-            _check_rows(outputs, self._pad_to(rows))
+            check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
@@ -222,7 +222,10 @@ class DynamicBatcher:
     def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
         began = self._clock()
         try:
-            request.reply.complete(outputs, request.timing)
+            send = request.reply.complete(outputs, request.timing)
+        except ServingError as refused:  # such as an output that does not fit where it was to go
+            self._reply_error(request, refused)
+            return
         except Exception:  # one caller's reply must not take the others' away
             logger.exception("a reply could not be made")
             error = InferenceError("the answer could not be encoded; the server's log has the details")
@@ -232,19 +235,11 @@ class DynamicBatcher:
         self._observer.request_done(
             rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
         )
+        send()
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
-        request.reply.fail(error)
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
-
-
-def _check_rows(outputs: Arrays, rows: int) -> None:
-    """Refuse outputs that cannot be told apart by row: somebody would get somebody else's answer."""
-    for name, array in outputs.items():
-        if array.shape[:1] != (rows,):
-            raise InferenceError(
-                f"output {name!r} has shape {list(array.shape)} for {rows} rows; expected [{rows}, ...]"
-            )
+        request.reply.fail(error)
 
 
 @dataclass(frozen=True)

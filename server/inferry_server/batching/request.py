@@ -1,6 +1,6 @@
 """What waits in the queue: the validated inputs of one request and whom to tell."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,8 +30,16 @@ class Timing:
 class Reply(Protocol):
     """Whom the batcher tells: exactly one of the two is called, once, on a batcher's thread."""
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
-        """The outputs of this request's rows: maybe views into the batch's, to be read, not kept."""
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+        """Make the answer from the outputs of this request's rows.
+
+        They may be views into the batch's: to be read, not kept.
+
+        Returns:
+            What sends the answer; called when the request has been counted, so that whoever has an
+            answer finds it in the statistics.
+        """
+        ...
 
     def fail(self, error: Exception) -> None:
         """The request was not, or could not be, computed."""

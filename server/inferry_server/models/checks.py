@@ -19,30 +19,38 @@ Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 
 
-def warm_up(run: Run, signature: Signature, sizes: Sequence[int], *, clock: Callable[[], float]) -> dict[int, float]:
+class RowsMismatchError(ModelLoadError):
+    """A model that looks batched, and does not answer row by row."""
+
+
+def warm_up(
+    run: Run, signature: Signature, sizes: Sequence[int], *, batched: bool, clock: Callable[[], float]
+) -> dict[int, float]:
     """Run every batch size, so that no request pays for its first time.
 
     Returns:
         Seconds that each size took, the second time.
 
     Raises:
-        ModelLoadError: a batched model does not answer as many rows as it was given.
+        RowsMismatchError: a batched model does not answer as many rows as it was given.
         InferenceError: the model failed on zeros.
     """
     seconds = {}
     for size in sizes:
         inputs = {spec.name: _zeros(spec, size) for spec in signature.inputs}
-        _check_rows(run(inputs), signature, size)
+        outputs = run(inputs)
+        if batched:
+            _check_rows(outputs, size)
         began = clock()
         run(inputs)
         seconds[size] = clock() - began
     return seconds
 
 
-def _check_rows(outputs: Arrays, signature: Signature, rows: int) -> None:
+def _check_rows(outputs: Arrays, rows: int) -> None:
     for name, output in outputs.items():
-        if signature.has_batch_dimension and output.shape[:1] != (rows,):
-            raise ModelLoadError(
+        if output.shape[:1] != (rows,):
+            raise RowsMismatchError(
                 f"output {name!r} has shape {list(output.shape)} for {rows} rows; "
                 f"a model with a batch dimension answers each row: expected [{rows}, ...]"
             )

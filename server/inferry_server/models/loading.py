@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
-from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import can_warm_up, check_golden_samples, warm_up
-from inferry_server.models.repository import MODEL_FILE, VersionFolder
+from inferry_server.models.checks import RowsMismatchError, can_warm_up, check_golden_samples, warm_up
+from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
+from inferry_server.models.labels import check_labels, read_labels
+from inferry_server.models.model_settings import ModelSettings
+from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.runtime.providers import CPU
@@ -24,12 +27,10 @@ from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
 
-LABELS_FILE = "labels.txt"
-
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How models are loaded: what computes, and the limits of their queues.
+    """How models are loaded, where they say nothing themselves: what computes, and the limits of their queues.
 
     Attributes:
         intra_op_num_threads: threads that compute one batch together.
@@ -43,6 +44,27 @@ class LoadOptions:
     metrics: ServerMetrics
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How one version is going to be served."""
+
+    folder: VersionFolder
+    settings: ModelSettings
+    manifest: ModelManifest | None
+    signature: Signature
+    batched: bool
+    policy: BatchingPolicy
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder.path / self.settings.model_file
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether somebody said that the model takes rows; otherwise its shapes only look like it."""
+        return self.manifest is not None or self.settings.max_batch_size is not None
+
+
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     """Load a version and let it prove itself; its batcher runs when this returns.
 
@@ -50,31 +72,21 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         ModelLoadError: says which file or check it failed.
     """
     started = time.monotonic()
-    manifest = _read_verified_manifest(folder.path)
-    sessions = [_load_instance(folder, options) for _ in range(options.instance_count)]
-    signature = sessions[0].signature
-    policy = options.policy if signature.has_batch_dimension else _one_at_a_time(options.policy)
+    settings = _read_settings(folder)
+    manifest = _read_verified_manifest(folder.path, settings.model_file)
+    sessions = _load_instances(folder, settings, options)
     if manifest is not None:
-        _check_signature(folder.path, signature, manifest)
-    latency = LatencyModel(policy.max_batch_size)
-    for session in sessions:
-        _warm_up(folder, session, policy, latency, strict=manifest is not None)
-        if manifest is not None and manifest.HasField("golden_samples"):
-            check_golden_samples(
-                session.run,
-                folder.path,
-                manifest.golden_samples,
-                provider=session.provider,
-                max_batch_size=policy.max_batch_size if signature.has_batch_dimension else None,
-            )
-    version = _serve(folder, sessions, manifest, policy, latency, options.metrics)
+        _check_signature(folder.path, sessions[0].signature, manifest)
+    plan = _plan(folder, settings, manifest, sessions[0].signature, options.policy)
+    plan, latency = _prove(plan, sessions)
+    version = _serve(plan, sessions, latency, options.metrics)
     logger.info(
         "model loaded",
         extra={
             "model": str(folder),
             "provider": version.provider,
             "verified": manifest is not None,
-            "batched": signature.has_batch_dimension,
+            "batched": plan.batched,
             "instances": len(sessions),
             "seconds": round(time.monotonic() - started, 3),
         },
@@ -82,21 +94,70 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     return version
 
 
-def _load_instance(folder: VersionFolder, options: LoadOptions) -> OnnxSession:
-    return load_session(
-        folder.path / MODEL_FILE, providers=options.providers, intra_op_num_threads=options.intra_op_num_threads
-    )
+def _read_settings(folder: VersionFolder) -> ModelSettings:
+    """The model's own settings; what of them has no effect is said once, in one line."""
+    try:
+        settings = read_model_settings(folder.path.parent)
+    except ValueError as error:
+        raise ModelLoadError(str(error)) from error
+    if settings.ignored:
+        logger.warning("%s: ignored: %s", CONFIG_FILE, "; ".join(settings.ignored), extra={"model": str(folder)})
+    return settings
 
 
-def _read_verified_manifest(path: Path) -> ModelManifest | None:
-    if not (path / MODEL_FILE).is_file():
-        raise ModelLoadError(f"{path / MODEL_FILE} is missing")
+def _load_instances(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[OnnxSession]:
+    try:
+        providers = settings.providers(options.providers)
+    except ValueError as error:
+        raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
+    threads = settings.threads(options.intra_op_num_threads, options.instance_count)
+    return [
+        load_session(folder.path / settings.model_file, providers=providers, intra_op_num_threads=threads)
+        for _ in range(settings.instance_count or options.instance_count)
+    ]
+
+
+def _plan(
+    folder: VersionFolder,
+    settings: ModelSettings,
+    manifest: ModelManifest | None,
+    signature: Signature,
+    policy: BatchingPolicy,
+) -> _Plan:
+    try:
+        batched = settings.is_batched(signature)
+        narrowed = settings.narrow(signature, batched=batched)
+        own_policy = settings.policy(policy, batched=batched)
+    except ValueError as error:
+        raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
+    return _Plan(folder, settings, manifest, narrowed, batched, own_policy)
+
+
+def _prove(plan: _Plan, sessions: Sequence[OnnxSession]) -> tuple[_Plan, LatencyModel]:
+    """Warm every instance and compare its answers; what looked batched and is not is served without rows."""
+    latency = LatencyModel(plan.policy.max_batch_size)
+    try:
+        for session in sessions:
+            _warm_up(plan, session, latency)
+            _check_golden(plan, session)
+    except RowsMismatchError as error:
+        if plan.is_vouched_for:
+            raise
+        logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
+        policy = plan.settings.policy(plan.policy, batched=False)
+        return _prove(replace(plan, batched=False, policy=policy), sessions)
+    return plan, latency
+
+
+def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
+    if not (path / model_file).is_file():
+        raise ModelLoadError(f"{path / model_file} is missing")
     try:
         manifest = read_manifest(path)
         if manifest is not None:
             verify_files(path, manifest)
-            if MODEL_FILE not in {file.name for file in manifest.files}:
-                raise ManifestError(f"the manifest of {path} has no checksum for {MODEL_FILE}")
+            if model_file not in {file.name for file in manifest.files}:
+                raise ManifestError(f"the manifest of {path} has no checksum for {model_file}")
     except ManifestError as error:
         raise ModelLoadError(str(error)) from error
     return manifest
@@ -113,41 +174,41 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(
-    folder: VersionFolder, session: OnnxSession, policy: BatchingPolicy, latency: LatencyModel, *, strict: bool
-) -> None:
+def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
-    if not can_warm_up(session.signature):
-        logger.info("not warmed: an axis besides the first has no fixed length", extra={"model": str(folder)})
+    model = {"model": str(plan.folder)}
+    if not can_warm_up(plan.signature):
+        logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
         return
+    sizes = ladder(plan.policy.max_batch_size)
     try:
-        seconds = warm_up(session.run, session.signature, ladder(policy.max_batch_size), clock=time.monotonic)
+        seconds = warm_up(session.run, plan.signature, sizes, batched=plan.batched, clock=time.monotonic)
     except InferenceError as error:
-        if strict:
-            raise ModelLoadError(f"{folder.path / MODEL_FILE}: warm-up failed: {error}") from error
-        logger.warning("not warmed: %s", error, extra={"model": str(folder)})
+        if plan.manifest is not None:
+            raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
+        logger.warning("not warmed: %s", error, extra=model)
         return
     for rows, batch_s in seconds.items():
         latency.observe(rows, batch_s)
 
 
+def _check_golden(plan: _Plan, session: OnnxSession) -> None:
+    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
+        return
+    check_golden_samples(
+        session.run,
+        plan.folder.path,
+        plan.manifest.golden_samples,
+        provider=session.provider,
+        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
+    )
+
+
 def _serve(
-    folder: VersionFolder,
-    sessions: Sequence[OnnxSession],
-    manifest: ModelManifest | None,
-    policy: BatchingPolicy,
-    latency: LatencyModel,
-    metrics: ServerMetrics,
+    plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, metrics: ServerMetrics
 ) -> ServedVersion:
-    signature, provider = sessions[0].signature, sessions[0].provider
-    batched = signature.has_batch_dimension
-    recorded = manifest.preprocessing if manifest and manifest.HasField("preprocessing") else None
-    try:
-        preprocessing = usable_preprocessing(signature, recorded)
-    except ValueError as error:
-        raise ModelLoadError(f"{folder.path}: {error}") from error
-    labels = tuple(manifest.labels) if manifest and manifest.labels else _read_labels(folder.path)
-    _check_labels(folder.path, signature, labels)
+    folder, settings, policy, provider = plan.folder, plan.settings, plan.policy, sessions[0].provider
+    labels = _labels(plan)
     version = str(folder.version)
     observer = VersionObserver(metrics.for_model(folder.model, version))
     batcher = DynamicBatcher(
@@ -157,41 +218,41 @@ def _serve(
         observer=observer,
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
-        batched=batched,
+        batched=plan.batched,
     )
+    preprocessing = _preprocessing(plan)
     metrics.watch_queue(folder.model, version, batcher.queued_rows)
     batcher.start()
+    objective_ms = settings.latency_objective_ms
     return ServedVersion(
         model=folder.model,
         version=version,
-        signature=signature,
-        max_request_rows=policy.max_request_rows if batched else 0,
+        signature=plan.signature,
+        max_request_rows=policy.max_request_rows if plan.batched else 0,
         labels=labels,
         preprocessing=preprocessing,
         provider=provider,
         batcher=batcher,
         statistics=observer.statistics,
+        policy=policy,
+        instance_count=len(sessions),
+        model_file=settings.model_file,
+        latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
     )
 
 
-def _one_at_a_time(policy: BatchingPolicy) -> BatchingPolicy:
-    """For a model without batch dimension, whose requests count as one row each."""
-    return replace(policy, max_batch_size=1, max_request_rows=1)
+def _preprocessing(plan: _Plan) -> Preprocessing | None:
+    """How pictures become the input; None for a model that takes no rows of them."""
+    manifest = plan.manifest
+    recorded = manifest.preprocessing if manifest and manifest.HasField("preprocessing") else None
+    try:
+        return usable_preprocessing(plan.signature, recorded) if plan.batched else None
+    except ValueError as error:
+        raise ModelLoadError(f"{plan.folder.path}: {error}") from error
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    """Triton's way: a text file beside the version's model or the versions, a label a line."""
-    for folder in (path, path.parent):
-        try:
-            return tuple((folder / LABELS_FILE).read_text(encoding="utf-8").splitlines())
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelLoadError(f"{folder / LABELS_FILE} cannot be read: {error}") from error
-    return ()
-
-
-def _check_labels(path: Path, signature: Signature, labels: tuple[str, ...]) -> None:
-    classes = signature.outputs[0].shape[-1:] if signature.outputs else ()
-    if labels and classes and classes[0] not in (-1, len(labels)):
-        raise ModelLoadError(f"{path}: {len(labels)} labels for a model with {classes[0]} classes")
+def _labels(plan: _Plan) -> tuple[str, ...]:
+    recorded = tuple(plan.manifest.labels) if plan.manifest else ()
+    labels = recorded or read_labels(plan.folder.path, plan.settings.label_file)
+    check_labels(plan.folder.path, plan.signature, labels)
+    return labels

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from inferry_proto.version_labels import VersionLabelsError, read_labels_and_traffic
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
+from inferry_server.models.config_pbtxt import CONFIG_FILE, ConfigError, read_model_settings
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, scan_repository
 from inferry_server.models.version import ServedVersion
+from inferry_server.models.version_policy import NEWEST, versions_to_serve
 
 logger = logging.getLogger(__name__)
 
-_NOT_CHOSEN = "not served: not the newest version, and without a label"
+_NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
 
 
 Fingerprint = tuple[object, ...]
@@ -129,7 +131,7 @@ class ModelManager:
         if not folder.versions:
             failures.append(self._fail(folder.name, 0, folder.problem))
         labels, traffic = self._read_labels(folder, failures)
-        wanted = _versions_to_serve(folder, labels.values())
+        wanted = _wanted_versions(folder, labels.values())
         for version in folder.versions:
             if version.version in wanted and (reload or self._is_new(version)):
                 failures += self._load(version)
@@ -212,17 +214,23 @@ class ModelManager:
         )
 
 
-def _versions_to_serve(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:
-    """The newest version, and every one that has a label."""
+def _wanted_versions(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:
+    """The versions that the model's policy names, and every one that has a label."""
+    try:
+        policy = read_model_settings(folder.path).version_policy
+    except ConfigError:
+        policy = NEWEST  # loading it will fail, and say why
     there = [version.version for version in folder.versions]
-    return {*there[-1:], *(version for version in labelled if version in there)}
+    return {*versions_to_serve(policy, there), *(version for version in labelled if version in there)}
 
 
 def _fingerprint(folder: VersionFolder) -> Fingerprint:
     """What differs when a version's files were exchanged."""
     facts: list[object] = []
     try:
-        for path in sorted(folder.path.iterdir()):
+        for path in (*sorted(folder.path.iterdir()), folder.path.parent / CONFIG_FILE):
+            if not path.exists():
+                continue
             status = path.stat()
             facts.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
     except OSError as error:

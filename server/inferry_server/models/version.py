@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import channel_count
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
 from inferry_server.models.statistics import VersionStatistics
 from inferry_server.signature import Signature
@@ -21,6 +22,10 @@ class ServedVersion:
         labels: label i names class i; empty where there are none.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
+        policy: the limits of its queue and batches.
+        instance_count: batches of it that can run at the same time.
+        model_file: the file it was loaded from.
+        latency_objective_s: the deadline of requests that carry none; None: the server's applies.
     """
 
     model: str
@@ -32,6 +37,10 @@ class ServedVersion:
     provider: str
     batcher: DynamicBatcher
     statistics: VersionStatistics
+    policy: BatchingPolicy
+    instance_count: int
+    model_file: str
+    latency_objective_s: float | None
 
     def require_preprocessing(self) -> Preprocessing:
         """How pictures become its input.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.signature import Signature, TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -26,10 +27,12 @@ _ELEMENT_TYPES = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
+_BF16 = DATATYPES["BF16"]
 _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
@@ -67,6 +70,7 @@ class OnnxSession:
     def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
         self._session = session
         self._output_names = [spec.name for spec in signature.outputs]
+        self._bfloat16 = {spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16}
         self.signature = signature
 
     @property
@@ -88,10 +92,20 @@ class OnnxSession:
             InferenceError: the model failed on these inputs.
         """
         try:
+            if self._bfloat16:
+                return self._run_values(inputs)
             outputs = self._session.run(self._output_names, dict(inputs))
         except Exception as error:
             raise InferenceError(f"the model failed: {_first_line(error)}") from error
         return dict(zip(self._output_names, map(np.asarray, outputs), strict=True))
+
+    def _run_values(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        values = {name: to_ort_value(array, bfloat16=name in self._bfloat16) for name, array in inputs.items()}
+        outputs = self._session.run_with_ort_values(self._output_names, values)
+        return {
+            spec.name: from_ort_value(value, dtype=spec.datatype.dtype, bfloat16=spec.name in self._bfloat16)
+            for spec, value in zip(self.signature.outputs, outputs, strict=True)
+        }
 
 
 def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:

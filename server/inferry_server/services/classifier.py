@@ -95,7 +95,9 @@ class ClassifierService:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
-        deadline = self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=None)
+        deadline = self._deadlines.deadline(
+            self._clock(), call_deadline=call_deadline, timeout_s=None, model_objective_s=model.latency_objective_s
+        )
         cancellation = _Cancellation()
         self._pool.submit(
             lambda: self._decode_and_submit(request, answer, deadline, cancellation), nbytes=request.ByteSize()
@@ -213,21 +215,20 @@ class _Reply:
     model: ServedVersion
     decode_s: float
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         probabilities = outputs[self.model.signature.outputs[0].name]
-        self.answer.respond(
-            pb.ClassifyResponse(
-                model_name=self.model.model,
-                model_version=self.model.version,
-                id=self.request.id,
-                results=[_result(row, self.model.labels, self.request) for row in probabilities],
-                timing=pb.Timing(
-                    decode_us=_microseconds(self.decode_s),
-                    queue_us=_microseconds(timing.queue_s),
-                    compute_us=_microseconds(timing.compute_s),
-                ),
-            )
+        response = pb.ClassifyResponse(
+            model_name=self.model.model,
+            model_version=self.model.version,
+            id=self.request.id,
+            results=[_result(row, self.model.labels, self.request) for row in probabilities],
+            timing=pb.Timing(
+                decode_us=_microseconds(self.decode_s),
+                queue_us=_microseconds(timing.queue_s),
+                compute_us=_microseconds(timing.compute_s),
+            ),
         )
+        return lambda: self.answer.respond(response)
 
     def fail(self, error: Exception) -> None:
         self.answer.fail(error)

@@ -1,23 +1,22 @@
 """The protocol's questions about the server and its models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import inferry_server
 from inferry_proto import model_config_pb2
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError
+from inferry_server.models.config_pbtxt import BACKEND, LATENCY_OBJECTIVE, PLATFORM
 from inferry_server.models.registry import ModelRegistry
-from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, UnaryHandler
+from inferry_server.runtime.providers import CPU
 from inferry_server.services.messages import parse
 from inferry_server.signature import TensorSpec
 
 SERVER_NAME = "inferry"
-PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients look at
-BACKEND = "onnxruntime"
-# Only what works is advertised; the index alone is not `model_repository`.
+# Only what works is advertised, and this always does; the index alone is not `model_repository`.
 EXTENSIONS = (
     "model_configuration",
     "statistics",
@@ -25,10 +24,12 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "schedule_policy",
+    "logging",
 )
 
 
 MODEL_CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
+SHARED_MEMORY_EXTENSIONS = ("system_shared_memory",)
 
 
 class ControlService:
@@ -37,25 +38,13 @@ class ControlService:
     Args:
         registry: the models.
         server_ready: whether requests for models are welcome.
-        max_queue_delay_us: the setting, for ModelConfig.
-        max_queue_size: likewise.
-        model_control: whether models may be loaded and unloaded from outside.
+        extensions: what works, for ServerMetadata.
     """
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        server_ready: Callable[[], bool],
-        *,
-        max_queue_delay_us: int,
-        max_queue_size: int,
-        model_control: bool,
-    ) -> None:
+    def __init__(self, registry: ModelRegistry, server_ready: Callable[[], bool], *, extensions: Sequence[str]) -> None:
         self._registry = registry
         self._server_ready = server_ready
-        self._max_queue_delay_us = max_queue_delay_us
-        self._max_queue_size = max_queue_size
-        self._extensions = (*EXTENSIONS, *MODEL_CONTROL_EXTENSIONS) if model_control else EXTENSIONS
+        self._extensions = extensions
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
         """Handlers by path."""
@@ -115,7 +104,7 @@ class ControlService:
         """A model's limits and batching, as Triton's clients read them."""
         request = parse(pb.ModelConfigRequest, message)
         model = self._registry.find(request.name, request.version)
-        call.reply(pb.ModelConfigResponse(config=self._config(model)).SerializeToString())
+        call.reply(pb.ModelConfigResponse(config=_config(model)).SerializeToString())
 
     def model_statistics(self, call: Call, message: bytes) -> None:
         """What a version, the versions of a model, or all of them have done."""
@@ -143,28 +132,33 @@ class ControlService:
         ]
         call.reply(pb.RepositoryIndexResponse(models=entries).SerializeToString())
 
-    def _config(self, model: ServedVersion) -> model_config_pb2.ModelConfig:
-        first = 1 if model.max_request_rows else 0  # dims come without the batch dimension
-        config = model_config_pb2.ModelConfig(
-            name=model.model,
-            platform=PLATFORM,
-            backend=BACKEND,
-            max_batch_size=model.max_request_rows,
-            default_model_filename=MODEL_FILE,
-        )
-        for spec in model.signature.inputs:
-            config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
-        for spec in model.signature.outputs:
-            config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
-        on_gpu = model.provider != "CPUExecutionProvider"
-        kind = model_config_pb2.ModelInstanceGroup.KIND_GPU if on_gpu else model_config_pb2.ModelInstanceGroup.KIND_CPU
-        config.instance_group.add(name=f"{model.model}_0", kind=kind, count=1)
-        config.parameters["execution_provider"].string_value = model.provider
-        if model.max_request_rows:
-            batching = config.dynamic_batching
-            batching.max_queue_delay_microseconds = self._max_queue_delay_us
-            batching.default_queue_policy.max_queue_size = self._max_queue_size
-        return config
+
+def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
+    """What is in effect, wherever it was stated."""
+    first = 1 if model.max_request_rows else 0  # dims come without the batch dimension
+    config = model_config_pb2.ModelConfig(
+        name=model.model,
+        platform=PLATFORM,
+        backend=BACKEND,
+        max_batch_size=model.max_request_rows,
+        default_model_filename=model.model_file,
+    )
+    for spec in model.signature.inputs:
+        config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+    for spec in model.signature.outputs:
+        config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+    groups = model_config_pb2.ModelInstanceGroup
+    kind = groups.KIND_CPU if model.provider == CPU else groups.KIND_GPU
+    config.instance_group.add(name=f"{model.model}_0", kind=kind, count=model.instance_count)
+    config.parameters["execution_provider"].string_value = model.provider
+    if model.latency_objective_s is not None:
+        config.parameters[LATENCY_OBJECTIVE].string_value = f"{model.latency_objective_s * 1e3:g}"
+    if model.max_request_rows:
+        config.parameters["max_batch_rows"].string_value = str(model.policy.max_batch_size)
+        batching = config.dynamic_batching
+        batching.max_queue_delay_microseconds = round(model.policy.max_queue_delay_s * 1e6)
+        batching.default_queue_policy.max_queue_size = model.policy.max_queue_size
+    return config
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

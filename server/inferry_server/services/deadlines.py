@@ -13,17 +13,26 @@ class DeadlinePolicy:
 
     objective_s: float | None = None
 
-    def deadline(self, now: float, *, call_deadline: float | None, timeout_s: float | None) -> float | None:
+    def deadline(
+        self,
+        now: float,
+        *,
+        call_deadline: float | None,
+        timeout_s: float | None,
+        model_objective_s: float | None = None,
+    ) -> float | None:
         """The earliest of the call's own deadline and the request's timeout, else the objective.
 
         Args:
             now: monotonic seconds.
             call_deadline: gRPC's, on the same clock.
             timeout_s: the request's `timeout` parameter.
+            model_objective_s: the model's own objective, which goes before the server's.
         """
         stated = [] if call_deadline is None else [call_deadline]
         if timeout_s is not None:
             stated.append(now + timeout_s)
         if stated:
             return min(stated)
-        return None if self.objective_s is None else now + self.objective_s
+        objective_s = self.objective_s if model_objective_s is None else model_objective_s
+        return None if objective_s is None else now + objective_s

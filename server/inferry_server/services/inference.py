@@ -17,6 +17,7 @@ from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.messages import parse
 from inferry_server.services.streams import Answer, OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
+from inferry_server.shared_memory import SharedMemoryRegions
 
 Cancel = Callable[[], object]
 
@@ -25,10 +26,16 @@ class InferenceService:
     """Runs tensors through models. Thread-safe; never blocks on a model."""
 
     def __init__(
-        self, registry: ModelRegistry, deadlines: DeadlinePolicy, *, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: ModelRegistry,
+        deadlines: DeadlinePolicy,
+        regions: SharedMemoryRegions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
+        self._regions = regions
         self._clock = clock
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
@@ -72,14 +79,23 @@ class InferenceService:
         call_deadline: float | None,
     ) -> Cancel:
         decoded = decode_infer_request(
-            request, model.signature, model=model.model, max_request_rows=model.max_request_rows
+            request,
+            model.signature,
+            model=model.model,
+            max_request_rows=model.max_request_rows,
+            regions=self._regions,
         )
         queued = InferenceRequest(
             inputs=decoded.inputs,
             rows=decoded.rows,
             reply=_Reply(answer, request, decoded, model),
             lane=lane_of(decoded.priority),
-            deadline=self._deadlines.deadline(self._clock(), call_deadline=call_deadline, timeout_s=decoded.timeout_s),
+            deadline=self._deadlines.deadline(
+                self._clock(),
+                call_deadline=call_deadline,
+                timeout_s=decoded.timeout_s,
+                model_objective_s=model.latency_objective_s,
+            ),
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
@@ -109,17 +125,20 @@ class _Reply:
     decoded: DecodedRequest
     model: ServedVersion
 
-    def complete(self, outputs: Arrays, timing: Timing) -> None:  # noqa: ARG002 - the protocol has no field for it
-        self.answer.respond(
-            encode_infer_response(
-                self.request,
-                self.decoded.outputs,
-                outputs,
-                version=self.model.version,
-                labels=self.model.labels,
-                batched=self.model.max_request_rows > 0,
-            )
+    def complete(
+        self,
+        outputs: Arrays,
+        timing: Timing,  # noqa: ARG002 - the protocol has no field for it
+    ) -> Callable[[], object]:
+        response = encode_infer_response(
+            self.request,
+            self.decoded.outputs,
+            outputs,
+            version=self.model.version,
+            labels=self.model.labels,
+            batched=self.model.max_request_rows > 0,
         )
+        return lambda: self.answer.respond(response)
 
     def fail(self, error: Exception) -> None:
         self.answer.fail(error)

@@ -1,0 +1,130 @@
+"""What a model says of itself beside its versions, and what that means for how it is served."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from inferry_proto.datatypes import Datatype
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.models.repository import MODEL_FILE
+from inferry_server.models.version_policy import NEWEST, VersionPolicy
+from inferry_server.runtime.providers import CPU
+from inferry_server.signature import Signature, TensorSpec
+
+
+class InstanceKind(enum.Enum):
+    """Where a model's instances compute; the values are Triton's names."""
+
+    AUTO = "KIND_AUTO"
+    CPU = "KIND_CPU"
+    GPU = "KIND_GPU"
+
+
+@dataclass(frozen=True)
+class DeclaredTensor:
+    """An input or output as a configuration declares it.
+
+    Attributes:
+        datatype: None where it says nothing.
+        dims: without N where the model is batched; None where it says nothing.
+    """
+
+    name: str
+    datatype: Datatype | None = None
+    dims: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A model's own settings. None: the server's apply. Every check raises ValueError.
+
+    Attributes:
+        max_batch_size: rows of one batch; 0: requests run one at a time.
+        max_queue_size: rows that may wait in each lane.
+        label_file: in the model's folder; line i names class i of the first output.
+        ignored: fields of the configuration that have no effect here, each with the reason.
+    """
+
+    max_batch_size: int | None = None
+    max_queue_delay_us: int | None = None
+    max_queue_size: int | None = None
+    latency_objective_ms: float | None = None
+    instance_count: int | None = None
+    instance_kind: InstanceKind = InstanceKind.AUTO
+    version_policy: VersionPolicy = NEWEST
+    model_file: str = MODEL_FILE
+    label_file: str | None = None
+    inputs: tuple[DeclaredTensor, ...] = ()
+    outputs: tuple[DeclaredTensor, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def is_batched(self, signature: Signature) -> bool:
+        """Whether requests may share a batch: as stated, else as the shapes look."""
+        if self.max_batch_size and not signature.has_batch_dimension:
+            raise ValueError(
+                f"max_batch_size is {self.max_batch_size}, but not every input and output of the model begins with an "
+                f"axis of free length: {signature}; expected max_batch_size: 0"
+            )
+        return signature.has_batch_dimension if self.max_batch_size is None else self.max_batch_size > 0
+
+    def narrow(self, signature: Signature, *, batched: bool) -> Signature:
+        """The signature with the lengths that the declared inputs fix; declared outputs must only fit."""
+        for declared in self.outputs:
+            _narrow(_find("output", declared.name, signature.outputs), declared, batched=batched)
+        narrowed = {
+            declared.name: _narrow(_find("input", declared.name, signature.inputs), declared, batched=batched)
+            for declared in self.inputs
+        }
+        return replace(signature, inputs=tuple(narrowed.get(spec.name, spec) for spec in signature.inputs))
+
+    def policy(self, default: BatchingPolicy, *, batched: bool) -> BatchingPolicy:
+        """The limits of the model's queue and batches."""
+        queue_size = self.max_queue_size or default.max_queue_size
+        if not batched:  # its requests count as one row each
+            return replace(default, max_batch_size=1, max_request_rows=1, max_queue_size=queue_size)
+        rows = self.max_batch_size or default.max_batch_size
+        if queue_size < rows:
+            raise ValueError(f"max_queue_size is {queue_size} rows; expected at least max_batch_size, {rows}")
+        delay_us = self.max_queue_delay_us
+        return replace(
+            default,
+            max_batch_size=rows,
+            max_request_rows=min(max(default.max_request_rows, rows), queue_size),
+            max_queue_size=queue_size,
+            max_queue_delay_s=default.max_queue_delay_s if delay_us is None else delay_us / 1e6,
+        )
+
+    def providers(self, default: Sequence[str]) -> Sequence[str]:
+        """The execution providers, of those that the server has."""
+        if self.instance_kind is InstanceKind.GPU and tuple(default) == (CPU,):
+            raise ValueError("instance_group asks for KIND_GPU, and this server computes on the CPU")
+        return (CPU,) if self.instance_kind is InstanceKind.CPU else default
+
+    def threads(self, default: int, default_instances: int) -> int:
+        """Threads of one instance: the model's instances share what the server's default ones have."""
+        if self.instance_count is None:
+            return default
+        return max(1, default * default_instances // self.instance_count)
+
+
+def _find(what: str, name: str, specs: Sequence[TensorSpec]) -> TensorSpec:
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise ValueError(f"{what} {name!r} is declared; the model has {', '.join(repr(spec.name) for spec in specs)}")
+
+
+def _narrow(spec: TensorSpec, declared: DeclaredTensor, *, batched: bool) -> TensorSpec:
+    if declared.datatype is not None and declared.datatype is not spec.datatype:
+        raise ValueError(f"{spec.name!r} is declared as {declared.datatype.name}; the model has {spec.datatype.name}")
+    if declared.dims is None:
+        return spec
+    shape = (-1, *declared.dims) if batched else declared.dims
+    fits = len(shape) == len(spec.shape) and all(
+        came == has or (has == -1 and came > 0) for came, has in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        row = "for each row " if batched else ""
+        has_dims = list(spec.shape[1:] if batched else spec.shape)
+        raise ValueError(f"{spec.name!r} is declared with dims {list(declared.dims)}; the model has {row}{has_dims}")
+    return replace(spec, shape=shape)
