@@ -142,7 +142,7 @@ def test_ticks_are_few_and_enclose_the_values(a: float, b: float) -> None:
     if 0 < high - low < 1e-6:
         high = low
     ticks = nice_ticks(low, high)
-    slack = 1e-6 * max(abs(low), abs(high), 1e-300)
+    slack = max(1e-6 * max(abs(low), abs(high)), 1e-300)
     assert 2 <= len(ticks) <= 7
     assert ticks[0] <= low + slack
     assert high - slack <= ticks[-1]
