@@ -12,7 +12,6 @@ from inferry_trainer.workflow.export import ExportOptions, publish_candidate
 from inferry_trainer.workflow.run import train_run
 from testkit.tinted_digits import train_candidate
 
-
 settings.register_profile("busy machine", deadline=None)  # a slow example is no fault of the code
 settings.load_profile("busy machine")
 
