@@ -32,10 +32,10 @@ $(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
 demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist
 	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET)
 
-test: $(READY) ## Run the tests
+test: lint ## Check style, types and import directions, and run the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(READY) ## Run every test: the slow ones too, which build wheels and fresh environments
+test-all: lint ## Run every test: the slow ones too, which build wheels and fresh environments
 	@$(BIN)/python -m pytest
 
 lint: $(READY) ## Check style, types and import directions
