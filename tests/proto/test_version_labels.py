@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_proto.version_labels import (
@@ -15,7 +15,6 @@ from inferry_proto.version_labels import (
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9._-]{0,20}", fullmatch=True), st.integers(1, 2**63)))
-@settings(deadline=None)  # it waits for the disk
 def test_labels_read_back_as_written_and_nothing_else_is_left(labels: dict[str, int]) -> None:
     import tempfile
 

@@ -347,7 +347,7 @@ def test_padding_reaches_the_model_and_nobody_else() -> None:
     assert sizes == [4]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(-1, 50), min_size=1, max_size=4), min_size=1, max_size=30))
 def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[list[int]]) -> None:
     model = ScriptedModel()

@@ -25,7 +25,7 @@ callers = st.builds(
 schedules = st.lists(callers, max_size=60)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(schedules)
 def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller]) -> None:
     simulation = Simulation(POLICY, A, B)
@@ -46,7 +46,7 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller])
     assert all(rows <= POLICY.max_batch_size for _, rows, _ in simulation.batches)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(schedules)
 def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller]) -> None:
     simulation = Simulation(POLICY, A, B)
@@ -57,7 +57,7 @@ def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller
             assert caller.answered_at <= caller.deadline + 1e-3
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(schedules, st.integers(0, 59))
 def test_a_neighbour_that_leaves_takes_nobody_along(schedule: list[Caller], victim: int) -> None:
     for caller in schedule:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from inferry_server.addresses import Address
@@ -102,7 +101,6 @@ def test_what_a_file_sets_can_be_unset(tmp_path: Path) -> None:
 
 
 @given(accepted_settings())
-@hypothesis_settings(deadline=None)  # it writes files
 def test_what_is_printed_is_a_file_that_says_the_same(tmp_path_factory: pytest.TempPathFactory, any_: Settings) -> None:
     texts = {name: "none" if value is None else str(value) for name, value in _values(any_).items()}
     printed = read_sources(texts, {}).describe()

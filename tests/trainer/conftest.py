@@ -2,7 +2,6 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
@@ -11,9 +10,6 @@ from inferry_trainer.config import RunConfig
 from inferry_trainer.workflow.export import ExportOptions, publish_candidate
 from inferry_trainer.workflow.run import train_run
 from testkit.tinted_digits import train_candidate
-
-settings.register_profile("busy machine", deadline=None)  # a slow example is no fault of the code
-settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from inferry_trainer.blocks.padding import PaddingMode, same_as_keras
 modes = st.sampled_from(["full", "same", "valid"])
 seeds = st.integers(0, 2**32 - 1)
 steps = st.integers(1, 3)
-examples = settings(max_examples=50, deadline=None)
+examples = settings(max_examples=50)
 
 
 def random_array(seed: int, *shape: int) -> Float64Array:

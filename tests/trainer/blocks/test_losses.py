@@ -15,7 +15,7 @@ from inferry_trainer.blocks.losses import (
 
 LOGITS = [[1.5, 0.8, 2.1]]
 seeds = st.integers(0, 2**32 - 1)
-examples = settings(max_examples=25, deadline=None)
+examples = settings(max_examples=25)
 
 
 def test_binary_cross_entropy_is_the_chapters_both_ways() -> None:
@@ -38,7 +38,7 @@ def test_sparse_categorical_cross_entropy_is_the_chapters_both_ways() -> None:
 @given(seed=seeds, scale=st.floats(0.1, 4))
 def test_losses_are_those_of_keras(seed: int, scale: float) -> None:
     generator = np.random.default_rng(seed)
-    logits = generator.normal(size=(5, 3)) * scale
+    logits = (generator.normal(size=(5, 3)) * scale).clip(-6, 6)  # Keras cuts probabilities off at 1e-7
     labels, binary = generator.integers(0, 3, 5), generator.integers(0, 2, (5, 1))
     one_hot, one_logit = np.eye(3)[labels], logits[:, :1]
     losses = keras.losses

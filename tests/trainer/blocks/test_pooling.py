@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from inferry_trainer.blocks.pooling import global_mean_pool, max_pool, mean_pool
 
-examples = settings(max_examples=25, deadline=None)
+examples = settings(max_examples=25)
 
 FIRST = [
     [10, 255, 125, 0, 170, 100],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from inferry_trainer.blocks.regularization import dropout, l2_penalty
 
 seeds = st.integers(0, 2**32 - 1)
-examples = settings(max_examples=25, deadline=None)
+examples = settings(max_examples=25)
 
 
 @examples
