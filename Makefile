@@ -56,8 +56,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes newer versions
 	@$(COMPILE) $(ARGS) --extra dev -o requirements-dev.txt
-	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load --extra server --extra train -o requirements.txt
-	@$(COMPILE) -c requirements-dev.txt --extra server -o requirements-server.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load --extra server --extra tracing --extra train -o requirements.txt
+	@$(COMPILE) -c requirements-dev.txt --extra server --extra tracing -o requirements-server.txt
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
 
 bench: $(READY) ## Measure the server against bare ONNX Runtime, and exported graphs against one another
