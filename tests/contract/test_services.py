@@ -1,5 +1,6 @@
 """Classification, health, reflection and metrics of a real server."""
 
+import asyncio
 import io
 import queue
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -28,6 +30,7 @@ from testkit import onnx_models
 from testkit.servers import running_server
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+SPARE_THREADS = 8  # of gRPC's own pools, which grow by a few with the machine's load
 
 
 @pytest.fixture
@@ -193,6 +196,24 @@ def test_watchers_hear_the_state_at_once_and_then_every_change(server: Server, c
     assert next(watches[""]).status == next(watches["doubler"]).status == NOT_SERVING
     for watch in watches.values():
         watch.cancel()
+
+
+def test_a_thousand_watchers_cost_no_thread_and_all_hear_a_change(server: Server) -> None:
+    request = health_pb2.HealthCheckRequest()
+
+    async def watch_all() -> None:
+        async with grpc.aio.insecure_channel(str(server.grpc_address)) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            first = stub.Watch(request, timeout=60)
+            assert (await first.read()).status == SERVING
+            threads = psutil.Process().num_threads()
+            watches = [first, *(stub.Watch(request, timeout=60) for _ in range(999))]
+            assert {(await watch.read()).status for watch in watches[1:]} == {SERVING}
+            assert psutil.Process().num_threads() <= threads + SPARE_THREADS
+            server.readiness.enter(Phase.DRAINING)
+            assert {(await watch.read()).status for watch in watches} == {NOT_SERVING}
+
+    asyncio.run(watch_all())
 
 
 def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path, transport: str) -> None:

@@ -20,6 +20,7 @@ from inferry_server.statuses import OK, Status, unknown_method
 T = TypeVar("T")
 
 _STOP_SLACK_S = 5.0
+_CANCEL_SLACK_S = 0.005  # a stream that was cancelled looks like one that ended, until grpcio says so
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
 _MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
@@ -194,13 +195,9 @@ class _BaseCall(EndingCall):
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         super().__init__(method, metadata, deadline, account)
+        self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes
         self._context = context
         self._loop = loop
-
-    @property
-    def peer(self) -> str:
-        """Who calls."""
-        return str(self._context.peer())
 
 
 class _AioCall(_BaseCall):
@@ -289,6 +286,7 @@ class _AioStreamCall(_BaseCall):
             await asyncio.sleep(0)  # what was sent for it gets into the queue
             await self._wanted.wait()
             await self._writable.wait()
+        await asyncio.sleep(_CANCEL_SLACK_S)
         if not self._context.cancelled():
             receiver.on_half_close()
 

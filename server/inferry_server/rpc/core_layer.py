@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 
-from inferry_server.statuses import Status
+from inferry_server.statuses import CANCELLED, Status
 
 try:
     from grpc._cython import cygrpc
@@ -145,6 +145,11 @@ def message_of(event: Any) -> bytes | None:
     """The message of a `receive_message`; None where no more will come."""
     message: bytes | None = event.batch_operations[0].message()
     return message
+
+
+def why_no_message(event: Any) -> Status:
+    """How a call ended that brought no message: gRPC refuses those above the limit, and tells the client itself."""
+    return CANCELLED if event.success else Status(grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 def watch_close(call: Handle, on_event: OnEvent) -> None:

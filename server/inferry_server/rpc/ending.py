@@ -37,12 +37,12 @@ class EndingCall:
         if call_now:
             callback()
 
-    def cancelled(self) -> None:
-        """The client went away, or its deadline passed."""
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """Nobody wants the answer any more: the client went away, or gRPC has told it why there is none."""
         with self._lock:
             self._cancelled = True
             callback = self._on_cancel
-        if self._end(CANCELLED) and callback is not None:
+        if self._end(status) and callback is not None:
             callback()
 
     def _end(self, status: Status) -> bool:

@@ -9,7 +9,9 @@ from inferry_server.rpc import core_layer
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.ending import EndingCall
 from inferry_server.rpc.router import CallAccount
-from inferry_server.statuses import OK, Status
+from inferry_server.statuses import CANCELLED, OK, Status
+
+_NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
 
 MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
 
@@ -74,8 +76,8 @@ class QueueCall(_BaseCall):
 
     def _received(self, event: Any) -> None:
         message = core_layer.message_of(event)
-        if message is None:  # larger than allowed, which gRPC has told the client; or the client is gone
-            self.cancelled()
+        if message is None:
+            self.cancelled(core_layer.why_no_message(event))
         else:
             self._loop.unary_arrived(self, message)
 
@@ -134,9 +136,9 @@ class QueueStreamCall(_BaseCall):
             self._loop.stream_ended(self)
             self._send_on()
 
-    def cancelled(self) -> None:
+    def cancelled(self, status: Status = CANCELLED) -> None:
         """The client went away: what is unsent will never be."""
-        super().cancelled()
+        super().cancelled(status)
         with self._lock:
             self._unsent.clear()
         self._loop.stream_ended(self)
@@ -154,8 +156,11 @@ class QueueStreamCall(_BaseCall):
         if self._draining or receiver is None:
             return
         message = core_layer.message_of(event)
-        if message is None:  # no more; whether the call was cancelled, an event that is ready may tell
-            self._loop.soon(self._half_closed)
+        if message is None:
+            if event.success:  # no more; whether the call was cancelled, an event that is ready may tell
+                self._loop.soon(self._half_closed)
+            else:
+                self.cancelled(core_layer.why_no_message(event))
             return
         receiver.on_message(message)
         with self._lock:
@@ -196,4 +201,4 @@ def _sent(event: Any) -> None:
 
 def _monotonic(deadline: float) -> float | None:
     """A time on the wall clock, as gRPC has it, on ours."""
-    return None if deadline == float("inf") else time.monotonic() + (deadline - time.time())
+    return None if deadline > _NEVER_S else time.monotonic() + (deadline - time.time())
