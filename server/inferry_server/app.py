@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
@@ -17,6 +18,7 @@ from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.readiness import Phase, Readiness
 from inferry_server.rpc.aio import AioTransport
+from inferry_server.rpc.connections import can_count_connections, count_connections
 from inferry_server.rpc.router import Router
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
@@ -96,6 +98,8 @@ class Server:
         try:
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
+            if can_count_connections():
+                self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)
             if stop_requested():
                 return

@@ -290,8 +290,10 @@ def test_every_call_received_has_exactly_one_outcome(server: Server, channel: gr
     assert total(metrics, "inferry_requests_received_total") == 5
     assert total(metrics, "inferry_requests_outcome_total") == 5
     path = IMAGE_CLASSIFIER["Classify"].path
-    assert metrics[f'inferry_requests_outcome_total{{code="OK",method="{path}"}}'] == 2
-    assert metrics[f'inferry_requests_outcome_total{{code="INVALID_ARGUMENT",method="{path}"}}'] == 1
+    assert metrics[f'inferry_requests_outcome_total{{code="OK",method="{path}",reason=""}}'] == 2
+    assert (
+        metrics[f'inferry_requests_outcome_total{{code="INVALID_ARGUMENT",method="{path}",reason="undecodable"}}'] == 1
+    )
     assert metrics['inferry_rows_computed_total{model="brightness",version="1"}'] == 2
     assert metrics['inferry_queue_rows{lane="interactive",model="brightness",version="1"}'] == 0
     assert metrics['inferry_model_loads_total{model="broken",outcome="failed"}'] == 1

@@ -31,6 +31,9 @@ class BatchObserver(Protocol):
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
 
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
+
 
 class DynamicBatcher:
     """Runs one model, a batch at a time on each instance, as soon as anything waits.
@@ -88,6 +91,11 @@ class DynamicBatcher:
         with self._changed:
             return self._scheduler.lane_rows(lane)
 
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        with self._changed:
+            return self._scheduler.oldest_age_s(lane, self._clock())
+
     def submit(self, request: InferenceRequest) -> None:
         """Queue a request; its reply comes later, on a batcher's thread.
 
@@ -128,7 +136,7 @@ class DynamicBatcher:
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
-            self._reply_error(request, ShuttingDownError())
+            self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run) -> None:
@@ -141,7 +149,7 @@ class DynamicBatcher:
     def _run_batches(self, run: Run) -> None:
         while (taken := self._next_batch()) is not None:
             for request, error in taken.refused:
-                self._reply_error(request, error)
+                self._refuse(request, error)
             if taken.slices:
                 self._compute(run, taken)
 
@@ -236,6 +244,10 @@ class DynamicBatcher:
             rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
         )
         send()
+
+    def _refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)

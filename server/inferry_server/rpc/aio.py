@@ -225,7 +225,7 @@ class _BaseCall:
             if self._ended:
                 return False
             self._ended = True
-        self._account.ended(status.code)
+        self._account.ended(status)
         return True
 
 

@@ -5,28 +5,27 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import grpc
-
 from inferry_server.errors import ServingError
-from inferry_server.metrics import ServerMetrics
+from inferry_server.metrics import MethodMetrics, ServerMetrics
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
+from inferry_server.statuses import Status
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class CallAccount:
     """The metrics of one call: a transport says once how it ended."""
 
-    metrics: ServerMetrics
-    method: str
-    started: float
-    clock: Callable[[], float]
+    __slots__ = ("_clock", "_metrics", "_started")
 
-    def ended(self, code: grpc.StatusCode) -> None:
+    def __init__(self, metrics: MethodMetrics, clock: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._started = clock()
+
+    def ended(self, status: Status) -> None:
         """Count the outcome."""
-        self.metrics.outcomes.labels(self.method, code.name).inc()
-        self.metrics.duration.labels(self.method).observe(self.clock() - self.started)
+        self._metrics.ended(code=status.code.name, reason=status.reason, seconds=self._clock() - self._started)
 
 
 class Router:
@@ -37,6 +36,7 @@ class Router:
         self._clock = clock
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
+        self._methods: dict[str, MethodMetrics] = {}
 
     def add_unary(self, handlers: Mapping[str, UnaryHandler]) -> None:
         """Register handlers by path."""
@@ -56,8 +56,12 @@ class Router:
 
     def received(self, path: str) -> CallAccount:
         """Open the account of a call that has just arrived."""
-        self._metrics.received.labels(path).inc()
-        return CallAccount(self._metrics, path, self._clock(), self._clock)
+        metrics = self._methods.get(path)
+        if metrics is None:
+            metrics = MethodMetrics(self._metrics, path, streaming=self.is_stream(path))
+            metrics = self._methods.setdefault(path, metrics)
+        metrics.received()
+        return CallAccount(metrics, self._clock)
 
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""

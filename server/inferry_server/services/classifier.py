@@ -88,7 +88,17 @@ class ClassifierService:
         Raises:
             ServingError: the request was refused; `answer` will not be called.
         """
-        model = self._find(request)
+        return with_version(
+            lambda: self._find(request), lambda model: self._check_and_decode(model, request, answer, call_deadline)
+        )
+
+    def _check_and_decode(
+        self,
+        model: ServedVersion,
+        request: pb.ClassifyRequest,
+        answer: Answer[pb.ClassifyResponse],
+        call_deadline: float | None,
+    ) -> Callable[[], object]:
         model.require_preprocessing()
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
@@ -152,7 +162,7 @@ class ClassifierService:
         if cancellation.cancelled:
             raise _CancelledError
         if deadline is not None and (late_s := self._clock() - deadline) >= 0:
-            raise DeadlineExceededError(late_s=late_s, needed_s=0.0)
+            raise DeadlineExceededError(late_s=late_s, needed_s=0.0, stage="in_decoding")
 
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)
