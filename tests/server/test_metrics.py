@@ -1,12 +1,12 @@
 """What the metrics page says, without a server."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_server.batching.policy import Lane
 from inferry_server.errors import QueueFullError, ServingError
 from inferry_server.metrics import ServerMetrics
+from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.connections import count_established
 from inferry_server.rpc.router import Router
 from inferry_server.statuses import CANCELLED, OK, status_of
@@ -49,6 +49,10 @@ def start_serving(metrics: ServerMetrics, model: str, provider: str = "CPU") -> 
     version.request_refused("overloaded")
 
 
+def never_opened(call: StreamCall) -> StreamReceiver:
+    raise AssertionError(call)
+
+
 def test_connections_are_those_established_to_the_port_from_outside() -> None:
     assert count_established(TABLE, 8001) == 2
     assert count_established(TABLE, 8002) == 1
@@ -62,11 +66,11 @@ def test_connections_are_those_established_to_the_port_from_outside() -> None:
 def test_received_is_the_sum_of_outcomes_and_what_is_in_flight(calls: list[tuple[str, bool, int]]) -> None:
     metrics = ServerMetrics()
     router = Router(metrics)
-    router.add_streams({STREAM: pytest.fail})
+    router.add_streams({STREAM: never_opened})
     outcomes = (OK, CANCELLED, status_of(ServingError()), status_of(KeyError()))
     in_flight = streams = 0
     for path, ends, outcome in calls:
-        account = router.received(path)
+        account = router.received(path, ())
         if ends:
             account.ended(outcomes[outcome])
         else:
@@ -82,7 +86,7 @@ def test_received_is_the_sum_of_outcomes_and_what_is_in_flight(calls: list[tuple
 
 def test_an_outcome_has_code_and_reason() -> None:
     metrics = ServerMetrics()
-    account = Router(metrics).received(UNARY)
+    account = Router(metrics).received(UNARY, ())
     account.ended(status_of(QueueFullError("rows", limit=1, actual=2, retry_after_s=1)))
     assert series(metrics)["inferry_requests_outcome_total", UNARY, "RESOURCE_EXHAUSTED", "queue_full_rows"] == 1
 
@@ -111,7 +115,7 @@ def test_replicas_can_be_added_up() -> None:
     start_serving(metrics, "a")
     version = metrics.for_model("a", "1")
     version.batch_done(rows=1, assembly_s=0.0, compute_s=0.0)
-    Router(metrics).received(UNARY).ended(OK)
+    Router(metrics).received(UNARY, ()).ended(OK)
     kinds = {metric.name: metric.type for metric in metrics.registry.collect() if metric.name.startswith("inferry")}
     assert set(kinds.values()) == {"counter", "gauge", "histogram"}  # quantiles of a summary add up to nothing
     buckets: dict[str, set[str]] = {}
@@ -121,7 +125,7 @@ def test_replicas_can_be_added_up() -> None:
                 buckets.setdefault(metric.name, set()).add(sample.labels["le"])
     again = ServerMetrics()
     again.for_model("other", "7").batch_done(rows=300, assembly_s=9.0, compute_s=20.0)
-    Router(again).received("/other").ended(CANCELLED)
+    Router(again).received("/other", ()).ended(CANCELLED)
     for metric in again.registry.collect():
         if metric.type == "histogram":
             assert {s.labels["le"] for s in metric.samples if "le" in s.labels} == buckets[metric.name]

@@ -142,7 +142,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(message: bytes, context: Any) -> bytes:
-            call = _AioCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
                 await self._arrived()
                 self._router.handle(call, message)
@@ -158,7 +158,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
-            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
                 await self._arrived()
@@ -198,6 +198,7 @@ class _BaseCall:
         self.peer = str(context.peer())
         self.deadline = None if remaining_s is None else time.monotonic() + remaining_s
         self._loop = loop
+        self.trace = account.trace
         self._account = account
         self._lock = threading.Lock()
         self._ended = False

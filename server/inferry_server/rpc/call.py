@@ -7,6 +7,7 @@ any thread. So a transport needs no thread or task for a call that waits.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from inferry_server.request_trace import RequestTrace
 from inferry_server.statuses import Status, status_of
 
 
@@ -18,12 +19,14 @@ class Call(Protocol):
         metadata: as the client sent it.
         peer: who calls, as gRPC writes it.
         deadline: on the monotonic clock, in seconds; None where the client set none.
+        trace: from the call's account; None where it is not sampled.
     """
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
     peer: str
     deadline: float | None
+    trace: RequestTrace | None
 
     def reply(self, message: bytes) -> None:
         """Answer with a message and status OK."""
