@@ -81,8 +81,6 @@ class RequestTracer:
 
     def start(self) -> None:
         """Start the thread that sends."""
-        _library_logger.addHandler(self._last_words)
-        _library_logger.propagate = False
         self._exporter = _ReportingExporter(self._make_exporter(), self._last_words)
         self._processor = BatchSpanProcessor(self._exporter)  # its queue is bounded
         provider = TracerProvider(
@@ -95,6 +93,8 @@ class RequestTracer:
         )
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("inferry_server", __version__)
+        _library_logger.addHandler(self._last_words)
+        _library_logger.propagate = False
 
     def begin(self, method: str, metadata: Metadata) -> "_RequestTrace | None":
         """A request has arrived: its trace, or None where it is not sampled."""
@@ -235,7 +235,11 @@ class _ReportingExporter(SpanExporter):
         self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - the library would log each one
+            self._last_words.text = f"{type(error).__name__}: {error}"
+            result = SpanExportResult.FAILURE
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._failing:
             logger.warning("traces do not get through, and are dropped until they do: %s", self._last_words.text)

@@ -66,9 +66,7 @@ hexadecimal = st.sampled_from("0123456789abcdefg")
 )
 def test_opentelemetry_reads_the_same(header: str) -> None:
     context = caller_context((("traceparent", header),))
-    theirs = get_current_span(
-        TraceContextTextMapPropagator().extract({"traceparent": header})
-    ).get_span_context()
+    theirs = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": header})).get_span_context()
     assert (context is not None) is theirs.is_valid
     if context is not None:
         assert (context.trace_id, context.span_id) == (theirs.trace_id, theirs.span_id)

@@ -139,8 +139,8 @@ class OrderedStream(Generic[Request, Response]):
         with self._lock:
             pending = list(self._pending)
         for answer in pending:
-            answer.cancel()
             answer.end_trace(CANCELLED)
+            answer.cancel()
 
 
 class _StreamAnswer(Generic[Response]):
