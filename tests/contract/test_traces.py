@@ -4,9 +4,10 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,23 @@ def tensor(*numbers: int) -> triton.InferInput:
     return made
 
 
-@contextmanager
-def traced(tmp_path: Path, *, sample_ratio: float = 0.0, **settings: Any) -> Iterator[Traced]:
+Serve = Callable[..., AbstractContextManager[Traced]]
+
+
+@pytest.fixture
+def traced(tmp_path: Path, transport: str) -> Serve:
+    """Starts a server, with a `sample_ratio` and other settings."""
     onnx_models.save_picky(tmp_path)
     onnx_models.save_brightness(tmp_path)
+    return partial(serving_traced, tmp_path, transport=transport)
+
+
+@contextmanager
+def serving_traced(repository: Path, *, sample_ratio: float = 0.0, **settings: Any) -> Iterator[Traced]:
     exporter = InMemorySpanExporter()
     tracer = RequestTracer(lambda: exporter, sample_ratio)
     with (
-        running_server(tmp_path, tracer, **settings) as server,
+        running_server(repository, tracer, **settings) as server,
         triton.InferenceServerClient(str(server.grpc_address)) as client,
     ):
         yield Traced(server, client, exporter)
@@ -115,8 +125,8 @@ def linked(span: ReadableSpan) -> set[tuple[int, int]]:
     return {(link.context.trace_id, link.context.span_id) for link in span.links}
 
 
-def test_a_request_continues_its_callers_trace(tmp_path: Path) -> None:
-    with traced(tmp_path) as running:
+def test_a_request_continues_its_callers_trace(traced: Serve) -> None:
+    with traced() as running:
         running.infer(1, headers=SAMPLED)
     (span,) = running.spans(INFER)
     assert span.kind is SpanKind.SERVER
@@ -139,8 +149,8 @@ def test_a_request_continues_its_callers_trace(tmp_path: Path) -> None:
     assert (batch.start_time, batch.end_time) == (computed.start_time, computed.end_time)
 
 
-def test_a_batch_links_its_members_and_they_point_to_it(tmp_path: Path) -> None:
-    with traced(tmp_path, max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
+def test_a_batch_links_its_members_and_they_point_to_it(traced: Serve) -> None:
+    with traced(max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
         first = running.infer_later(1, headers=SAMPLED)
         running.wait_for_queued_rows(1)
         unseen = running.infer_later(2, headers=UNSAMPLED)
@@ -157,8 +167,8 @@ def test_a_batch_links_its_members_and_they_point_to_it(tmp_path: Path) -> None:
     assert all(linked(span) == {context_of(batch)} for span in computed)
 
 
-def test_a_request_larger_than_a_batch_was_computed_in_several(tmp_path: Path) -> None:
-    with traced(tmp_path, max_batch_size=2) as running:
+def test_a_request_larger_than_a_batch_was_computed_in_several(traced: Serve) -> None:
+    with traced(max_batch_size=2) as running:
         running.infer(0, 1, 2, 3, 0, headers=SAMPLED)
     batches = running.spans("batch")
     assert sorted(attributes(batch)["inferry.batch.rows"] for batch in batches) == [1, 2, 2]
@@ -166,20 +176,20 @@ def test_a_request_larger_than_a_batch_was_computed_in_several(tmp_path: Path) -
     assert len(running.spans("queue")) == 1
 
 
-def test_the_caller_decides_and_otherwise_the_ratio(tmp_path: Path) -> None:
-    with traced(tmp_path / "none", sample_ratio=0.0) as running:
+def test_the_caller_decides_and_otherwise_the_ratio(traced: Serve) -> None:
+    with traced(sample_ratio=0.0) as running:
         running.infer(1)
         running.infer(1, headers=UNSAMPLED)
     assert not running.all_spans()
-    with traced(tmp_path / "all", sample_ratio=1.0) as running:
+    with traced(sample_ratio=1.0) as running:
         running.infer(1)
         running.infer(1, headers=UNSAMPLED)
     (span,) = running.spans(INFER)
     assert parent_of(span) is None
 
 
-def test_a_request_that_fails_and_its_batch_say_why(tmp_path: Path) -> None:
-    with traced(tmp_path) as running, pytest.raises(InferenceServerException):
+def test_a_request_that_fails_and_its_batch_say_why(traced: Serve) -> None:
+    with traced() as running, pytest.raises(InferenceServerException):
         running.infer(99, headers=SAMPLED)
     (span,), (batch,), (computed,) = running.spans(INFER), running.spans("batch"), running.spans("compute")
     assert attributes(span)["rpc.grpc.status_code"] == grpc.StatusCode.INTERNAL.value[0]
@@ -188,9 +198,9 @@ def test_a_request_that_fails_and_its_batch_say_why(tmp_path: Path) -> None:
     assert linked(computed) == {context_of(batch)}
 
 
-def test_a_request_refused_at_the_door_never_queued(tmp_path: Path) -> None:
+def test_a_request_refused_at_the_door_never_queued(traced: Serve) -> None:
     limits: dict[str, Any] = {"max_batch_size": 4, "max_request_rows": 4, "max_queue_size": 4}
-    with traced(tmp_path, **limits, max_queue_delay_us=FOR_EVER_US) as running:
+    with traced(**limits, max_queue_delay_us=FOR_EVER_US) as running:
         _, waiting = running.infer_later(0, 1, 2, headers=UNSAMPLED)
         running.wait_for_queued_rows(3)
         with pytest.raises(InferenceServerException, match="queue is full"):
@@ -212,8 +222,8 @@ def test_a_request_refused_at_the_door_never_queued(tmp_path: Path) -> None:
     assert "inferry.model.name" not in attributes(unknown)
 
 
-def test_a_request_given_up_in_the_queue_has_waited_to_its_end(tmp_path: Path) -> None:
-    with traced(tmp_path, max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
+def test_a_request_given_up_in_the_queue_has_waited_to_its_end(traced: Serve) -> None:
+    with traced(max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
         call, outcome = running.infer_later(1, headers=SAMPLED)
         running.wait_for_queued_rows(1)
         call.cancel()
@@ -225,8 +235,8 @@ def test_a_request_given_up_in_the_queue_has_waited_to_its_end(tmp_path: Path) -
     assert not running.spans("compute")
 
 
-def test_each_request_of_a_stream_has_a_span_of_its_own(tmp_path: Path) -> None:
-    with traced(tmp_path) as running:
+def test_each_request_of_a_stream_has_a_span_of_its_own(traced: Serve) -> None:
+    with traced() as running:
         responses: queue.Queue[Any] = queue.Queue()
         running.client.start_stream(lambda result, error: responses.put(error or result), headers=SAMPLED)
         for model in ("picky", "nothing", "picky"):
@@ -240,8 +250,8 @@ def test_each_request_of_a_stream_has_a_span_of_its_own(tmp_path: Path) -> None:
     assert len(running.spans("compute")) == 2
 
 
-def test_requests_of_a_stream_that_is_given_up_are_ended(tmp_path: Path) -> None:
-    with traced(tmp_path, max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
+def test_requests_of_a_stream_that_is_given_up_are_ended(traced: Serve) -> None:
+    with traced(max_batch_size=4, max_queue_delay_us=FOR_EVER_US) as running:
         running.client.start_stream(never_answered, headers=SAMPLED)
         running.client.async_stream_infer("picky", [tensor(1)])
         running.wait_for_queued_rows(1)
@@ -252,12 +262,12 @@ def test_requests_of_a_stream_that_is_given_up_are_ended(tmp_path: Path) -> None
     assert len(running.spans("queue")) == 1
 
 
-def test_pictures_are_traced_and_health_checks_are_not(tmp_path: Path) -> None:
+def test_pictures_are_traced_and_health_checks_are_not(traced: Serve) -> None:
     image = pb.Image(pixels=pb.Pixels(height=4, width=4, channels=1, data=bytes(16)))
     request = pb.ClassifyRequest(model_name="brightness", images=[image])
     method = IMAGE_CLASSIFIER["Classify"]
     with (
-        traced(tmp_path, sample_ratio=1.0) as running,
+        traced(sample_ratio=1.0) as running,
         grpc.insecure_channel(str(running.server.grpc_address)) as channel,
     ):
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SOON_S)

@@ -13,6 +13,9 @@ from inferry_server.statuses import Status
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_METHOD = "unknown"
+"""What calls of methods that do not exist are counted under: their names are the caller's invention."""
+
 
 class CallAccount:
     """The metrics and the trace of one call: a transport says once how it ended.
