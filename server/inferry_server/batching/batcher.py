@@ -13,6 +13,7 @@ from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
+from inferry_server.request_trace import TracedBatch
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class BatchObserver(Protocol):
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
+
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
 
 
 class DynamicBatcher:
@@ -88,6 +92,11 @@ class DynamicBatcher:
         with self._changed:
             return self._scheduler.lane_rows(lane)
 
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        with self._changed:
+            return self._scheduler.oldest_age_s(lane, self._clock())
+
     def submit(self, request: InferenceRequest) -> None:
         """Queue a request; its reply comes later, on a batcher's thread.
 
@@ -101,6 +110,8 @@ class DynamicBatcher:
             if self._closing:
                 raise ShuttingDownError
             self._scheduler.admit(request, self._clock())
+            if request.trace is not None:
+                request.trace.queued_at = request.enqueued_at
             self._changed.notify()
 
     def cancel(self, request: InferenceRequest) -> bool:
@@ -128,7 +139,7 @@ class DynamicBatcher:
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
-            self._reply_error(request, ShuttingDownError())
+            self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run) -> None:
@@ -141,7 +152,7 @@ class DynamicBatcher:
     def _run_batches(self, run: Run) -> None:
         while (taken := self._next_batch()) is not None:
             for request, error in taken.refused:
-                self._reply_error(request, error)
+                self._refuse(request, error)
             if taken.slices:
                 self._compute(run, taken)
 
@@ -158,22 +169,25 @@ class DynamicBatcher:
                 self._changed.wait(wait_s)
 
     def _compute(self, run: Run, batch: TakenBatch) -> None:
+        began = self._clock()
         try:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             self._finished(batch.rows, None)
+            self._trace_failure(batch.slices, began, error)
             self._fail(run, batch.slices, error)
             return
         self._finished(batch.rows, done.assembly_s + done.compute_s)
         for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
             self._deliver(part, outputs, done)
+        self._trace(batch.slices, done)
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
         began = self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else slices[0].inputs
         assembled = self._clock()
         outputs = run(inputs)
-        done = _Done(outputs, assembled - began, self._clock() - assembled)
+        done = _Done(outputs, began, assembled, self._clock())
         rows = sum(part.rows for part in slices)
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
@@ -197,13 +211,39 @@ class DynamicBatcher:
             self._reply_error(slices[0].request, error)
 
     def _run_alone(self, run: Run, part: BatchSlice) -> None:
+        began = self._clock()
         try:
             done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
+            self._trace_failure([part], began, error)
             self._fail(run, [part], error)
             return
         ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
         self._deliver(part, outputs, done)
+        self._trace([part], done)
+
+    def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
+        self._trace(slices, _Done({}, began, began, self._clock()), error)
+
+    def _trace(self, slices: Sequence[BatchSlice], done: "_Done", error: Exception | None = None) -> None:
+        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        members = [part.request.trace for part in slices if part.request.trace is not None]
+        if not members:
+            return
+        try:
+            members[0].trace_batch(
+                TracedBatch(
+                    members,
+                    requests=len(slices),
+                    rows=sum(part.rows for part in slices),
+                    began=done.began,
+                    assembled=done.assembled,
+                    ended=done.ended,
+                    error=error,
+                )
+            )
+        except Exception:  # what only watches must not end this thread
+            logger.exception("a batch could not be traced")
 
     def _deliver(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> None:
         """Give a request its rows, and its reply if they were the last ones."""
@@ -237,6 +277,10 @@ class DynamicBatcher:
         )
         send()
 
+    def _refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
+
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
@@ -247,5 +291,14 @@ class _Done:
     """A batch that was computed, padding included."""
 
     outputs: Arrays
-    assembly_s: float
-    compute_s: float
+    began: float
+    assembled: float
+    ended: float
+
+    @property
+    def assembly_s(self) -> float:
+        return self.assembled - self.began
+
+    @property
+    def compute_s(self) -> float:
+        return self.ended - self.assembled
