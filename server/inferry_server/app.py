@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
+from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
@@ -66,6 +67,7 @@ class Server:
             instance_count=settings.instance_count,
             policy=self._policy(),
             metrics=self.metrics,
+            gate=ComputeGate(cores),
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
