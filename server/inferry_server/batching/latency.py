@@ -52,10 +52,11 @@ class LatencyModel:
         return full * self.batch_s(self._scale) + self.batch_s(rest)
 
     def _fit(self) -> None:
-        hold = _HOLD * (self._xx_aa + self._xx_bb)
-        aa, ab, bb = self._xx_aa + hold, self._xx_ab, self._xx_bb + hold
-        y_a, y_b = self._x_a + hold * self._a, self._x_b + hold * self._b
-        determinant = aa * bb - ab * ab  # at least hold squared
+        # Each is held in proportion to what was seen of it: batches far below the largest tell b too.
+        hold_a, hold_b = _HOLD * self._xx_aa, _HOLD * self._xx_bb
+        aa, ab, bb = self._xx_aa + hold_a, self._xx_ab, self._xx_bb + hold_b
+        y_a, y_b = self._x_a + hold_a * self._a, self._x_b + hold_b * self._b
+        determinant = aa * bb - ab * ab  # above 0, for ab squared is at most the product of the sums
         self._a, self._b = (bb * y_a - ab * y_b) / determinant, (aa * y_b - ab * y_a) / determinant
 
 

@@ -29,6 +29,10 @@ from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
 
+WARM_UP_BUDGET_S = 1.0
+"""For the measured runs of a version's warm-up: t(n) = a + b n is known from small batches, and a
+CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -146,7 +150,7 @@ def _prove(plan: _Plan, sessions: Sequence[OnnxSession]) -> tuple[_Plan, Latency
     latency = LatencyModel(plan.policy.max_batch_size)
     try:
         for session in sessions:
-            _warm_up(plan, session, latency)
+            _warm_up(plan, session, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
             _check_golden(plan, session)
     except RowsMismatchError as error:
         if plan.is_vouched_for:
@@ -182,7 +186,7 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
+def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel, *, budget_s: float) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     model = {"model": str(plan.folder)}
     if not can_warm_up(plan.signature):
@@ -190,7 +194,15 @@ def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
         return
     sizes = ladder(plan.policy.max_batch_size)
     try:
-        seconds = warm_up(session.run, plan.signature, sizes, batched=plan.batched, clock=time.monotonic)
+        seconds = warm_up(
+            session.run,
+            plan.signature,
+            sizes,
+            batched=plan.batched,
+            every_size=session.provider != CPU,
+            budget_s=budget_s,
+            clock=time.monotonic,
+        )
     except InferenceError as error:
         if plan.manifest is not None:
             raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
