@@ -119,6 +119,8 @@ class ServerMetrics:
         for metric in (self.batch_rows, self.assembly, self.compute, self.encode, self.queue, self.rows):
             metric.remove(model, version)
         for lane in Lane:
+            # A gauge with a function refers to itself: what it asks would live until a garbage collection.
+            self.queue_rows.labels(model, version, lane.value).set_function(lambda: 0.0)
             self.queue_rows.remove(model, version, lane.value)
 
     def for_model(self, model: str, version: str) -> ModelMetrics:

@@ -24,7 +24,7 @@ import psutil
 from tqdm import tqdm
 
 from bench.soak_picture import memory_picture
-from bench.soak_swaps import swap_versions
+from bench.soak_swaps import save_first_versions, swap_versions
 from bench.soak_traffic import LARGEST, Tally, Traffic, save_models
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,12 @@ class RunningServer:
         """What it holds in memory now."""
         return float(self.process.memory_info().rss) / 2**20
 
+    def metrics_page(self) -> str:
+        """Its own account."""
+        with urllib.request.urlopen(self.metrics_url) as page:  # noqa: S310 - our own server
+            text: str = page.read().decode()
+            return text
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.partition("\n")[0])
@@ -53,14 +59,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "soak")
     arguments = parser.parse_args()
-    if arguments.swaps:
-        report = swap(arguments.swaps)
-    else:
-        report = soak(arguments.rows, arguments.seed)
     name = "swaps" if arguments.swaps else "soak"
+    report = swap(arguments.swaps) if arguments.swaps else soak(arguments.rows, arguments.seed)
+    memory = report["memory"]
+    assert isinstance(memory, list)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
-    picture = memory_picture(report["memory"], x_label="swaps" if arguments.swaps else "rows answered")
+    picture = memory_picture(memory, x_label="swaps" if arguments.swaps else "rows answered")
     (arguments.out / f"{name}.svg").write_text(picture)
     print_report(report, arguments.out / f"{name}.json")
     return 1 if report["findings"] else 0
@@ -76,6 +81,7 @@ def soak(rows: int, seed: int) -> dict[str, object]:
             memory = answer(traffic, server, rows)
             seconds = time.monotonic() - started
             received, ended = settled_account(server)
+            codes = sum_by("code", server.metrics_page(), "inferry_requests_outcome_total")
     baseline = next(mib for at, mib in memory if at >= rows / 10)
     growth = memory[-1][1] / baseline - 1
     findings = list(traffic.tally.findings)
@@ -92,6 +98,7 @@ def soak(rows: int, seed: int) -> dict[str, object]:
         "growth": growth,
         "received": sum(received.values()),
         "outcomes": outcome_table(traffic.tally),
+        "server_outcomes": dict(codes),
         "findings": findings,
         "memory": memory,
     }
@@ -100,17 +107,9 @@ def soak(rows: int, seed: int) -> dict[str, object]:
 def swap(swaps: int) -> dict[str, object]:
     """Change versions and labels under load and look at memory."""
     with tempfile.TemporaryDirectory() as folder:
-        with serving_swaps(Path(folder)) as server:
+        save_first_versions(Path(folder))
+        with serving(Path(folder), "--model-control", "explicit") as server:
             return swap_versions(Path(folder), server.address, server.resident_mib, swaps)
-
-
-@contextmanager
-def serving_swaps(folder: Path) -> Iterator[RunningServer]:
-    from bench.soak_swaps import save_first_versions
-
-    save_first_versions(folder)
-    with serving(folder, "--model-control", "explicit") as server:
-        yield server
 
 
 @contextmanager
@@ -146,21 +145,20 @@ def settled_account(server: RunningServer) -> tuple[Counter[str], Counter[str]]:
     """RPCs received and ended, by method, once they agree or the wait for it is over."""
     ends = time.monotonic() + _SETTLE_S
     while True:
-        with urllib.request.urlopen(server.metrics_url) as page:  # noqa: S310 - our own server
-            text = page.read().decode()
-        received = sum_by_method(text, "inferry_requests_received_total")
-        ended = sum_by_method(text, "inferry_requests_outcome_total")
+        page = server.metrics_page()
+        received = sum_by("method", page, "inferry_requests_received_total")
+        ended = sum_by("method", page, "inferry_requests_outcome_total")
         if received == ended or time.monotonic() > ends:
             return received, ended
         time.sleep(0.1)
 
 
-def sum_by_method(page: str, metric: str) -> Counter[str]:
-    """A counter of the metrics page, summed over all labels but the method."""
+def sum_by(label: str, page: str, metric: str) -> Counter[str]:
+    """A counter of the metrics page, summed over all labels but one."""
     sums: Counter[str] = Counter()
     for labels, value in re.findall(rf"^{metric}{{(.*?)}} (\S+)$", page, re.MULTILINE):
-        (method,) = re.findall(r'method="(.*?)"', labels)
-        sums[method] += int(float(value))
+        (key,) = re.findall(rf'{label}="(.*?)"', labels)
+        sums[key] += int(float(value))
     return sums
 
 
@@ -176,6 +174,10 @@ def print_report(report: dict[str, object], path: Path) -> None:
     assert isinstance(outcomes, dict)
     for kind, row in outcomes.items():
         print(f"{kind:<16}" + ", ".join(f"{count:,} {outcome}" for outcome, count in row.items()))
+    codes = report.get("server_outcomes", {})
+    assert isinstance(codes, dict)
+    print("\n" + "the server's own account: " + ", ".join(f"{n:,} {code}" for code, n in sorted(codes.items())) + "\n"
+          if codes else "")  # fmt: skip
     for name, value in report.items():
         if isinstance(value, float | int):
             print(f"{name:<16}{value:,.3f}" if isinstance(value, float) else f"{name:<16}{value:,}")

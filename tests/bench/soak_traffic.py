@@ -141,9 +141,8 @@ class Visits:
         request = classifier_pb2.ClassifyRequest(model_name="brightness", images=images)
 
         def check(message: bytes) -> None:
-            (label,) = {
-                result.classifications[0].label for result in classifier_pb2.ClassifyResponse.FromString(message).results
-            }  # fmt: skip
+            results = classifier_pb2.ClassifyResponse.FromString(message).results
+            (label,) = {result.classifications[0].label for result in results}
             assert label == ("bright" if level > 255 / 2 else "dark")
 
         return Visit("classify", IMAGE_CLASSIFIER["Classify"].path, request.SerializeToString(), count, check=check)

@@ -14,6 +14,7 @@ from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, scan_repository
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
+from inferry_server.runtime.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,12 @@ class ModelManager:
     def _retire(self, before: IndexEntry | None) -> None:
         """Let a version that requests no longer reach finish what it has, without waiting for it."""
         if before is not None and before.served is not None:
-            threading.Thread(target=self._drain, args=(before.served,), name="drain", daemon=True).start()
+            threading.Thread(target=self._end, args=([before.served],), name="drain", daemon=True).start()
+
+    def _end(self, retired: list[ServedVersion]) -> None:
+        """Drain a version and give back its memory; the list is emptied, so that nothing keeps it."""
+        self._drain(retired.pop())
+        trim_heap()
 
     def _drain(self, version: ServedVersion) -> None:
         finished = version.batcher.close(self._drain_timeout_s)
