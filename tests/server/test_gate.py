@@ -14,8 +14,8 @@ from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import InferenceError
+from testkit.turns import SOON_S, Reply, until_asked
 
-SOON_S = 10.0
 POLICY = BatchingPolicy(max_batch_size=1, max_request_rows=1, max_queue_size=1000, max_queue_bytes=1 << 20)
 
 
@@ -59,19 +59,6 @@ class Cores:
             self._busy -= threads
 
 
-class Reply:
-    def __init__(self) -> None:
-        self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
-        self.timing: Timing | None = None
-
-    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
-        self.timing = timing
-        return lambda: self.outcomes.put(outputs)
-
-    def fail(self, error: Exception) -> None:
-        self.outcomes.put(error)
-
-
 class NoObserver:
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
 
@@ -86,17 +73,6 @@ def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:
         replies.append(Reply())
         batcher.submit(InferenceRequest({"x": np.array([[value]])}, 1, replies[-1]))
     return replies
-
-
-def until_asked(gate: ComputeGate, *models: str) -> None:
-    """Until threads of these models wait for their turn; there is nothing to tell of it."""
-    pause = threading.Event()
-    for _ in range(10_000):
-        with gate._lock:
-            if set(models) <= set(gate._queue._backlogged):
-                return
-        pause.wait(SOON_S / 10_000)
-    raise AssertionError(models)
 
 
 @contextmanager
