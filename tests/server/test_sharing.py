@@ -131,6 +131,25 @@ def test_what_was_idle_has_saved_nothing_up() -> None:
     assert shares[0] == pytest.approx(shares[1], rel=0.01)
 
 
+def test_what_computed_once_and_then_paused_has_saved_nothing_up_either() -> None:
+    queue = FairQueue(1)
+    paused, busy = Claim("paused", 1), Claim("busy", 1)
+    queue.ask(paused)
+    queue.ask(busy)
+    assert queue.grant() is paused
+    queue.done(paused, 0.01)
+    turns = []
+    for step in range(300):
+        if step == 100:
+            queue.ask(paused)
+        claim = queue.grant()
+        assert claim is not None
+        turns.append(claim.model)
+        queue.done(claim, 0.01)
+        queue.ask_again(claim)
+    assert turns[100:].count("busy") == pytest.approx(100, abs=2)
+
+
 @settings(max_examples=200)
 @given(st.lists(saturated, min_size=1, max_size=5))
 def test_no_core_idles_while_a_batch_waits_that_fits(models: list[Model]) -> None:
