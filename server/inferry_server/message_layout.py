@@ -4,6 +4,7 @@ A client's requests differ in their tensors' data and their ids; everything else
 same bytes again and again. So it is cut out here, and checked once (`plans.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _VARINT_MORE = 0x80
@@ -97,3 +98,9 @@ def varint(value: int) -> bytes:
         value >>= 7
     pieces.append(value)
     return bytes(pieces)
+
+
+def submessage(number: int) -> Callable[[bytes], bytes]:
+    """What puts a message into the field of another one that has nothing else."""
+    tag = bytes([number << 3 | _LENGTH_DELIMITED])
+    return lambda message: b"".join((tag, varint(len(message)), message))

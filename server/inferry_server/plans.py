@@ -11,28 +11,49 @@ import numpy as np
 from inferry_server.codec import Arrays, DecodedRequest
 from inferry_server.encoding import ResponseTemplate
 from inferry_server.message_layout import MessageLayout
+from inferry_server.signature import Signature
 
-_MOST_PLANS = 128  # of one version; clients that vary more are decoded in full
+_MOST_PLANS = 1024  # clients that vary more are decoded in full
 _LARGEST_HEADER = 4096  # bytes
 
 
 class InferPlan:
-    """How to read requests with one header, and to answer them. Immutable but for what it remembers."""
+    """How to read requests with one header, and to answer them. Immutable but for what it remembers.
 
-    __slots__ = ("_dtypes", "_names", "_shapes", "_sizes", "priority", "response", "rows", "timeout_s")
+    Args:
+        decoded: the first of them.
+        response: the template of the answers.
+        signature: what it was checked against.
+    """
 
-    def __init__(self, decoded: DecodedRequest, response: ResponseTemplate) -> None:
+    __slots__ = ("_dtypes", "_names", "_shapes", "_sizes", "priority", "response", "rows", "signature", "timeout_s")
+
+    def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
         self._names = list(decoded.inputs)
         self._shapes = [array.shape for array in decoded.inputs.values()]
         self._dtypes = [array.dtype for array in decoded.inputs.values()]
         self._sizes = [array.nbytes for array in decoded.inputs.values()]
         self.response = response
+        self.signature = signature
         self.rows = decoded.rows
         self.timeout_s = decoded.timeout_s
         self.priority = decoded.priority
 
+    def holds_for(self, layout: MessageLayout) -> bool:
+        """Whether it holds for every request with this header, which is that of the first one.
+
+        It does not where data lies outside raw contents (their bytes are part of the header, or of
+        shared memory), or where sizes are not those of the shape, as with BYTES.
+        """
+        texts = any(dtype.hasobject for dtype in self._dtypes)
+        return not texts and len(layout.raw) == len(self._names) and len(layout.header) <= _LARGEST_HEADER
+
     def read(self, layout: MessageLayout, message: bytes) -> Arrays | None:
-        """The inputs by name, viewing the message; None where their data has another size than it must."""
+        """The inputs by name, viewing the message wherever they begin in it.
+
+        Returns:
+            None where their data has another size than it must.
+        """
         if [size for _, size in layout.raw] != self._sizes:
             return None
         return {
@@ -42,28 +63,30 @@ class InferPlan:
 
 
 class PlanCache:
-    """The plans of one version, by header. Any thread may call; at worst a plan is made twice."""
+    """Plans by version and header. Any thread may call; at worst a plan is made twice."""
 
     def __init__(self) -> None:
-        self._plans: dict[bytes, InferPlan] = {}
+        self._plans: dict[tuple[str, bytes], InferPlan] = {}
 
     def __len__(self) -> int:
         return len(self._plans)
 
-    def get(self, header: bytes) -> InferPlan | None:
-        """The plan for a header, if it was seen."""
-        return self._plans.get(header)
+    def get(self, version: str, header: bytes, signature: Signature) -> InferPlan | None:
+        """The plan for a header.
 
-    def learn(self, layout: MessageLayout, decoded: DecodedRequest, response: ResponseTemplate | None) -> None:
-        """Keep what a request told that was decoded in full, if it holds for others like it.
-
-        It does not where data lies outside raw contents (their bytes are part of the header, or of
-        shared memory), or where sizes are not those of the shape, as with BYTES.
+        Args:
+            version: that answers; the header names the model.
+            header: of the request.
+            signature: of the version as it is served now; a plan that was checked against another, of
+                one loaded before, is none.
         """
-        if response is None or len(layout.raw) != len(decoded.inputs) or len(layout.header) > _LARGEST_HEADER:
-            return
-        if any(array.dtype.hasobject for array in decoded.inputs.values()):
+        plan = self._plans.get((version, header))
+        return plan if plan is not None and plan.signature is signature else None
+
+    def learn(self, version: str, layout: MessageLayout, plan: InferPlan) -> None:
+        """Keep a plan, if it holds for other requests than the one it was made from."""
+        if not plan.holds_for(layout):
             return
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()  # rare, and cheaper than to keep account of every use
-        self._plans[layout.header] = InferPlan(decoded, response)
+        self._plans[version, layout.header] = plan

@@ -11,7 +11,7 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferRespon
 from inferry_server.codec import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.encoding import encode_infer_response, response_template
 from inferry_server.message_layout import read_layout, varint
-from inferry_server.plans import PlanCache
+from inferry_server.plans import InferPlan, PlanCache
 from inferry_server.shared_memory import SharedMemoryRegions
 from inferry_server.signature import Signature, TensorSpec
 
@@ -42,7 +42,9 @@ def learn(cache: PlanCache, message: bytes) -> None:
     layout = read_layout(message)
     assert layout is not None
     decoded = decode(message)
-    cache.learn(layout, decoded, response_template("m", "1", decoded.outputs))
+    template = response_template("m", "1", decoded.outputs)
+    assert template is not None
+    cache.learn("1", layout, InferPlan(decoded, template, SIGNATURE))
 
 
 @given(name=TEXTS, version=TEXTS, request_id=TEXTS, raw=st.lists(st.binary(max_size=300), max_size=3))
@@ -98,7 +100,7 @@ def test_a_plan_reads_what_decoding_in_full_reads(rows: int, width: int, seeds: 
         message = request(rows, width, seed, id=request_id).SerializeToString()
         layout = read_layout(message)
         assert layout is not None
-        plan = cache.get(layout.header)
+        plan = cache.get("1", layout.header, SIGNATURE)
         assert plan is not None
         inputs, full = plan.read(layout, message), decode(message)
         assert inputs is not None
@@ -114,15 +116,27 @@ def test_a_plan_holds_for_no_other_header_and_no_other_sizes() -> None:
     for other in (request(3), request(2, width=3), request(2, model_version="2")):
         layout = read_layout(other.SerializeToString())
         assert layout is not None
-        assert cache.get(layout.header) is None
+        assert cache.get("1", layout.header, SIGNATURE) is None
     short = request(2)
     short.raw_input_contents[1] = b"\x01"
     wire = short.SerializeToString()
     layout = read_layout(wire)
     assert layout is not None
-    plan = cache.get(layout.header)
+    plan = cache.get("1", layout.header, SIGNATURE)
     assert plan is not None
     assert plan.read(layout, wire) is None
+
+
+def test_a_plan_holds_for_no_other_version_and_no_other_load_of_it() -> None:
+    cache = PlanCache()
+    wire = request().SerializeToString()
+    learn(cache, wire)
+    layout = read_layout(wire)
+    assert layout is not None
+    loaded_again = Signature(SIGNATURE.inputs, SIGNATURE.outputs)
+    assert cache.get("1", layout.header, SIGNATURE) is not None
+    assert cache.get("2", layout.header, SIGNATURE) is None
+    assert cache.get("1", layout.header, loaded_again) is None
 
 
 def test_contents_in_the_header_are_never_a_plan() -> None:
@@ -136,14 +150,14 @@ def test_contents_in_the_header_are_never_a_plan() -> None:
     learn(cache, wire)
     layout = read_layout(wire)
     assert layout is not None
-    assert cache.get(layout.header) is None
+    assert cache.get("1", layout.header, SIGNATURE) is None
 
 
 def test_the_number_of_plans_is_bounded() -> None:
     cache = PlanCache()
-    for i in range(1000):
+    for i in range(3000):
         learn(cache, request(1, model_version=str(i)).SerializeToString())
-    assert len(cache) <= 128
+    assert len(cache) <= 1024
 
 
 @given(rows=st.integers(0, 40), request_id=TEXTS, reverse=st.booleans())

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_server.errors import ModelNotFoundError
 from inferry_server.request_trace import NoTracer, RequestTrace
+from inferry_server.services.answers import Answer
 from inferry_server.services.inference import STREAM_FORMAT
-from inferry_server.services.streams import MAX_PENDING, Answer, OrderedStream
+from inferry_server.services.messages import parse
+from inferry_server.services.streams import MAX_PENDING, OrderedStream
 from inferry_server.statuses import OK
 from testkit.calls import FakeCall
 
@@ -19,27 +21,28 @@ class Models:
     """Keeps what was submitted until the test answers it; refuses the model `none`."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer[ModelInferResponse]] = {}
+        self.answers: dict[str, Answer] = {}
         self.cancelled: list[str] = []
 
     def submit(
         self,
-        request: ModelInferRequest,
-        answer: Answer[ModelInferResponse],
+        message: bytes,
+        answer: Answer,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
     ) -> Callable[[], object]:
+        request = parse(ModelInferRequest, message)
         if request.model_name == "none":
             raise ModelNotFoundError("none")
         self.answers[request.id] = answer
         return lambda: self.cancelled.append(request.id)
 
     def answer(self, request_id: str) -> None:
-        self.answers[request_id].respond(ModelInferResponse(id=request_id))
+        self.answers[request_id].respond(ModelInferResponse(id=request_id).SerializeToString())
 
 
-def stream() -> tuple[FakeCall, Models, OrderedStream[ModelInferRequest, ModelInferResponse]]:
+def stream() -> tuple[FakeCall, Models, OrderedStream]:
     call, models = FakeCall(), Models()
     return call, models, OrderedStream(call, STREAM_FORMAT, models.submit, NoTracer())
 
@@ -120,13 +123,14 @@ def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
     call = FakeCall()
 
     def submit(
-        request: ModelInferRequest,
-        answer: Answer[ModelInferResponse],
+        message: bytes,
+        answer: Answer,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
     ) -> Callable[[], object]:
-        answer.respond(ModelInferResponse(id=request.id))
+        request = parse(ModelInferRequest, message)
+        answer.respond(ModelInferResponse(id=request.id).SerializeToString())
         return lambda: None
 
     opened = OrderedStream(call, STREAM_FORMAT, submit, NoTracer())

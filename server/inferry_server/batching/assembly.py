@@ -30,16 +30,23 @@ def pad_to_ladder(max_batch_size: int) -> PadTo:
 
 
 def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
-    """The inputs of a batch, by name; a lone request's own arrays, uncopied, where nothing is padded.
+    """The inputs of a batch, by name; a lone request's own arrays, where nothing is padded.
 
     Padding repeats the last row: rows of zeros could be something the model fails on.
     """
     rows = sum(part.rows for part in slices)
     padding = pad_to(rows) - rows
     if len(slices) == 1 and not padding:
-        return slices[0].inputs
+        return aligned(slices[0].inputs)
     parts = [part.inputs for part in slices]
     return {name: _concatenate([part[name] for part in parts], padding) for name in parts[0]}
+
+
+def aligned(inputs: Arrays) -> Arrays:
+    """Inputs that can be computed with: uncopied, but for views into messages that begin anywhere."""
+    if all(array.flags.aligned for array in inputs.values()):
+        return inputs
+    return {name: array if array.flags.aligned else array.copy() for name, array in inputs.items()}
 
 
 def scatter_outputs(

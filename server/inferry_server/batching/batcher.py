@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
+from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, exact, scatter_outputs
 from inferry_server.batching.gate import OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
@@ -207,7 +207,7 @@ class DynamicBatcher:
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
         began = self._clock()
-        inputs = assemble(slices, self._pad_to) if self._batched else slices[0].inputs
+        inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
         assembled = self._clock()
         outputs = run(inputs)
         done = _Done(outputs, began, assembled, self._clock())

@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from inferry_proto.version_labels import is_label
 from inferry_server.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
@@ -58,6 +59,12 @@ class ModelEntry:
     versions: Mapping[str, IndexEntry] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def newest(self) -> IndexEntry:
+        """The newest version that answers, else the newest, whose reason is what a caller needs to hear."""
+        newest_first = self.ascending()[::-1]
+        return next((version for version in newest_first if version.served), newest_first[0])
 
     def ascending(self) -> list[IndexEntry]:
         """Its versions by number."""
@@ -180,7 +187,7 @@ class ModelRegistry:
             turn = 0 if request_id else next(self._turns)
             version = str(entry.labels[choose_label(weights, request_id=request_id, turn=turn)])
         elif not version:
-            return _newest(entry)
+            return entry.newest
         elif is_label(version):
             if version not in entry.labels:
                 known = ", ".join(sorted(entry.labels)) or "none"
@@ -193,9 +200,3 @@ class ModelRegistry:
         if chosen is None:
             raise ModelNotFoundError(model, version)
         return chosen
-
-
-def _newest(entry: ModelEntry) -> IndexEntry:
-    """The newest that answers, else the newest, whose reason is what a caller needs to hear."""
-    newest_first = entry.ascending()[::-1]
-    return next((version for version in newest_first if version.served), newest_first[0])

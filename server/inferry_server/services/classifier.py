@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.classification import top_classes
 from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
+from inferry_server.message_layout import submessage
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
+from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.services.answers import Answer, UnaryAnswer
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.messages import parse
-from inferry_server.services.streams import Answer, OrderedStream, StreamFormat
+from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 from inferry_server.signature import signature_to_manifest
 
@@ -73,17 +76,16 @@ class ClassifierService:
 
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
-        request = parse(pb.ClassifyRequest, message)
-        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
+        call.on_cancel(self.submit(message, UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
 
-    def classify_stream(self, call: StreamCall) -> OrderedStream[pb.ClassifyRequest, pb.ClassifyResponse]:
+    def classify_stream(self, call: StreamCall) -> OrderedStream:
         """Classify request after request; responses go out in the order of the requests."""
         return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
         self,
-        request: pb.ClassifyRequest,
-        answer: Answer[pb.ClassifyResponse],
+        message: bytes,
+        answer: Answer,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
@@ -96,6 +98,7 @@ class ClassifierService:
         Raises:
             ServingError: the request was refused; `answer` will not be called.
         """
+        request = parse(pb.ClassifyRequest, message)
         return with_version(
             lambda: self._find(request),
             lambda model: self._check_and_decode(model, request, answer, call_deadline, trace),
@@ -105,7 +108,7 @@ class ClassifierService:
         self,
         model: ServedVersion,
         request: pb.ClassifyRequest,
-        answer: Answer[pb.ClassifyResponse],
+        answer: Answer,
         call_deadline: float | None,
         trace: RequestTrace | None,
     ) -> Callable[[], object]:
@@ -129,7 +132,7 @@ class ClassifierService:
     def _decode_and_submit(
         self,
         request: pb.ClassifyRequest,
-        answer: Answer[pb.ClassifyResponse],
+        answer: Answer,
         deadline: float | None,
         cancellation: "_Cancellation",
         trace: RequestTrace | None,
@@ -150,7 +153,7 @@ class ClassifierService:
         self,
         model: ServedVersion,
         request: pb.ClassifyRequest,
-        answer: Answer[pb.ClassifyResponse],
+        answer: Answer,
         deadline: float | None,
         cancellation: "_Cancellation",
         trace: RequestTrace | None,
@@ -183,10 +186,9 @@ class ClassifierService:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)
 
 
-STREAM_FORMAT: StreamFormat[pb.ClassifyRequest, pb.ClassifyResponse] = StreamFormat(
-    request_type=pb.ClassifyRequest,
-    request_id=lambda request: request.id,
-    response=lambda response: pb.ClassifyStreamResponse(response=response),
+STREAM_FORMAT = StreamFormat(
+    request_id=lambda message: parse(pb.ClassifyRequest, message).id,
+    response=submessage(pb.ClassifyStreamResponse.DESCRIPTOR.fields_by_name["response"].number),
     error=lambda status, request_id: pb.ClassifyStreamResponse(
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
@@ -221,21 +223,10 @@ class _Cancellation:
 
 
 @dataclass(frozen=True)
-class _UnaryAnswer:
-    call: Call
-
-    def respond(self, response: pb.ClassifyResponse) -> None:
-        self.call.reply(response.SerializeToString())
-
-    def fail(self, error: Exception) -> None:
-        fail(self.call, error)
-
-
-@dataclass(frozen=True)
 class _Reply:
     """Takes a request's probabilities from the batcher and makes its response."""
 
-    answer: Answer[pb.ClassifyResponse]
+    answer: Answer
     request: pb.ClassifyRequest
     model: ServedVersion
     decode_s: float
@@ -253,7 +244,7 @@ class _Reply:
                 compute_us=_microseconds(timing.compute_s),
             ),
         )
-        return lambda: self.answer.respond(response)
+        return partial(self.answer.respond, response.SerializeToString())
 
     def fail(self, error: Exception) -> None:
         self.answer.fail(error)

@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.codec import DecodedRequest, decode_infer_request
-from inferry_server.encoding import encode_infer_response
+from inferry_server.message_layout import submessage
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
+from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.services.answers import Answer, UnaryAnswer
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.messages import parse
-from inferry_server.services.streams import Answer, OrderedStream, StreamFormat
+from inferry_server.services.reading import IncomingRequest, RequestReader
+from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 from inferry_server.shared_memory import SharedMemoryRegions
 
@@ -37,7 +38,7 @@ class InferenceService:
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
-        self._regions = regions
+        self._reader = RequestReader(regions)
         self._tracer = tracer or NoTracer()
         self._clock = clock
 
@@ -51,20 +52,14 @@ class InferenceService:
 
     def model_infer(self, call: Call, message: bytes) -> None:
         """Queue a request; the batcher's thread answers it."""
-        request = parse(ModelInferRequest, message)
-        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
+        call.on_cancel(self.submit(message, UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
 
-    def model_stream_infer(self, call: StreamCall) -> OrderedStream[ModelInferRequest, ModelInferResponse]:
+    def model_stream_infer(self, call: StreamCall) -> OrderedStream:
         """Queue request after request; responses go out in the order of the requests."""
         return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
-        self,
-        request: ModelInferRequest,
-        answer: Answer[ModelInferResponse],
-        *,
-        call_deadline: float | None,
-        trace: RequestTrace | None,
+        self, message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
     ) -> Cancel:
         """Check a request and queue it.
 
@@ -74,49 +69,43 @@ class InferenceService:
         Raises:
             ServingError: the request was not queued; `answer` will not be called.
         """
+        incoming = IncomingRequest(message)
         return with_version(
-            lambda: self._registry.find(request.model_name, request.model_version, request_id=request.id),
-            lambda model: self._submit_to(model, request, answer, call_deadline, trace),
+            lambda: self._registry.find(incoming.model_name, incoming.model_version, request_id=incoming.request_id),
+            lambda model: self._submit_to(model, incoming, answer, call_deadline, trace),
         )
 
     def _submit_to(
         self,
         model: ServedVersion,
-        request: ModelInferRequest,
-        answer: Answer[ModelInferResponse],
+        incoming: IncomingRequest,
+        answer: Answer,
         call_deadline: float | None,
         trace: RequestTrace | None,
     ) -> Cancel:
         if trace is not None:
             trace.concerns(model.model, model.version)
-        decoded = decode_infer_request(
-            request,
-            model.signature,
-            model=model.model,
-            max_request_rows=model.max_request_rows,
-            regions=self._regions,
-        )
+        request = self._reader.read(incoming, model)
         queued = InferenceRequest(
-            inputs=decoded.inputs,
-            rows=decoded.rows,
-            reply=_Reply(answer, request, decoded, model),
-            lane=lane_of(decoded.priority),
+            inputs=request.inputs,
+            rows=request.rows,
+            reply=_Reply(answer, request.encode),
+            lane=lane_of(request.priority),
             trace=trace,
             deadline=self._deadlines.deadline(
                 self._clock(),
                 call_deadline=call_deadline,
-                timeout_s=decoded.timeout_s,
+                timeout_s=request.timeout_s,
                 model_objective_s=model.latency_objective_s,
             ),
         )
         model.batcher.submit(queued)
-        return lambda: model.batcher.cancel(queued)
+        return partial(model.batcher.cancel, queued)
 
 
-STREAM_FORMAT: StreamFormat[ModelInferRequest, ModelInferResponse] = StreamFormat(
-    request_type=ModelInferRequest,
-    request_id=lambda request: request.id,
-    response=lambda response: ModelStreamInferResponse(infer_response=response),
+STREAM_FORMAT = StreamFormat(
+    request_id=lambda message: parse(ModelInferRequest, message).id,
+    response=submessage(ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number),
     error=lambda status, request_id: ModelStreamInferResponse(
         error_message=status.message, infer_response=ModelInferResponse(id=request_id)
     ),
@@ -128,40 +117,21 @@ def lane_of(priority: int) -> Lane:
     return Lane.BULK if priority > 1 else Lane.INTERACTIVE
 
 
-@dataclass(frozen=True)
 class _Reply:
     """Takes a request's outputs from the batcher and makes its response."""
 
-    answer: Answer[ModelInferResponse]
-    request: ModelInferRequest
-    decoded: DecodedRequest
-    model: ServedVersion
+    __slots__ = ("_answer", "_encode")
+
+    def __init__(self, answer: Answer, encode: Callable[[Arrays], bytes]) -> None:
+        self._answer = answer
+        self._encode = encode
 
     def complete(
         self,
         outputs: Arrays,
         timing: Timing,  # noqa: ARG002 - the protocol has no field for it
     ) -> Callable[[], object]:
-        response = encode_infer_response(
-            self.request,
-            self.decoded.outputs,
-            outputs,
-            version=self.model.version,
-            labels=self.model.labels,
-            batched=self.model.max_request_rows > 0,
-        )
-        return lambda: self.answer.respond(response)
+        return partial(self._answer.respond, self._encode(outputs))
 
     def fail(self, error: Exception) -> None:
-        self.answer.fail(error)
-
-
-@dataclass(frozen=True)
-class _UnaryAnswer:
-    call: Call
-
-    def respond(self, response: ModelInferResponse) -> None:
-        self.call.reply(response.SerializeToString())
-
-    def fail(self, error: Exception) -> None:
-        fail(self.call, error)
+        self._answer.fail(error)

@@ -5,70 +5,47 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from google.protobuf.message import Message
 
 from inferry_server.errors import ServingError, ShuttingDownError
 from inferry_server.request_trace import RequestTrace, Tracer
 from inferry_server.rpc.call import StreamCall, fail
-from inferry_server.services.messages import parse
+from inferry_server.services.answers import Answer
 from inferry_server.statuses import CANCELLED, OK, Status, status_of
 
 logger = logging.getLogger(__name__)
 
 MAX_PENDING = 256  # requests of one stream that wait for their answer; beyond, the stream is not read
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
-RequestIn = TypeVar("RequestIn", bound=Message, contravariant=True)
-ResponseIn = TypeVar("ResponseIn", bound=Message, contravariant=True)
-ResponseOut = TypeVar("ResponseOut", bound=Message, covariant=True)
 
-
-class Answer(Protocol[ResponseIn]):
-    """Where the outcome of one request goes: exactly one of the two is called, once, from any thread."""
-
-    def respond(self, response: ResponseIn) -> None:
-        """It was computed."""
-
-    def fail(self, error: Exception) -> None:
-        """It was not."""
-
-
-class Submit(Protocol[RequestIn, ResponseOut]):
+class Submit(Protocol):
     """Queues a request and returns what forgets it."""
 
     def __call__(
-        self,
-        request: RequestIn,
-        answer: Answer[ResponseOut],
-        *,
-        call_deadline: float | None,
-        trace: RequestTrace | None,
+        self, message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
     ) -> Callable[[], object]:
         """Raises ServingError where the request was not queued."""
         ...
 
 
 @dataclass(frozen=True)
-class StreamFormat(Generic[Request, Response]):
+class StreamFormat:
     """How a stream's messages look.
 
     Attributes:
-        request_type: what the client sends.
-        request_id: of a request.
-        response: an answer as the stream carries it.
+        request_id: of a request's bytes; asked for only where it failed.
+        response: a response as the stream carries it, both as bytes.
         error: a refusal as the stream carries it, with the id of the request.
     """
 
-    request_type: type[Request]
-    request_id: Callable[[Request], str]
-    response: Callable[[Response], Message]
+    request_id: Callable[[bytes], str]
+    response: Callable[[bytes], bytes]
     error: Callable[[Status, str], Message]
 
 
-class OrderedStream(Generic[Request, Response]):
+class OrderedStream:
     """Takes the requests of one stream. Answers may come from any thread, in any order.
 
     Responses are held until those before them have gone. A request that fails is answered in band,
@@ -79,8 +56,8 @@ class OrderedStream(Generic[Request, Response]):
     def __init__(
         self,
         call: StreamCall,
-        stream_format: StreamFormat[Request, Response],
-        submit: Submit[Request, Response],
+        stream_format: StreamFormat,
+        submit: Submit,
         tracer: Tracer,
     ) -> None:
         self._call = call
@@ -88,7 +65,7 @@ class OrderedStream(Generic[Request, Response]):
         self._submit = submit
         self._tracer = tracer
         self._lock = threading.Lock()
-        self._pending: deque[_StreamAnswer[Response]] = deque()
+        self._pending: deque[_StreamAnswer] = deque()
         self._half_closed = False
         self._draining = False
         call.on_cancel(self._cancel)
@@ -96,15 +73,13 @@ class OrderedStream(Generic[Request, Response]):
     def on_message(self, message: bytes) -> None:
         """Queue a request, or answer in band why not."""
         trace = self._tracer.begin(self._call.method, self._call.metadata)
-        answer: _StreamAnswer[Response] = _StreamAnswer(self._flush, self._format, trace)
+        answer = _StreamAnswer(self._flush, self._format, message, trace)
         with self._lock:
             self._pending.append(answer)
             if len(self._pending) == MAX_PENDING:
                 self._call.pause_reading()
         try:
-            request = parse(self._format.request_type, message)
-            answer.request_id = self._format.request_id(request)
-            answer.cancel = self._submit(request, answer, call_deadline=self._call.deadline, trace=trace)
+            answer.cancel = self._submit(message, answer, call_deadline=self._call.deadline, trace=trace)
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
             answer.fail(error)
 
@@ -143,38 +118,46 @@ class OrderedStream(Generic[Request, Response]):
             answer.cancel()
 
 
-class _StreamAnswer(Generic[Response]):
+class _StreamAnswer:
     """The place of one response in its stream."""
 
+    __slots__ = ("_format", "_message", "_ready", "_trace", "cancel", "response")
+
     def __init__(
-        self,
-        ready: Callable[[], None],
-        stream_format: "StreamFormat[Request, Response]",
-        trace: RequestTrace | None,
+        self, ready: Callable[[], None], stream_format: StreamFormat, message: bytes, trace: RequestTrace | None
     ) -> None:
         self._ready = ready
+        self._format = stream_format
+        self._message = message
         self._trace = trace
-        self._response = stream_format.response
-        self._error = stream_format.error
-        self.request_id = ""
         self.response: bytes | None = None
-        self.cancel: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = _nothing
 
-    def respond(self, response: Response) -> None:
+    def respond(self, response: bytes) -> None:
         self.end_trace(OK)
-        self._set(self._response(response))
+        self._set(self._format.response(response))
 
     def fail(self, error: Exception) -> None:
         if not isinstance(error, ServingError):
             logger.error("unexpected error in a stream", exc_info=error)
         status = status_of(error)
         self.end_trace(status)
-        self._set(self._error(status, self.request_id))
+        self._set(self._format.error(status, self._request_id()).SerializeToString())
 
     def end_trace(self, status: Status) -> None:
         if self._trace is not None:
             self._trace.ended(code=status.code.value[0], reason=status.reason)
 
-    def _set(self, message: Message) -> None:
-        self.response = message.SerializeToString()
+    def _request_id(self) -> str:
+        try:
+            return self._format.request_id(self._message)
+        except ServingError:  # it is no request at all, which is what it failed for
+            return ""
+
+    def _set(self, response: bytes) -> None:
+        self.response = response
         self._ready()
+
+
+def _nothing() -> None:
+    """There is nothing to cancel yet."""
