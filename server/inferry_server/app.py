@@ -3,18 +3,19 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
+from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
 from inferry_server.models.loading import LoadOptions
-from inferry_server.models.manager import ModelManager
-from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.manager import ModelManager, log_failure
+from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.readiness import Phase, Readiness
 from inferry_server.request_trace import NoTracer, Tracer
@@ -76,6 +77,7 @@ class Server:
             instance_count=settings.instance_count,
             policy=self._policy(),
             metrics=self.metrics,
+            gate=ComputeGate(cores),
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
@@ -110,9 +112,10 @@ class Server:
             if can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)
-            if stop_requested():
+            broken_off = stop_requested()
+            self._check_loaded(broken_off=broken_off)
+            if broken_off:
                 return
-            self._check_loaded()
         except StartError:
             self.stop()
             raise
@@ -188,8 +191,15 @@ class Server:
             max_queue_delay_s=self._settings.max_queue_delay_us / 1e6,
         )
 
-    def _check_loaded(self) -> None:
+    def _check_loaded(self, *, broken_off: bool) -> None:
+        """Say what failed, once: as the reason why the server does not start, else in the log."""
         failed = [entry for entry in self.registry.index() if entry.failed]
+        if not broken_off:
+            self._require_loaded(failed)
+        for entry in failed:
+            log_failure(entry)
+
+    def _require_loaded(self, failed: Sequence[IndexEntry]) -> None:
         if not self.registry.served():
             raise StartError(
                 f"no model of {self._settings.repository} could be loaded: " + "; ".join(e.reason for e in failed)

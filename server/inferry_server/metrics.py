@@ -104,8 +104,10 @@ class ModelMetrics:
         if self._provider is not None:
             metrics.info.remove(*labels, self._provider)
         for lane in Lane:
-            metrics.queue_rows.remove(*labels, lane.value)
-            metrics.queue_age.remove(*labels, lane.value)
+            for gauge in (metrics.queue_rows, metrics.queue_age):
+                # A gauge with a function refers to itself: what it asks would live until a garbage collection.
+                gauge.labels(*labels, lane.value).set_function(lambda: 0.0)
+                gauge.remove(*labels, lane.value)
 
 
 class MethodMetrics:

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from inferry_server.batching.assembly import PadTo, exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.gate import Seat
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import (
@@ -94,12 +95,13 @@ def batching(
     *instances: Callable[[Arrays], Arrays],
     clock: Callable[[], float] = time.monotonic,
     pad_to: PadTo = exact,
+    seats: Sequence[Seat] | None = None,
     **limits: float,
 ) -> Iterator[tuple[DynamicBatcher, Observer]]:
     observer = Observer()
     defaults = {"max_batch_size": 4, "max_request_rows": 16, "max_queue_size": 16, "max_queue_bytes": 1 << 20}
     policy = BatchingPolicy(**defaults | limits)  # type: ignore[arg-type]
-    batcher = DynamicBatcher("test", instances, policy, observer=observer, clock=clock, pad_to=pad_to)
+    batcher = DynamicBatcher("test", instances, policy, observer=observer, clock=clock, pad_to=pad_to, seats=seats)
     batcher.start()
     try:
         yield batcher, observer

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
+from inferry_server.batching.gate import OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
@@ -40,7 +41,8 @@ class DynamicBatcher:
     """Runs one model, a batch at a time on each instance, as soon as anything waits.
 
     Any thread may call `submit`, `cancel` and `close`; none of them blocks on the model. A request
-    waits for the batch that is running, then for those due before it. Every admitted request gets
+    waits for the batch that is running, then for those due before it; and before each of these
+    batches, for the turns of other models on the same cores (`gate.py`). Every admitted request gets
     exactly one reply, unless it was cancelled: outputs, DeadlineExceededError, the model's error, or
     ShuttingDownError when `close` runs out of patience. What has no room or no chance is refused by
     `submit`. Replies are made on the batcher's threads, so a reply must be quick.
@@ -53,6 +55,7 @@ class DynamicBatcher:
         latency: what is known of the device, from warming it up.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
+        seats: the instances' places before the device; None where they share it with nobody.
         clock: monotonic seconds.
     """
 
@@ -66,6 +69,7 @@ class DynamicBatcher:
         latency: LatencyModel | None = None,
         pad_to: PadTo = exact,
         batched: bool = True,
+        seats: Sequence[Seat] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observer = observer
@@ -78,8 +82,8 @@ class DynamicBatcher:
         self._changed = threading.Condition()
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._serve, args=(run,), name=f"batcher-{name}-{i}", daemon=True)
-            for i, run in enumerate(instances)
+            threading.Thread(target=self._serve, args=(run, seat), name=f"batcher-{name}-{i}", daemon=True)
+            for i, (run, seat) in enumerate(zip(instances, seats or [OpenSeat() for _ in instances], strict=True))
         ]
 
     def start(self) -> None:
@@ -142,42 +146,61 @@ class DynamicBatcher:
             self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
-    def _serve(self, run: Run) -> None:
+    def _serve(self, run: Run, seat: Seat) -> None:
         try:
-            self._run_batches(run)
+            self._run_batches(run, seat)
         except Exception:  # nothing should come here; if it does, nobody may wait for ever
             logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
             self.close(0)
+        finally:
+            seat.leave()
 
-    def _run_batches(self, run: Run) -> None:
-        while (taken := self._next_batch()) is not None:
+    def _run_batches(self, run: Run, seat: Seat) -> None:
+        while (taken := self._next_batch(seat)) is not None:
             for request, error in taken.refused:
                 self._refuse(request, error)
             if taken.slices:
-                self._compute(run, taken)
+                self._compute(run, seat, taken)
 
-    def _next_batch(self) -> TakenBatch | None:
-        """Wait until a batch is due and take it; None once closed and empty."""
-        with self._changed:
-            while True:
+    def _next_batch(self, seat: Seat) -> TakenBatch | None:
+        """Wait until a batch is due and has its turn, and take it; None once closed and empty.
+
+        It is taken last, so that what arrives while it waits for its turn still joins it.
+        """
+        waited_s = 0.0
+        while self._wait_until_due(seat):
+            waited_s += seat.acquire()
+            with self._changed:
                 now = self._clock()
+                if self._is_due(now):  # else cancelled meanwhile, or taken by another instance
+                    return self._scheduler.take_batch(now, waited_s=waited_s)
+        return None
+
+    def _wait_until_due(self, seat: Seat) -> bool:
+        """Wait for something to compute; False once closed and empty."""
+        with self._changed:
+            while not self._is_due(now := self._clock()):
                 wait_s = self._scheduler.wait_s(now)
                 if wait_s is None and self._closing:
-                    return None
-                if wait_s is not None and (wait_s == 0 or self._closing):
-                    return self._scheduler.take_batch(now)
+                    return False
+                seat.leave()
                 self._changed.wait(wait_s)
+            return True
 
-    def _compute(self, run: Run, batch: TakenBatch) -> None:
+    def _is_due(self, now: float) -> bool:
+        wait_s = self._scheduler.wait_s(now)
+        return wait_s is not None and (wait_s == 0 or self._closing)
+
+    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> None:
         began = self._clock()
         try:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
-            self._finished(batch.rows, None)
+            self._finished(seat, batch.rows, None, held_s=self._clock() - began)
             self._trace_failure(batch.slices, began, error)
-            self._fail(run, batch.slices, error)
+            self._fail(run, seat, batch.slices, error)
             return
-        self._finished(batch.rows, done.assembly_s + done.compute_s)
+        self._finished(seat, batch.rows, done.assembly_s + done.compute_s, held_s=done.assembly_s + done.compute_s)
         for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
             self._deliver(part, outputs, done)
         self._trace(batch.slices, done)
@@ -194,30 +217,35 @@ class DynamicBatcher:
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
-    def _finished(self, rows: int, compute_s: float | None) -> None:
+    def _finished(self, seat: Seat, rows: int, compute_s: float | None, *, held_s: float) -> None:
         with self._changed:
             self._scheduler.finished(rows, compute_s)
+            more = self._is_due(self._clock())
+        seat.release(held_s, again=more)
 
-    def _fail(self, run: Run, slices: Sequence[BatchSlice], error: Exception) -> None:
+    def _fail(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], error: Exception) -> None:
         """Answer a failed batch; its members run alone, so that only the guilty one fails."""
         if len(slices) > 1:
             logger.warning("a batch of %d requests failed; running them one by one", len(slices))
             for part in slices:
-                self._run_alone(run, part)
+                self._run_alone(run, seat, part)
             return
         if not isinstance(error, InferenceError):
             logger.error("the model failed unexpectedly", exc_info=error)
         if self.cancel(slices[0].request):
             self._reply_error(slices[0].request, error)
 
-    def _run_alone(self, run: Run, part: BatchSlice) -> None:
+    def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        seat.acquire()
         began = self._clock()
         try:
             done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
             self._trace_failure([part], began, error)
-            self._fail(run, [part], error)
+            self._fail(run, seat, [part], error)
             return
+        finally:
+            seat.release(self._clock() - began, again=True)
         ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
         self._deliver(part, outputs, done)
         self._trace([part], done)
