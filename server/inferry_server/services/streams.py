@@ -92,7 +92,7 @@ class OrderedStream(Generic[Request, Response]):
         try:
             request = parse(self._format.request_type, message)
             answer.request_id = self._format.request_id(request)
-            answer.cancel = self._submit(request, answer, call_deadline=self._call.deadline)
+            answer.cancels_with(self._submit(request, answer, call_deadline=self._call.deadline))
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
             answer.fail(error)
 
@@ -139,7 +139,13 @@ class _StreamAnswer(Generic[Response]):
         self._error = stream_format.error
         self.request_id = ""
         self.response: bytes | None = None
-        self.cancel: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = _nothing
+
+    def cancels_with(self, cancel: Callable[[], object]) -> None:
+        """What forgets the request, as long as it is not answered: it keeps the request's tensors."""
+        self.cancel = cancel
+        if self.response is not None:
+            self.cancel = _nothing
 
     def respond(self, response: Response) -> None:
         self._set(self._response(response))
@@ -151,4 +157,9 @@ class _StreamAnswer(Generic[Response]):
 
     def _set(self, message: Message) -> None:
         self.response = message.SerializeToString()
+        self.cancel = _nothing
         self._ready()
+
+
+def _nothing() -> None:
+    """Nothing is left to forget."""
