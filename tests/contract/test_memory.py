@@ -36,7 +36,9 @@ def test_an_answered_request_leaves_nothing_behind(tmp_path: Path, transport: st
     visits = Visits(1)
     with running_server(tmp_path, transport=transport) as server, grpc.insecure_channel(str(server.grpc_address)) as ch:
         if kind == "stream":
-            stream: grpc.StreamStreamMultiCallable[bytes, bytes] = ch.stream_stream(OPEN_INFERENCE["ModelStreamInfer"].path)
+            stream: grpc.StreamStreamMultiCallable[bytes, bytes] = ch.stream_stream(
+                OPEN_INFERENCE["ModelStreamInfer"].path
+            )
             messages = [visit.message for visit in visits.stream() for _ in range(3)]
             assert len(list(stream(iter(messages), timeout=30))) == len(messages)
         else:

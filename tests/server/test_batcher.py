@@ -21,6 +21,7 @@ from inferry_server.errors import (
     InferenceError,
     InvalidRequestError,
     QueueFullError,
+    ServingError,
     ShuttingDownError,
 )
 
@@ -52,6 +53,7 @@ class Observer:
     def __init__(self) -> None:
         self.batch_rows: list[int] = []
         self.done = self.failed = 0
+        self.refused: list[str] = []
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         self.batch_rows.append(rows)
@@ -61,6 +63,9 @@ class Observer:
 
     def request_failed(self, *, total_s: float) -> None:
         self.failed += 1
+
+    def request_refused(self, error: ServingError) -> None:
+        self.refused.append(error.kind)
 
 
 class ScriptedModel:
@@ -256,13 +261,14 @@ def test_closing_finishes_what_is_queued_and_refuses_what_is_new() -> None:
 
 def test_closing_without_patience_tells_those_who_still_wait() -> None:
     model = ScriptedModel()
-    with batching(model.run) as (batcher, _):
+    with batching(model.run) as (batcher, observer):
         first, queued = request(0), request(1)
         batcher.submit(first[0])
         model.started.get(timeout=SOON_S)
         batcher.submit(queued[0])
         assert not batcher.close(0)
         assert isinstance(queued[1].outcome(), ShuttingDownError)
+        assert observer.refused == ["shutting_down"]
         model.release()
         assert values(first[1].outcome()) == [0]
 

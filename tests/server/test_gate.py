@@ -13,7 +13,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import InferenceError
+from inferry_server.errors import InferenceError, ServingError
 from testkit.turns import SOON_S, Reply, until_asked
 
 POLICY = BatchingPolicy(max_batch_size=1, max_request_rows=1, max_queue_size=1000, max_queue_bytes=1 << 20)
@@ -65,6 +65,8 @@ class NoObserver:
     def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
 
     def request_failed(self, *, total_s: float) -> None: ...
+
+    def request_refused(self, error: ServingError) -> None: ...
 
 
 def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:

@@ -256,3 +256,15 @@ def test_by_default_a_lone_request_is_due_at_once() -> None:
     assert queue.wait_s(0) is None
     admit(queue, request())
     assert queue.wait_s(0) == 0
+
+
+def test_the_oldest_request_tells_its_age_wherever_its_turn_is() -> None:
+    queue = scheduler()
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 0.0
+    oldest, urgent = request(deadline=90.0), request(deadline=50.0)
+    admit(queue, oldest, now=1.0)
+    admit(queue, urgent, now=2.0)
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 4.0
+    assert queue.oldest_age_s(Lane.BULK, 5.0) == 0.0
+    queue.settle(oldest)
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 3.0

@@ -14,6 +14,7 @@ from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
+from inferry_server.request_trace import TracedBatch
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ class BatchObserver(Protocol):
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
+
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
 
 
 class DynamicBatcher:
@@ -92,6 +96,11 @@ class DynamicBatcher:
         with self._changed:
             return self._scheduler.lane_rows(lane)
 
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        with self._changed:
+            return self._scheduler.oldest_age_s(lane, self._clock())
+
     def submit(self, request: InferenceRequest) -> None:
         """Queue a request; its reply comes later, on a batcher's thread.
 
@@ -105,6 +114,8 @@ class DynamicBatcher:
             if self._closing:
                 raise ShuttingDownError
             self._scheduler.admit(request, self._clock())
+            if request.trace is not None:
+                request.trace.queued_at = request.enqueued_at
             self._changed.notify()
 
     def cancel(self, request: InferenceRequest) -> bool:
@@ -132,7 +143,7 @@ class DynamicBatcher:
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
-            self._reply_error(request, ShuttingDownError())
+            self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run, seat: Seat) -> None:
@@ -151,7 +162,7 @@ class DynamicBatcher:
         if taken is None:
             return False
         for request, error in taken.refused:
-            self._reply_error(request, error)
+            self._refuse(request, error)
         if taken.slices:
             self._compute(run, seat, taken)
         return True
@@ -191,18 +202,20 @@ class DynamicBatcher:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             self._finished(seat, batch.rows, None, held_s=self._clock() - began)
+            self._trace_failure(batch.slices, began, error)
             self._fail(run, seat, batch.slices, error)
             return
         self._finished(seat, batch.rows, done.assembly_s + done.compute_s, held_s=done.assembly_s + done.compute_s)
         for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
             self._deliver(part, outputs, done)
+        self._trace(batch.slices, done)
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
         began = self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else slices[0].inputs
         assembled = self._clock()
         outputs = run(inputs)
-        done = _Done(outputs, assembled - began, self._clock() - assembled)
+        done = _Done(outputs, began, assembled, self._clock())
         rows = sum(part.rows for part in slices)
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
@@ -233,12 +246,37 @@ class DynamicBatcher:
         try:
             done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
+            self._trace_failure([part], began, error)
             self._fail(run, seat, [part], error)
             return
         finally:
             seat.release(self._clock() - began, again=True)
         ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
         self._deliver(part, outputs, done)
+        self._trace([part], done)
+
+    def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
+        self._trace(slices, _Done({}, began, began, self._clock()), error)
+
+    def _trace(self, slices: Sequence[BatchSlice], done: "_Done", error: Exception | None = None) -> None:
+        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        members = [part.request.trace for part in slices if part.request.trace is not None]
+        if not members:
+            return
+        try:
+            members[0].trace_batch(
+                TracedBatch(
+                    members,
+                    requests=len(slices),
+                    rows=sum(part.rows for part in slices),
+                    began=done.began,
+                    assembled=done.assembled,
+                    ended=done.ended,
+                    error=error,
+                )
+            )
+        except Exception:  # what only watches must not end this thread
+            logger.exception("a batch could not be traced")
 
     def _deliver(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> None:
         """Give a request its rows, and its reply if they were the last ones."""
@@ -272,6 +310,10 @@ class DynamicBatcher:
         )
         send()
 
+    def _refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
+
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
@@ -282,5 +324,14 @@ class _Done:
     """A batch that was computed, padding included."""
 
     outputs: Arrays
-    assembly_s: float
-    compute_s: float
+    began: float
+    assembled: float
+    ended: float
+
+    @property
+    def assembly_s(self) -> float:
+        return self.assembled - self.began
+
+    @property
+    def compute_s(self) -> float:
+        return self.ended - self.assembled

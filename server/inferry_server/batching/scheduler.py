@@ -53,6 +53,11 @@ class BatchScheduler:
         """Rows waiting in one lane."""
         return self._lanes[lane].rows
 
+    def oldest_age_s(self, lane: Lane, now: float) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        since = self._lanes[lane].waiting_since()
+        return 0.0 if since is None else max(0.0, now - since)
+
     def admit(self, request: InferenceRequest, now: float) -> None:
         """Let a request wait, if it has a chance.
 
@@ -65,7 +70,7 @@ class BatchScheduler:
         alone_s = self._latency.total_s(request.rows)
         late_s = request.late_by_s(now + alone_s)
         if late_s is not None or request.deadline == now:
-            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s)
+            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
         lane = self._lanes[request.lane]
         self._check_room(lane, request, now)
         self._check_backlog(lane, request, now)
@@ -96,7 +101,9 @@ class BatchScheduler:
             if late_s is not None or request.deadline == now:
                 self.settle(request)
                 error = DeadlineExceededError(
-                    late_s=late_s or 0.0, needed_s=self._latency.total_s(request.waiting_rows)
+                    late_s=late_s or 0.0,
+                    needed_s=self._latency.total_s(request.waiting_rows),
+                    stage="in_queue",
                 )
                 refused.append((request, error))
                 continue

@@ -229,7 +229,9 @@ def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, 
     provider = sessions[0].provider
     labels = _labels(plan)
     version = str(folder.version)
-    observer = VersionObserver(metrics.for_model(folder.model, version))
+    preprocessing = _preprocessing(plan)
+    model_metrics = metrics.for_model(folder.model, version)  # nothing fails from here on, so somebody will forget it
+    observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [session.run for session in sessions],
@@ -240,8 +242,7 @@ def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, 
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in sessions],
     )
-    preprocessing = _preprocessing(plan)
-    metrics.watch_queue(folder.model, version, batcher.queued_rows)
+    model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     batcher.start()
     objective_ms = settings.latency_objective_ms
     return ServedVersion(
@@ -253,7 +254,7 @@ def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, 
         preprocessing=preprocessing,
         provider=provider,
         batcher=batcher,
-        statistics=observer.statistics,
+        observer=observer,
         policy=policy,
         instance_count=len(sessions),
         model_file=settings.model_file,

@@ -87,6 +87,7 @@ class ModelManager:
                     self._reconcile(folder)
             for name in set(self._registry.names()) - {folder.name for folder in folders}:
                 self._drop_versions(name, keep=())
+                self._options.metrics.forget_loads(name)
 
     def close(self) -> None:
         """Change nothing any more. Served versions go on until their batchers are closed."""
@@ -218,8 +219,7 @@ class ModelManager:
 
     def _drain(self, version: ServedVersion) -> None:
         finished = version.batcher.close(self._drain_timeout_s)
-        if version.version not in self._registry.ready_versions(version.model):
-            self._options.metrics.forget(version.model, version.version)
+        self._options.metrics.forget(version.model, version.version)
         logger.info(
             "model unloaded", extra={"model": f"{version.model}/{version.version}", "everything_answered": finished}
         )

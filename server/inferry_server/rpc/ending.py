@@ -23,6 +23,7 @@ class EndingCall:
         self.method = method
         self.metadata = metadata
         self.deadline = deadline
+        self.trace = account.trace
         self._account = account
         self._lock = threading.Lock()
         self._ended = False
@@ -53,5 +54,5 @@ class EndingCall:
                 return False
             self._ended = True
             self._on_cancel = None
-        self._account.ended(status.code)
+        self._account.ended(status)
         return True
