@@ -148,19 +148,24 @@ class DynamicBatcher:
 
     def _serve(self, run: Run, seat: Seat) -> None:
         try:
-            self._run_batches(run, seat)
+            while self._run_batch(run, seat):
+                pass
         except Exception:  # nothing should come here; if it does, nobody may wait for ever
             logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
             self.close(0)
         finally:
             seat.leave()
 
-    def _run_batches(self, run: Run, seat: Seat) -> None:
-        while (taken := self._next_batch(seat)) is not None:
-            for request, error in taken.refused:
-                self._refuse(request, error)
-            if taken.slices:
-                self._compute(run, seat, taken)
+    def _run_batch(self, run: Run, seat: Seat) -> bool:
+        """Serve the next batch; False once closed and empty. An idle thread keeps nothing of the last one."""
+        taken = self._next_batch(seat)
+        if taken is None:
+            return False
+        for request, error in taken.refused:
+            self._refuse(request, error)
+        if taken.slices:
+            self._compute(run, seat, taken)
+        return True
 
     def _next_batch(self, seat: Seat) -> TakenBatch | None:
         """Wait until a batch is due and has its turn, and take it; None once closed and empty.

@@ -33,7 +33,8 @@ class EndingCall:
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """As `Call.on_cancel`."""
         with self._lock:
-            self._on_cancel = callback
+            if not self._ended:  # else it would only keep what it closes over, and that keeps the call
+                self._on_cancel = callback
             call_now = self._cancelled
         if call_now:
             callback()
@@ -52,5 +53,6 @@ class EndingCall:
             if self._ended:
                 return False
             self._ended = True
+            self._on_cancel = None
         self._account.ended(status)
         return True

@@ -79,7 +79,7 @@ class OrderedStream:
             if len(self._pending) == MAX_PENDING:
                 self._call.pause_reading()
         try:
-            answer.cancel = self._submit(message, answer, call_deadline=self._call.deadline, trace=trace)
+            answer.cancels_with(self._submit(message, answer, call_deadline=self._call.deadline, trace=trace))
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
             answer.fail(error)
 
@@ -133,6 +133,12 @@ class _StreamAnswer:
         self.response: bytes | None = None
         self.cancel: Callable[[], object] = _nothing
 
+    def cancels_with(self, cancel: Callable[[], object]) -> None:
+        """What forgets the request, as long as it is not answered: it keeps the request's tensors."""
+        self.cancel = cancel
+        if self.response is not None:
+            self.cancel = _nothing
+
     def respond(self, response: bytes) -> None:
         self.end_trace(OK)
         self._set(self._format.response(response))
@@ -156,8 +162,10 @@ class _StreamAnswer:
 
     def _set(self, response: bytes) -> None:
         self.response = response
+        self.cancel = _nothing
+        self._message = b""
         self._ready()
 
 
 def _nothing() -> None:
-    """There is nothing to cancel yet."""
+    """Nothing is left to forget."""
