@@ -139,6 +139,26 @@ def test_a_failing_member_fails_alone() -> None:
         assert values(also_good[1].outcome()) == [4]
 
 
+def test_a_member_cancelled_while_its_batch_failed_is_not_computed_again() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, observer):
+        first, bad, cancelled, good = request(0), request(-1), request(1), request(2)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        for queued, _ in (bad, cancelled, good):
+            batcher.submit(queued)
+        model.go.release()
+        assert model.started.get(timeout=SOON_S) == 3
+        assert batcher.cancel(cancelled[0])
+        model.release()
+        assert values(good[1].outcome()) == [4]
+        assert isinstance(bad[1].outcome(), InferenceError)
+        assert cancelled[1].outcomes.empty()
+    assert observer.batch_rows == [1, 1]  # the first, and the good one alone; the others failed or were not run
+    assert [model.started.get_nowait() for _ in range(2)] == [1, 1]
+    assert model.started.empty()
+
+
 def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
     def distinct(inputs: Arrays) -> Arrays:
         return {"y": np.unique(inputs["x"])}

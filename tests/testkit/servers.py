@@ -11,6 +11,9 @@ from inferry_server.settings import Settings
 
 ANY_PORT = Address("127.0.0.1", 0)
 
+# Settings that choose each transport, by name: the protocol's tests run over every one of them.
+TRANSPORTS: dict[str, dict[str, Any]] = {"aio": {}}
+
 
 @contextmanager
 def running_server(repository: Path, **settings: Any) -> Iterator[Server]:

@@ -197,6 +197,8 @@ class DynamicBatcher:
             self._reply_error(slices[0].request, error)
 
     def _run_alone(self, run: Run, part: BatchSlice) -> None:
+        if part.request.settled:  # cancelled meanwhile, or another part of it failed: nobody waits for it
+            return
         try:
             done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
