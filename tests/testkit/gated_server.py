@@ -7,9 +7,10 @@ requests meet in a batch, and what time it is when they do, and waits for nothin
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
@@ -44,12 +45,18 @@ class ManualClock:
 class Gate:
     """Stands before every session of a server; open at first, so that models load.
 
+    Args:
+        clock: moved by every run that passes.
+        run_s: so far.
+
     Attributes:
         runs: the inputs of every run since the gate was closed, in order, the one that is held included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ManualClock, run_s: float) -> None:
         self.runs: list[Arrays] = []
+        self._clock = clock
+        self._run_s = run_s
         self._changed = threading.Condition()
         self._allowed: int | None = None  # runs that may pass; None: all
 
@@ -85,6 +92,7 @@ class Gate:
             assert self._changed.wait_for(lambda: self._allowed != 0, SOON_S), "the gate was never opened"
             if self._allowed is not None:
                 self._allowed -= 1
+            self._clock.advance(self._run_s)
 
 
 @dataclass
@@ -113,7 +121,7 @@ class GatedServer:
 
     server: Server
     gate: Gate
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: ManualClock
 
     @property
     def address(self) -> str:
@@ -130,15 +138,23 @@ class GatedServer:
 
 
 @contextmanager
-def gated_server(repository: Path, **settings: Any) -> Iterator[GatedServer]:
-    """A server that is ready, with its gate open; stopped on leaving."""
-    gate, clock = Gate(), ManualClock()
+def gated_server(repository: Path, *, run_s: float = 0.0, **settings: Any) -> Iterator[GatedServer]:
+    """A server that is ready, with its gate open; stopped on leaving.
+
+    Args:
+        repository: what it serves.
+        run_s: what a run takes, by the server's clock; known to it from warming up.
+        settings: of the server.
+    """
+    clock = ManualClock()
+    gate = Gate(clock, run_s)
 
     def load_gated(path: Path, **options: Any) -> OnnxSession:
         return cast("OnnxSession", _GatedSession(load_session(path, **options), gate))
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(loading, "load_session", load_gated))
+        stack.enter_context(mock.patch.object(loading, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(mock.patch.object(loading, "DynamicBatcher", partial(DynamicBatcher, clock=clock)))
         stack.enter_context(mock.patch.object(app, "InferenceService", partial(InferenceService, clock=clock)))
         server = stack.enter_context(running_server(repository, **settings))
