@@ -91,7 +91,12 @@ def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_is_answered_righ
 
 
 def one_round(
-    gated: GatedServer, channel: grpc.Channel, *, index: int, cancelled_while_queued: bool, malformed_for_the_model: bool
+    gated: GatedServer,
+    channel: grpc.Channel,
+    *,
+    index: int,
+    cancelled_while_queued: bool,
+    malformed_for_the_model: bool,
 ) -> None:
     busy = occupy(gated, channel)
     fourth = ask(channel, index, PATIENT_S)
