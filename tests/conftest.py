@@ -1,7 +1,9 @@
 """What holds for every test."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Speed is measured by the benchmark, never by a test: on a busy machine an example may take its time.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# A mutant is killed by any example; the smallest is of no interest.
+settings.register_profile("mutants", settings.get_profile("untimed"), phases=(Phase.explicit, Phase.generate))

@@ -19,6 +19,8 @@ from testkit.rpc import Future, begin, first_output, infer_request, refusal
 from testkit.servers import TRANSPORTS
 
 REPETITIONS = 1000
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+CODES = ("OK", "CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "INTERNAL")
 POISON = 99  # not in the model's table of four: the whole run fails
 LATE_AFTER_S, MOVED_S, PATIENT_S = 1.0, 2.0, 10.0
 
@@ -88,6 +90,10 @@ def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_is_answered_righ
             cancelled_while_queued=repetition % 2 == 0,
             malformed_for_the_model=repetition % 3 == 0,
         )
+    metrics = gated.server.metrics
+    received = metrics.received.labels(METHOD)._value.get()
+    assert received == 5 * REPETITIONS
+    assert received == sum(metrics.outcomes.labels(METHOD, code)._value.get() for code in CODES)
 
 
 def one_round(
@@ -138,7 +144,7 @@ def cut_off() -> ModelInferRequest:
 
 def cancel_and_wait(gated: GatedServer, cancelled: Future) -> None:
     """Cancel a request whose batch runs already."""
-    counted = gated.server.metrics.outcomes.labels("/inference.GRPCInferenceService/ModelInfer", "CANCELLED")._value
+    counted = gated.server.metrics.outcomes.labels(METHOD, "CANCELLED")._value
     before = counted.get()
     cancelled.cancel()
     wait_until(lambda: bool(counted.get() == before + 1), "the server to hear of the cancellation")
