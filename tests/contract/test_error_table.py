@@ -22,16 +22,11 @@ from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from testkit import onnx_models
 from testkit.rpc import begin, call, infer_request, refusal
-from testkit.servers import TRANSPORTS, running_server
+from testkit.servers import running_server
 
 MAX_MESSAGE_BYTES = 100_000
 
 Change = Callable[[ModelInferRequest], object]
-
-
-@pytest.fixture(scope="module", params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return TRANSPORTS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +43,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def channel(repository: Path, transport: dict[str, Any]) -> Iterator[grpc.Channel]:
+def channel(repository: Path, transport: str) -> Iterator[grpc.Channel]:
     with (
         running_server(
-            repository, max_message_bytes=MAX_MESSAGE_BYTES, model_control="explicit", **transport
+            repository, max_message_bytes=MAX_MESSAGE_BYTES, model_control="explicit", transport=transport
         ) as server,
         grpc.insecure_channel(str(server.grpc_address)) as opened,
     ):
@@ -268,11 +263,9 @@ def test_what_is_no_error_is_answered(channel: grpc.Channel) -> None:
     assert call(channel, "ModelInfer", no_deadline).model_version == "1"
 
 
-def test_loading_and_unloading_name_the_setting_that_keeps_them_off(
-    repository: Path, transport: dict[str, Any]
-) -> None:
+def test_loading_and_unloading_name_the_setting_that_keeps_them_off(repository: Path, transport: str) -> None:
     with (
-        running_server(repository, **transport) as closed,
+        running_server(repository, transport=transport) as closed,
         grpc.insecure_channel(str(closed.grpc_address)) as opened,
     ):
         for rpc, request in (

@@ -15,17 +15,12 @@ import pytest
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
-from testkit.gated_server import SOON_S, GatedServer, gated_server, wait_until
+from testkit.gated_server import SOON_S, GatedServer, count_outcomes, gated_server, wait_until
 from testkit.rpc import Future, begin, call, first_output, infer_request, refusal
-from testkit.servers import TRANSPORTS
 
 MAX_ROWS, MAX_BYTES = 8, 72  # a row has 12 bytes
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return TRANSPORTS[request.param]
 
 
 @contextmanager
@@ -59,9 +54,9 @@ def pushback_ms(refused: Future) -> int:
     ],
 )
 def test_a_full_queue_is_told_apart_from_a_server_that_is_down(
-    tmp_path: Path, transport: dict[str, Any], settings: dict[str, Any], message: str
+    tmp_path: Path, transport: str, settings: dict[str, Any], message: str
 ) -> None:
-    with busy_server(tmp_path, **transport, **settings) as (gated, channel, held):
+    with busy_server(tmp_path, transport=transport, **settings) as (gated, channel, held):
         room = MAX_ROWS if not settings else MAX_BYTES // 12
         waiting = [begin(channel, "ModelInfer", rows(1)) for _ in range(room)]
         gated.wait_for_queued_rows("doubler", room)
@@ -74,10 +69,8 @@ def test_a_full_queue_is_told_apart_from_a_server_that_is_down(
         assert all(first_output(one).tolist() == [2.0] * 3 for one in (held, *waiting, bulk))
 
 
-def test_a_queue_too_long_for_the_deadline_says_how_late_and_when_to_come_back(
-    tmp_path: Path, transport: dict[str, Any]
-) -> None:
-    with busy_server(tmp_path, run_s=1.0, **transport) as (gated, channel, held):
+def test_a_queue_too_long_for_the_deadline_says_how_late_and_when_to_come_back(tmp_path: Path, transport: str) -> None:
+    with busy_server(tmp_path, run_s=1.0, transport=transport) as (gated, channel, held):
         refused = begin(channel, "ModelInfer", rows(1, timeout_s=1.5))
         code, text = refusal(refused)
         assert (code, "ms after the deadline" in text) == ("RESOURCE_EXHAUSTED", True), text
@@ -89,9 +82,9 @@ def test_a_queue_too_long_for_the_deadline_says_how_late_and_when_to_come_back(
 
 
 def test_a_deadline_that_passes_in_the_queue_is_said_and_nothing_is_computed_for_it(
-    tmp_path: Path, transport: dict[str, Any]
+    tmp_path: Path, transport: str
 ) -> None:
-    with busy_server(tmp_path, **transport) as (gated, channel, held):
+    with busy_server(tmp_path, transport=transport) as (gated, channel, held):
         late = begin(channel, "ModelInfer", rows(1, timeout_s=1.0))
         gated.wait_for_queued_rows("doubler", 1)
         gated.clock.advance(3.0)
@@ -103,25 +96,23 @@ def test_a_deadline_that_passes_in_the_queue_is_said_and_nothing_is_computed_for
         assert len(gated.gate.runs) == 1
 
 
-def test_a_request_cancelled_in_the_queue_is_counted_as_such_and_leaves_it(
-    tmp_path: Path, transport: dict[str, Any]
-) -> None:
-    with busy_server(tmp_path, **transport) as (gated, channel, held):
+def test_a_request_cancelled_in_the_queue_is_counted_as_such_and_leaves_it(tmp_path: Path, transport: str) -> None:
+    with busy_server(tmp_path, transport=transport) as (gated, channel, held):
         cancelled = begin(channel, "ModelInfer", rows(1))
         gated.wait_for_queued_rows("doubler", 1)
         cancelled.cancel()
         gated.wait_for_queued_rows("doubler", 0)
-        outcomes = gated.server.metrics.outcomes.labels("/inference.GRPCInferenceService/ModelInfer", "CANCELLED")
-        wait_until(lambda: bool(outcomes._value.get() == 1), "the outcome to be counted")
+        metrics, method = gated.server.metrics, OPEN_INFERENCE["ModelInfer"].path
+        wait_until(lambda: count_outcomes(metrics, method) == {"CANCELLED": 1}, "the outcome to be counted")
         gated.gate.open()
         first_output(held)
         assert len(gated.gate.runs) == 1
 
 
 def test_a_server_that_goes_away_finishes_what_it_has_and_is_unavailable_to_what_is_new(
-    tmp_path: Path, transport: dict[str, Any]
+    tmp_path: Path, transport: str
 ) -> None:
-    with busy_server(tmp_path, **transport) as (gated, channel, held):
+    with busy_server(tmp_path, transport=transport) as (gated, channel, held):
         finished: list[bool] = []
         stopping = threading.Thread(target=lambda: finished.append(gated.server.stop()))
         stopping.start()
@@ -142,10 +133,8 @@ def refused_as(channel: grpc.Channel, model: str) -> str:
     return "" if asked.exception(SOON_S) is None else str(asked.code().name)
 
 
-def test_a_request_that_meets_a_closed_queue_hears_that_the_server_goes_away(
-    tmp_path: Path, transport: dict[str, Any]
-) -> None:
-    with busy_server(tmp_path, **transport) as (gated, channel, held):
+def test_a_request_that_meets_a_closed_queue_hears_that_the_server_goes_away(tmp_path: Path, transport: str) -> None:
+    with busy_server(tmp_path, transport=transport) as (gated, channel, held):
         queued = begin(channel, "ModelInfer", rows(1))
         gated.wait_for_queued_rows("doubler", 1)
         gated.server.registry.find("doubler", "").batcher.close(0)

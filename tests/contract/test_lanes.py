@@ -14,18 +14,17 @@ from inferry_server.batching.policy import Lane
 from testkit import onnx_models
 from testkit.gated_server import GatedServer, gated_server
 from testkit.rpc import Future, begin, first_output, infer_request
-from testkit.servers import TRANSPORTS
 
 BATCH = 4
 JOB, PERSON = 2, 1  # priorities
 ROUNDS = 60
 
 
-@pytest.fixture(params=TRANSPORTS)
-def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatedServer]:
+@pytest.fixture
+def gated(transport: str, tmp_path: Path) -> Iterator[GatedServer]:
     onnx_models.save_doubler(tmp_path)
     limits = {"max_batch_size": BATCH, "max_request_rows": BATCH}
-    with gated_server(tmp_path, **limits, **TRANSPORTS[request.param]) as running:
+    with gated_server(tmp_path, **limits, transport=transport) as running:
         yield running
 
 

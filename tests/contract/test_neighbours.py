@@ -13,22 +13,21 @@ import numpy as np
 import pytest
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
-from testkit.gated_server import GatedServer, gated_server, wait_until
+from testkit.gated_server import GatedServer, count_outcomes, gated_server, wait_until
 from testkit.rpc import Future, begin, first_output, infer_request, refusal
-from testkit.servers import TRANSPORTS
 
 REPETITIONS = 1000
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-CODES = ("OK", "CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "INTERNAL")
+METHOD = OPEN_INFERENCE["ModelInfer"].path
 POISON = 99  # not in the model's table of four: the whole run fails
 LATE_AFTER_S, MOVED_S, PATIENT_S = 1.0, 2.0, 10.0
 
 
-@pytest.fixture(params=TRANSPORTS)
-def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatedServer]:
+@pytest.fixture
+def gated(transport: str, tmp_path: Path) -> Iterator[GatedServer]:
     onnx_models.save_picky(tmp_path)
-    with gated_server(tmp_path, **TRANSPORTS[request.param]) as running:
+    with gated_server(tmp_path, transport=transport) as running:
         yield running
 
 
@@ -91,9 +90,9 @@ def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_is_answered_righ
             malformed_for_the_model=repetition % 3 == 0,
         )
     metrics = gated.server.metrics
-    received = metrics.received.labels(METHOD)._value.get()
+    received = int(metrics.received.labels(METHOD)._value.get())
     assert received == 5 * REPETITIONS
-    assert received == sum(metrics.outcomes.labels(METHOD, code)._value.get() for code in CODES)
+    wait_until(lambda: count_outcomes(metrics, METHOD).total() == received, "one outcome for each request")
 
 
 def one_round(
@@ -144,7 +143,9 @@ def cut_off() -> ModelInferRequest:
 
 def cancel_and_wait(gated: GatedServer, cancelled: Future) -> None:
     """Cancel a request whose batch runs already."""
-    counted = gated.server.metrics.outcomes.labels(METHOD, "CANCELLED")._value
-    before = counted.get()
+    metrics = gated.server.metrics
+    before = count_outcomes(metrics, METHOD)["CANCELLED"]
     cancelled.cancel()
-    wait_until(lambda: bool(counted.get() == before + 1), "the server to hear of the cancellation")
+    wait_until(
+        lambda: count_outcomes(metrics, METHOD)["CANCELLED"] == before + 1, "the server to hear of the cancellation"
+    )

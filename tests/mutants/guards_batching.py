@@ -238,8 +238,8 @@ BATCHING = (
     Mutant(
         "failure: members of a failed batch run one by one",
         _BATCHER,
-        "                self._run_alone(run, part)\n",
-        "                self._fail(run, [part], error)\n",
+        "                self._run_alone(run, seat, part)\n",
+        "                self._fail(run, seat, [part], error)\n",
         ("tests/contract/test_neighbours.py",),
     ),
     Mutant(

@@ -139,17 +139,17 @@ REQUESTS = (
     ),
     Mutant(
         "accounts: one outcome for each call",
-        f"{_SERVER}/rpc/aio.py",
+        f"{_SERVER}/rpc/ending.py",
         "            if self._ended:\n                return False\n",
         "",
-        ("tests/server/test_aio.py",),
+        ("tests/server/test_ending.py",),
     ),
     Mutant(
         "cancellation: told to who asks after it",
-        f"{_SERVER}/rpc/aio.py",
+        f"{_SERVER}/rpc/ending.py",
         "call_now = self._cancelled",
         "call_now = False",
-        ("tests/server/test_aio.py",),
+        ("tests/server/test_ending.py",),
     ),
     Mutant(
         "cancellation: it reaches the queue",

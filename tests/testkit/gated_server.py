@@ -5,6 +5,7 @@ requests meet in a batch, and what time it is when they do, and waits for nothin
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from inferry_server.app import Server
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays
+from inferry_server.metrics import ServerMetrics
 from inferry_server.models import loading
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.services.inference import InferenceService
@@ -160,6 +162,16 @@ def gated_server(repository: Path, *, run_s: float = 0.0, **settings: Any) -> It
         server = stack.enter_context(running_server(repository, **settings))
         stack.callback(gate.open)  # before the server is stopped, whatever the test left behind
         yield GatedServer(server, gate, clock)
+
+
+def count_outcomes(metrics: ServerMetrics, method: str) -> Counter[str]:
+    """How the calls of a method ended, by status."""
+    counted: Counter[str] = Counter()
+    for family in metrics.outcomes.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total") and sample.labels["method"] == method:
+                counted[sample.labels["code"]] += int(sample.value)
+    return counted
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,4 @@
-"""The account of a call on a real transport: one outcome, whoever ends it first."""
+"""The account of a call on every transport: one outcome, whoever ends it first."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,15 @@ import grpc
 import pytest
 
 from inferry_server.metrics import ServerMetrics
-from inferry_server.rpc.aio import AioTransport
 from inferry_server.rpc.call import Call
+from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
-from testkit.gated_server import SOON_S, wait_until
+from inferry_server.rpc.transports import make_transport
+from testkit.gated_server import SOON_S, count_outcomes, wait_until
 from testkit.servers import ANY_PORT
 
 METHOD = "/test/Method"
-MAX_BYTES = 1000
+OPTIONS = TransportOptions(max_message_bytes=1000, max_streams=10)
 
 
 class Handler:
@@ -41,22 +42,17 @@ def handler() -> Handler:
 
 
 @pytest.fixture
-def channel(metrics: ServerMetrics, handler: Handler) -> Iterator[grpc.Channel]:
+def channel(transport: str, metrics: ServerMetrics, handler: Handler) -> Iterator[grpc.Channel]:
     router = Router(metrics)
     router.add_unary({METHOD: handler})
-    transport = AioTransport(router, max_message_bytes=MAX_BYTES)
-    with grpc.insecure_channel(str(transport.start(ANY_PORT))) as opened:
+    running = make_transport(transport, router, OPTIONS)
+    with grpc.insecure_channel(str(running.start(ANY_PORT))) as opened:
         yield opened
-    transport.stop(0)
+    running.stop(0)
 
 
-def outcomes(metrics: ServerMetrics) -> dict[str, float]:
-    return {
-        sample.labels["code"]: sample.value
-        for family in metrics.outcomes.collect()
-        for sample in family.samples
-        if sample.name.endswith("_total")
-    }
+def outcomes(metrics: ServerMetrics) -> dict[str, int]:
+    return dict(count_outcomes(metrics, METHOD))
 
 
 def test_the_first_answer_ends_a_call_and_is_its_only_outcome(channel: grpc.Channel, metrics: ServerMetrics) -> None:
