@@ -13,7 +13,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError
+from inferry_server.errors import DeadlineExceededError, ServingError
 
 A, B = 0.002, 0.0005
 
