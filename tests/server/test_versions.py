@@ -1,6 +1,7 @@
 """A request that meets a version that has just been replaced, and one that meets a server that goes away."""
 
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -8,7 +9,7 @@ from inferry_server.errors import ModelNotReadyError, ShuttingDownError
 from inferry_server.models.version import ServedVersion
 from inferry_server.services.versions import with_version
 
-OLD, NEW = cast("ServedVersion", object()), cast("ServedVersion", object())
+OLD, NEW = (cast("ServedVersion", Mock()) for _ in range(2))  # their observers count refusals
 
 
 def use(version: ServedVersion) -> str:
