@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format protos locks bench soak figures clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench soak figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,16 @@ test: lint ## Check style, types and import directions, and run the tests
 
 test-all: lint ## Run every test: the slow ones too, which build wheels and fresh environments
 	@$(BIN)/python -m pytest
+
+mutants: $(READY) ## Take the guards away one by one and see that a test notices; ARGS=text picks some
+	@PYTHONPATH=tests $(BIN)/python tests/mutants/run.py $(ARGS)
+
+# The tests that drive the server; those that build environments are left out.
+coverage: $(READY) ## Print which lines of the server the tests run; fail below 90 %
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/python -m coverage run -m pytest -q -m "not slow" tests/server tests/proto tests/contract tests/e2e/test_drain.py
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 lint: $(READY) ## Check style, types and import directions
 	@$(BIN)/ruff check

@@ -3,13 +3,15 @@
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from inferry_server.settings import TRANSPORTS
 
 # Speed is measured by the benchmark, never by a test: on a busy machine an example may take its time.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# A mutant is killed by any example; the smallest is of no interest.
+settings.register_profile("mutants", settings.get_profile("untimed"), phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

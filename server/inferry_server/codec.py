@@ -83,13 +83,15 @@ def decode_infer_request(
         InvalidRequestError: parameters, or a request that contradicts itself.
     """
     _check_parameters(request.parameters)
-    _refuse_repeated("input", (tensor.name for tensor in request.inputs))
-    _refuse_repeated("requested output", (tensor.name for tensor in request.outputs))
+    if (repeated := _first_repeated(tensor.name for tensor in request.inputs)) is not None:
+        raise InvalidRequestError(f"input {repeated!r} is there more than once; {_takes(signature, model)}")
+    if (repeated := _first_repeated(tensor.name for tensor in request.outputs)) is not None:
+        raise InvalidRequestError(f"requested output {repeated!r} is there more than once")
     data = find_input_data(request, regions)
     destinations = _check_output_parameters(request, regions)
     outputs = _requested_outputs(request, signature, destinations, model)
     specs = _match_inputs(request, signature, model)
-    rows = _count_rows(request, model, max_request_rows) if max_request_rows else 1
+    rows = _count_rows(request, specs, model, max_request_rows) if max_request_rows else 1
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_datatype(tensor, spec, model)
     for tensor, spec in zip(request.inputs, specs, strict=True):
@@ -125,12 +127,17 @@ def _priority(parameters: Mapping[str, InferParameter]) -> int:
     return parameters["priority"].uint64_param if "priority" in parameters else 0
 
 
-def _refuse_repeated(what: str, names: Iterable[str]) -> None:
+def _first_repeated(names: Iterable[str]) -> str | None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise InvalidRequestError(f"{what} {name!r} is there more than once")
+            return name
         seen.add(name)
+    return None
+
+
+def _takes(signature: Signature, model: str) -> str:
+    return f"model {model!r} takes {', '.join(repr(spec.name) for spec in signature.inputs)}"
 
 
 def _check_output_parameters(request: ModelInferRequest, regions: SharedMemoryRegions) -> dict[str, RegionSlice]:
@@ -191,22 +198,24 @@ def _match_inputs(request: ModelInferRequest, signature: Signature, model: str) 
     """The spec of each input of the request, in the request's order."""
     by_name = {spec.name: spec for spec in signature.inputs}
     came = [tensor.name for tensor in request.inputs]
-    expectation = f"model {model!r} takes {', '.join(map(repr, by_name))}"
     if len(came) != len(by_name):
         missing = [name for name in by_name if name not in came]
-        problem = f"input {missing[0]!r} is missing" if missing else f"{len(came)} inputs came"
-        raise SignatureMismatchError(f"{problem}; {expectation}")
+        surplus = [name for name in came if name not in by_name]
+        problem = f"input {missing[0]!r} is missing" if missing else f"input {surplus[0]!r} is one too many"
+        raise SignatureMismatchError(f"{problem}, {len(came)} came; {_takes(signature, model)}")
     for name in came:
         if name not in by_name:
-            raise SignatureMismatchError(f"input {name!r} is unknown; {expectation}")
+            raise SignatureMismatchError(f"input {name!r} is unknown; {_takes(signature, model)}")
     return [by_name[name] for name in came]
 
 
-def _count_rows(request: ModelInferRequest, model: str, max_request_rows: int) -> int:
+def _count_rows(request: ModelInferRequest, specs: Sequence[TensorSpec], model: str, max_request_rows: int) -> int:
     counts: dict[str, int] = {}
-    for tensor in request.inputs:
+    for tensor, spec in zip(request.inputs, specs, strict=True):
         if not tensor.shape:
-            raise SignatureMismatchError(f"input {tensor.name!r} of model {model!r} has no shape")
+            raise SignatureMismatchError(
+                f"input {tensor.name!r} of model {model!r} has no shape; expected {list(spec.shape)}"
+            )
         counts[tensor.name] = tensor.shape[0]
     (first, rows), *others = counts.items()
     for name, other_rows in others:

@@ -146,6 +146,78 @@ def test_a_failing_member_fails_alone() -> None:
         assert values(also_good[1].outcome()) == [4]
 
 
+@pytest.mark.parametrize("value", [1, -1])
+def test_a_request_cancelled_while_it_is_computed_gets_no_reply_whether_it_fails_or_not(value: float) -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, observer):
+        cancelled, cancelled_reply = request(value)
+        batcher.submit(cancelled)
+        model.started.get(timeout=SOON_S)
+        assert batcher.cancel(cancelled)
+        model.release()
+    assert cancelled_reply.outcomes.empty()
+    assert (observer.done, observer.failed) == (0, 0)
+
+
+def test_a_request_is_counted_before_its_answer_leaves() -> None:
+    """Whoever has an answer finds it in the statistics."""
+    counted: queue.Queue[int] = queue.Queue()
+
+    class Counting(Reply):
+        def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+            return lambda: counted.put(observer.done)
+
+    model = ScriptedModel()
+    model.held = False
+    with batching(model.run) as (batcher, observer):
+        for _ in range(3):
+            batcher.submit(InferenceRequest({"x": np.ones((1, 1))}, 1, Counting()))
+        assert [counted.get(timeout=SOON_S) for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_time_of_a_run_that_failed_teaches_nothing() -> None:
+    now = [0.0]
+
+    def run(inputs: Arrays) -> Arrays:
+        now[0] += 1.0
+        if inputs["x"][0, 0] < 0:
+            now[0] += 100.0
+            raise InferenceError("negative")
+        return {"y": inputs["x"]}
+
+    with batching(run, clock=lambda: now[0]) as (batcher, _):
+        for value in (1, 1, -1):
+            asked, reply = request(value)
+            batcher.submit(asked)
+            reply.outcome()
+        in_time, reply = request(1, deadline=now[0] + 1.5)  # a second is what a run takes
+        batcher.submit(in_time)
+        assert values(reply.outcome()) == [1]
+        too_late, _ = request(1, deadline=now[0] + 0.5)
+        with pytest.raises(DeadlineExceededError):
+            batcher.submit(too_late)
+
+
+def test_a_member_cancelled_while_its_batch_failed_is_not_computed_again() -> None:
+    model = ScriptedModel()
+    with batching(model.run) as (batcher, observer):
+        first, bad, cancelled, good = request(0), request(-1), request(1), request(2)
+        batcher.submit(first[0])
+        model.started.get(timeout=SOON_S)
+        for queued, _ in (bad, cancelled, good):
+            batcher.submit(queued)
+        model.go.release()
+        assert model.started.get(timeout=SOON_S) == 3
+        assert batcher.cancel(cancelled[0])
+        model.release()
+        assert values(good[1].outcome()) == [4]
+        assert isinstance(bad[1].outcome(), InferenceError)
+        assert cancelled[1].outcomes.empty()
+    assert observer.batch_rows == [1, 1]  # the first, and the good one alone; the others failed or were not run
+    assert [model.started.get_nowait() for _ in range(2)] == [1, 1]
+    assert model.started.empty()
+
+
 def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
     def distinct(inputs: Arrays) -> Arrays:
         return {"y": np.unique(inputs["x"])}
@@ -341,18 +413,18 @@ def test_two_instances_compute_at_the_same_time() -> None:
         assert [values(reply.outcome()) for _, reply in requests] == [[1], [2]]
 
 
-def test_padding_reaches_the_model_and_nobody_else() -> None:
-    sizes = []
+def test_padding_repeats_a_real_row_and_reaches_the_model_and_nobody_else() -> None:
+    seen = []
 
     def run(inputs: Arrays) -> Arrays:
-        sizes.append(len(inputs["x"]))
+        seen.append(inputs["x"][:, 0].tolist())
         return {"y": inputs["x"]}
 
     with batching(run, max_batch_size=8, pad_to=pad_to_ladder(8)) as (batcher, _):
         three = request(1, 2, 3)
         batcher.submit(three[0])
         assert values(three[1].outcome()) == [1, 2, 3]
-    assert sizes == [4]
+    assert seen == [[1, 2, 3, 3]]
 
 
 @settings(max_examples=30)

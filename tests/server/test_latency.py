@@ -1,10 +1,19 @@
-import random
+"""What is learned of a device, from bare numbers and through a batcher that runs on one."""
 
+import queue
+import random
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.errors import DeadlineExceededError, ServingError
 
 A, B = 0.002, 0.0005
 
@@ -57,3 +66,64 @@ def test_whatever_is_observed_a_prediction_is_finite_and_never_negative(batches:
     for rows, seconds in batches:
         model.observe(rows, seconds)
     assert all(0 <= model.batch_s(rows) < 1e4 for rows in (1, 7, 32))
+
+
+class Device:
+    """A scripted session that takes a + b n seconds of a clock of its own."""
+
+    def __init__(self, a: float, b: float) -> None:
+        self.a, self.b = a, b
+        self.now = 0.0
+
+    def run(self, inputs: Arrays) -> Arrays:
+        self.now += self.a + self.b * len(inputs["x"])
+        return {"y": inputs["x"]}
+
+
+class Waiter:
+    """Waits for the outcome of one request."""
+
+    def __init__(self) -> None:
+        self.outcome: queue.Queue[object] = queue.Queue()
+
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+        return lambda: self.outcome.put(None)
+
+    def fail(self, error: Exception) -> None:
+        self.outcome.put(error)
+
+
+class NoObserver:
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
+    def request_failed(self, *, total_s: float) -> None: ...
+    def request_refused(self, error: ServingError) -> None: ...
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batcher_learns_its_device_from_two_hundred_batches_follows_a_change_and_acts_on_it(seed: int) -> None:
+    device, latency, randomness = Device(A, B), LatencyModel(32), random.Random(seed)
+    policy = BatchingPolicy(max_batch_size=32, max_request_rows=32, max_queue_size=64, max_queue_bytes=1 << 20)
+    batcher = DynamicBatcher(
+        "test", [device.run], policy, observer=NoObserver(), latency=latency, clock=lambda: device.now
+    )
+    batcher.start()
+
+    def compute(rows: int, patience_s: float | None = None) -> None:
+        waiter = Waiter()
+        deadline = None if patience_s is None else device.now + patience_s
+        batcher.submit(InferenceRequest({"x": np.zeros((rows, 1))}, rows, waiter, deadline=deadline))
+        assert waiter.outcome.get(timeout=10) is None
+
+    try:
+        for a, b in ((A, B), (3 * A, B / 2)):
+            device.a, device.b = a, b
+            for _ in range(200):
+                compute(randomness.randint(1, 32))
+            assert latency.a == pytest.approx(a, rel=0.1)
+            assert latency.b == pytest.approx(b, rel=0.1)
+            compute(32, patience_s=1.1 * (a + 32 * b))  # what an idle device can do is done,
+            with pytest.raises(DeadlineExceededError):  # and what it cannot is refused at once
+                compute(32, patience_s=0.9 * (a + 32 * b))
+    finally:
+        assert batcher.close(10)

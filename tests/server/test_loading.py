@@ -101,6 +101,25 @@ def test_one_changed_byte_keeps_a_version_from_being_served(tmp_path: Path) -> N
         load(tmp_path, "brightness")
 
 
+@pytest.mark.parametrize("location", ["../../secret", "{root}/secret", "link"])
+def test_weights_that_lie_outside_the_versions_folder_are_not_read(tmp_path: Path, location: str) -> None:
+    folder = onnx_models.save_brightness(tmp_path, manifest=False)
+    (tmp_path / "secret").write_bytes(np.float32(255).tobytes())
+    (folder / "link").symlink_to(tmp_path / "secret")
+    model = onnx.load(folder / "model.onnx")
+    white = next(c for c in model.graph.initializer if c.name == "white")
+    white.ClearField("raw_data")
+    white.data_location = onnx.TensorProto.EXTERNAL
+    white.external_data.add(key="location", value=location.format(root=tmp_path))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelLoadError, match="External data path"):
+        load(tmp_path, "brightness")
+    (folder / "own").write_bytes(np.float32(255).tobytes())
+    white.external_data[0].value = "own"
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    assert load(tmp_path, "brightness").max_request_rows == 8
+
+
 def test_another_model_under_a_valid_checksum_fails_the_golden_samples(tmp_path: Path) -> None:
     folder = onnx_models.save_brightness(tmp_path)
     model = onnx.load(folder / "model.onnx")

@@ -137,6 +137,17 @@ def test_a_deadline_that_only_the_queue_is_in_the_way_of_is_told_apart_with_a_hi
     assert caught.value.retry_after_s == pytest.approx(0.1, rel=0.01)
 
 
+def test_people_who_wait_are_in_the_way_of_a_job_and_jobs_in_nobodys() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    admit(queue, request(4, deadline=9), request(4, deadline=9))
+    with pytest.raises(OverloadedError, match=r"500\.0 ms after the deadline"):
+        admit(queue, request(4, deadline=1.0, lane=Lane.BULK))
+    other = scheduler(a=0.1, b=0.1)
+    jobs = [request(4, deadline=9, lane=Lane.BULK) for _ in range(2)]
+    admit(other, *jobs, request(4, deadline=0.6))
+    assert take(other)[0][0].lane is Lane.INTERACTIVE
+
+
 def test_what_is_due_later_is_not_in_the_way() -> None:
     queue = scheduler(a=0.1, b=0.1)
     admit(queue, request(4, deadline=9), request(4, deadline=9), request(4, deadline=0.6))

@@ -81,6 +81,16 @@ def test_a_key_that_is_not_a_plain_object_in_shared_memory_is_refused(folder: Pa
         register(folder, key=key, byte_size=1)
 
 
+@pytest.mark.parametrize("key", ["/../outside", "/folder/inside", "folder/inside"])
+def test_a_key_leads_to_no_file_that_is_elsewhere(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "shm"
+    (folder / "folder").mkdir(parents=True)
+    for path in ("outside", "shm/folder/inside"):
+        (tmp_path / path).write_bytes(bytes(SIZE))
+    with pytest.raises(InvalidRequestError, match="not of the form /name"):
+        register(folder, key=key, byte_size=1)
+
+
 def test_a_key_is_taken_without_its_slash_as_well(folder: Path) -> None:
     assert register(folder, key="object").slice("r", offset=1, byte_size=1).memory.tobytes() == b"\1"
 

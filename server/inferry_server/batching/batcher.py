@@ -241,6 +241,8 @@ class DynamicBatcher:
             self._reply_error(slices[0].request, error)
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        if part.request.settled:  # cancelled meanwhile, or another part of it failed: nobody waits for it
+            return
         seat.acquire()
         began = self._clock()
         try:
