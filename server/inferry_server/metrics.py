@@ -105,6 +105,23 @@ class ServerMetrics:
         )  # fmt: skip
         self.ready_models = Gauge("inferry_ready_models", "Versions that can answer now.", registry=self.registry)
         self.ready = Gauge("inferry_ready", "1 while the server is ready for requests.", registry=self.registry)
+        self.provider = Gauge(
+            "inferry_model_provider", "1 for the execution provider that computes a version.",
+            ["model", "version", "provider"], registry=self.registry,
+        )  # fmt: skip
+        self.batch_limit = Gauge(
+            "inferry_batch_limit_rows", "Rows the device still runs at once; falls when its memory is short.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.device_errors = Counter(
+            "inferry_device_errors", "Errors of a GPU, by kind (model, out_of_memory, lost).",
+            ["kind"], registry=self.registry,
+        )  # fmt: skip
+        self.self_checks = Counter(
+            "inferry_self_checks", "Comparisons with golden samples while serving (passed, failed, skipped).",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self._providers: dict[tuple[str, str], str] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -114,12 +131,23 @@ class ServerMetrics:
         for lane in Lane:
             self.queue_rows.labels(model, version, lane.value).set_function(partial(rows, lane))
 
+    def watch_device(self, model: str, version: str, provider: str, batch_limit: Callable[[], int]) -> None:
+        """Show what computes a version, and ask for its limit whenever the page is read."""
+        before = self._providers.pop((model, version), None)
+        if before is not None:
+            self.provider.remove(model, version, before)
+        self._providers[model, version] = provider
+        self.provider.labels(model, version, provider).set(1)
+        self.batch_limit.labels(model, version).set_function(batch_limit)
+
     def forget(self, model: str, version: str) -> None:
         """Drop the series of a version that is gone; versions come and go, and memory must not grow."""
         for metric in (self.batch_rows, self.assembly, self.compute, self.encode, self.queue, self.rows):
             metric.remove(model, version)
         for lane in Lane:
             self.queue_rows.remove(model, version, lane.value)
+        self.batch_limit.remove(model, version)
+        self.provider.remove(model, version, self._providers.pop((model, version)))
 
     def for_model(self, model: str, version: str) -> ModelMetrics:
         """The metrics of one version."""

@@ -1,9 +1,10 @@
 """From a folder to a version that may be served: checksum, session, warm-up, golden samples."""
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
@@ -12,17 +13,30 @@ from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.errors import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    InferenceError,
+    ModelLoadError,
+    RecordingError,
+)
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import RowsMismatchError, can_warm_up, check_golden_samples, warm_up
+from inferry_server.models.checks import (
+    GoldenCheck,
+    RowsMismatchError,
+    can_warm_up,
+    read_golden_check,
+    warm_up,
+)
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
-from inferry_server.runtime.providers import CPU
-from inferry_server.runtime.session import OnnxSession, load_session
+from inferry_server.runtime.instance import Instance
+from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
+from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
@@ -35,6 +49,7 @@ class LoadOptions:
     Attributes:
         intra_op_num_threads: threads that compute one batch together.
         instance_count: batches of one model that can run at the same time, each with its threads.
+        devices: what all models share of the GPUs.
     """
 
     providers: Sequence[str]
@@ -42,6 +57,7 @@ class LoadOptions:
     instance_count: int
     policy: BatchingPolicy
     metrics: ServerMetrics
+    devices: Devices = field(default_factory=Devices)
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,12 @@ class _Plan:
     signature: Signature
     batched: bool
     policy: BatchingPolicy
+    devices: Devices
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The batch sizes it may see; none where requests have no rows."""
+        return ladder(self.policy.max_batch_size) if self.batched else ()
 
     @property
     def model_path(self) -> Path:
@@ -71,15 +93,30 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     Raises:
         ModelLoadError: says which file or check it failed.
     """
+    try:
+        return _load_version(folder, options)
+    except RecordingError as error:
+        logger.warning("served without CUDA graphs: %s", error, extra={"model": str(folder)})
+        devices = replace(options.devices, options=options.devices.options.without_graphs())
+        return _load_version(folder, replace(options, devices=devices))
+
+
+def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     started = time.monotonic()
     settings = _read_settings(folder)
     manifest = _read_verified_manifest(folder.path, settings.model_file)
-    sessions = _load_instances(folder, settings, options)
-    if manifest is not None:
-        _check_signature(folder.path, sessions[0].signature, manifest)
-    plan = _plan(folder, settings, manifest, sessions[0].signature, options.policy)
-    plan, latency = _prove(plan, sessions)
-    version = _serve(plan, sessions, latency, options.metrics)
+    sessions = _load_sessions(folder, settings, options)
+    try:
+        signature = sessions[0].session.signature
+        if manifest is not None:
+            _check_signature(folder.path, signature, manifest)
+        plan = _plan(folder, settings, manifest, signature, options)
+        plan, latency, instances = _prove(plan, sessions)
+        version = _serve(plan, instances, latency, sessions[0].session.provider, options.metrics)
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
     logger.info(
         "model loaded",
         extra={
@@ -105,16 +142,35 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
     return settings
 
 
-def _load_instances(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[OnnxSession]:
+def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[LoadedSession]:
     try:
-        providers = settings.providers(options.providers)
+        providers = settings.providers(options.providers, choose=_choose)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = settings.threads(options.intra_op_num_threads, options.instance_count)
-    return [
-        load_session(folder.path / settings.model_file, providers=providers, intra_op_num_threads=threads)
-        for _ in range(settings.instance_count or options.instance_count)
-    ]
+    path = folder.path / settings.model_file
+    device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
+    sessions: list[LoadedSession] = []
+    try:
+        for device_id in device_ids:
+            sessions.append(  # noqa: PERF401 - those that are open are closed if the next one fails
+                open_session(path, providers, options.devices, device_id=device_id, intra_op_num_threads=threads)
+            )
+    except (ModelLoadError, DeviceLostError) as error:
+        for session in sessions:
+            session.close()
+        if isinstance(error, ModelLoadError):
+            raise
+        raise ModelLoadError(f"{path}: {error}") from error
+    return sessions
+
+
+@functools.cache
+def _choose(choice: str) -> Sequence[str]:
+    """The providers for a model's own choice, their libraries loaded."""
+    providers = choose_providers(choice)
+    preload_libraries(providers)
+    return providers
 
 
 def _plan(
@@ -122,31 +178,37 @@ def _plan(
     settings: ModelSettings,
     manifest: ModelManifest | None,
     signature: Signature,
-    policy: BatchingPolicy,
+    options: LoadOptions,
 ) -> _Plan:
     try:
         batched = settings.is_batched(signature)
         narrowed = settings.narrow(signature, batched=batched)
-        own_policy = settings.policy(policy, batched=batched)
+        own_policy = settings.policy(options.policy, batched=batched)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    return _Plan(folder, settings, manifest, narrowed, batched, own_policy)
+    return _Plan(folder, settings, manifest, narrowed, batched, own_policy, options.devices)
 
 
-def _prove(plan: _Plan, sessions: Sequence[OnnxSession]) -> tuple[_Plan, LatencyModel]:
+def _prove(plan: _Plan, sessions: Sequence[LoadedSession]) -> tuple[_Plan, LatencyModel, list[Instance]]:
     """Warm every instance and compare its answers; what looked batched and is not is served without rows."""
     latency = LatencyModel(plan.policy.max_batch_size)
     try:
-        for session in sessions:
-            _warm_up(plan, session, latency)
-            _check_golden(plan, session)
+        instances = [
+            make_instance(one, plan.devices, plan.signature, plan.steps, bound=_answers_rows(plan, one))
+            for one in sessions
+        ]
+        for session, instance in zip(sessions, instances, strict=True):
+            _warm_up(plan, instance, latency)
+            _check_golden(plan, instance, provider=session.session.provider)
     except RowsMismatchError as error:
         if plan.is_vouched_for:
             raise
         logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
         policy = plan.settings.policy(plan.policy, batched=False)
         return _prove(replace(plan, batched=False, policy=policy), sessions)
-    return plan, latency
+    except (DeviceLostError, DeviceOutOfMemoryError) as error:
+        raise ModelLoadError(f"{plan.model_path}: {error}") from error
+    return plan, latency, instances
 
 
 def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
@@ -174,55 +236,81 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
+def _answers_rows(plan: _Plan, loaded: LoadedSession) -> bool:
+    """Whether outputs can be given their room before they are there: they have the rows of the inputs.
+
+    Raises:
+        RowsMismatchError: they have not.
+    """
+    if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
+        return plan.is_vouched_for
+    try:
+        warm_up(loaded.session.run, plan.signature, (2,), batched=True, clock=time.monotonic)
+    except InferenceError:
+        return False  # zeros do not suit it; what it answers is seen when it is asked
+    return True
+
+
+def _warm_up(plan: _Plan, instance: Instance, latency: LatencyModel) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     model = {"model": str(plan.folder)}
     if not can_warm_up(plan.signature):
         logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
         return
-    sizes = ladder(plan.policy.max_batch_size)
-    try:
-        seconds = warm_up(session.run, plan.signature, sizes, batched=plan.batched, clock=time.monotonic)
-    except InferenceError as error:
-        if plan.manifest is not None:
-            raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
-        logger.warning("not warmed: %s", error, extra=model)
-        return
-    for rows, batch_s in seconds.items():
-        latency.observe(rows, batch_s)
+    # Largest first: what the largest allocates on a device, the others find.
+    for rows in reversed(plan.steps or (1,)):
+        try:
+            seconds = _warm_up_step(plan, instance, rows)
+        except DeviceLostError:
+            raise
+        except InferenceError as error:
+            if plan.manifest is not None:
+                raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
+            logger.warning("not warmed: %s", error, extra=model)
+            return
+        latency.observe(rows, seconds)
 
 
-def _check_golden(plan: _Plan, session: OnnxSession) -> None:
-    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
-        return
-    check_golden_samples(
-        session.run,
-        plan.folder.path,
-        plan.manifest.golden_samples,
-        provider=session.provider,
-        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
-    )
+def _warm_up_step(plan: _Plan, instance: Instance, rows: int) -> float:
+    """Seconds that so many rows take; where the device has no memory for them, in as many runs as it takes."""
+    while True:
+        try:
+            seconds = warm_up(instance.run, plan.signature, (rows,), batched=plan.batched, clock=time.monotonic)
+        except DeviceOutOfMemoryError as error:
+            if error.rows == 1:
+                raise
+        else:
+            return seconds[rows]
+
+
+def _check_golden(plan: _Plan, instance: Instance, *, provider: str) -> None:
+    golden = _golden(plan, provider)
+    if golden is not None:
+        golden.check(instance.run)
 
 
 def _serve(
-    plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, metrics: ServerMetrics
+    plan: _Plan, instances: Sequence[Instance], latency: LatencyModel, provider: str, metrics: ServerMetrics
 ) -> ServedVersion:
-    folder, settings, policy, provider = plan.folder, plan.settings, plan.policy, sessions[0].provider
+    folder, settings, policy = plan.folder, plan.settings, plan.policy
     labels = _labels(plan)
     version = str(folder.version)
     observer = VersionObserver(metrics.for_model(folder.model, version))
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
-        [session.run for session in sessions],
+        [instance.run for instance in instances],
         policy,
         observer=observer,
+        prepare=[instance.prepare for instance in instances],
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
     )
     preprocessing = _preprocessing(plan)
+    golden = _golden(plan, provider)
+    _start(plan, batcher)
     metrics.watch_queue(folder.model, version, batcher.queued_rows)
-    batcher.start()
+    metrics.watch_device(folder.model, version, provider, lambda: _batch_limit(policy, instances))
     objective_ms = settings.latency_objective_ms
     return ServedVersion(
         model=folder.model,
@@ -235,9 +323,37 @@ def _serve(
         batcher=batcher,
         statistics=observer.statistics,
         policy=policy,
-        instance_count=len(sessions),
+        instance_count=len(instances),
+        instances=tuple(instances),
+        golden=golden,
+        device_options=plan.devices.options if provider == CUDA else None,
+        gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
         model_file=settings.model_file,
         latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
+    )
+
+
+def _start(plan: _Plan, batcher: DynamicBatcher) -> None:
+    try:
+        batcher.start()
+    except DeviceLostError as error:
+        raise ModelLoadError(f"{plan.model_path}: {error}") from error
+
+
+def _batch_limit(policy: BatchingPolicy, instances: Sequence[Instance]) -> int:
+    """Rows that every instance still runs at once."""
+    return min(policy.max_batch_size if one.batch_limit is None else one.batch_limit for one in instances)
+
+
+def _golden(plan: _Plan, provider: str) -> GoldenCheck | None:
+    """What the version can be checked with while it is served."""
+    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
+        return None
+    return read_golden_check(
+        plan.folder.path,
+        plan.manifest.golden_samples,
+        provider=provider,
+        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
     )
 
 
