@@ -103,7 +103,7 @@ class Server:
         if self._settings.system_shared_memory and not FOLDER.is_dir():
             raise StartError(f"setting system_shared_memory needs {FOLDER}, which this machine does not have")
         folders = scan_repository(self._settings.repository)
-        preload_libraries(self._providers)
+        preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
@@ -139,7 +139,7 @@ class Server:
         self._transport.stop(self._settings.drain_timeout_s)
         self._decoding.close()
         finished = [
-            version.batcher.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
+            version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
         if self._metrics_page is not None:
             self._metrics_page.close()

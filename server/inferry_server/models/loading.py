@@ -144,7 +144,7 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
 
 def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[LoadedSession]:
     try:
-        providers = settings.providers(options.providers, choose=_choose)
+        providers = settings.providers(options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32))
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = settings.threads(options.intra_op_num_threads, options.instance_count)
@@ -166,10 +166,10 @@ def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: Load
 
 
 @functools.cache
-def _choose(choice: str) -> Sequence[str]:
+def _choose(choice: str, *, tf32: bool) -> Sequence[str]:
     """The providers for a model's own choice, their libraries loaded."""
     providers = choose_providers(choice)
-    preload_libraries(providers)
+    preload_libraries(providers, tf32=tf32)
     return providers
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import ModelLoadError, ServingError
+from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.version import ServedVersion
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class SelfCheck:
         """Check every version that has golden samples, one after the other."""
         for version in self._served():
             if version.golden is not None and not self._stop.is_set():
-                self._counted(version.model, self._check(version))
+                self._counted(version.model, self._check(version, version.golden))
 
     def _repeat(self, interval_s: float) -> None:
         while not self._stop.wait(interval_s):
@@ -67,10 +68,9 @@ class SelfCheck:
             except Exception:  # the next look may fare better
                 logger.exception("the self-check failed to run")
 
-    def _check(self, version: ServedVersion) -> str:
-        assert version.golden is not None
+    def _check(self, version: ServedVersion, golden: GoldenCheck) -> str:
         try:
-            version.golden.check(lambda inputs: self._ask(version, inputs))
+            golden.check(lambda inputs: self._ask(version, inputs))
         except ModelLoadError as error:
             logger.error("self-check failed: %s", error, extra={"model": f"{version.model}/{version.version}"})
             self._failed(version, str(error))
@@ -103,7 +103,7 @@ class _Answer:
         self._outputs: Arrays = {}
         self._error: Exception | None = None
 
-    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:  # noqa: ARG002 - a Reply
         self._outputs = {name: array.copy() for name, array in outputs.items()}
         return self.came.set
 

@@ -93,7 +93,8 @@ class CudaMemory:
         """Pinned host memory, which `close` takes away again."""
         address = self._pointer("cudaHostAlloc", ctypes.c_size_t(size), ctypes.c_uint(0))
         self._host_buffers.append(address)
-        return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+        memory: Any = (ctypes.c_uint8 * size).from_address(address)
+        return np.frombuffer(memory, np.uint8)
 
     def copy_in(self, address: int, source: Bytes) -> None:
         """Begin to copy pinned memory to the device."""

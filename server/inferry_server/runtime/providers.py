@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,8 +102,10 @@ def _missing(
     return None
 
 
-def preload_libraries(providers: Sequence[str]) -> None:
+def preload_libraries(providers: Sequence[str], *, tf32: bool) -> None:
     """Load CUDA's libraries from Python packages, where they came that way."""
+    if TENSORRT in providers and not tf32:  # it has no option for that; NVIDIA's libraries read this variable
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if CUDA in providers:
         onnxruntime.preload_dlls()
 
