@@ -18,8 +18,9 @@ from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
 from inferry_server.models.version import ServedVersion
 from inferry_server.readiness import Phase, Readiness
-from inferry_server.rpc.aio import AioTransport
+from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
+from inferry_server.rpc.transports import make_transport
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
@@ -82,7 +83,7 @@ class Server:
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
-        self._transport = AioTransport(self._route(), max_message_bytes=settings.max_message_bytes)
+        self._transport = make_transport(settings.transport, self._route(), _transport_options(settings))
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
 
@@ -225,6 +226,19 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(len(self.registry.served()))
         self._health.changed()
+
+
+def _transport_options(settings: Settings) -> TransportOptions:
+    return TransportOptions(
+        max_message_bytes=settings.max_message_bytes,
+        max_streams=settings.max_streams_per_connection,
+        max_connection_age_s=settings.max_connection_age_s,
+        keepalive_time_s=settings.keepalive_time_s,
+        compression=settings.response_compression,
+        certificate=settings.tls_certificate,
+        private_key=settings.tls_private_key,
+        client_ca=settings.tls_client_ca,
+    )
 
 
 def _extensions(settings: Settings) -> tuple[str, ...]:

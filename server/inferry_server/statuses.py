@@ -50,6 +50,11 @@ def status_of(error: Exception) -> Status:
     return Status(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
 
 
+def unknown_method(path: str) -> Status:
+    """For a method that no service has."""
+    return Status(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {path}; reflection lists those there are")
+
+
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
     if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):

@@ -1,5 +1,6 @@
 """Classification, health, reflection and metrics of a real server."""
 
+import asyncio
 import io
 import queue
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -28,14 +30,15 @@ from testkit import onnx_models
 from testkit.servers import running_server
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+SPARE_THREADS = 8  # of gRPC's own pools, which grow by a few with the machine's load
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, transport: str) -> Iterator[Server]:
     onnx_models.save_brightness(tmp_path)
     onnx_models.save_doubler(tmp_path)
     (tmp_path / "broken" / "1").mkdir(parents=True)
-    with running_server(tmp_path) as running:
+    with running_server(tmp_path, transport=transport) as running:
         yield running
 
 
@@ -195,21 +198,39 @@ def test_watchers_hear_the_state_at_once_and_then_every_change(server: Server, c
         watch.cancel()
 
 
-def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path) -> None:
+def test_a_thousand_watchers_cost_no_thread_and_all_hear_a_change(server: Server) -> None:
+    request = health_pb2.HealthCheckRequest()
+
+    async def watch_all() -> None:
+        async with grpc.aio.insecure_channel(str(server.grpc_address)) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            first = stub.Watch(request, timeout=60)
+            assert (await first.read()).status == SERVING
+            threads = psutil.Process().num_threads()
+            watches = [first, *(stub.Watch(request, timeout=60) for _ in range(999))]
+            assert {(await watch.read()).status for watch in watches[1:]} == {SERVING}
+            assert psutil.Process().num_threads() <= threads + SPARE_THREADS
+            server.readiness.enter(Phase.DRAINING)
+            assert {(await watch.read()).status for watch in watches} == {NOT_SERVING}
+
+    asyncio.run(watch_all())
+
+
+def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     with ExitStack() as stack:
-        with running_server(tmp_path, drain_timeout_s=60.0) as running:
+        with running_server(tmp_path, drain_timeout_s=60.0, transport=transport) as running:
             channel = stack.enter_context(grpc.insecure_channel(str(running.grpc_address)))
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
             assert next(watch).status == SERVING
         assert [answer.status for answer in watch] == [NOT_SERVING]  # and not an error
 
 
-def test_a_server_that_stops_ends_idle_streams_and_says_why(tmp_path: Path) -> None:
+def test_a_server_that_stops_ends_idle_streams_and_says_why(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     ask: queue.Queue[bytes | None] = queue.Queue()
     with ExitStack() as stack:
-        with running_server(tmp_path, drain_timeout_s=60.0) as running:
+        with running_server(tmp_path, drain_timeout_s=60.0, transport=transport) as running:
             channel = stack.enter_context(grpc.insecure_channel(str(running.grpc_address)))
             stubs: list[grpc.StreamStreamMultiCallable[bytes, bytes]] = [
                 channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
@@ -305,11 +326,11 @@ def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_every_rpc_of_the_protocol_has_a_handler(tmp_path: Path) -> None:
+def test_every_rpc_of_the_protocol_has_a_handler(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     codes = {}
     with (
-        running_server(tmp_path, system_shared_memory=True) as running,
+        running_server(tmp_path, system_shared_memory=True, transport=transport) as running,
         grpc.insecure_channel(str(running.grpc_address)) as opened,
     ):
         for name, method in OPEN_INFERENCE.items():

@@ -57,7 +57,10 @@ def test_out_of_memory_halves_the_limit_and_gives_memory_back_until_one_row_is_l
 def test_a_lost_device_is_told_once_and_never_touched_again() -> None:
     told: list[str] = []
     health = DeviceHealth(told.append)
-    broken, neighbour = FakeDevice(error=CudaCallError("cudaStreamSynchronize", ILLEGAL_ACCESS, "illegal")), FakeDevice()
+    broken, neighbour = (
+        FakeDevice(error=CudaCallError("cudaStreamSynchronize", ILLEGAL_ACCESS, "illegal")),
+        FakeDevice(),
+    )
     for _ in range(3):
         with pytest.raises(DeviceLostError, match="CUDA error 700"):
             instance(broken, health).run(rows([1.0]))

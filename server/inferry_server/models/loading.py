@@ -144,7 +144,9 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
 
 def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[LoadedSession]:
     try:
-        providers = settings.providers(options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32))
+        providers = settings.providers(
+            options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32)
+        )
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = settings.threads(options.intra_op_num_threads, options.instance_count)

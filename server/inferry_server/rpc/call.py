@@ -16,14 +16,16 @@ class Call(Protocol):
     Attributes:
         method: the path, `/package.Service/Method`.
         metadata: as the client sent it.
-        peer: who calls, as gRPC writes it.
         deadline: on the monotonic clock, in seconds; None where the client set none.
     """
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
-    peer: str
     deadline: float | None
+
+    @property
+    def peer(self) -> str:
+        """Who calls, as gRPC writes it."""
 
     def reply(self, message: bytes) -> None:
         """Answer with a message and status OK."""
@@ -43,8 +45,11 @@ class StreamCall(Protocol):
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
-    peer: str
     deadline: float | None
+
+    @property
+    def peer(self) -> str:
+        """Who calls, as gRPC writes it."""
 
     def pause_reading(self) -> None:
         """Read no further request for now, so that the client's sending stops by flow control.

@@ -13,6 +13,9 @@ from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamRecei
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_METHOD = "unknown"
+"""What calls of methods that do not exist are counted under: their names are the caller's invention."""
+
 
 @dataclass(frozen=True)
 class CallAccount:
