@@ -12,6 +12,16 @@ from inferry_server.runtime.device_memory import CudaMemory, HostMemory
 STREAM = 0x5EED
 
 
+class _ErrorString:
+    """A function with a result type, as ctypes' functions have."""
+
+    restype: Any = None
+
+    def __call__(self, code: int) -> bytes:
+        assert self.restype is ctypes.c_char_p
+        return b"out of memory"
+
+
 class FakeRuntime:
     """libcudart: memory is the host's, and every argument is of the type that the C function takes."""
 
@@ -19,8 +29,7 @@ class FakeRuntime:
         self.calls: list[str] = []
         self.buffers: dict[int, Any] = {}
         self.fail: dict[str, int] = {}
-        self.cudaGetErrorString = lambda code: b"out of memory"  # with a restype, as ctypes' functions have
-        self.cudaGetErrorString.restype = None  # type: ignore[attr-defined]
+        self.cudaGetErrorString = _ErrorString()
 
     def note(self, name: str) -> int:
         self.calls.append(name)
@@ -43,7 +52,7 @@ class FakeRuntime:
             "cudaSetDevice": lambda device: self.note(f"{name} {device.value}"),
             "cudaStreamCreateWithFlags": self.create_stream,
             "cudaMalloc": lambda pointer, size: self.make(name, pointer, size),
-            "cudaHostAlloc": lambda pointer, size, flags: self.make(name, pointer, size),
+            "cudaHostAlloc": lambda pointer, size, _flags: self.make(name, pointer, size),
             "cudaMemcpyAsync": self.copy,
             "cudaStreamSynchronize": lambda stream: self.note(f"{name} {stream.value}"),
             "cudaMemGetInfo": self.info,
@@ -71,7 +80,7 @@ class FakeRuntime:
 
 def test_bytes_go_in_and_out_on_the_stream_and_all_is_given_back() -> None:
     library = FakeRuntime()
-    memory = CudaMemory(1, load=lambda name: library)
+    memory = CudaMemory(1, load=lambda _: library)
     assert memory.stream == STREAM
     address, host = memory.allocate(8), memory.allocate_host(8)
     host[:] = np.arange(8)
@@ -94,7 +103,7 @@ def test_bytes_go_in_and_out_on_the_stream_and_all_is_given_back() -> None:
 def test_an_error_has_its_code_and_does_not_stay_for_the_next_call() -> None:
     library = FakeRuntime()
     library.fail["cudaMalloc"] = 2
-    memory = CudaMemory(0, load=lambda name: library)
+    memory = CudaMemory(0, load=lambda _: library)
     with pytest.raises(CudaCallError, match="cudaMalloc: CUDA error 2: out of memory") as caught:
         memory.allocate(1 << 40)
     assert caught.value.code == 2
