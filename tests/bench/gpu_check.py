@@ -1,7 +1,7 @@
 """`python -m bench.gpu_check REPOSITORY`: does a GPU answer as the CPU does, and how fast?
 
 Takes what `bench.gpu_export` wrote, and needs no more than the server's packages: no TensorFlow, no
-network. Prints one table and writes JSON; the exit status is 1 if a check failed. Without a GPU the
+network. Prints one table (x is images/s over the bare CUDA session's) and writes JSON; the exit status is 1 if a check failed. Without a GPU the
 same steps run on the CPU, and the GPU's rows say so.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ SLOWER = 1.15  # a step may take this much longer than the next larger one: cloc
 MEMORY_GROWTH = 32 << 20  # bytes; a leak of a batch's buffers would be gigabytes after thousands
 
 
+CHECKS = {"instance": ("answers", "steps", "memory"), "server": ("golden",)}
+"""What is shown beside which speed."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """One way to compute on the GPU."""
@@ -70,11 +75,10 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, what: str, model: str, mode: str, state: str, **figures: Any) -> None:
-        """Note one row, and show it."""
+        """Note one row; on standard error, so that whoever waits sees something."""
         row = {"what": what, "model": model, "mode": mode, "state": state, **figures}
         self.rows.append(row)
-        shown = ", ".join(f"{key} {_figure(value)}" for key, value in figures.items())
-        print(f"{what:<22}{model:<16}{mode:<12}{state:<10}{shown}", flush=True)
+        print(f"{what:<22}{model:<16}{mode:<12}{state:<10}{_figures(figures)}", file=sys.stderr)
 
     def check(self, what: str, model: str, mode: str, holds: bool, **figures: Any) -> None:
         """Note something that must hold."""
@@ -118,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_server(report, chosen.repository, models, mode, flags, effort, on_gpu=on_gpu)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    print_table(report)
     print(f"\n{report.failed} of {len(report.rows)} rows failed; {chosen.out}")
     return 1 if report.failed else 0
 
@@ -216,7 +221,7 @@ def measure_steps(
     *, must_hold: bool,
 ) -> None:  # fmt: skip
     """No batch size should take longer than the next larger one: padding would be faster than it."""
-    times = {rows: timed(lambda inputs=inputs: instance.run(inputs), effort) for rows, inputs in batches.items()}
+    times = {rows: timed(partial(instance.run, inputs), effort) for rows, inputs in batches.items()}
     for rows in REQUESTS:
         add_speed(report, "instance", model, mode, rows, times[rows])
     p50 = {rows: float(np.median(seconds)) * 1e3 for rows, seconds in times.items()}
@@ -248,7 +253,7 @@ def measure_bare(report: Report, path: Path, model: str, batches: Mapping[int, A
     session = load_session(path, providers=(CUDA, CPU), intra_op_num_threads=1)
     for rows in REQUESTS:
         session.run(batches[rows])
-        add_speed(report, "bare session", model, "", rows, timed(lambda rows=rows: session.run(batches[rows]), effort))
+        add_speed(report, "bare session", model, "", rows, timed(partial(session.run, batches[rows]), effort))
 
 
 def check_server(
@@ -315,11 +320,37 @@ def make_inputs(spec: Any, rows: int) -> Arrays:
 def timed(run: Callable[[], object], effort: Effort) -> list[float]:
     """Seconds of each run, one after the other."""
     run()
-    times, ends = [], time.perf_counter() + effort.seconds
+    times: list[float] = []
+    ends = time.perf_counter() + effort.seconds
     while (before := time.perf_counter()) < ends or not times:
         run()
         times.append(time.perf_counter() - before)
     return times
+
+
+def print_table(report: Report) -> None:
+    """A line for each model and way to compute it: images/s, and p50 and p99 in ms, of each request size."""
+    print(f"\n{'':<16}{'':<14}{'':<14}" + "".join(f"{f'{rows} images':>26}" for rows in REQUESTS) + "  checks")
+    speeds = [row for row in report.rows if "images_per_s" in row]
+    bare = {(row["model"], row["images"]): row["images_per_s"] for row in speeds if row["what"] == "bare session"}
+    lines = dict.fromkeys((row["model"], row["what"], row["mode"]) for row in speeds)
+    for model, what, mode in lines:
+        cells = ""
+        for row in speeds:
+            if (row["model"], row["what"], row["mode"]) != (model, what, mode):
+                continue
+            cell = f"{row['images_per_s']:,.0f} ({row['p50_ms']:.2f} {row['p99_ms']:.2f})"
+            if what != "bare session" and (model, row["images"]) in bare:
+                cell += f" x{row['images_per_s'] / bare[model, row['images']]:.2f}"
+            cells += f"{cell:>26}"
+        names = CHECKS.get(what, ())
+        checks = [row for row in report.rows if row["what"] in names and (row["model"], row["mode"]) == (model, mode)]
+        states = ", ".join(f"{row['what']} {row['state']}" for row in checks)
+        print(f"{model:<16}{what:<14}{mode:<14}{cells}  {states}")
+    for row in report.rows:
+        if row["state"] in ("FAILED", "no GPU") or row["what"] == "cold start":
+            figures = {key: row[key] for key in row if key not in ("what", "model", "mode", "state")}
+            print(f"{row['model']:<16}{row['what']:<14}{row['mode']:<14}{row['state']} {_figures(figures)}")
 
 
 def add_speed(
@@ -328,6 +359,10 @@ def add_speed(
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
     images_per_s = len(times) * rows / (wall_s or sum(times))
     report.add(what, model, mode, "measured", images=rows, images_per_s=images_per_s, p50_ms=p50, p99_ms=p99)
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_figure(value)}" for key, value in figures.items())
 
 
 def _figure(value: Any) -> str:

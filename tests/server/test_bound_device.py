@@ -10,7 +10,7 @@ from inferry_server.batching.assembly import ladder
 from inferry_server.errors import DeviceLostError, InferenceError
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.cuda_options import CudaOptions, provider_options
-from inferry_server.runtime.device import BoundDevice, PlainDevice, can_be_bound
+from inferry_server.runtime.device import BoundDevice, Device, PlainDevice, can_be_bound
 from inferry_server.runtime.device_errors import CudaCallError
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instance import DeviceInstance
@@ -75,7 +75,7 @@ def test_sizes_that_nobody_knows_before_are_left_to_onnx_runtime(tmp_path: Path)
     onnx_models.save_text_echo(tmp_path)
     session = load(tmp_path / "echo" / "1" / "model.onnx")
     assert not can_be_bound(session.signature)
-    device = PlainDevice(session, FaultyMemory(), CaptureGate())
+    device: Device = PlainDevice(session, FaultyMemory(), CaptureGate())
     text = np.array([["a", "b"]], object)
     assert device.run({"in": text})["out"].tolist() == [["a", "b"]]
     assert device.record({"in": text}) is None

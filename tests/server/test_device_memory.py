@@ -94,8 +94,8 @@ def test_bytes_go_in_and_out_on_the_stream_and_all_is_given_back() -> None:
     memory.close()
     assert not library.buffers
     assert library.calls == [
-        "cudaSetDevice 1", "cudaStreamCreateWithFlags", "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync 1",
-        "cudaMemcpyAsync 2", f"cudaStreamSynchronize {STREAM}", "cudaFree", "cudaFreeHost",
+        "cudaSetDevice 1", "cudaStreamCreateWithFlags", "cudaSetDevice 1", "cudaMalloc", "cudaHostAlloc",
+        "cudaMemcpyAsync 1", "cudaMemcpyAsync 2", f"cudaStreamSynchronize {STREAM}", "cudaFree", "cudaFreeHost",
         f"cudaStreamDestroy {STREAM}",
     ]  # fmt: skip
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import tritonclient.grpc as triton
 from prometheus_client import generate_latest
@@ -23,8 +25,9 @@ from inferry_server.models.self_check import SelfCheck
 from inferry_server.models.version import ServedVersion
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_errors import OUT_OF_MEMORY, CudaCallError
+from inferry_server.runtime.driver import read_driver
 from inferry_server.runtime.instances import Devices
-from inferry_server.runtime.providers import CPU
+from inferry_server.runtime.providers import CPU, CUDA
 from testkit import onnx_models
 from testkit.fake_device import FaultyMemory
 from testkit.faulty_server import opened_with
@@ -173,18 +176,22 @@ def test_self_checks_run_by_themselves_and_a_full_queue_is_no_failure(tmp_path: 
         assert server.readiness.is_ready()
 
 
+def plain_options(tmp_path: Path) -> tuple[loading.LoadOptions, VersionFolder]:
+    onnx_models.save_brightness(tmp_path)
+    policy = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
+    folder = VersionFolder("brightness", 1, tmp_path / "brightness" / "1")
+    return loading.LoadOptions((CPU,), 1, 1, policy, ServerMetrics()), folder
+
+
 def load_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., object]
 ) -> tuple[loading.LoadOptions, VersionFolder]:
-    onnx_models.save_brightness(tmp_path)
+    """Options for a device that records in its own way."""
     memory = FaultyMemory()
     monkeypatch.setattr(loading, "open_session", opened_with(memory))
     monkeypatch.setattr("inferry_server.runtime.device.BoundDevice.record", record)
-    policy = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
-    options = loading.LoadOptions(
-        (CPU,), 1, 1, policy, ServerMetrics(), Devices(CudaOptions(cuda_graphs=True), open_memory=lambda _: memory)
-    )
-    return options, VersionFolder("brightness", 1, tmp_path / "brightness" / "1")
+    options, folder = plain_options(tmp_path)
+    return replace(options, devices=Devices(CudaOptions(cuda_graphs=True), open_memory=lambda _: memory)), folder
 
 
 def test_what_cannot_be_recorded_is_served_without_graphs(
@@ -208,3 +215,65 @@ def test_a_golden_tolerance_is_stated_for_each_provider(tmp_path: Path, monkeypa
     write_manifest(folder.path, manifest)
     with pytest.raises(ModelLoadError, match="no golden tolerance for CPUExecutionProvider"):
         loading.load_version(folder, options)
+
+
+def test_several_gpus_get_the_instances_and_a_lost_one_loads_no_more(tmp_path: Path) -> None:
+    options, folder = plain_options(tmp_path)
+    (tmp_path / "brightness" / "config.pbtxt").write_text("instance_group { count: 2 kind: KIND_GPU gpus: [ 0, 3 ] }")
+    opened: list[int] = []
+
+    def open_memory(device_id: int) -> FaultyMemory:
+        opened.append(device_id)
+        raise CudaCallError("cudaSetDevice", 101, "invalid device ordinal")
+
+    devices = Devices(open_memory=open_memory)
+    options = replace(options, providers=(CUDA, CPU), devices=devices)
+    with pytest.raises(ModelLoadError, match="GPU 0 cannot be used: cudaSetDevice: CUDA error 101"):
+        loading.load_version(folder, options)
+    assert options.devices.health.lost_reason is None
+    devices.health.report_lost("an illegal memory access")
+    with pytest.raises(ModelLoadError, match="the device is lost"):
+        loading.load_version(folder, options)
+    assert opened == [0]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            'parameters { key: "provider" value { string_value: "gpu" } }',
+            "provider is 'gpu'; expected one of auto, cpu",
+        ),
+        ("instance_group { kind: KIND_CPU gpus: [ 0 ] }", r"names gpus \[0\] for KIND_CPU"),
+        ("instance_group { gpus: [ 0, 0 ] }", r"names gpus \[0, 0\]; expected different numbers"),
+        ("instance_group [{ gpus: [ 0 ] }, { gpus: [ 1 ] }]", "expected the same for all instances"),
+        (
+            'instance_group { kind: KIND_CPU } parameters { key: "provider" value { string_value: "cuda" } }',
+            "cuda was asked for|provider is cuda, and instance_group asks for KIND_CPU",
+        ),
+    ],
+)
+def test_a_models_own_choice_is_checked(tmp_path: Path, config: str, message: str) -> None:
+    options, folder = plain_options(tmp_path)
+    (tmp_path / "brightness" / "config.pbtxt").write_text(config)
+    with pytest.raises(ModelLoadError, match=message):
+        loading.load_version(folder, options)
+
+
+def test_a_model_may_stay_on_the_cpu_where_the_server_has_a_gpu(tmp_path: Path) -> None:
+    options, folder = plain_options(tmp_path)
+    (tmp_path / "brightness" / "config.pbtxt").write_text(
+        'parameters { key: "provider" value { string_value: "cpu" } }'
+    )
+    version = loading.load_version(folder, replace(options, providers=(CUDA, CPU)))
+    assert (version.provider, version.gpus) == (CPU, ())
+    assert version.close(5)
+
+
+@pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="this ONNX Runtime has no CUDA provider")
+@pytest.mark.skipif(read_driver() is not None, reason="this machine has a GPU")
+def test_a_provider_that_onnx_runtime_drops_is_an_error_that_names_the_library(tmp_path: Path) -> None:
+    options, folder = plain_options(tmp_path)
+    devices = Devices(open_memory=lambda _: FaultyMemory())
+    with pytest.raises(ModelLoadError, match=r"CUDAExecutionProvider.*was not found: install|cannot load it"):
+        loading.load_version(folder, replace(options, providers=(CUDA, CPU), devices=devices))

@@ -30,5 +30,5 @@ if __name__ == "__main__":
     faulty = FaultyMemory()
     faulty.fail_with = [None] * int(sys.argv[1])
     faulty.always_fail_with = CudaCallError("cudaStreamSynchronize", ILLEGAL_ACCESS, "an illegal memory access")
-    loading.open_session = opened_with(faulty)
+    vars(loading)["open_session"] = opened_with(faulty)
     sys.exit(main(sys.argv[2:]))

@@ -243,9 +243,12 @@ def _answers_rows(plan: _Plan, loaded: LoadedSession) -> bool:
 
     Raises:
         RowsMismatchError: they have not.
+        RecordingError: it cannot be known before the session is used, which would record already.
     """
     if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
         return plan.is_vouched_for
+    if plan.devices.options.cuda_graphs:
+        raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
     try:
         warm_up(loaded.session.run, plan.signature, (2,), batched=True, clock=time.monotonic)
     except InferenceError:

@@ -61,8 +61,9 @@ class PlainDevice:
 
     def close(self) -> None:
         """Give back the session, then its stream."""
-        self._session.close()
-        self._memory.close()
+        with self._gate.computing():
+            self._session.close()
+            self._memory.close()
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,9 @@ class BoundDevice:
     def close(self) -> None:
         """Give back the session, then the buffers and the stream that it used."""
         self._steps.clear()
-        self._session.close()
-        self._memory.close()
+        with self._gate.computing():
+            self._session.close()
+            self._memory.close()
 
     def _run(self, inputs: Arrays, rows: int, *, recorded: bool) -> Arrays:
         step = self._steps[rows]

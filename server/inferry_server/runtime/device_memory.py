@@ -85,6 +85,7 @@ class CudaMemory:
 
     def allocate(self, size: int) -> int:
         """The address of so many bytes on the device."""
+        self.activate()  # the thread may have opened another one since
         address = self._pointer("cudaMalloc", ctypes.c_size_t(size))
         self._device_buffers.append(address)
         return address

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_server.errors import ModelLoadError
+from inferry_server.errors import ModelLoadError, RecordingError
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.cuda_options import CudaOptions, provider_options
 from inferry_server.runtime.device import BoundDevice, Device, PlainDevice, can_be_bound
@@ -92,11 +92,14 @@ def make_instance(
 
     Raises:
         ModelLoadError: the device has no memory for its buffers.
+        RecordingError: the session was loaded to record, and the model's tensors do not stay in one place.
     """
     session, memory = loaded.session, loaded.memory
     if memory is None:
         return CpuInstance(session)
     if not bound or not steps or not can_be_bound(signature):
+        if devices.options.cuda_graphs:
+            raise RecordingError(f"the sizes of its tensors do not follow from the rows: {signature}")
         return DeviceInstance(PlainDevice(session, memory, devices.gate), steps, devices.health)
     try:
         device: Device = BoundDevice(

@@ -138,8 +138,8 @@ def dropped_reason(provider: str, *, folder: Path | None = None, load: Callable[
         )  # fmt: skip
         return f"{missing}, which ONNX Runtime {onnxruntime.__version__} needs for {provider}, was not found: {advice}"
     return (
-        f"{library} loads, and ONNX Runtime {onnxruntime.__version__} still refused it: its log on standard error "
-        "(--log-level debug) says why"
+        f"{library} loads, and ONNX Runtime {onnxruntime.__version__} refused it all the same: look whether nvidia-smi "
+        "shows the GPU, and whether other versions of CUDA's libraries stand in LD_LIBRARY_PATH"
     )
 
 
