@@ -1,8 +1,8 @@
 """`python -m bench.gpu_check REPOSITORY`: does a GPU answer as the CPU does, and how fast?
 
 Takes what `bench.gpu_export` wrote, and needs no more than the server's packages: no TensorFlow, no
-network. Prints one table (x is images/s over the bare CUDA session's) and writes JSON; the exit status is 1 if a check failed. Without a GPU the
-same steps run on the CPU, and the GPU's rows say so.
+network. Prints one table (x is images/s over the bare CUDA session's) and writes JSON; the exit status
+is 1 if a check failed. Without a GPU the same steps run on the CPU, and the GPU's rows say so.
 """
 
 import argparse
