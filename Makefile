@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format protos locks bench gpu-export gpu-check figures clean
+.PHONY: help setup demo test test-all lint format protos locks bench soak gpu-export gpu-check figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -72,6 +72,9 @@ gpu-export: $(READY) ## Write the graphs that gpu-check compares; ARGS=DIR, for 
 gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS=--quick; without a GPU its rows say so
 	@test -d $(GPU_MODELS)/celeba-uint8 || PYTHONPATH=tests $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
 	@PYTHONPATH=tests $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
+
+soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
+	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 figures: $(READY) ## Train the recipes and write their accuracy into trainer/README.md; goes on where it was
 	@$(BIN)/python tests/bench/figures.py $(ARGS)

@@ -3,21 +3,25 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
+from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
 from inferry_server.models.loading import LoadOptions
-from inferry_server.models.manager import ModelManager
-from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.manager import ModelManager, log_failure
+from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
 from inferry_server.models.version import ServedVersion
 from inferry_server.readiness import Phase, Readiness
+from inferry_server.request_trace import NoTracer, Tracer
+from inferry_server.rpc.connections import can_count_connections, count_connections
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.transports import make_transport
@@ -46,26 +50,31 @@ from inferry_server.shared_memory import FOLDER, SharedMemoryRegions
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
 class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
 
-    def __init__(self, settings: Settings, *, device_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: Settings, tracer: Tracer | None = None, *, device_lost: Callable[[], None] = lambda: None
+    ) -> None:
         """Build everything and start nothing.
 
         Args:
-            settings: of this server.
+            settings: as read.
+            tracer: instead of the one that the settings ask for.
             device_lost: called, on any thread, when a GPU will compute nothing any more: time to stop.
 
         Raises:
-            StartError: a provider was demanded that cannot be had.
+            StartError: a provider was demanded that cannot be had, or traces without the extra for them.
         """
         cores = available_cores()
         self._settings = settings
         self._device_lost = device_lost
         self.metrics = ServerMetrics()
+        self._tracer = tracer or _make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
@@ -78,6 +87,7 @@ class Server:
             policy=self._policy(),
             metrics=self.metrics,
             devices=self._devices(),
+            gate=ComputeGate(cores),
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
@@ -106,12 +116,16 @@ class Server:
         folders = scan_repository(self._settings.repository)
         preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
+            self._tracer.start()
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
+            if can_count_connections():
+                self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)
-            if stop_requested():
+            broken_off = stop_requested()
+            self._check_loaded(broken_off=broken_off)
+            if broken_off:
                 return
-            self._check_loaded()
         except StartError:
             self.stop()
             raise
@@ -142,12 +156,13 @@ class Server:
         finished = [
             version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
+        self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         if self._metrics_page is not None:
             self._metrics_page.close()
         return all(finished)
 
     def _route(self) -> Router:
-        router = Router(self.metrics)
+        router = Router(self.metrics, self._tracer)
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
@@ -159,10 +174,10 @@ class Server:
             configure_logging,
             allowed=self._settings.remote_logging_control,
         )
-        inference = InferenceService(self.registry, deadlines, regions)
+        inference = InferenceService(self.registry, deadlines, regions, self._tracer)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
-        classifier = ClassifierService(self.registry, deadlines, self._decoding)
+        classifier = ClassifierService(self.registry, deadlines, self._decoding, self._tracer)
         router.add_unary(classifier.unary_handlers())
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
@@ -175,7 +190,7 @@ class Server:
         )
         router.add_unary(SharedMemoryService(regions).unary_handlers())
         router.add_unary(log_settings.unary_handlers())
-        router.add_unary(self._health.unary_handlers())
+        router.add_unary(self._health.unary_handlers(), traced=False)
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())
         return router
@@ -213,8 +228,15 @@ class Server:
     def _count_self_check(self, model: str, outcome: str) -> None:
         self.metrics.self_checks.labels(model, outcome).inc()
 
-    def _check_loaded(self) -> None:
+    def _check_loaded(self, *, broken_off: bool) -> None:
+        """Say what failed, once: as the reason why the server does not start, else in the log."""
         failed = [entry for entry in self.registry.index() if entry.failed]
+        if not broken_off:
+            self._require_loaded(failed)
+        for entry in failed:
+            log_failure(entry)
+
+    def _require_loaded(self, failed: Sequence[IndexEntry]) -> None:
         if not self.registry.served():
             raise StartError(
                 f"no model of {self._settings.repository} could be loaded: " + "; ".join(e.reason for e in failed)
@@ -226,6 +248,19 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(len(self.registry.served()))
         self._health.changed()
+
+
+def _make_tracer(settings: Settings) -> Tracer:
+    if settings.trace_endpoint is None:
+        return NoTracer()
+    try:
+        from inferry_server.tracing import otlp_tracer  # here: it is an extra
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"setting trace_endpoint needs OpenTelemetry, and {error.name} is not installed; "
+            "install it: pip install 'inferry[server,tracing]'"
+        ) from error
+    return otlp_tracer(settings.trace_endpoint, settings.trace_sample_ratio)
 
 
 def _transport_options(settings: Settings) -> TransportOptions:

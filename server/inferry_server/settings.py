@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import Address, parse_address
 from inferry_server.errors import StartError
 from inferry_server.logs import LOG_FORMATS, LOG_LEVELS
 
@@ -24,6 +24,7 @@ def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -
     return field(default=default, metadata={"description": description, "choices": choices})
 
 
+_SAMPLE_RATIO = 0.01  # enough to see what is usual, too few to be felt
 _DAY_S = 86_400.0
 _LARGEST_INT32 = 2**31 - 1  # gRPC's and ONNX Runtime's integers
 _RANGES: dict[str, tuple[float, float]] = {
@@ -45,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "drain_timeout_s": (0, _DAY_S),
     "gpu_mem_limit_bytes": (0, 1 << 50),
     "self_check_interval_s": (0, _DAY_S),
+    "trace_sample_ratio": (0, 1),
 }
 
 
@@ -121,6 +123,12 @@ class Settings:
     remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
     log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
     log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)
+    trace_endpoint: str | None = _setting(
+        None, "OpenTelemetry collector that traces go to by OTLP over gRPC: http://HOST:PORT, https:// for TLS"
+    )
+    trace_sample_ratio: float = _setting(
+        _SAMPLE_RATIO, "share of the requests to trace whose callers did not decide; who looks for one asks to"
+    )
     strict: bool = _setting(False, "exit if any model of the repository does not load")
     verbose: bool = _setting(False, "show tracebacks")
 
@@ -141,6 +149,8 @@ class Settings:
         ):  # fmt: skip
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        if self.trace_endpoint is not None:
+            self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
@@ -159,6 +169,11 @@ class Settings:
             raise StartError(
                 f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
                 "the whole delay is late already; expected a delay below the objective"
+            )
+        if self.trace_endpoint is None and self.trace_sample_ratio != _SAMPLE_RATIO:
+            raise StartError(
+                f"setting trace_sample_ratio is {self.trace_sample_ratio} and has no effect without trace_endpoint: "
+                "say where traces go, or leave the ratio away"
             )
         if self.provider == "cpu" and (name := self._changed_gpu_setting()) is not None:
             raise StartError(
@@ -188,3 +203,11 @@ class Settings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
+
+
+def _is_collector(text: str) -> bool:
+    scheme, _, address = text.partition("://")
+    try:
+        return scheme in ("http", "https") and parse_address(address).port > 0
+    except ValueError:
+        return False

@@ -75,7 +75,7 @@ def outcomes(server: Server) -> dict[tuple[str, str], float]:
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as page:
         text = page.read().decode()
     found = re.findall(
-        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)"\} (\S+)', text, re.MULTILINE
+        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\} (\S+)', text, re.MULTILINE
     )
     return {(method, code): float(count) for code, method, count in found}
 

@@ -63,7 +63,7 @@ def test_requests_of_any_size_are_answered_and_the_memory_is_given_back(tmp_path
             np.testing.assert_allclose(classify(client, 51, rows), np.full((rows, 2), [0.8, 0.2]), atol=1e-6)
         assert memory.used_bytes() > 0
         page = generate_latest(server.metrics.registry).decode()
-        assert 'inferry_model_provider{model="brightness",provider="CPUExecutionProvider",version="1"} 1.0' in page
+        assert 'inferry_model_info{model="brightness",provider="CPUExecutionProvider",version="1"} 1.0' in page
         assert 'inferry_batch_limit_rows{model="brightness",version="1"} 32.0' in page
     assert memory.closed
 

@@ -22,6 +22,7 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
 def test_every_setting_can_be_read_from_text() -> None:
     pair = {"tls_certificate": "server.crt", "tls_private_key": "server.key"}
     texts = {"latency_objective_ms": "100", "max_connection_age_s": "60", "strict": "false", "verbose": "0"}
+    texts |= {"trace_endpoint": "http://localhost:4317"}
     texts |= pair | {"tls_client_ca": "clients.crt", "repository": "models"}
     for setting in fields(Settings):
         text = texts.get(setting.name, str(setting.default))
@@ -52,6 +53,9 @@ def test_every_setting_can_be_read_from_text() -> None:
         ("log_format", "xml", "log_format is xml; expected one of text, json"),
         ("strict", "perhaps", "expected true or false, not 'perhaps'"),
         ("grpc_address", "8001", "expected HOST:PORT"),
+        ("trace_endpoint", "localhost:4317", "trace_endpoint is localhost:4317; expected http://HOST:PORT or https"),
+        ("trace_endpoint", "http://localhost", "expected http://HOST:PORT"),
+        ("trace_sample_ratio", "1.5", "trace_sample_ratio is 1.5; expected 0 to 1"),
         ("metrics_address", "localhost:99999", "between 0 and 65535, not 99999"),
     ],
 )
@@ -69,6 +73,7 @@ def test_a_wrong_value_names_the_setting_the_value_and_the_range(name: str, text
             {"max_queue_delay_us": 500, "max_batch_size": 1},
             "500 and has no effect while max_batch_size is 1",
         ),
+        ({"trace_sample_ratio": 0.5}, "0.5 and has no effect without trace_endpoint"),
         ({"max_queue_delay_us": 5000, "latency_objective_ms": 5.0}, "expected a delay below the objective"),
     ],
 )

@@ -11,6 +11,7 @@ from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import (
@@ -37,9 +38,14 @@ from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
+from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
+
+WARM_UP_BUDGET_S = 1.0
+"""For the measured runs of a version's warm-up: t(n) = a + b n is known from small batches, and a
+CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class LoadOptions:
         intra_op_num_threads: threads that compute one batch together.
         instance_count: batches of one model that can run at the same time, each with its threads.
         devices: what all models share of the GPUs.
+        gate: before the cores, which all models share.
     """
 
     providers: Sequence[str]
@@ -57,6 +64,7 @@ class LoadOptions:
     instance_count: int
     policy: BatchingPolicy
     metrics: ServerMetrics
+    gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
     devices: Devices = field(default_factory=Devices)
 
 
@@ -112,7 +120,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             _check_signature(folder.path, signature, manifest)
         plan = _plan(folder, settings, manifest, signature, options)
         plan, latency, instances = _prove(plan, sessions)
-        version = _serve(plan, instances, latency, sessions[0].session.provider, options.metrics)
+        version = _serve(plan, instances, latency, sessions[0].session.provider, options)
     except BaseException:
         for session in sessions:
             session.close()
@@ -149,7 +157,7 @@ def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: Load
         )
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    threads = settings.threads(options.intra_op_num_threads, options.instance_count)
+    threads = _threads(settings, options)
     path = folder.path / settings.model_file
     device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
     sessions: list[LoadedSession] = []
@@ -173,6 +181,10 @@ def _choose(choice: str, *, tf32: bool) -> Sequence[str]:
     providers = choose_providers(choice)
     preload_libraries(providers, tf32=tf32)
     return providers
+
+
+def _threads(settings: ModelSettings, options: LoadOptions) -> int:
+    return settings.threads(options.intra_op_num_threads, options.instance_count)
 
 
 def _plan(
@@ -200,7 +212,7 @@ def _prove(plan: _Plan, sessions: Sequence[LoadedSession]) -> tuple[_Plan, Laten
             for one in sessions
         ]
         for session, instance in zip(sessions, instances, strict=True):
-            _warm_up(plan, instance, latency)
+            _warm_up(plan, instance, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
             _check_golden(plan, instance, provider=session.session.provider)
     except RowsMismatchError as error:
         if plan.is_vouched_for:
@@ -250,37 +262,68 @@ def _answers_rows(plan: _Plan, loaded: LoadedSession) -> bool:
     if plan.devices.options.cuda_graphs:
         raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
     try:
-        warm_up(loaded.session.run, plan.signature, (2,), batched=True, clock=time.monotonic)
+        warm_up(
+            loaded.session.run,
+            plan.signature,
+            (2,),
+            batched=True,
+            every_size=True,
+            budget_s=float("inf"),
+            clock=time.monotonic,
+        )
     except InferenceError:
         return False  # zeros do not suit it; what it answers is seen when it is asked
     return True
 
 
-def _warm_up(plan: _Plan, instance: Instance, latency: LatencyModel) -> None:
+def _warm_up(plan: _Plan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     model = {"model": str(plan.folder)}
     if not can_warm_up(plan.signature):
         logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
         return
-    # Largest first: what the largest allocates on a device, the others find.
-    for rows in reversed(plan.steps or (1,)):
-        try:
-            seconds = _warm_up_step(plan, instance, rows)
-        except DeviceLostError:
-            raise
-        except InferenceError as error:
-            if plan.manifest is not None:
-                raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
-            logger.warning("not warmed: %s", error, extra=model)
-            return
-        latency.observe(rows, seconds)
+    try:
+        seconds = _measured_steps(plan, instance, budget_s)
+    except DeviceLostError:
+        raise
+    except InferenceError as error:
+        if plan.manifest is not None:
+            raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
+        logger.warning("not warmed: %s", error, extra=model)
+        return
+    for rows, batch_s in seconds.items():
+        latency.observe(rows, batch_s)
+
+
+def _measured_steps(plan: _Plan, instance: Instance, budget_s: float) -> dict[int, float]:
+    """Seconds by batch size: of all on a device, which prepares itself for each; on a CPU of a second's worth."""
+    if instance.batch_limit is not None:
+        # Largest first: what the largest allocates on a device, the others find.
+        return {rows: _warm_up_step(plan, instance, rows) for rows in reversed(plan.steps or (1,))}
+    return warm_up(
+        instance.run,
+        plan.signature,
+        ladder(plan.policy.max_batch_size),
+        batched=plan.batched,
+        every_size=False,
+        budget_s=budget_s,
+        clock=time.monotonic,
+    )
 
 
 def _warm_up_step(plan: _Plan, instance: Instance, rows: int) -> float:
     """Seconds that so many rows take; where the device has no memory for them, in as many runs as it takes."""
     while True:
         try:
-            seconds = warm_up(instance.run, plan.signature, (rows,), batched=plan.batched, clock=time.monotonic)
+            seconds = warm_up(
+                instance.run,
+                plan.signature,
+                (rows,),
+                batched=plan.batched,
+                every_size=True,
+                budget_s=float("inf"),
+                clock=time.monotonic,
+            )
         except DeviceOutOfMemoryError as error:
             if error.rows == 1:
                 raise
@@ -295,12 +338,15 @@ def _check_golden(plan: _Plan, instance: Instance, *, provider: str) -> None:
 
 
 def _serve(
-    plan: _Plan, instances: Sequence[Instance], latency: LatencyModel, provider: str, metrics: ServerMetrics
+    plan: _Plan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
 ) -> ServedVersion:
-    folder, settings, policy = plan.folder, plan.settings, plan.policy
+    folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
     labels = _labels(plan)
     version = str(folder.version)
-    observer = VersionObserver(metrics.for_model(folder.model, version))
+    preprocessing = _preprocessing(plan)
+    golden = _golden(plan, provider)
+    model_metrics = metrics.for_model(folder.model, version)  # whoever ends the version forgets it
+    observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [instance.run for instance in instances],
@@ -310,12 +356,15 @@ def _serve(
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
+        seats=[_seat(plan, provider, options) for _ in instances],
     )
-    preprocessing = _preprocessing(plan)
-    golden = _golden(plan, provider)
-    _start(plan, batcher)
-    metrics.watch_queue(folder.model, version, batcher.queued_rows)
-    metrics.watch_device(folder.model, version, provider, lambda: _batch_limit(policy, instances))
+    model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
+    try:
+        _start(plan, batcher)
+    except ModelLoadError:
+        metrics.forget(folder.model, version)
+        raise
+    model_metrics.on_device(lambda: _batch_limit(policy, instances))
     objective_ms = settings.latency_objective_ms
     return ServedVersion(
         model=folder.model,
@@ -326,7 +375,7 @@ def _serve(
         preprocessing=preprocessing,
         provider=provider,
         batcher=batcher,
-        statistics=observer.statistics,
+        observer=observer,
         policy=policy,
         instance_count=len(instances),
         instances=tuple(instances),
@@ -360,6 +409,13 @@ def _golden(plan: _Plan, provider: str) -> GoldenCheck | None:
         provider=provider,
         max_batch_size=plan.policy.max_batch_size if plan.batched else None,
     )
+
+
+def _seat(plan: _Plan, provider: str, options: LoadOptions) -> Seat:
+    """A place before the cores, under the model's name: its versions share what it is given."""
+    if provider != CPU:
+        return OpenSeat()  # its batches take no cores, and CUDA lets them share the GPU
+    return options.gate.seat(plan.folder.model, _threads(plan.settings, options))
 
 
 def _preprocessing(plan: _Plan) -> Preprocessing | None:

@@ -8,7 +8,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
 from inferry_server.models.checks import GoldenCheck
-from inferry_server.models.statistics import VersionStatistics
+from inferry_server.models.statistics import VersionObserver, VersionStatistics
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
@@ -25,6 +25,7 @@ class ServedVersion:
         labels: label i names class i; empty where there are none.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
+        observer: told what becomes of its requests.
         policy: the limits of its queue and batches.
         instance_count: batches of it that can run at the same time.
         instances: what computes it.
@@ -43,7 +44,7 @@ class ServedVersion:
     preprocessing: Preprocessing | None
     provider: str
     batcher: DynamicBatcher
-    statistics: VersionStatistics
+    observer: VersionObserver
     policy: BatchingPolicy
     instance_count: int
     instances: tuple[Instance, ...]
@@ -52,6 +53,11 @@ class ServedVersion:
     gpus: tuple[int, ...]
     model_file: str
     latency_objective_s: float | None
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """What it has done since it was loaded."""
+        return self.observer.statistics
 
     def close(self, timeout_s: float) -> bool:
         """Finish what was accepted, then give back the memory of its devices.

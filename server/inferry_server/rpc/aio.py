@@ -134,7 +134,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(message: bytes, context: Any) -> bytes:
-            call = _AioCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
                 await self._arrived()
                 self._router.handle(call, message)
@@ -150,7 +150,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
-            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
                 await self._arrived()
@@ -170,7 +170,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
     def _refuse(self, path: str) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it
             status = unknown_method(path)
-            self._router.received(UNKNOWN_METHOD).ended(status.code)
+            self._router.received(UNKNOWN_METHOD, ()).ended(status)
             await context.abort(status.code, status.message)
 
         return behave

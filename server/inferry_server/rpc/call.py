@@ -7,6 +7,7 @@ any thread. So a transport needs no thread or task for a call that waits.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from inferry_server.request_trace import RequestTrace
 from inferry_server.statuses import Status, status_of
 
 
@@ -17,11 +18,13 @@ class Call(Protocol):
         method: the path, `/package.Service/Method`.
         metadata: as the client sent it.
         deadline: on the monotonic clock, in seconds; None where the client set none.
+        trace: from the call's account; None where it is not sampled.
     """
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
     deadline: float | None
+    trace: RequestTrace | None
 
     @property
     def peer(self) -> str:

@@ -148,7 +148,7 @@ class CompletionQueueTransport:
                 self._refuse(event, path)
                 return
             self._paths[method] = path
-        account = self._router.received(path)
+        account = self._router.received(path, event.invocation_metadata)
         if self._router.is_unary(path):
             QueueCall(event, path, account, self).begin()
         else:
@@ -162,7 +162,7 @@ class CompletionQueueTransport:
 
     def _refuse(self, event: Any, path: str) -> None:
         status = unknown_method(path)
-        self._router.received(UNKNOWN_METHOD).ended(status.code)
+        self._router.received(UNKNOWN_METHOD, ()).ended(status)
         send_status(event.call, status, _ignore, first=True, close_watched=False)
 
     def _release(self) -> None:

@@ -149,7 +149,7 @@ def message_of(event: Any) -> bytes | None:
 
 def why_no_message(event: Any) -> Status:
     """How a call ended that brought no message: gRPC refuses those above the limit, and tells the client itself."""
-    return CANCELLED if event.success else Status(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    return CANCELLED if event.success else Status(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="message_too_large")
 
 
 def watch_close(call: Handle, on_event: OnEvent) -> None:

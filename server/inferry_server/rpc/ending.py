@@ -23,6 +23,7 @@ class EndingCall:
         self.method = method
         self.metadata = metadata
         self.deadline = deadline
+        self.trace = account.trace
         self._account = account
         self._lock = threading.Lock()
         self._ended = False
@@ -51,5 +52,5 @@ class EndingCall:
             if self._ended:
                 return False
             self._ended = True
-        self._account.ended(status.code)
+        self._account.ended(status)
         return True
