@@ -8,6 +8,7 @@ import pytest
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, Timing
+from inferry_server.errors import ServingError
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=4, max_queue_size=8, max_queue_bytes=1 << 20)
 
@@ -19,7 +20,7 @@ class Nobody:
 
     def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
 
-    def request_refused(self, *, reason: str) -> None: ...
+    def request_refused(self, error: ServingError) -> None: ...
 
     def request_failed(self, *, total_s: float) -> None: ...
 
