@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench soak figures clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench soak gpu-export gpu-check figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 	&& { echo $$p; break; }; done)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything pinned into .venv
 
@@ -73,6 +73,15 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 bench: $(READY) ## Measure the server against bare ONNX Runtime, and exported graphs against one another
 	@$(BIN)/python tests/bench/bench.py
 	@$(BIN)/python tests/bench/precision.py
+
+GPU_MODELS := runs/bench/gpu-models
+
+gpu-export: $(READY) ## Write the graphs that gpu-check compares; ARGS=DIR, for a machine without TensorFlow
+	@PYTHONPATH=tests $(BIN)/python -m bench.gpu_export $(or $(ARGS),$(GPU_MODELS))
+
+gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS=--quick; without a GPU its rows say so
+	@test -d $(GPU_MODELS)/celeba-uint8 || PYTHONPATH=tests $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
+	@PYTHONPATH=tests $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
 	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OK, _FAILED = 0, 1
+DEVICE_LOST = 3
+"""Exit status of a server whose GPU was lost; 2 is argparse's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, or print the settings.
 
     Returns:
-        0 after a clean stop, 1 if the server could not start or did not finish every request.
+        0 after a clean stop, 1 if the server could not start or did not finish every request; a server
+        whose GPU was lost ends the process with 3.
     """
     stop, hurry = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,13 +64,24 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         from inferry_server.app import Server  # here, so that --help is instant
     except ModuleNotFoundError as error:
         raise StartError(f"{error.name} is not installed; install the server: pip install 'inferry[server]'") from error
-    server = Server(settings)
+    lost = threading.Event()
+
+    def device_lost() -> None:
+        lost.set()
+        stop.set()
+
+    server = Server(settings, device_lost=device_lost)
     server.start(stop.is_set)
     if not stop.is_set():
         print(_ready_line(server), flush=True)
         stop.wait()
     logger.info("stopping")
-    if server.stop(hurry):
+    finished = server.stop(hurry)
+    if lost.is_set():
+        logger.error("stopped: the GPU was lost; a new process can use it again")
+        logging.shutdown()
+        os._exit(DEVICE_LOST)  # CUDA's own end would wait for a device that does not answer
+    if finished:
         logger.info("stopped")
         return _OK
     logger.error("stopped with requests unanswered")

@@ -17,12 +17,17 @@ from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
+from inferry_server.models.self_check import SelfCheck
+from inferry_server.models.version import ServedVersion
 from inferry_server.readiness import Phase, Readiness
 from inferry_server.request_trace import NoTracer, Tracer
 from inferry_server.rpc.connections import can_count_connections, count_connections
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.transports import make_transport
+from inferry_server.runtime.cuda_options import CudaOptions
+from inferry_server.runtime.device_health import DeviceHealth
+from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.services.classifier import ClassifierService
@@ -52,18 +57,22 @@ _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, a
 class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
 
-    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, tracer: Tracer | None = None, *, device_lost: Callable[[], None] = lambda: None
+    ) -> None:
         """Build everything and start nothing.
 
         Args:
             settings: as read.
             tracer: instead of the one that the settings ask for.
+            device_lost: called, on any thread, when a GPU will compute nothing any more: time to stop.
 
         Raises:
             StartError: a provider was demanded that cannot be had, or traces without the extra for them.
         """
         cores = available_cores()
         self._settings = settings
+        self._device_lost = device_lost
         self.metrics = ServerMetrics()
         self._tracer = tracer or _make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
@@ -77,11 +86,13 @@ class Server:
             instance_count=settings.instance_count,
             policy=self._policy(),
             metrics=self.metrics,
+            devices=self._devices(),
             gate=ComputeGate(cores),
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
+        self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(settings.transport, self._route(), _transport_options(settings))
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
@@ -103,8 +114,7 @@ class Server:
         if self._settings.system_shared_memory and not FOLDER.is_dir():
             raise StartError(f"setting system_shared_memory needs {FOLDER}, which this machine does not have")
         folders = scan_repository(self._settings.repository)
-        providers = choose_providers(self._settings.provider)
-        preload_libraries(providers)
+        preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
             self._tracer.start()
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
@@ -122,6 +132,8 @@ class Server:
         self.readiness.enter(Phase.READY)
         if self._settings.model_control == "poll":
             self._manager.start_polling(self._settings.poll_interval_s)
+        if self._settings.self_check_interval_s:
+            self._self_check.start(self._settings.self_check_interval_s)
 
     def stop(self, hurry: threading.Event | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
@@ -132,16 +144,17 @@ class Server:
         Returns:
             Whether every accepted request was answered.
         """
-        was_ready = self.readiness.is_ready()
+        was_ready = self.readiness.phase is Phase.READY
         self.readiness.enter(Phase.DRAINING)
         if was_ready:
             (hurry or threading.Event()).wait(self._settings.drain_delay_s)
         ends = time.monotonic() + self._settings.drain_timeout_s
+        self._self_check.close()
         self._manager.close()
         self._transport.stop(self._settings.drain_timeout_s)
         self._decoding.close()
         finished = [
-            version.batcher.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
+            version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         if self._metrics_page is not None:
@@ -190,6 +203,30 @@ class Server:
             max_queue_bytes=self._settings.max_queue_bytes,
             max_queue_delay_s=self._settings.max_queue_delay_us / 1e6,
         )
+
+    def _devices(self) -> Devices:
+        settings = self._settings
+        options = CudaOptions(
+            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+            cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+            tf32=settings.tf32,
+            cuda_graphs=settings.cuda_graphs,
+        )
+        count = self.metrics.device_errors
+        return Devices(options, DeviceHealth(self._lose_device, lambda kind: count.labels(kind).inc()))
+
+    def _lose_device(self, reason: str) -> None:
+        """Not ready from this moment on: whoever runs this server ends it, and a new process computes again."""
+        self.readiness.report_fault(reason)
+        self._device_lost()
+
+    def _withdraw(self, version: ServedVersion, reason: str) -> None:
+        """A version computes wrong answers, so the device that it shares with all others may."""
+        self._manager.withdraw(version, reason)
+        self.readiness.report_fault(reason)
+
+    def _count_self_check(self, model: str, outcome: str) -> None:
+        self.metrics.self_checks.labels(model, outcome).inc()
 
     def _check_loaded(self, *, broken_off: bool) -> None:
         """Say what failed, once: as the reason why the server does not start, else in the log."""

@@ -94,6 +94,10 @@ class ModelLoadError(ServingError):
     kind = "model_load_failed"
 
 
+class RecordingError(ModelLoadError):
+    """A version that CUDA graphs do not suit; it can be served without."""
+
+
 class OverloadedError(ServingError):
     """What is queued before a request would make it late; it was not computed.
 
@@ -150,6 +154,32 @@ class InferenceError(ServingError):
     """The model failed on a valid request."""
 
     kind = "inference_failed"
+
+
+class DeviceOutOfMemoryError(InferenceError):
+    """The device has no memory for a batch of this size; smaller batches follow.
+
+    Attributes:
+        rows: of the batch that did not fit.
+        limit: rows that batches have from now on.
+        retry_after_s: when to come back.
+    """
+
+    retry_after_s = 0.01  # the next batch is smaller already
+
+    def __init__(self, *, rows: int, limit: int, reason: str) -> None:
+        self.rows, self.limit = rows, limit
+        super().__init__(
+            f"the device has no memory for a batch of {rows} rows; batches have at most {limit} from now on: {reason}"
+        )
+
+
+class DeviceLostError(InferenceError):
+    """The device computes nothing any more; this server is going away, another replica should be asked."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the device is lost, ask another replica: {reason}")
 
 
 class StartError(ServingError):

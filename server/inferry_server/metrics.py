@@ -90,9 +90,15 @@ class ModelMetrics:
             self._metrics.queue_rows.labels(*self._labels, lane.value).set_function(partial(rows, lane))
             self._metrics.queue_age.labels(*self._labels, lane.value).set_function(partial(age_s, lane))
 
+    def on_device(self, batch_limit: Callable[[], float]) -> None:
+        """Ask for the rows that a device runs at once, whenever the page is read."""
+        self._metrics.batch_limit.labels(*self._labels).set_function(batch_limit)
+
     def remove(self) -> None:
         """Drop every series of the version."""
         metrics, labels = self._metrics, self._labels
+        metrics.batch_limit.labels(*labels).set_function(lambda: 0.0)
+        metrics.batch_limit.remove(*labels)
         for metric in (
             metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
         ):  # fmt: skip
@@ -210,6 +216,18 @@ class ServerMetrics:
         )  # fmt: skip
         self.ready_models = Gauge("inferry_ready_models", "Versions that can answer now.", registry=self.registry)
         self.ready = Gauge("inferry_ready", "1 while the server is ready for requests.", registry=self.registry)
+        self.batch_limit = Gauge(
+            "inferry_batch_limit_rows", "Rows the device still runs at once; falls when its memory is short.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.device_errors = Counter(
+            "inferry_device_errors", "Errors of a GPU, by kind (model, out_of_memory, lost).",
+            ["kind"], registry=self.registry,
+        )  # fmt: skip
+        self.self_checks = Counter(
+            "inferry_self_checks", "Comparisons with golden samples while serving (passed, failed, skipped).",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -13,7 +13,9 @@ class Phase(enum.Enum):
 
 
 class Readiness:
-    """The server's phase. Read by any thread, moved by the one that starts and stops the server.
+    """The server's phase, and what is wrong with it. Any thread may read it, and report a fault.
+
+    The phase is moved by the thread that starts and stops the server.
 
     Args:
         changed: called after every change.
@@ -22,10 +24,27 @@ class Readiness:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._phase = Phase.STARTING
+        self._fault: str | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Where the server is in its life."""
+        return self._phase
+
+    @property
+    def fault(self) -> str | None:
+        """Why it is not ready although it is in that phase; it stays so until the process ends."""
+        return self._fault
 
     def is_ready(self) -> bool:
-        """Models are loaded, and no shutdown is under way."""
-        return self._phase is Phase.READY
+        """Models are loaded, nothing is wrong, and no shutdown is under way."""
+        return self._phase is Phase.READY and self._fault is None
+
+    def report_fault(self, reason: str) -> None:
+        """The server must not be asked any more; the first reason is kept."""
+        if self._fault is None:
+            self._fault = reason
+            self._changed()
 
     def enter(self, phase: Phase) -> None:
         """Move on; moving back is ignored."""

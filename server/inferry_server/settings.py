@@ -12,7 +12,8 @@ ENVIRONMENT_PREFIX = "INFERRY_"
 """Before the name of every setting in the environment."""
 
 MODEL_CONTROLS = ("none", "poll", "explicit")
-PROVIDERS = ("auto", "cpu", "cuda")
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+CUDNN_SEARCHES = ("heuristic", "exhaustive", "default")
 TRANSPORTS = ("completion_queue", "aio")
 COMPRESSIONS = ("none", "deflate", "gzip")
 
@@ -43,6 +44,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "decode_threads": (0, 1024),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
+    "gpu_mem_limit_bytes": (0, 1 << 50),
+    "self_check_interval_s": (0, _DAY_S),
     "trace_sample_ratio": (0, 1),
 }
 
@@ -62,7 +65,22 @@ class Settings:
         choices=MODEL_CONTROLS,
     )
     poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
-    provider: str = _setting("auto", "what computes: auto takes CUDA where there is a driver", choices=PROVIDERS)
+    provider: str = _setting(
+        "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
+    )
+    gpu_mem_limit_bytes: int = _setting(
+        0, "GPU memory that ONNX Runtime may take for one instance of a model; 0: no limit"
+    )
+    cudnn_conv_algo_search: str = _setting(
+        "heuristic",
+        "how cuDNN finds kernels: exhaustive measures all of them when a model loads",
+        choices=CUDNN_SEARCHES,
+    )
+    tf32: bool = _setting(False, "let GPUs round the inputs of float32 products to 10 bits of mantissa")
+    cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
+    self_check_interval_s: float = _setting(
+        0.0, "how often served models are compared with their golden samples again; 0: never"
+    )
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")
     max_batch_size: int = _setting(32, "rows of one batch")
@@ -126,7 +144,8 @@ class Settings:
         self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
         for name in (
-            "model_control", "provider", "transport", "response_compression", "log_format", "log_level",
+            "model_control", "provider", "cudnn_conv_algo_search", "transport", "response_compression",
+            "log_format", "log_level",
         ):  # fmt: skip
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
@@ -151,12 +170,21 @@ class Settings:
                 f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
                 "the whole delay is late already; expected a delay below the objective"
             )
-
         if self.trace_endpoint is None and self.trace_sample_ratio != _SAMPLE_RATIO:
             raise StartError(
                 f"setting trace_sample_ratio is {self.trace_sample_ratio} and has no effect without trace_endpoint: "
                 "say where traces go, or leave the ratio away"
             )
+        if self.provider == "cpu" and (name := self._changed_gpu_setting()) is not None:
+            raise StartError(
+                f"setting {name} is {getattr(self, name)} and has no effect while provider is cpu; leave it out, or "
+                "choose another provider"
+            )
+
+    def _changed_gpu_setting(self) -> str | None:
+        names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs")
+        defaults = {f.name: f.default for f in fields(self)}
+        return next((name for name in names if getattr(self, name) != defaults[name]), None)
 
     def warnings(self, cores: int) -> tuple[str, ...]:
         """What is allowed and hardly meant, a sentence each.

@@ -22,6 +22,8 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
+    (errors.DeviceOutOfMemoryError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.DeviceLostError, grpc.StatusCode.UNAVAILABLE),
     (errors.InferenceError, grpc.StatusCode.INTERNAL),
     (errors.StartError, grpc.StatusCode.INTERNAL),
 )
@@ -66,6 +68,6 @@ def unknown_method(path: str) -> Status:
 
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
-    if isinstance(error, errors.QueueFullError | errors.OverloadedError):
+    if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):
         return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1e3)))),)
     return ()

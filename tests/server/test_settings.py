@@ -104,3 +104,14 @@ def test_an_address_reads_back_as_it_is_written(host: str, port: int) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"tf32": True}, {"cuda_graphs": True}, {"gpu_mem_limit_bytes": 1 << 30}, {"cudnn_conv_algo_search": "exhaustive"}],
+)
+def test_what_only_a_gpu_can_do_is_refused_on_the_cpu(chosen: dict[str, Any]) -> None:
+    Settings(repository=Path("models"), provider="cuda", **chosen)
+    Settings(repository=Path("models"), **chosen)
+    with pytest.raises(StartError, match=f"setting {next(iter(chosen))} is .* no effect while provider is cpu"):
+        Settings(repository=Path("models"), provider="cpu", **chosen)

@@ -1,6 +1,7 @@
 """The threads that turn queued requests into batches and outputs into replies."""
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class DynamicBatcher:
         instances: computes a batch, one function a thread; all compute the same.
         policy: the limits.
         observer: told of batches.
+        prepare: called by the thread of each instance, in order, before it runs a batch.
         latency: what is known of the device, from warming it up.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
@@ -66,6 +68,7 @@ class DynamicBatcher:
         policy: BatchingPolicy,
         *,
         observer: BatchObserver,
+        prepare: Sequence[Callable[[], None]] = (),
         latency: LatencyModel | None = None,
         pad_to: PadTo = exact,
         batched: bool = True,
@@ -81,15 +84,31 @@ class DynamicBatcher:
         )
         self._changed = threading.Condition()
         self._closing = False
+        self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._serve, args=(run, seat), name=f"batcher-{name}-{i}", daemon=True)
-            for i, (run, seat) in enumerate(zip(instances, seats or [OpenSeat() for _ in instances], strict=True))
+            threading.Thread(target=self._serve, args=(run, seat, ready), name=f"batcher-{name}-{i}", daemon=True)
+            for i, (run, seat, ready) in enumerate(
+                zip(
+                    instances,
+                    seats or [OpenSeat() for _ in instances],
+                    prepare or [_nothing] * len(instances),
+                    strict=True,
+                )
+            )
         ]
 
     def start(self) -> None:
-        """Begin to take requests from the queue."""
+        """Begin to take requests from the queue, when every thread has prepared.
+
+        Raises:
+            Exception: the first that a thread met in preparing; no thread runs then.
+        """
         for thread in self._threads:
             thread.start()
+        errors = [error for _ in self._threads if (error := self._prepared.get()) is not None]
+        if errors:
+            self.close(0)
+            raise errors[0]
 
     def queued_rows(self, lane: Lane) -> int:
         """Rows waiting in a lane, not counting the batches that run."""
@@ -146,7 +165,13 @@ class DynamicBatcher:
             self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
-    def _serve(self, run: Run, seat: Seat) -> None:
+    def _serve(self, run: Run, seat: Seat, prepare: Callable[[], None]) -> None:
+        try:
+            prepare()
+        except Exception as error:  # noqa: BLE001 - who starts the batcher is told
+            self._prepared.put(error)
+            return
+        self._prepared.put(None)
         try:
             while self._run_batch(run, seat):
                 pass
@@ -319,6 +344,10 @@ class DynamicBatcher:
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
+
+
+def _nothing() -> None:
+    """An instance that any thread can use at once."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ It runs in every batch size, and it computes what it computed when it was publis
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from inferry_proto import manifest_pb2
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
-from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, ModelLoadError
 from inferry_server.signature import Signature, TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -97,42 +98,70 @@ def can_warm_up(signature: Signature) -> bool:
     return all(-1 not in spec.shape[1:] for spec in signature.inputs)
 
 
-def check_golden_samples(
-    run: Run, version_folder: Path, recorded: manifest_pb2.GoldenSamples, *, provider: str, max_batch_size: int | None
-) -> float:
-    """Compare the model's answers with the recorded ones.
+@dataclass(frozen=True)
+class GoldenCheck:
+    """The recorded inputs and outputs of a version, and how far its answers may be from them.
+
+    Attributes:
+        path: where they were read from.
+        runs: inputs with their outputs, as many rows as may run at once.
+        tolerance: largest accepted absolute difference on `provider`.
+    """
+
+    path: Path
+    runs: tuple[tuple[Arrays, Arrays], ...]
+    tolerance: float
+    provider: str
+
+    def check(self, run: Run) -> float:
+        """Compare the model's answers with the recorded ones.
+
+        Returns:
+            The largest absolute difference.
+
+        Raises:
+            ModelLoadError: it exceeds the tolerance, or the samples do not fit the model.
+            DeviceLostError: there was no answer.
+            DeviceOutOfMemoryError: likewise.
+        """
+        try:
+            difference = max(largest_difference(outputs, run(inputs)) for inputs, outputs in self.runs)
+        except (DeviceLostError, DeviceOutOfMemoryError):
+            raise  # that says nothing of the answers
+        except (GoldenSamplesError, InferenceError) as error:
+            raise ModelLoadError(f"{self.path}: {error}") from error
+        if not difference <= self.tolerance:
+            raise ModelLoadError(
+                f"{self.path}: the model answers the golden samples with a difference of {difference:.3g}; at most "
+                f"{self.tolerance:.3g} is accepted on {self.provider}: this is not the model that was verified"
+            )
+        return difference
+
+
+def read_golden_check(
+    version_folder: Path, recorded: manifest_pb2.GoldenSamples, *, provider: str, max_batch_size: int | None
+) -> GoldenCheck:
+    """The golden samples of a version.
 
     Args:
-        run: computes the model.
         version_folder: holds the file that the manifest names.
         recorded: from the manifest.
         provider: what computes.
         max_batch_size: rows to run at once; None for a model without batch dimension, whose
             samples are one run.
 
-    Returns:
-        The largest absolute difference.
-
     Raises:
-        ModelLoadError: it exceeds the tolerance that the manifest states for this provider, the
-            manifest states none, or the samples do not fit the model.
+        ModelLoadError: the file cannot be read, or the manifest states no tolerance for this provider.
     """
     path = version_folder / recorded.file
     if provider not in recorded.tolerances:
         stated = ", ".join(sorted(recorded.tolerances)) or "none"
         raise ModelLoadError(f"{path}: the manifest states no golden tolerance for {provider} (it does for: {stated})")
-    tolerance = recorded.tolerances[provider]
     try:
-        samples = load_golden_samples(path)
-        difference = max(largest_difference(outputs, run(inputs)) for inputs, outputs in _runs(samples, max_batch_size))
-    except (GoldenSamplesError, InferenceError) as error:
+        runs = tuple(_runs(load_golden_samples(path), max_batch_size))
+    except GoldenSamplesError as error:
         raise ModelLoadError(f"{path}: {error}") from error
-    if not difference <= tolerance:
-        raise ModelLoadError(
-            f"{path}: the model answers the golden samples with a difference of {difference:.3g}; "
-            f"at most {tolerance:.3g} is accepted on {provider}: this is not the model that was verified"
-        )
-    return difference
+    return GoldenCheck(path, runs, recorded.tolerances[provider], provider)
 
 
 def _runs(samples: GoldenSamples, max_batch_size: int | None) -> Iterator[tuple[Arrays, Arrays]]:

@@ -12,6 +12,7 @@ from inferry_proto.model_config_pb2 import DataType, ModelConfig, ModelInstanceG
 from inferry_server.models.model_settings import DeclaredTensor, InstanceKind, ModelSettings
 from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version_policy import NEWEST, All, Latest, Specific, VersionPolicy
+from inferry_server.runtime.providers import CHOICES
 
 CONFIG_FILE = "config.pbtxt"
 PLATFORM = "onnxruntime_onnx"  # Triton's names, which clients look at
@@ -19,10 +20,13 @@ BACKEND = "onnxruntime"
 LATENCY_OBJECTIVE = "latency_objective_ms"
 """The parameter that states a model's latency objective."""
 
+PROVIDER = "provider"
+"""The parameter that states what computes a model."""
+
 READ = frozenset({
     "name", "platform", "backend", "max_batch_size", "version_policy", "default_model_filename",
     "input.name", "input.data_type", "input.dims", "output.name", "output.data_type", "output.dims",
-    "output.label_filename", "instance_group.count", "instance_group.kind",
+    "output.label_filename", "instance_group.count", "instance_group.kind", "instance_group.gpus",
     "dynamic_batching.max_queue_delay_microseconds", "dynamic_batching.default_queue_policy.max_queue_size",
     "parameters",
 })  # fmt: skip
@@ -51,7 +55,6 @@ _REASONS = {
     "input.optional": "every input must come",
     "input.reshape": "clients see the model's own shapes",
     "output.reshape": "clients see the model's own shapes",
-    "instance_group.gpus": "the first visible GPU is taken; CUDA_VISIBLE_DEVICES chooses",
     "dynamic_batching.preferred_batch_size": "a free device takes what waits, and never waits for a size",
     "dynamic_batching.preserve_ordering": "the earliest deadline goes first; streams answer in order always",
     "dynamic_batching.priority_levels": _NO_PRIORITIES,
@@ -62,6 +65,9 @@ _REASONS = {
     "dynamic_batching.default_queue_policy.timeout_action": "what would come too late is refused",
     "dynamic_batching.default_queue_policy.allow_timeout_override": "requests may always state their timeout",
 }
+
+
+_PARAMETERS = (LATENCY_OBJECTIVE, PROVIDER)
 
 
 class ConfigError(ValueError):
@@ -102,6 +108,7 @@ def _settings(config: ModelConfig, folder_name: str) -> ModelSettings:
     if rows is not None and rows < 0:
         raise ValueError(f"max_batch_size is {rows}; expected at least 0")
     count, kind = _instances(config)
+    gpus = _gpus(config, kind)
     batching = config.dynamic_batching
     return ModelSettings(
         max_batch_size=rows,
@@ -110,6 +117,8 @@ def _settings(config: ModelConfig, folder_name: str) -> ModelSettings:
         latency_objective_ms=_latency_objective_ms(config),
         instance_count=count,
         instance_kind=kind,
+        provider=_provider(config),
+        gpus=gpus,
         version_policy=_version_policy(config),
         model_file=_file_name("default_model_filename", config.default_model_filename) or MODEL_FILE,
         label_file=_file_name("label_filename", config.output[0].label_filename) if config.output else None,
@@ -150,6 +159,27 @@ def _instances(config: ModelConfig) -> tuple[int | None, InstanceKind]:
     return sum(counts) or None, InstanceKind(kinds.pop()) if kinds else InstanceKind.AUTO
 
 
+def _gpus(config: ModelConfig, kind: InstanceKind) -> tuple[int, ...]:
+    lists = {tuple(group.gpus) for group in config.instance_group}
+    if len(lists) > 1:
+        raise ValueError(f"instance_group has the gpus {sorted(lists)}; expected the same for all instances")
+    gpus = lists.pop() if lists else ()
+    if gpus and kind is InstanceKind.CPU:
+        raise ValueError(f"instance_group names gpus {list(gpus)} for KIND_CPU")
+    if any(gpu < 0 for gpu in gpus) or len(set(gpus)) < len(gpus):
+        raise ValueError(f"instance_group names gpus {list(gpus)}; expected different numbers, from 0 on")
+    return gpus
+
+
+def _provider(config: ModelConfig) -> str | None:
+    if PROVIDER not in config.parameters:
+        return None
+    text = config.parameters[PROVIDER].string_value
+    if text not in CHOICES:
+        raise ValueError(f"parameter {PROVIDER} is {text!r}; expected one of {', '.join(CHOICES)}")
+    return text
+
+
 def _version_policy(config: ModelConfig) -> VersionPolicy:
     policy = config.version_policy
     match policy.WhichOneof("policy_choice"):
@@ -181,7 +211,7 @@ def _ignored(message: Message, above: str = "") -> Iterator[str]:
     for field, value in message.ListFields():
         path = above + field.name
         if path == "parameters":
-            yield from (f"parameters[{key}] (unknown here)" for key in sorted(value) if key != LATENCY_OBJECTIVE)
+            yield from (f"parameters[{key}] (unknown here)" for key in sorted(value) if key not in _PARAMETERS)
         elif path in _LOOKED_INTO:
             for part in value if field.is_repeated else (value,):
                 yield from _ignored(part, f"{path}.")

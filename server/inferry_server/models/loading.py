@@ -1,5 +1,6 @@
 """From a folder to a version that may be served: checksum, session, warm-up, golden samples."""
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -13,17 +14,30 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.errors import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    InferenceError,
+    ModelLoadError,
+    RecordingError,
+)
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import RowsMismatchError, can_warm_up, check_golden_samples, warm_up
+from inferry_server.models.checks import (
+    GoldenCheck,
+    RowsMismatchError,
+    can_warm_up,
+    read_golden_check,
+    warm_up,
+)
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
-from inferry_server.runtime.providers import CPU
-from inferry_server.runtime.session import OnnxSession, load_session
+from inferry_server.runtime.instance import Instance
+from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
+from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 
@@ -41,6 +55,7 @@ class LoadOptions:
     Attributes:
         intra_op_num_threads: threads that compute one batch together.
         instance_count: batches of one model that can run at the same time, each with its threads.
+        devices: what all models share of the GPUs.
         gate: before the cores, which all models share.
     """
 
@@ -50,6 +65,7 @@ class LoadOptions:
     policy: BatchingPolicy
     metrics: ServerMetrics
     gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
+    devices: Devices = field(default_factory=Devices)
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,12 @@ class _Plan:
     signature: Signature
     batched: bool
     policy: BatchingPolicy
+    devices: Devices
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The batch sizes it may see; none where requests have no rows."""
+        return ladder(self.policy.max_batch_size) if self.batched else ()
 
     @property
     def model_path(self) -> Path:
@@ -79,15 +101,30 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     Raises:
         ModelLoadError: says which file or check it failed.
     """
+    try:
+        return _load_version(folder, options)
+    except RecordingError as error:
+        logger.warning("served without CUDA graphs: %s", error, extra={"model": str(folder)})
+        devices = replace(options.devices, options=options.devices.options.without_graphs())
+        return _load_version(folder, replace(options, devices=devices))
+
+
+def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     started = time.monotonic()
     settings = _read_settings(folder)
     manifest = _read_verified_manifest(folder.path, settings.model_file)
-    sessions = _load_instances(folder, settings, options)
-    if manifest is not None:
-        _check_signature(folder.path, sessions[0].signature, manifest)
-    plan = _plan(folder, settings, manifest, sessions[0].signature, options.policy)
-    plan, latency = _prove(plan, sessions)
-    version = _serve(plan, sessions, latency, options)
+    sessions = _load_sessions(folder, settings, options)
+    try:
+        signature = sessions[0].session.signature
+        if manifest is not None:
+            _check_signature(folder.path, signature, manifest)
+        plan = _plan(folder, settings, manifest, signature, options)
+        plan, latency, instances = _prove(plan, sessions)
+        version = _serve(plan, instances, latency, sessions[0].session.provider, options)
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
     logger.info(
         "model loaded",
         extra={
@@ -113,16 +150,37 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
     return settings
 
 
-def _load_instances(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[OnnxSession]:
+def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[LoadedSession]:
     try:
-        providers = settings.providers(options.providers)
+        providers = settings.providers(
+            options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32)
+        )
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = _threads(settings, options)
-    return [
-        load_session(folder.path / settings.model_file, providers=providers, intra_op_num_threads=threads)
-        for _ in range(settings.instance_count or options.instance_count)
-    ]
+    path = folder.path / settings.model_file
+    device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
+    sessions: list[LoadedSession] = []
+    try:
+        for device_id in device_ids:
+            sessions.append(  # noqa: PERF401 - those that are open are closed if the next one fails
+                open_session(path, providers, options.devices, device_id=device_id, intra_op_num_threads=threads)
+            )
+    except (ModelLoadError, DeviceLostError) as error:
+        for session in sessions:
+            session.close()
+        if isinstance(error, ModelLoadError):
+            raise
+        raise ModelLoadError(f"{path}: {error}") from error
+    return sessions
+
+
+@functools.cache
+def _choose(choice: str, *, tf32: bool) -> Sequence[str]:
+    """The providers for a model's own choice, their libraries loaded."""
+    providers = choose_providers(choice)
+    preload_libraries(providers, tf32=tf32)
+    return providers
 
 
 def _threads(settings: ModelSettings, options: LoadOptions) -> int:
@@ -134,31 +192,37 @@ def _plan(
     settings: ModelSettings,
     manifest: ModelManifest | None,
     signature: Signature,
-    policy: BatchingPolicy,
+    options: LoadOptions,
 ) -> _Plan:
     try:
         batched = settings.is_batched(signature)
         narrowed = settings.narrow(signature, batched=batched)
-        own_policy = settings.policy(policy, batched=batched)
+        own_policy = settings.policy(options.policy, batched=batched)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    return _Plan(folder, settings, manifest, narrowed, batched, own_policy)
+    return _Plan(folder, settings, manifest, narrowed, batched, own_policy, options.devices)
 
 
-def _prove(plan: _Plan, sessions: Sequence[OnnxSession]) -> tuple[_Plan, LatencyModel]:
+def _prove(plan: _Plan, sessions: Sequence[LoadedSession]) -> tuple[_Plan, LatencyModel, list[Instance]]:
     """Warm every instance and compare its answers; what looked batched and is not is served without rows."""
     latency = LatencyModel(plan.policy.max_batch_size)
     try:
-        for session in sessions:
-            _warm_up(plan, session, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
-            _check_golden(plan, session)
+        instances = [
+            make_instance(one, plan.devices, plan.signature, plan.steps, bound=_answers_rows(plan, one))
+            for one in sessions
+        ]
+        for session, instance in zip(sessions, instances, strict=True):
+            _warm_up(plan, instance, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
+            _check_golden(plan, instance, provider=session.session.provider)
     except RowsMismatchError as error:
         if plan.is_vouched_for:
             raise
         logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
         policy = plan.settings.policy(plan.policy, batched=False)
         return _prove(replace(plan, batched=False, policy=policy), sessions)
-    return plan, latency
+    except (DeviceLostError, DeviceOutOfMemoryError) as error:
+        raise ModelLoadError(f"{plan.model_path}: {error}") from error
+    return plan, latency, instances
 
 
 def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
@@ -186,23 +250,42 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel, *, budget_s: float) -> None:
+def _answers_rows(plan: _Plan, loaded: LoadedSession) -> bool:
+    """Whether outputs can be given their room before they are there: they have the rows of the inputs.
+
+    Raises:
+        RowsMismatchError: they have not.
+        RecordingError: it cannot be known before the session is used, which would record already.
+    """
+    if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
+        return plan.is_vouched_for
+    if plan.devices.options.cuda_graphs:
+        raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
+    try:
+        warm_up(
+            loaded.session.run,
+            plan.signature,
+            (2,),
+            batched=True,
+            every_size=True,
+            budget_s=float("inf"),
+            clock=time.monotonic,
+        )
+    except InferenceError:
+        return False  # zeros do not suit it; what it answers is seen when it is asked
+    return True
+
+
+def _warm_up(plan: _Plan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     model = {"model": str(plan.folder)}
     if not can_warm_up(plan.signature):
         logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
         return
-    sizes = ladder(plan.policy.max_batch_size)
     try:
-        seconds = warm_up(
-            session.run,
-            plan.signature,
-            sizes,
-            batched=plan.batched,
-            every_size=session.provider != CPU,
-            budget_s=budget_s,
-            clock=time.monotonic,
-        )
+        seconds = _measured_steps(plan, instance, budget_s)
+    except DeviceLostError:
+        raise
     except InferenceError as error:
         if plan.manifest is not None:
             raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
@@ -212,38 +295,76 @@ def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel, *, budget
         latency.observe(rows, batch_s)
 
 
-def _check_golden(plan: _Plan, session: OnnxSession) -> None:
-    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
-        return
-    check_golden_samples(
-        session.run,
-        plan.folder.path,
-        plan.manifest.golden_samples,
-        provider=session.provider,
-        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
+def _measured_steps(plan: _Plan, instance: Instance, budget_s: float) -> dict[int, float]:
+    """Seconds by batch size: of all on a device, which prepares itself for each; on a CPU of a second's worth."""
+    if instance.batch_limit is not None:
+        # Largest first: what the largest allocates on a device, the others find.
+        return {rows: _warm_up_step(plan, instance, rows) for rows in reversed(plan.steps or (1,))}
+    return warm_up(
+        instance.run,
+        plan.signature,
+        ladder(plan.policy.max_batch_size),
+        batched=plan.batched,
+        every_size=False,
+        budget_s=budget_s,
+        clock=time.monotonic,
     )
 
 
-def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, options: LoadOptions) -> ServedVersion:
+def _warm_up_step(plan: _Plan, instance: Instance, rows: int) -> float:
+    """Seconds that so many rows take; where the device has no memory for them, in as many runs as it takes."""
+    while True:
+        try:
+            seconds = warm_up(
+                instance.run,
+                plan.signature,
+                (rows,),
+                batched=plan.batched,
+                every_size=True,
+                budget_s=float("inf"),
+                clock=time.monotonic,
+            )
+        except DeviceOutOfMemoryError as error:
+            if error.rows == 1:
+                raise
+        else:
+            return seconds[rows]
+
+
+def _check_golden(plan: _Plan, instance: Instance, *, provider: str) -> None:
+    golden = _golden(plan, provider)
+    if golden is not None:
+        golden.check(instance.run)
+
+
+def _serve(
+    plan: _Plan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
+) -> ServedVersion:
     folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
-    provider = sessions[0].provider
     labels = _labels(plan)
     version = str(folder.version)
     preprocessing = _preprocessing(plan)
-    model_metrics = metrics.for_model(folder.model, version)  # nothing fails from here on, so somebody will forget it
+    golden = _golden(plan, provider)
+    model_metrics = metrics.for_model(folder.model, version)  # whoever ends the version forgets it
     observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
-        [session.run for session in sessions],
+        [instance.run for instance in instances],
         policy,
         observer=observer,
+        prepare=[instance.prepare for instance in instances],
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
-        seats=[_seat(plan, provider, options) for _ in sessions],
+        seats=[_seat(plan, provider, options) for _ in instances],
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
-    batcher.start()
+    try:
+        _start(plan, batcher)
+    except ModelLoadError:
+        metrics.forget(folder.model, version)
+        raise
+    model_metrics.on_device(lambda: _batch_limit(policy, instances))
     objective_ms = settings.latency_objective_ms
     return ServedVersion(
         model=folder.model,
@@ -256,9 +377,37 @@ def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, 
         batcher=batcher,
         observer=observer,
         policy=policy,
-        instance_count=len(sessions),
+        instance_count=len(instances),
+        instances=tuple(instances),
+        golden=golden,
+        device_options=plan.devices.options if provider == CUDA else None,
+        gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
         model_file=settings.model_file,
         latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
+    )
+
+
+def _start(plan: _Plan, batcher: DynamicBatcher) -> None:
+    try:
+        batcher.start()
+    except DeviceLostError as error:
+        raise ModelLoadError(f"{plan.model_path}: {error}") from error
+
+
+def _batch_limit(policy: BatchingPolicy, instances: Sequence[Instance]) -> int:
+    """Rows that every instance still runs at once."""
+    return min(policy.max_batch_size if one.batch_limit is None else one.batch_limit for one in instances)
+
+
+def _golden(plan: _Plan, provider: str) -> GoldenCheck | None:
+    """What the version can be checked with while it is served."""
+    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
+        return None
+    return read_golden_check(
+        plan.folder.path,
+        plan.manifest.golden_samples,
+        provider=provider,
+        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
     )
 
 

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from inferry_proto.version_labels import VersionLabelsError, read_labels_and_traffic
@@ -68,6 +69,17 @@ class ModelManager:
     def unload_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
         """Stop serving a model; `done` hears when requests no longer reach it."""
         self._worker.submit(self._report, lambda: self._unload_model(name), done)
+
+    def withdraw(self, version: ServedVersion, reason: str) -> None:
+        """Stop serving a version that no longer answers as it should; loading the model again may bring it back."""
+        with self._lock:
+            model = self._registry.model(version.model) or ModelEntry()
+            entry = model.versions.get(version.version)
+            if entry is None or entry.served is not version:
+                return  # replaced in the meantime
+            self._retire(
+                self._registry.put(replace(entry, state=State.UNAVAILABLE, reason=reason, served=None, failed=True))
+            )
 
     def start_polling(self, interval_s: float) -> None:
         """Look at the repository again and again, on a thread of its own."""
@@ -218,7 +230,7 @@ class ModelManager:
         trim_heap()
 
     def _drain(self, version: ServedVersion) -> None:
-        finished = version.batcher.close(self._drain_timeout_s)
+        finished = version.close(self._drain_timeout_s)
         self._options.metrics.forget(version.model, version.version)
         logger.info(
             "model unloaded", extra={"model": f"{version.model}/{version.version}", "everything_answered": finished}

@@ -1,11 +1,12 @@
 """What a model says of itself beside its versions, and what that means for how it is served."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from inferry_proto.datatypes import Datatype
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.errors import StartError
 from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version_policy import NEWEST, VersionPolicy
 from inferry_server.runtime.providers import CPU
@@ -41,6 +42,8 @@ class ModelSettings:
     Attributes:
         max_batch_size: rows of one batch; 0: requests run one at a time.
         max_queue_size: rows that may wait in each lane.
+        provider: what computes it, of the choices that the server's setting has.
+        gpus: which devices, as CUDA counts them; each gets all the instances.
         label_file: in the model's folder; line i names class i of the first output.
         ignored: fields of the configuration that have no effect here, each with the reason.
     """
@@ -51,6 +54,8 @@ class ModelSettings:
     latency_objective_ms: float | None = None
     instance_count: int | None = None
     instance_kind: InstanceKind = InstanceKind.AUTO
+    provider: str | None = None
+    gpus: tuple[int, ...] = ()
     version_policy: VersionPolicy = NEWEST
     model_file: str = MODEL_FILE
     label_file: str | None = None
@@ -94,11 +99,27 @@ class ModelSettings:
             max_queue_delay_s=default.max_queue_delay_s if delay_us is None else delay_us / 1e6,
         )
 
-    def providers(self, default: Sequence[str]) -> Sequence[str]:
-        """The execution providers, of those that the server has."""
-        if self.instance_kind is InstanceKind.GPU and tuple(default) == (CPU,):
+    def providers(self, default: Sequence[str], *, choose: Callable[[str], Sequence[str]]) -> Sequence[str]:
+        """The execution providers: its own choice, else those that the server has.
+
+        Args:
+            default: the server's.
+            choose: the providers for one of the setting's choices; raises StartError where they are not there.
+        """
+        try:
+            chosen = tuple(default if self.provider is None else choose(self.provider))
+        except StartError as error:
+            raise ValueError(str(error)) from error
+        if self.instance_kind is InstanceKind.GPU and chosen == (CPU,):
             raise ValueError("instance_group asks for KIND_GPU, and this server computes on the CPU")
-        return (CPU,) if self.instance_kind is InstanceKind.CPU else default
+        if self.instance_kind is InstanceKind.CPU and self.provider in ("cuda", "tensorrt"):
+            raise ValueError(f"provider is {self.provider}, and instance_group asks for KIND_CPU")
+        return (CPU,) if self.instance_kind is InstanceKind.CPU else chosen
+
+    def device_ids(self, default_instances: int, *, on_gpu: bool) -> tuple[int, ...]:
+        """The device of each instance: as many on each GPU named as there are instances."""
+        count = self.instance_count or default_instances
+        return (self.gpus or (0,)) * count if on_gpu else (0,) * count
 
     def threads(self, default: int, default_instances: int) -> int:
         """Threads of one instance: the model's instances share what the server's default ones have."""

@@ -7,7 +7,10 @@ from inferry_proto.preprocessing import channel_count
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
+from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.statistics import VersionObserver, VersionStatistics
+from inferry_server.runtime.cuda_options import CudaOptions
+from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
 
 _IMAGE_RANK = 4  # N, H, W, C
@@ -25,6 +28,10 @@ class ServedVersion:
         observer: told what becomes of its requests.
         policy: the limits of its queue and batches.
         instance_count: batches of it that can run at the same time.
+        instances: what computes it.
+        golden: what it can be checked with while it is served; None where nothing was recorded.
+        device_options: how a GPU computes it; None on anything but CUDA.
+        gpus: the devices it computes on; none on the CPU.
         model_file: the file it was loaded from.
         latency_objective_s: the deadline of requests that carry none; None: the server's applies.
     """
@@ -40,6 +47,10 @@ class ServedVersion:
     observer: VersionObserver
     policy: BatchingPolicy
     instance_count: int
+    instances: tuple[Instance, ...]
+    golden: GoldenCheck | None
+    device_options: CudaOptions | None
+    gpus: tuple[int, ...]
     model_file: str
     latency_objective_s: float | None
 
@@ -47,6 +58,18 @@ class ServedVersion:
     def statistics(self) -> VersionStatistics:
         """What it has done since it was loaded."""
         return self.observer.statistics
+
+    def close(self, timeout_s: float) -> bool:
+        """Finish what was accepted, then give back the memory of its devices.
+
+        Returns:
+            Whether everything was computed in time; if not, an instance may still run, and keeps its memory.
+        """
+        finished = self.batcher.close(timeout_s)
+        if finished:
+            for instance in self.instances:
+                instance.close()
+        return finished
 
     def require_preprocessing(self) -> Preprocessing:
         """How pictures become its input.

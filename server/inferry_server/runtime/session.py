@@ -9,8 +9,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
-from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
+from inferry_server.runtime.cuda_options import ProviderOptions
+from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -36,16 +38,18 @@ _BF16 = DATATYPES["BF16"]
 _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
-def load_session(path: Path, *, providers: Sequence[str], intra_op_num_threads: int) -> "OnnxSession":
+def load_session(path: Path, *, providers: Sequence[str | ProviderOptions], intra_op_num_threads: int) -> "OnnxSession":
     """Load an ONNX file.
 
     Args:
         path: the `.onnx` file; its external data, if any, lies beside it.
-        providers: execution providers in order of preference.
+        providers: execution providers in order of preference, with their options where they have some.
         intra_op_num_threads: threads that compute one batch together.
 
     Raises:
-        ModelLoadError: ONNX Runtime refuses the file, or a tensor has a type the protocol lacks.
+        ModelLoadError: ONNX Runtime refuses the file, goes on without the first provider, or a tensor has a
+            type the protocol lacks.
+        RecordingError: CUDA graphs were asked for, and the model does not allow them.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_num_threads
@@ -54,9 +58,13 @@ def load_session(path: Path, *, providers: Sequence[str], intra_op_num_threads: 
     # Spinning threads burn a core while nothing is asked for.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        # Its own fallback would go on with the CPU, print to standard output, and tell nobody.
+        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
     except Exception as error:
+        if "graph capture feature" in str(error):
+            raise RecordingError(f"{path}: {_first_line(error)}") from error
         raise ModelLoadError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    _check_provider(path, wanted=providers[0], taken=session.get_providers())
     signature = Signature(
         inputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_inputs()),
         outputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_outputs()),
@@ -73,11 +81,23 @@ class OnnxSession:
         self._bfloat16 = {spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16}
         self.signature = signature
 
+    def close(self) -> None:
+        """Give back the model and its memory; nothing can be computed any more."""
+        del self._session
+
     @property
     def provider(self) -> str:
         """The execution provider that was really taken."""
         provider: str = self._session.get_providers()[0]
         return provider
+
+    def io_binding(self) -> Any:
+        """A new binding of inputs and outputs to memory, for `run_bound`."""
+        return self._session.io_binding()
+
+    def run_bound(self, binding: Any, run_options: Any) -> None:
+        """Compute from bound memory to bound memory. Raises ONNX Runtime's own errors."""
+        self._session.run_with_iobinding(binding, run_options)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Compute every output.
@@ -106,6 +126,13 @@ class OnnxSession:
             spec.name: from_ort_value(value, dtype=spec.datatype.dtype, bfloat16=spec.name in self._bfloat16)
             for spec, value in zip(self.signature.outputs, outputs, strict=True)
         }
+
+
+def _check_provider(path: Path, *, wanted: str | ProviderOptions, taken: Sequence[str]) -> None:
+    """ONNX Runtime drops a provider whose libraries do not load, with a line in its log, and goes on."""
+    name = wanted if isinstance(wanted, str) else wanted[0]
+    if name not in taken:
+        raise ModelLoadError(f"{path}: ONNX Runtime dropped {name}: {dropped_reason(name)}")
 
 
 def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:

@@ -149,8 +149,12 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
         config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
     groups = model_config_pb2.ModelInstanceGroup
     kind = groups.KIND_CPU if model.provider == CPU else groups.KIND_GPU
-    config.instance_group.add(name=f"{model.model}_0", kind=kind, count=model.instance_count)
+    count = model.instance_count // max(1, len(model.gpus))  # on each GPU, as Triton counts
+    config.instance_group.add(name=f"{model.model}_0", kind=kind, count=count, gpus=model.gpus)
     config.parameters["execution_provider"].string_value = model.provider
+    if model.device_options is not None:
+        for name in ("tf32", "cuda_graphs", "cudnn_conv_algo_search", "gpu_mem_limit_bytes"):
+            config.parameters[name].string_value = str(getattr(model.device_options, name)).lower()
     if model.latency_objective_s is not None:
         config.parameters[LATENCY_OBJECTIVE].string_value = f"{model.latency_objective_s * 1e3:g}"
     if model.max_request_rows:

@@ -1,0 +1,69 @@
+"""How a session computes on a GPU, and what ONNX Runtime is told of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inferry_server.runtime.providers import CPU, CUDA, TENSORRT
+
+CUDNN_SEARCHES = ("heuristic", "exhaustive", "default")
+
+ProviderOptions = tuple[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """What is chosen once, for every model.
+
+    Attributes:
+        gpu_mem_limit_bytes: the most that ONNX Runtime's arena of one instance may take; 0: no limit.
+        cudnn_conv_algo_search: `heuristic` asks cuDNN, the same kernels at every start; `exhaustive`
+            measures all of them, in every batch size, when a model loads; `default` takes cuDNN's default.
+        tf32: round the inputs of float32 products to 10 bits of mantissa. Faster, and another answer.
+        cuda_graphs: record each batch size once and replay it, where the model allows.
+    """
+
+    gpu_mem_limit_bytes: int = 0
+    cudnn_conv_algo_search: str = "heuristic"
+    tf32: bool = False
+    cuda_graphs: bool = False
+
+    def without_graphs(self) -> "CudaOptions":
+        """The same, for a model that cannot be recorded."""
+        return CudaOptions(self.gpu_mem_limit_bytes, self.cudnn_conv_algo_search, self.tf32)
+
+
+def provider_options(
+    providers: Sequence[str], options: CudaOptions, *, device_id: int, stream: int
+) -> list[ProviderOptions]:
+    """The providers with their options, as ONNX Runtime takes them.
+
+    Args:
+        providers: in order of preference.
+        options: what is chosen.
+        device_id: as CUDA counts the visible devices.
+        stream: handle of the instance's own stream, on which copies and kernels follow one another.
+    """
+    made = {CPU: {}, CUDA: _cuda(options, device_id, stream), TENSORRT: _tensorrt(options, device_id, stream)}
+    return [(provider, made[provider]) for provider in providers]
+
+
+def _cuda(options: CudaOptions, device_id: int, stream: int) -> dict[str, str]:
+    chosen = {
+        "device_id": str(device_id),
+        "user_compute_stream": str(stream),
+        # The arena grows by what is asked for: doubling would take memory from models that load later.
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": options.cudnn_conv_algo_search.upper(),
+        "use_tf32": str(int(options.tf32)),
+        "enable_cuda_graph": str(int(options.cuda_graphs)),
+    }
+    if options.gpu_mem_limit_bytes:
+        chosen["gpu_mem_limit"] = str(options.gpu_mem_limit_bytes)
+    return chosen
+
+
+def _tensorrt(options: CudaOptions, device_id: int, stream: int) -> dict[str, str]:
+    chosen = {"device_id": str(device_id), "user_compute_stream": str(stream)}
+    if options.gpu_mem_limit_bytes:
+        chosen["trt_max_workspace_size"] = str(options.gpu_mem_limit_bytes)
+    return chosen

@@ -1,0 +1,75 @@
+"""The check of a GPU finds what it is there to find, and runs through where there is none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import gpu_check
+from bench.gpu_check import STEPS, Effort, Report, check_answers, check_memory, measure_steps
+from inferry_server.runtime.device_health import DeviceHealth
+from inferry_server.runtime.instance import DeviceInstance
+from inferry_server.runtime.session import Arrays
+from testkit import onnx_models
+from testkit.fake_device import FakeDevice, rows
+
+LITTLE = Effort(seconds=0.0, batches=5, models=1)
+BATCHES: dict[int, Arrays] = {n: rows([float(i) for i in range(n)]) for n in STEPS}
+EXPECTED: dict[int, Arrays] = {n: {"y": 2 * inputs["x"]} for n, inputs in BATCHES.items()}
+
+
+def instance() -> DeviceInstance:
+    return DeviceInstance(FakeDevice(), STEPS, DeviceHealth())
+
+
+def states(report: Report) -> dict[str, str]:
+    return {row["what"]: row["state"] for row in report.rows}
+
+
+def test_right_answers_pass_and_wrong_ones_fail() -> None:
+    right, wrong = Report({}), Report({})
+    check_answers(right, "m", "on", instance(), BATCHES, EXPECTED, tolerance=1e-6)
+    off = {n: {"y": outputs["y"] + (n == 4)} for n, outputs in EXPECTED.items()}  # one step only
+    check_answers(wrong, "m", "on", instance(), BATCHES, off, tolerance=1e-6)
+    assert (states(right), states(wrong)) == ({"answers": "ok"}, {"answers": "FAILED"})
+
+
+def test_a_model_that_answers_every_image_alike_proves_nothing() -> None:
+    report = Report({})
+    alike = {n: {"x": np.ones((n, 1), np.float32)} for n in STEPS}
+    expected = {n: {"y": np.full((n, 1), 2, np.float32)} for n in STEPS}
+    check_answers(report, "m", "on", instance(), alike, expected, tolerance=1e-6)
+    assert report.failed == 1
+
+
+def test_memory_that_grows_fails() -> None:
+    report, used = Report({}), iter([0, 1 << 30, 1 << 30])
+    check_memory(report, "m", "on", instance(), lambda: next(used), BATCHES[STEPS[-1]], LITTLE)
+    assert states(report) == {"memory": "FAILED"}
+
+
+def test_a_step_slower_than_the_next_larger_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {n: n / 1e3 for n in STEPS} | {8: 1.0}
+    seconds = iter([took[n] for n in STEPS])
+    monkeypatch.setattr(gpu_check, "timed", lambda *_: [next(seconds)])
+    report = Report({})
+    measure_steps(report, "m", "on", instance(), BATCHES, LITTLE, must_hold=True)
+    (steps,) = [row for row in report.rows if row["what"] == "steps"]
+    assert (steps["state"], steps["slower_than_the_next"]) == ("FAILED", [8])
+
+
+@pytest.mark.slow
+def test_it_runs_through_without_a_gpu_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save_brightness(tmp_path / "models")
+    monkeypatch.setattr(gpu_check, "QUICK", LITTLE)
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    assert gpu_check.main([str(tmp_path / "models"), "--quick", "--out", str(tmp_path / "gpu.json")]) == 0
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    found = {(row["what"], row["mode"]): row["state"] for row in report["rows"]}
+    assert found["answers", "graphs on"] == "no GPU"
+    assert found["answers", "CPU buffers"] == "ok"
+    assert found["golden", "CPU"] == "ok"
+    assert "0 of" in capsys.readouterr().out
