@@ -64,7 +64,7 @@ class Running:
         """Batches and rows computed so far."""
         if self.counts_file is not None:
             return Counts(*map(int, np.fromfile(self.counts_file, np.int64)))
-        with urllib.request.urlopen(self.metrics, timeout=10) as page:
+        with urllib.request.urlopen(self.metrics, timeout=10) as page:  # noqa: S310 - a server of our own
             text = page.read().decode()
         return Counts(_sample(text, "inferry_batch_rows_count"), _sample(text, "inferry_rows_computed_total"))
 
@@ -78,7 +78,7 @@ class Contender:
         kind: what it is: `inferry`, or the name of a peer.
         model: the ONNX file it serves.
         threads: that compute a batch.
-        flags: of Inferry's command line.
+        flags: of Inferry's command line; of Triton, what stands in its dynamic_batching.
         program: what is run instead of Inferry's own module.
         http: whether it speaks HTTP and no gRPC.
     """
@@ -110,7 +110,15 @@ class Contender:
 def _inferry(contender: Contender, folder: Path) -> tuple[list[str], int, dict[str, str]]:
     link_model(contender.model, folder / "models")
     anywhere = "127.0.0.1:0"
-    command = [*contender.program, "--repository", str(folder / "models"), "--provider", "cpu", "--log-level", "warning"]
+    command = [
+        *contender.program,
+        "--repository",
+        str(folder / "models"),
+        "--provider",
+        "cpu",
+        "--log-level",
+        "warning",
+    ]
     command += ["--grpc-address", anywhere, "--metrics-address", anywhere]
     return [*command, "--intra-op-num-threads", str(contender.threads), *contender.flags], 0, {}
 
@@ -139,7 +147,7 @@ def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[st
         (backend / file.name).symlink_to(file)  # the backend wants the stub of this Python beside itself
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text((PINS / "triton_model.py").read_text())
-    (model / "config.pbtxt").write_text(_TRITON_CONFIG)
+    (model / "config.pbtxt").write_text(_TRITON_CONFIG + f"dynamic_batching {{ {' '.join(contender.flags)} }}\n")
     port = free_port()
     flags = {
         "model-repository": model.parent, "backend-directory": backend.parent, "grpc-address": "127.0.0.1",
@@ -147,10 +155,15 @@ def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[st
     }  # fmt: skip
     command = [str(home / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in flags.items())]
     libraries = [site_packages(made) / "nvidia_pytriton.libs", python_library()]
-    return command, port, _peer_variables(contender, folder) | {
-        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
-        "PATH": os.pathsep.join([str(made / "bin"), os.environ["PATH"]]),  # where the stub looks for its packages
-    }
+    return (
+        command,
+        port,
+        _peer_variables(contender, folder)
+        | {
+            "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+            "PATH": os.pathsep.join([str(made / "bin"), os.environ["PATH"]]),  # where the stub looks for its packages
+        },
+    )
 
 
 def _mosec(contender: Contender, folder: Path) -> tuple[list[str], int, dict[str, str]]:
@@ -218,5 +231,4 @@ max_batch_size: {MAX_BATCH_SIZE}
 input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ {", ".join(map(str, SHAPE))} ] }} ]
 output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {CLASSES} ] }} ]
 instance_group [ {{ count: 1 kind: KIND_CPU }} ]
-dynamic_batching {{ }}
 """

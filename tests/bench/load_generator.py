@@ -10,7 +10,6 @@ import selectors
 import struct
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

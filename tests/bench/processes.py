@@ -32,7 +32,12 @@ def running(
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=os.environ | dict(environment), cwd=folder, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=os.environ | dict(environment),
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield psutil.Process(process.pid)

@@ -1,5 +1,8 @@
 """The model in MLServer, as a runtime of its own."""
 
+# mypy: disable-error-code="import-not-found, misc"
+# It runs in the peer's own environment.
+
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse

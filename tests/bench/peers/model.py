@@ -30,7 +30,9 @@ class CountedModel:
         self._outputs = [self._session.get_outputs()[0].name]
         self._counts = np.memmap(counts, np.int64, mode="r+", shape=2)
 
-    def run(self, images: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    def run(
+        self, images: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
+    ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
         """Probabilities `(N, K)` of `(N, H, W, C)` uint8 pixels."""
         (output,) = self._session.run(self._outputs, {self._input: images})
         self._counts += (1, len(images))
