@@ -83,4 +83,4 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-_TITLES = {"ready_s": "Start to ready, s, at the start of the run", "idle": "Idle CPU, of a core"}
+_TITLES = {"ready_s": "Start to ready, s (Inferry and Triton say when; of the others the port is open)", "idle": "Idle CPU, of a core"}
