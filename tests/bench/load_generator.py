@@ -35,6 +35,7 @@ class Job:
         objective_ms: answers later than this are not useful; 0: all are.
         stamp_at: where the first byte of an int64 lies in the body that says when an answer becomes useless, in
             nanoseconds of the monotonic clock; -1: nowhere.
+        timeout_s: the deadline that each request carries in gRPC; 0: none.
         http: HTTP/1.1 instead of gRPC.
     """
 
@@ -46,6 +47,7 @@ class Job:
     rate: float = 0.0
     objective_ms: float = 0.0
     stamp_at: int = -1
+    timeout_s: int = 0
     http: bool = False
 
 
@@ -131,7 +133,7 @@ def closed_loop(job: Job) -> LoadResult:
 
 def open_loop(job: Job) -> LoadResult:
     """Requests at a fixed rate, whatever comes back."""
-    connections = [GrpcConnection(job.port, job.path) for _ in range(OPEN_CONNECTIONS)]
+    connections = [open_connection(job) for _ in range(OPEN_CONNECTIONS)]
     selector, bodies, tally = watch(connections), StampedBody(job), Tally(job.objective_ms)
     total, sent, ended, behind_s = int(job.rate * job.seconds), 0, 0, 0.0
     started = time.perf_counter()
@@ -142,7 +144,8 @@ def open_loop(job: Job) -> LoadResult:
         if sent < due:
             behind_s = max(behind_s, now - sent / job.rate)
             times = [started + number / job.rate for number in range(sent, due)]
-            connections[due % OPEN_CONNECTIONS].send([bodies.at(each) for each in times], times)
+            # Stamped with the time it leaves: that the generator was late is no fault of the server's.
+            connections[due % OPEN_CONNECTIONS].send([bodies.at(time.perf_counter()) for _ in times], times)
             sent, sending_s = due, now
         if now > job.seconds + _DRAIN_S:
             raise TimeoutError(f"{total - ended} requests had no answer {_DRAIN_S:g} s after the last was sent")
@@ -165,18 +168,22 @@ class StampedBody:
         # perf_counter and monotonic tick alike; the stamp is read by another process.
         self._offset_ns = time.monotonic_ns() - time.perf_counter_ns() + int(job.objective_ms * 1e6)
 
-    def at(self, due: float) -> bytes:
-        """For a request that is due at a time of `perf_counter`."""
+    def at(self, sent: float) -> bytes:
+        """For a request that leaves at a time of `perf_counter`."""
         if not self._stamped:
             return self._tail
-        return self._head + struct.pack("<q", int(due * 1e9) + self._offset_ns) + self._tail
+        return self._head + struct.pack("<q", int(sent * 1e9) + self._offset_ns) + self._tail
 
 
 def connect(job: Job, share: int) -> list[tuple[Connection, int]]:
     """Connections, and how many of the requests each has under way."""
-    make = HttpConnection if job.http else GrpcConnection
     shares = [min(share, job.concurrency - start) for start in range(0, job.concurrency, share)]
-    return [(make(job.port, job.path), each) for each in shares]
+    return [(open_connection(job), each) for each in shares]
+
+
+def open_connection(job: Job) -> Connection:
+    """One connection, as the job asks for it."""
+    return HttpConnection(job.port, job.path) if job.http else GrpcConnection(job.port, job.path, job.timeout_s)
 
 
 def watch(connections: Sequence[Connection]) -> selectors.DefaultSelector:

@@ -86,7 +86,7 @@ def overload(server: Running, job: Job, *, peak_per_s: float, counts: Callable[[
     Args:
         server: under load.
         job: with a rate and an objective.
-        peak_per_s: useful answers a second that the server reached just before.
+        peak_per_s: answers a second that the server reached just before, in a closed loop.
         counts: what the scripted device computed so far, where there is one.
     """
     before, memory = counts() if counts else None, resident_mb(server.process)

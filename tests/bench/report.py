@@ -47,9 +47,17 @@ def print_tables(report: Mapping[str, Any]) -> None:
     columns = ("images/s", "CPU us/image", "beyond, us", "rows/batch", "p50 ms", "p99 ms")
     names = ("images_per_s", "cpu_us", "beyond_us", "rows", "p50_ms", "p99_ms")
     _print_rows(report["workloads"], columns, names)
-    columns = ("peak/s", "offered/s", "useful/s", "accepted p99", "expired", "growth MB")
-    names = ("peak_per_s", "offered_per_s", "useful_per_s", "accepted_p99_ms", "expired", "growth_mb")
-    _print_rows(report["overloads"], columns, names)
+    overload_columns = ("peak/s", "offered/s", "useful/s", "accepted p99 ms", "expired", "growth MB", "client late ms")
+    overload_names = (
+        "peak_per_s",
+        "offered_per_s",
+        "useful_per_s",
+        "accepted_p99_ms",
+        "expired",
+        "growth_mb",
+        "behind_ms",
+    )
+    _print_rows(report["overloads"], overload_columns, overload_names)
     print(f"{'':<62}{'median (least-most)':>28}{'must':>9}{'should':>9}")
     for goal in report["goals"]:
         sign = "<=" if goal["at_most"] else ">="
@@ -64,12 +72,12 @@ def print_tables(report: Mapping[str, Any]) -> None:
 
 
 def _print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], names: Sequence[str]) -> None:
-    print(" " * 60 + "".join(f"{column:>22}" for column in columns))
+    print(" " * 64 + "".join(f"{column:>22}" for column in columns))
     previous = ""
     for row in rows:
         workload = row["workload"] if row["workload"] != previous else ""
         previous = row["workload"]
-        print(f"{workload:<36}{row['contender']:<24}" + "".join(f"{_figure(row[name]):>22}" for name in names))
+        print(f"{workload:<40}{row['contender']:<24}" + "".join(f"{_figure(row[name]):>22}" for name in names))
     print()
 
 
@@ -83,4 +91,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-_TITLES = {"ready_s": "Start to ready, s (Inferry and Triton say when; of the others the port is open)", "idle": "Idle CPU, of a core"}
+_TITLES = {
+    "ready_s": "Start to ready, s (Inferry and Triton say when; of the others the port is open)",
+    "idle": "Idle CPU, of a core",
+}

@@ -34,7 +34,7 @@ class Overload:
     """One round of an open loop above what the server can do.
 
     Attributes:
-        peak_per_s: useful answers a second in a closed loop, just before.
+        peak_per_s: answers a second in a closed loop, just before.
         offered_per_s: sent.
         useful_per_s: answered within the objective, counted from the moment a request was due.
         accepted_p99_ms: of everything that was answered.

@@ -44,11 +44,12 @@ class GrpcConnection:
     Args:
         port: on loopback.
         path: of the RPC.
+        timeout_s: the deadline of each request; 0: none.
     """
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, timeout_s: int = 0) -> None:
         self._socket = _connect(port)
-        self._headers = _header_block(path, f"127.0.0.1:{port}")
+        self._headers = _header_block(path, f"127.0.0.1:{port}", timeout_s)
         self._stream, self._window = 1, _WINDOW
         self._tokens: dict[int, float] = {}
         self._answered: set[int] = set()
@@ -164,7 +165,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
-def _header_block(path: str, authority: str) -> bytes:
+def _header_block(path: str, authority: str, timeout_s: int) -> bytes:
     """HPACK (RFC 7541) from the static table and plain strings, so that the server's table never changes."""
     return (
         b"\x83\x86"  # :method POST, :scheme http
@@ -172,6 +173,7 @@ def _header_block(path: str, authority: str) -> bytes:
         + b"\x01" + _text(authority)
         + b"\x0f\x10" + _text("application/grpc")  # content-type
         + b"\x00" + _text("te") + _text("trailers")
+        + (b"\x00" + _text("grpc-timeout") + _text(f"{timeout_s}S") if timeout_s else b"")
     )  # fmt: skip
 
 
