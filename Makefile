@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format protos locks bench figures clean
+.PHONY: help setup demo test test-all lint format protos locks bench soak figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,6 +63,9 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python tests/bench/precision.py
+
+soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
+	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 figures: $(READY) ## Train the recipes and write their accuracy into trainer/README.md; goes on where it was
 	@$(BIN)/python tests/bench/figures.py $(ARGS)

@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-_METAVARS = {"repository": "DIR", "grpc_address": "HOST:PORT", "metrics_address": "HOST:PORT"}
+_METAVARS = {"repository": "DIR", "grpc_address": "HOST:PORT", "metrics_address": "HOST:PORT", "trace_endpoint": "URL"}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,21 +3,26 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
+from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
 from inferry_server.models.loading import LoadOptions
-from inferry_server.models.manager import ModelManager
-from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.manager import ModelManager, log_failure
+from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.readiness import Phase, Readiness
-from inferry_server.rpc.aio import AioTransport
+from inferry_server.request_trace import NoTracer, Tracer
+from inferry_server.rpc.connections import can_count_connections, count_connections
+from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
+from inferry_server.rpc.transports import make_transport
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.services.classifier import ClassifierService
@@ -40,21 +45,27 @@ from inferry_server.shared_memory import FOLDER, SharedMemoryRegions
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
 class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
         """Build everything and start nothing.
 
+        Args:
+            settings: as read.
+            tracer: instead of the one that the settings ask for.
+
         Raises:
-            StartError: a provider was demanded that cannot be had.
+            StartError: a provider was demanded that cannot be had, or traces without the extra for them.
         """
         cores = available_cores()
         self._settings = settings
         self.metrics = ServerMetrics()
+        self._tracer = tracer or _make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
@@ -66,11 +77,12 @@ class Server:
             instance_count=settings.instance_count,
             policy=self._policy(),
             metrics=self.metrics,
+            gate=ComputeGate(cores),
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
-        self._transport = AioTransport(self._route(), max_message_bytes=settings.max_message_bytes)
+        self._transport = make_transport(settings.transport, self._route(), _transport_options(settings))
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
 
@@ -94,12 +106,16 @@ class Server:
         providers = choose_providers(self._settings.provider)
         preload_libraries(providers)
         try:
+            self._tracer.start()
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
+            if can_count_connections():
+                self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)
-            if stop_requested():
+            broken_off = stop_requested()
+            self._check_loaded(broken_off=broken_off)
+            if broken_off:
                 return
-            self._check_loaded()
         except StartError:
             self.stop()
             raise
@@ -127,12 +143,13 @@ class Server:
         finished = [
             version.batcher.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
+        self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         if self._metrics_page is not None:
             self._metrics_page.close()
         return all(finished)
 
     def _route(self) -> Router:
-        router = Router(self.metrics)
+        router = Router(self.metrics, self._tracer)
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
@@ -144,10 +161,10 @@ class Server:
             configure_logging,
             allowed=self._settings.remote_logging_control,
         )
-        inference = InferenceService(self.registry, deadlines, regions)
+        inference = InferenceService(self.registry, deadlines, regions, self._tracer)
         router.add_unary(inference.unary_handlers())
         router.add_streams(inference.stream_handlers())
-        classifier = ClassifierService(self.registry, deadlines, self._decoding)
+        classifier = ClassifierService(self.registry, deadlines, self._decoding, self._tracer)
         router.add_unary(classifier.unary_handlers())
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
@@ -160,7 +177,7 @@ class Server:
         )
         router.add_unary(SharedMemoryService(regions).unary_handlers())
         router.add_unary(log_settings.unary_handlers())
-        router.add_unary(self._health.unary_handlers())
+        router.add_unary(self._health.unary_handlers(), traced=False)
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())
         return router
@@ -174,8 +191,15 @@ class Server:
             max_queue_delay_s=self._settings.max_queue_delay_us / 1e6,
         )
 
-    def _check_loaded(self) -> None:
+    def _check_loaded(self, *, broken_off: bool) -> None:
+        """Say what failed, once: as the reason why the server does not start, else in the log."""
         failed = [entry for entry in self.registry.index() if entry.failed]
+        if not broken_off:
+            self._require_loaded(failed)
+        for entry in failed:
+            log_failure(entry)
+
+    def _require_loaded(self, failed: Sequence[IndexEntry]) -> None:
         if not self.registry.served():
             raise StartError(
                 f"no model of {self._settings.repository} could be loaded: " + "; ".join(e.reason for e in failed)
@@ -187,6 +211,32 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(len(self.registry.served()))
         self._health.changed()
+
+
+def _make_tracer(settings: Settings) -> Tracer:
+    if settings.trace_endpoint is None:
+        return NoTracer()
+    try:
+        from inferry_server.tracing import otlp_tracer  # here: it is an extra
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"setting trace_endpoint needs OpenTelemetry, and {error.name} is not installed; "
+            "install it: pip install 'inferry[server,tracing]'"
+        ) from error
+    return otlp_tracer(settings.trace_endpoint, settings.trace_sample_ratio)
+
+
+def _transport_options(settings: Settings) -> TransportOptions:
+    return TransportOptions(
+        max_message_bytes=settings.max_message_bytes,
+        max_streams=settings.max_streams_per_connection,
+        max_connection_age_s=settings.max_connection_age_s,
+        keepalive_time_s=settings.keepalive_time_s,
+        compression=settings.response_compression,
+        certificate=settings.tls_certificate,
+        private_key=settings.tls_private_key,
+        client_ca=settings.tls_client_ca,
+    )
 
 
 def _extensions(settings: Settings) -> tuple[str, ...]:

@@ -11,12 +11,16 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferRespon
 from inferry_server.classification import classify
 from inferry_server.codec import RequestedOutput
 from inferry_server.errors import InvalidRequestError
+from inferry_server.message_layout import varint
 from inferry_server.shared_memory import RegionSlice
-from inferry_server.tensor_bytes import elements_to_bytes
+from inferry_server.signature import TensorSpec
+from inferry_server.tensor_bytes import element_count, elements_to_bytes
 from inferry_server.tensor_regions import write_region
 
 Arrays = Mapping[str, NDArray[Any]]
 _BYTES = DATATYPES["BYTES"]
+_ID_TAG, _RAW_TAG = bytes([3 << 3 | 2]), bytes([6 << 3 | 2])  # as open_inference.proto numbers them
+_MOST_SHAPES = 64  # remembered; outputs rarely have more
 
 
 def encode_infer_response(
@@ -56,6 +60,66 @@ def encode_infer_response(
             write_region(tensor.parameters, output.destination, byte_size=byte_size)
             response.raw_output_contents.append(b"")  # clients find the others' by position
     return response
+
+
+class ResponseTemplate:
+    """The responses to requests that ask alike, as bytes: ids, shapes and tensors are filled in.
+
+    Args:
+        model: the name to answer with.
+        version: that answers.
+        specs: the outputs asked for, in order; none of BYTES.
+    """
+
+    def __init__(self, model: str, version: str, specs: Sequence[TensorSpec]) -> None:
+        self._head = ModelInferResponse(model_name=model, model_version=version).SerializeToString()
+        self._specs = specs
+        self._tensors: dict[tuple[tuple[int, ...], ...], tuple[bytes, list[bytes]]] = {}
+
+    def encode(self, request_id: str, outputs: Arrays) -> bytes:
+        """One response.
+
+        Args:
+            request_id: of the request.
+            outputs: by name; the rows of this request.
+        """
+        arrays = [_contiguous(outputs[spec.name], spec) for spec in self._specs]
+        shapes = tuple([array.shape for array in arrays])
+        tensors, prefixes = self._tensors.get(shapes) or self._describe(shapes)
+        pieces: list[Any] = [self._head]
+        if request_id:
+            encoded = request_id.encode()
+            pieces += (_ID_TAG, varint(len(encoded)), encoded)
+        pieces.append(tensors)
+        for prefix, array in zip(prefixes, arrays, strict=True):
+            pieces += (prefix, array)
+        return b"".join(pieces)
+
+    def _describe(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[bytes, list[bytes]]:
+        """What stands before the tensors, and before the data of each."""
+        response, prefixes = ModelInferResponse(), []
+        for spec, shape in zip(self._specs, shapes, strict=True):
+            response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=shape)
+            prefixes.append(_RAW_TAG + varint(element_count(shape) * spec.datatype.dtype.itemsize))
+        if len(self._tensors) >= _MOST_SHAPES:
+            self._tensors.clear()
+        described = self._tensors[shapes] = (response.SerializeToString(), prefixes)
+        return described
+
+
+def response_template(model: str, version: str, requested: Sequence[RequestedOutput]) -> ResponseTemplate | None:
+    """The template for plain outputs; None where a response needs more than its tensors' bytes."""
+    plain = all(
+        not output.classes and output.destination is None and not output.spec.datatype.dtype.hasobject
+        for output in requested
+    )
+    return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
+
+
+def _contiguous(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    if array.dtype != spec.datatype.dtype:
+        array = array.astype(spec.datatype.dtype)
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, name: str) -> int:

@@ -4,33 +4,53 @@ Code raises these; `statuses.py` gives each its gRPC status. They carry data for
 catches them, and their message says both what was expected and what came.
 """
 
+from typing import Literal
+
 
 class ServingError(Exception):
-    """Anything the server answers with an error status or refuses to start for."""
+    """Anything the server answers with an error status or refuses to start for.
+
+    Attributes:
+        kind: one word for metrics and traces; there are few of them.
+    """
+
+    kind = "error"
 
 
 class InvalidRequestError(ServingError):
     """The request is wrong in itself; sending it again cannot help."""
 
+    kind = "invalid_request"
+
 
 class DecodingError(InvalidRequestError):
     """Bytes that are not the message, tensor or picture they should be."""
+
+    kind = "undecodable"
 
 
 class SignatureMismatchError(InvalidRequestError):
     """Tensors that the model does not take."""
 
+    kind = "signature_mismatch"
+
 
 class UnsupportedModelError(ServingError):
     """A model that cannot do what is asked of it, whatever the request."""
+
+    kind = "unsupported_by_model"
 
 
 class NotAllowedError(ServingError):
     """Something that the server's settings do not allow; names the setting."""
 
+    kind = "not_allowed"
+
 
 class NotOfferedError(ServingError):
     """Something that this server does only where a setting says so, and it does not."""
+
+    kind = "not_offered"
 
     def __init__(self, what: str, *, setting: str) -> None:
         self.setting = setting
@@ -40,6 +60,8 @@ class NotOfferedError(ServingError):
 class RegionNotFoundError(ServingError):
     """No shared memory region of that name is registered."""
 
+    kind = "region_not_found"
+
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"shared memory region {name!r} is not registered")
@@ -47,6 +69,8 @@ class RegionNotFoundError(ServingError):
 
 class ModelNotFoundError(ServingError):
     """No such model, or no such version of it."""
+
+    kind = "model_not_found"
 
     def __init__(self, model: str, version: str = "") -> None:
         self.model, self.version = model, version
@@ -57,6 +81,8 @@ class ModelNotFoundError(ServingError):
 class ModelNotReadyError(ServingError):
     """A version that is known but cannot answer now."""
 
+    kind = "model_not_ready"
+
     def __init__(self, model: str, version: str, *, state: str, reason: str) -> None:
         self.model, self.version, self.state, self.reason = model, version, state, reason
         super().__init__(f"version {version!r} of model {model!r} is {state}" + (f": {reason}" if reason else ""))
@@ -65,6 +91,8 @@ class ModelNotReadyError(ServingError):
 class ModelLoadError(ServingError):
     """A version that may not be served: the reason names the file or the check."""
 
+    kind = "model_load_failed"
+
 
 class OverloadedError(ServingError):
     """What is queued before a request would make it late; it was not computed.
@@ -72,6 +100,8 @@ class OverloadedError(ServingError):
     Attributes:
         retry_after_s: when the queue should be short enough.
     """
+
+    kind = "overloaded"
 
     def __init__(self, *, late_s: float, retry_after_s: float) -> None:
         self.late_s, self.retry_after_s = late_s, retry_after_s
@@ -83,6 +113,7 @@ class QueueFullError(ServingError):
 
     def __init__(self, what: str, *, limit: int, actual: int, retry_after_s: float) -> None:
         self.what, self.limit, self.actual, self.retry_after_s = what, limit, actual, retry_after_s
+        self.kind = f"queue_full_{what.replace(' ', '_')}"
         super().__init__(f"the queue is full: with this request it would hold {actual} {what}, the limit is {limit}")
 
 
@@ -92,10 +123,14 @@ class DeadlineExceededError(ServingError):
     Attributes:
         late_s: how late the answer would be.
         needed_s: what computing it takes, as far as is known.
+        stage: how far the request had come.
     """
 
-    def __init__(self, *, late_s: float, needed_s: float) -> None:
-        self.late_s, self.needed_s = late_s, needed_s
+    def __init__(
+        self, *, late_s: float, needed_s: float, stage: Literal["at_admission", "in_queue", "in_decoding"]
+    ) -> None:
+        self.late_s, self.needed_s, self.stage = late_s, needed_s, stage
+        self.kind = f"deadline_{stage}"
         super().__init__(
             f"the deadline cannot be met: computing the request takes about {needed_s * 1e3:.1f} ms "
             f"and would end {late_s * 1e3:.1f} ms late"
@@ -105,6 +140,8 @@ class DeadlineExceededError(ServingError):
 class ShuttingDownError(ServingError):
     """The server is going away; another replica should be asked."""
 
+    kind = "shutting_down"
+
     def __init__(self) -> None:
         super().__init__("the server is shutting down; ask another replica")
 
@@ -112,6 +149,10 @@ class ShuttingDownError(ServingError):
 class InferenceError(ServingError):
     """The model failed on a valid request."""
 
+    kind = "inference_failed"
+
 
 class StartError(ServingError):
     """The server cannot start: a setting, an address or a repository is unusable."""
+
+    kind = "start_failed"

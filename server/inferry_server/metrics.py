@@ -1,5 +1,9 @@
-"""Prometheus metrics: what is counted, and the page that shows it."""
+"""Prometheus metrics: what is counted, and the page that shows it.
 
+Counters, gauges and histograms with the same buckets everywhere: replicas can be added up.
+"""
+
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,16 +32,25 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class ModelMetrics:
-    """What one version of a model counts; the label lookups are done once, here."""
+    """What one version of a model counts; the label lookups are done once, here.
+
+    Instances of a version that overlap, while one replaces the other, count into the same series.
+    """
 
     def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
         labels = (model, version)
+        self._labels = labels
+        self._metrics = metrics
         self._batch_rows = metrics.batch_rows.labels(*labels)
         self._assembly = metrics.assembly.labels(*labels)
         self._compute = metrics.compute.labels(*labels)
         self._encode = metrics.encode.labels(*labels)
         self._queue = metrics.queue.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
+        self._lock = threading.Lock()
+        self._removed = False
+        self._refused: dict[str, Counter] = {}  # by reason, as they come up
+        self._provider: str | None = None
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         """A batch of so many rows was put together and computed."""
@@ -51,20 +64,104 @@ class ModelMetrics:
         self._queue.observe(timing.queue_s)
         self._encode.observe(output_s)
 
+    def request_refused(self, reason: str) -> None:
+        """A request for this version was not computed."""
+        counter = self._refused.get(reason)
+        if counter is None:
+            with self._lock:
+                if self._removed:  # a straggler must not bring a series back
+                    return
+                counter = self._refused[reason] = self._metrics.refused.labels(*self._labels, reason)
+        counter.inc()
+
+    def serving(self, *, provider: str, rows: Callable[[Lane], float], age_s: Callable[[Lane], float]) -> None:
+        """The version is about to serve.
+
+        Args:
+            provider: what computes it.
+            rows: asked for a lane's waiting rows whenever the page is read.
+            age_s: asked for how long the oldest of them waits.
+        """
+        if self._provider not in (None, provider):  # one that is replaced was on another
+            self._metrics.info.remove(*self._labels, self._provider)
+        self._provider = provider
+        self._metrics.info.labels(*self._labels, provider).set(1)
+        for lane in Lane:
+            self._metrics.queue_rows.labels(*self._labels, lane.value).set_function(partial(rows, lane))
+            self._metrics.queue_age.labels(*self._labels, lane.value).set_function(partial(age_s, lane))
+
+    def remove(self) -> None:
+        """Drop every series of the version."""
+        metrics, labels = self._metrics, self._labels
+        for metric in (
+            metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
+        ):  # fmt: skip
+            metric.remove(*labels)
+        with self._lock:
+            self._removed = True
+            for reason in self._refused:
+                metrics.refused.remove(*labels, reason)
+        if self._provider is not None:
+            metrics.info.remove(*labels, self._provider)
+        for lane in Lane:
+            for gauge in (metrics.queue_rows, metrics.queue_age):
+                # A gauge with a function refers to itself: what it asks would live until a garbage collection.
+                gauge.labels(*labels, lane.value).set_function(lambda: 0.0)
+                gauge.remove(*labels, lane.value)
+
+
+class MethodMetrics:
+    """What one RPC method counts; as above, lookups are done once."""
+
+    def __init__(self, metrics: "ServerMetrics", method: str, *, streaming: bool) -> None:
+        self._method = method
+        self._metrics = metrics
+        self._received = metrics.received.labels(method)
+        self._duration = metrics.duration.labels(method)
+        self._open = metrics.open_streams.labels(method) if streaming else None
+        self._outcomes: dict[tuple[str, str], Counter] = {}
+
+    def received(self) -> None:
+        """A call has arrived."""
+        self._received.inc()
+        if self._open is not None:
+            self._open.inc()
+
+    def ended(self, *, code: str, reason: str, seconds: float) -> None:
+        """It has ended so, after so long."""
+        outcome = self._outcomes.get((code, reason))
+        if outcome is None:
+            outcome = self._outcomes.setdefault(
+                (code, reason), self._metrics.outcomes.labels(self._method, code, reason)
+            )
+        outcome.inc()
+        self._duration.observe(seconds)
+        if self._open is not None:
+            self._open.dec()
+
 
 class ServerMetrics:
     """Every metric of one server, in a registry of its own. Thread-safe."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._models: dict[tuple[str, str], tuple[ModelMetrics, int]] = {}  # with how many instances use them
         self.received = Counter(
             "inferry_requests_received", "RPCs received; equals the sum of outcomes and what is in flight.",
             ["method"], registry=self.registry,
         )  # fmt: skip
         self.outcomes = Counter(
-            "inferry_requests_outcome", "RPCs ended, by gRPC status code.",
-            ["method", "code"], registry=self.registry,
+            "inferry_requests_outcome", "RPCs ended, by gRPC status code and kind of error.",
+            ["method", "code", "reason"], registry=self.registry,
         )  # fmt: skip
+        self.refused = Counter(
+            "inferry_requests_refused", "Requests that reached a version and were not computed.",
+            ["model", "version", "reason"], registry=self.registry,
+        )  # fmt: skip
+        self.open_streams = Gauge(
+            "inferry_open_streams", "Streaming RPCs open now.", ["method"], registry=self.registry
+        )
         self.duration = Histogram(
             "inferry_request_duration_seconds", "From the request's arrival to its answer.",
             ["method"], buckets=_SECONDS, registry=self.registry,
@@ -99,6 +196,14 @@ class ServerMetrics:
         self.queue_rows = Gauge(
             "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
         )
+        self.queue_age = Gauge(
+            "inferry_queue_oldest_age_seconds", "How long the oldest request that waits now has waited.",
+            ["model", "version", "lane"], registry=self.registry,
+        )  # fmt: skip
+        self.info = Gauge(
+            "inferry_model_info", "1 for every version that is served, with what computes it.",
+            ["model", "version", "provider"], registry=self.registry,
+        )  # fmt: skip
         self.loads = Counter(
             "inferry_model_loads", "Attempts to load a version, by outcome (ready, failed).",
             ["model", "outcome"], registry=self.registry,
@@ -109,21 +214,33 @@ class ServerMetrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def watch_queue(self, model: str, version: str, rows: Callable[[Lane], int]) -> None:
-        """Ask a version for its waiting rows whenever the page is read."""
-        for lane in Lane:
-            self.queue_rows.labels(model, version, lane.value).set_function(partial(rows, lane))
-
-    def forget(self, model: str, version: str) -> None:
-        """Drop the series of a version that is gone; versions come and go, and memory must not grow."""
-        for metric in (self.batch_rows, self.assembly, self.compute, self.encode, self.queue, self.rows):
-            metric.remove(model, version)
-        for lane in Lane:
-            self.queue_rows.remove(model, version, lane.value)
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Ask for the open connections whenever the page is read."""
+        Gauge(
+            "inferry_open_connections", "TCP connections to the gRPC port open now.", registry=self.registry
+        ).set_function(count)
 
     def for_model(self, model: str, version: str) -> ModelMetrics:
-        """The metrics of one version."""
-        return ModelMetrics(self, model, version)
+        """The metrics of one version, until as many calls of `forget`."""
+        with self._lock:
+            metrics, users = self._models.get((model, version)) or (ModelMetrics(self, model, version), 0)
+            self._models[model, version] = (metrics, users + 1)
+            return metrics
+
+    def forget(self, model: str, version: str) -> None:
+        """One instance of a version is gone. With the last its series go: versions come, and memory must not grow."""
+        with self._lock:
+            metrics, users = self._models[model, version]
+            if users > 1:
+                self._models[model, version] = (metrics, users - 1)
+                return
+            del self._models[model, version]
+            metrics.remove()
+
+    def forget_loads(self, model: str) -> None:
+        """A model has left the repository."""
+        for outcome in ("ready", "failed"):
+            self.loads.remove(model, outcome)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import Address, parse_address
 from inferry_server.errors import StartError
 from inferry_server.logs import LOG_FORMATS, LOG_LEVELS
 
@@ -13,6 +13,8 @@ ENVIRONMENT_PREFIX = "INFERRY_"
 
 MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda")
+TRANSPORTS = ("completion_queue", "aio")
+COMPRESSIONS = ("none", "deflate", "gzip")
 
 _MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
 
@@ -21,6 +23,7 @@ def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -
     return field(default=default, metadata={"description": description, "choices": choices})
 
 
+_SAMPLE_RATIO = 0.01  # enough to see what is usual, too few to be felt
 _DAY_S = 86_400.0
 _LARGEST_INT32 = 2**31 - 1  # gRPC's and ONNX Runtime's integers
 _RANGES: dict[str, tuple[float, float]] = {
@@ -34,9 +37,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue_delay_us": (0, 60e6),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
     "max_message_bytes": (1, _LARGEST_INT32),
+    "max_streams_per_connection": (1, _LARGEST_INT32),
+    "max_connection_age_s": (1, 365 * _DAY_S),
+    "keepalive_time_s": (1, _DAY_S),
     "decode_threads": (0, 1024),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
+    "trace_sample_ratio": (0, 1),
 }
 
 
@@ -69,6 +76,24 @@ class Settings:
     )
     latency_objective_ms: float | None = _setting(None, "deadline of requests that carry none; unset: they have none")
     max_message_bytes: int = _setting(64 << 20, "largest request message")
+    transport: str = _setting(
+        "completion_queue",
+        "what drives gRPC: its completion queue, or grpc.aio, which is public and takes three times the CPU",
+        choices=TRANSPORTS,
+    )
+    max_streams_per_connection: int = _setting(
+        1024, "calls at a time on one connection; a client keeps further ones waiting itself"
+    )
+    max_connection_age_s: float | None = _setting(
+        None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
+    )
+    keepalive_time_s: float = _setting(7200.0, "silence after which a connection is asked whether it still lives")
+    response_compression: str = _setting(
+        "none", "of responses, for clients that accept it; requests may always be compressed", choices=COMPRESSIONS
+    )
+    tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
+    tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
+    tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
     decode_threads: int = _setting(0, "threads that decode pictures; 0: as many as compute")
     drain_delay_s: float = _setting(
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
@@ -80,6 +105,12 @@ class Settings:
     remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
     log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
     log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)
+    trace_endpoint: str | None = _setting(
+        None, "OpenTelemetry collector that traces go to by OTLP over gRPC: http://HOST:PORT, https:// for TLS"
+    )
+    trace_sample_ratio: float = _setting(
+        _SAMPLE_RATIO, "share of the requests to trace whose callers did not decide; who looks for one asks to"
+    )
     strict: bool = _setting(False, "exit if any model of the repository does not load")
     verbose: bool = _setting(False, "show tracebacks")
 
@@ -94,13 +125,21 @@ class Settings:
             self._require(name, value is None or least <= value <= most, f"{least:g} to {most:g}")
         self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
-        for name in ("model_control", "provider", "log_format", "log_level"):
+        for name in (
+            "model_control", "provider", "transport", "response_compression", "log_format", "log_level",
+        ):  # fmt: skip
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        if self.trace_endpoint is not None:
+            self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
         """A setting that can change nothing is a mistake of whoever set it."""
+        if (self.tls_certificate is None) != (self.tls_private_key is None):
+            raise StartError("settings tls_certificate and tls_private_key belong together; one of them is missing")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
         delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms
         if delay_us and self.max_batch_size == 1:
             raise StartError(
@@ -111,6 +150,12 @@ class Settings:
             raise StartError(
                 f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
                 "the whole delay is late already; expected a delay below the objective"
+            )
+
+        if self.trace_endpoint is None and self.trace_sample_ratio != _SAMPLE_RATIO:
+            raise StartError(
+                f"setting trace_sample_ratio is {self.trace_sample_ratio} and has no effect without trace_endpoint: "
+                "say where traces go, or leave the ratio away"
             )
 
     def warnings(self, cores: int) -> tuple[str, ...]:
@@ -130,3 +175,11 @@ class Settings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
+
+
+def _is_collector(text: str) -> bool:
+    scheme, _, address = text.partition("://")
+    try:
+        return scheme in ("http", "https") and parse_address(address).port > 0
+    except ValueError:
+        return False

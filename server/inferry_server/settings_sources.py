@@ -110,7 +110,9 @@ def read_sources(flags: Mapping[str, str], environment: Mapping[str, str] = os.e
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     known = {CONFIG_VARIABLE, *(ENVIRONMENT_PREFIX + setting.name.upper() for setting in fields(Settings))}
     for variable in _unknown_variables(environment, known):
-        raise StartError(f"environment variable {variable} is no setting; the nearest is {_nearest(variable, known)}")
+        names = [name.removeprefix(ENVIRONMENT_PREFIX) for name in known]
+        nearest = ENVIRONMENT_PREFIX + _nearest(variable.removeprefix(ENVIRONMENT_PREFIX), names)
+        raise StartError(f"environment variable {variable} is no setting; the nearest is {nearest}")
 
 
 def _unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> Iterator[str]:

@@ -46,6 +46,14 @@ def _parse_optional_float(text: str) -> float | None:
     return None if text == UNSET else _parse_float(text)
 
 
+def _parse_optional_text(text: str) -> str | None:
+    return None if text == UNSET else text
+
+
+def _parse_optional_path(text: str) -> Path | None:
+    return None if text == UNSET else Path(text)
+
+
 def _parse_bool(text: str) -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in known:
@@ -69,6 +77,10 @@ def _read_optional_float(value: Any) -> float | None:
     return None if value == UNSET else _read_float(value)
 
 
+def _read_optional_path(value: Any) -> Path | None:
+    return None if value == UNSET else Path(_read_text(value))
+
+
 def _read_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -81,10 +93,16 @@ def _read_text(value: Any) -> str:
     raise ValueError(f"expected a text, not {value!r}")
 
 
+def _read_optional_text(value: Any) -> str | None:
+    return _parse_optional_text(_read_text(value))
+
+
 PARSERS: dict[Any, Callable[[str], Any]] = {
     Path: Path,
+    Path | None: _parse_optional_path,
     Address: parse_address,
     str: str,
+    str | None: _parse_optional_text,
     int: _parse_int,
     float: _parse_float,
     float | None: _parse_optional_float,
@@ -94,8 +112,10 @@ PARSERS: dict[Any, Callable[[str], Any]] = {
 
 READERS: dict[Any, Callable[[Any], Any]] = {
     Path: lambda value: Path(_read_text(value)),
+    Path | None: _read_optional_path,
     Address: lambda value: parse_address(_read_text(value)),
     str: _read_text,
+    str | None: _read_optional_text,
     int: _read_int,
     float: _read_float,
     float | None: _read_optional_float,

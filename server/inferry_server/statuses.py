@@ -29,11 +29,16 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
 
 @dataclass(frozen=True)
 class Status:
-    """How an RPC ended: code, message for the caller, trailing metadata."""
+    """How an RPC ended: code, message for the caller, trailing metadata.
+
+    Attributes:
+        reason: the kind of error, for metrics and traces; empty where there was none.
+    """
 
     code: grpc.StatusCode
     message: str = ""
     trailing_metadata: Metadata = ()
+    reason: str = ""
 
 
 OK = Status(grpc.StatusCode.OK)
@@ -44,8 +49,19 @@ def status_of(error: Exception) -> Status:
     """The status a caller gets for an error; what is not a ServingError stays inside as `internal error`."""
     for error_type, code in CODES:
         if isinstance(error, error_type):
-            return Status(code, str(error), _pushback(error))
-    return Status(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+            return Status(code, str(error), _pushback(error), error.kind)
+    return Status(
+        grpc.StatusCode.INTERNAL, "internal error; the server's log has the details", reason="unexpected_error"
+    )
+
+
+def unknown_method(path: str) -> Status:
+    """For a method that no service has."""
+    return Status(
+        grpc.StatusCode.UNIMPLEMENTED,
+        f"there is no method {path}; reflection lists those there are",
+        reason="unknown_method",
+    )
 
 
 def _pushback(error: errors.ServingError) -> Metadata:

@@ -48,11 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Server]:
     repository = tmp_path_factory.mktemp("models")
     onnx_models.save_brightness(repository)
     onnx_models.save_text_echo(repository)
-    with running_server(repository, system_shared_memory=True) as running:
+    with running_server(repository, system_shared_memory=True, transport=transport) as running:
         yield running
 
 
@@ -75,7 +75,7 @@ def outcomes(server: Server) -> dict[tuple[str, str], float]:
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as page:
         text = page.read().decode()
     found = re.findall(
-        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)"\} (\S+)', text, re.MULTILINE
+        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\} (\S+)', text, re.MULTILINE
     )
     return {(method, code): float(count) for code, method, count in found}
 

@@ -18,7 +18,7 @@ from testkit.servers import running_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Server]:
     repository = tmp_path_factory.mktemp("models")
     onnx_models.save_doubler(repository, version=1)
     onnx_models.save_doubler(repository, version=2)
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (repository / "broken" / "1").mkdir(parents=True)
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"no model")
     (repository / "empty").mkdir()
-    with running_server(repository) as running:
+    with running_server(repository, transport=transport) as running:
         yield running
 
 

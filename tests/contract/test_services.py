@@ -1,5 +1,6 @@
 """Classification, health, reflection and metrics of a real server."""
 
+import asyncio
 import io
 import queue
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -28,14 +30,15 @@ from testkit import onnx_models
 from testkit.servers import running_server
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+SPARE_THREADS = 8  # of gRPC's own pools, which grow by a few with the machine's load
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, transport: str) -> Iterator[Server]:
     onnx_models.save_brightness(tmp_path)
     onnx_models.save_doubler(tmp_path)
     (tmp_path / "broken" / "1").mkdir(parents=True)
-    with running_server(tmp_path) as running:
+    with running_server(tmp_path, transport=transport) as running:
         yield running
 
 
@@ -195,21 +198,39 @@ def test_watchers_hear_the_state_at_once_and_then_every_change(server: Server, c
         watch.cancel()
 
 
-def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path) -> None:
+def test_a_thousand_watchers_cost_no_thread_and_all_hear_a_change(server: Server) -> None:
+    request = health_pb2.HealthCheckRequest()
+
+    async def watch_all() -> None:
+        async with grpc.aio.insecure_channel(str(server.grpc_address)) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            first = stub.Watch(request, timeout=60)
+            assert (await first.read()).status == SERVING
+            threads = psutil.Process().num_threads()
+            watches = [first, *(stub.Watch(request, timeout=60) for _ in range(999))]
+            assert {(await watch.read()).status for watch in watches[1:]} == {SERVING}
+            assert psutil.Process().num_threads() <= threads + SPARE_THREADS
+            server.readiness.enter(Phase.DRAINING)
+            assert {(await watch.read()).status for watch in watches} == {NOT_SERVING}
+
+    asyncio.run(watch_all())
+
+
+def test_a_server_that_stops_does_not_wait_for_its_watchers(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     with ExitStack() as stack:
-        with running_server(tmp_path, drain_timeout_s=60.0) as running:
+        with running_server(tmp_path, drain_timeout_s=60.0, transport=transport) as running:
             channel = stack.enter_context(grpc.insecure_channel(str(running.grpc_address)))
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
             assert next(watch).status == SERVING
         assert [answer.status for answer in watch] == [NOT_SERVING]  # and not an error
 
 
-def test_a_server_that_stops_ends_idle_streams_and_says_why(tmp_path: Path) -> None:
+def test_a_server_that_stops_ends_idle_streams_and_says_why(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     ask: queue.Queue[bytes | None] = queue.Queue()
     with ExitStack() as stack:
-        with running_server(tmp_path, drain_timeout_s=60.0) as running:
+        with running_server(tmp_path, drain_timeout_s=60.0, transport=transport) as running:
             channel = stack.enter_context(grpc.insecure_channel(str(running.grpc_address)))
             stubs: list[grpc.StreamStreamMultiCallable[bytes, bytes]] = [
                 channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
@@ -290,13 +311,71 @@ def test_every_call_received_has_exactly_one_outcome(server: Server, channel: gr
     assert total(metrics, "inferry_requests_received_total") == 5
     assert total(metrics, "inferry_requests_outcome_total") == 5
     path = IMAGE_CLASSIFIER["Classify"].path
-    assert metrics[f'inferry_requests_outcome_total{{code="OK",method="{path}"}}'] == 2
-    assert metrics[f'inferry_requests_outcome_total{{code="INVALID_ARGUMENT",method="{path}"}}'] == 1
+    assert metrics[f'inferry_requests_outcome_total{{code="OK",method="{path}",reason=""}}'] == 2
+    assert (
+        metrics[f'inferry_requests_outcome_total{{code="INVALID_ARGUMENT",method="{path}",reason="undecodable"}}'] == 1
+    )
     assert metrics['inferry_rows_computed_total{model="brightness",version="1"}'] == 2
     assert metrics['inferry_queue_rows{lane="interactive",model="brightness",version="1"}'] == 0
     assert metrics['inferry_model_loads_total{model="broken",outcome="failed"}'] == 1
     assert metrics["inferry_ready_models"] == 2
     assert metrics["inferry_ready"] == 1
+
+
+def wait_until(server: Server, name: str, value: float) -> dict[str, float]:
+    """The metrics, once a series has a value."""
+    pause = threading.Event()
+    for _ in range(500):
+        metrics = read_metrics(server)
+        if metrics.get(name) == value:
+            return metrics
+        pause.wait(0.02)
+    raise AssertionError(f"{name} is {metrics.get(name)}; expected {value}")
+
+
+def test_metrics_tell_why_requests_are_refused_what_waits_and_who_is_connected(tmp_path: Path, transport: str) -> None:
+    onnx_models.save_brightness(tmp_path)
+    limits: dict[str, Any] = {
+        "max_batch_size": 4,
+        "max_request_rows": 4,
+        "max_queue_size": 4,
+        "max_queue_delay_us": 60_000_000,
+    }
+    image = pb.Image(encoded=png(grey(3)))
+    path = IMAGE_CLASSIFIER["Classify"].path
+    labels = 'model="brightness"'
+    with running_server(tmp_path, transport=transport, **limits) as server:
+        assert wait_until(server, "inferry_open_connections", 0)
+        with grpc.insecure_channel(str(server.grpc_address)) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            next(watch)
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+            waiting = stub.future(
+                pb.ClassifyRequest(model_name="brightness", images=[image] * 3).SerializeToString(), timeout=60
+            )
+            wait_until(server, f'inferry_queue_rows{{lane="interactive",{labels},version="1"}}', 3)
+            for images in ([image] * 2, [pb.Image(encoded=b"x")], []):
+                with pytest.raises(grpc.RpcError):
+                    call(channel, "Classify", pb.ClassifyRequest(model_name="brightness", images=images))
+            metrics = read_metrics(server)
+            for reason in ("queue_full_rows", "undecodable", "invalid_request"):
+                assert metrics[f'inferry_requests_refused_total{{{labels},reason="{reason}",version="1"}}'] == 1
+            assert metrics[f'inferry_queue_oldest_age_seconds{{lane="interactive",{labels},version="1"}}'] > 0
+            assert metrics[f'inferry_queue_oldest_age_seconds{{lane="bulk",{labels},version="1"}}'] == 0
+            assert metrics["inferry_open_connections"] == 1
+            assert metrics['inferry_open_streams{method="/grpc.health.v1.Health/Watch"}'] == 1
+            assert metrics[f'inferry_model_info{{{labels},provider="CPUExecutionProvider",version="1"}}'] == 1
+            assert metrics["process_resident_memory_bytes"] > 0
+            in_flight = 2
+            received = total(metrics, "inferry_requests_received_total")
+            assert received == total(metrics, "inferry_requests_outcome_total") + in_flight == 5
+            watch.cancel()
+            call(channel, "Classify", pb.ClassifyRequest(model_name="brightness", images=[image]))  # fills the batch
+            assert pb.ClassifyResponse.FromString(waiting.result(timeout=10)).results
+            wait_until(server, 'inferry_open_streams{method="/grpc.health.v1.Health/Watch"}', 0)
+        metrics = wait_until(server, "inferry_open_connections", 0)
+        assert total(metrics, "inferry_requests_received_total") == 6
+        assert total(metrics, "inferry_requests_outcome_total") == 6
 
 
 def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
@@ -305,11 +384,11 @@ def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_every_rpc_of_the_protocol_has_a_handler(tmp_path: Path) -> None:
+def test_every_rpc_of_the_protocol_has_a_handler(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     codes = {}
     with (
-        running_server(tmp_path, system_shared_memory=True) as running,
+        running_server(tmp_path, system_shared_memory=True, transport=transport) as running,
         grpc.insecure_channel(str(running.grpc_address)) as opened,
     ):
         for name, method in OPEN_INFERENCE.items():

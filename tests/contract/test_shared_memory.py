@@ -36,8 +36,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(repository: Path) -> Iterator[Server]:
-    with running_server(repository, system_shared_memory=True) as running:
+def server(repository: Path, transport: str) -> Iterator[Server]:
+    with running_server(repository, system_shared_memory=True, transport=transport) as running:
         yield running
 
 

@@ -20,10 +20,10 @@ SWAPS = 100
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, transport: str) -> Iterator[Server]:
     for version in (1, 2):
         onnx_models.save_doubler(tmp_path, version=version)
-    with running_server(tmp_path, model_control="explicit") as running:
+    with running_server(tmp_path, model_control="explicit", transport=transport) as running:
         yield running
 
 
@@ -79,9 +79,12 @@ def test_a_hundred_swaps_and_label_moves_under_load_fail_no_request(server: Serv
     assert {"2", "3", str(2 + SWAPS)} - set(newest.versions) <= {"2"}
 
 
-def test_loading_and_unloading_from_outside_needs_the_setting(tmp_path: Path) -> None:
+def test_loading_and_unloading_from_outside_needs_the_setting(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
-    with running_server(tmp_path) as closed, triton.InferenceServerClient(str(closed.grpc_address)) as client:
+    with (
+        running_server(tmp_path, transport=transport) as closed,
+        triton.InferenceServerClient(str(closed.grpc_address)) as client,
+    ):
         for action in (client.load_model, client.unload_model):
             with pytest.raises(InferenceServerException, match="model_control=explicit") as error:
                 action("doubler")
@@ -109,9 +112,9 @@ def test_a_client_loads_and_unloads_models_by_name(server: Server, tmp_path: Pat
         assert "NOT_FOUND" in str(error.value.status())
 
 
-def test_a_server_that_polls_follows_the_repository(tmp_path: Path) -> None:
+def test_a_server_that_polls_follows_the_repository(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
-    with running_server(tmp_path, model_control="poll", poll_interval_s=0.05) as polling:
+    with running_server(tmp_path, model_control="poll", poll_interval_s=0.05, transport=transport) as polling:
         loaded = threading.Event()
         onnx_models.save_scalar_adder(tmp_path)
         with triton.InferenceServerClient(str(polling.grpc_address)) as client:

@@ -22,7 +22,9 @@ THREADS = 4
 
 
 @contextmanager
-def replica(repository: Path, *, drain_delay_s: float = 1) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def replica(
+    repository: Path, transport: str, *, drain_delay_s: float = 1
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "inferry_server", "--repository", str(repository), "--provider", "cpu"]
     command += [
         "--grpc-address",
@@ -31,6 +33,8 @@ def replica(repository: Path, *, drain_delay_s: float = 1) -> Iterator[tuple[sub
         "127.0.0.1:0",
         "--drain-delay-s",
         str(drain_delay_s),
+        "--transport",
+        transport,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -46,12 +50,12 @@ def request() -> bytes:
     return message.SerializeToString()
 
 
-def test_sigterm_under_load_beside_a_second_replica_fails_no_request(tmp_path: Path) -> None:
+def test_sigterm_under_load_beside_a_second_replica_fails_no_request(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     errors: list[str] = []
     answered = [0] * THREADS
     stop = threading.Event()
-    with replica(tmp_path) as (leaving, first), replica(tmp_path) as (_, second):
+    with replica(tmp_path, transport) as (leaving, first), replica(tmp_path, transport) as (_, second):
         options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
         with grpc.insecure_channel(f"ipv4:{first},{second}", options=options) as channel:
             infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
@@ -80,7 +84,7 @@ def test_sigterm_under_load_beside_a_second_replica_fails_no_request(tmp_path: P
     assert min(answered) > 0
 
 
-def test_sigterm_under_load_cancels_no_call_that_has_arrived(tmp_path: Path) -> None:
+def test_sigterm_under_load_cancels_no_call_that_has_arrived(tmp_path: Path, transport: str) -> None:
     """Callers of the only server hear that it is gone, which they can repeat elsewhere; nothing else."""
     onnx_models.save_doubler(tmp_path)
     errors: list[grpc.StatusCode] = []
@@ -97,7 +101,7 @@ def test_sigterm_under_load_cancels_no_call_that_has_arrived(tmp_path: Path) -> 
             except grpc.RpcError as error:
                 errors.append(error.code())
 
-    with replica(tmp_path, drain_delay_s=0) as (leaving, address):
+    with replica(tmp_path, transport, drain_delay_s=0) as (leaving, address):
         threads = [threading.Thread(target=ask, args=(address,)) for _ in range(16)]
         for thread in threads:
             thread.start()

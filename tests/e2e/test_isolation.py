@@ -149,6 +149,11 @@ def test_server_client_batch_and_load_work_together_each_from_its_own_extra(
     (tmp_path / "pictures").mkdir()
     for level in (10, 200):
         Image.fromarray(np.full((9, 9), level, np.uint8)).save(tmp_path / "pictures" / f"{level}.png")
+    assert not server.has("opentelemetry")
+    to_collector = ("--repository", tmp_path / "models", "--trace-endpoint", "http://127.0.0.1:4317")
+    refused = server.run("inferry-serve", *to_collector)
+    assert refused.returncode == 1
+    assert "pip install 'inferry[server,tracing]'" in refused.stderr
     with serving(server, tmp_path / "models") as address:
         to_server = ("--server", address)
         assert "brightness" in install("client").succeed("inferry", "models", *to_server)

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from inferry_server.batching.assembly import PadTo, exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.gate import Seat
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import (
@@ -20,6 +21,7 @@ from inferry_server.errors import (
     InferenceError,
     InvalidRequestError,
     QueueFullError,
+    ServingError,
     ShuttingDownError,
 )
 
@@ -51,6 +53,7 @@ class Observer:
     def __init__(self) -> None:
         self.batch_rows: list[int] = []
         self.done = self.failed = 0
+        self.refused: list[str] = []
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         self.batch_rows.append(rows)
@@ -60,6 +63,9 @@ class Observer:
 
     def request_failed(self, *, total_s: float) -> None:
         self.failed += 1
+
+    def request_refused(self, error: ServingError) -> None:
+        self.refused.append(error.kind)
 
 
 class ScriptedModel:
@@ -89,12 +95,13 @@ def batching(
     *instances: Callable[[Arrays], Arrays],
     clock: Callable[[], float] = time.monotonic,
     pad_to: PadTo = exact,
+    seats: Sequence[Seat] | None = None,
     **limits: float,
 ) -> Iterator[tuple[DynamicBatcher, Observer]]:
     observer = Observer()
     defaults = {"max_batch_size": 4, "max_request_rows": 16, "max_queue_size": 16, "max_queue_bytes": 1 << 20}
     policy = BatchingPolicy(**defaults | limits)  # type: ignore[arg-type]
-    batcher = DynamicBatcher("test", instances, policy, observer=observer, clock=clock, pad_to=pad_to)
+    batcher = DynamicBatcher("test", instances, policy, observer=observer, clock=clock, pad_to=pad_to, seats=seats)
     batcher.start()
     try:
         yield batcher, observer
@@ -254,13 +261,14 @@ def test_closing_finishes_what_is_queued_and_refuses_what_is_new() -> None:
 
 def test_closing_without_patience_tells_those_who_still_wait() -> None:
     model = ScriptedModel()
-    with batching(model.run) as (batcher, _):
+    with batching(model.run) as (batcher, observer):
         first, queued = request(0), request(1)
         batcher.submit(first[0])
         model.started.get(timeout=SOON_S)
         batcher.submit(queued[0])
         assert not batcher.close(0)
         assert isinstance(queued[1].outcome(), ShuttingDownError)
+        assert observer.refused == ["shutting_down"]
         model.release()
         assert values(first[1].outcome()) == [0]
 

@@ -12,14 +12,18 @@ from inferry_proto.golden import GoldenSamples, save_golden_samples
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.assembly import ladder
+from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.metrics import ServerMetrics
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder, scan_repository
 from inferry_server.models.version import ServedVersion
-from inferry_server.runtime.providers import CPU
+from inferry_server.runtime.providers import CPU, CUDA
+from inferry_server.runtime.session import OnnxSession
 from testkit import onnx_models
+from testkit.turns import Reply, until_asked
 
 POLICY = BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
@@ -29,6 +33,26 @@ def load(repository: Path, model: str, version: int = 1) -> ServedVersion:
     served = load_version(folder, LoadOptions((CPU,), 1, 1, POLICY, ServerMetrics()))
     served.batcher.close(1)
     return served
+
+
+@pytest.mark.parametrize("provider", [CPU, CUDA])
+def test_a_version_computes_when_it_is_its_turn_at_the_cores_and_on_a_gpu_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    monkeypatch.setattr(OnnxSession, "provider", provider)
+    onnx_models.save_doubler(tmp_path)
+    gate = ComputeGate(2)
+    neighbour = gate.seat("neighbour", 1)
+    neighbour.acquire()
+    folder = VersionFolder("doubler", 1, tmp_path / "doubler" / "1")
+    served = load_version(folder, LoadOptions((CPU,), 2, 1, POLICY, ServerMetrics(), gate))
+    reply = Reply()
+    served.batcher.submit(InferenceRequest({"x": np.ones((1, 3), np.float32)}, 1, reply))
+    if provider == CPU:
+        until_asked(gate, "doubler")
+        neighbour.release(1.0, again=False)
+    assert not isinstance(reply.outcomes.get(timeout=10), Exception)
+    assert served.batcher.close(10)
 
 
 def edit_manifest(folder: Path, edit: Callable[[ModelManifest], object]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from inferry_proto.version_labels import LABELS_FILE, write_version_labels
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, ModelNotReadyError
 from inferry_server.metrics import ServerMetrics
+from inferry_server.models import manager as manager_module
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager
 from inferry_server.models.registry import ModelRegistry, State
@@ -106,6 +108,20 @@ def test_files_exchanged_in_place_are_loaded_anew_and_a_bad_exchange_changes_not
     onnx_models.save_doubler(served.root, version=2)
     served.manager.poll_once()
     assert served.registry.find("doubler", "") is not before
+
+
+def test_a_version_that_was_replaced_leaves_nothing_behind(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[None] = []
+    served.load_all()
+    before = weakref.ref(served.registry.find("doubler", "").batcher)
+    monkeypatch.setattr(manager_module, "trim_heap", lambda: trims.append(None))
+    onnx_models.save_doubler(served.root, version=3)
+    served.manager.poll_once()
+    for thread in threading.enumerate():
+        if thread.name == "drain":
+            thread.join(10)
+    assert before() is None  # without a garbage collection, which may come much later
+    assert len(trims) == 1
 
 
 def test_labelled_versions_are_served_and_labels_can_move(served: Served) -> None:

@@ -156,6 +156,20 @@ def test_the_batch_that_runs_is_in_the_way_until_it_should_be_done() -> None:
     admit(other, request(1, deadline=0.6), now=0)
 
 
+def test_turns_of_busy_neighbours_are_in_the_way_too_and_soon_forgotten() -> None:
+    queue = scheduler(a=0.1)
+    now = 0.0
+    for _ in range(50):  # every batch had to wait for half a second
+        now += 0.5
+        admit(queue, request(), now=now)
+        queue.finished(queue.take_batch(now, waited_s=0.5).rows, 0.1)
+    with pytest.raises(OverloadedError):
+        admit(queue, request(deadline=now + 0.4), now=now)
+    admit(queue, request(deadline=now + 0.65), now=now)
+    now += 10  # and whoever was refused does not stay so
+    admit(queue, request(deadline=now + 0.4), now=now)
+
+
 def test_what_expired_while_waiting_is_taken_out_and_not_computed() -> None:
     queue = scheduler()
     late, patient = request(deadline=1), request(deadline=3)
@@ -242,3 +256,15 @@ def test_by_default_a_lone_request_is_due_at_once() -> None:
     assert queue.wait_s(0) is None
     admit(queue, request())
     assert queue.wait_s(0) == 0
+
+
+def test_the_oldest_request_tells_its_age_wherever_its_turn_is() -> None:
+    queue = scheduler()
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 0.0
+    oldest, urgent = request(deadline=90.0), request(deadline=50.0)
+    admit(queue, oldest, now=1.0)
+    admit(queue, urgent, now=2.0)
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 4.0
+    assert queue.oldest_age_s(Lane.BULK, 5.0) == 0.0
+    queue.settle(oldest)
+    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 3.0

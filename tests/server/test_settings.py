@@ -20,10 +20,14 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
 
 
 def test_every_setting_can_be_read_from_text() -> None:
-    texts = {"latency_objective_ms": "100", "strict": "false", "verbose": "0", "repository": "models"}
+    pair = {"tls_certificate": "server.crt", "tls_private_key": "server.key"}
+    texts = {"latency_objective_ms": "100", "max_connection_age_s": "60", "strict": "false", "verbose": "0"}
+    texts |= {"trace_endpoint": "http://localhost:4317"}
+    texts |= pair | {"tls_client_ca": "clients.crt", "repository": "models"}
     for setting in fields(Settings):
         text = texts.get(setting.name, str(setting.default))
-        environment = {"INFERRY_REPOSITORY": "models", ENVIRONMENT_PREFIX + setting.name.upper(): text}
+        chosen = pair | {"repository": "models", setting.name: text}
+        environment = {ENVIRONMENT_PREFIX + name.upper(): value for name, value in chosen.items()}
         assert getattr(read_settings({}, environment), setting.name) is not None
 
 
@@ -43,9 +47,15 @@ def test_every_setting_can_be_read_from_text() -> None:
         ("max_queue_delay_us", "9" * 30, "max_queue_delay_us .*expected 0 to"),
         ("drain_delay_s", "1e300", "expected 0 to 86400"),
         ("provider", "tpu", "provider is tpu; expected one of auto, cpu, cuda"),
+        ("tls_certificate", "server.crt", "tls_certificate and tls_private_key belong together"),
+        ("tls_client_ca", "clients.crt", "tls_client_ca has no effect without tls_certificate"),
+        ("transport", "http", "transport is http; expected one of completion_queue, aio"),
         ("log_format", "xml", "log_format is xml; expected one of text, json"),
         ("strict", "perhaps", "expected true or false, not 'perhaps'"),
         ("grpc_address", "8001", "expected HOST:PORT"),
+        ("trace_endpoint", "localhost:4317", "trace_endpoint is localhost:4317; expected http://HOST:PORT or https"),
+        ("trace_endpoint", "http://localhost", "expected http://HOST:PORT"),
+        ("trace_sample_ratio", "1.5", "trace_sample_ratio is 1.5; expected 0 to 1"),
         ("metrics_address", "localhost:99999", "between 0 and 65535, not 99999"),
     ],
 )
@@ -63,6 +73,7 @@ def test_a_wrong_value_names_the_setting_the_value_and_the_range(name: str, text
             {"max_queue_delay_us": 500, "max_batch_size": 1},
             "500 and has no effect while max_batch_size is 1",
         ),
+        ({"trace_sample_ratio": 0.5}, "0.5 and has no effect without trace_endpoint"),
         ({"max_queue_delay_us": 5000, "latency_objective_ms": 5.0}, "expected a delay below the objective"),
     ],
 )

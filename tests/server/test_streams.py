@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_server.errors import ModelNotFoundError
+from inferry_server.request_trace import NoTracer, RequestTrace
 from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import MAX_PENDING, Answer, OrderedStream
 from inferry_server.statuses import OK
@@ -22,7 +23,12 @@ class Models:
         self.cancelled: list[str] = []
 
     def submit(
-        self, request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
+        self,
+        request: ModelInferRequest,
+        answer: Answer[ModelInferResponse],
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Callable[[], object]:
         if request.model_name == "none":
             raise ModelNotFoundError("none")
@@ -35,7 +41,7 @@ class Models:
 
 def stream() -> tuple[FakeCall, Models, OrderedStream[ModelInferRequest, ModelInferResponse]]:
     call, models = FakeCall(), Models()
-    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit)
+    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit, NoTracer())
 
 
 def request(request_id: str, model: str = "m") -> bytes:
@@ -114,12 +120,16 @@ def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
     call = FakeCall()
 
     def submit(
-        request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
+        request: ModelInferRequest,
+        answer: Answer[ModelInferResponse],
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Callable[[], object]:
         answer.respond(ModelInferResponse(id=request.id))
         return lambda: None
 
-    opened = OrderedStream(call, STREAM_FORMAT, submit)
+    opened = OrderedStream(call, STREAM_FORMAT, submit, NoTracer())
     for i in range(count):
         opened.on_message(request(str(i)))
     assert len(call.messages) == count

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from inferry_server.request_trace import RequestTrace
 from inferry_server.statuses import OK, Status
 
 
@@ -14,6 +15,7 @@ class FakeCall:
     metadata: Sequence[tuple[str, str | bytes]] = ()
     peer: str = "test"
     deadline: float | None = None
+    trace: RequestTrace | None = None
     messages: list[bytes] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
     callbacks: list[Callable[[], object]] = field(default_factory=list)

@@ -35,6 +35,17 @@ def save_doubler(repository: Path, *, name: str = "doubler", version: int = 1) -
     )
 
 
+def save_dense(repository: Path, *, name: str = "dense", version: int = 1, width: int = 1024) -> None:
+    """`y = x W`, float32 `[N, width]`, with W the unit matrix: `4 width ** 2` bytes of weights."""
+    save_model(
+        repository / name / str(version) / "model.onnx",
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])],
+        [numpy_helper.from_array(np.eye(width, dtype=np.float32), "weights")],
+    )
+
+
 def save_scalar_adder(repository: Path, *, name: str = "adder") -> None:
     """`sum = a + b`, int64 scalars: a model without batch dimension."""
     save_model(

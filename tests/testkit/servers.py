@@ -7,18 +7,19 @@ from typing import Any
 
 from inferry_server.addresses import Address
 from inferry_server.app import Server
+from inferry_server.request_trace import Tracer
 from inferry_server.settings import Settings
 
 ANY_PORT = Address("127.0.0.1", 0)
 
 
 @contextmanager
-def running_server(repository: Path, **settings: Any) -> Iterator[Server]:
+def running_server(repository: Path, tracer: Tracer | None = None, **settings: Any) -> Iterator[Server]:
     """A server that is ready, with its models; stopped on leaving."""
     defaults: dict[str, Any] = {
         "grpc_address": ANY_PORT, "metrics_address": ANY_PORT, "provider": "cpu", "drain_timeout_s": 5.0,
     }  # fmt: skip
-    server = Server(Settings(repository=repository, **defaults | settings))
+    server = Server(Settings(repository=repository, **defaults | settings), tracer)
     server.start()
     try:
         yield server

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inferry_server.batching.assembly import PadTo, assemble, check_rows, exact, scatter_outputs
+from inferry_server.batching.gate import OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import InferenceError, ServingError, ShuttingDownError
+from inferry_server.request_trace import TracedBatch
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +33,16 @@ class BatchObserver(Protocol):
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
 
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
+
 
 class DynamicBatcher:
     """Runs one model, a batch at a time on each instance, as soon as anything waits.
 
     Any thread may call `submit`, `cancel` and `close`; none of them blocks on the model. A request
-    waits for the batch that is running, then for those due before it. Every admitted request gets
+    waits for the batch that is running, then for those due before it; and before each of these
+    batches, for the turns of other models on the same cores (`gate.py`). Every admitted request gets
     exactly one reply, unless it was cancelled: outputs, DeadlineExceededError, the model's error, or
     ShuttingDownError when `close` runs out of patience. What has no room or no chance is refused by
     `submit`. Replies are made on the batcher's threads, so a reply must be quick.
@@ -49,6 +55,7 @@ class DynamicBatcher:
         latency: what is known of the device, from warming it up.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
+        seats: the instances' places before the device; None where they share it with nobody.
         clock: monotonic seconds.
     """
 
@@ -62,6 +69,7 @@ class DynamicBatcher:
         latency: LatencyModel | None = None,
         pad_to: PadTo = exact,
         batched: bool = True,
+        seats: Sequence[Seat] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observer = observer
@@ -74,8 +82,8 @@ class DynamicBatcher:
         self._changed = threading.Condition()
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._serve, args=(run,), name=f"batcher-{name}-{i}", daemon=True)
-            for i, run in enumerate(instances)
+            threading.Thread(target=self._serve, args=(run, seat), name=f"batcher-{name}-{i}", daemon=True)
+            for i, (run, seat) in enumerate(zip(instances, seats or [OpenSeat() for _ in instances], strict=True))
         ]
 
     def start(self) -> None:
@@ -87,6 +95,11 @@ class DynamicBatcher:
         """Rows waiting in a lane, not counting the batches that run."""
         with self._changed:
             return self._scheduler.lane_rows(lane)
+
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        with self._changed:
+            return self._scheduler.oldest_age_s(lane, self._clock())
 
     def submit(self, request: InferenceRequest) -> None:
         """Queue a request; its reply comes later, on a batcher's thread.
@@ -101,6 +114,8 @@ class DynamicBatcher:
             if self._closing:
                 raise ShuttingDownError
             self._scheduler.admit(request, self._clock())
+            if request.trace is not None:
+                request.trace.queued_at = request.enqueued_at
             self._changed.notify()
 
     def cancel(self, request: InferenceRequest) -> bool:
@@ -128,82 +143,135 @@ class DynamicBatcher:
         with self._changed:
             left = self._scheduler.settle_all()
         for request in left:
-            self._reply_error(request, ShuttingDownError())
+            self._refuse(request, ShuttingDownError())
         return not left and not any(thread.is_alive() for thread in self._threads)
 
-    def _serve(self, run: Run) -> None:
+    def _serve(self, run: Run, seat: Seat) -> None:
         try:
-            self._run_batches(run)
+            self._run_batches(run, seat)
         except Exception:  # nothing should come here; if it does, nobody may wait for ever
             logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
             self.close(0)
+        finally:
+            seat.leave()
 
-    def _run_batches(self, run: Run) -> None:
-        while (taken := self._next_batch()) is not None:
+    def _run_batches(self, run: Run, seat: Seat) -> None:
+        while (taken := self._next_batch(seat)) is not None:
             for request, error in taken.refused:
-                self._reply_error(request, error)
+                self._refuse(request, error)
             if taken.slices:
-                self._compute(run, taken)
+                self._compute(run, seat, taken)
 
-    def _next_batch(self) -> TakenBatch | None:
-        """Wait until a batch is due and take it; None once closed and empty."""
-        with self._changed:
-            while True:
+    def _next_batch(self, seat: Seat) -> TakenBatch | None:
+        """Wait until a batch is due and has its turn, and take it; None once closed and empty.
+
+        It is taken last, so that what arrives while it waits for its turn still joins it.
+        """
+        waited_s = 0.0
+        while self._wait_until_due(seat):
+            waited_s += seat.acquire()
+            with self._changed:
                 now = self._clock()
+                if self._is_due(now):  # else cancelled meanwhile, or taken by another instance
+                    return self._scheduler.take_batch(now, waited_s=waited_s)
+        return None
+
+    def _wait_until_due(self, seat: Seat) -> bool:
+        """Wait for something to compute; False once closed and empty."""
+        with self._changed:
+            while not self._is_due(now := self._clock()):
                 wait_s = self._scheduler.wait_s(now)
                 if wait_s is None and self._closing:
-                    return None
-                if wait_s is not None and (wait_s == 0 or self._closing):
-                    return self._scheduler.take_batch(now)
+                    return False
+                seat.leave()
                 self._changed.wait(wait_s)
+            return True
 
-    def _compute(self, run: Run, batch: TakenBatch) -> None:
+    def _is_due(self, now: float) -> bool:
+        wait_s = self._scheduler.wait_s(now)
+        return wait_s is not None and (wait_s == 0 or self._closing)
+
+    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> None:
+        began = self._clock()
         try:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
-            self._finished(batch.rows, None)
-            self._fail(run, batch.slices, error)
+            self._finished(seat, batch.rows, None, held_s=self._clock() - began)
+            self._trace_failure(batch.slices, began, error)
+            self._fail(run, seat, batch.slices, error)
             return
-        self._finished(batch.rows, done.assembly_s + done.compute_s)
+        self._finished(seat, batch.rows, done.assembly_s + done.compute_s, held_s=done.assembly_s + done.compute_s)
         for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
             self._deliver(part, outputs, done)
+        self._trace(batch.slices, done)
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
         began = self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else slices[0].inputs
         assembled = self._clock()
         outputs = run(inputs)
-        done = _Done(outputs, assembled - began, self._clock() - assembled)
+        done = _Done(outputs, began, assembled, self._clock())
         rows = sum(part.rows for part in slices)
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
-    def _finished(self, rows: int, compute_s: float | None) -> None:
+    def _finished(self, seat: Seat, rows: int, compute_s: float | None, *, held_s: float) -> None:
         with self._changed:
             self._scheduler.finished(rows, compute_s)
+            more = self._is_due(self._clock())
+        seat.release(held_s, again=more)
 
-    def _fail(self, run: Run, slices: Sequence[BatchSlice], error: Exception) -> None:
+    def _fail(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], error: Exception) -> None:
         """Answer a failed batch; its members run alone, so that only the guilty one fails."""
         if len(slices) > 1:
             logger.warning("a batch of %d requests failed; running them one by one", len(slices))
             for part in slices:
-                self._run_alone(run, part)
+                self._run_alone(run, seat, part)
             return
         if not isinstance(error, InferenceError):
             logger.error("the model failed unexpectedly", exc_info=error)
         if self.cancel(slices[0].request):
             self._reply_error(slices[0].request, error)
 
-    def _run_alone(self, run: Run, part: BatchSlice) -> None:
+    def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        seat.acquire()
+        began = self._clock()
         try:
             done = self._run(run, [part])
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(run, [part], error)
+            self._trace_failure([part], began, error)
+            self._fail(run, seat, [part], error)
             return
+        finally:
+            seat.release(self._clock() - began, again=True)
         ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
         self._deliver(part, outputs, done)
+        self._trace([part], done)
+
+    def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
+        self._trace(slices, _Done({}, began, began, self._clock()), error)
+
+    def _trace(self, slices: Sequence[BatchSlice], done: "_Done", error: Exception | None = None) -> None:
+        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        members = [part.request.trace for part in slices if part.request.trace is not None]
+        if not members:
+            return
+        try:
+            members[0].trace_batch(
+                TracedBatch(
+                    members,
+                    requests=len(slices),
+                    rows=sum(part.rows for part in slices),
+                    began=done.began,
+                    assembled=done.assembled,
+                    ended=done.ended,
+                    error=error,
+                )
+            )
+        except Exception:  # what only watches must not end this thread
+            logger.exception("a batch could not be traced")
 
     def _deliver(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> None:
         """Give a request its rows, and its reply if they were the last ones."""
@@ -237,6 +305,10 @@ class DynamicBatcher:
         )
         send()
 
+    def _refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
+
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
@@ -247,5 +319,14 @@ class _Done:
     """A batch that was computed, padding included."""
 
     outputs: Arrays
-    assembly_s: float
-    compute_s: float
+    began: float
+    assembled: float
+    ended: float
+
+    @property
+    def assembly_s(self) -> float:
+        return self.assembled - self.began
+
+    @property
+    def compute_s(self) -> float:
+        return self.ended - self.assembled

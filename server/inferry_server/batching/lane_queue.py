@@ -55,6 +55,11 @@ class LaneQueue:
         first = self.first()
         return None if first is None else first.enqueued_at
 
+    def waiting_since(self) -> float | None:
+        """When the request that has waited longest was enqueued; entries lie in the order of arrival."""
+        longest = next(iter(self._entries), None)
+        return None if longest is None else longest.enqueued_at
+
     def _leave(self, request: InferenceRequest) -> None:
         self.nbytes -= request.nbytes
         self._entries.pop(request).request = None  # the heap keeps an empty entry, not the tensors

@@ -1,4 +1,4 @@
-"""How long a batch takes, learned from the batches that ran: t(n) = a + b n."""
+"""How long a batch takes, and waits for its turn, learned from the batches that ran: t(n) = a + b n."""
 
 
 class LatencyModel:
@@ -52,12 +52,38 @@ class LatencyModel:
         return full * self.batch_s(self._scale) + self.batch_s(rest)
 
     def _fit(self) -> None:
-        hold = _HOLD * (self._xx_aa + self._xx_bb)
-        aa, ab, bb = self._xx_aa + hold, self._xx_ab, self._xx_bb + hold
-        y_a, y_b = self._x_a + hold * self._a, self._x_b + hold * self._b
-        determinant = aa * bb - ab * ab  # at least hold squared
+        # Each is held in proportion to what was seen of it: batches far below the largest tell b too.
+        hold_a, hold_b = _HOLD * self._xx_aa, _HOLD * self._xx_bb
+        aa, ab, bb = self._xx_aa + hold_a, self._xx_ab, self._xx_bb + hold_b
+        y_a, y_b = self._x_a + hold_a * self._a, self._x_b + hold_b * self._b
+        determinant = aa * bb - ab * ab  # above 0, for ab squared is at most the product of the sums
         self._a, self._b = (bb * y_a - ab * y_b) / determinant, (aa * y_b - ab * y_a) / determinant
 
 
+class TurnWait:
+    """Learns how long a batch waits for its turn at cores that other models use as well.
+
+    What was seen fades within seconds: a busy neighbour becomes idle, and a model whose requests are
+    refused for it would never learn that. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._s = self._seen_at = 0.0
+
+    def observe(self, waited_s: float, now: float) -> None:
+        """A batch had its turn now, after waiting for so long."""
+        keep = _WAIT_KEPT * self._freshness(now)
+        self._s, self._seen_at = keep * self._s + (1 - keep) * waited_s, now
+
+    def expected_s(self, now: float) -> float:
+        """Seconds that the next batch may have to wait."""
+        return self._s * self._freshness(now) if self._s else 0.0
+
+    def _freshness(self, now: float) -> float:
+        return float(0.5 ** ((now - self._seen_at) / _WAIT_HALVES_S))
+
+
+_WAIT_KEPT = 0.8  # weight of the batches before the newest: turns differ by who else is there
+_WAIT_HALVES_S = 1.0
 _SHORTEST_S = 1e-6  # below what a clock can tell
 _HOLD = 1e-4  # relative weight of the fit before

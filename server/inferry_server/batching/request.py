@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_server.batching.policy import Lane
+from inferry_server.request_trace import RequestTrace
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -55,6 +56,7 @@ class InferenceRequest:
         reply: told of the outcome.
         deadline: on the monotonic clock, in seconds; None for no deadline.
         lane: whom it is for.
+        trace: its trace, where it is sampled.
         enqueued_at: when it was admitted.
         taken_rows: handed out to batches so far.
         settled: answered, failed or cancelled: nothing more happens to it.
@@ -65,6 +67,7 @@ class InferenceRequest:
     reply: Reply
     deadline: float | None = None
     lane: Lane = Lane.INTERACTIVE
+    trace: RequestTrace | None = None
     nbytes: int = field(init=False)
     enqueued_at: float = field(default=0.0, init=False)
     taken_rows: int = field(default=0, init=False)
@@ -98,6 +101,8 @@ class InferenceRequest:
         """Its first rows are about to be computed."""
         if self._queue_s is None:
             self._queue_s = now - self.enqueued_at
+            if self.trace is not None:
+                self.trace.taken_at = now
 
     def collect(self, start: int, outputs: Arrays, rows: int, *, assembly_s: float, compute_s: float) -> Arrays | None:
         """Take in the outputs of some rows.

@@ -7,7 +7,7 @@ job's share; nothing is computed that would come too late.
 from dataclasses import dataclass
 
 from inferry_server.batching.lane_queue import LaneQueue
-from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.latency import LatencyModel, TurnWait
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
 from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
@@ -40,6 +40,7 @@ class BatchScheduler:
         self._latency = latency
         self._instances = instances
         self._lanes = {lane: LaneQueue(policy.patience_s) for lane in Lane}
+        self._turn = TurnWait()
         self._busy_until: list[float] = []  # one entry a running batch: when it should be done
         self._interactive_batches = 0
 
@@ -51,6 +52,11 @@ class BatchScheduler:
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""
         return self._lanes[lane].rows
+
+    def oldest_age_s(self, lane: Lane, now: float) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        since = self._lanes[lane].waiting_since()
+        return 0.0 if since is None else max(0.0, now - since)
 
     def admit(self, request: InferenceRequest, now: float) -> None:
         """Let a request wait, if it has a chance.
@@ -64,7 +70,7 @@ class BatchScheduler:
         alone_s = self._latency.total_s(request.rows)
         late_s = request.late_by_s(now + alone_s)
         if late_s is not None or request.deadline == now:
-            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s)
+            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
         lane = self._lanes[request.lane]
         self._check_room(lane, request, now)
         self._check_backlog(lane, request, now)
@@ -77,8 +83,14 @@ class BatchScheduler:
             return None
         return self._policy.wait_s(queued_rows=self.rows, oldest_age_s=now - min(enqueued))
 
-    def take_batch(self, now: float) -> TakenBatch:
-        """The rows to compute now. May be empty where all that waited came too late."""
+    def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
+        """The rows to compute now. May be empty where all that waited came too late.
+
+        Args:
+            now: on the monotonic clock.
+            waited_s: for the device, which other models use as well.
+        """
+        self._turn.observe(waited_s, now)
         slices: list[BatchSlice] = []
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
         lane = self._lanes[self._next_lane()]
@@ -89,7 +101,9 @@ class BatchScheduler:
             if late_s is not None or request.deadline == now:
                 self.settle(request)
                 error = DeadlineExceededError(
-                    late_s=late_s or 0.0, needed_s=self._latency.total_s(request.waiting_rows)
+                    late_s=late_s or 0.0,
+                    needed_s=self._latency.total_s(request.waiting_rows),
+                    stage="in_queue",
                 )
                 refused.append((request, error))
                 continue
@@ -173,12 +187,12 @@ class BatchScheduler:
         if request.deadline is None:
             return
         wait_s = self._busy_s(now)
-        if request.late_by_s(now + wait_s + self._backlog_s(self.rows + request.rows)) is None:
+        if request.late_by_s(now + wait_s + self._backlog_s(self.rows + request.rows, now)) is None:
             return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
             ahead += self._lanes[Lane.INTERACTIVE].rows
-        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows))
+        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows, now))
         if late_s is not None:
             raise OverloadedError(late_s=late_s, retry_after_s=late_s)
 
@@ -188,16 +202,19 @@ class BatchScheduler:
             return 0.0
         return max(0.0, min(self._busy_until) - now)
 
-    def _backlog_s(self, rows: int) -> float:
+    def _backlog_s(self, rows: int, now: float) -> float:
         """Seconds until so many rows are computed; beyond one batch, full batches are counted.
+
+        Every batch waits for its turn as long as the latest ones did.
 
         Counted to the row, the last ones admitted would make their batches smaller to be in time,
         and the device would lose under load what they gain.
         """
         largest = self._policy.max_batch_size
+        turn_s = self._turn.expected_s(now)
         if rows <= largest:
-            return self._latency.batch_s(rows)
-        return -(-rows // largest) * self._latency.batch_s(largest) / self._instances
+            return turn_s + self._latency.batch_s(rows)
+        return -(-rows // largest) * (turn_s + self._latency.batch_s(largest)) / self._instances
 
     def _drain_s(self, now: float) -> float:
         """Seconds until about one batch's worth of room has come free."""

@@ -19,32 +19,68 @@ Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 
 
+_ALWAYS_RUN = 2  # sizes: one row always looks like as many as were asked
+
+
 class RowsMismatchError(ModelLoadError):
     """A model that looks batched, and does not answer row by row."""
 
 
 def warm_up(
-    run: Run, signature: Signature, sizes: Sequence[int], *, batched: bool, clock: Callable[[], float]
+    run: Run,
+    signature: Signature,
+    sizes: Sequence[int],
+    *,
+    batched: bool,
+    every_size: bool,
+    budget_s: float,
+    clock: Callable[[], float],
 ) -> dict[int, float]:
-    """Run every batch size, so that no request pays for its first time.
+    """Run the batch sizes a device is prepared for, so that no request pays for their first time.
+
+    A size is run twice, and the second time is measured, while the measured runs are expected to
+    stay within the budget. The two smallest sizes run in any case: they show how long a batch takes,
+    and whether the model answers row by row.
+
+    Args:
+        run: computes the model.
+        signature: what it takes.
+        sizes: ascending.
+        batched: whether outputs must have the rows of the inputs.
+        every_size: whether the sizes beyond the budget run too, once: a device that prepares itself
+            for each size (a GPU) would do so while somebody waits.
+        budget_s: of the measured runs; all of them take about twice as long.
+        clock: monotonic seconds.
 
     Returns:
-        Seconds that each size took, the second time.
+        Seconds that each measured size took, the smallest at least.
 
     Raises:
         RowsMismatchError: a batched model does not answer as many rows as it was given.
         InferenceError: the model failed on zeros.
     """
-    seconds = {}
-    for size in sizes:
+    seconds: dict[int, float] = {}
+    for step, size in enumerate(sizes):
+        within_budget = sum(seconds.values()) + _expected_s(seconds, size) <= budget_s
+        if not (within_budget or every_size or step < _ALWAYS_RUN):
+            break
         inputs = {spec.name: _zeros(spec, size) for spec in signature.inputs}
         outputs = run(inputs)
         if batched:
             _check_rows(outputs, size)
-        began = clock()
-        run(inputs)
-        seconds[size] = clock() - began
+        if within_budget:
+            began = clock()
+            run(inputs)
+            seconds[size] = clock() - began
     return seconds
+
+
+def _expected_s(seconds: Mapping[int, float], size: int) -> float:
+    """At most what a larger size should take: as much a row as the largest measured one; 0 if there is none."""
+    if not seconds:
+        return 0.0
+    largest = max(seconds)
+    return seconds[largest] * size / largest
 
 
 def _check_rows(outputs: Arrays, rows: int) -> None:

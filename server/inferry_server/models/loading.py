@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InferenceError, ModelLoadError
@@ -23,9 +24,14 @@ from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session
+from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
+
+WARM_UP_BUDGET_S = 1.0
+"""For the measured runs of a version's warm-up: t(n) = a + b n is known from small batches, and a
+CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class LoadOptions:
     Attributes:
         intra_op_num_threads: threads that compute one batch together.
         instance_count: batches of one model that can run at the same time, each with its threads.
+        gate: before the cores, which all models share.
     """
 
     providers: Sequence[str]
@@ -42,6 +49,7 @@ class LoadOptions:
     instance_count: int
     policy: BatchingPolicy
     metrics: ServerMetrics
+    gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         _check_signature(folder.path, sessions[0].signature, manifest)
     plan = _plan(folder, settings, manifest, sessions[0].signature, options.policy)
     plan, latency = _prove(plan, sessions)
-    version = _serve(plan, sessions, latency, options.metrics)
+    version = _serve(plan, sessions, latency, options)
     logger.info(
         "model loaded",
         extra={
@@ -110,11 +118,15 @@ def _load_instances(folder: VersionFolder, settings: ModelSettings, options: Loa
         providers = settings.providers(options.providers)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    threads = settings.threads(options.intra_op_num_threads, options.instance_count)
+    threads = _threads(settings, options)
     return [
         load_session(folder.path / settings.model_file, providers=providers, intra_op_num_threads=threads)
         for _ in range(settings.instance_count or options.instance_count)
     ]
+
+
+def _threads(settings: ModelSettings, options: LoadOptions) -> int:
+    return settings.threads(options.intra_op_num_threads, options.instance_count)
 
 
 def _plan(
@@ -138,7 +150,7 @@ def _prove(plan: _Plan, sessions: Sequence[OnnxSession]) -> tuple[_Plan, Latency
     latency = LatencyModel(plan.policy.max_batch_size)
     try:
         for session in sessions:
-            _warm_up(plan, session, latency)
+            _warm_up(plan, session, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
             _check_golden(plan, session)
     except RowsMismatchError as error:
         if plan.is_vouched_for:
@@ -174,7 +186,7 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
+def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel, *, budget_s: float) -> None:
     """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
     model = {"model": str(plan.folder)}
     if not can_warm_up(plan.signature):
@@ -182,7 +194,15 @@ def _warm_up(plan: _Plan, session: OnnxSession, latency: LatencyModel) -> None:
         return
     sizes = ladder(plan.policy.max_batch_size)
     try:
-        seconds = warm_up(session.run, plan.signature, sizes, batched=plan.batched, clock=time.monotonic)
+        seconds = warm_up(
+            session.run,
+            plan.signature,
+            sizes,
+            batched=plan.batched,
+            every_size=session.provider != CPU,
+            budget_s=budget_s,
+            clock=time.monotonic,
+        )
     except InferenceError as error:
         if plan.manifest is not None:
             raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
@@ -204,13 +224,14 @@ def _check_golden(plan: _Plan, session: OnnxSession) -> None:
     )
 
 
-def _serve(
-    plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, metrics: ServerMetrics
-) -> ServedVersion:
-    folder, settings, policy, provider = plan.folder, plan.settings, plan.policy, sessions[0].provider
+def _serve(plan: _Plan, sessions: Sequence[OnnxSession], latency: LatencyModel, options: LoadOptions) -> ServedVersion:
+    folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
+    provider = sessions[0].provider
     labels = _labels(plan)
     version = str(folder.version)
-    observer = VersionObserver(metrics.for_model(folder.model, version))
+    preprocessing = _preprocessing(plan)
+    model_metrics = metrics.for_model(folder.model, version)  # nothing fails from here on, so somebody will forget it
+    observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [session.run for session in sessions],
@@ -219,9 +240,9 @@ def _serve(
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
+        seats=[_seat(plan, provider, options) for _ in sessions],
     )
-    preprocessing = _preprocessing(plan)
-    metrics.watch_queue(folder.model, version, batcher.queued_rows)
+    model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     batcher.start()
     objective_ms = settings.latency_objective_ms
     return ServedVersion(
@@ -233,12 +254,19 @@ def _serve(
         preprocessing=preprocessing,
         provider=provider,
         batcher=batcher,
-        statistics=observer.statistics,
+        observer=observer,
         policy=policy,
         instance_count=len(sessions),
         model_file=settings.model_file,
         latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
     )
+
+
+def _seat(plan: _Plan, provider: str, options: LoadOptions) -> Seat:
+    """A place before the cores, under the model's name: its versions share what it is given."""
+    if provider != CPU:
+        return OpenSeat()  # its batches take no cores, and CUDA lets them share the GPU
+    return options.gate.seat(plan.folder.model, _threads(plan.settings, options))
 
 
 def _preprocessing(plan: _Plan) -> Preprocessing | None:

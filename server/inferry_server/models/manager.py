@@ -14,6 +14,7 @@ from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, scan_repository
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
+from inferry_server.runtime.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +50,16 @@ class ModelManager:
         self._poller: threading.Thread | None = None
 
     def load_all(self, folders: Iterable[ModelFolder], stop_requested: Callable[[], bool]) -> None:
-        """Load what the repository holds, model by model, until a stop is requested."""
+        """Load what the repository holds, model by model, until a stop is requested.
+
+        What fails is in the registry with its reason, and not logged: whoever starts the server knows
+        whether it ends the start, and says it once.
+        """
         for folder in folders:
             if stop_requested():
                 return
             with self._lock:
-                self._reconcile(folder)
+                self._reconcile(folder, quiet=True)
 
     def load_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
         """Load a model as it now lies in the repository; `done` hears how it went, on another thread."""
@@ -82,6 +87,7 @@ class ModelManager:
                     self._reconcile(folder)
             for name in set(self._registry.names()) - {folder.name for folder in folders}:
                 self._drop_versions(name, keep=())
+                self._options.metrics.forget_loads(name)
 
     def close(self) -> None:
         """Change nothing any more. Served versions go on until their batchers are closed."""
@@ -125,22 +131,22 @@ class ModelManager:
                 )
                 self._loaded.pop((name, entry.version), None)
 
-    def _reconcile(self, folder: ModelFolder, *, reload: bool = False) -> list[str]:
+    def _reconcile(self, folder: ModelFolder, *, reload: bool = False, quiet: bool = False) -> list[str]:
         """Serve what the folder says. Returns why what could not be loaded could not."""
         failures = []
         if not folder.versions:
-            failures.append(self._fail(folder.name, 0, folder.problem))
+            failures.append(self._fail(folder.name, 0, folder.problem, quiet=quiet))
         labels, traffic = self._read_labels(folder, failures)
         wanted = _wanted_versions(folder, labels.values())
         for version in folder.versions:
             if version.version in wanted and (reload or self._is_new(version)):
-                failures += self._load(version)
+                failures += self._load(version, quiet=quiet)
         self._registry.set_labels(folder.name, labels, traffic)
         self._retire_others(folder, wanted, failed=bool(failures))
         self._drop_versions(folder.name, keep=[version.version for version in folder.versions])
         return failures
 
-    def _load(self, folder: VersionFolder) -> list[str]:
+    def _load(self, folder: VersionFolder, *, quiet: bool) -> list[str]:
         before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
         if before is None or before.served is None:
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
@@ -152,16 +158,17 @@ class ModelManager:
                 logger.error("model not replaced: %s", error, extra={"model": str(folder)})
                 self._options.metrics.loads.labels(folder.model, "failed").inc()
                 return [str(error)]
-            return [self._fail(folder.model, folder.version, str(error))]
+            return [self._fail(folder.model, folder.version, str(error), quiet=quiet)]
         self._options.metrics.loads.labels(folder.model, "ready").inc()
         self._retire(self._registry.put(IndexEntry(folder.model, folder.version, State.READY, served=served)))
         return []
 
-    def _fail(self, model: str, version: int, reason: str) -> str:
+    def _fail(self, model: str, version: int, reason: str, *, quiet: bool) -> str:
         entry = IndexEntry(model, version, State.UNAVAILABLE, reason, failed=True)
         known = self._registry.model(model)
         if known is None or known.versions.get(entry.version_text) != entry:  # else it was said already
-            logger.error("model not loaded: %s", reason, extra={"model": model})
+            if not quiet:
+                log_failure(entry)
             self._options.metrics.loads.labels(model, "failed").inc()
             self._registry.put(entry)
         return reason
@@ -203,15 +210,24 @@ class ModelManager:
     def _retire(self, before: IndexEntry | None) -> None:
         """Let a version that requests no longer reach finish what it has, without waiting for it."""
         if before is not None and before.served is not None:
-            threading.Thread(target=self._drain, args=(before.served,), name="drain", daemon=True).start()
+            threading.Thread(target=self._end, args=([before.served],), name="drain", daemon=True).start()
+
+    def _end(self, retired: list[ServedVersion]) -> None:
+        """Drain a version and give back its memory; the list is emptied, so that nothing keeps it."""
+        self._drain(retired.pop())
+        trim_heap()
 
     def _drain(self, version: ServedVersion) -> None:
         finished = version.batcher.close(self._drain_timeout_s)
-        if version.version not in self._registry.ready_versions(version.model):
-            self._options.metrics.forget(version.model, version.version)
+        self._options.metrics.forget(version.model, version.version)
         logger.info(
             "model unloaded", extra={"model": f"{version.model}/{version.version}", "everything_answered": finished}
         )
+
+
+def log_failure(entry: IndexEntry) -> None:
+    """Say why a version is not served."""
+    logger.error("model not loaded: %s", entry.reason, extra={"model": entry.model})
 
 
 def _wanted_versions(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.batching.request import Timing
+from inferry_server.errors import ServingError
 from inferry_server.metrics import ModelMetrics
 
 
@@ -55,6 +56,10 @@ class VersionObserver:
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
         self.statistics.request_failed(total_s=total_s)
+
+    def request_refused(self, error: ServingError) -> None:
+        """A request was not computed, and got this error instead."""
+        self._metrics.request_refused(error.kind)
 
 
 class VersionStatistics:

@@ -7,7 +7,7 @@ from inferry_proto.preprocessing import channel_count
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
-from inferry_server.models.statistics import VersionStatistics
+from inferry_server.models.statistics import VersionObserver, VersionStatistics
 from inferry_server.signature import Signature
 
 _IMAGE_RANK = 4  # N, H, W, C
@@ -22,6 +22,7 @@ class ServedVersion:
         labels: label i names class i; empty where there are none.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
+        observer: told what becomes of its requests.
         policy: the limits of its queue and batches.
         instance_count: batches of it that can run at the same time.
         model_file: the file it was loaded from.
@@ -36,11 +37,16 @@ class ServedVersion:
     preprocessing: Preprocessing | None
     provider: str
     batcher: DynamicBatcher
-    statistics: VersionStatistics
+    observer: VersionObserver
     policy: BatchingPolicy
     instance_count: int
     model_file: str
     latency_objective_s: float | None
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """What it has done since it was loaded."""
+        return self.observer.statistics
 
     def require_preprocessing(self) -> Preprocessing:
         """How pictures become its input.

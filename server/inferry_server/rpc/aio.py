@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -11,16 +11,16 @@ import grpc
 import grpc.aio
 
 from inferry_server.addresses import Address
-from inferry_server.errors import StartError
 from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.router import CallAccount, Router
-from inferry_server.statuses import CANCELLED, OK, Status
+from inferry_server.rpc.ending import EndingCall
+from inferry_server.rpc.options import TransportOptions, cannot_bind
+from inferry_server.rpc.router import UNKNOWN_METHOD, CallAccount, Router
+from inferry_server.statuses import OK, Status, unknown_method
 
 T = TypeVar("T")
 
-# A client may ping as often as every ten seconds, calls or not: load balancers do.
-_MIN_PING_INTERVAL_MS = 10_000
 _STOP_SLACK_S = 5.0
+_CANCEL_SLACK_S = 0.005  # a stream that was cancelled looks like one that ended, until grpcio says so
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
 _MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
@@ -32,8 +32,8 @@ class AioTransport:
     `start` and `stop` are called once each, by one thread, and block until done.
     """
 
-    def __init__(self, router: Router, *, max_message_bytes: int) -> None:
-        self._max_message_bytes = max_message_bytes
+    def __init__(self, router: Router, options: TransportOptions) -> None:
+        self._options = options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
@@ -67,25 +67,17 @@ class AioTransport:
         return future.result(timeout_s)
 
     async def _start(self, address: Address) -> Address:
-        server = grpc.aio.server(
-            handlers=[self._handler],
-            options=[
-                ("grpc.so_reuseport", 0),  # a second server on the port is refused, not given half the calls
-                ("grpc.max_receive_message_length", self._max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
-            ],
-        )
+        server = grpc.aio.server(handlers=[self._handler], options=self._options.arguments())
+        credentials = self._options.credentials()
         try:
-            port = server.add_insecure_port(str(address))
+            if credentials is None:
+                port = server.add_insecure_port(str(address))
+            else:
+                port = server.add_secure_port(str(address), credentials)
         except RuntimeError:
             port = 0
         if port == 0:
-            raise StartError(
-                f"gRPC address {address} cannot be bound: it is in use or not of this machine; "
-                "free the port or choose another with --grpc-address"
-            )
+            raise cannot_bind(address)
         await server.start()
         self._server = server
         return Address(address.host, port)
@@ -125,7 +117,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         if self._router.is_stream(path):
             # On the wire, one message is a stream of one: this serves every kind of streaming RPC.
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
-        return None
+        return grpc.stream_stream_rpc_method_handler(self._refuse(path))
 
     async def hold_until_quiet(self) -> None:
         """Keep new calls waiting, until none has come for a moment."""
@@ -142,7 +134,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(message: bytes, context: Any) -> bytes:
-            call = _AioCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
                 await self._arrived()
                 self._router.handle(call, message)
@@ -158,7 +150,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
-            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path))
+            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
                 await self._arrived()
@@ -175,14 +167,22 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
         return behave
 
+    def _refuse(self, path: str) -> Any:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it
+            status = unknown_method(path)
+            self._router.received(UNKNOWN_METHOD, ()).ended(status)
+            await context.abort(status.code, status.message)
+
+        return behave
+
     async def _arrived(self) -> None:
         if not self._released.is_set():
             self._last_arrival = self._loop.time()
             await self._released.wait()
 
 
-class _BaseCall:
-    """What unary and streaming calls share: who calls, how it ended, who is told of a cancellation."""
+class _BaseCall(EndingCall):
+    """What unary and streaming calls of this transport share."""
 
     def __init__(
         self,
@@ -193,40 +193,11 @@ class _BaseCall:
         account: CallAccount,
     ) -> None:
         remaining_s = context.time_remaining()
-        self.method = method
-        self.metadata = metadata
-        self.peer = str(context.peer())
-        self.deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        super().__init__(method, metadata, deadline, account)
+        self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes
+        self._context = context
         self._loop = loop
-        self._account = account
-        self._lock = threading.Lock()
-        self._ended = False
-        self._cancelled = False
-        self._on_cancel: Callable[[], object] | None = None
-
-    def on_cancel(self, callback: Callable[[], object]) -> None:
-        with self._lock:
-            self._on_cancel = callback
-            call_now = self._cancelled
-        if call_now:
-            callback()
-
-    def cancelled(self) -> None:
-        """The client went away, or its deadline passed."""
-        with self._lock:
-            self._cancelled = True
-            callback = self._on_cancel
-        if self._end(CANCELLED) and callback is not None:
-            callback()
-
-    def _end(self, status: Status) -> bool:
-        """Whether this is the first end of the call, and so the one that counts."""
-        with self._lock:
-            if self._ended:
-                return False
-            self._ended = True
-        self._account.ended(status.code)
-        return True
 
 
 class _AioCall(_BaseCall):
@@ -256,7 +227,6 @@ class _AioStreamCall(_BaseCall):
 
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
         super().__init__(method, metadata, context, loop, account)
-        self._context = context
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
         self._reader: asyncio.Future[None] | None = None
         self._receiver: StreamReceiver | None = None
@@ -316,6 +286,7 @@ class _AioStreamCall(_BaseCall):
             await asyncio.sleep(0)  # what was sent for it gets into the queue
             await self._wanted.wait()
             await self._writable.wait()
+        await asyncio.sleep(_CANCEL_SLACK_S)
         if not self._context.cancelled():
             receiver.on_half_close()
 

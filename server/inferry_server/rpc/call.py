@@ -7,6 +7,7 @@ any thread. So a transport needs no thread or task for a call that waits.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from inferry_server.request_trace import RequestTrace
 from inferry_server.statuses import Status, status_of
 
 
@@ -16,14 +17,18 @@ class Call(Protocol):
     Attributes:
         method: the path, `/package.Service/Method`.
         metadata: as the client sent it.
-        peer: who calls, as gRPC writes it.
         deadline: on the monotonic clock, in seconds; None where the client set none.
+        trace: from the call's account; None where it is not sampled.
     """
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
-    peer: str
     deadline: float | None
+    trace: RequestTrace | None
+
+    @property
+    def peer(self) -> str:
+        """Who calls, as gRPC writes it."""
 
     def reply(self, message: bytes) -> None:
         """Answer with a message and status OK."""
@@ -43,8 +48,11 @@ class StreamCall(Protocol):
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
-    peer: str
     deadline: float | None
+
+    @property
+    def peer(self) -> str:
+        """Who calls, as gRPC writes it."""
 
     def pause_reading(self) -> None:
         """Read no further request for now, so that the client's sending stops by flow control.

@@ -5,45 +5,62 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import grpc
-
 from inferry_server.errors import ServingError
-from inferry_server.metrics import ServerMetrics
+from inferry_server.metrics import MethodMetrics, ServerMetrics
+from inferry_server.request_trace import Metadata, NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
+from inferry_server.statuses import Status
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_METHOD = "unknown"
+"""What calls of methods that do not exist are counted under: their names are the caller's invention."""
 
-@dataclass(frozen=True)
+
 class CallAccount:
-    """The metrics of one call: a transport says once how it ended."""
+    """The metrics and the trace of one call: a transport says once how it ended.
 
-    metrics: ServerMetrics
-    method: str
-    started: float
-    clock: Callable[[], float]
+    Attributes:
+        trace: for the handler; None where the call is not sampled.
+    """
 
-    def ended(self, code: grpc.StatusCode) -> None:
-        """Count the outcome."""
-        self.metrics.outcomes.labels(self.method, code.name).inc()
-        self.metrics.duration.labels(self.method).observe(self.clock() - self.started)
+    __slots__ = ("_clock", "_metrics", "_started", "trace")
+
+    def __init__(self, metrics: MethodMetrics, trace: RequestTrace | None, clock: Callable[[], float]) -> None:
+        self.trace = trace
+        self._metrics = metrics
+        self._clock = clock
+        self._started = clock()
+
+    def ended(self, status: Status) -> None:
+        """Count the outcome, and end the trace."""
+        self._metrics.ended(code=status.code.name, reason=status.reason, seconds=self._clock() - self._started)
+        if self.trace is not None:
+            self.trace.ended(code=status.code.value[0], reason=status.reason)
 
 
 class Router:
     """The methods of every service. Transports look handlers up here and call them through it."""
 
-    def __init__(self, metrics: ServerMetrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, metrics: ServerMetrics, tracer: Tracer | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._metrics = metrics
+        self._tracer = tracer or NoTracer()
         self._clock = clock
+        self._traced: set[str] = set()
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
+        self._methods: dict[str, MethodMetrics] = {}
 
-    def add_unary(self, handlers: Mapping[str, UnaryHandler]) -> None:
-        """Register handlers by path."""
+    def add_unary(self, handlers: Mapping[str, UnaryHandler], *, traced: bool = True) -> None:
+        """Register handlers by path; the tracer is asked for each call whether to trace it, unless told not to."""
+        if traced:
+            self._traced |= handlers.keys()
         self._unary |= handlers
 
     def add_streams(self, handlers: Mapping[str, StreamHandler]) -> None:
-        """Register handlers by path."""
+        """Register handlers by path. A stream has no trace, its requests have."""
         self._stream |= handlers
 
     def is_unary(self, path: str) -> bool:
@@ -54,10 +71,15 @@ class Router:
         """Whether a streaming handler answers this path."""
         return path in self._stream
 
-    def received(self, path: str) -> CallAccount:
+    def received(self, path: str, metadata: Metadata) -> CallAccount:
         """Open the account of a call that has just arrived."""
-        self._metrics.received.labels(path).inc()
-        return CallAccount(self._metrics, path, self._clock(), self._clock)
+        metrics = self._methods.get(path)
+        if metrics is None:
+            metrics = MethodMetrics(self._metrics, path, streaming=self.is_stream(path))
+            metrics = self._methods.setdefault(path, metrics)
+        metrics.received()
+        trace = self._tracer.begin(path, metadata) if path in self._traced else None
+        return CallAccount(metrics, trace, self._clock)
 
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""

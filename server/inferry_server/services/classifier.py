@@ -18,6 +18,7 @@ from inferry_server.classification import top_classes
 from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
+from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
@@ -35,12 +36,14 @@ class ClassifierService:
         registry: ModelRegistry,
         deadlines: DeadlinePolicy,
         pool: DecodingPool,
+        tracer: Tracer | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
         self._pool = pool
+        self._tracer = tracer or NoTracer()
         self._clock = clock
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
@@ -71,14 +74,19 @@ class ClassifierService:
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
         request = parse(pb.ClassifyRequest, message)
-        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline))
+        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
 
     def classify_stream(self, call: StreamCall) -> OrderedStream[pb.ClassifyRequest, pb.ClassifyResponse]:
         """Classify request after request; responses go out in the order of the requests."""
-        return OrderedStream(call, STREAM_FORMAT, self.submit)
+        return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
-        self, request: pb.ClassifyRequest, answer: Answer[pb.ClassifyResponse], *, call_deadline: float | None
+        self,
+        request: pb.ClassifyRequest,
+        answer: Answer[pb.ClassifyResponse],
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Callable[[], object]:
         """Check a request and hand its pictures to the decoding threads.
 
@@ -88,7 +96,21 @@ class ClassifierService:
         Raises:
             ServingError: the request was refused; `answer` will not be called.
         """
-        model = self._find(request)
+        return with_version(
+            lambda: self._find(request),
+            lambda model: self._check_and_decode(model, request, answer, call_deadline, trace),
+        )
+
+    def _check_and_decode(
+        self,
+        model: ServedVersion,
+        request: pb.ClassifyRequest,
+        answer: Answer[pb.ClassifyResponse],
+        call_deadline: float | None,
+        trace: RequestTrace | None,
+    ) -> Callable[[], object]:
+        if trace is not None:
+            trace.concerns(model.model, model.version)
         model.require_preprocessing()
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
@@ -100,7 +122,7 @@ class ClassifierService:
         )
         cancellation = _Cancellation()
         self._pool.submit(
-            lambda: self._decode_and_submit(request, answer, deadline, cancellation), nbytes=request.ByteSize()
+            lambda: self._decode_and_submit(request, answer, deadline, cancellation, trace), nbytes=request.ByteSize()
         )
         return cancellation.cancel
 
@@ -110,11 +132,12 @@ class ClassifierService:
         answer: Answer[pb.ClassifyResponse],
         deadline: float | None,
         cancellation: "_Cancellation",
+        trace: RequestTrace | None,
     ) -> None:
         try:
             cancel = with_version(
                 lambda: self._find(request),
-                lambda model: self._submit_to(model, request, answer, deadline, cancellation),
+                lambda model: self._submit_to(model, request, answer, deadline, cancellation, trace),
             )
         except _CancelledError:
             return
@@ -130,6 +153,7 @@ class ClassifierService:
         answer: Answer[pb.ClassifyResponse],
         deadline: float | None,
         cancellation: "_Cancellation",
+        trace: RequestTrace | None,
     ) -> Callable[[], object]:
         started = self._clock()
         preprocessing = model.require_preprocessing()
@@ -143,6 +167,7 @@ class ClassifierService:
             rows=len(images),
             reply=_Reply(answer, request, model, decode_s=self._clock() - started),
             deadline=deadline,
+            trace=trace,
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
@@ -152,7 +177,7 @@ class ClassifierService:
         if cancellation.cancelled:
             raise _CancelledError
         if deadline is not None and (late_s := self._clock() - deadline) >= 0:
-            raise DeadlineExceededError(late_s=late_s, needed_s=0.0)
+            raise DeadlineExceededError(late_s=late_s, needed_s=0.0, stage="in_decoding")
 
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)

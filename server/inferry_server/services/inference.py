@@ -12,6 +12,7 @@ from inferry_server.codec import DecodedRequest, decode_infer_request
 from inferry_server.encoding import encode_infer_response
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
+from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler, fail
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.messages import parse
@@ -30,12 +31,14 @@ class InferenceService:
         registry: ModelRegistry,
         deadlines: DeadlinePolicy,
         regions: SharedMemoryRegions,
+        tracer: Tracer | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
         self._regions = regions
+        self._tracer = tracer or NoTracer()
         self._clock = clock
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
@@ -49,14 +52,19 @@ class InferenceService:
     def model_infer(self, call: Call, message: bytes) -> None:
         """Queue a request; the batcher's thread answers it."""
         request = parse(ModelInferRequest, message)
-        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline))
+        call.on_cancel(self.submit(request, _UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream[ModelInferRequest, ModelInferResponse]:
         """Queue request after request; responses go out in the order of the requests."""
-        return OrderedStream(call, STREAM_FORMAT, self.submit)
+        return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
-        self, request: ModelInferRequest, answer: Answer[ModelInferResponse], *, call_deadline: float | None
+        self,
+        request: ModelInferRequest,
+        answer: Answer[ModelInferResponse],
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Cancel:
         """Check a request and queue it.
 
@@ -68,7 +76,7 @@ class InferenceService:
         """
         return with_version(
             lambda: self._registry.find(request.model_name, request.model_version, request_id=request.id),
-            lambda model: self._submit_to(model, request, answer, call_deadline),
+            lambda model: self._submit_to(model, request, answer, call_deadline, trace),
         )
 
     def _submit_to(
@@ -77,7 +85,10 @@ class InferenceService:
         request: ModelInferRequest,
         answer: Answer[ModelInferResponse],
         call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Cancel:
+        if trace is not None:
+            trace.concerns(model.model, model.version)
         decoded = decode_infer_request(
             request,
             model.signature,
@@ -90,6 +101,7 @@ class InferenceService:
             rows=decoded.rows,
             reply=_Reply(answer, request, decoded, model),
             lane=lane_of(decoded.priority),
+            trace=trace,
             deadline=self._deadlines.deadline(
                 self._clock(),
                 call_deadline=call_deadline,

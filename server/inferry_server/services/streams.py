@@ -10,9 +10,10 @@ from typing import Generic, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from inferry_server.errors import ServingError, ShuttingDownError
+from inferry_server.request_trace import RequestTrace, Tracer
 from inferry_server.rpc.call import StreamCall, fail
 from inferry_server.services.messages import parse
-from inferry_server.statuses import Status, status_of
+from inferry_server.statuses import CANCELLED, OK, Status, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,12 @@ class Submit(Protocol[RequestIn, ResponseOut]):
     """Queues a request and returns what forgets it."""
 
     def __call__(
-        self, request: RequestIn, answer: Answer[ResponseOut], *, call_deadline: float | None
+        self,
+        request: RequestIn,
+        answer: Answer[ResponseOut],
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
     ) -> Callable[[], object]:
         """Raises ServingError where the request was not queued."""
         ...
@@ -67,15 +73,20 @@ class OrderedStream(Generic[Request, Response]):
 
     Responses are held until those before them have gone. A request that fails is answered in band,
     and the stream lives on. With `MAX_PENDING` requests unanswered, the client is not read until some
-    are, so that a stream's memory is bounded.
+    are, so that a stream's memory is bounded. Each request has a trace of its own, as if it were a call.
     """
 
     def __init__(
-        self, call: StreamCall, stream_format: StreamFormat[Request, Response], submit: Submit[Request, Response]
+        self,
+        call: StreamCall,
+        stream_format: StreamFormat[Request, Response],
+        submit: Submit[Request, Response],
+        tracer: Tracer,
     ) -> None:
         self._call = call
         self._format = stream_format
         self._submit = submit
+        self._tracer = tracer
         self._lock = threading.Lock()
         self._pending: deque[_StreamAnswer[Response]] = deque()
         self._half_closed = False
@@ -84,7 +95,8 @@ class OrderedStream(Generic[Request, Response]):
 
     def on_message(self, message: bytes) -> None:
         """Queue a request, or answer in band why not."""
-        answer: _StreamAnswer[Response] = _StreamAnswer(self._flush, self._format)
+        trace = self._tracer.begin(self._call.method, self._call.metadata)
+        answer: _StreamAnswer[Response] = _StreamAnswer(self._flush, self._format, trace)
         with self._lock:
             self._pending.append(answer)
             if len(self._pending) == MAX_PENDING:
@@ -92,7 +104,7 @@ class OrderedStream(Generic[Request, Response]):
         try:
             request = parse(self._format.request_type, message)
             answer.request_id = self._format.request_id(request)
-            answer.cancel = self._submit(request, answer, call_deadline=self._call.deadline)
+            answer.cancel = self._submit(request, answer, call_deadline=self._call.deadline, trace=trace)
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
             answer.fail(error)
 
@@ -127,14 +139,21 @@ class OrderedStream(Generic[Request, Response]):
         with self._lock:
             pending = list(self._pending)
         for answer in pending:
+            answer.end_trace(CANCELLED)
             answer.cancel()
 
 
 class _StreamAnswer(Generic[Response]):
     """The place of one response in its stream."""
 
-    def __init__(self, ready: Callable[[], None], stream_format: "StreamFormat[Request, Response]") -> None:
+    def __init__(
+        self,
+        ready: Callable[[], None],
+        stream_format: "StreamFormat[Request, Response]",
+        trace: RequestTrace | None,
+    ) -> None:
         self._ready = ready
+        self._trace = trace
         self._response = stream_format.response
         self._error = stream_format.error
         self.request_id = ""
@@ -142,12 +161,19 @@ class _StreamAnswer(Generic[Response]):
         self.cancel: Callable[[], object] = lambda: None
 
     def respond(self, response: Response) -> None:
+        self.end_trace(OK)
         self._set(self._response(response))
 
     def fail(self, error: Exception) -> None:
         if not isinstance(error, ServingError):
             logger.error("unexpected error in a stream", exc_info=error)
-        self._set(self._error(status_of(error), self.request_id))
+        status = status_of(error)
+        self.end_trace(status)
+        self._set(self._error(status, self.request_id))
+
+    def end_trace(self, status: Status) -> None:
+        if self._trace is not None:
+            self._trace.ended(code=status.code.value[0], reason=status.reason)
 
     def _set(self, message: Message) -> None:
         self.response = message.SerializeToString()

@@ -1,0 +1,129 @@
+"""Whose batch is computed next where models share the cores. Pure: time is passed in.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996), with several servers as in SFQ(D) (Jin, Chase
+and Kaur, 2004), without weights. A model's tag counts the core-seconds it was given; the least tag
+goes next, and a batch that runs is never interrupted. What a batch costs is known only when it has
+run: it is charged what the model's last one cost, and the difference afterwards.
+"""
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Claim:
+    """One instance's wish to compute a batch; used again for its next one.
+
+    Attributes:
+        model: whose batch; the instances and versions of a model share what it is given.
+        cores: threads that compute the batch.
+        granted: it may compute.
+    """
+
+    model: str
+    cores: int
+    granted: bool = field(default=False, init=False)
+    charged: float = field(default=0.0, init=False)  # core-seconds, until the true cost is known
+    asked: int = field(default=0, init=False)  # its place among equals
+
+
+@dataclass
+class _Account:
+    """What a model was given: `tag` is where its next batch starts in virtual time."""
+
+    tag: float
+    last_cost: float = 0.0
+    waiting: deque[Claim] = field(default_factory=deque)
+
+
+class FairQueue:
+    """Claims to so many cores. Not thread-safe: its owner holds a lock.
+
+    Over any time in which two models have batches waiting, their core-seconds differ by no more
+    than a few batches of each. A model that was idle starts level with the others: it neither saved
+    up nor owes. So its first batch waits for what runs, and for at most about one batch of each
+    model that waits as well.
+
+    Args:
+        cores: that may compute at the same time; a batch that wants more takes all of them.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self._cores = self._free = cores
+        self._now = 0.0  # virtual time: the latest tag at which a batch began
+        self._accounts: dict[str, _Account] = {}
+        self._backlogged: dict[str, _Account] = {}  # those with claims that wait
+        self._order = itertools.count()
+
+    def is_alone(self, claim: Claim) -> bool:
+        """Whether no other claim waits."""
+        return list(self._backlogged) == [claim.model] and len(self._backlogged[claim.model].waiting) == 1
+
+    def ask(self, claim: Claim) -> None:
+        """Wait for a turn, after a time in which the instance had nothing to compute."""
+        account = self._accounts.setdefault(claim.model, _Account(self._now))
+        account.tag = max(account.tag, self._now)
+        self._enqueue(account, claim)
+
+    def ask_again(self, claim: Claim) -> None:
+        """Wait for the next turn at once when one is done: what the model is behind stays its due."""
+        account = self._accounts.setdefault(claim.model, _Account(self._now))
+        self._enqueue(account, claim)
+
+    def grant(self) -> Claim | None:
+        """The claim that may compute now; None while it has to wait for cores, or there is none.
+
+        Nobody overtakes it: a batch that needs many cores would wait for ever.
+        """
+        if not self._backlogged:
+            return None
+        account = min(self._backlogged.values(), key=lambda account: (account.tag, account.waiting[0].asked))
+        claim = account.waiting[0]
+        if self._width(claim) > self._free:
+            return None
+        self._dequeue(account, claim)
+        self._free -= self._width(claim)
+        self._now = max(self._now, account.tag)
+        claim.granted, claim.charged = True, account.last_cost
+        account.tag += claim.charged
+        return claim
+
+    def done(self, claim: Claim, compute_s: float) -> None:
+        """A granted batch has run for so many seconds."""
+        account = self._accounts[claim.model]
+        account.last_cost = compute_s * self._width(claim)
+        account.tag += account.last_cost - claim.charged
+        self._free_cores(claim)
+
+    def withdraw(self, claim: Claim) -> None:
+        """A claim that is not needed any more, granted or not; it costs nothing."""
+        account = self._accounts[claim.model]
+        if claim.granted:
+            account.tag -= claim.charged
+            self._free_cores(claim)
+        else:
+            self._dequeue(account, claim)
+
+    def forget_idle(self) -> None:
+        """Drop what no decision needs any more: everything, where nothing runs or waits."""
+        if self._free == self._cores and not self._backlogged:
+            self._accounts.clear()
+            self._now = 0.0
+
+    def _enqueue(self, account: _Account, claim: Claim) -> None:
+        claim.asked = next(self._order)
+        account.waiting.append(claim)
+        self._backlogged[claim.model] = account
+
+    def _dequeue(self, account: _Account, claim: Claim) -> None:
+        account.waiting.remove(claim)
+        if not account.waiting:
+            del self._backlogged[claim.model]
+
+    def _free_cores(self, claim: Claim) -> None:
+        self._free += self._width(claim)
+        claim.granted = False
+
+    def _width(self, claim: Claim) -> int:
+        return min(claim.cores, self._cores)

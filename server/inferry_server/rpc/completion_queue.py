@@ -1,0 +1,185 @@
+"""The transport over grpcio's completion queue: one thread polls, and no call has a thread or task."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from inferry_server.addresses import Address
+from inferry_server.rpc.core_layer import CoreServer, send_status
+from inferry_server.rpc.options import TransportOptions, cannot_bind
+from inferry_server.rpc.queue_calls import QueueCall, QueueStreamCall
+from inferry_server.rpc.router import UNKNOWN_METHOD, Router
+from inferry_server.statuses import unknown_method
+
+logger = logging.getLogger(__name__)
+
+_REQUESTED_CALLS = 64  # asked for ahead: calls that gRPC need not keep waiting
+_IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
+_WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
+_SOON_S = 0.002  # in which a busy server has seen every event that was ready before
+_STOP_SLACK_S = 5.0
+# When stopping: how long no call must have arrived before connections are closed, and at most.
+_QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
+
+
+class CompletionQueueTransport:
+    """A gRPC server whose handlers run on its polling thread; replies may come from any thread.
+
+    `start` and `stop` are called once each, by one thread, and block until done.
+    """
+
+    def __init__(self, router: Router, options: TransportOptions) -> None:
+        self._router = router
+        self._options = options
+        self._server: CoreServer | None = None
+        self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
+        self._paths: dict[bytes, str] = {}
+        self._streams: set[QueueStreamCall] = set()
+        self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
+        self._soon: deque[tuple[float, Callable[[], object]]] = deque()
+        self._held: list[tuple[QueueCall, bytes]] = []
+        self._holding = self._stopping = self._stopped = False
+        self._last_arrival = 0.0
+
+    def start(self, address: Address) -> Address:
+        """Listen.
+
+        Returns:
+            The address, with the port that was bound.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        server = CoreServer(self._options.arguments())
+        port = server.listen(str(address), self._options.credentials())
+        if port == 0:
+            raise cannot_bind(address)
+        server.start()
+        self._server = server
+        for _ in range(_REQUESTED_CALLS):
+            server.request_call(self._called)
+        self._thread.start()
+        return Address(address.host, port)
+
+    def stop(self, grace_s: float) -> None:
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+
+        gRPC cancels calls that reach it while it closes. So the answers are held first: callers that
+        wait for theirs send no more, and once nothing arrives, connections are closed and everything
+        held is handled after all. Does nothing where `start` was not called.
+        """
+        server = self._server
+        if server is None:
+            return
+        self._last_arrival = began = time.monotonic()
+        self._holding = True
+        while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
+            time.sleep(_QUIET_S / 3)
+        server.shutdown(self._was_shut_down)  # wakes the polling thread, which releases what was held
+        self._thread.join(grace_s)
+        if self._thread.is_alive():
+            server.cancel_all_calls()
+            self._thread.join(_STOP_SLACK_S)
+
+    def unary_arrived(self, call: QueueCall, message: bytes) -> None:
+        """Handle a request, unless the server is about to close."""
+        if self._holding:
+            self._last_arrival = time.monotonic()
+            self._held.append((call, message))
+        else:
+            self._router.handle(call, message)
+        self._young.append((time.monotonic() + _WATCH_AFTER_S, call))
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call back once no event is ready, or those that were are past."""
+        self._soon.append((time.monotonic() + _SOON_S, callback))
+
+    def stream_ended(self, call: QueueStreamCall) -> None:
+        """Forget a stream."""
+        self._streams.discard(call)
+
+    def _serve(self) -> None:
+        assert self._server is not None  # noqa: S101 - the thread starts after it
+        poll = self._server.poll
+        while not self._stopped:
+            event = poll(self._wake_at())
+            on_event = event.tag
+            try:
+                if on_event is not None:
+                    on_event(event)
+                self._look_around(idle=on_event is None)
+            except Exception:  # no call may take the others' thread away
+                logger.exception("an event of the transport could not be handled")
+            # A call must be free to go before the next poll.
+            event = on_event = None
+
+    def _wake_at(self) -> float:
+        """Until when to wait for an event, on the wall clock."""
+        if self._soon:
+            return time.time()
+        return time.time() + (_WATCH_AFTER_S if self._young else _IDLE_POLL_S)
+
+    def _look_around(self, *, idle: bool) -> None:
+        """Do what is due between two events."""
+        young, soon = self._young, self._soon
+        if not young and not soon:
+            return
+        now = time.monotonic()
+        while young and young[0][0] <= now:
+            young.popleft()[1].watch()
+        while soon and (idle or soon[0][0] <= now):
+            soon.popleft()[1]()
+
+    def _called(self, event: Any) -> None:
+        """A new call; or none will come any more."""
+        if not event.success:
+            self._release()
+            return
+        if self._server is not None and not self._stopping:
+            self._server.request_call(self._called)
+        method = event.call_details.method
+        path = self._paths.get(method)
+        if path is None:
+            path = method.decode(errors="replace")
+            if not (self._router.is_unary(path) or self._router.is_stream(path)):
+                self._refuse(event, path)
+                return
+            self._paths[method] = path
+        account = self._router.received(path, event.invocation_metadata)
+        if self._router.is_unary(path):
+            QueueCall(event, path, account, self).begin()
+        else:
+            self._open(QueueStreamCall(event, path, account, self))
+
+    def _open(self, call: QueueStreamCall) -> None:
+        self._streams.add(call)
+        call.begin(self._router.open(call))
+        if self._stopping:
+            call.drain()
+
+    def _refuse(self, event: Any, path: str) -> None:
+        status = unknown_method(path)
+        self._router.received(UNKNOWN_METHOD, ()).ended(status)
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
+
+    def _release(self) -> None:
+        """The server accepts no more: handle what was held, and let streams end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._holding = False
+        for call, message in self._held:
+            self._router.handle(call, message)
+        self._held.clear()
+        for stream in list(self._streams):
+            stream.drain()
+
+    def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
+        self._stopped = True
+
+
+def _ignore(event: Any) -> None:
+    """Nothing is left to do."""

@@ -1,0 +1,56 @@
+"""A call ends once: with an answer, a refusal, or its client's leaving."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from inferry_server.rpc.router import CallAccount
+from inferry_server.statuses import CANCELLED, Status
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class EndingCall:
+    """What the calls of every transport share. Thread-safe.
+
+    Args:
+        method: the path.
+        metadata: as the client sent it.
+        deadline: on the monotonic clock, in seconds; None for none.
+        account: where the outcome is counted.
+    """
+
+    def __init__(self, method: str, metadata: Metadata, deadline: float | None, account: CallAccount) -> None:
+        self.method = method
+        self.metadata = metadata
+        self.deadline = deadline
+        self.trace = account.trace
+        self._account = account
+        self._lock = threading.Lock()
+        self._ended = False
+        self._cancelled = False
+        self._on_cancel: Callable[[], object] | None = None
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """As `Call.on_cancel`."""
+        with self._lock:
+            self._on_cancel = callback
+            call_now = self._cancelled
+        if call_now:
+            callback()
+
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """Nobody wants the answer any more: the client went away, or gRPC has told it why there is none."""
+        with self._lock:
+            self._cancelled = True
+            callback = self._on_cancel
+        if self._end(status) and callback is not None:
+            callback()
+
+    def _end(self, status: Status) -> bool:
+        """Whether this is the first end of the call, and so the one that counts."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        self._account.ended(status)
+        return True

@@ -1,0 +1,85 @@
+"""What both transports tell gRPC."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from inferry_server.addresses import Address
+from inferry_server.errors import StartError
+
+# A client may ping as often as every ten seconds, calls or not: load balancers do.
+_MIN_PING_INTERVAL_MS = 10_000
+_COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportOptions:
+    """Limits and security of the connections.
+
+    Attributes:
+        max_message_bytes: the largest request.
+        max_streams: calls at a time on one connection; a client keeps further ones to itself.
+        max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
+        keepalive_time_s: of silence, after which a connection is asked whether it lives.
+        compression: of responses, for clients that accept it: `none`, `deflate` or `gzip`.
+        certificate: PEM file with the server's certificate chain; None: no TLS.
+        private_key: PEM file with its key.
+        client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
+    """
+
+    max_message_bytes: int
+    max_streams: int
+    max_connection_age_s: float | None = None
+    keepalive_time_s: float = 7200.0
+    compression: str = "none"
+    certificate: Path | None = None
+    private_key: Path | None = None
+    client_ca: Path | None = None
+
+    def arguments(self) -> list[tuple[str, int | str]]:
+        """The channel arguments of gRPC."""
+        arguments: list[tuple[str, int | str]] = [
+            ("grpc.so_reuseport", 0),  # a second server on the port is refused, not given half the calls
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.keepalive_time_ms", int(self.keepalive_time_s * 1e3)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+        ]
+        if self.max_connection_age_s is not None:
+            arguments.append(("grpc.max_connection_age_ms", int(self.max_connection_age_s * 1e3)))
+        algorithm = _COMPRESSIONS[self.compression]
+        if algorithm is not None:
+            arguments.append(("grpc.default_compression_algorithm", algorithm))
+        return arguments
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """TLS as the settings say; None for connections in the clear.
+
+        Raises:
+            StartError: a file cannot be read.
+        """
+        if self.certificate is None or self.private_key is None:
+            return None
+        authorities = None if self.client_ca is None else _read("tls_client_ca", self.client_ca)
+        pair = (_read("tls_private_key", self.private_key), _read("tls_certificate", self.certificate))
+        return grpc.ssl_server_credentials(
+            [pair], root_certificates=authorities, require_client_auth=authorities is not None
+        )
+
+
+def cannot_bind(address: Address) -> StartError:
+    """The error for an address that gRPC refuses."""
+    return StartError(
+        f"gRPC address {address} cannot be bound: it is in use or not of this machine; "
+        "free the port or choose another with --grpc-address"
+    )
+
+
+def _read(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartError(f"setting {setting}: {path} cannot be read ({error.strerror})") from error

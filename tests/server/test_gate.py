@@ -1,0 +1,212 @@
+"""Models before the same cores, through real batchers and scripted sessions: nothing sleeps."""
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+
+from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.gate import ComputeGate
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.errors import InferenceError, ServingError
+from testkit.turns import SOON_S, Reply, until_asked
+
+POLICY = BatchingPolicy(max_batch_size=1, max_request_rows=1, max_queue_size=1000, max_queue_bytes=1 << 20)
+
+
+class Clock:
+    """Seconds that pass only while a scripted model computes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Cores:
+    """Watches who computes: never more threads at a time than there are cores."""
+
+    def __init__(self, count: int, clock: Clock) -> None:
+        self.count = count
+        self.batches: list[str] = []
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._busy = 0
+
+    def model(self, name: str, seconds: float, threads: int) -> Callable[[Arrays], Arrays]:
+        def run(inputs: Arrays) -> Arrays:
+            with self._lock:
+                self._busy += threads
+                assert self._busy <= self.count
+                self.batches.append(name)
+                self._clock.now += seconds
+            if (inputs["x"] < 0).any():
+                self._end(threads)
+                raise InferenceError("negative")
+            self._end(threads)
+            return {"y": inputs["x"]}
+
+        return run
+
+    def _end(self, threads: int) -> None:
+        with self._lock:
+            self._busy -= threads
+
+
+class NoObserver:
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
+
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
+
+    def request_failed(self, *, total_s: float) -> None: ...
+
+    def request_refused(self, error: ServingError) -> None: ...
+
+
+def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:
+    replies = []
+    for value in values:
+        replies.append(Reply())
+        batcher.submit(InferenceRequest({"x": np.array([[value]])}, 1, replies[-1]))
+    return replies
+
+
+@contextmanager
+def sharing(
+    gate: ComputeGate, cores: Cores, clock: Clock, threads: int, **seconds: float
+) -> Iterator[dict[str, DynamicBatcher]]:
+    """Batchers that wait to be started, by name, each for a model whose batches take so long."""
+    batchers = {
+        name: DynamicBatcher(
+            name,
+            [cores.model(name, model_s, threads)],
+            POLICY,
+            observer=NoObserver(),
+            seats=[gate.seat(name, threads)],
+            clock=clock,
+        )
+        for name, model_s in seconds.items()
+    }
+    with ExitStack() as stack:
+        for batcher in batchers.values():
+            stack.callback(batcher.close, 0)
+        yield batchers
+
+
+def test_a_model_with_slow_batches_leaves_half_the_time_to_one_with_fast_ones() -> None:
+    clock = Clock()
+    gate, cores = ComputeGate(2, clock=clock), Cores(2, clock)
+    with sharing(gate, cores, clock, threads=2, slow=0.1, fast=0.001) as batchers:
+        holder = gate.seat("holder", 2)
+        holder.acquire()
+        waiting = [*submit(batchers["slow"], *range(5)), *submit(batchers["fast"], *range(500))]
+        for batcher in batchers.values():
+            batcher.start()
+        until_asked(gate, "slow", "fast")
+        holder.release(0.0, again=False)
+        for reply in waiting:
+            assert not isinstance(reply.outcomes.get(timeout=SOON_S), Exception)
+    last_slow = max(at for at, name in enumerate(cores.batches) if name == "slow")
+    assert Counter(cores.batches[:last_slow])["fast"] == pytest.approx(400, abs=2)  # as long as four slow ones
+
+
+def test_two_models_of_one_thread_compute_side_by_side_on_two_cores() -> None:
+    meet = threading.Barrier(2, timeout=SOON_S)
+
+    def run(inputs: Arrays) -> Arrays:
+        meet.wait()
+        return {"y": inputs["x"]}
+
+    gate = ComputeGate(2)
+    batchers = [DynamicBatcher(name, [run], POLICY, observer=NoObserver(), seats=[gate.seat(name, 1)]) for name in "ab"]
+    replies = [submit(batcher, 1)[0] for batcher in batchers]
+    for batcher in batchers:
+        batcher.start()
+    for reply in replies:
+        assert not isinstance(reply.outcomes.get(timeout=SOON_S), Exception)
+    assert all(batcher.close(SOON_S) for batcher in batchers)
+
+
+def test_the_wait_for_a_turn_counts_as_queueing_and_not_as_computing() -> None:
+    clock = Clock()
+    gate = ComputeGate(1, clock=clock)
+    cores = Cores(1, clock)
+    neighbour = gate.seat("neighbour", 1)
+    neighbour.acquire()
+    with sharing(gate, cores, clock, threads=1, waits=0.25) as batchers:
+        (reply,) = submit(batchers["waits"], 1)
+        batchers["waits"].start()
+        until_asked(gate, "waits")
+        clock.now = 5.0
+        neighbour.release(5.0, again=False)
+        reply.outcomes.get(timeout=SOON_S)
+        assert reply.timing == Timing(queue_s=5.0, assembly_s=0.0, compute_s=0.25)
+
+
+def test_what_arrives_while_a_batch_waits_for_its_turn_still_joins_it() -> None:
+    gate = ComputeGate(1)
+    neighbour = gate.seat("neighbour", 1)
+    neighbour.acquire()
+    sizes: queue.Queue[int] = queue.Queue()
+
+    def run(inputs: Arrays) -> Arrays:
+        sizes.put(len(inputs["x"]))
+        return {"y": inputs["x"]}
+
+    policy = BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=8, max_queue_bytes=1 << 20)
+    batcher = DynamicBatcher("test", [run], policy, observer=NoObserver(), seats=[gate.seat("test", 1)])
+    batcher.start()
+    submit(batcher, 1, 2, 3)
+    neighbour.release(1.0, again=False)
+    assert sizes.get(timeout=SOON_S) == 3
+    assert batcher.close(SOON_S)
+
+
+def test_a_model_that_fails_gives_its_turn_back() -> None:
+    clock = Clock()
+    gate, cores = ComputeGate(1, clock=clock), Cores(1, clock)
+    with sharing(gate, cores, clock, threads=1, bad=0.1, good=0.1) as batchers:
+        failing, working = submit(batchers["bad"], -1, -1), submit(batchers["good"], 1, 1)
+        for batcher in batchers.values():
+            batcher.start()
+        assert all(isinstance(reply.outcomes.get(timeout=SOON_S), InferenceError) for reply in failing)
+        assert not any(isinstance(reply.outcomes.get(timeout=SOON_S), Exception) for reply in working)
+        assert batchers["bad"].queued_rows(Lane.INTERACTIVE) == 0
+
+
+def test_whoever_has_nothing_to_compute_any_more_leaves_the_cores_to_others() -> None:
+    gate = ComputeGate(1)
+    first, second = gate.seat("first", 1), gate.seat("second", 1)
+    first.acquire()
+    first.release(1.0, again=True)  # and then its requests are cancelled
+    first.leave()
+    assert second.acquire() == pytest.approx(0, abs=SOON_S)
+    second.release(1.0, again=False)
+    second.leave()
+    assert not gate._queue._accounts
+
+
+def test_a_thread_that_still_makes_its_replies_keeps_its_turn_where_it_is_behind_and_only_there() -> None:
+    gate = ComputeGate(1)
+    fast, slow, third = gate.seat("fast", 1), gate.seat("slow", 1), gate.seat("third", 1)
+    fast.acquire()
+    waiting = threading.Thread(target=slow.acquire, daemon=True)
+    waiting.start()
+    until_asked(gate, "slow")
+    fast.release(0.001, again=True)  # the other one is behind now
+    waiting.join(SOON_S)
+    slow.release(1.0, again=True)  # and now the fast one is, by nearly a second
+    asking = threading.Thread(target=third.acquire, daemon=True)
+    asking.start()
+    until_asked(gate, "third")
+    assert fast.acquire() == 0.0
+    fast.release(0.001, again=False)
+    fast.leave()
+    asking.join(SOON_S)
+    assert not asking.is_alive()
