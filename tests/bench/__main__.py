@@ -55,6 +55,8 @@ def main() -> int:
     parser.add_argument("--transport", help="Inferry's setting of this name")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench")
     arguments = parser.parse_args()
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error(f"--rounds is {arguments.rounds}; expected 1 or more")
     durations = QUICK if arguments.quick else FULL
     durations = replace(durations, rounds=arguments.rounds or durations.rounds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))  # servers are stopped on the way out
@@ -66,8 +68,8 @@ def main() -> int:
         folder = Path(name)
         command = [sys.executable, "-m", "bench.export_models", name]
         subprocess.run(command, check=True, timeout=_EXPORT_S, stdout=sys.stderr)
-        chosen = contenders(folder, folder, threads=cores, inferry_flags=flags, without=arguments.without_peer)
-        bench, started = Bench(chosen, durations, folder, folder), time.monotonic()
+        chosen = contenders(folder, threads=cores, inferry_flags=flags, without=arguments.without_peer)
+        bench, started = Bench(chosen, durations, folder), time.monotonic()
         with bench.serving() as servers:
             idle = idle_cpu(servers, durations.idle_s)
             bench.measure(servers)

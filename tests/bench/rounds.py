@@ -48,10 +48,16 @@ QUICK = Durations(
 
 
 class Bench:
-    """One run: servers, and what was measured of them so far."""
+    """One run: servers, and what was measured of them so far.
 
-    def __init__(self, chosen: Mapping[str, Contender], durations: Durations, folder: Path, models: Path) -> None:
-        self._chosen, self._durations, self._folder, self._models = chosen, durations, folder, models
+    Args:
+        chosen: contenders by name.
+        durations: of everything.
+        folder: for everything that is written; `float32.onnx` and `int8.onnx` lie there.
+    """
+
+    def __init__(self, chosen: Mapping[str, Contender], durations: Durations, folder: Path) -> None:
+        self._chosen, self._durations, self._folder = chosen, durations, folder
         self.samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
         self.overloads: dict[tuple[str, str], list[Overload]] = defaultdict(list)
         self.start_s: list[float] = []
@@ -93,7 +99,7 @@ class Bench:
     def _bare(self, name: str, model: str) -> BareCosts:
         """The model alone; what a batch of each size costs."""
         threads = self._chosen[INFERRY].threads
-        command = [sys.executable, "-m", "bench.bare", self._models / f"{model}.onnx", threads, self._durations.bare_s]
+        command = [sys.executable, "-m", "bench.bare", self._folder / f"{model}.onnx", threads, self._durations.bare_s]
         done = subprocess.run(
             list(map(str, (*command, *_BARE_ROWS))), stdout=subprocess.PIPE, check=True, timeout=_BARE_TIMEOUT_S
         )

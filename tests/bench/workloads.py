@@ -49,18 +49,17 @@ LOCUST = "inferry load (Locust), 32 users"
 
 
 def contenders(
-    models: Path, folder: Path, *, threads: int, inferry_flags: tuple[str, ...], without: Iterable[str]
+    folder: Path, *, threads: int, inferry_flags: tuple[str, ...], without: Iterable[str]
 ) -> dict[str, Contender]:
     """Every server that is started, by name.
 
     Args:
-        models: folder of `float32.onnx` and `int8.onnx`.
-        folder: for the scripted device's counts.
+        folder: of `float32.onnx` and `int8.onnx`, and for the scripted device's counts.
         threads: that compute a batch.
         inferry_flags: given to every Inferry.
         without: keys of PEERS to leave out.
     """
-    model, objective = models / "float32.onnx", ("--latency-objective-ms", f"{OBJECTIVE_MS:g}")
+    model, objective = folder / "float32.onnx", ("--latency-objective-ms", f"{OBJECTIVE_MS:g}")
     counts = folder / "scripted.counts"
     np.zeros(3, np.int64).tofile(counts)
     scripted = (sys.executable, "-m", "bench.scripted_device", str(counts), str(DEVICE_A_MS), str(DEVICE_B_MS))
@@ -68,7 +67,7 @@ def contenders(
     timeout = f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {half_us} }}"
     chosen = [
         Contender(INFERRY, "inferry", model, threads, inferry_flags),
-        Contender(INT8, "inferry", models / "int8.onnx", threads, inferry_flags),
+        Contender(INT8, "inferry", folder / "int8.onnx", threads, inferry_flags),
         Contender(UNBATCHED, "inferry", model, threads, (*inferry_flags, "--max-batch-size", "1")),
         Contender(OBJECTIVE, "inferry", model, threads, (*inferry_flags, *objective)),
         Contender(SCRIPTED, "inferry", model, threads, (*inferry_flags, *objective), program=scripted),
