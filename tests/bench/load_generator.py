@@ -125,7 +125,8 @@ def closed_loop(job: Job) -> LoadResult:
             for began, answered in ended:
                 tally.add(began, answered=answered, now=now)
             if now < until:
-                key.fileobj.send([body] * len(ended), [now] * len(ended)) if ended else None  # type: ignore[union-attr]
+                if ended:
+                    key.fileobj.send([body] * len(ended), [now] * len(ended))  # type: ignore[union-attr]
             else:
                 under_way -= len(ended)
     return tally.result(time.perf_counter() - started)

@@ -15,6 +15,7 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _INITIAL_WINDOW_SIZE = 4
 _WINDOW, _LARGEST_FRAME = 65_535, 16_384  # what every server grants at first
+_MESSAGE_HEAD = 5  # gRPC's: compressed or not, and the length
 _RECEIVE = 1 << 20
 
 
@@ -63,6 +64,9 @@ class GrpcConnection:
         return self._socket.fileno()
 
     def send(self, bodies: Sequence[bytes], tokens: Sequence[float]) -> None:
+        largest = max(map(len, bodies))
+        if largest + _MESSAGE_HEAD > _WINDOW:
+            raise ValueError(f"a request has {largest} bytes; this generator sends less than {_WINDOW}")
         self._waiting.extend(zip(bodies, tokens, strict=True))
         self._flush()
 
@@ -83,7 +87,8 @@ class GrpcConnection:
             if (kind in {_DATA, _HEADERS} and flags & _END_STREAM) or kind == _RST_STREAM:
                 answered = stream in self._answered and kind != _RST_STREAM
                 self._answered.discard(stream)
-                ended.append((self._tokens.pop(stream), answered))
+                if stream in self._tokens:  # a server may reset a stream that it has ended
+                    ended.append((self._tokens.pop(stream), answered))
             elif kind not in {_DATA, _HEADERS}:
                 self._control(kind, flags, stream, payload)
         self._buffer = buffer[at:]
@@ -103,11 +108,9 @@ class GrpcConnection:
     def _flush(self) -> None:
         """Send what waits, as far as the server has granted."""
         parts = []
-        while self._waiting and len(self._waiting[0][0]) + 5 <= self._window:
+        while self._waiting and len(self._waiting[0][0]) + _MESSAGE_HEAD <= self._window:
             body, token = self._waiting.popleft()
             message = b"\0" + struct.pack(">I", len(body)) + body
-            if len(message) > _WINDOW:
-                raise ValueError(f"a request has {len(message)} bytes; this generator sends up to {_WINDOW}")
             self._tokens[self._stream] = token
             parts.append(_frame(_HEADERS, _END_HEADERS, self._stream, self._headers))
             for start in range(0, len(message), _LARGEST_FRAME):
