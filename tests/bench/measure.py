@@ -89,14 +89,15 @@ def overload(server: Running, job: Job, *, peak_per_s: float, counts: Callable[[
         peak_per_s: answers a second that the server reached just before, in a closed loop.
         counts: what the scripted device computed so far, where there is one.
     """
-    before, memory = counts() if counts else None, resident_mb(server.process)
+    before, began, memory = counts() if counts else None, server.counts(), resident_mb(server.process)
     result = generate(job)
-    after = counts() if counts else None
+    after, done = counts() if counts else None, server.counts() - began
     return Overload(
         peak_per_s=peak_per_s,
         offered_per_s=result.sent / result.wall_s,
         useful_per_s=result.useful / result.wall_s,
         accepted_p99_ms=result.p99_ms,
+        rows=done.rows / done.batches if done.batches else None,
         expired=(after - before).expired if after and before else None,
         growth_mb=resident_mb(server.process) - memory,
         behind_ms=result.behind_ms,

@@ -47,12 +47,22 @@ def print_tables(report: Mapping[str, Any]) -> None:
     columns = ("images/s", "CPU us/image", "beyond, us", "rows/batch", "p50 ms", "p99 ms")
     names = ("images_per_s", "cpu_us", "beyond_us", "rows", "p50_ms", "p99_ms")
     _print_rows(report["workloads"], columns, names)
-    overload_columns = ("peak/s", "offered/s", "useful/s", "accepted p99 ms", "expired", "growth MB", "client late ms")
+    overload_columns = (
+        "peak/s",
+        "offered/s",
+        "useful/s",
+        "accepted p99 ms",
+        "rows/batch",
+        "expired",
+        "growth MB",
+        "client late ms",
+    )
     overload_names = (
         "peak_per_s",
         "offered_per_s",
         "useful_per_s",
         "accepted_p99_ms",
+        "rows",
         "expired",
         "growth_mb",
         "behind_ms",

@@ -38,6 +38,7 @@ class Overload:
         offered_per_s: sent.
         useful_per_s: answered within the objective, counted from the moment a request was due.
         accepted_p99_ms: of everything that was answered.
+        rows: of the mean batch that was formed meanwhile; None: nothing was computed.
         expired: requests computed although their time had passed when their batch began; None: not known.
         growth_mb: resident memory of the server after, less before.
         behind_ms: how late the generator was at worst.
@@ -47,6 +48,7 @@ class Overload:
     offered_per_s: float
     useful_per_s: float
     accepted_p99_ms: float
+    rows: float | None
     expired: int | None
     growth_mb: float
     behind_ms: float

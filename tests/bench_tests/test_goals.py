@@ -10,7 +10,14 @@ from bench.workloads import BARE, BATCH, BATCHES, INFERRY, INT8, SCRIPTED, TRITO
 
 SAMPLE = Sample(images_per_s=1_000, cpu_us=400, rows=8, beyond_us=100, p50_ms=1.0, p99_ms=2.0)
 OVERLOAD = Overload(
-    peak_per_s=800, offered_per_s=2_400, useful_per_s=790, accepted_p99_ms=90, expired=0, growth_mb=1, behind_ms=2
+    peak_per_s=800,
+    offered_per_s=2_400,
+    useful_per_s=790,
+    accepted_p99_ms=90,
+    rows=30,
+    expired=0,
+    growth_mb=1,
+    behind_ms=2,
 )
 
 
