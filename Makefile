@@ -70,8 +70,8 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 	@$(COMPILE) -c requirements-dev.txt --extra server --extra tracing -o requirements-server.txt
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
 
-bench: $(READY) ## Measure the server against bare ONNX Runtime, and exported graphs against one another
-	@$(BIN)/python tests/bench/bench.py
+bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python tests/bench/precision.py
 
 GPU_MODELS := runs/bench/gpu-models

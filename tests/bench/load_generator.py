@@ -1,72 +1,203 @@
-"""A closed loop of ModelInfer requests, in a process of its own: ADDRESS ROWS CONCURRENCY SECONDS.
+"""The common client, in a process of its own: a closed loop, or an open one at a fixed rate.
 
-Prints `{"wall_s": ..., "seconds": [...]}`: how long each answered request took. The request is built
-once, and replies are not parsed, so that the generator costs as little as Python can.
+The job comes as JSON on standard input (see `Job`), the result goes to standard output. A closed loop counts
+latency from the moment a request was written; an open one from the moment it was due, so that a server that falls
+behind is not spared.
 """
 
 import json
-import queue
+import selectors
+import struct
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import grpc
-import numpy as np
+from bench.wire import Connection, GrpcConnection, HttpConnection
 
-from inferry_proto.open_inference_pb2 import ModelInferRequest
-from inferry_proto.services import OPEN_INFERENCE
+REQUESTS_A_CONNECTION = 6  # as perf_analyzer shares its channels
+OPEN_CONNECTIONS = 8
+_DRAIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to send.
+
+    Attributes:
+        port: on loopback.
+        path: of the RPC, or of the resource.
+        body: file with the request's bytes.
+        seconds: how long requests are sent.
+        concurrency: of a closed loop.
+        rate: requests a second of an open loop; 0: a closed one.
+        objective_ms: answers later than this are not useful; 0: all are.
+        stamp_at: where the first byte of an int64 lies in the body that says when an answer becomes useless, in
+            nanoseconds of the monotonic clock; -1: nowhere.
+        timeout_s: the deadline that each request carries in gRPC; 0: none.
+        http: HTTP/1.1 instead of gRPC.
+    """
+
+    port: int
+    path: str
+    body: str
+    seconds: float
+    concurrency: int = 1
+    rate: float = 0.0
+    objective_ms: float = 0.0
+    stamp_at: int = -1
+    timeout_s: int = 0
+    http: bool = False
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What came back.
+
+    Attributes:
+        sent: requests.
+        answered: of them; the rest was refused.
+        useful: answered within the objective.
+        wall_s: until the last answer; of an open loop, while it sent.
+        p50_ms: of answered requests.
+        p99_ms: likewise.
+        behind_ms: how late the generator itself was at worst, in an open loop.
+    """
+
+    sent: int
+    answered: int
+    useful: int
+    wall_s: float
+    p50_ms: float
+    p99_ms: float
+    behind_ms: float = 0.0
+
+
+class Tally:
+    """Answers and refusals, as they come."""
+
+    def __init__(self, objective_ms: float) -> None:
+        self._objective_s = objective_ms / 1e3 or float("inf")
+        self.latencies: list[float] = []
+        self.refused = 0
+
+    def add(self, began: float, *, answered: bool, now: float) -> None:
+        if answered:
+            self.latencies.append(now - began)
+        else:
+            self.refused += 1
+
+    def result(self, wall_s: float, behind_s: float = 0.0) -> LoadResult:
+        return LoadResult(
+            sent=len(self.latencies) + self.refused,
+            answered=len(self.latencies),
+            useful=sum(latency <= self._objective_s for latency in self.latencies),
+            wall_s=wall_s,
+            p50_ms=percentile(self.latencies, 50) * 1e3,
+            p99_ms=percentile(self.latencies, 99) * 1e3,
+            behind_ms=behind_s * 1e3,
+        )
 
 
 def main() -> None:
-    address, rows, concurrency, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    with grpc.insecure_channel(address) as channel:
-        infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
-        message = request(rows)
-        infer(message, timeout=30)
-        started = time.perf_counter()
-        times = closed_loop(infer, message, concurrency, until=started + seconds)
-        print(json.dumps({"wall_s": time.perf_counter() - started, "seconds": times}))
+    job = Job(**json.load(sys.stdin))
+    print(json.dumps(asdict(open_loop(job) if job.rate else closed_loop(job))))
 
 
-def request(rows: int) -> bytes:
-    images = np.random.default_rng(0).integers(0, 256, (rows, 28, 28, 1), np.uint8)
-    message = ModelInferRequest(model_name="mnist", raw_input_contents=[images.tobytes()])
-    message.inputs.add(name="images", datatype="UINT8", shape=images.shape)
-    return message.SerializeToString()
+def closed_loop(job: Job) -> LoadResult:
+    """So many requests under way at any time; a refused one is sent again like an answered one."""
+    body, tally = Path(job.body).read_bytes(), Tally(job.objective_ms)
+    connections = connect(job, 1 if job.http else REQUESTS_A_CONNECTION)
+    selector = watch([connection for connection, _ in connections])
+    started = time.perf_counter()
+    until = started + job.seconds
+    for connection, share in connections:
+        connection.send([body] * share, [started] * share)
+    under_way = job.concurrency
+    while under_way:
+        events = selector.select(_DRAIN_S)
+        if not events:
+            raise TimeoutError(f"{under_way} requests had no answer within {_DRAIN_S:g} s")
+        for key, _ in events:
+            ended = key.fileobj.receive()  # type: ignore[union-attr]  # registered by us
+            now = time.perf_counter()
+            for began, answered in ended:
+                tally.add(began, answered=answered, now=now)
+            if now < until:
+                if ended:
+                    key.fileobj.send([body] * len(ended), [now] * len(ended))  # type: ignore[union-attr]
+            else:
+                under_way -= len(ended)
+    return tally.result(time.perf_counter() - started)
 
 
-def closed_loop(
-    infer: "grpc.UnaryUnaryMultiCallable[bytes, bytes]", message: bytes, concurrency: int, *, until: float
-) -> list[float]:
-    """Keep so many requests in flight until a time; every one must be answered."""
-    if concurrency == 1:
-        return one_at_a_time(infer, message, until)
-    answered: queue.SimpleQueue[tuple[grpc.Future[bytes], float]] = queue.SimpleQueue()
+def open_loop(job: Job) -> LoadResult:
+    """Requests at a fixed rate, whatever comes back."""
+    connections = [open_connection(job) for _ in range(OPEN_CONNECTIONS)]
+    selector, bodies, tally = watch(connections), StampedBody(job), Tally(job.objective_ms)
+    total, sent, ended, behind_s = int(job.rate * job.seconds), 0, 0, 0.0
+    started = time.perf_counter()
+    sending_s = 0.0
+    while ended < total:
+        now = time.perf_counter() - started
+        due = min(total, int(now * job.rate))
+        if sent < due:
+            behind_s = max(behind_s, now - sent / job.rate)
+            times = [started + number / job.rate for number in range(sent, due)]
+            # Stamped with the time it leaves: that the generator was late is no fault of the server's.
+            connections[due % OPEN_CONNECTIONS].send([bodies.at(time.perf_counter()) for _ in times], times)
+            sent, sending_s = due, now
+        if now > job.seconds + _DRAIN_S:
+            raise TimeoutError(f"{total - ended} requests had no answer {_DRAIN_S:g} s after the last was sent")
+        for key, _ in selector.select(max(0.0, (sent + 1) / job.rate - now) if sent < total else _DRAIN_S):
+            answers = key.fileobj.receive()  # type: ignore[union-attr]
+            arrived = time.perf_counter()
+            for began, answered in answers:
+                tally.add(began, answered=answered, now=arrived)
+            ended += len(answers)
+    return tally.result(sending_s, behind_s)
 
-    def send() -> None:
-        sent = time.perf_counter()
-        infer.future(message, timeout=30).add_done_callback(lambda done: answered.put((done, sent)))
 
-    for _ in range(concurrency):
-        send()
-    in_flight, times = concurrency, []
-    while in_flight:
-        done, sent = answered.get()
-        done.result()
-        now = time.perf_counter()
-        times.append(now - sent)
-        if now < until:
-            send()
-        else:
-            in_flight -= 1
-    return times
+class StampedBody:
+    """The request's bytes, with the time written into them at which an answer becomes useless."""
+
+    def __init__(self, job: Job) -> None:
+        body = Path(job.body).read_bytes()
+        self._stamped = job.stamp_at >= 0
+        self._head, self._tail = body[: max(0, job.stamp_at)], body[max(0, job.stamp_at) + 8 * self._stamped :]
+        # perf_counter and monotonic tick alike; the stamp is read by another process.
+        self._offset_ns = time.monotonic_ns() - time.perf_counter_ns() + int(job.objective_ms * 1e6)
+
+    def at(self, sent: float) -> bytes:
+        """For a request that leaves at a time of `perf_counter`."""
+        if not self._stamped:
+            return self._tail
+        return self._head + struct.pack("<q", int(sent * 1e9) + self._offset_ns) + self._tail
 
 
-def one_at_a_time(infer: "grpc.UnaryUnaryMultiCallable[bytes, bytes]", message: bytes, until: float) -> list[float]:
-    times = []
-    while (sent := time.perf_counter()) < until:
-        infer(message, timeout=30)
-        times.append(time.perf_counter() - sent)
-    return times
+def connect(job: Job, share: int) -> list[tuple[Connection, int]]:
+    """Connections, and how many of the requests each has under way."""
+    shares = [min(share, job.concurrency - start) for start in range(0, job.concurrency, share)]
+    return [(open_connection(job), each) for each in shares]
+
+
+def open_connection(job: Job) -> Connection:
+    """One connection, as the job asks for it."""
+    return HttpConnection(job.port, job.path) if job.http else GrpcConnection(job.port, job.path, job.timeout_s)
+
+
+def watch(connections: Sequence[Connection]) -> selectors.DefaultSelector:
+    selector = selectors.DefaultSelector()
+    for connection in connections:
+        selector.register(connection, selectors.EVENT_READ)
+    return selector
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Of sorted values, the nearest rank; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
 
 
 if __name__ == "__main__":

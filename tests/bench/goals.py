@@ -1,0 +1,110 @@
+"""The ratios that matter, with what they must be and what they should be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.overloads import DEVICE
+from bench.samples import Overload, Sample, Spread, differences, ratios, spread
+from bench.workloads import BARE, BATCH, BATCHES, INFERRY, INT8, OBJECTIVE_MS, SCRIPTED, TRITON, UNBATCHED, single
+
+Samples = Mapping[tuple[str, str], Sequence[Sample]]
+Overloads = Mapping[tuple[str, str], Sequence[Overload]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure and its limits.
+
+    Attributes:
+        name: with its unit, where it has one.
+        measured: over the rounds.
+        must: the limit.
+        should: a better one, or None.
+        at_most: whether less is better.
+    """
+
+    name: str
+    measured: Spread
+    must: float
+    should: float | None = None
+    at_most: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """`reached`, `must` (the limit is kept and the better one missed) or `missed`, by the median."""
+        if not self._keeps(self.must):
+            return "missed"
+        return "reached" if self.should is None or self._keeps(self.should) else "must"
+
+    def _keeps(self, limit: float) -> bool:
+        return self.measured.median <= limit if self.at_most else self.measured.median >= limit
+
+
+def judge(samples: Samples, overloads: Overloads, *, start_s: Sequence[float], idle: Sequence[float]) -> list[Goal]:
+    """Every goal whose contenders took part.
+
+    Args:
+        samples: rounds by workload and contender.
+        overloads: likewise.
+        start_s: from start to ready, for each round.
+        idle: of a core, for each time it was looked at.
+    """
+
+    def values(key: tuple[str, str], name: str) -> list[float]:
+        return [getattr(sample, name) for sample in samples[key]]
+
+    busy, alone = single("perf_analyzer", 32), single("perf_analyzer", 1)
+    batch, bare_batch, bare_one = (BATCHES, INFERRY), (bare(BATCH), BARE), (bare(1), BARE)
+    goals = [
+        Goal("1 image, 32 at a time: server CPU beyond the model, us", spread(values((busy, INFERRY), "beyond_us")),
+             120, 60, at_most=True),
+        Goal("32 images: server CPU / model CPU", ratios(values(batch, "cpu_us"), values(bare_batch, "cpu_us")),
+             1.05, 1.02, at_most=True),
+        Goal("32 images: images/s / bare session",
+             ratios(values(batch, "images_per_s"), values(bare_batch, "images_per_s")), 0.9, 0.95),
+        Goal("1 image, 1 at a time: p50 beyond the bare session, ms",
+             differences(values((alone, INFERRY), "p50_ms"), values(bare_one, "p50_ms")), 0.4, 0.3, at_most=True),
+    ]  # fmt: skip
+    if (busy, TRITON) in samples:
+        ours, ours_int8, triton = (values((busy, name), "images_per_s") for name in (INFERRY, INT8, TRITON))
+        goals += [
+            Goal("1 image, 32 at a time: images/s / Triton", ratios(ours, triton), 1.2, 1.5),
+            Goal("the same in int8 / Triton in float32", ratios(ours_int8, triton), 2, 2.5),
+        ]
+    goals += batching_goals(samples)
+    goals += overload_goals(overloads[DEVICE, SCRIPTED])
+    goals.append(Goal("idle server CPU, of a core", spread(idle), 0.005, at_most=True))
+    goals.append(Goal("start to ready, s", spread(start_s), 1.5, at_most=True))
+    return goals
+
+
+def batching_goals(samples: Samples) -> list[Goal]:
+    """Batching against none, wherever both were measured."""
+    goals = []
+    for (workload, contender), rounds in samples.items():
+        if contender != UNBATCHED:
+            continue
+        batched = [sample.images_per_s for sample in samples[workload, INFERRY]]
+        concurrency = int(workload.split(", ")[-1].split()[0])
+        gain = ratios(batched, [sample.images_per_s for sample in rounds])
+        goals.append(
+            Goal(f"{concurrency} at a time: images/s with batching / without", gain, 1 if concurrency >= 8 else 0.97)
+        )
+    return sorted(goals, key=lambda goal: int(goal.name.split()[0]))
+
+
+def overload_goals(rounds: Sequence[Overload]) -> list[Goal]:
+    """Of the scripted device."""
+    useful = ratios([each.useful_per_s for each in rounds], [each.peak_per_s for each in rounds])
+    late = spread([each.accepted_p99_ms / OBJECTIVE_MS for each in rounds])
+    expired = spread([float(each.expired) for each in rounds if each.expired is not None])
+    return [
+        Goal("overload: useful answers / peak", useful, 0.95, 0.98),
+        Goal("overload: p99 of accepted / objective", late, 2, at_most=True),
+        Goal("overload: expired requests computed", expired, 0, at_most=True),
+    ]
+
+
+def bare(rows: int) -> str:
+    """The name of a bare session's workload."""
+    return f"bare session, {rows} image{'s' if rows > 1 else ''}"

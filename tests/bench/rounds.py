@@ -1,0 +1,132 @@
+"""One run: every contender started once, and rounds that measure each workload on each of them."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bench.contenders import Contender, Running
+from bench.goals import bare
+from bench.overloads import overload_round
+from bench.samples import BareCosts, Overload, Sample
+from bench.workloads import BARE, BARE_INT8, CONCURRENCIES, INFERRY, INT8, steps, write_requests
+
+_BARE_ROWS = (1, 2, 4, 8, 16, 32)
+_BARE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Durations:
+    """How long things are measured: rounds, and seconds of each load in each round."""
+
+    rounds: int
+    common_s: float
+    window_s: float
+    bare_s: float
+    locust_s: int
+    overload_s: float
+    model_overload_s: float
+    peak_s: float
+    idle_s: float
+    concurrencies: tuple[int, ...]
+
+
+FULL = Durations(
+    rounds=5, common_s=1.0, window_s=0.5, bare_s=0.4, locust_s=4, overload_s=30, model_overload_s=8, peak_s=2,
+    idle_s=20, concurrencies=CONCURRENCIES,
+)  # fmt: skip
+QUICK = Durations(
+    rounds=1, common_s=0.5, window_s=0.5, bare_s=0.1, locust_s=1, overload_s=3, model_overload_s=2, peak_s=0.5,
+    idle_s=2, concurrencies=(1, 32),
+)  # fmt: skip
+
+
+class Bench:
+    """One run: servers, and what was measured of them so far.
+
+    Args:
+        chosen: contenders by name.
+        durations: of everything.
+        folder: for everything that is written; `float32.onnx` and `int8.onnx` lie there.
+    """
+
+    def __init__(self, chosen: Mapping[str, Contender], durations: Durations, folder: Path) -> None:
+        self._chosen, self._durations, self._folder = chosen, durations, folder
+        self.samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+        self.overloads: dict[tuple[str, str], list[Overload]] = defaultdict(list)
+        self.start_s: list[float] = []
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[dict[str, Running]]:
+        """Every contender, one started after the other."""
+        with contextlib.ExitStack() as stack:
+            servers = {}
+            for name, contender in self._chosen.items():
+                print(f"starting {name}", file=sys.stderr)
+                servers[name] = stack.enter_context(contender.serve(self._folder / folder_name(name)))
+            yield servers
+
+    def measure(self, servers: Mapping[str, Running]) -> None:
+        """All rounds."""
+        requests, length = write_requests(self._folder), self._durations
+        plan = [
+            step
+            for step in steps(
+                requests, concurrencies=length.concurrencies, seconds=length.common_s, window_s=length.window_s,
+                locust_s=length.locust_s,
+            )
+            if step.contender in servers
+        ]  # fmt: skip
+        for number in range(length.rounds):
+            costs = {BARE: self._bare(BARE, "float32"), BARE_INT8: self._bare(BARE_INT8, "int8")}
+            for step in tqdm(plan[:: -1 if number % 2 else 1], f"round {number + 1}/{length.rounds}", disable=None):
+                cost = costs[BARE_INT8 if step.contender == INT8 else BARE]
+                try:
+                    sample = step.run(servers[step.contender], cost)
+                except Exception as error:
+                    error.add_note(f"in workload {step.workload!r} on {step.contender}")
+                    raise
+                self.samples[step.workload, step.contender].append(sample)
+            self._overload(dict(servers), requests)
+            self.start_s.append(self._start(number))
+
+    def _bare(self, name: str, model: str) -> BareCosts:
+        """The model alone; what a batch of each size costs."""
+        threads = self._chosen[INFERRY].threads
+        command = [sys.executable, "-m", "bench.bare", self._folder / f"{model}.onnx", threads, self._durations.bare_s]
+        done = subprocess.run(
+            list(map(str, (*command, *_BARE_ROWS))), stdout=subprocess.PIPE, check=True, timeout=_BARE_TIMEOUT_S
+        )
+        measured = {int(rows): figures for rows, figures in json.loads(done.stdout).items()}
+        for rows, figures in measured.items():
+            cpu_us = figures["batch_cpu_us"] / rows
+            self.samples[bare(rows), name].append(
+                Sample(figures["images_per_s"], cpu_us, rows, 0.0, figures["p50_ms"], figures["p99_ms"])
+            )
+        return {rows: figures["batch_cpu_us"] for rows, figures in measured.items()}
+
+    def _overload(self, servers: dict[str, Running], requests: dict[str, Path]) -> None:
+        length = self._durations
+        done = overload_round(
+            servers, requests, self._folder, seconds=length.overload_s, model_s=length.model_overload_s,
+            peak_s=length.peak_s,
+        )  # fmt: skip
+        for key, measured in done.items():
+            self.overloads[key].append(measured)
+
+    def _start(self, number: int) -> float:
+        """Another Inferry, from its start until it is ready."""
+        contender = replace(self._chosen[INFERRY], name="started again")
+        with contender.serve(self._folder / f"start-{number}") as server:
+            return server.ready_s
+
+
+def folder_name(name: str) -> str:
+    """A folder's name."""
+    return "".join(character if character.isalnum() else "-" for character in name)

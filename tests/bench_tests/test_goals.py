@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from bench.goals import Goal, bare, judge
+from bench.overloads import DEVICE
+from bench.report import summarize
+from bench.samples import Overload, Sample, Spread
+from bench.workloads import BARE, BATCH, BATCHES, INFERRY, INT8, SCRIPTED, TRITON, UNBATCHED, single
+
+SAMPLE = Sample(images_per_s=1_000, cpu_us=400, rows=8, beyond_us=100, p50_ms=1.0, p99_ms=2.0)
+OVERLOAD = Overload(
+    peak_per_s=800,
+    offered_per_s=2_400,
+    useful_per_s=790,
+    accepted_p99_ms=90,
+    rows=30,
+    expired=0,
+    growth_mb=1,
+    behind_ms=2,
+)
+
+
+def measured(*, triton: bool = True) -> dict[tuple[str, str], list[Sample]]:
+    busy, alone = single("perf_analyzer", 32), single("perf_analyzer", 1)
+    samples = {
+        (busy, INFERRY): [SAMPLE, replace(SAMPLE, images_per_s=500)],
+        (busy, INT8): [replace(SAMPLE, images_per_s=2_000), replace(SAMPLE, images_per_s=1_000)],
+        (busy, UNBATCHED): [replace(SAMPLE, images_per_s=800), replace(SAMPLE, images_per_s=400)],
+        (alone, INFERRY): [SAMPLE, SAMPLE],
+        (BATCHES, INFERRY): [SAMPLE, SAMPLE],
+        (bare(BATCH), BARE): [replace(SAMPLE, cpu_us=390, images_per_s=1_100)] * 2,
+        (bare(1), BARE): [replace(SAMPLE, p50_ms=0.7)] * 2,
+    }
+    return samples | ({(busy, TRITON): [replace(SAMPLE, images_per_s=750)] * 2} if triton else {})
+
+
+def goals(*, triton: bool = True, overload: Overload = OVERLOAD) -> dict[str, Goal]:
+    judged = judge(measured(triton=triton), {(DEVICE, SCRIPTED): [overload]}, start_s=[1.0, 1.2], idle=[0.001])
+    return {goal.name: goal for goal in judged}
+
+
+def test_throughput_is_compared_round_by_round() -> None:
+    judged = goals()["1 image, 32 at a time: images/s / Triton"]
+    assert judged.measured == Spread(1.0, 500 / 750, 1_000 / 750)
+    assert judged.verdict == "missed"
+    assert goals()["the same in int8 / Triton in float32"].measured.median == 2.0
+
+
+def test_without_triton_nothing_is_said_of_it() -> None:
+    assert not [name for name in goals(triton=False) if "Triton" in name]
+
+
+def test_batching_must_win_from_eight_at_a_time_on() -> None:
+    judged = goals()["32 at a time: images/s with batching / without"]
+    assert (judged.must, judged.measured.median) == (1, 1.25)
+
+
+def test_latency_beyond_the_model_is_in_milliseconds() -> None:
+    assert goals()["1 image, 1 at a time: p50 beyond the bare session, ms"].measured.median == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("expired", "verdict"), [(0, "reached"), (1, "missed")])
+def test_one_expired_request_is_one_too_many(expired: int, verdict: str) -> None:
+    assert goals(overload=replace(OVERLOAD, expired=expired))["overload: expired requests computed"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("median", "at_most", "verdict"),
+    [
+        (0.9, False, "missed"),
+        (1.2, False, "must"),
+        (1.6, False, "reached"),
+        (0.9, True, "reached"),
+        (1.6, True, "missed"),
+    ],
+)
+def test_a_verdict_goes_by_the_median(median: float, at_most: bool, verdict: str) -> None:
+    must, should = (1.0, 1.5) if not at_most else (1.5, 1.0)
+    assert Goal("speed", Spread(median, 0, 9), must, should, at_most=at_most).verdict == verdict
+
+
+def test_the_report_keeps_every_round_beside_its_median() -> None:
+    samples = measured()
+    report = summarize(samples, {(DEVICE, SCRIPTED): [replace(OVERLOAD, expired=None)]}, [], {"rounds": 2})
+    rows = {(row["workload"], row["contender"]): row for row in report["workloads"]}
+    assert rows.keys() == samples.keys()
+    row = rows[single("perf_analyzer", 32), INFERRY]
+    assert row["images_per_s"] == {"median": 750, "least": 500, "most": 1_000}
+    assert [each["images_per_s"] for each in row["rounds"]] == [1_000, 500]
+    assert report["overloads"][0]["expired"] is None
