@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_server import __main__ as server
-from inferry_server.models import loading
+from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 
 STAMP = np.dtype("<i8")
@@ -48,7 +48,7 @@ def main() -> int:
         session = load_session(path, **options)
         return ScriptedSession(session, Path(counts), a_s=float(a_ms) / 1e3, b_s=float(b_ms) / 1e3)
 
-    vars(loading)["load_session"] = load_scripted  # the one thing that is not real
+    vars(instances)["load_session"] = load_scripted  # the one thing that is not real
     return server.main(flags)
 
 

@@ -200,6 +200,23 @@ def test_a_batch_is_not_grown_past_what_its_earliest_deadline_allows() -> None:
     assert take(queue) == whole(*others[1:])
 
 
+def test_one_is_given_up_where_a_batch_cut_for_it_would_make_the_next_ones_late() -> None:
+    queue = scheduler(a=0.1, b=0.1, max_batch_size=8)
+    alike = [request(deadline=1.05) for _ in range(8)]
+    admit(queue, *alike)
+    late = queue.take_batch(0.2)  # eight rows take until 1.1, seven until 1.0
+    assert [refused for refused, _ in late.refused] == alike[:1]
+    assert [part.request for part in late.slices] == alike[1:]
+
+
+def test_a_short_deadline_is_met_among_long_ones() -> None:
+    queue = scheduler(a=0.1, b=0.1, max_batch_size=8)
+    urgent, others = request(deadline=0.55), [request(deadline=2.0) for _ in range(7)]
+    admit(queue, urgent, *others)
+    assert take(queue, 0.2) == whole(urgent, others[0])
+    assert take(queue, 0.5) == whole(*others[1:])
+
+
 def test_people_go_before_jobs_and_jobs_get_their_share() -> None:
     queue = scheduler(max_batch_size=1, interactive_batches_per_bulk=2)
     admit(queue, *[request(lane=Lane.BULK) for _ in range(3)], *[request() for _ in range(5)])

@@ -226,13 +226,16 @@ class DynamicBatcher:
         try:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
-            self._finished(seat, batch.rows, None, held_s=self._clock() - began)
+            self._release(seat, held_s=self._clock() - began)
+            self._finished(batch.rows, None)
             self._trace_failure(batch.slices, began, error)
             self._fail(run, seat, batch.slices, error)
             return
-        self._finished(seat, batch.rows, done.assembly_s + done.compute_s, held_s=done.assembly_s + done.compute_s)
+        self._release(seat, held_s=done.assembly_s + done.compute_s)
         for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
             self._deliver(part, outputs, done)
+        # With the replies: a caller waits for them too, and so does the next batch of this instance.
+        self._finished(batch.rows, self._clock() - began)
         self._trace(batch.slices, done)
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> "_Done":
@@ -247,11 +250,14 @@ class DynamicBatcher:
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
-    def _finished(self, seat: Seat, rows: int, compute_s: float | None, *, held_s: float) -> None:
+    def _release(self, seat: Seat, *, held_s: float) -> None:
         with self._changed:
-            self._scheduler.finished(rows, compute_s)
             more = self._is_due(self._clock())
         seat.release(held_s, again=more)
+
+    def _finished(self, rows: int, batch_s: float | None) -> None:
+        with self._changed:
+            self._scheduler.finished(rows, batch_s)
 
     def _fail(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], error: Exception) -> None:
         """Answer a failed batch; its members run alone, so that only the guilty one fails."""

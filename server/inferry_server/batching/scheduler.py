@@ -98,6 +98,8 @@ class BatchScheduler:
         while (request := lane.first()) is not None:
             wanted = min(request.waiting_rows, self._policy.max_batch_size)
             late_s = request.late_by_s(now + self._latency.total_s(request.waiting_rows))
+            if late_s is None and not slices:
+                late_s = self._holds_others_up_by_s(lane, request, now)
             if late_s is not None or request.deadline == now:
                 self.settle(request)
                 error = DeadlineExceededError(
@@ -119,11 +121,11 @@ class BatchScheduler:
             self._busy_until.append(now + self._latency.batch_s(rows))
         return TakenBatch(tuple(slices), tuple(refused))
 
-    def finished(self, rows: int, compute_s: float | None) -> None:
-        """A batch has run; None if it failed, and its time says nothing."""
+    def finished(self, rows: int, batch_s: float | None) -> None:
+        """A batch has been answered, so long after it was taken; None if it failed, and its time says nothing."""
         self._busy_until.remove(min(self._busy_until))
-        if compute_s is not None:
-            self._latency.observe(rows, compute_s)
+        if batch_s is not None:
+            self._latency.observe(rows, batch_s)
 
     def settle(self, request: InferenceRequest) -> bool:
         """Nothing more shall happen to a request; its rows no longer wait.
@@ -156,6 +158,22 @@ class BatchScheduler:
             return Lane.BULK
         self._interactive_batches = self._interactive_batches + 1 if jobs else 0
         return Lane.INTERACTIVE
+
+    def _holds_others_up_by_s(self, lane: LaneQueue, first: InferenceRequest, now: float) -> float | None:
+        """How late a full batch would be for the first request, where a smaller one would make the next one late.
+
+        A batch that is cut for its earliest deadline costs the others time. While they have it, they
+        give it: a short deadline is met among long ones. Under overload all are as short of time, and
+        batch after batch would be cut, until the device does little but begin batches. Then the first
+        is given up, and the others ride together.
+        """
+        rows = min(lane.rows, self._policy.max_batch_size)
+        late_s = first.late_by_s(now + self._latency.batch_s(rows))
+        following = lane.second()
+        if late_s is None or following is None:
+            return None
+        cut_s = self._latency.batch_s(first.waiting_rows)
+        return late_s if following.late_by_s(now + cut_s + self._latency.batch_s(rows)) is not None else None
 
     def _rows_that_fit(self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float) -> int:
         """How many rows of the next request may join a batch; 0 for none.
