@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -36,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         whose GPU was lost ends the process with 3.
     """
     stop, hurry = threading.Event(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: hurry.set() if stop.is_set() else stop.set())
+    _on_signals(stop, hurry)
     parsed = vars(build_parser().parse_args(arguments))
     print_config = parsed.pop("print_config")
     flags = {name: str(value) for name, value in parsed.items() if value is not None}
@@ -55,6 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _serve(settings, stop, hurry)
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line
         return _complain(error, verbose=verbose)
+
+
+def _on_signals(stop: threading.Event, hurry: threading.Event) -> None:
+    """Set `stop` at the first SIGTERM or SIGINT, `hurry` at the next one.
+
+    A handler runs in the middle of whatever the main thread does, `stop.wait()` for one, which holds the
+    lock that `stop.set()` needs. So it only puts a note into a queue, which may be done anywhere.
+    """
+    notes: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def take_notes() -> None:
+        for event in (stop, hurry):
+            notes.get()
+            event.set()
+
+    threading.Thread(target=take_notes, name="signals", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: notes.put(received))
 
 
 def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:

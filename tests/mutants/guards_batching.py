@@ -189,9 +189,23 @@ BATCHING = (
     Mutant(
         "latency: the time of a failed run is no lesson",
         _SCHEDULER,
-        "if compute_s is not None:",
-        "if (compute_s := compute_s or 0.0) is not None:",
+        "if batch_s is not None:",
+        "if (batch_s := batch_s or 0.0) is not None:",
         ("tests/server/test_latency.py", "tests/server/test_batcher.py"),
+    ),
+    Mutant(
+        "overload: one is given up before all are late",
+        _SCHEDULER,
+        "if late_s is None or following is None:",
+        "if True:",
+        ("tests/server/test_scheduler.py",),
+    ),
+    Mutant(
+        "deadlines: a short one is met among long ones",
+        _SCHEDULER,
+        "return late_s if following.late_by_s(now + cut_s + self._latency.batch_s(rows)) is not None else None",
+        "return late_s",
+        ("tests/server/test_scheduler.py",),
     ),
     Mutant(
         "answers: only row by row",

@@ -21,7 +21,7 @@ MODELS = (
     Mutant(
         "proof: golden samples",
         f"{_SERVER}/models/checks.py",
-        "if not difference <= tolerance:",
+        "if not difference <= self.tolerance:",
         "if False:",
         _TEST_LOADING,
     ),
@@ -120,8 +120,9 @@ MODELS = (
     Mutant(
         "start: a version is served only when it has proved itself",
         _LOADING,
-        "    plan, latency = _prove(plan, sessions)\n",
-        "    latency = LatencyModel(plan.policy.max_batch_size)\n",
+        "        plan, latency, instances = _prove(plan, sessions)\n",
+        "        latency = LatencyModel(plan.policy.max_batch_size)\n"
+        "        instances = [make_instance(one, plan.devices, plan.signature, plan.steps) for one in sessions]\n",
         _TEST_LOADING,
     ),
     Mutant(

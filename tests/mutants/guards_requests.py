@@ -77,7 +77,7 @@ REQUESTS = (
     Mutant(
         "overload: the caller hears when to come back",
         f"{_SERVER}/statuses.py",
-        "if isinstance(error, errors.QueueFullError | errors.OverloadedError):",
+        "if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):",
         "if isinstance(error, errors.OverloadedError):",
         (f"{_TEST_BUSY}::test_a_full_queue_is_told_apart_from_a_server_that_is_down",),
     ),
@@ -154,9 +154,30 @@ REQUESTS = (
     Mutant(
         "cancellation: it reaches the queue",
         f"{_SERVER}/services/inference.py",
-        "return lambda: model.batcher.cancel(queued)",
+        "return partial(model.batcher.cancel, queued)",
         "return lambda: None",
         (f"{_TEST_BUSY}::test_a_request_cancelled_in_the_queue_is_counted_as_such_and_leaves_it",),
+    ),
+    Mutant(
+        "plans: data is as large as the header says",
+        f"{_SERVER}/plans.py",
+        "if [size for _, size in layout.raw] != self._sizes:",
+        "if False:",
+        ("tests/server/test_plans.py",),
+    ),
+    Mutant(
+        "plans: they hold for the version that made them",
+        f"{_SERVER}/plans.py",
+        "return plan if plan is not None and plan.signature is signature else None",
+        "return plan",
+        ("tests/server/test_plans.py",),
+    ),
+    Mutant(
+        "plans: texts have no fixed size",
+        f"{_SERVER}/plans.py",
+        "return not texts and",
+        "return",
+        ("tests/server/test_plans.py",),
     ),
     Mutant(
         "shared memory: a tensor lies inside its region",

@@ -153,6 +153,20 @@ def test_contents_in_the_header_are_never_a_plan() -> None:
     assert cache.get("1", layout.header, SIGNATURE) is None
 
 
+def test_texts_are_never_a_plan_for_their_size_is_not_their_shapes() -> None:
+    signature = Signature((TensorSpec("t", DATATYPES["BYTES"], (-1,)),), SIGNATURE.outputs)
+    message = ModelInferRequest(model_name="m", raw_input_contents=[b"\x02\0\0\0ab"])
+    message.inputs.add(name="t", datatype="BYTES", shape=[1])
+    layout = read_layout(message.SerializeToString())
+    assert layout is not None
+    decoded = decode_infer_request(message, signature, model="m", max_request_rows=64, regions=NO_REGIONS)
+    template = response_template("m", "1", decoded.outputs)
+    assert template is not None
+    cache = PlanCache()
+    cache.learn("1", layout, InferPlan(decoded, template, signature))
+    assert cache.get("1", layout.header, signature) is None
+
+
 def test_the_number_of_plans_is_bounded() -> None:
     cache = PlanCache()
     for i in range(3000):
