@@ -1,6 +1,7 @@
 """Models on a device, from loading to a lost device: all of the server is real, and the CPU plays the device."""
 
 import collections
+import os
 import subprocess
 import sys
 import time
@@ -33,7 +34,8 @@ from testkit.fake_device import FaultyMemory
 from testkit.faulty_server import opened_with
 from testkit.servers import running_server
 
-FAULTY_SERVER = Path(__file__).parents[1] / "testkit" / "faulty_server.py"
+TESTS = Path(__file__).parents[1]
+FAULTY_SERVER = TESTS / "testkit" / "faulty_server.py"
 OUT_OF = CudaCallError("cudaMalloc", OUT_OF_MEMORY, "out of memory")
 
 
@@ -122,7 +124,11 @@ def test_the_process_ends_with_its_own_status_after_a_device_was_lost(tmp_path: 
     command = [sys.executable, FAULTY_SERVER, "40", "--repository", tmp_path, "--provider", "cpu"]
     command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
     ) as process:
         try:
             assert process.stdout is not None
