@@ -51,7 +51,7 @@ def status_of(error: Exception) -> Status:
     """The status a caller gets for an error; what is not a ServingError stays inside as `internal error`."""
     for error_type, code in CODES:
         if isinstance(error, error_type):
-            return Status(code, str(error), _pushback(error), error.kind)
+            return Status(code, _shortened(str(error)), _pushback(error), error.kind)
     return Status(
         grpc.StatusCode.INTERNAL, "internal error; the server's log has the details", reason="unexpected_error"
     )
@@ -64,6 +64,14 @@ def unknown_method(path: str) -> Status:
         f"there is no method {path}; reflection lists those there are",
         reason="unknown_method",
     )
+
+
+def _shortened(message: str) -> str:
+    """Names may be as long as a message; clients refuse a status above some 8 KiB, and tell of that instead."""
+    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + " ..."
+
+
+_LONGEST_MESSAGE = 1024  # characters, up to four bytes each
 
 
 def _pushback(error: errors.ServingError) -> Metadata:

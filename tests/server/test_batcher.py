@@ -90,6 +90,25 @@ class ScriptedModel:
         self.go.release()
 
 
+def test_a_request_whose_parts_do_not_fit_together_fails_alone_and_the_model_lives_on() -> None:
+    def run(inputs: Arrays) -> Arrays:
+        x = inputs["x"]
+        return {"y": np.zeros((len(x), int(x.max())), np.float32)}  # as wide as what came says
+
+    with batching(run) as (batcher, observer):
+        large, after = Reply(), Reply()
+        values = np.array([[1], [1], [1], [1], [2], [2]], np.float32)
+        batcher.submit(InferenceRequest({"x": values}, 6, large))
+        outcome = large.outcome()
+        assert isinstance(outcome, InferenceError)
+        assert "rows of shape [2] and of [1]" in str(outcome)
+        batcher.submit(InferenceRequest({"x": values[:1]}, 1, after))
+        answer = after.outcome()
+        assert not isinstance(answer, Exception)
+        assert answer["y"].shape == (1, 1)
+    assert (observer.done, observer.failed) == (1, 1)
+
+
 @contextmanager
 def batching(
     *instances: Callable[[Arrays], Arrays],

@@ -217,6 +217,22 @@ def test_a_short_deadline_is_met_among_long_ones() -> None:
     assert take(queue, 0.5) == whole(*others[1:])
 
 
+def test_short_deadlines_ride_together_among_requests_without() -> None:
+    queue = scheduler(a=0.001, b=0.001, max_batch_size=8)
+    tight, patient = [request(deadline=0.0065) for _ in range(4)], [request() for _ in range(7)]
+    admit(queue, *tight, *patient)
+    taken = queue.take_batch(0.0)  # five rows take until 0.006
+    assert taken.refused == ()
+    assert [part.request for part in taken.slices] == [*tight, patient[0]]
+
+
+def test_nobody_is_given_up_for_a_batch_that_cannot_form() -> None:
+    queue = scheduler(a=1.0, b=1.0, max_batch_size=8)
+    tight, others = request(deadline=3.0), [request(deadline=10.5, width=4) for _ in range(7)]
+    admit(queue, tight, *others)
+    assert take(queue) == whole(tight)
+
+
 def test_people_go_before_jobs_and_jobs_get_their_share() -> None:
     queue = scheduler(max_batch_size=1, interactive_batches_per_bulk=2)
     admit(queue, *[request(lane=Lane.BULK) for _ in range(3)], *[request() for _ in range(5)])

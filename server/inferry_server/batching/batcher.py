@@ -314,16 +314,26 @@ class DynamicBatcher:
     def _deliver(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> None:
         """Give a request its rows, and its reply if they were the last ones."""
         request = part.request
+        try:
+            whole = self._collect(part, outputs, done)
+        except InferenceError as error:  # its parts do not fit together; the others' do
+            if self.cancel(request):
+                self._reply_error(request, error)
+            return
+        if whole is not None:
+            self._reply(request, whole)
+
+    def _collect(self, part: BatchSlice, outputs: Arrays, done: "_Done") -> Arrays | None:
+        request = part.request
         with self._changed:
             if request.settled:  # cancelled, or another part of it failed
-                return
+                return None
             whole = request.collect(
                 part.start, outputs, part.rows, assembly_s=done.assembly_s, compute_s=done.compute_s
             )
-            if whole is None:
-                return
-            self._scheduler.settle(request)
-        self._reply(request, whole)
+            if whole is not None:
+                self._scheduler.settle(request)
+            return whole
 
     def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
         began = self._clock()

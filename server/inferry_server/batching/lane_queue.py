@@ -33,11 +33,10 @@ class LaneQueue:
             heapq.heappop(self._heap)
         return self._heap[0].request if self._heap else None
 
-    def second(self) -> InferenceRequest | None:
-        """The request whose turn comes after that of the first."""
-        self.first()
-        children = [entry for entry in self._heap[1:3] if entry.request is not None]
-        return min(children).request if children else None
+    def in_order(self, count: int) -> list[InferenceRequest]:
+        """The requests whose turns come first, so many."""
+        waiting = [entry for entry in self._heap if entry.request is not None]
+        return [entry.request for entry in heapq.nsmallest(count, waiting) if entry.request is not None]
 
     def take(self, request: InferenceRequest, rows: int) -> None:
         """Hand out rows of the first request; with its last rows it leaves."""

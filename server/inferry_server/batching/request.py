@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_server.batching.policy import Lane
+from inferry_server.errors import InferenceError
 from inferry_server.request_trace import RequestTrace
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -109,6 +110,9 @@ class InferenceRequest:
 
         Returns:
             All outputs once every row has come, else None.
+
+        Raises:
+            InferenceError: the parts do not fit together.
         """
         self._assembly_s += assembly_s
         self._compute_s += compute_s
@@ -118,6 +122,12 @@ class InferenceRequest:
         if self._joined is None:
             self._joined = {name: np.empty((self.rows, *a.shape[1:]), a.dtype) for name, a in outputs.items()}
         for name, array in outputs.items():
+            if array.shape[1:] != self._joined[name].shape[1:]:
+                raise InferenceError(
+                    f"output {name!r} has rows of shape {list(array.shape[1:])} and of "
+                    f"{list(self._joined[name].shape[1:])} in the parts of one request; "
+                    "send no more than a batch at once"
+                )
             self._joined[name][start : start + rows] = array
         return self._joined if self._computed_rows == self.rows else None
 

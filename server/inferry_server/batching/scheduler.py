@@ -160,20 +160,28 @@ class BatchScheduler:
         return Lane.INTERACTIVE
 
     def _holds_others_up_by_s(self, lane: LaneQueue, first: InferenceRequest, now: float) -> float | None:
-        """How late a full batch would be for the first request, where a smaller one would make the next one late.
+        """How late a fuller batch would be for the first request, where one cut for it makes the next one late.
 
         A batch that is cut for its earliest deadline costs the others time. While they have it, they
         give it: a short deadline is met among long ones. Under overload all are as short of time, and
         batch after batch would be cut, until the device does little but begin batches. Then the first
         is given up, and the others ride together.
         """
-        rows = min(lane.rows, self._policy.max_batch_size)
-        late_s = first.late_by_s(now + self._latency.batch_s(rows))
-        following = lane.second()
-        if late_s is None or following is None:
+        largest = self._policy.max_batch_size
+        rows = min(first.waiting_rows, largest)
+        if first.late_by_s(now + self._latency.batch_s(min(lane.rows, largest))) is None:
             return None
-        cut_s = self._latency.batch_s(first.waiting_rows)
-        return late_s if following.late_by_s(now + cut_s + self._latency.batch_s(rows)) is not None else None
+        for following in lane.in_order(largest + 1)[1:]:
+            fuller = rows + following.waiting_rows
+            if fuller > largest or following.item_shapes != first.item_shapes:
+                return None  # it is not the deadline that ends the batch here
+            late_s = first.late_by_s(now + self._latency.batch_s(fuller))
+            if late_s is not None:
+                rest_s = self._latency.batch_s(min(lane.rows - rows, largest))
+                is_late = following.late_by_s(now + self._latency.batch_s(rows) + rest_s) is not None
+                return late_s if is_late else None
+            rows = fuller
+        return None
 
     def _rows_that_fit(self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float) -> int:
         """How many rows of the next request may join a batch; 0 for none.

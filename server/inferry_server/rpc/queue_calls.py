@@ -14,6 +14,7 @@ from inferry_server.statuses import CANCELLED, OK, Status
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
 
 MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
+MAX_UNSENT_BYTES = 4 << 20  # likewise
 
 
 class Loop(Protocol):
@@ -90,6 +91,7 @@ class QueueStreamCall(_BaseCall):
         self._receiver: StreamReceiver | None = None
         self._reading = self._paused = self._draining = False
         self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
         self._final: Status | None = None
         self._sending = self._begun = False
 
@@ -122,6 +124,7 @@ class QueueStreamCall(_BaseCall):
             if self._ended:
                 return
             self._unsent.append(message)
+            self._unsent_bytes += len(message)
         self._send_on()
 
     def finish(self) -> None:
@@ -140,12 +143,12 @@ class QueueStreamCall(_BaseCall):
         """The client went away: what is unsent will never be."""
         super().cancelled(status)
         with self._lock:
-            self._unsent.clear()
+            self._forget_unsent()
         self._loop.stream_ended(self)
 
     def _read_on(self) -> None:
         with self._lock:
-            full = len(self._unsent) >= MAX_UNSENT
+            full = len(self._unsent) >= MAX_UNSENT or self._unsent_bytes >= MAX_UNSENT_BYTES
             if self._reading or self._paused or full or self._ended or self._draining:
                 return
             self._reading = True
@@ -153,7 +156,7 @@ class QueueStreamCall(_BaseCall):
 
     def _received(self, event: Any) -> None:
         receiver = self._receiver
-        if self._draining or receiver is None:
+        if self._draining or self._ended or receiver is None:
             return
         message = core_layer.message_of(event)
         if message is None:
@@ -167,6 +170,10 @@ class QueueStreamCall(_BaseCall):
             self._reading = False
         self._read_on()
 
+    def _forget_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
+
     def _half_closed(self) -> None:
         if not self._cancelled and self._receiver is not None:
             self._receiver.on_half_close()
@@ -178,6 +185,7 @@ class QueueStreamCall(_BaseCall):
                 return
             self._sending = True
             message = self._unsent.popleft() if self._unsent else None
+            self._unsent_bytes -= len(message or b"")
             first, self._begun = not self._begun, True
             more_follow = bool(self._unsent) or self._final is not None
             final = self._final
@@ -190,7 +198,7 @@ class QueueStreamCall(_BaseCall):
         with self._lock:
             self._sending = False
             if not event.success:  # the client is gone
-                self._unsent.clear()
+                self._forget_unsent()
         self._send_on()
         self._read_on()
 
