@@ -68,7 +68,10 @@ def unknown_method(path: str) -> Status:
 
 def _shortened(message: str) -> str:
     """Names may be as long as a message; clients refuse a status above some 8 KiB, and tell of that instead."""
-    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + " ..."
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    half = _LONGEST_MESSAGE // 2  # what was expected stands at the end
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 _LONGEST_MESSAGE = 1024  # characters, up to four bytes each
