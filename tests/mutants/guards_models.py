@@ -120,7 +120,8 @@ MODELS = (
     Mutant(
         "start: a version is served only when it has proved itself",
         _LOADING,
-        "        plan, latency, instances = _prove(plan, sessions)\n",
+        "        plan, latency, instances = prove(plan, sessions)\n",
+        "        from inferry_server.runtime.instances import make_instance\n"
         "        latency = LatencyModel(plan.policy.max_batch_size)\n"
         "        instances = [make_instance(one, plan.devices, plan.signature, plan.steps) for one in sessions]\n",
         _TEST_LOADING,

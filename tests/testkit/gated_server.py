@@ -21,7 +21,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models import loading
+from inferry_server.models import loading, proof
 from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.services.inference import InferenceService
@@ -157,7 +157,7 @@ def gated_server(repository: Path, *, run_s: float = 0.0, **settings: Any) -> It
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(instances, "load_session", load_gated))
-        stack.enter_context(mock.patch.object(loading, "time", SimpleNamespace(monotonic=clock)))
+        stack.enter_context(mock.patch.object(proof, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(mock.patch.object(loading, "DynamicBatcher", partial(DynamicBatcher, clock=clock)))
         stack.enter_context(mock.patch.object(app, "InferenceService", partial(InferenceService, clock=clock)))
         server = stack.enter_context(running_server(repository, **settings))

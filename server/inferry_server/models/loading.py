@@ -1,4 +1,4 @@
-"""From a folder to a version that may be served: checksum, session, warm-up, golden samples."""
+"""From a folder to a version that serves: settings, checksums, sessions, proof (`proof.py`), batcher."""
 
 import functools
 import logging
@@ -9,43 +9,32 @@ from pathlib import Path
 
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
-from inferry_server.batching.assembly import exact, ladder, pad_to_ladder
+from inferry_server.batching.assembly import exact, pad_to_ladder
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import (
     DeviceLostError,
-    DeviceOutOfMemoryError,
-    InferenceError,
     ModelLoadError,
     RecordingError,
 )
 from inferry_server.metrics import ServerMetrics
-from inferry_server.models.checks import (
-    GoldenCheck,
-    RowsMismatchError,
-    can_warm_up,
-    read_golden_check,
-    warm_up,
-)
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
+from inferry_server.models.proof import prove
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
+from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
-from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
+from inferry_server.runtime.instances import Devices, LoadedSession, open_session
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 
 logger = logging.getLogger(__name__)
-
-WARM_UP_BUDGET_S = 1.0
-"""For the measured runs of a version's warm-up: t(n) = a + b n is known from small batches, and a
-CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +55,6 @@ class LoadOptions:
     metrics: ServerMetrics
     gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
     devices: Devices = field(default_factory=Devices)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How one version is going to be served."""
-
-    folder: VersionFolder
-    settings: ModelSettings
-    manifest: ModelManifest | None
-    signature: Signature
-    batched: bool
-    policy: BatchingPolicy
-    devices: Devices
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The batch sizes it may see; none where requests have no rows."""
-        return ladder(self.policy.max_batch_size) if self.batched else ()
-
-    @property
-    def model_path(self) -> Path:
-        return self.folder.path / self.settings.model_file
-
-    @property
-    def is_vouched_for(self) -> bool:
-        """Whether somebody said that the model takes rows; otherwise its shapes only look like it."""
-        return self.manifest is not None or self.settings.max_batch_size is not None
 
 
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
@@ -119,7 +81,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if manifest is not None:
             _check_signature(folder.path, signature, manifest)
         plan = _plan(folder, settings, manifest, signature, options)
-        plan, latency, instances = _prove(plan, sessions)
+        plan, latency, instances = prove(plan, sessions)
         version = _serve(plan, instances, latency, sessions[0].session.provider, options)
     except BaseException:
         for session in sessions:
@@ -193,36 +155,14 @@ def _plan(
     manifest: ModelManifest | None,
     signature: Signature,
     options: LoadOptions,
-) -> _Plan:
+) -> VersionPlan:
     try:
         batched = settings.is_batched(signature)
         narrowed = settings.narrow(signature, batched=batched)
         own_policy = settings.policy(options.policy, batched=batched)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    return _Plan(folder, settings, manifest, narrowed, batched, own_policy, options.devices)
-
-
-def _prove(plan: _Plan, sessions: Sequence[LoadedSession]) -> tuple[_Plan, LatencyModel, list[Instance]]:
-    """Warm every instance and compare its answers; what looked batched and is not is served without rows."""
-    latency = LatencyModel(plan.policy.max_batch_size)
-    try:
-        instances = [
-            make_instance(one, plan.devices, plan.signature, plan.steps, bound=_answers_rows(plan, one))
-            for one in sessions
-        ]
-        for session, instance in zip(sessions, instances, strict=True):
-            _warm_up(plan, instance, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
-            _check_golden(plan, instance, provider=session.session.provider)
-    except RowsMismatchError as error:
-        if plan.is_vouched_for:
-            raise
-        logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
-        policy = plan.settings.policy(plan.policy, batched=False)
-        return _prove(replace(plan, batched=False, policy=policy), sessions)
-    except (DeviceLostError, DeviceOutOfMemoryError) as error:
-        raise ModelLoadError(f"{plan.model_path}: {error}") from error
-    return plan, latency, instances
+    return VersionPlan(folder, settings, manifest, narrowed, batched, own_policy, options.devices)
 
 
 def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
@@ -250,101 +190,14 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 
-def _answers_rows(plan: _Plan, loaded: LoadedSession) -> bool:
-    """Whether outputs can be given their room before they are there: they have the rows of the inputs.
-
-    Raises:
-        RowsMismatchError: they have not.
-        RecordingError: it cannot be known before the session is used, which would record already.
-    """
-    if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
-        return plan.is_vouched_for
-    if plan.devices.options.cuda_graphs:
-        raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
-    try:
-        warm_up(
-            loaded.session.run,
-            plan.signature,
-            (2,),
-            batched=True,
-            every_size=True,
-            budget_s=float("inf"),
-            clock=time.monotonic,
-        )
-    except InferenceError:
-        return False  # zeros do not suit it; what it answers is seen when it is asked
-    return True
-
-
-def _warm_up(plan: _Plan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:
-    """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
-    model = {"model": str(plan.folder)}
-    if not can_warm_up(plan.signature):
-        logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
-        return
-    try:
-        seconds = _measured_steps(plan, instance, budget_s)
-    except DeviceLostError:
-        raise
-    except InferenceError as error:
-        if plan.manifest is not None:
-            raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
-        logger.warning("not warmed: %s", error, extra=model)
-        return
-    for rows, batch_s in seconds.items():
-        latency.observe(rows, batch_s)
-
-
-def _measured_steps(plan: _Plan, instance: Instance, budget_s: float) -> dict[int, float]:
-    """Seconds by batch size: of all on a device, which prepares itself for each; on a CPU of a second's worth."""
-    if instance.batch_limit is not None:
-        # Largest first: what the largest allocates on a device, the others find.
-        return {rows: _warm_up_step(plan, instance, rows) for rows in reversed(plan.steps or (1,))}
-    return warm_up(
-        instance.run,
-        plan.signature,
-        ladder(plan.policy.max_batch_size),
-        batched=plan.batched,
-        every_size=False,
-        budget_s=budget_s,
-        clock=time.monotonic,
-    )
-
-
-def _warm_up_step(plan: _Plan, instance: Instance, rows: int) -> float:
-    """Seconds that so many rows take; where the device has no memory for them, in as many runs as it takes."""
-    while True:
-        try:
-            seconds = warm_up(
-                instance.run,
-                plan.signature,
-                (rows,),
-                batched=plan.batched,
-                every_size=True,
-                budget_s=float("inf"),
-                clock=time.monotonic,
-            )
-        except DeviceOutOfMemoryError as error:
-            if error.rows == 1:
-                raise
-        else:
-            return seconds[rows]
-
-
-def _check_golden(plan: _Plan, instance: Instance, *, provider: str) -> None:
-    golden = _golden(plan, provider)
-    if golden is not None:
-        golden.check(instance.run)
-
-
 def _serve(
-    plan: _Plan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
+    plan: VersionPlan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
 ) -> ServedVersion:
     folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
     labels = _labels(plan)
     version = str(folder.version)
     preprocessing = _preprocessing(plan)
-    golden = _golden(plan, provider)
+    golden = plan.golden_check(provider)
     model_metrics = metrics.for_model(folder.model, version)  # whoever ends the version forgets it
     observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
@@ -387,7 +240,7 @@ def _serve(
     )
 
 
-def _start(plan: _Plan, batcher: DynamicBatcher) -> None:
+def _start(plan: VersionPlan, batcher: DynamicBatcher) -> None:
     try:
         batcher.start()
     except DeviceLostError as error:
@@ -399,26 +252,14 @@ def _batch_limit(policy: BatchingPolicy, instances: Sequence[Instance]) -> int:
     return min(policy.max_batch_size if one.batch_limit is None else one.batch_limit for one in instances)
 
 
-def _golden(plan: _Plan, provider: str) -> GoldenCheck | None:
-    """What the version can be checked with while it is served."""
-    if plan.manifest is None or not plan.manifest.HasField("golden_samples"):
-        return None
-    return read_golden_check(
-        plan.folder.path,
-        plan.manifest.golden_samples,
-        provider=provider,
-        max_batch_size=plan.policy.max_batch_size if plan.batched else None,
-    )
-
-
-def _seat(plan: _Plan, provider: str, options: LoadOptions) -> Seat:
+def _seat(plan: VersionPlan, provider: str, options: LoadOptions) -> Seat:
     """A place before the cores, under the model's name: its versions share what it is given."""
     if provider != CPU:
         return OpenSeat()  # its batches take no cores, and CUDA lets them share the GPU
     return options.gate.seat(plan.folder.model, _threads(plan.settings, options))
 
 
-def _preprocessing(plan: _Plan) -> Preprocessing | None:
+def _preprocessing(plan: VersionPlan) -> Preprocessing | None:
     """How pictures become the input; None for a model that takes no rows of them."""
     manifest = plan.manifest
     recorded = manifest.preprocessing if manifest and manifest.HasField("preprocessing") else None
@@ -428,7 +269,7 @@ def _preprocessing(plan: _Plan) -> Preprocessing | None:
         raise ModelLoadError(f"{plan.folder.path}: {error}") from error
 
 
-def _labels(plan: _Plan) -> tuple[str, ...]:
+def _labels(plan: VersionPlan) -> tuple[str, ...]:
     recorded = tuple(plan.manifest.labels) if plan.manifest else ()
     labels = recorded or read_labels(plan.folder.path, plan.settings.label_file)
     check_labels(plan.folder.path, plan.signature, labels)

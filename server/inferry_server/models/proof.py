@@ -1,0 +1,140 @@
+"""What a version must show before it serves: it runs at every size, row by row, and answers as recorded."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from inferry_server.batching.assembly import ladder
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.errors import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    InferenceError,
+    ModelLoadError,
+    RecordingError,
+)
+from inferry_server.models.checks import RowsMismatchError, can_warm_up, warm_up
+from inferry_server.models.version_plan import VersionPlan
+from inferry_server.runtime.instance import Instance
+from inferry_server.runtime.instances import LoadedSession, make_instance
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_BUDGET_S = 1.0
+"""For the measured runs of a version's warm-up: t(n) = a + b n is known from small batches, and a
+CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
+
+
+def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[VersionPlan, LatencyModel, list[Instance]]:
+    """Warm every instance and compare its answers with the golden samples.
+
+    Returns:
+        The plan, without rows where the model looked batched and is not; what warming up told of its
+        speed; an instance a session.
+
+    Raises:
+        ModelLoadError: it failed, or the device did.
+        RecordingError: it can be served without CUDA graphs only.
+    """
+    latency = LatencyModel(plan.policy.max_batch_size)
+    try:
+        instances = [
+            make_instance(one, plan.devices, plan.signature, plan.steps, bound=_answers_rows(plan, one))
+            for one in sessions
+        ]
+        for session, instance in zip(sessions, instances, strict=True):
+            _warm_up(plan, instance, latency, budget_s=WARM_UP_BUDGET_S / len(sessions))
+            golden = plan.golden_check(session.session.provider)
+            if golden is not None:
+                golden.check(instance.run)
+    except RowsMismatchError as error:
+        if plan.is_vouched_for:
+            raise
+        logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
+        policy = plan.settings.policy(plan.policy, batched=False)
+        return prove(replace(plan, batched=False, policy=policy), sessions)
+    except (DeviceLostError, DeviceOutOfMemoryError) as error:
+        raise ModelLoadError(f"{plan.model_path}: {error}") from error
+    return plan, latency, instances
+
+
+def _answers_rows(plan: VersionPlan, loaded: LoadedSession) -> bool:
+    """Whether outputs can be given their room before they are there: they have the rows of the inputs.
+
+    Raises:
+        RowsMismatchError: they have not.
+        RecordingError: it cannot be known before the session is used, which would record already.
+    """
+    if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
+        return plan.is_vouched_for
+    if plan.devices.options.cuda_graphs:
+        raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
+    try:
+        warm_up(
+            loaded.session.run,
+            plan.signature,
+            (2,),
+            batched=True,
+            every_size=True,
+            budget_s=float("inf"),
+            clock=time.monotonic,
+        )
+    except InferenceError:
+        return False  # zeros do not suit it; what it answers is seen when it is asked
+    return True
+
+
+def _warm_up(plan: VersionPlan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:
+    """Warm what can be warmed. A model nobody vouches for may need other inputs than zeros."""
+    model = {"model": str(plan.folder)}
+    if not can_warm_up(plan.signature):
+        logger.info("not warmed: an axis besides the first has no fixed length", extra=model)
+        return
+    try:
+        seconds = _measured_steps(plan, instance, budget_s)
+    except DeviceLostError:
+        raise
+    except InferenceError as error:
+        if plan.manifest is not None:
+            raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error
+        logger.warning("not warmed: %s", error, extra=model)
+        return
+    for rows, batch_s in seconds.items():
+        latency.observe(rows, batch_s)
+
+
+def _measured_steps(plan: VersionPlan, instance: Instance, budget_s: float) -> dict[int, float]:
+    """Seconds by batch size: of all on a device, which prepares itself for each; on a CPU of a second's worth."""
+    if instance.batch_limit is not None:
+        # Largest first: what the largest allocates on a device, the others find.
+        return {rows: _warm_up_step(plan, instance, rows) for rows in reversed(plan.steps or (1,))}
+    return warm_up(
+        instance.run,
+        plan.signature,
+        ladder(plan.policy.max_batch_size),
+        batched=plan.batched,
+        every_size=False,
+        budget_s=budget_s,
+        clock=time.monotonic,
+    )
+
+
+def _warm_up_step(plan: VersionPlan, instance: Instance, rows: int) -> float:
+    """Seconds that so many rows take; where the device has no memory for them, in as many runs as it takes."""
+    while True:
+        try:
+            seconds = warm_up(
+                instance.run,
+                plan.signature,
+                (rows,),
+                batched=plan.batched,
+                every_size=True,
+                budget_s=float("inf"),
+                clock=time.monotonic,
+            )
+        except DeviceOutOfMemoryError as error:
+            if error.rows == 1:
+                raise
+        else:
+            return seconds[rows]
