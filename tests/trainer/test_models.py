@@ -3,7 +3,7 @@ import pytest
 
 from inferry_trainer.config import NETWORKS
 from inferry_trainer.errors import ConfigError
-from inferry_trainer.models import build_all_conv, build_celeba_cnn, build_mnist_cnn, build_network
+from inferry_trainer.models import build_all_conv, build_celeba_cnn, build_deep_cnn, build_mnist_cnn, build_network
 
 
 def test_the_mnist_network_has_the_chapters_parameters() -> None:
@@ -69,6 +69,15 @@ def test_the_all_convolutional_network_has_neither_pooling_windows_nor_dense_lay
     kinds = {type(layer).__name__ for layer in model.layers}
     assert kinds == {"Conv2D", "Dropout", "GlobalAveragePooling2D", "Activation"}
     assert [layer.strides for layer in model.layers if layer.name.startswith("down")] == [(2, 2), (2, 2)]
+
+
+def test_the_deep_network_normalises_every_convolution() -> None:
+    model = build_deep_cnn((28, 28, 1), classes=10)
+    assert model.count_params() == 576_170
+    kinds = [type(layer).__name__ for layer in model.layers]
+    convolutions = [place for place, kind in enumerate(kinds) if kind == "Conv2D"]
+    assert len(convolutions) == 5
+    assert all(kinds[place + 1 : place + 3] == ["BatchNormalization", "ReLU"] for place in convolutions)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

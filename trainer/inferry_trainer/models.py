@@ -9,7 +9,7 @@ from inferry_trainer.errors import ConfigError
 
 ImageShape = tuple[int, int, int]
 
-_SMALLEST_SIDE = {"mnist-cnn": 4, "celeba-cnn": 8, "all-conv": 4}  # below, nothing is left after the last pooling
+_SMALLEST_SIDE = {"mnist-cnn": 4, "celeba-cnn": 8, "all-conv": 4, "deep-cnn": 8}  # smaller ones pool away
 
 
 def build_network(name: str, image_shape: ImageShape, *, classes: int) -> Any:
@@ -26,7 +26,12 @@ def build_network(name: str, image_shape: ImageShape, *, classes: int) -> Any:
     Raises:
         ConfigError: no network has this name, or pictures are too small for it.
     """
-    builders = {"mnist-cnn": build_mnist_cnn, "celeba-cnn": build_celeba_cnn, "all-conv": build_all_conv}
+    builders = {
+        "mnist-cnn": build_mnist_cnn,
+        "celeba-cnn": build_celeba_cnn,
+        "all-conv": build_all_conv,
+        "deep-cnn": build_deep_cnn,
+    }
     if name not in builders:
         raise ConfigError(f"there is no network {name!r}; expected one of {', '.join(builders)}")
     if min(image_shape[:2]) < _SMALLEST_SIDE[name]:
@@ -127,6 +132,41 @@ def build_all_conv(image_shape: ImageShape, *, classes: int) -> Any:
         ],
         name="all_conv",
     )
+
+
+def build_deep_cnn(image_shape: ImageShape, *, classes: int) -> Any:
+    """Five normalised convolutions of 3x3, for small pictures that the chapter's two tell apart too badly.
+
+    Source: pairs of 3x3 convolutions are of Simonyan and Zisserman 2014 (arXiv:1409.1556), batch
+    normalisation of Ioffe and Szegedy 2015 (arXiv:1502.03167). Only the first convolution works at full
+    resolution: with a pair there an epoch took twice as long on two CPU cores.
+
+    Args:
+        image_shape: `(H, W, C)`.
+        classes: `K`.
+
+    Returns:
+        A Keras model, not compiled; outputs as of `build_celeba_cnn`. At `(28, 28, 1)` and 10 classes it
+        has 576,170 parameters.
+    """
+    stack: list[Any] = [keras.Input(image_shape)]
+    for block, filters in enumerate(((32,), (64, 64), (128, 128)), start=1):
+        for place, width in enumerate(filters, start=1):
+            name = f"{block}_{place}"
+            stack += [
+                layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"conv_{name}"),
+                layers.BatchNormalization(momentum=0.9, name=f"norm_{name}"),
+                layers.ReLU(name=f"relu_{name}"),
+            ]
+        stack.append(layers.MaxPooling2D(2, name=f"pool_{block}"))
+    stack += [
+        layers.Flatten(name="flatten"),
+        layers.Dropout(0.2, name="dropout_1"),
+        layers.Dense(256, activation="relu", name="fc_1"),
+        layers.Dropout(0.3, name="dropout_2"),
+        _last_dense(classes),
+    ]
+    return keras.Sequential(stack, name="deep_cnn")
 
 
 def _last_dense(classes: int) -> Any:

@@ -218,7 +218,7 @@ def _optimizer(config: RunConfig, steps: int) -> Any:
     if not config.weight_decay:
         return keras.optimizers.Adam(**settings)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **settings)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 

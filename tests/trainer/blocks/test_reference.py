@@ -166,6 +166,22 @@ def test_every_padding_and_stride_is_that_of_keras(padding: str, size: Any, stri
     assert difference(reference, keras_outputs(model, images)) < FLOAT32_TOLERANCE
 
 
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("center", [True, False])
+def test_batch_normalisation_answers_as_in_keras(scale: bool, center: bool) -> None:
+    normalization = layers.BatchNormalization(scale=scale, center=center, epsilon=0.01)
+    convolution = layers.Conv2D(6, 3, use_bias=False)
+    model = keras.Sequential(
+        [keras.Input((9, 9, 2)), convolution, normalization, layers.ReLU(), layers.Flatten(), layers.Dense(3)]
+    )
+    with_random_weights(model)
+    generator = np.random.default_rng(2)
+    for weights in normalization.weights:
+        weights.assign(generator.uniform(0.3, 2.0, 6))  # a variance is positive
+    images = random_images(model, 6)
+    assert difference(reference_outputs(read_keras_layers(model), images), keras_outputs(model, images)) < 1e-4
+
+
 def all_convolutional(*head: Any) -> Any:
     body = keras.Sequential([keras.Input((12, 12, 1)), layers.Conv2D(8, 3, strides=2, activation="relu")])
     steps = [body, layers.Dropout(0.2), layers.Conv2D(3, 1), layers.GlobalAveragePooling2D(), *head]
@@ -221,7 +237,8 @@ class Dense(layers.Dense):  # type: ignore[misc]
     [
         (Doubling(name="twice"), r"'twice' \(Doubling\): expected one of Keras' Conv2D"),
         (Dense(2, name="mine"), r"'mine' \(Dense\): expected one of Keras'"),
-        (layers.BatchNormalization(name="norm"), r"'norm' \(BatchNormalization\)"),
+        (layers.BatchNormalization(axis=1, name="rows"), r"'rows' \(BatchNormalization\): expected axis=-1; came 1"),
+        (layers.LayerNormalization(name="norm"), r"'norm' \(LayerNormalization\): expected one of Keras'"),
         (layers.Conv2D(2, 3, dilation_rate=2, name="wide"), r"'wide' \(Conv2D\): expected dilation_rate=\(1, 1\)"),
         (layers.Conv2D(2, 3, groups=2, name="split"), "expected groups=1; came 2"),
         (layers.Dense(2, activation="gelu", name="fc"), "expected an activation of linear, relu, .*; came 'gelu'"),

@@ -21,6 +21,7 @@ from inferry_trainer.blocks.layers import (
     LayerPadding,
     MaxPooling,
     MeanPooling,
+    Normalization,
 )
 
 _ACTIVATIONS = ("linear", "relu", "sigmoid", "softmax")
@@ -111,6 +112,15 @@ def _read_flatten(layer: Any, config: Mapping[str, Any]) -> Layer:
     return Flatten(layer.name)
 
 
+def _read_normalization(layer: Any, config: Mapping[str, Any]) -> Layer:
+    _expect(layer, config, axis=-1)
+    names = [*(["gamma"] if config["scale"] else []), *(["beta"] if config["center"] else []), "mean", "variance"]
+    arrays = dict(zip(names, _float_arrays(layer, count=len(names), rank=1), strict=True))
+    channels = len(arrays["mean"])
+    plain = {"gamma": np.ones(channels), "beta": np.zeros(channels)}  # what the layer does without them
+    return Normalization(name=layer.name, **plain | arrays, epsilon=float(config["epsilon"]))
+
+
 def _read_activation(layer: Any, config: Mapping[str, Any]) -> Layer:
     return Activation(layer.name, _activation(layer, config["activation"]))
 
@@ -132,6 +142,7 @@ _READERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Layer]] = {
     "AveragePooling2D": _read_pooling,
     "GlobalAveragePooling2D": _read_global_pooling,
     "Flatten": _read_flatten,
+    "BatchNormalization": _read_normalization,
     "Activation": _read_activation,
     "ReLU": _read_relu,
     "Softmax": _read_softmax,
@@ -139,14 +150,17 @@ _READERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Layer]] = {
 
 
 def _kernel_and_bias(layer: Any, config: Mapping[str, Any], *, rank: int) -> tuple[Float64Array, Float64Array | None]:
+    kernel, *bias = _float_arrays(layer, count=2 if config["use_bias"] else 1, rank=rank)
+    return kernel, bias[0] if bias else None
+
+
+def _float_arrays(layer: Any, *, count: int, rank: int) -> list[Float64Array]:
     """Quantized and low-rank-adapted layers hold other arrays: they fail the count or the dtype."""
     arrays = layer.get_weights()
-    expected = 2 if config["use_bias"] else 1
-    if len(arrays) != expected or arrays[0].ndim != rank or any(not _is_float(array) for array in arrays):
+    if len(arrays) != count or arrays[0].ndim != rank or any(not _is_float(array) for array in arrays):
         found = [f"{array.shape} {array.dtype}" for array in arrays]
-        raise _unsupported(layer, f"expected {expected} floating-point weights, the first of rank {rank}; came {found}")
-    kernel, *bias = (np.asarray(array, dtype=np.float64) for array in arrays)
-    return kernel, bias[0] if bias else None
+        raise _unsupported(layer, f"expected {count} floating-point weights, the first of rank {rank}; came {found}")
+    return [np.asarray(array, dtype=np.float64) for array in arrays]
 
 
 def _is_float(array: Any) -> bool:

@@ -122,6 +122,25 @@ class Flatten:
         return inputs.reshape(len(inputs), -1)
 
 
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """Keras' BatchNormalization over the last axis, with the statistics it learned: arrays `(C,)`.
+
+    Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), its transform at inference.
+    """
+
+    name: str
+    gamma: Float64Array
+    beta: Float64Array
+    mean: Float64Array
+    variance: Float64Array
+    epsilon: float
+
+    def forward(self, inputs: Float64Array) -> Float64Array:
+        """`(..., C)` to the same."""
+        return self.gamma * (inputs - self.mean) / np.sqrt(self.variance + self.epsilon) + self.beta
+
+
 @dataclass(frozen=True)
 class Activation:
     """An activation function that stands as a layer of its own."""
