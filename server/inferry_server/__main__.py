@@ -88,7 +88,14 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         lost.set()
         stop.set()
 
-    server = Server(settings, device_lost=device_lost)
+    transport_failed = threading.Event()
+
+    def fail_transport() -> None:
+        transport_failed.set()
+        hurry.set()  # nobody is answered while balancers turn away
+        stop.set()
+
+    server = Server(settings, device_lost=device_lost, transport_failed=fail_transport)
     server.start(stop.is_set)
     if not stop.is_set():
         print(_ready_line(server), flush=True)
@@ -99,6 +106,10 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         logger.error("stopped: the GPU was lost; a new process can use it again")
         logging.shutdown()
         os._exit(DEVICE_LOST)  # CUDA's own end would wait for a device that does not answer
+    if transport_failed.is_set():
+        logger.error("stopped: the transport failed, and requests may be unanswered")
+        logging.shutdown()
+        os._exit(_FAILED)  # gRPC's own end would wait for events that nobody polls
     if finished:
         logger.info("stopped")
         return _OK

@@ -1,12 +1,11 @@
 """What a transport owes beyond the protocol: limits, cancellation, deadlines, TLS, and a way back."""
 
 import logging
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +25,7 @@ from inferry_server.rpc.completion_queue import CompletionQueueTransport
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.transports import make_transport
+from testkit.proxies import proxy
 
 ECHO, WAIT, RAISE, ECHOES = "/test/Echo", "/test/Wait", "/test/Raise", "/test/Echoes"
 OUTCOMES = "inferry_requests_outcome_total"
@@ -264,29 +264,13 @@ def test_compressed_requests_are_read(server: Running) -> None:
 def counting_proxy(address: Address) -> Iterator[tuple[str, list[int]]]:
     """Between client and server, for one connection: its address, and the sizes of what the server sent."""
     received: list[int] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
 
-        def forward(source: socket.socket, target: socket.socket, sizes: list[int]) -> None:
-            with suppress(OSError):  # the other direction was closed
-                while data := source.recv(1 << 16):
-                    sizes.append(len(data))
-                    target.sendall(data)
-            for end in (source, target):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+    def count(data: bytes) -> bytes:
+        received.append(len(data))
+        return data
 
-        def connect() -> None:
-            client, _ = listening.accept()
-            with client, socket.create_connection((address.host, address.port)) as server:
-                up = threading.Thread(target=forward, args=(client, server, []))
-                up.start()
-                forward(server, client, received)
-                up.join()
-
-        thread = threading.Thread(target=connect)
-        thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}", received
-        thread.join(20)
+    with proxy(address, to_client=count) as proxied:
+        yield proxied, received
 
 
 def test_a_connection_that_is_old_enough_is_replaced_without_a_failure(transport: str) -> None:

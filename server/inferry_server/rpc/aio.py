@@ -11,16 +11,17 @@ import grpc
 import grpc.aio
 
 from inferry_server.addresses import Address
-from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.ending import EndingCall
+from inferry_server.errors import ShuttingDownError
+from inferry_server.rpc.call import StreamReceiver, fail
+from inferry_server.rpc.ending import STRAGGLER_S, EndingCall
 from inferry_server.rpc.options import TransportOptions, cannot_bind
 from inferry_server.rpc.router import UNKNOWN_METHOD, CallAccount, Router
-from inferry_server.statuses import OK, Status, unknown_method
+from inferry_server.statuses import OK, Status, no_message, unknown_method
 
 T = TypeVar("T")
 
 _STOP_SLACK_S = 5.0
-_CANCEL_SLACK_S = 0.005  # a stream that was cancelled looks like one that ended, until grpcio says so
+_CANCEL_SLACK_S = 0.005  # a call that was cancelled looks like one that ended, until grpcio says so
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
 _MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
@@ -87,7 +88,8 @@ class AioTransport:
 
         gRPC cancels calls that have reached it but not yet a handler. So handlers are held first:
         callers that wait for their answers send no more, and once nothing arrives, connections are
-        closed and everything held is handled after all.
+        closed and everything held is handled after all. Unary calls without a request then have
+        `STRAGGLER_S` to send it.
         """
         if self._server is None:
             return
@@ -95,6 +97,8 @@ class AioTransport:
         stopping = asyncio.ensure_future(self._server.stop(grace_s))
         await asyncio.sleep(0)  # lets it begin: from here on no call arrives
         self._handler.release()
+        await asyncio.wait({stopping}, timeout=STRAGGLER_S)
+        self._handler.turn_away()
         await stopping
 
 
@@ -107,13 +111,17 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._released = asyncio.Event()
         self._released.set()
         self._last_arrival = 0.0
+        self._stopping = False
         self._streams: set[_AioStreamCall] = set()
+        self._unasked: set[asyncio.Task[Any]] = set()  # of unary calls whose request has not come yet
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         path = str(handler_call_details.method)
         metadata = tuple(handler_call_details.invocation_metadata or ())
         if self._router.is_unary(path):
-            return grpc.unary_unary_rpc_method_handler(self._unary(path, metadata))
+            # As a stream: grpcio tells of a unary call only when its request is there, and never answers one
+            # that half-closes without.
+            return grpc.stream_unary_rpc_method_handler(self._unary(path, metadata))
         if self._router.is_stream(path):
             # On the wire, one message is a stream of one: this serves every kind of streaming RPC.
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
@@ -128,16 +136,24 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def release(self) -> None:
         """Handle what was held, and let streams end."""
+        self._stopping = True
         self._released.set()
         for stream in list(self._streams):
             stream.drain()
 
+    def turn_away(self) -> None:
+        """Wait no longer for requests of calls that were opened."""
+        while self._unasked:
+            self._unasked.pop().cancel()
+
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
-        async def behave(message: bytes, context: Any) -> bytes:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
             call = _AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
-                await self._arrived()
-                self._router.handle(call, message)
+                message = await self._request_of(call, context)
+                if message is not None:
+                    await self._arrived()
+                    self._router.handle(call, message)
                 status, answer = await call.answer
             except asyncio.CancelledError:
                 call.cancelled()
@@ -153,8 +169,10 @@ class _GenericHandler(grpc.GenericRpcHandler):
             call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
-                await self._arrived()
+                self._last_arrival = self._loop.time()
                 call.read(messages, self._router.open(call))
+                if self._stopping:
+                    call.drain()
                 status = await call.pump()
             except asyncio.CancelledError:
                 call.cancelled()
@@ -174,6 +192,28 @@ class _GenericHandler(grpc.GenericRpcHandler):
             await context.abort(status.code, status.message)
 
         return behave
+
+    async def _request_of(self, call: "_AioCall", context: Any) -> bytes | None:
+        """The request of a unary call; None where the call was ended for want of one."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpcio runs every handler in one
+        self._unasked.add(task)
+        try:
+            message = await context.read()
+            if message is not grpc.aio.EOF:
+                return bytes(message)
+            await asyncio.sleep(_CANCEL_SLACK_S)
+            if context.cancelled():
+                raise asyncio.CancelledError
+            call.abort(no_message(call.method))
+        except asyncio.CancelledError:
+            if task in self._unasked:
+                raise
+            task.uncancel()  # it was `turn_away`
+            fail(call, ShuttingDownError())
+        finally:
+            self._unasked.discard(task)
+        return None
 
     async def _arrived(self) -> None:
         if not self._released.is_set():
@@ -230,6 +270,7 @@ class _AioStreamCall(_BaseCall):
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
         self._reader: asyncio.Future[None] | None = None
         self._receiver: StreamReceiver | None = None
+        self._draining = self._half_closing = False
         self._wanted, self._writable = asyncio.Event(), asyncio.Event()
         self._wanted.set()
         self._writable.set()
@@ -245,9 +286,9 @@ class _AioStreamCall(_BaseCall):
             self._reader.cancel()
 
     def drain(self) -> None:
-        """The server is going away."""
-        self.stop_reading()
-        if self._receiver is not None:
+        """The server is going away. The receiver hears of it after the half-close that may be there already."""
+        self._draining = True
+        if self._receiver is not None and not self._half_closing:
             self._receiver.on_drain()
 
     async def pump(self) -> Status:
@@ -282,13 +323,19 @@ class _AioStreamCall(_BaseCall):
 
     async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
         async for message in messages:
+            if self._draining:  # it comes too late, and so does a half-close behind it
+                return
             receiver.on_message(message)
             await asyncio.sleep(0)  # what was sent for it gets into the queue
             await self._wanted.wait()
             await self._writable.wait()
+        self._half_closing = True
         await asyncio.sleep(_CANCEL_SLACK_S)
+        self._half_closing = False
         if not self._context.cancelled():
             receiver.on_half_close()
+            if self._draining:
+                receiver.on_drain()
 
     def _put(self, item: bytes | Status) -> None:
         self._outgoing.put_nowait(item)
