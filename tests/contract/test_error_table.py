@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
 from testkit.rpc import begin, call, infer_request, refusal
 from testkit.servers import running_server
@@ -153,6 +154,15 @@ TABLE: dict[str, Row] = {
     "unknown model": Row("NOT_FOUND", ("'nothing'",), doubler(model_name="nothing")),
     "unknown model, metadata": Row("NOT_FOUND", ("'no'",), pb.ModelMetadataRequest(name="no"), "ModelMetadata"),
     "unknown model, config": Row("NOT_FOUND", ("'no'",), pb.ModelConfigRequest(name="no"), "ModelConfig"),
+    "unknown model, and too few bytes": Row(
+        "NOT_FOUND", ("'nothing'",), but(doubler(model_name="nothing"), raw(0, bytes(3)))
+    ),
+    "unknown version, and too few bytes": Row(
+        "NOT_FOUND", ("'doubler'", "'9'"), but(doubler(model_version="9"), raw(0, bytes(3)))
+    ),
+    "wrong version, unknown model, and too few bytes": Row(
+        INVALID, ("'1x'",), but(doubler(model_name="nothing", model_version="1x"), raw(0, bytes(3)))
+    ),
     "empty name": Row("NOT_FOUND", ("model ''",), doubler(model_name="")),
     "empty name, metadata": Row("NOT_FOUND", ("model ''",), pb.ModelMetadataRequest(), "ModelMetadata"),
     "empty name, config": Row("NOT_FOUND", ("model ''",), pb.ModelConfigRequest(), "ModelConfig"),
@@ -363,3 +373,21 @@ def test_each_input_is_checked_for_one_thing_before_any_is_checked_for_the_next(
         ((shape(0, 2, 3), datatype(1, "FP64")), "'right' of model 'joiner' has datatype"),
     ):
         assert message in refusal(begin(channel, "ModelInfer", but(pair(), *changes)))[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "code", "message"),
+    [
+        ("nothing", "1x", "INVALID_ARGUMENT", "'1x'"),
+        ("nothing", "", "NOT_FOUND", "'nothing'"),
+        ("doubler", "9", "NOT_FOUND", "'9'"),
+        ("doubler", "", "INVALID_ARGUMENT", "is not a valid inference.ModelInferRequest"),
+    ],
+)
+def test_of_an_input_that_is_no_message_a_request_hears_after_its_model(
+    channel: grpc.Channel, model: str, version: str, code: str, message: str
+) -> None:
+    named = ModelInferRequest(model_name=model, model_version=version).SerializeToString()
+    stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
+    came, text = refusal(stub.future(named + b"\x2a\x02\xff\xff"))  # an input of two bytes
+    assert (came, message in text) == (code, True), text
