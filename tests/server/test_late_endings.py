@@ -95,7 +95,9 @@ class Running:
 
     def received(self) -> int:
         """Calls whose account was opened."""
-        return int(sum(s.value for f in self.metrics.received.collect() for s in f.samples if s.name.endswith("_total")))
+        return int(
+            sum(s.value for f in self.metrics.received.collect() for s in f.samples if s.name.endswith("_total"))
+        )
 
     def outcomes(self, method: str) -> list[tuple[str, str]]:
         """Code and reason of each call of a method that has ended."""

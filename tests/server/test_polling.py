@@ -67,7 +67,7 @@ class ScriptedServer:
 def transport_over(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, failed: Callable[[], object]
 ) -> CompletionQueueTransport:
-    monkeypatch.setattr(completion_queue, "CoreServer", lambda options: server)
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, failed)
     transport.start(ANY_PORT)
     return transport
@@ -105,7 +105,7 @@ def test_a_queue_that_only_fails_is_told_and_its_calls_are_cancelled_at_the_end(
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script: list[Exception | Callable[[Any], object]] = []
     scripted = ScriptedServer(script)
-    monkeypatch.setattr(completion_queue, "CoreServer", lambda options: scripted)
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: scripted)
     onnx_models.save_doubler(tmp_path)
     told = threading.Event()
     server = Server(

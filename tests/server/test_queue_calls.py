@@ -107,7 +107,7 @@ def router(metrics: ServerMetrics, answers: list[Answer]) -> Router:
         return OrderedStream(call, STREAM_FORMAT, submit, NoTracer())
 
     router = Router(metrics)
-    router.add_unary({UNARY: lambda call, message: None})
+    router.add_unary({UNARY: lambda *_: None})
     router.add_streams({STREAM: open_stream})
     return router
 
