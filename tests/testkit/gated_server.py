@@ -26,23 +26,10 @@ from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.services.inference import InferenceService
 from inferry_server.signature import Signature
+from testkit.clock import ManualClock
 from testkit.servers import running_server
 
 SOON_S = 20.0  # no step should take it; none waits longer
-
-
-class ManualClock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
 
 
 class Gate:

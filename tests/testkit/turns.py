@@ -1,26 +1,9 @@
-"""Who waits for a turn at the cores, and for an answer."""
+"""Who waits for a turn at the cores."""
 
-import queue
 import threading
-from collections.abc import Callable
 
 from inferry_server.batching.gate import ComputeGate
-from inferry_server.batching.request import Arrays, Timing
-
-SOON_S = 10.0  # no test should take it; none waits longer
-
-
-class Reply:
-    def __init__(self) -> None:
-        self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
-        self.timing: Timing | None = None
-
-    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
-        self.timing = timing
-        return lambda: self.outcomes.put(outputs)
-
-    def fail(self, error: Exception) -> None:
-        self.outcomes.put(error)
+from testkit.batchers import SOON_S
 
 
 def until_asked(gate: ComputeGate, *models: str) -> None:
