@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import subprocess
-import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from inferry_server.app import Server
 from testkit import onnx_models
+from testkit.metrics_page import read_metrics
 from testkit.servers import running_server
 
 pytestmark = [
@@ -72,12 +72,9 @@ def analyze(folder: Path, server: Server, *arguments: str, model: str = "brightn
 
 def outcomes(server: Server) -> dict[tuple[str, str], float]:
     """How many calls ended how, by method and status."""
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as page:
-        text = page.read().decode()
-    found = re.findall(
-        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\} (\S+)', text, re.MULTILINE
-    )
-    return {(method, code): float(count) for code, method, count in found}
+    counted = re.compile(r'inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\}')
+    found = {counted.fullmatch(name): count for name, count in read_metrics(server).items()}
+    return {(series[2], series[1]): count for series, count in found.items() if series is not None}
 
 
 @pytest.mark.parametrize(

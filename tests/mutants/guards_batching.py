@@ -269,7 +269,7 @@ BATCHING = (
         _BATCHER,
         "if self.cancel(slices[0].request):",
         "if self.cancel(slices[0].request) or True:",
-        _TEST_FAILURES,
+        _TEST_BATCHER,
     ),
     Mutant(
         "failure: a reply that cannot be made takes no other away",
