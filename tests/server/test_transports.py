@@ -1,6 +1,5 @@
-"""What a transport owes beyond the protocol: limits, cancellation, deadlines, TLS, and a way back."""
+"""What a transport owes beyond the protocol: limits, cancellation, deadlines, compression and TLS."""
 
-import logging
 import socket
 import subprocess
 import threading
@@ -13,16 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc._cython import cygrpc
 from prometheus_client import CollectorRegistry
 
 from inferry_server.addresses import Address
 from inferry_server.errors import ShuttingDownError, StartError
 from inferry_server.metrics import ServerMetrics
-from inferry_server.rpc import core_layer
-from inferry_server.rpc.aio import AioTransport
 from inferry_server.rpc.call import Call, StreamCall, fail
-from inferry_server.rpc.completion_queue import CompletionQueueTransport
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.transports import make_transport
@@ -336,37 +331,3 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(transport: str, tmp_p
         running(transport, certificate=missing, private_key=missing),
     ):
         pass
-
-
-def test_the_layer_of_this_grpcio_is_the_one_we_know() -> None:
-    core_layer.check_layer()
-
-
-@pytest.mark.parametrize("piece", ["CompletionQueue", "ReceiveCloseOnServerOperation", "CompletionType"])
-def test_a_layer_without_a_piece_is_refused_by_name(piece: str) -> None:
-    names = {name: getattr(cygrpc, name) for name in dir(cygrpc) if name != piece}
-    with pytest.raises(core_layer.LayerChangedError, match=f"cygrpc.{piece} is missing"):
-        core_layer.check_layer(SimpleNamespace(**names))
-
-
-def test_a_layer_that_behaves_in_another_way_is_refused() -> None:
-    class Deaf(cygrpc.Server):  # type: ignore[misc]
-        def request_call(self, *arguments: Any) -> None:
-            raise TypeError("takes a batch now")
-
-    names = {name: getattr(cygrpc, name) for name in dir(cygrpc)} | {"Server": Deaf}
-    with pytest.raises(core_layer.LayerChangedError, match="takes a batch now"):
-        core_layer.check_layer(SimpleNamespace(**names))
-
-
-def test_a_changed_layer_falls_back_to_aio_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    def changed() -> None:
-        raise core_layer.LayerChangedError("grpc._cython.cygrpc.Server is missing")
-
-    options = TransportOptions(max_message_bytes=1000, max_streams=100)
-    with caplog.at_level(logging.WARNING):
-        chosen = make_transport("completion_queue", Router(ServerMetrics()), options, check=changed)
-    assert isinstance(chosen, AioTransport)
-    assert "aio instead of completion_queue" in caplog.text
-    assert "cygrpc.Server is missing" in caplog.text
-    assert isinstance(make_transport("completion_queue", Router(ServerMetrics()), options), CompletionQueueTransport)
