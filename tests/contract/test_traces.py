@@ -1,7 +1,6 @@
 """Traces of a real server, asked by real clients."""
 
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -25,6 +24,7 @@ from inferry_server.batching.policy import Lane
 from inferry_server.tracing import RequestTracer
 from testkit import onnx_models
 from testkit.servers import running_server
+from testkit.waiting import SOON_S, wait_until
 
 TRACE, CALLER = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 SAMPLED = {"traceparent": f"00-{TRACE:032x}-{CALLER:016x}-01", "tracestate": "vendor=value"}
@@ -32,7 +32,6 @@ UNSAMPLED = {"traceparent": f"00-{TRACE:032x}-{CALLER:016x}-00"}
 INFER = "inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER = "inference.GRPCInferenceService/ModelStreamInfer"
 FOR_EVER_US = 60_000_000  # what waits for a fuller batch waits for the test
-SOON_S = 10.0
 
 
 class Traced:
@@ -55,13 +54,8 @@ class Traced:
         return call, outcome
 
     def wait_for_queued_rows(self, rows: int) -> None:
-        pause = threading.Event()
         batcher = self.server.registry.find("picky", "").batcher
-        for _ in range(1000):
-            if batcher.queued_rows(Lane.INTERACTIVE) == rows:
-                return
-            pause.wait(0.01)
-        raise AssertionError(f"{rows} rows never waited")
+        wait_until(lambda: batcher.queued_rows(Lane.INTERACTIVE) == rows, f"{rows} rows in the queue")
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if span.name == name]

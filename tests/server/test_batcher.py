@@ -13,8 +13,9 @@ from inferry_server.batching.assembly import pad_to_ladder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
-from testkit.batchers import SOON_S, Reply, ScriptedModel, batching, request, values
+from testkit.batchers import Reply, ScriptedModel, batching, request, values
 from testkit.clock import ManualClock
+from testkit.waiting import SOON_S
 
 
 def test_what_arrives_while_the_device_is_busy_rides_together() -> None:

@@ -10,8 +10,9 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import DeadlineExceededError, InferenceError, InvalidRequestError
-from testkit.batchers import SOON_S, Observer, Reply, ScriptedModel, batching, request, values
+from testkit.batchers import Observer, Reply, ScriptedModel, batching, request, values
 from testkit.clock import ManualClock
+from testkit.waiting import SOON_S
 
 
 def test_a_failing_member_fails_alone() -> None:

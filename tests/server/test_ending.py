@@ -10,8 +10,9 @@ from inferry_server.rpc.call import Call
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.transports import make_transport
-from testkit.gated_server import SOON_S, count_outcomes, wait_until
+from testkit.gated_server import count_outcomes
 from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S, wait_until
 
 METHOD = "/test/Method"
 OPTIONS = TransportOptions(max_message_bytes=1000, max_streams=10)

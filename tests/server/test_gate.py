@@ -13,9 +13,10 @@ from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import Arrays, Timing
 from inferry_server.errors import InferenceError
-from testkit.batchers import SOON_S, Observer, Reply, request
+from testkit.batchers import Observer, Reply, request
 from testkit.clock import ManualClock
 from testkit.turns import until_asked
+from testkit.waiting import SOON_S
 
 POLICY = BatchingPolicy(max_batch_size=1, max_request_rows=1, max_queue_size=1000, max_queue_bytes=1 << 20)
 

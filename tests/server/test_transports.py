@@ -4,7 +4,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from inferry_server.rpc.call import Call, StreamCall, fail
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.transports import make_transport
+from testkit.waiting import wait_until
 
 ECHO, WAIT, RAISE, ECHOES = "/test/Echo", "/test/Wait", "/test/Raise", "/test/Echoes"
 OUTCOMES = "inferry_requests_outcome_total"
@@ -80,14 +81,7 @@ class Running(SimpleNamespace):
 
     def counts(self, method: str, code: str, number: int = 1) -> None:
         """Wait until an outcome is counted: the client hears of it a little earlier."""
-        wait_for(lambda: self.outcomes(method, code) == number)
-
-
-def wait_for(happened: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    ends = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < ends
-        threading.Event().wait(0.002)
+        wait_until(lambda: self.outcomes(method, code) == number, f"{number} x {code} of {method}")
 
 
 @contextmanager
@@ -147,7 +141,7 @@ def test_a_call_without_deadline_has_none(server: Running, channel: grpc.Channel
 def test_a_client_that_gives_up_while_it_waits_is_noticed_and_counted(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x")
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     future.cancel()
     assert server.handlers.cancelled.wait(20)
     server.counts(WAIT, "CANCELLED")
@@ -164,7 +158,7 @@ def test_a_deadline_that_passes_while_a_call_waits_is_noticed(server: Running, c
 def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     threading.Event().wait(0.1)  # longer than calls go unwatched
     server.handlers.waiting[0].reply(b"answer")
     assert future.result(20) == b"answer"
@@ -175,7 +169,7 @@ def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, cha
 def test_of_an_answer_and_a_refusal_only_the_first_counts(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     (call,) = server.handlers.waiting
     call.reply(b"first")
     call.reply(b"second")

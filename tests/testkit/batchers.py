@@ -13,8 +13,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import InferenceError, ServingError
-
-SOON_S = 10.0  # no test should take it; none waits longer
+from testkit.waiting import SOON_S
 
 
 class Reply:

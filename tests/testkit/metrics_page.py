@@ -1,15 +1,15 @@
 """A server's metrics, as Prometheus would read them."""
 
-import threading
 import urllib.request
 from collections.abc import Callable
 
 from inferry_server.app import Server
+from testkit.waiting import wait_until
 
 Metrics = dict[str, float]
 """The page's figures by series, labels included: `name{label="value"}`."""
 
-_LOOK_AGAIN_S, _LOOKS = 0.02, 500
+_LOOK_AGAIN_S = 0.02  # a page is no small thing to make
 
 
 def read_metrics(server: Server) -> Metrics:
@@ -26,12 +26,15 @@ def total(metrics: Metrics, name: str) -> float:
 
 def wait_for_metrics(server: Server, condition: Callable[[Metrics], bool], what: str) -> Metrics:
     """The metrics, once they are as they should be."""
-    pause = threading.Event()
-    for _ in range(_LOOKS):
-        if condition(metrics := read_metrics(server)):
-            return metrics
-        pause.wait(_LOOK_AGAIN_S)
-    raise AssertionError(f"waited in vain for {what}")
+    metrics: Metrics = {}
+
+    def holds() -> bool:
+        metrics.clear()
+        metrics.update(read_metrics(server))
+        return condition(metrics)
+
+    wait_until(holds, what, look_again_s=_LOOK_AGAIN_S)
+    return metrics
 
 
 def wait_for_value(server: Server, name: str, value: float) -> Metrics:

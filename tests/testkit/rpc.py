@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import datatype_of
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
-from testkit.gated_server import SOON_S
 from testkit.scripted_server import METHODS
+from testkit.waiting import SOON_S
 
 Future = Any  # grpc's future of bytes; it is a call and an error too, which no type says
 
