@@ -8,6 +8,7 @@ _STREAMS = f"{_SERVER}/services/streams.py"
 _MEMORY = f"{_SERVER}/shared_memory.py"
 _TEST_CODEC = ("tests/server/test_codec.py",)
 _TEST_TABLE = ("tests/contract/test_error_table.py",)
+_TEST_ORDER = ("tests/contract/test_check_order.py",)
 _TEST_BUSY = "tests/contract/test_error_table_busy.py"
 _TEST_LATE = ("tests/server/test_late_endings.py",)
 _TEST_QUEUE_CALLS = ("tests/server/test_queue_calls.py",)
@@ -67,14 +68,14 @@ REQUESTS = (
         _CODEC,
         "        _check_datatype(tensor, spec, model)\n",
         "        _check_shape(tensor, spec, model)\n        _check_datatype(tensor, spec, model)\n",
-        _TEST_TABLE,
+        _TEST_ORDER,
     ),
     Mutant(
         "order of checks: parameters first",
         _CODEC,
         "    _check_parameters(request.parameters)\n    if",
         "    find_input_data(request, regions)\n    _check_parameters(request.parameters)\n    if",
-        _TEST_TABLE,
+        _TEST_ORDER,
     ),
     Mutant(
         "overload: the caller hears when to come back",
@@ -266,7 +267,7 @@ REQUESTS = (
         f"{_SERVER}/encoding.py",
         "if flat.nbytes > room:",
         "if False:",
-        _TEST_MEMORY,
+        ("tests/server/test_tensor_regions.py",),
     ),
     Mutant(
         "pictures: pixels are bounded",

@@ -21,9 +21,9 @@ from inferry_server.rpc.transports import Transport, make_transport
 from inferry_server.services.answers import Answer
 from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import OrderedStream
-from testkit.gated_server import SOON_S, wait_until
 from testkit.proxies import proxy
 from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S, wait_until
 
 ECHO, KEEP, ORDERED, BROKEN = "/test/Echo", "/test/Keep", "/test/Ordered", "/test/Broken"
 PROBE = "/test/Probe"  # asks whether the server still takes calls

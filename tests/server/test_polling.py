@@ -22,9 +22,9 @@ from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.settings import Settings
 from testkit import deaf_server, onnx_models
-from testkit.gated_server import SOON_S
 from testkit.rpc import begin
 from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S
 
 OPTIONS = TransportOptions(max_message_bytes=1000, max_streams=10)
 FAILURES = 10  # after so many the transport gives up
