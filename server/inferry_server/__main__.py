@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
@@ -60,19 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _on_signals(stop: threading.Event, hurry: threading.Event) -> None:
     """Set `stop` at the first SIGTERM or SIGINT, `hurry` at the next one.
 
-    A handler runs in the middle of whatever the main thread does, `stop.wait()` for one, which holds the
-    lock that `stop.set()` needs. So it only puts a note into a queue, which may be done anywhere.
+    Python runs a handler on the main thread, when that runs Python: a signal that comes just before it begins
+    to wait would be heard of after the wait, which is for that signal. So it is not the handlers that tell,
+    but the bytes that are written to the wakeup descriptor at once, whatever the main thread does.
     """
-    notes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    notes, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
 
     def take_notes() -> None:
         for event in (stop, hurry):
-            notes.get()
+            os.read(notes, 1)
             event.set()
 
     threading.Thread(target=take_notes, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: notes.put(received))
+        signal.signal(number, lambda *_: None)  # there must be one, or nothing is written
 
 
 def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:
@@ -88,7 +90,14 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         lost.set()
         stop.set()
 
-    server = Server(settings, device_lost=device_lost)
+    transport_failed = threading.Event()
+
+    def fail_transport() -> None:
+        transport_failed.set()
+        hurry.set()  # nobody is answered while balancers turn away
+        stop.set()
+
+    server = Server(settings, device_lost=device_lost, transport_failed=fail_transport)
     server.start(stop.is_set)
     if not stop.is_set():
         print(_ready_line(server), flush=True)
@@ -99,6 +108,10 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         logger.error("stopped: the GPU was lost; a new process can use it again")
         logging.shutdown()
         os._exit(DEVICE_LOST)  # CUDA's own end would wait for a device that does not answer
+    if transport_failed.is_set():
+        logger.error("stopped: the transport failed, and requests may be unanswered")
+        logging.shutdown()
+        os._exit(_FAILED)  # gRPC's own end would wait for events that nobody polls
     if finished:
         logger.info("stopped")
         return _OK

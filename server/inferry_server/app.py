@@ -58,7 +58,12 @@ class Server:
     """A server with its models. `start`, then `stop`, once each, by one thread."""
 
     def __init__(
-        self, settings: Settings, tracer: Tracer | None = None, *, device_lost: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        tracer: Tracer | None = None,
+        *,
+        device_lost: Callable[[], None] = lambda: None,
+        transport_failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Build everything and start nothing.
 
@@ -66,6 +71,7 @@ class Server:
             settings: as read.
             tracer: instead of the one that the settings ask for.
             device_lost: called, on any thread, when a GPU will compute nothing any more: time to stop.
+            transport_failed: called, on any thread, when no call can be answered any more: time to stop.
 
         Raises:
             StartError: a provider was demanded that cannot be had, or traces without the extra for them.
@@ -73,6 +79,7 @@ class Server:
         cores = available_cores()
         self._settings = settings
         self._device_lost = device_lost
+        self._transport_failed = transport_failed
         self.metrics = ServerMetrics()
         self._tracer = tracer or _make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
@@ -93,7 +100,9 @@ class Server:
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
-        self._transport = make_transport(settings.transport, self._route(), _transport_options(settings))
+        self._transport = make_transport(
+            settings.transport, self._route(), _transport_options(settings), failed=self._lose_transport
+        )
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None
 
@@ -219,6 +228,11 @@ class Server:
         """Not ready from this moment on: whoever runs this server ends it, and a new process computes again."""
         self.readiness.report_fault(reason)
         self._device_lost()
+
+    def _lose_transport(self) -> None:
+        """Not ready from this moment on, on the metrics page too: nobody can ask over gRPC."""
+        self.readiness.report_fault("the transport failed")
+        self._transport_failed()
 
     def _withdraw(self, version: ServedVersion, reason: str) -> None:
         """A version computes wrong answers, so the device that it shares with all others may."""

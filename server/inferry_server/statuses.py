@@ -66,6 +66,13 @@ def unknown_method(path: str) -> Status:
     )
 
 
+def no_message(path: str) -> Status:
+    """For a unary call whose client sent no message; the code is the one that gRPC's list of statuses has for it."""
+    return Status(
+        grpc.StatusCode.UNIMPLEMENTED, f"{path} takes exactly one request message; none came", reason="no_message"
+    )
+
+
 def _shortened(message: str) -> str:
     """Names may be as long as a message; clients refuse a status above some 8 KiB, and tell of that instead."""
     if len(message) <= _LONGEST_MESSAGE:

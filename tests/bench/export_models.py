@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.contenders import CLASSES, SHAPE
 from inferry_trainer.quiet import import_tensorflow_quietly
 
-SHAPE, CLASSES = (28, 28, 1), 10
 _CALIBRATING = 256
 
 

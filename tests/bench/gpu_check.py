@@ -12,9 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ import numpy as np
 import onnxruntime
 
 from bench.gpu_load import STARTED_WITH
+from bench.gpu_report import Report, add_speed, print_table
+from bench.server_process import started
 from inferry_server.batching.assembly import ladder
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.runtime.cuda_options import CudaOptions
@@ -46,10 +47,6 @@ SLOWER = 1.15  # a step may take this much longer than the next larger one: cloc
 MEMORY_GROWTH = 32 << 20  # bytes; a leak of a batch's buffers would be gigabytes after thousands
 
 
-CHECKS = {"instance": ("answers", "steps", "memory"), "server": ("golden",)}
-"""What is shown beside which speed."""
-
-
 @dataclass(frozen=True)
 class Mode:
     """One way to compute on the GPU."""
@@ -65,29 +62,6 @@ MODES = (
     Mode("exhaustive", CudaOptions(cudnn_conv_algo_search="exhaustive")),
     Mode("tf32", CudaOptions(tf32=True), "tf32"),
 )
-
-
-@dataclass
-class Report:
-    """What was found. A row has a state: ok, FAILED, measured, or no GPU."""
-
-    machine: dict[str, str]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, what: str, model: str, mode: str, state: str, **figures: Any) -> None:
-        """Note one row; on standard error, so that whoever waits sees something."""
-        row = {"what": what, "model": model, "mode": mode, "state": state, **figures}
-        self.rows.append(row)
-        print(f"{what:<22}{model:<16}{mode:<12}{state:<10}{_figures(figures)}", file=sys.stderr)
-
-    def check(self, what: str, model: str, mode: str, holds: bool, **figures: Any) -> None:
-        """Note something that must hold."""
-        self.add(what, model, mode, "ok" if holds else "FAILED", **figures)
-
-    @property
-    def failed(self) -> int:
-        """Checks that did not hold."""
-        return sum(row["state"] == "FAILED" for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -122,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_server(report, chosen.repository, models, mode, flags, effort, on_gpu=on_gpu)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    print_table(report)
+    print_table(report, list(REQUESTS))
     print(f"\n{report.failed} of {len(report.rows)} rows failed; {chosen.out}")
     return 1 if report.failed else 0
 
@@ -269,7 +243,10 @@ def check_server(
         for model in models:
             (Path(folder) / model).symlink_to((repository / model).resolve())
         began = time.perf_counter()
-        with serving(Path(folder), "cuda" if on_gpu else "cpu", flags) as line:
+        with started(Path(folder), "--provider", "cuda" if on_gpu else "cpu", "--max-batch-size", "256", *flags) as (
+            _,
+            line,
+        ):
             mode = mode if on_gpu else "CPU"
             ready = f" {CUDA if on_gpu else CPU}" in line.replace("(", " ")
             report.add("cold start", "all", mode, "measured", seconds=time.perf_counter() - began)
@@ -279,20 +256,6 @@ def check_server(
                     if f"{model}/1" in line:
                         times, wall_s = load(line, repository, model, rows, concurrency, effort)
                         add_speed(report, "server", model, mode, rows, times, wall_s=wall_s)
-
-
-@contextmanager
-def serving(repository: Path, provider: str, flags: Sequence[str]) -> Iterator[str]:
-    """A server process; its ready line."""
-    command = [sys.executable, "-m", "inferry_server", "--repository", str(repository), "--log-level", "error"]
-    command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", "--provider", provider]
-    command += ["--max-batch-size", "256", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline()
-        finally:
-            process.terminate()
 
 
 def load(
@@ -329,51 +292,6 @@ def timed(run: Callable[[], object], effort: Effort) -> list[float]:
         run()
         times.append(time.perf_counter() - before)
     return times
-
-
-def print_table(report: Report) -> None:
-    """A line for each model and way to compute it: images/s, and p50 and p99 in ms, of each request size."""
-    print(f"\n{'':<16}{'':<14}{'':<14}" + "".join(f"{f'{rows} images':>26}" for rows in REQUESTS) + "  checks")
-    speeds = [row for row in report.rows if "images_per_s" in row]
-    bare = {(row["model"], row["images"]): row["images_per_s"] for row in speeds if row["what"] == "bare session"}
-    lines = dict.fromkeys((row["model"], row["what"], row["mode"]) for row in speeds)
-    for model, what, mode in lines:
-        cells = ""
-        for row in speeds:
-            if (row["model"], row["what"], row["mode"]) != (model, what, mode):
-                continue
-            cell = f"{row['images_per_s']:,.0f} ({row['p50_ms']:.2f} {row['p99_ms']:.2f})"
-            if what != "bare session" and (model, row["images"]) in bare:
-                cell += f" x{row['images_per_s'] / bare[model, row['images']]:.2f}"
-            cells += f"{cell:>26}"
-        names = CHECKS.get(what, ())
-        checks = [row for row in report.rows if row["what"] in names and (row["model"], row["mode"]) == (model, mode)]
-        states = ", ".join(f"{row['what']} {row['state']}" for row in checks)
-        print(f"{model:<16}{what:<14}{mode:<14}{cells}  {states}")
-    for row in report.rows:
-        if row["state"] in ("FAILED", "no GPU") or row["what"] == "cold start":
-            figures = {key: row[key] for key in row if key not in ("what", "model", "mode", "state")}
-            print(f"{row['model']:<16}{row['what']:<14}{row['mode']:<14}{row['state']} {_figures(figures)}")
-
-
-def add_speed(
-    report: Report, what: str, model: str, mode: str, rows: int, times: Sequence[float], *, wall_s: float | None = None
-) -> None:
-    p50, p99 = np.percentile(times, [50, 99]) * 1e3
-    images_per_s = len(times) * rows / (wall_s or sum(times))
-    report.add(what, model, mode, "measured", images=rows, images_per_s=images_per_s, p50_ms=p50, p99_ms=p99)
-
-
-def _figures(figures: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_figure(value)}" for key, value in figures.items())
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, dict):
-        return "/".join(_figure(part) for part in value.values())
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1e3 else (
-        f"{value:,.0f}" if isinstance(value, float) else str(value)
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

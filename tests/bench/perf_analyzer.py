@@ -5,6 +5,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,18 @@ class LoadFailedError(Exception):
     """A load generator that did not come to an end in order; the message ends with what it said."""
 
 
+class ProgramUnavailableError(LoadFailedError):
+    """A load generator that this machine cannot run."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """perf_analyzer, installed: its file, and the environment variables it runs with."""
+
+    path: Path
+    variables: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Measured:
     """What perf_analyzer reports of its last windows."""
@@ -27,6 +40,24 @@ class Measured:
     images_per_s: float
     p50_ms: float
     p99_ms: float
+
+
+def installed_program() -> Program:
+    """The program, installed if need be.
+
+    Raises:
+        ProgramUnavailableError: a library that it is linked to is not there.
+        EnvironmentFailedError: pip could not install it.
+    """
+    try:
+        ctypes.CDLL("libb64.so.0d")
+    except OSError as error:
+        raise ProgramUnavailableError(
+            "perf_analyzer needs libb64.so.0d; on Debian: apt-get install libb64-0d"
+        ) from error
+    made = environment("perf_analyzer")
+    libraries = site_packages(made) / "nvidia" / "cuda_runtime" / "lib"
+    return Program(made / "bin" / "perf_analyzer", os.environ | {"LD_LIBRARY_PATH": str(libraries)})
 
 
 def analyze(server: Running, *, concurrency: int, rows: int, streaming: bool, window_s: float) -> Measured:
@@ -38,17 +69,16 @@ def analyze(server: Running, *, concurrency: int, rows: int, streaming: bool, wi
     Raises:
         LoadFailedError: it failed or did not end.
     """
-    made = environment("perf_analyzer")
-    _check_library()
-    libraries = site_packages(made) / "nvidia" / "cuda_runtime" / "lib"
+    program = installed_program()
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "out.csv"
-        command = [str(made / "bin" / "perf_analyzer"), "-m", MODEL, "-u", server.address, "-i", "grpc", "--async"]
+        command = [str(program.path), "-m", MODEL, "-u", server.address, "-i", "grpc", "--async"]
         command += ["--concurrency-range", str(concurrency), "-b", str(rows), "-f", str(table)]
         command += ["-r", str(_WINDOWS), "-p", str(round(window_s * 1e3))]
         command += ["--streaming"] if streaming else []
         for percent in (_STABLE_PERCENT, _ANY_PERCENT):
-            status, said = _run([*command, "-s", str(percent)], libraries, timeout_s=_WINDOWS * window_s * 4 + _SPARE_S)
+            timeout_s = _WINDOWS * window_s * 4 + _SPARE_S
+            status, said = _run([*command, "-s", str(percent)], program.variables, timeout_s=timeout_s)
             if status == 0:
                 return read_table(table.read_text())
             if _UNSTABLE not in said:
@@ -56,12 +86,9 @@ def analyze(server: Running, *, concurrency: int, rows: int, streaming: bool, wi
     raise LoadFailedError(f"perf_analyzer ended with {status}: {said[-2000:]}")
 
 
-def _run(command: list[str], libraries: Path, *, timeout_s: float) -> tuple[int, str]:
-    environment_of_it = os.environ | {"LD_LIBRARY_PATH": str(libraries)}
+def _run(command: list[str], variables: Mapping[str, str], *, timeout_s: float) -> tuple[int, str]:
     try:
-        done = subprocess.run(
-            command, env=environment_of_it, capture_output=True, text=True, check=False, timeout=timeout_s
-        )
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise LoadFailedError(f"perf_analyzer did not end within {error.timeout:g} s") from error
     return done.returncode, done.stdout + done.stderr
@@ -78,10 +105,3 @@ def read_table(text: str) -> Measured:
         raise LoadFailedError(f"perf_analyzer measured nothing: {text!r}")
     row = rows[-1]
     return Measured(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1e3, float(row["p99 latency"]) / 1e3)
-
-
-def _check_library() -> None:
-    try:
-        ctypes.CDLL("libb64.so.0d")
-    except OSError as error:
-        raise LoadFailedError("perf_analyzer needs libb64.so.0d; on Debian: apt-get install libb64-0d") from error

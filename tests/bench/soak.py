@@ -8,7 +8,6 @@ versions and labels N times under load instead. Figures and a picture go to runs
 import argparse
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import grpc
 import psutil
 from tqdm import tqdm
 
+from bench.server_process import started
 from bench.soak_picture import memory_picture
 from bench.soak_swaps import save_first_versions, swap_versions
 from bench.soak_traffic import LARGEST, Tally, Traffic, save_models
@@ -77,9 +77,9 @@ def soak(rows: int, seed: int) -> dict[str, object]:
         save_models(Path(folder))
         with serving(Path(folder)) as server, grpc.insecure_channel(server.address) as channel:
             traffic = Traffic(channel, seed)
-            started = time.monotonic()
+            began = time.monotonic()
             memory = answer(traffic, server, rows)
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - began
             received, ended = settled_account(server)
             codes = sum_by("code", server.metrics_page(), "inferry_requests_outcome_total")
     baseline = next(mib for at, mib in memory if at >= rows / 10)
@@ -115,18 +115,11 @@ def swap(swaps: int) -> dict[str, object]:
 @contextmanager
 def serving(repository: Path, *arguments: str) -> Iterator[RunningServer]:
     """A server of its own process, on free ports."""
-    command = [sys.executable, "-m", "inferry_server", "--repository", str(repository), "--log-level", "error"]
-    command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", "--provider", "cpu", *arguments]
-    command += ["--max-queue-size", str(64 * LARGEST)]  # callers in flight fit: only who is late is refused
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            found = re.search(r"gRPC (\S+), metrics (\S+),", line)
-            assert found, f"the server did not start: {line!r}"
-            yield RunningServer(psutil.Process(process.pid), found[1], found[2])
-        finally:
-            process.terminate()
+    room = ("--max-queue-size", str(64 * LARGEST))  # callers in flight fit: only who is late is refused
+    with started(repository, "--provider", "cpu", *room, *arguments) as (process, line):
+        found = re.search(r"gRPC (\S+), metrics (\S+),", line)
+        assert found, f"the server did not start: {line!r}"
+        yield RunningServer(psutil.Process(process.pid), found[1], found[2])
 
 
 def answer(traffic: Traffic, server: RunningServer, rows: int) -> list[tuple[int, float]]:

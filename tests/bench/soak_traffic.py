@@ -13,12 +13,12 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 
 from inferry_proto import classifier_pb2
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 from testkit import onnx_models
+from testkit.rpc import infer_request
 
 OK = frozenset({"OK"})
 REFUSABLE = frozenset({"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
@@ -74,15 +74,6 @@ class Tally:
             self.findings.append(f"{kind}: {outcome}, expected {' or '.join(sorted(expected))}: {details}")
 
 
-def tensor_request(model: str, tensors: dict[str, NDArray[np.generic]], datatype: str) -> ModelInferRequest:
-    """A ModelInfer request with raw contents."""
-    request = ModelInferRequest(model_name=model)
-    for name, array in tensors.items():
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(array.tobytes())
-    return request
-
-
 class Visits:
     """An endless row of visits that a seed determines."""
 
@@ -114,7 +105,7 @@ class Visits:
             (y,) = ModelInferResponse.FromString(message).raw_output_contents
             assert y == (2 * x).tobytes()
 
-        return _infer("double", tensor_request("doubler", {"x": x}, "FP32"), rows=len(x), check=check)
+        return _infer("double", infer_request("doubler", x=x), rows=len(x), check=check)
 
     def _join(self) -> Visit:
         left, right = (np.full((self._rows(), 2), self._random.random(), np.float32) for _ in range(2))
@@ -125,12 +116,12 @@ class Visits:
             assert total == (left + right).tobytes()
             assert difference == (left - right).tobytes()
 
-        return _infer("join", tensor_request("joiner", {"left": left, "right": right}, "FP32"), rows=len(left),
+        return _infer("join", infer_request("joiner", left=left, right=right), rows=len(left),
                       check=check)  # fmt: skip
 
     def _brightness(self) -> Visit:
         images = np.full((self._rows(), SIDE, SIDE, 1), self._random.randrange(256), np.uint8)
-        return _infer("brightness", tensor_request("brightness", {"images": images}, "UINT8"), rows=len(images))
+        return _infer("brightness", infer_request("brightness", images=images), rows=len(images))
 
     def _classify(self) -> Visit:
         side = self._random.choice((SIDE, 20))
@@ -148,21 +139,21 @@ class Visits:
         return Visit("classify", IMAGE_CLASSIFIER["Classify"].path, request.SerializeToString(), count, check=check)
 
     def _cancelled(self) -> Visit:
-        message = tensor_request("doubler", {"x": np.ones((self._rows(), 3), np.float32)}, "FP32")
+        message = infer_request("doubler", x=np.ones((self._rows(), 3), np.float32))
         return _infer("cancelled", message, expected=OK | {"CANCELLED"}, cancel=True)
 
     def _impatient(self) -> Visit:
-        message = tensor_request("doubler", {"x": np.ones((self._rows(), 3), np.float32)}, "FP32")
+        message = infer_request("doubler", x=np.ones((self._rows(), 3), np.float32))
         return _infer("impatient", message, expected=REFUSABLE, timeout_s=self._random.uniform(0.0001, 0.05))
 
     def _timeout(self) -> Visit:
-        request = tensor_request("doubler", {"x": np.ones((self._rows(), 3), np.float32)}, "FP32")
+        request = infer_request("doubler", x=np.ones((self._rows(), 3), np.float32))
         request.parameters["timeout"].int64_param = self._random.randint(1, 3000)
         return _infer("timeout", request, expected=REFUSABLE)
 
     def _bad(self) -> Visit:
         x = np.ones((self._rows(), 3), np.float32)
-        request = tensor_request("doubler", {"x": x}, "FP32")
+        request = infer_request("doubler", x=x)
         spoil = self._random.randrange(4)
         if spoil == 0:
             request.inputs[0].datatype = "INT8"
@@ -175,11 +166,11 @@ class Visits:
         return _infer("bad", request, expected=frozenset({"INVALID_ARGUMENT"}))
 
     def _unknown(self) -> Visit:
-        request = tensor_request("nobody", {"x": np.ones((1, 3), np.float32)}, "FP32")
+        request = infer_request("nobody", x=np.ones((1, 3), np.float32))
         return _infer("unknown model", request, expected=frozenset({"NOT_FOUND"}))
 
     def _failing(self) -> Visit:
-        request = tensor_request("picky", {"index": np.array([99], np.int64)}, "INT64")
+        request = infer_request("picky", index=np.array([99], np.int64))
         return _infer("failing", request, expected=frozenset({"INTERNAL"}))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bench import gpu_check
-from bench.gpu_check import STEPS, Effort, Report, check_answers, check_memory, measure_steps
+from bench.gpu_check import STEPS, Effort, check_answers, check_memory, measure_steps
+from bench.gpu_report import Report
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instance import DeviceInstance
 from inferry_server.runtime.session import Arrays

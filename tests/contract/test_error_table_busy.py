@@ -17,8 +17,9 @@ from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
-from testkit.gated_server import SOON_S, GatedServer, count_outcomes, gated_server, wait_until
+from testkit.gated_server import GatedServer, count_outcomes, gated_server
 from testkit.rpc import Future, begin, call, first_output, infer_request, refusal
+from testkit.waiting import SOON_S, wait_until
 
 MAX_ROWS, MAX_BYTES = 8, 72  # a row has 12 bytes
 

@@ -15,8 +15,9 @@ import pytest
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
-from testkit.gated_server import GatedServer, count_outcomes, gated_server, wait_until
+from testkit.gated_server import GatedServer, count_outcomes, gated_server
 from testkit.rpc import Future, begin, first_output, infer_request, refusal
+from testkit.waiting import wait_until
 
 REPETITIONS = 1000
 METHOD = OPEN_INFERENCE["ModelInfer"].path

@@ -1,22 +1,19 @@
 """Triton's load generator runs against a real server, in every mode, and believes what it hears.
 
-These are slow: they install perf_analyzer into an environment of its own. `make test-all` runs them.
+These are slow: they install perf_analyzer into an environment of its own, the benchmark's. `make test-all` runs them.
 """
 
-import ctypes
-import os
 import platform
 import re
 import subprocess
-import urllib.request
-import venv
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from bench.perf_analyzer import Program, ProgramUnavailableError, installed_program
 from inferry_server.app import Server
 from testkit import onnx_models
+from testkit.metrics_page import read_metrics
 from testkit.servers import running_server
 
 pytestmark = [
@@ -26,25 +23,18 @@ pytestmark = [
     ),
 ]
 
-# The last of tritonclient's wheels with the program in it, and what it is linked to.
-PACKAGES = ("tritonclient==2.50.0", "nvidia-cuda-runtime-cu12>=12,<13")
-INSTALL_TIMEOUT_S, RUN_TIMEOUT_S = 300, 120
+RUN_TIMEOUT_S = 120
 # Windows of a second; any throughput counts as stable, since nothing here is about speed.
 MEASUREMENT = ("--measurement-interval", "1000", "-s", "1000", "-r", "5", "--concurrency-range", "4")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that has perf_analyzer."""
+def program() -> Program:
+    """perf_analyzer, installed."""
     try:
-        ctypes.CDLL("libb64.so.0d")
-    except OSError:
-        pytest.skip("perf_analyzer needs the system library libb64.so.0d (Debian: libb64-0d)")
-    made = tmp_path_factory.mktemp("perf_analyzer")
-    venv.create(made, with_pip=True)
-    install = ("-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES)
-    subprocess.run([str(made / "bin" / "python"), *install], check=True, timeout=INSTALL_TIMEOUT_S)
-    return made
+        return installed_program()
+    except ProgramUnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +46,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator
         yield running
 
 
-def analyze(folder: Path, server: Server, *arguments: str, model: str = "brightness") -> str:
+def analyze(program: Program, server: Server, *arguments: str, model: str = "brightness") -> str:
     """What perf_analyzer prints when it is content."""
-    libraries = next(folder.rglob("libcudart.so.12")).parent
-    command = [str(folder / "bin" / "perf_analyzer"), "-m", model, "-u", str(server.grpc_address), "-i", "grpc"]
+    command = [str(program.path), "-m", model, "-u", str(server.grpc_address), "-i", "grpc"]
     done = subprocess.run(
         [*command, *MEASUREMENT, *arguments],
-        env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+        env=program.variables,
         capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,12 +61,9 @@ def analyze(folder: Path, server: Server, *arguments: str, model: str = "brightn
 
 def outcomes(server: Server) -> dict[tuple[str, str], float]:
     """How many calls ended how, by method and status."""
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as page:
-        text = page.read().decode()
-    found = re.findall(
-        r'^inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\} (\S+)', text, re.MULTILINE
-    )
-    return {(method, code): float(count) for code, method, count in found}
+    counted = re.compile(r'inferry_requests_outcome_total\{code="(\w+)",method="[^"]*/(\w+)",reason="\w*"\}')
+    found = {counted.fullmatch(name): count for name, count in read_metrics(server).items()}
+    return {(series[2], series[1]): count for series, count in found.items() if series is not None}
 
 
 @pytest.mark.parametrize(
@@ -93,9 +79,9 @@ def outcomes(server: Server) -> dict[tuple[str, str], float]:
     ],
     ids=lambda value: " ".join(value) or "unary" if isinstance(value, list) else value,
 )
-def test_perf_analyzer_is_content(folder: Path, server: Server, model: str, arguments: list[str]) -> None:
+def test_perf_analyzer_is_content(program: Program, server: Server, model: str, arguments: list[str]) -> None:
     before = outcomes(server)
-    printed = analyze(folder, server, *arguments, model=model)
+    printed = analyze(program, server, *arguments, model=model)
     throughput = re.search(r"Throughput: ([\d.]+) infer/sec", printed)
     assert throughput is not None
     assert float(throughput[1]) > 0

@@ -1,11 +1,7 @@
 """Traces of a real server, asked by real clients."""
 
-import logging
 import queue
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +12,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -26,11 +21,10 @@ from inferry_proto import classifier_pb2 as pb
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.app import Server
 from inferry_server.batching.policy import Lane
-from inferry_server.errors import StartError
-from inferry_server.settings import Settings
 from inferry_server.tracing import RequestTracer
 from testkit import onnx_models
 from testkit.servers import running_server
+from testkit.waiting import SOON_S, wait_until
 
 TRACE, CALLER = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 SAMPLED = {"traceparent": f"00-{TRACE:032x}-{CALLER:016x}-01", "tracestate": "vendor=value"}
@@ -38,7 +32,6 @@ UNSAMPLED = {"traceparent": f"00-{TRACE:032x}-{CALLER:016x}-00"}
 INFER = "inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER = "inference.GRPCInferenceService/ModelStreamInfer"
 FOR_EVER_US = 60_000_000  # what waits for a fuller batch waits for the test
-SOON_S = 10.0
 
 
 class Traced:
@@ -61,13 +54,8 @@ class Traced:
         return call, outcome
 
     def wait_for_queued_rows(self, rows: int) -> None:
-        pause = threading.Event()
         batcher = self.server.registry.find("picky", "").batcher
-        for _ in range(1000):
-            if batcher.queued_rows(Lane.INTERACTIVE) == rows:
-                return
-            pause.wait(0.01)
-        raise AssertionError(f"{rows} rows never waited")
+        wait_until(lambda: batcher.queued_rows(Lane.INTERACTIVE) == rows, f"{rows} rows in the queue")
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if span.name == name]
@@ -275,84 +263,3 @@ def test_pictures_are_traced_and_health_checks_are_not(traced: Serve) -> None:
         stub(request.SerializeToString(), timeout=SOON_S)
     assert [span.name for span in running.all_spans() if span.kind is SpanKind.SERVER] == [method.path[1:]]
     assert attributes(running.spans("compute")[0])["inferry.model.name"] == "brightness"
-
-
-@contextmanager
-def collector() -> Iterator[tuple[str, "queue.Queue[ExportTraceServiceRequest]"]]:
-    """A collector on loopback: its endpoint, and what it gets."""
-    received: queue.Queue[ExportTraceServiceRequest] = queue.Queue()
-
-    def export(request: bytes, context: grpc.ServicerContext) -> bytes:
-        received.put(ExportTraceServiceRequest.FromString(request))
-        return b""
-
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Export": grpc.unary_unary_rpc_method_handler(export)}
-    service = "opentelemetry.proto.collector.trace.v1.TraceService"
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"http://127.0.0.1:{port}", received
-    finally:
-        server.stop(grace=None).wait()
-
-
-def ask(repository: Path, times: int, **settings: Any) -> None:
-    """Serve, answer some requests, stop."""
-    with (
-        running_server(repository, **settings) as server,
-        triton.InferenceServerClient(str(server.grpc_address)) as client,
-    ):
-        for _ in range(times):
-            client.infer("picky", [tensor(1)])
-
-
-def test_spans_reach_the_collector_before_the_server_has_stopped(tmp_path: Path) -> None:
-    onnx_models.save_picky(tmp_path)
-    with collector() as (endpoint, received):
-        ask(tmp_path, 3, trace_endpoint=endpoint, trace_sample_ratio=1.0)
-        exports = [received.get_nowait() for _ in range(received.qsize())]
-    (resources,) = {
-        attribute.value.string_value
-        for export in exports
-        for spans in export.resource_spans
-        for attribute in spans.resource.attributes
-        if attribute.key == "service.name"
-    }
-    assert resources == "inferry"
-    names = [
-        span.name
-        for export in exports
-        for spans in export.resource_spans
-        for scope in spans.scope_spans
-        for span in scope.spans
-    ]
-    assert names.count(INFER) == names.count("batch") == names.count("queue") == 3
-
-
-def test_a_collector_that_is_away_costs_a_line_or_two_and_no_answer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    onnx_models.save_picky(tmp_path)
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")  # so that most have no room
-    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
-    with collector() as (endpoint, _):
-        pass  # it is gone again
-    with caplog.at_level(logging.INFO):
-        ask(tmp_path, 40, trace_endpoint=endpoint, trace_sample_ratio=1.0)
-    lines = [record.getMessage() for record in caplog.records if "trac" in record.getMessage()]
-    assert 1 <= len(lines) <= 2, lines
-    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
-
-
-def test_traces_without_the_extra_are_a_start_error_that_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "inferry_server.tracing")
-    for module in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(StartError, match=r"opentelemetry.* is not installed.*inferry\[server,tracing\]"):
-        Server(Settings(repository=tmp_path, trace_endpoint="http://127.0.0.1:4317"))
-    Server(Settings(repository=tmp_path))

@@ -9,6 +9,7 @@ _BATCHER = f"{_SERVER}/batching/batcher.py"
 _ASSEMBLY = f"{_SERVER}/batching/assembly.py"
 _TEST_SCHEDULER = ("tests/server/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/test_batcher.py",)
+_TEST_FAILURES = ("tests/server/test_batcher_failures.py",)
 
 BATCHING = (
     Mutant(
@@ -191,7 +192,7 @@ BATCHING = (
         _SCHEDULER,
         "if batch_s is not None:",
         "if (batch_s := batch_s or 0.0) is not None:",
-        ("tests/server/test_latency.py", "tests/server/test_batcher.py"),
+        ("tests/server/test_latency.py", *_TEST_FAILURES),
     ),
     Mutant(
         "overload: one is given up before all are late",
@@ -212,7 +213,7 @@ BATCHING = (
         _BATCHER,
         "if self._batched:\n            check_rows",
         "if False:\n            check_rows",
-        _TEST_BATCHER,
+        _TEST_FAILURES,
     ),
     Mutant(
         "answers: none after a cancellation",
@@ -275,7 +276,7 @@ BATCHING = (
         _BATCHER,
         "except Exception:  # one caller's reply",
         "except ZeroDivisionError:  # one caller's reply",
-        _TEST_BATCHER,
+        _TEST_FAILURES,
     ),
     Mutant(
         "statistics: counted before the answer leaves",

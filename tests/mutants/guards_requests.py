@@ -8,7 +8,10 @@ _STREAMS = f"{_SERVER}/services/streams.py"
 _MEMORY = f"{_SERVER}/shared_memory.py"
 _TEST_CODEC = ("tests/server/test_codec.py",)
 _TEST_TABLE = ("tests/contract/test_error_table.py",)
+_TEST_ORDER = ("tests/contract/test_check_order.py",)
 _TEST_BUSY = "tests/contract/test_error_table_busy.py"
+_TEST_LATE = ("tests/server/test_late_endings.py",)
+_TEST_QUEUE_CALLS = ("tests/server/test_queue_calls.py",)
 _TEST_STREAMS = ("tests/server/test_streams.py",)
 _TEST_MEMORY = ("tests/server/test_shared_memory.py",)
 
@@ -65,14 +68,14 @@ REQUESTS = (
         _CODEC,
         "        _check_datatype(tensor, spec, model)\n",
         "        _check_shape(tensor, spec, model)\n        _check_datatype(tensor, spec, model)\n",
-        _TEST_TABLE,
+        _TEST_ORDER,
     ),
     Mutant(
         "order of checks: parameters first",
         _CODEC,
         "    _check_parameters(request.parameters)\n    if",
         "    find_input_data(request, regions)\n    _check_parameters(request.parameters)\n    if",
-        _TEST_TABLE,
+        _TEST_ORDER,
     ),
     Mutant(
         "overload: the caller hears when to come back",
@@ -136,6 +139,34 @@ REQUESTS = (
         "            if self._pending:\n                return\n",
         "",
         _TEST_STREAMS,
+    ),
+    Mutant(
+        "drain: calls that ask nothing are sent away",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "fail(self._unasked.pop(), ShuttingDownError())",
+        "self._unasked.pop()",
+        _TEST_LATE,
+    ),
+    Mutant(
+        "drain: a half-close that is there comes first",
+        f"{_SERVER}/rpc/queue_calls.py",
+        "self._loop.soon(self._drained)",
+        "self._drained()",
+        _TEST_QUEUE_CALLS,
+    ),
+    Mutant(
+        "calls: a request that comes after the end is not handled",
+        f"{_SERVER}/rpc/queue_calls.py",
+        "if self._ended:  # the server",
+        "if False:  # the server",
+        _TEST_QUEUE_CALLS,
+    ),
+    Mutant(
+        "polling: errors end the server at last",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "if failures < _MOST_FAILURES:",
+        "if failures < 10 * _MOST_FAILURES:",
+        ("tests/server/test_polling.py",),
     ),
     Mutant(
         "accounts: one outcome for each call",
@@ -236,7 +267,7 @@ REQUESTS = (
         f"{_SERVER}/encoding.py",
         "if flat.nbytes > room:",
         "if False:",
-        _TEST_MEMORY,
+        ("tests/server/test_tensor_regions.py",),
     ),
     Mutant(
         "pictures: pixels are bounded",

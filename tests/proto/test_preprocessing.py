@@ -9,15 +9,10 @@ from PIL import Image
 
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
+from testkit.pictures import encode_picture
 
 GREY_28 = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=28, width=28, filter=Preprocessing.BILINEAR)
 RGB_8 = Preprocessing(color_mode=Preprocessing.RGB, height=8, width=8, filter=Preprocessing.BILINEAR)
-
-
-def encode(pixels: UInt8Array, format_: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format_, **options)
-    return file.getvalue()
 
 
 def gradient(height: int, width: int) -> UInt8Array:
@@ -26,13 +21,13 @@ def gradient(height: int, width: int) -> UInt8Array:
 
 @given(hnp.arrays(np.uint8, (28, 28)))
 def test_a_grey_png_of_the_right_size_arrives_unchanged(pixels: UInt8Array) -> None:
-    assert np.array_equal(prepare_image(encode(pixels), GREY_28)[:, :, 0], pixels)
+    assert np.array_equal(prepare_image(encode_picture(pixels), GREY_28)[:, :, 0], pixels)
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=20).map(lambda s: (s[0], s[1], 3))))
 def test_an_encoded_picture_is_treated_as_its_pixels_are(pixels: UInt8Array) -> None:
     for spec in (GREY_28, RGB_8):
-        assert np.array_equal(prepare_image(encode(pixels), spec), prepare_pixels(pixels, spec))
+        assert np.array_equal(prepare_image(encode_picture(pixels), spec), prepare_pixels(pixels, spec))
 
 
 @given(st.sampled_from([GREY_28, RGB_8]), st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]))
@@ -66,7 +61,7 @@ def test_a_crop_box_beyond_the_picture_names_both() -> None:
 
 def test_transparent_pixels_are_white() -> None:
     pixels = np.zeros((8, 8, 4), np.uint8)
-    assert (prepare_image(encode(pixels), RGB_8) == 255).all()
+    assert (prepare_image(encode_picture(pixels), RGB_8) == 255).all()
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
@@ -81,7 +76,7 @@ def test_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
     upright = np.zeros((8, 8, 3), np.uint8)
     upright[:, :4] = 255
-    turned = prepare_image(encode(upright, "PNG", exif=exif), RGB_8)
+    turned = prepare_image(encode_picture(upright, "PNG", exif=exif), RGB_8)
     assert np.array_equal(turned, np.rot90(upright, -1))
 
 
@@ -90,7 +85,7 @@ def test_exif_orientation_is_applied() -> None:
     [
         (b"", "0 bytes came"),
         (b"<html>quota exceeded</html>", "not a picture: expected JPEG, PNG"),
-        (encode(gradient(64, 64))[:-60], "damaged picture"),
+        (encode_picture(gradient(64, 64))[:-60], "damaged picture"),
     ],
 )
 def test_what_is_not_a_whole_picture_is_refused_by_name(data: bytes, message: str) -> None:
@@ -100,7 +95,7 @@ def test_what_is_not_a_whole_picture_is_refused_by_name(data: bytes, message: st
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_no_bytes_escape_as_another_error(noise: bytes, cut: int) -> None:
-    for data in (noise, encode(gradient(20, 20))[:cut] + noise):
+    for data in (noise, encode_picture(gradient(20, 20))[:cut] + noise):
         try:
             prepare_image(data, GREY_28)
         except PictureError:
@@ -109,7 +104,7 @@ def test_no_bytes_escape_as_another_error(noise: bytes, cut: int) -> None:
 
 def test_a_picture_with_too_many_pixels_is_refused_before_decoding() -> None:
     with pytest.raises(PictureError, match="100x50 pixels; at most 4999"):
-        prepare_image(encode(gradient(50, 100)), GREY_28, max_pixels=4999)
+        prepare_image(encode_picture(gradient(50, 100)), GREY_28, max_pixels=4999)
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((2, 2, 2), np.uint8), np.zeros((2, 0, 3), np.uint8), np.zeros((2, 2))])

@@ -7,22 +7,10 @@ import pytest
 
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays, Timing
-from inferry_server.errors import ServingError
+from inferry_server.batching.request import Arrays
+from testkit.batchers import Observer
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=4, max_queue_size=8, max_queue_bytes=1 << 20)
-
-
-class Nobody:
-    """Observes nothing."""
-
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
-
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
-
-    def request_refused(self, error: ServingError) -> None: ...
-
-    def request_failed(self, *, total_s: float) -> None: ...
 
 
 def run(inputs: Arrays) -> Arrays:
@@ -36,7 +24,7 @@ def test_each_instance_is_prepared_once_by_its_own_thread_before_start_returns()
         prepared[index] = threading.current_thread().name
 
     batcher = DynamicBatcher(
-        "m-1", [run, run], POLICY, observer=Nobody(), prepare=[lambda: prepare(0), lambda: prepare(1)]
+        "m-1", [run, run], POLICY, observer=Observer(), prepare=[lambda: prepare(0), lambda: prepare(1)]
     )
     batcher.start()
     assert prepared == {0: "batcher-m-1-0", 1: "batcher-m-1-1"}
@@ -48,7 +36,7 @@ def test_what_one_meets_is_raised_by_start_and_no_thread_stays() -> None:
         raise ValueError("no graph")
 
     before = threading.active_count()
-    batcher = DynamicBatcher("m-1", [run, run], POLICY, observer=Nobody(), prepare=[lambda: None, fail])
+    batcher = DynamicBatcher("m-1", [run, run], POLICY, observer=Observer(), prepare=[lambda: None, fail])
     with pytest.raises(ValueError, match="no graph"):
         batcher.start()
     assert batcher.close(5)

@@ -10,8 +10,9 @@ from inferry_server.rpc.call import Call
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.transports import make_transport
-from testkit.gated_server import SOON_S, count_outcomes, wait_until
+from testkit.gated_server import count_outcomes
 from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S, wait_until
 
 METHOD = "/test/Method"
 OPTIONS = TransportOptions(max_message_bytes=1000, max_streams=10)
@@ -61,26 +62,23 @@ def test_the_first_answer_ends_a_call_and_is_its_only_outcome(channel: grpc.Chan
     assert outcomes(metrics) == {"OK": 1}
 
 
-def test_an_answer_after_the_cancellation_changes_nothing(
-    channel: grpc.Channel, metrics: ServerMetrics, handler: Handler
-) -> None:
+@pytest.fixture
+def cancelled(channel: grpc.Channel, metrics: ServerMetrics, handler: Handler) -> Call:
+    """The server's side of a call whose client has gone away, and which is counted."""
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-    call = stub.future(b"")
+    asked = stub.future(b"")
     wait_until(lambda: bool(handler.calls), "the call to arrive")
-    call.cancel()
+    asked.cancel()
     wait_until(lambda: bool(outcomes(metrics)), "an outcome")
-    handler.calls[0].reply(b"still too late")
+    return handler.calls[0]
+
+
+def test_an_answer_after_the_cancellation_changes_nothing(cancelled: Call, metrics: ServerMetrics) -> None:
+    cancelled.reply(b"still too late")
     assert outcomes(metrics) == {"CANCELLED": 1}
 
 
-def test_who_asks_to_hear_of_a_cancellation_after_it_is_told_at_once(
-    channel: grpc.Channel, metrics: ServerMetrics, handler: Handler
-) -> None:
-    stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-    call = stub.future(b"")
-    wait_until(lambda: bool(handler.calls), "the call to arrive")
-    call.cancel()
-    wait_until(lambda: bool(outcomes(metrics)), "an outcome")
+def test_who_asks_to_hear_of_a_cancellation_after_it_is_told_at_once(cancelled: Call) -> None:
     told: list[str] = []
-    handler.calls[0].on_cancel(lambda: told.append("cancelled"))
+    cancelled.on_cancel(lambda: told.append("cancelled"))
     assert told == ["cancelled"]

@@ -6,33 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import numpy as np
 import pytest
 
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import InferenceError, ServingError
-from testkit.turns import SOON_S, Reply, until_asked
+from inferry_server.batching.request import Arrays, Timing
+from inferry_server.errors import InferenceError
+from testkit.batchers import Observer, Reply, request
+from testkit.clock import ManualClock
+from testkit.turns import until_asked
+from testkit.waiting import SOON_S
 
 POLICY = BatchingPolicy(max_batch_size=1, max_request_rows=1, max_queue_size=1000, max_queue_bytes=1 << 20)
-
-
-class Clock:
-    """Seconds that pass only while a scripted model computes."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Cores:
     """Watches who computes: never more threads at a time than there are cores."""
 
-    def __init__(self, count: int, clock: Clock) -> None:
+    def __init__(self, count: int, clock: ManualClock) -> None:
         self.count = count
         self.batches: list[str] = []
         self._clock = clock
@@ -45,7 +37,7 @@ class Cores:
                 self._busy += threads
                 assert self._busy <= self.count
                 self.batches.append(name)
-                self._clock.now += seconds
+                self._clock.advance(seconds)
             if (inputs["x"] < 0).any():
                 self._end(threads)
                 raise InferenceError("negative")
@@ -59,27 +51,17 @@ class Cores:
             self._busy -= threads
 
 
-class NoObserver:
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
-
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
-
-    def request_failed(self, *, total_s: float) -> None: ...
-
-    def request_refused(self, error: ServingError) -> None: ...
-
-
 def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:
-    replies = []
-    for value in values:
-        replies.append(Reply())
-        batcher.submit(InferenceRequest({"x": np.array([[value]])}, 1, replies[-1]))
-    return replies
+    """A request of one row for each value."""
+    asked = [request(value) for value in values]
+    for queued, _ in asked:
+        batcher.submit(queued)
+    return [reply for _, reply in asked]
 
 
 @contextmanager
 def sharing(
-    gate: ComputeGate, cores: Cores, clock: Clock, threads: int, **seconds: float
+    gate: ComputeGate, cores: Cores, clock: ManualClock, threads: int, **seconds: float
 ) -> Iterator[dict[str, DynamicBatcher]]:
     """Batchers that wait to be started, by name, each for a model whose batches take so long."""
     batchers = {
@@ -87,7 +69,7 @@ def sharing(
             name,
             [cores.model(name, model_s, threads)],
             POLICY,
-            observer=NoObserver(),
+            observer=Observer(),
             seats=[gate.seat(name, threads)],
             clock=clock,
         )
@@ -100,7 +82,7 @@ def sharing(
 
 
 def test_a_model_with_slow_batches_leaves_half_the_time_to_one_with_fast_ones() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate, cores = ComputeGate(2, clock=clock), Cores(2, clock)
     with sharing(gate, cores, clock, threads=2, slow=0.1, fast=0.001) as batchers:
         holder = gate.seat("holder", 2)
@@ -111,7 +93,7 @@ def test_a_model_with_slow_batches_leaves_half_the_time_to_one_with_fast_ones() 
         until_asked(gate, "slow", "fast")
         holder.release(0.0, again=False)
         for reply in waiting:
-            assert not isinstance(reply.outcomes.get(timeout=SOON_S), Exception)
+            assert not isinstance(reply.outcome(), Exception)
     last_slow = max(at for at, name in enumerate(cores.batches) if name == "slow")
     assert Counter(cores.batches[:last_slow])["fast"] == pytest.approx(400, abs=2)  # as long as four slow ones
 
@@ -124,17 +106,17 @@ def test_two_models_of_one_thread_compute_side_by_side_on_two_cores() -> None:
         return {"y": inputs["x"]}
 
     gate = ComputeGate(2)
-    batchers = [DynamicBatcher(name, [run], POLICY, observer=NoObserver(), seats=[gate.seat(name, 1)]) for name in "ab"]
+    batchers = [DynamicBatcher(name, [run], POLICY, observer=Observer(), seats=[gate.seat(name, 1)]) for name in "ab"]
     replies = [submit(batcher, 1)[0] for batcher in batchers]
     for batcher in batchers:
         batcher.start()
     for reply in replies:
-        assert not isinstance(reply.outcomes.get(timeout=SOON_S), Exception)
+        assert not isinstance(reply.outcome(), Exception)
     assert all(batcher.close(SOON_S) for batcher in batchers)
 
 
 def test_the_wait_for_a_turn_counts_as_queueing_and_not_as_computing() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate = ComputeGate(1, clock=clock)
     cores = Cores(1, clock)
     neighbour = gate.seat("neighbour", 1)
@@ -143,9 +125,9 @@ def test_the_wait_for_a_turn_counts_as_queueing_and_not_as_computing() -> None:
         (reply,) = submit(batchers["waits"], 1)
         batchers["waits"].start()
         until_asked(gate, "waits")
-        clock.now = 5.0
+        clock.advance(5.0)
         neighbour.release(5.0, again=False)
-        reply.outcomes.get(timeout=SOON_S)
+        reply.outcome()
         assert reply.timing == Timing(queue_s=5.0, assembly_s=0.0, compute_s=0.25)
 
 
@@ -160,7 +142,7 @@ def test_what_arrives_while_a_batch_waits_for_its_turn_still_joins_it() -> None:
         return {"y": inputs["x"]}
 
     policy = BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=8, max_queue_bytes=1 << 20)
-    batcher = DynamicBatcher("test", [run], policy, observer=NoObserver(), seats=[gate.seat("test", 1)])
+    batcher = DynamicBatcher("test", [run], policy, observer=Observer(), seats=[gate.seat("test", 1)])
     batcher.start()
     submit(batcher, 1, 2, 3)
     neighbour.release(1.0, again=False)
@@ -169,14 +151,14 @@ def test_what_arrives_while_a_batch_waits_for_its_turn_still_joins_it() -> None:
 
 
 def test_a_model_that_fails_gives_its_turn_back() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate, cores = ComputeGate(1, clock=clock), Cores(1, clock)
     with sharing(gate, cores, clock, threads=1, bad=0.1, good=0.1) as batchers:
         failing, working = submit(batchers["bad"], -1, -1), submit(batchers["good"], 1, 1)
         for batcher in batchers.values():
             batcher.start()
-        assert all(isinstance(reply.outcomes.get(timeout=SOON_S), InferenceError) for reply in failing)
-        assert not any(isinstance(reply.outcomes.get(timeout=SOON_S), Exception) for reply in working)
+        assert all(isinstance(reply.outcome(), InferenceError) for reply in failing)
+        assert not any(isinstance(reply.outcome(), Exception) for reply in working)
         assert batchers["bad"].queued_rows(Lane.INTERACTIVE) == 0
 
 

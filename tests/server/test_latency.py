@@ -1,8 +1,6 @@
 """What is learned of a device, from bare numbers and through a batcher that runs on one."""
 
-import queue
 import random
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,8 +10,9 @@ from hypothesis import strategies as st
 from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, ServingError
+from inferry_server.batching.request import Arrays, InferenceRequest
+from inferry_server.errors import DeadlineExceededError
+from testkit.batchers import Observer, Reply
 
 A, B = 0.002, 0.0005
 
@@ -80,40 +79,20 @@ class Device:
         return {"y": inputs["x"]}
 
 
-class Waiter:
-    """Waits for the outcome of one request."""
-
-    def __init__(self) -> None:
-        self.outcome: queue.Queue[object] = queue.Queue()
-
-    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
-        return lambda: self.outcome.put(None)
-
-    def fail(self, error: Exception) -> None:
-        self.outcome.put(error)
-
-
-class NoObserver:
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None: ...
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None: ...
-    def request_failed(self, *, total_s: float) -> None: ...
-    def request_refused(self, error: ServingError) -> None: ...
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batcher_learns_its_device_from_two_hundred_batches_follows_a_change_and_acts_on_it(seed: int) -> None:
     device, latency, randomness = Device(A, B), LatencyModel(32), random.Random(seed)
     policy = BatchingPolicy(max_batch_size=32, max_request_rows=32, max_queue_size=64, max_queue_bytes=1 << 20)
     batcher = DynamicBatcher(
-        "test", [device.run], policy, observer=NoObserver(), latency=latency, clock=lambda: device.now
+        "test", [device.run], policy, observer=Observer(), latency=latency, clock=lambda: device.now
     )
     batcher.start()
 
     def compute(rows: int, patience_s: float | None = None) -> None:
-        waiter = Waiter()
+        reply = Reply()
         deadline = None if patience_s is None else device.now + patience_s
-        batcher.submit(InferenceRequest({"x": np.zeros((rows, 1))}, rows, waiter, deadline=deadline))
-        assert waiter.outcome.get(timeout=10) is None
+        batcher.submit(InferenceRequest({"x": np.zeros((rows, 1))}, rows, reply, deadline=deadline))
+        assert not isinstance(reply.outcome(), Exception)
 
     try:
         for a, b in ((A, B), (3 * A, B / 2)):

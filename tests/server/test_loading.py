@@ -23,7 +23,8 @@ from inferry_server.models.version import ServedVersion
 from inferry_server.runtime.providers import CPU, CUDA
 from inferry_server.runtime.session import OnnxSession
 from testkit import onnx_models
-from testkit.turns import Reply, until_asked
+from testkit.batchers import Reply
+from testkit.turns import until_asked
 
 POLICY = BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
@@ -51,7 +52,7 @@ def test_a_version_computes_when_it_is_its_turn_at_the_cores_and_on_a_gpu_at_onc
     if provider == CPU:
         until_asked(gate, "doubler")
         neighbour.release(1.0, again=False)
-    assert not isinstance(reply.outcomes.get(timeout=10), Exception)
+    assert not isinstance(reply.outcome(), Exception)
     assert served.batcher.close(10)
 
 

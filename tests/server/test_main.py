@@ -130,3 +130,28 @@ def test_an_abbreviated_flag_is_refused() -> None:
     done = subprocess.run([*COMMAND, "--max-batch", "8"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "unrecognized arguments: --max-batch" in done.stderr
+
+
+def test_a_signal_is_heard_of_although_the_main_thread_runs_no_python() -> None:
+    """One that another thread gets does not wake the main thread, like one that comes just before it waits."""
+    program = """
+import signal, sys, threading
+from inferry_server.__main__ import _on_signals
+
+stop, hurry, main = threading.Event(), threading.Event(), threading.get_ident()
+_on_signals(stop, hurry)
+
+def kill_when_main_waits():
+    pause = threading.Event()
+    while sys._current_frames()[main].f_code.co_name != "wait":
+        pause.wait(0.001)
+    pause.wait(0.1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    pause.wait(60)
+
+threading.Thread(target=kill_when_main_waits, daemon=True).start()
+stop.wait()
+print("heard", hurry.is_set())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "heard False\n"

@@ -1,31 +1,27 @@
-"""What a transport owes beyond the protocol: limits, cancellation, deadlines, TLS, and a way back."""
+"""What a transport owes beyond the protocol: limits, cancellation, deadlines, compression and TLS."""
 
-import logging
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
-from grpc._cython import cygrpc
 from prometheus_client import CollectorRegistry
 
 from inferry_server.addresses import Address
 from inferry_server.errors import ShuttingDownError, StartError
 from inferry_server.metrics import ServerMetrics
-from inferry_server.rpc import core_layer
-from inferry_server.rpc.aio import AioTransport
 from inferry_server.rpc.call import Call, StreamCall, fail
-from inferry_server.rpc.completion_queue import CompletionQueueTransport
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.transports import make_transport
+from testkit.proxies import proxy
+from testkit.waiting import wait_until
 
 ECHO, WAIT, RAISE, ECHOES = "/test/Echo", "/test/Wait", "/test/Raise", "/test/Echoes"
 OUTCOMES = "inferry_requests_outcome_total"
@@ -85,14 +81,7 @@ class Running(SimpleNamespace):
 
     def counts(self, method: str, code: str, number: int = 1) -> None:
         """Wait until an outcome is counted: the client hears of it a little earlier."""
-        wait_for(lambda: self.outcomes(method, code) == number)
-
-
-def wait_for(happened: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    ends = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < ends
-        threading.Event().wait(0.002)
+        wait_until(lambda: self.outcomes(method, code) == number, f"{number} x {code} of {method}")
 
 
 @contextmanager
@@ -152,7 +141,7 @@ def test_a_call_without_deadline_has_none(server: Running, channel: grpc.Channel
 def test_a_client_that_gives_up_while_it_waits_is_noticed_and_counted(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x")
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     future.cancel()
     assert server.handlers.cancelled.wait(20)
     server.counts(WAIT, "CANCELLED")
@@ -169,7 +158,7 @@ def test_a_deadline_that_passes_while_a_call_waits_is_noticed(server: Running, c
 def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     threading.Event().wait(0.1)  # longer than calls go unwatched
     server.handlers.waiting[0].reply(b"answer")
     assert future.result(20) == b"answer"
@@ -180,7 +169,7 @@ def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, cha
 def test_of_an_answer_and_a_refusal_only_the_first_counts(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
-    wait_for(lambda: bool(server.handlers.waiting))
+    wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
     (call,) = server.handlers.waiting
     call.reply(b"first")
     call.reply(b"second")
@@ -264,29 +253,13 @@ def test_compressed_requests_are_read(server: Running) -> None:
 def counting_proxy(address: Address) -> Iterator[tuple[str, list[int]]]:
     """Between client and server, for one connection: its address, and the sizes of what the server sent."""
     received: list[int] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
 
-        def forward(source: socket.socket, target: socket.socket, sizes: list[int]) -> None:
-            with suppress(OSError):  # the other direction was closed
-                while data := source.recv(1 << 16):
-                    sizes.append(len(data))
-                    target.sendall(data)
-            for end in (source, target):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+    def count(data: bytes) -> bytes:
+        received.append(len(data))
+        return data
 
-        def connect() -> None:
-            client, _ = listening.accept()
-            with client, socket.create_connection((address.host, address.port)) as server:
-                up = threading.Thread(target=forward, args=(client, server, []))
-                up.start()
-                forward(server, client, received)
-                up.join()
-
-        thread = threading.Thread(target=connect)
-        thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}", received
-        thread.join(20)
+    with proxy(address, to_client=count) as proxied:
+        yield proxied, received
 
 
 def test_a_connection_that_is_old_enough_is_replaced_without_a_failure(transport: str) -> None:
@@ -336,37 +309,3 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(transport: str, tmp_p
         running(transport, certificate=missing, private_key=missing),
     ):
         pass
-
-
-def test_the_layer_of_this_grpcio_is_the_one_we_know() -> None:
-    core_layer.check_layer()
-
-
-@pytest.mark.parametrize("piece", ["CompletionQueue", "ReceiveCloseOnServerOperation", "CompletionType"])
-def test_a_layer_without_a_piece_is_refused_by_name(piece: str) -> None:
-    names = {name: getattr(cygrpc, name) for name in dir(cygrpc) if name != piece}
-    with pytest.raises(core_layer.LayerChangedError, match=f"cygrpc.{piece} is missing"):
-        core_layer.check_layer(SimpleNamespace(**names))
-
-
-def test_a_layer_that_behaves_in_another_way_is_refused() -> None:
-    class Deaf(cygrpc.Server):  # type: ignore[misc]
-        def request_call(self, *arguments: Any) -> None:
-            raise TypeError("takes a batch now")
-
-    names = {name: getattr(cygrpc, name) for name in dir(cygrpc)} | {"Server": Deaf}
-    with pytest.raises(core_layer.LayerChangedError, match="takes a batch now"):
-        core_layer.check_layer(SimpleNamespace(**names))
-
-
-def test_a_changed_layer_falls_back_to_aio_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    def changed() -> None:
-        raise core_layer.LayerChangedError("grpc._cython.cygrpc.Server is missing")
-
-    options = TransportOptions(max_message_bytes=1000, max_streams=100)
-    with caplog.at_level(logging.WARNING):
-        chosen = make_transport("completion_queue", Router(ServerMetrics()), options, check=changed)
-    assert isinstance(chosen, AioTransport)
-    assert "aio instead of completion_queue" in caplog.text
-    assert "cygrpc.Server is missing" in caplog.text
-    assert isinstance(make_transport("completion_queue", Router(ServerMetrics()), options), CompletionQueueTransport)

@@ -1,17 +1,16 @@
 """Scripts of a server with one model, `brightness`: dark, grey or bright, by a picture's mean level."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, prepare_image, prepare_pixels
+from testkit.pictures import encode_picture
 from testkit.scripted_server import Refusal, Script
 
 MODEL, VERSION, LABELS = "brightness", "3", ("dark", "grey", "bright")
@@ -109,9 +108,7 @@ def picture(level: int, *, size: int = 20, suffix: str = ".png") -> bytes:
     """An encoded grey picture with a slope around one level."""
     slope = np.linspace(-10, 10, size)[:, None] + np.linspace(-3, 3, size)[None, :]
     pixels = (level + slope).clip(0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format={".png": "PNG", ".jpg": "JPEG"}[suffix])
-    return file.getvalue()
+    return encode_picture(pixels, {".png": "PNG", ".jpg": "JPEG"}[suffix])
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:

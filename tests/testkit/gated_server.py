@@ -6,7 +6,7 @@ requests meet in a batch, and what time it is when they do, and waits for nothin
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,23 +26,9 @@ from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.services.inference import InferenceService
 from inferry_server.signature import Signature
+from testkit.clock import ManualClock
 from testkit.servers import running_server
-
-SOON_S = 20.0  # no step should take it; none waits longer
-
-
-class ManualClock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
+from testkit.waiting import SOON_S, wait_until
 
 
 class Gate:
@@ -173,16 +159,3 @@ def count_outcomes(metrics: ServerMetrics, method: str) -> Counter[str]:
             if sample.name.endswith("_total") and sample.labels["method"] == method:
                 counted[sample.labels["code"]] += int(sample.value)
     return counted
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what another thread is about to do."""
-    pause = threading.Event()
-    for _ in range(int(SOON_S / _LOOK_AGAIN_S)):
-        if condition():
-            return
-        pause.wait(_LOOK_AGAIN_S)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-_LOOK_AGAIN_S = 0.001

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -11,19 +10,19 @@ import grpc
 import grpc.aio
 
 from inferry_server.addresses import Address
-from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.ending import EndingCall
+from inferry_server.errors import ShuttingDownError
+from inferry_server.rpc.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
+from inferry_server.rpc.call import fail
+from inferry_server.rpc.ending import STRAGGLER_S
 from inferry_server.rpc.options import TransportOptions, cannot_bind
-from inferry_server.rpc.router import UNKNOWN_METHOD, CallAccount, Router
-from inferry_server.statuses import OK, Status, unknown_method
+from inferry_server.rpc.router import UNKNOWN_METHOD, Router
+from inferry_server.statuses import no_message, unknown_method
 
 T = TypeVar("T")
 
 _STOP_SLACK_S = 5.0
-_CANCEL_SLACK_S = 0.005  # a stream that was cancelled looks like one that ended, until grpcio says so
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
-_MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
 
 
 class AioTransport:
@@ -87,7 +86,8 @@ class AioTransport:
 
         gRPC cancels calls that have reached it but not yet a handler. So handlers are held first:
         callers that wait for their answers send no more, and once nothing arrives, connections are
-        closed and everything held is handled after all.
+        closed and everything held is handled after all. Unary calls without a request then have
+        `STRAGGLER_S` to send it.
         """
         if self._server is None:
             return
@@ -95,6 +95,8 @@ class AioTransport:
         stopping = asyncio.ensure_future(self._server.stop(grace_s))
         await asyncio.sleep(0)  # lets it begin: from here on no call arrives
         self._handler.release()
+        await asyncio.wait({stopping}, timeout=STRAGGLER_S)
+        self._handler.turn_away()
         await stopping
 
 
@@ -107,13 +109,17 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._released = asyncio.Event()
         self._released.set()
         self._last_arrival = 0.0
-        self._streams: set[_AioStreamCall] = set()
+        self._stopping = False
+        self._streams: set[AioStreamCall] = set()
+        self._unasked: set[asyncio.Task[Any]] = set()  # of unary calls whose request has not come yet
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         path = str(handler_call_details.method)
         metadata = tuple(handler_call_details.invocation_metadata or ())
         if self._router.is_unary(path):
-            return grpc.unary_unary_rpc_method_handler(self._unary(path, metadata))
+            # As a stream: grpcio tells of a unary call only when its request is there, and never answers one
+            # that half-closes without.
+            return grpc.stream_unary_rpc_method_handler(self._unary(path, metadata))
         if self._router.is_stream(path):
             # On the wire, one message is a stream of one: this serves every kind of streaming RPC.
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
@@ -128,16 +134,24 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def release(self) -> None:
         """Handle what was held, and let streams end."""
+        self._stopping = True
         self._released.set()
         for stream in list(self._streams):
             stream.drain()
 
+    def turn_away(self) -> None:
+        """Wait no longer for requests of calls that were opened."""
+        while self._unasked:
+            self._unasked.pop().cancel()
+
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
-        async def behave(message: bytes, context: Any) -> bytes:
-            call = _AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
+            call = AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
-                await self._arrived()
-                self._router.handle(call, message)
+                message = await self._request_of(call, context)
+                if message is not None:
+                    await self._arrived()
+                    self._router.handle(call, message)
                 status, answer = await call.answer
             except asyncio.CancelledError:
                 call.cancelled()
@@ -150,11 +164,13 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
-            call = _AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
+            call = AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
-                await self._arrived()
+                self._last_arrival = self._loop.time()
                 call.read(messages, self._router.open(call))
+                if self._stopping:
+                    call.drain()
                 status = await call.pump()
             except asyncio.CancelledError:
                 call.cancelled()
@@ -175,122 +191,29 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
         return behave
 
+    async def _request_of(self, call: AioCall, context: Any) -> bytes | None:
+        """The request of a unary call; None where the call was ended for want of one."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpcio runs every handler in one
+        self._unasked.add(task)
+        try:
+            message = await context.read()
+            if message is not grpc.aio.EOF:
+                return bytes(message)
+            await asyncio.sleep(CANCEL_SLACK_S)
+            if context.cancelled():
+                raise asyncio.CancelledError
+            call.abort(no_message(call.method))
+        except asyncio.CancelledError:
+            if task in self._unasked:
+                raise
+            task.uncancel()  # it was `turn_away`
+            fail(call, ShuttingDownError())
+        finally:
+            self._unasked.discard(task)
+        return None
+
     async def _arrived(self) -> None:
         if not self._released.is_set():
             self._last_arrival = self._loop.time()
             await self._released.wait()
-
-
-class _BaseCall(EndingCall):
-    """What unary and streaming calls of this transport share."""
-
-    def __init__(
-        self,
-        method: str,
-        metadata: Sequence[tuple[str, str | bytes]],
-        context: Any,
-        loop: asyncio.AbstractEventLoop,
-        account: CallAccount,
-    ) -> None:
-        remaining_s = context.time_remaining()
-        deadline = None if remaining_s is None else time.monotonic() + remaining_s
-        super().__init__(method, metadata, deadline, account)
-        self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes
-        self._context = context
-        self._loop = loop
-
-
-class _AioCall(_BaseCall):
-    """A unary call whose answer the loop awaits."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.answer: asyncio.Future[tuple[Status, bytes]] = self._loop.create_future()
-
-    def reply(self, message: bytes) -> None:
-        self._answer(OK, message)
-
-    def abort(self, status: Status) -> None:
-        self._answer(status, b"")
-
-    def _answer(self, status: Status, message: bytes) -> None:
-        if self._end(status):
-            self._loop.call_soon_threadsafe(self._set_answer, (status, message))
-
-    def _set_answer(self, answer: tuple[Status, bytes]) -> None:
-        if not self.answer.done():  # the client may have gone in between
-            self.answer.set_result(answer)
-
-
-class _AioStreamCall(_BaseCall):
-    """A streaming call: the loop reads requests to a receiver and writes responses one after another."""
-
-    def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
-        super().__init__(method, metadata, context, loop, account)
-        self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
-        self._reader: asyncio.Future[None] | None = None
-        self._receiver: StreamReceiver | None = None
-        self._wanted, self._writable = asyncio.Event(), asyncio.Event()
-        self._wanted.set()
-        self._writable.set()
-
-    def read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
-        """Give the client's requests to a receiver, one by one."""
-        self._receiver = receiver
-        self._reader = asyncio.ensure_future(self._read(messages, receiver))
-
-    def stop_reading(self) -> None:
-        """Read no more."""
-        if self._reader is not None:
-            self._reader.cancel()
-
-    def drain(self) -> None:
-        """The server is going away."""
-        self.stop_reading()
-        if self._receiver is not None:
-            self._receiver.on_drain()
-
-    async def pump(self) -> Status:
-        """Write what is sent until the call is ended; returns how."""
-        while isinstance(item := await self._outgoing.get(), bytes):
-            await self._write(item)
-            if self._outgoing.qsize() < _MAX_UNSENT:
-                self._writable.set()
-        return item
-
-    async def _write(self, message: bytes) -> None:
-        try:
-            await self._context.write(message)
-        except Exception as error:  # grpcio's error for a call that is gone has no public name
-            raise asyncio.CancelledError from error
-
-    def pause_reading(self) -> None:
-        self._wanted.clear()  # called by the receiver, and so on the loop
-
-    def resume_reading(self) -> None:
-        self._loop.call_soon_threadsafe(self._wanted.set)
-
-    def send(self, message: bytes) -> None:
-        self._loop.call_soon_threadsafe(self._put, message)
-
-    def finish(self) -> None:
-        self.abort(OK)
-
-    def abort(self, status: Status) -> None:
-        if self._end(status):
-            self._loop.call_soon_threadsafe(self._put, status)
-
-    async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
-        async for message in messages:
-            receiver.on_message(message)
-            await asyncio.sleep(0)  # what was sent for it gets into the queue
-            await self._wanted.wait()
-            await self._writable.wait()
-        await asyncio.sleep(_CANCEL_SLACK_S)
-        if not self._context.cancelled():
-            receiver.on_half_close()
-
-    def _put(self, item: bytes | Status) -> None:
-        self._outgoing.put_nowait(item)
-        if self._outgoing.qsize() >= _MAX_UNSENT:
-            self._writable.clear()

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from inferry_server.addresses import Address
+from inferry_server.errors import ShuttingDownError
+from inferry_server.rpc.call import fail
 from inferry_server.rpc.core_layer import CoreServer, send_status
+from inferry_server.rpc.ending import STRAGGLER_S
 from inferry_server.rpc.options import TransportOptions, cannot_bind
 from inferry_server.rpc.queue_calls import QueueCall, QueueStreamCall
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
@@ -21,6 +24,7 @@ _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 5.0
+_MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
 
@@ -29,15 +33,22 @@ class CompletionQueueTransport:
     """A gRPC server whose handlers run on its polling thread; replies may come from any thread.
 
     `start` and `stop` are called once each, by one thread, and block until done.
+
+    Args:
+        router: finds the handlers.
+        options: of the connections.
+        failed: called on the polling thread if it has to end: no call will be answered any more.
     """
 
-    def __init__(self, router: Router, options: TransportOptions) -> None:
+    def __init__(self, router: Router, options: TransportOptions, failed: Callable[[], object] = lambda: None) -> None:
         self._router = router
         self._options = options
+        self._failed = failed
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
         self._paths: dict[bytes, str] = {}
         self._streams: set[QueueStreamCall] = set()
+        self._unasked: set[QueueCall] = set()  # unary calls whose request has not come yet
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
@@ -69,7 +80,8 @@ class CompletionQueueTransport:
 
         gRPC cancels calls that reach it while it closes. So the answers are held first: callers that
         wait for theirs send no more, and once nothing arrives, connections are closed and everything
-        held is handled after all. Does nothing where `start` was not called.
+        held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
+        asked nothing is owed nothing. Does nothing where `start` was not called.
         """
         server = self._server
         if server is None:
@@ -79,19 +91,27 @@ class CompletionQueueTransport:
         while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
             time.sleep(_QUIET_S / 3)
         server.shutdown(self._was_shut_down)  # wakes the polling thread, which releases what was held
-        self._thread.join(grace_s)
-        if self._thread.is_alive():
+        ends = time.monotonic() + grace_s
+        self._thread.join(min(STRAGGLER_S, grace_s))
+        self.soon(self._turn_away)
+        self._thread.join(max(0.0, ends - time.monotonic()))
+        if not self._stopped:
             server.cancel_all_calls()
             self._thread.join(_STOP_SLACK_S)
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
         """Handle a request, unless the server is about to close."""
+        self._unasked.discard(call)
         if self._holding:
             self._last_arrival = time.monotonic()
             self._held.append((call, message))
         else:
             self._router.handle(call, message)
         self._young.append((time.monotonic() + _WATCH_AFTER_S, call))
+
+    def unary_without_request(self, call: QueueCall) -> None:
+        """Wait for it no longer."""
+        self._unasked.discard(call)
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once no event is ready, or those that were are past."""
@@ -104,8 +124,19 @@ class CompletionQueueTransport:
     def _serve(self) -> None:
         assert self._server is not None  # noqa: S101 - the thread starts after it
         poll = self._server.poll
+        failures = 0
         while not self._stopped:
-            event = poll(self._wake_at())
+            try:
+                event = poll(self._wake_at())
+            except Exception:
+                failures += 1
+                logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
+                if failures < _MOST_FAILURES:
+                    continue
+                logger.critical("the transport ends: no call can be answered any more")
+                self._failed()
+                return
+            failures = 0
             on_event = event.tag
             try:
                 if on_event is not None:
@@ -150,7 +181,9 @@ class CompletionQueueTransport:
             self._paths[method] = path
         account = self._router.received(path, event.invocation_metadata)
         if self._router.is_unary(path):
-            QueueCall(event, path, account, self).begin()
+            call = QueueCall(event, path, account, self)
+            self._unasked.add(call)
+            call.begin()
         else:
             self._open(QueueStreamCall(event, path, account, self))
 
@@ -176,6 +209,11 @@ class CompletionQueueTransport:
         self._held.clear()
         for stream in list(self._streams):
             stream.drain()
+
+    def _turn_away(self) -> None:
+        """Wait no longer for requests of calls that were opened."""
+        while self._unasked:
+            fail(self._unasked.pop(), ShuttingDownError())
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True

@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 
-from inferry_server.statuses import CANCELLED, Status
+from inferry_server.statuses import Status
 
 try:
     from grpc._cython import cygrpc
@@ -33,6 +33,12 @@ Handle = Any  # a `cygrpc.Call`
 _NO_FLAGS = 0
 _BUFFER_HINT = 1  # grpc/grpc.h: GRPC_WRITE_BUFFER_HINT; another message follows at once
 _PROBE_S = 5.0
+
+REFUSED = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="message_refused")
+"""How a call is counted whose message gRPC refused: nearly always it is above the limit.
+
+gRPC tells the client why, INTERNAL where the message cannot be decompressed. Servers get the same event for both.
+"""
 
 _PIECES = {
     "Server": (
@@ -147,9 +153,9 @@ def message_of(event: Any) -> bytes | None:
     return message
 
 
-def why_no_message(event: Any) -> Status:
-    """How a call ended that brought no message: gRPC refuses those above the limit, and tells the client itself."""
-    return CANCELLED if event.success else Status(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="message_too_large")
+def was_refused(event: Any) -> bool:
+    """Whether there is no message because gRPC refused it, and has ended the call; else no more will come."""
+    return not event.success
 
 
 def watch_close(call: Handle, on_event: OnEvent) -> None:
@@ -186,7 +192,7 @@ def send_status(call: Handle, status: Status, on_event: OnEvent, *, first: bool,
     """End a call, after the messages that were sent."""
     operations: tuple[Any, ...] = (
         cygrpc.SendStatusFromServerOperation(
-            status.trailing_metadata or None, status.code.value[0], status.message.encode(), _NO_FLAGS
+            status.trailing_metadata or None, status.code.value[0], status.message.encode(errors="replace"), _NO_FLAGS
         ),
     )
     if first:

@@ -8,6 +8,9 @@ from inferry_server.statuses import CANCELLED, Status
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
+STRAGGLER_S = 0.3
+"""How long after its end began a server still takes the request of a unary call that was opened before."""
+
 
 class EndingCall:
     """What the calls of every transport share. Thread-safe.

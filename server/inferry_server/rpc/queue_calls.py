@@ -9,7 +9,7 @@ from inferry_server.rpc import core_layer
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.ending import EndingCall
 from inferry_server.rpc.router import CallAccount
-from inferry_server.statuses import CANCELLED, OK, Status
+from inferry_server.statuses import CANCELLED, OK, Status, no_message
 
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
 
@@ -22,6 +22,9 @@ class Loop(Protocol):
 
     def unary_arrived(self, call: "QueueCall", message: bytes) -> None:
         """The request of a unary call is there."""
+
+    def unary_without_request(self, call: "QueueCall") -> None:
+        """No request of a unary call will come."""
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once every event that is ready now has been seen."""
@@ -76,11 +79,21 @@ class QueueCall(_BaseCall):
             core_layer.send_status(self._handle, status, _sent, first=True, close_watched=self._watched)
 
     def _received(self, event: Any) -> None:
+        if self._ended:  # the server is going away, and has not waited for it
+            return
         message = core_layer.message_of(event)
         if message is None:
-            self.cancelled(core_layer.why_no_message(event))
+            self._without_request(event)
         else:
             self._loop.unary_arrived(self, message)
+
+    def _without_request(self, event: Any) -> None:
+        self._loop.unary_without_request(self)
+        if core_layer.was_refused(event):
+            self.cancelled(core_layer.REFUSED)
+        else:  # whether the client is still there, the event of the watch tells
+            self.watch()
+            self._loop.soon(lambda: self.abort(no_message(self.method)))
 
 
 class QueueStreamCall(_BaseCall):
@@ -97,15 +110,19 @@ class QueueStreamCall(_BaseCall):
 
     def begin(self, receiver: StreamReceiver) -> None:
         """Give the client's messages to a receiver."""
-        self._receiver = receiver
+        with self._lock:
+            self._receiver = None if self._ended else receiver
         core_layer.watch_close(self._handle, self._closed)
         self._read_on()
 
     def drain(self) -> None:
-        """The server is going away. Called on the polling thread."""
+        """The server is going away. Called on the polling thread.
+
+        The receiver hears of it after the half-close that may be there already. Requests that come from now on
+        are dropped, so they are not answered, and a half-close behind them does not end the stream well.
+        """
         self._draining = True
-        if self._receiver is not None:
-            self._receiver.on_drain()
+        self._loop.soon(self._drained)
 
     def pause_reading(self) -> None:
         """Read no further message for now."""
@@ -136,6 +153,7 @@ class QueueStreamCall(_BaseCall):
         if self._end(status):
             with self._lock:
                 self._final = status
+                self._receiver = None  # which knows the call: together they would wait for the garbage collection
             self._loop.stream_ended(self)
             self._send_on()
 
@@ -143,27 +161,30 @@ class QueueStreamCall(_BaseCall):
         """The client went away: what is unsent will never be."""
         super().cancelled(status)
         with self._lock:
+            self._receiver = None
             self._forget_unsent()
         self._loop.stream_ended(self)
 
     def _read_on(self) -> None:
         with self._lock:
             full = len(self._unsent) >= MAX_UNSENT or self._unsent_bytes >= MAX_UNSENT_BYTES
-            if self._reading or self._paused or full or self._ended or self._draining:
+            if self._reading or self._paused or full or self._ended:
                 return
             self._reading = True
         core_layer.receive_message(self._handle, self._received)
 
     def _received(self, event: Any) -> None:
         receiver = self._receiver
-        if self._draining or self._ended or receiver is None:
+        if receiver is None:
             return
         message = core_layer.message_of(event)
         if message is None:
-            if event.success:  # no more; whether the call was cancelled, an event that is ready may tell
+            if core_layer.was_refused(event):
+                self.cancelled(core_layer.REFUSED)
+            else:  # whether the call was cancelled, an event that is ready may tell
                 self._loop.soon(self._half_closed)
-            else:
-                self.cancelled(core_layer.why_no_message(event))
+            return
+        if self._draining:
             return
         receiver.on_message(message)
         with self._lock:
@@ -175,8 +196,14 @@ class QueueStreamCall(_BaseCall):
         self._unsent_bytes = 0
 
     def _half_closed(self) -> None:
-        if not self._cancelled and self._receiver is not None:
-            self._receiver.on_half_close()
+        receiver = self._receiver
+        if not self._cancelled and receiver is not None:
+            receiver.on_half_close()
+
+    def _drained(self) -> None:
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.on_drain()
 
     def _send_on(self) -> None:
         """Begin the next operation, unless one is under way."""

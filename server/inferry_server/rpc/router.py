@@ -89,8 +89,12 @@ class Router:
             _fail(call, error)
 
     def open(self, call: StreamCall) -> StreamReceiver:
-        """Give a streaming call to its handler."""
-        return _GuardedReceiver(call, self._stream[call.method](call))
+        """Give a streaming call to its handler; what the handler raises becomes the call's status."""
+        try:
+            return _GuardedReceiver(call, self._stream[call.method](call))
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            _fail(call, error)
+            return _Deaf()
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,19 @@ class _GuardedReceiver:
             self.receiver.on_drain()
         except Exception as error:  # noqa: BLE001 - as in `handle`
             _fail(self.call, error)
+
+
+class _Deaf:
+    """Receives for a call that has ended."""
+
+    def on_message(self, message: bytes) -> None:
+        pass
+
+    def on_half_close(self) -> None:
+        pass
+
+    def on_drain(self) -> None:
+        pass
 
 
 def _fail(call: Call | StreamCall, error: Exception) -> None:

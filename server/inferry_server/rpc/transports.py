@@ -26,7 +26,12 @@ class Transport(Protocol):
 
 
 def make_transport(
-    name: str, router: Router, options: TransportOptions, *, check: Callable[[], None] = check_layer
+    name: str,
+    router: Router,
+    options: TransportOptions,
+    *,
+    check: Callable[[], None] = check_layer,
+    failed: Callable[[], object] = lambda: None,
 ) -> Transport:
     """A transport by its name; where grpcio's private layer is not the one we know, the public one.
 
@@ -35,6 +40,7 @@ def make_transport(
         router: finds the handlers.
         options: of the connections.
         check: raises LayerChangedError.
+        failed: called on any thread if the transport can answer no call any more.
     """
     if name == "aio":
         return AioTransport(router, options)
@@ -43,4 +49,4 @@ def make_transport(
     except LayerChangedError as changed:
         logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
         return AioTransport(router, options)
-    return CompletionQueueTransport(router, options)
+    return CompletionQueueTransport(router, options, failed)

@@ -1,0 +1,140 @@
+"""A completion queue that fails: one event more or less, or the end of the server, never a deaf one."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from inferry_proto import open_inference_pb2 as pb
+from inferry_server.app import Server
+from inferry_server.metrics import ServerMetrics
+from inferry_server.readiness import Phase
+from inferry_server.rpc import completion_queue
+from inferry_server.rpc.completion_queue import CompletionQueueTransport
+from inferry_server.rpc.options import TransportOptions
+from inferry_server.rpc.router import Router
+from inferry_server.settings import Settings
+from testkit import deaf_server, onnx_models
+from testkit.rpc import begin
+from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S
+
+OPTIONS = TransportOptions(max_message_bytes=1000, max_streams=10)
+FAILURES = 10  # after so many the transport gives up
+
+
+class ScriptedServer:
+    """Plays gRPC: `poll` does what the script says, then tells that the server was shut down."""
+
+    def __init__(self, script: list[Exception | Callable[[Any], object]]) -> None:
+        self.script = script
+        self.at_the_end = threading.Event()
+        self.pause = threading.Event()
+        self.stopped: Callable[[Any], object] | None = None
+        self.cancelled = False
+
+    def listen(self, address: str, credentials: object) -> int:
+        return 1
+
+    def start(self) -> None: ...
+
+    def request_call(self, on_event: object) -> None: ...
+
+    def poll(self, until: float) -> SimpleNamespace:
+        if self.script:
+            step = self.script.pop(0)
+            if isinstance(step, Exception):
+                raise step
+            return SimpleNamespace(tag=step)
+        self.at_the_end.set()
+        self.pause.wait(0.001)
+        return SimpleNamespace(tag=self.stopped)
+
+    def shutdown(self, on_event: Callable[[Any], object]) -> None:
+        self.stopped = on_event
+
+    def cancel_all_calls(self) -> None:
+        self.cancelled = True
+
+
+def transport_over(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, failed: Callable[[], object]
+) -> CompletionQueueTransport:
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, failed)
+    transport.start(ANY_PORT)
+    return transport
+
+
+def test_an_event_that_cannot_be_had_is_logged_and_the_next_one_handled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[Any] = []
+    almost = [OSError("the event is damaged")] * (FAILURES - 1)
+    server = ScriptedServer([*almost, handled.append, *almost, handled.append])
+    failed = threading.Event()
+    transport = transport_over(server, monkeypatch, failed.set)
+    assert server.at_the_end.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert len(handled) == 2
+    assert "the event is damaged" in caplog.text
+    assert not failed.is_set()
+    assert not server.cancelled
+
+
+def test_a_queue_that_only_fails_is_told_and_its_calls_are_cancelled_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ScriptedServer([OSError("the queue is gone")] * FAILURES)
+    failed = threading.Event()
+    transport = transport_over(server, monkeypatch, failed.set)
+    assert failed.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert server.cancelled
+    (last,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
+    assert "no call can be answered any more" in last.message
+
+
+def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script: list[Exception | Callable[[Any], object]] = []
+    scripted = ScriptedServer(script)
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: scripted)
+    onnx_models.save_doubler(tmp_path)
+    told = threading.Event()
+    server = Server(
+        Settings(repository=tmp_path, grpc_address=ANY_PORT, metrics_address=ANY_PORT, provider="cpu"),
+        transport_failed=told.set,
+    )
+    server.start()
+    before = server.readiness.is_ready()
+    script += [OSError("the queue is gone")] * FAILURES
+    assert told.wait(SOON_S)
+    after, phase = server.readiness.is_ready(), server.readiness.phase
+    server.stop()
+    assert (before, after, phase) == (True, False, Phase.READY)
+
+
+def test_the_process_ends_and_says_why(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    any_ports = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    command = [sys.executable, deaf_server.__file__, "1", "--repository", str(tmp_path), "--provider", "cpu"]
+    with subprocess.Popen(
+        [*command, *any_ports, "--drain-delay-s", "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[3].rstrip(",")
+        with grpc.insecure_channel(address) as channel:
+            asked = begin(channel, "ServerReady", pb.ServerReadyRequest())
+            assert asked.exception(SOON_S) is not None
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "OSError: the queue is gone" in stderr
+    assert "no call can be answered any more" in stderr
+    assert "stopped: the transport failed" in stderr

@@ -1,0 +1,120 @@
+"""Real batchers with scripted models: events say when a batch finishes, nothing sleeps."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from inferry_server.batching.assembly import PadTo, exact
+from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.errors import InferenceError, ServingError
+from testkit.waiting import SOON_S
+
+
+class Reply:
+    """Collects the outcome of one request.
+
+    Attributes:
+        outcomes: outputs, or an error; one, if all is well.
+        timing: of the answer, if there is one.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: queue.Queue[Arrays | Exception] = queue.Queue()
+        self.timing: Timing | None = None
+
+    def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
+        assert timing.queue_s >= 0
+        assert timing.compute_s >= 0
+        self.timing = timing
+        answer = {name: array.copy() for name, array in outputs.items()}
+        return lambda: self.outcomes.put(answer)
+
+    def fail(self, error: Exception) -> None:
+        self.outcomes.put(error)
+
+    def outcome(self) -> Arrays | Exception:
+        """Wait for it; there must be no second one."""
+        outcome = self.outcomes.get(timeout=SOON_S)
+        assert self.outcomes.empty()
+        return outcome
+
+
+class Observer:
+    """Notes what a batcher tells."""
+
+    def __init__(self) -> None:
+        self.batch_rows: list[int] = []
+        self.done = self.failed = 0
+        self.refused: list[str] = []
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        self.batch_rows.append(rows)
+
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
+        self.done += 1
+
+    def request_failed(self, *, total_s: float) -> None:
+        self.failed += 1
+
+    def request_refused(self, error: ServingError) -> None:
+        self.refused.append(error.kind)
+
+
+class ScriptedModel:
+    """Doubles its input; every run waits until the test lets it go, and -1 makes it fail."""
+
+    def __init__(self) -> None:
+        self.started: queue.Queue[int] = queue.Queue()
+        self.go = threading.Semaphore(0)
+        self.held = True
+
+    def run(self, inputs: Arrays) -> Arrays:
+        x = inputs["x"]
+        self.started.put(len(x))
+        if self.held:
+            assert self.go.acquire(timeout=SOON_S)
+        if (x < 0).any():
+            raise InferenceError("negative")
+        return {"y": 2 * x}
+
+    def release(self) -> None:
+        """Hold no run any more."""
+        self.held = False
+        self.go.release()
+
+
+@contextmanager
+def batching(
+    *instances: Callable[[Arrays], Arrays],
+    clock: Callable[[], float] = time.monotonic,
+    pad_to: PadTo = exact,
+    **limits: float,
+) -> Iterator[tuple[DynamicBatcher, Observer]]:
+    """A batcher that takes requests, and what it tells; closed on leaving."""
+    observer = Observer()
+    defaults = {"max_batch_size": 4, "max_request_rows": 16, "max_queue_size": 16, "max_queue_bytes": 1 << 20}
+    policy = BatchingPolicy(**defaults | limits)  # type: ignore[arg-type]
+    batcher = DynamicBatcher("test", instances, policy, observer=observer, clock=clock, pad_to=pad_to)
+    batcher.start()
+    try:
+        yield batcher, observer
+    finally:
+        batcher.close(SOON_S)
+
+
+def request(*values: float, deadline: float | None = None) -> tuple[InferenceRequest, Reply]:
+    """A request for `x`, a row for each value, and where its outcome will be."""
+    reply = Reply()
+    return InferenceRequest({"x": np.array(values)[:, None]}, len(values), reply, deadline=deadline), reply
+
+
+def values(outcome: Arrays | Exception) -> list[float]:
+    """The rows of `y`, which must be an answer."""
+    assert not isinstance(outcome, Exception), outcome
+    return [float(value) for value in outcome["y"][:, 0]]
