@@ -90,5 +90,6 @@ def test_perf_analyzer_is_content(program: Program, server: Server, model: str, 
     assert int(counted[1]) > 0
     after = outcomes(server)
     calls = {outcome: after[outcome] - before.get(outcome, 0) for outcome in after}
-    assert not {outcome for outcome, count in calls.items() if count and outcome[1] != "OK"}
+    ended = {outcome for outcome, count in calls.items() if count and outcome[1] != "OK"}
+    assert ended <= {("ModelStreamInfer", "CANCELLED")}  # it half-closes its streams, and gives them up at once
     assert (calls.get(("SystemSharedMemoryRegister", "OK"), 0) > 0) == ("--shared-memory" in arguments)
