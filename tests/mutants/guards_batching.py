@@ -302,8 +302,8 @@ BATCHING = (
     Mutant(
         "closing: what is queued is finished",
         _BATCHER,
-        "if wait_s is None and self._closing:",
-        "if self._closing:",
+        "(wait_s == 0 or self._closing)",
+        "wait_s == 0",
         _TEST_BATCHER,
     ),
 )

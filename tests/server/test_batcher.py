@@ -122,6 +122,16 @@ def test_closing_finishes_what_is_queued_and_refuses_what_is_new() -> None:
             batcher.submit(request(2)[0])
 
 
+def test_closing_does_not_wait_for_a_fuller_batch() -> None:
+    model = ScriptedModel()
+    model.held = False
+    with batching(model.run, max_queue_delay_s=3600) as (batcher, _):
+        queued, reply = request(1)
+        batcher.submit(queued)
+        assert batcher.close(SOON_S)
+        assert values(reply.outcome()) == [2]
+
+
 def test_closing_without_patience_tells_those_who_still_wait() -> None:
     model = ScriptedModel()
     with batching(model.run) as (batcher, observer):

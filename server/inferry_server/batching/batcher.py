@@ -210,11 +210,10 @@ class DynamicBatcher:
         """Wait for something to compute; False once closed and empty."""
         with self._changed:
             while not self._is_due(now := self._clock()):
-                wait_s = self._scheduler.wait_s(now)
-                if wait_s is None and self._closing:
+                if self._closing:  # whatever waits would be due
                     return False
                 seat.leave()
-                self._changed.wait(wait_s)
+                self._changed.wait(self._scheduler.wait_s(now))
             return True
 
     def _is_due(self, now: float) -> bool:
