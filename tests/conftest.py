@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import signal
 from typing import cast
 
 import pytest
@@ -12,6 +13,11 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 # A mutant is killed by any example; the smallest is of no interest.
 settings.register_profile("mutants", settings.get_profile("untimed"), phases=(Phase.explicit, Phase.generate))
+
+# A shell that starts the tests in the background lets them ignore interrupts, and the programs they start too:
+# those that are interrupted here would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

@@ -97,6 +97,16 @@ def test_golden_samples_of_a_variant_are_keras_answers(tinted_models: Path, tint
         assert 0 < np.abs(served - outputs).max() <= tolerance / 2
 
 
+@pytest.mark.parametrize(("given", "used"), [(32, 32), (63, 32), (110, 32), (128, 64)])
+def test_any_number_of_training_images_calibrates(
+    tinted: Candidate, tinted_models: Path, given: int, used: int
+) -> None:
+    assert tinted.calibration is not None
+    images = np.concatenate([tinted.calibration] * 4)[:given]
+    quantized = quantize_int8(tinted_models / "tinted" / "1" / "model.onnx", images)
+    assert quantized.quantization.calibration_images == used
+
+
 def test_int8_without_enough_training_images_is_refused(tinted: Candidate, tinted_models: Path, tmp_path: Path) -> None:
     assert tinted.calibration is not None
     with pytest.raises(ExportError, match="at least 32 training images to calibrate with; 31 came"):

@@ -29,7 +29,7 @@ from inferry_trainer.onnx_model import INPUT, load_onnx_model
 LEAST_IMAGES = 32
 _CALIBRATING = 512  # more did not move MNIST's ranges
 _JUDGING = 512
-_BATCH = 32
+_BATCH = LEAST_IMAGES
 _MEMORY_BYTES = 2 << 30  # histograms keep every activation of the calibration images
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -61,7 +61,8 @@ def quantize_int8(float_graph: Path, images: UInt8Array) -> QuantizedGraph:
     """
     if len(images) < LEAST_IMAGES:
         raise ExportError(f"int8 needs at least {LEAST_IMAGES} training images to calibrate with; {len(images)} came")
-    calibrating = images[: min(_CALIBRATING, max(len(images) // 2, LEAST_IMAGES), _affordable(float_graph))]
+    count = min(_CALIBRATING, max(len(images) // 2, LEAST_IMAGES), _affordable(float_graph))
+    calibrating = images[: count - count % _BATCH]  # the quantizer stacks its batches: all must be of one size
     judging = images[len(calibrating) :][:_JUDGING]
     judging = judging if len(judging) else calibrating
     expected = load_onnx_model(float_graph).predict(judging)
