@@ -15,7 +15,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
 
-STARTED_WITH = (sys.executable, "-m", "bench.gpu_load")
+STARTED_WITH = (sys.executable, __file__)  # by its path, which needs no PYTHONPATH
 _LARGEST_MESSAGE = [("grpc.max_send_message_length", 1 << 28), ("grpc.max_receive_message_length", 1 << 28)]
 
 
