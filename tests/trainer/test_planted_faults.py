@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from inferry_proto.manifest import MANIFEST_FILE, describe_file, read_manifest, write_manifest
+from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError
 from inferry_server.metrics import ServerMetrics
@@ -106,6 +107,21 @@ def test_a_version_without_fault_passes_and_is_served(version: Path, tinted: Can
     results = verify_version(version, Evidence(tinted.classifier, tinted.test, tinted.labels))
     assert {result.gate for result in results if result.reason} == set()
     serve(version)
+
+
+@pytest.mark.parametrize("change", [{"color_mode": Preprocessing.GRAYSCALE}, {"height": 25}])
+def test_preprocessing_that_does_not_fit_the_graph_is_refused(
+    change: dict[str, Any], version: Path, tinted: Candidate
+) -> None:
+    manifest = read_manifest(version)
+    assert manifest is not None
+    manifest.preprocessing.MergeFrom(Preprocessing(**change))
+    write_manifest(version, manifest)
+    with pytest.raises(GateError, match="preprocessing makes pictures of") as refused:
+        verify_version(version, Evidence(tinted.classifier, tinted.test, tinted.labels))
+    assert refused.value.gate == "signature"
+    with pytest.raises(ModelLoadError, match="preprocessing"):
+        serve(version)
 
 
 @pytest.mark.parametrize("name", ["tinted-float16", "tinted-int8"])

@@ -8,6 +8,7 @@ import numpy as np
 from inferry_proto.golden import GoldenSamplesError, load_golden_samples
 from inferry_proto.manifest import ManifestError, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.preprocessing import channel_count
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.blocks.reference import FLOAT32_TOLERANCE
 from inferry_trainer.candidate import make_probes
@@ -99,6 +100,13 @@ def _check_signature(model: OnnxModel, manifest: ModelManifest) -> GateResult:
     found = [[-1, *model.image_shape], [-1, model.classes]]
     if recorded != found:
         raise GateError("signature", f"the manifest says {recorded}, the graph has {found}")
+    made = manifest.preprocessing
+    pictures = (made.height, made.width, channel_count(made))
+    if pictures != model.image_shape:
+        raise GateError(
+            "signature",
+            f"the manifest's preprocessing makes pictures of {pictures}, the graph takes {model.image_shape}",
+        )
     if manifest.precision not in PRECISIONS:
         raise GateError(
             "signature", f"the manifest's precision is {manifest.precision!r}; expected one of {PRECISIONS}"
