@@ -1,6 +1,8 @@
 """What holds for every test."""
 
+import gc
 import signal
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -24,3 +26,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def transport(request: pytest.FixtureRequest) -> str:
     """Everything that the protocol promises holds over every transport."""
     return cast("str", request.param)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is held by nobody must be free at once: the garbage collector does not look."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,14 +13,6 @@ from inferry_server.batching.request import InferenceRequest
 from testkit.servers import running_server
 
 COUNT = 20
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def requests_alive() -> int:

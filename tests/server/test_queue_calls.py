@@ -1,8 +1,7 @@
 """Calls over a scripted completion queue: what happens between two events, in every order."""
 
-import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -206,14 +205,6 @@ def test_a_stream_that_is_refused_a_message_is_counted_once(
     stream.drain()
     layer.idle()
     assert (layer.codes(), outcomes(metrics)) == ([], [("RESOURCE_EXHAUSTED", "message_refused")])
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
