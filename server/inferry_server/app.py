@@ -10,6 +10,7 @@ from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERV
 from inferry_server.addresses import Address
 from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.spare_time import SpareTime
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
@@ -87,6 +88,7 @@ class Server:
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._decoding = DecodingPool(settings.decode_threads or cores, max_bytes=settings.max_queue_bytes)
         self._providers = choose_providers(settings.provider)
+        spare = SpareTime()
         options = LoadOptions(
             providers=self._providers,
             intra_op_num_threads=settings.intra_op_num_threads or max(1, cores // settings.instance_count),
@@ -95,13 +97,15 @@ class Server:
             metrics=self.metrics,
             devices=self._devices(),
             gate=ComputeGate(cores),
+            spare=spare,
+            keep_up_to_s=settings.inline_batch_ms / 1e3,
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(
-            settings.transport, self._route(), _transport_options(settings), failed=self._lose_transport
+            settings.transport, self._route(), _transport_options(settings), spare=spare, failed=self._lose_transport
         )
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: Address | None = None

@@ -36,6 +36,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue_size": (1, _LARGEST_INT32),
     "max_queue_bytes": (1, 1 << 50),
     "max_queue_delay_us": (0, 60e6),
+    "inline_batch_ms": (0, 1000),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
     "max_message_bytes": (1, _LARGEST_INT32),
     "max_streams_per_connection": (1, _LARGEST_INT32),
@@ -91,6 +92,11 @@ class Settings:
     max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model in each lane")
     max_queue_delay_us: int = _setting(
         0, "how long an idle device waits for a fuller batch; 0: a lone request is served at once"
+    )
+    inline_batch_ms: float = _setting(
+        20.0,
+        "batches on the CPU expected to take no longer are computed by the thread that reads requests, "
+        "which spares the meetings of two; 0: none are",
     )
     latency_objective_ms: float | None = _setting(None, "deadline of requests that carry none; unset: they have none")
     max_message_bytes: int = _setting(64 << 20, "largest request message")

@@ -5,10 +5,12 @@ from mutants.mutant import Mutant
 _SERVER = "server/inferry_server"
 _SCHEDULER = f"{_SERVER}/batching/scheduler.py"
 _LANE_QUEUE = f"{_SERVER}/batching/lane_queue.py"
-_BATCHER = f"{_SERVER}/batching/batcher.py"
+_EXECUTION = f"{_SERVER}/batching/execution.py"
+_QUEUE = f"{_SERVER}/batching/request_queue.py"
 _ASSEMBLY = f"{_SERVER}/batching/assembly.py"
 _TEST_SCHEDULER = ("tests/server/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/test_batcher.py",)
+_TEST_SPARE_TIME = ("tests/server/test_spare_time.py",)
 _TEST_FAILURES = ("tests/server/test_batcher_failures.py",)
 
 BATCHING = (
@@ -210,14 +212,14 @@ BATCHING = (
     ),
     Mutant(
         "answers: only row by row",
-        _BATCHER,
+        _EXECUTION,
         "if self._batched:\n            check_rows",
         "if False:\n            check_rows",
         _TEST_FAILURES,
     ),
     Mutant(
         "answers: none after a cancellation",
-        _BATCHER,
+        _QUEUE,
         "if request.settled:  # cancelled, or",
         "if False:  # cancelled, or",
         _TEST_BATCHER,
@@ -252,58 +254,100 @@ BATCHING = (
     ),
     Mutant(
         "failure: members of a failed batch run one by one",
-        _BATCHER,
+        _EXECUTION,
         "                self._run_alone(run, seat, part)\n",
-        "                self._fail(run, seat, [part], error)\n",
+        "                self.retry(run, seat, ([part], error))\n",
         ("tests/contract/test_neighbours.py",),
     ),
     Mutant(
         "failure: who was cancelled is not run again",
-        _BATCHER,
+        _EXECUTION,
         "if part.request.settled:",
         "if False:",
         ("tests/contract/test_neighbours.py",),
     ),
     Mutant(
         "failure: a request fails once",
-        _BATCHER,
-        "if self.cancel(slices[0].request):",
-        "if self.cancel(slices[0].request) or True:",
+        _EXECUTION,
+        "if self._queue.settle(slices[0].request):",
+        "if self._queue.settle(slices[0].request) or True:",
         _TEST_BATCHER,
     ),
     Mutant(
         "failure: a reply that cannot be made takes no other away",
-        _BATCHER,
+        _EXECUTION,
         "except Exception:  # one caller's reply",
         "except ZeroDivisionError:  # one caller's reply",
         _TEST_FAILURES,
     ),
     Mutant(
         "statistics: counted before the answer leaves",
-        _BATCHER,
+        _EXECUTION,
         "        now = self._clock()\n        self._observer.request_done(",
         "        send()\n        send = bool\n        now = self._clock()\n        self._observer.request_done(",
         _TEST_BATCHER,
     ),
     Mutant(
         "closing: nothing new is taken",
-        _BATCHER,
+        _QUEUE,
         "if self._closing:\n                raise",
         "if False:\n                raise",
         _TEST_BATCHER,
     ),
     Mutant(
         "closing: what is left is told so",
-        _BATCHER,
-        "left = self._scheduler.settle_all()",
-        "left = ()",
+        _QUEUE,
+        "return self._scheduler.settle_all()",
+        "return ()",
         _TEST_BATCHER,
     ),
     Mutant(
         "closing: what is queued is finished",
-        _BATCHER,
+        _QUEUE,
         "(wait_s == 0 or self._closing)",
         "wait_s == 0",
         _TEST_BATCHER,
+    ),
+    Mutant(
+        "inline: not while a thread of the instance computes",
+        _QUEUE,
+        "if self._served:\n            self._wanted = True\n            return False",
+        "if False:\n            self._wanted = True\n            return False",
+        _TEST_SPARE_TIME,
+    ),
+    Mutant(
+        "inline: a thread that wakes leaves what is kept alone",
+        _QUEUE,
+        "if not self._kept:\n                    now",
+        "if True:\n                    now",
+        _TEST_SPARE_TIME,
+    ),
+    Mutant(
+        "inline: what nobody comes for is computed all the same",
+        _QUEUE,
+        "if not self._changed.wait(timeout_s) and self._kept and not self._begun:",
+        "if not self._changed.wait(timeout_s) and False:",
+        _TEST_SPARE_TIME,
+    ),
+    Mutant(
+        "inline: only short batches",
+        _QUEUE,
+        "if self._is_short() and try_turn():",
+        "if try_turn():",
+        _TEST_SPARE_TIME,
+    ),
+    Mutant(
+        "inline: nobody waits for the cores where requests are read",
+        _QUEUE,
+        "if self._is_short() and try_turn():",
+        "if self._is_short() and (try_turn() or True):",
+        _TEST_SPARE_TIME,
+    ),
+    Mutant(
+        "inline: what is left behind is told of",
+        _QUEUE,
+        "if self._failed or self._closing or self._scheduler.rows:\n            self._changed.notify_all()",
+        "if False:\n            self._changed.notify_all()",
+        _TEST_SPARE_TIME,
     ),
 )

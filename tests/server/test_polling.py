@@ -14,6 +14,7 @@ import pytest
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.app import Server
+from inferry_server.batching.spare_time import SpareTime
 from inferry_server.metrics import ServerMetrics
 from inferry_server.readiness import Phase
 from inferry_server.rpc import completion_queue
@@ -100,6 +101,24 @@ def test_a_queue_that_only_fails_is_told_and_its_calls_are_cancelled_at_the_end(
     assert server.cancelled
     (last,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
     assert "no call can be answered any more" in last.message
+
+
+def test_who_floods_the_server_with_events_does_not_keep_it_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare, computed, floods = SpareTime(), threading.Event(), threading.Event()
+
+    def flood(event: Any) -> None:
+        if not floods.is_set():
+            floods.set()
+            spare.do_soon(computed.set)
+        if not computed.is_set():
+            server.script.append(flood)  # there is always another one
+
+    server = ScriptedServer([flood])
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport.start(ANY_PORT)
+    assert computed.wait(SOON_S)
+    transport.stop(SOON_S)
 
 
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

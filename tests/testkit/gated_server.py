@@ -146,7 +146,8 @@ def gated_server(repository: Path, *, run_s: float = 0.0, **settings: Any) -> It
         stack.enter_context(mock.patch.object(proof, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(mock.patch.object(loading, "DynamicBatcher", partial(DynamicBatcher, clock=clock)))
         stack.enter_context(mock.patch.object(app, "InferenceService", partial(InferenceService, clock=clock)))
-        server = stack.enter_context(running_server(repository, **settings))
+        # What is held here is a device that takes long: the thread that reads requests has no business there.
+        server = stack.enter_context(running_server(repository, **{"inline_batch_ms": 0.0} | settings))
         stack.callback(gate.open)  # before the server is stopped, whatever the test left behind
         yield GatedServer(server, gate, clock)
 

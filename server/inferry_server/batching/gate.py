@@ -9,7 +9,7 @@ from inferry_server.batching.sharing import Claim, FairQueue
 
 
 class Seat(Protocol):
-    """One instance's place before a device. Only its own thread uses it."""
+    """One instance's place before a device. One thread at a time uses it."""
 
     def acquire(self) -> float:
         """Wait until a batch may be computed; at once where that is so already.
@@ -17,6 +17,10 @@ class Seat(Protocol):
         Returns:
             Seconds waited.
         """
+        ...
+
+    def try_acquire(self) -> bool:
+        """Ask for it without waiting; where it cannot be had, `acquire` will wait for the same turn."""
         ...
 
     def release(self, compute_s: float, *, again: bool) -> None:
@@ -60,6 +64,13 @@ class ComputeGate:
             del self._sleepers[claim]
             return self._clock() - began
 
+    def _try_acquire(self, claim: Claim, *, asked: bool) -> bool:
+        with self._lock:
+            if not asked:
+                self._queue.ask(claim)
+            self._grant()
+            return claim.granted
+
     def _release(self, claim: Claim, compute_s: float, *, again: bool) -> None:
         with self._lock:
             self._queue.done(claim, compute_s)
@@ -102,6 +113,12 @@ class _GateSeat:
         self._asked = self._held = True
         return waited_s
 
+    def try_acquire(self) -> bool:
+        if not self._held:
+            self._held = self._gate._try_acquire(self._claim, asked=self._asked)
+            self._asked = True
+        return self._held
+
     def release(self, compute_s: float, *, again: bool) -> None:
         self._gate._release(self._claim, compute_s, again=again)
         self._asked, self._held = again, False
@@ -118,6 +135,10 @@ class OpenSeat:
     def acquire(self) -> float:
         """Nobody is in the way."""
         return 0.0
+
+    def try_acquire(self) -> bool:
+        """Likewise."""
+        return True
 
     def release(self, compute_s: float, *, again: bool) -> None:
         """Nobody waits."""

@@ -83,6 +83,10 @@ class BatchScheduler:
             return None
         return self._policy.wait_s(queued_rows=self.rows, oldest_age_s=now - min(enqueued))
 
+    def next_batch_s(self) -> float:
+        """How long the next batch should take, if it takes what waits; 0 if nothing does."""
+        return self._latency.batch_s(min(self.rows, self._policy.max_batch_size))
+
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
         """The rows to compute now. May be empty where all that waited came too late.
 

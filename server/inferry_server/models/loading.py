@@ -14,6 +14,7 @@ from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.spare_time import SpareTime
 from inferry_server.errors import (
     DeviceLostError,
     ModelLoadError,
@@ -46,6 +47,8 @@ class LoadOptions:
         instance_count: batches of one model that can run at the same time, each with its threads.
         devices: what all models share of the GPUs.
         gate: before the cores, which all models share.
+        spare: of the thread that reads requests, where short batches of the CPU are computed.
+        keep_up_to_s: how long such a batch may be expected to take.
     """
 
     providers: Sequence[str]
@@ -55,6 +58,8 @@ class LoadOptions:
     metrics: ServerMetrics
     gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
     devices: Devices = field(default_factory=Devices)
+    spare: SpareTime = field(default_factory=SpareTime)
+    keep_up_to_s: float = 0.0
 
 
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
@@ -210,6 +215,8 @@ def _serve(
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in instances],
+        spare=_spare(provider, instances, options),
+        keep_up_to_s=options.keep_up_to_s,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     try:
@@ -238,6 +245,12 @@ def _serve(
         model_file=settings.model_file,
         latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
     )
+
+
+def _spare(provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
+    """Whose spare time a batcher may use: none, if reading on is better meanwhile, or threads can compute at once."""
+    alone = provider == CPU and len(instances) == 1
+    return options.spare if alone and options.keep_up_to_s else None
 
 
 def _start(plan: VersionPlan, batcher: DynamicBatcher) -> None:

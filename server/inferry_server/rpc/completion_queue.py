@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inferry_server.addresses import Address
+from inferry_server.batching.spare_time import SpareTime
 from inferry_server.errors import ShuttingDownError
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.core_layer import CoreServer, send_status
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _REQUESTED_CALLS = 64  # asked for ahead: calls that gRPC need not keep waiting
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
+_LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
+_AT_ONCE = 0.0  # a time that is past
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 5.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
@@ -38,11 +41,20 @@ class CompletionQueueTransport:
         router: finds the handlers.
         options: of the connections.
         failed: called on the polling thread if it has to end: no call will be answered any more.
+        spare: that thread's; used whenever no event is ready.
     """
 
-    def __init__(self, router: Router, options: TransportOptions, failed: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        options: TransportOptions,
+        failed: Callable[[], object] = lambda: None,
+        *,
+        spare: SpareTime | None = None,
+    ) -> None:
         self._router = router
         self._options = options
+        self._spare = spare or SpareTime()
         self._failed = failed
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
@@ -122,12 +134,22 @@ class CompletionQueueTransport:
         self._streams.discard(call)
 
     def _serve(self) -> None:
+        self._spare.adopt()
+        try:
+            self._poll()
+        finally:
+            self._spare.leave()
+
+    def _poll(self) -> None:
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll = self._server.poll
-        failures = 0
+        poll, spare = self._server.poll, self._spare
+        failures, read_until = 0, 0.0
         while not self._stopped:
+            has_work = spare.has_work()
+            if not has_work:
+                read_until = time.monotonic() + _LONGEST_READ_S
             try:
-                event = poll(self._wake_at())
+                event = poll(_AT_ONCE if has_work else self._wake_at())
             except Exception:
                 failures += 1
                 logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
@@ -142,6 +164,9 @@ class CompletionQueueTransport:
                 if on_event is not None:
                     on_event(event)
                 self._look_around(idle=on_event is None)
+                if has_work and (on_event is None or time.monotonic() > read_until):
+                    spare.do_next()
+                    read_until = time.monotonic() + _LONGEST_READ_S
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
             # A call must be free to go before the next poll.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferry_server.addresses import Address
+from inferry_server.batching.spare_time import SpareTime
 from inferry_server.rpc.aio import AioTransport
 from inferry_server.rpc.completion_queue import CompletionQueueTransport
 from inferry_server.rpc.core_layer import LayerChangedError, check_layer
@@ -30,6 +31,7 @@ def make_transport(
     router: Router,
     options: TransportOptions,
     *,
+    spare: SpareTime | None = None,
     check: Callable[[], None] = check_layer,
     failed: Callable[[], object] = lambda: None,
 ) -> Transport:
@@ -39,6 +41,7 @@ def make_transport(
         name: `completion_queue` or `aio`.
         router: finds the handlers.
         options: of the connections.
+        spare: of the polling thread, where there is one.
         check: raises LayerChangedError.
         failed: called on any thread if the transport can answer no call any more.
     """
@@ -49,4 +52,4 @@ def make_transport(
     except LayerChangedError as changed:
         logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
         return AioTransport(router, options)
-    return CompletionQueueTransport(router, options, failed)
+    return CompletionQueueTransport(router, options, failed, spare=spare)

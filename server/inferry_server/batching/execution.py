@@ -1,0 +1,215 @@
+"""What becomes of a batch that was taken: outputs, replies, and what is left of it when it fails."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, scatter_outputs
+from inferry_server.batching.gate import Seat
+from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
+from inferry_server.batching.request_queue import FailedBatch, RequestQueue
+from inferry_server.batching.scheduler import TakenBatch
+from inferry_server.errors import InferenceError, ServingError
+from inferry_server.request_trace import TracedBatch
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[[Arrays], Arrays]
+
+
+class BatchObserver(Protocol):
+    """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """A batch of so many rows was put together and computed."""
+
+    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
+        """A request was answered: making its reply took `output_s`, everything `total_s`."""
+
+    def request_failed(self, *, total_s: float) -> None:
+        """A request that was admitted got an error."""
+
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A batch that was computed, padding included."""
+
+    outputs: Arrays
+    began: float
+    assembled: float
+    ended: float
+
+    @property
+    def assembly_s(self) -> float:
+        return self.assembled - self.began
+
+    @property
+    def compute_s(self) -> float:
+        return self.ended - self.assembled
+
+
+class BatchExecution:
+    """Computes batches of one model, and answers their requests. Any thread may use it, one for each instance.
+
+    Args:
+        queue: where its requests were.
+        observer: told of batches and requests.
+        pad_to: rows of a batch to the rows it runs with.
+        batched: whether inputs and outputs have rows; without, requests run one at a time.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        queue: RequestQueue,
+        observer: BatchObserver,
+        *,
+        pad_to: PadTo,
+        batched: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._observer = observer
+        self._pad_to = pad_to
+        self._batched = batched
+        self._clock = clock
+
+    def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+        """Compute a batch and answer its requests; nothing that the model raises comes out.
+
+        Args:
+            run: of the instance.
+            seat: of the instance, which has its turn.
+            batch: taken from the queue.
+
+        Returns:
+            The batch, if it failed, for `retry`; None: every request in it has its answer.
+        """
+        for request, error in batch.refused:
+            self.refuse(request, error)
+        return self._compute(run, seat, batch) if batch.slices else None
+
+    def retry(self, run: Run, seat: Seat, failed: FailedBatch | None) -> None:
+        """Answer a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
+        if failed is None:
+            return
+        slices, error = failed
+        if len(slices) > 1:
+            logger.warning("a batch of %d requests failed; running them one by one", len(slices))
+            for part in slices:
+                self._run_alone(run, seat, part)
+            return
+        if not isinstance(error, InferenceError):
+            logger.error("the model failed unexpectedly", exc_info=error)
+        if self._queue.settle(slices[0].request):
+            self._reply_error(slices[0].request, error)
+
+    def refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        """Answer a request that is not computed."""
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
+
+    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+        began = self._clock()
+        try:
+            done = self._run(run, batch.slices)
+        except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
+            seat.release(self._clock() - began, again=True)
+            self._queue.finished(batch.rows, None)
+            self._trace_failure(batch.slices, began, error)
+            return batch.slices, error
+        seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
+        for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
+            self._deliver(part, outputs, done)
+        # With the replies: a caller waits for them too, and so does the next batch of this instance.
+        self._queue.finished(batch.rows, self._clock() - began)
+        self._trace(batch.slices, done)
+        return None
+
+    def _run(self, run: Run, slices: Sequence[BatchSlice]) -> _Done:
+        began = self._clock()
+        inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
+        assembled = self._clock()
+        outputs = run(inputs)
+        done = _Done(outputs, began, assembled, self._clock())
+        rows = sum(part.rows for part in slices)
+        if self._batched:
+            check_rows(outputs, self._pad_to(rows))
+        self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
+        return done
+
+    def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        if part.request.settled:  # cancelled meanwhile, or another part of it failed: nobody waits for it
+            return
+        seat.acquire()
+        began = self._clock()
+        try:
+            done = self._run(run, [part])
+        except Exception as error:  # noqa: BLE001 - as above
+            self._trace_failure([part], began, error)
+            self.retry(run, seat, ([part], error))
+            return
+        finally:
+            seat.release(self._clock() - began, again=True)
+        ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
+        self._deliver(part, outputs, done)
+        self._trace([part], done)
+
+    def _deliver(self, part: BatchSlice, outputs: Arrays, done: _Done) -> None:
+        """Give a request its rows, and its reply if they were the last ones."""
+        try:
+            whole = self._queue.collect(part, outputs, assembly_s=done.assembly_s, compute_s=done.compute_s)
+        except InferenceError as error:  # its parts do not fit together; the others' do
+            self._reply_error(part.request, error)
+            return
+        if whole is not None:
+            self._reply(part.request, whole)
+
+    def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
+        began = self._clock()
+        try:
+            send = request.reply.complete(outputs, request.timing)
+        except ServingError as refused:  # such as an output that does not fit where it was to go
+            self._reply_error(request, refused)
+            return
+        except Exception:  # one caller's reply must not take the others' away
+            logger.exception("a reply could not be made")
+            error = InferenceError("the answer could not be encoded; the server's log has the details")
+            self._reply_error(request, error)
+            return
+        now = self._clock()
+        self._observer.request_done(
+            rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
+        )
+        send()
+
+    def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
+        self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+        request.reply.fail(error)
+
+    def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
+        self._trace(slices, _Done({}, began, began, self._clock()), error)
+
+    def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
+        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        members = [part.request.trace for part in slices if part.request.trace is not None]
+        if not members:
+            return
+        try:
+            members[0].trace_batch(
+                TracedBatch(
+                    members,
+                    requests=len(slices),
+                    rows=sum(part.rows for part in slices),
+                    began=done.began,
+                    assembled=done.assembled,
+                    ended=done.ended,
+                    error=error,
+                )
+            )
+        except Exception:  # what only watches must not end this thread
+            logger.exception("a batch could not be traced")

@@ -1,0 +1,251 @@
+"""The scheduler of one model behind a lock, and whoever waits for it to have a batch."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from inferry_server.batching.policy import Lane
+from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
+from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.batching.spare_time import SpareTime, Work
+from inferry_server.errors import InferenceError, ShuttingDownError
+
+FailedBatch = tuple[Sequence[BatchSlice], Exception]
+
+_INVITED_S = 0.005  # in which the thread that reads requests begins, if it is awake and not flooded
+
+
+class RequestQueue:
+    """Requests that wait, and whose they are to compute. Thread-safe.
+
+    What is queued is computed by the instances' own threads, unless the thread that reads requests keeps
+    it for its spare time: then theirs sleep until it lets go. It keeps short batches of requests that it
+    read itself. Where an instance's thread was computing just then, that invites it afterwards: else the
+    threads would go on as long as there is always a next batch.
+
+    Args:
+        scheduler: decides; of this queue alone.
+        clock: monotonic seconds.
+        spare: of the thread that reads requests.
+        keep_up_to_s: how long a batch may be expected to take that is kept.
+    """
+
+    def __init__(
+        self,
+        scheduler: BatchScheduler,
+        clock: Callable[[], float],
+        *,
+        spare: SpareTime,
+        keep_up_to_s: float,
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._spare = spare
+        self._keep_up_to_s = keep_up_to_s
+        self._changed = threading.Condition()
+        self._closing = False
+        self._kept = self._begun = False  # by the thread that reads requests
+        self._served = False  # by a thread of the instances
+        self._wanted = False  # by the thread that reads requests, while another one served
+        self._crowded = False  # the device was another model's when a batch was kept
+        self._failed: deque[FailedBatch] = deque()
+
+    def lane_rows(self, lane: Lane) -> int:
+        """Rows waiting in a lane, not counting the batches that run."""
+        with self._changed:
+            return self._scheduler.lane_rows(lane)
+
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        with self._changed:
+            return self._scheduler.oldest_age_s(lane, self._clock())
+
+    def submit(self, request: InferenceRequest, serve: Work) -> None:
+        """Queue a request, and see that somebody computes it.
+
+        Args:
+            request: validated.
+            serve: what the thread that reads requests is to do, if it keeps it.
+
+        Raises:
+            ShuttingDownError: `close` was called.
+            ServingError: as `BatchScheduler.admit`.
+        """
+        with self._changed:
+            if self._closing:
+                raise ShuttingDownError
+            now = self._clock()
+            self._scheduler.admit(request, now)
+            if request.trace is not None:
+                request.trace.queued_at = now
+            if not self._kept and not self._keep(now, serve):
+                self._changed.notify()
+
+    def settle(self, request: InferenceRequest) -> bool:
+        """Forget a request: what of it still waits will not be computed.
+
+        Returns:
+            False where it was settled before.
+        """
+        with self._changed:
+            return self._scheduler.settle(request)
+
+    def wait_until_due(self, idle: Callable[[], None], serve: Work) -> bool:
+        """Wait, on a thread of the instances, for something to compute that nobody keeps.
+
+        Args:
+            idle: called before it waits for requests, under the lock.
+            serve: what the thread that reads requests is to do, if it is invited.
+
+        Returns:
+            False once closed and empty.
+        """
+        with self._changed:
+            self._served = False
+            while True:
+                timeout_s: float | None = _INVITED_S
+                if not self._kept:
+                    now = self._clock()
+                    is_due = self._is_due(now)
+                    if self._failed or (is_due and not self._can_invite()):
+                        break
+                    if not is_due and self._closing:  # whatever waits would be due
+                        return False
+                    idle()
+                    if is_due:
+                        self._kept, self._wanted = True, False
+                        self._spare.do_soon(serve)
+                    else:
+                        self._crowded = False
+                        timeout_s = self._scheduler.wait_s(now)
+                elif self._begun:
+                    timeout_s = None
+                if not self._changed.wait(timeout_s) and self._kept and not self._begun:
+                    self._kept = False  # who keeps it does not come to it
+                    break
+            self._served = True
+            return True
+
+    def has_due(self) -> bool:
+        """Whether a batch could be taken now."""
+        with self._changed:
+            return self._is_due(self._clock())
+
+    def take(self, waited_s: float) -> TakenBatch | None:
+        """The next batch, for a thread of the instances; None if it was cancelled meanwhile, or another took it.
+
+        Args:
+            waited_s: for its turn at the device.
+        """
+        with self._changed:
+            now = self._clock()
+            return self._scheduler.take_batch(now, waited_s=waited_s) if self._is_due(now) else None
+
+    def take_kept(self, try_turn: Callable[[], bool], idle: Callable[[], None]) -> TakenBatch | None:
+        """The next batch, for the thread that keeps it; None if there is none, or it is for the others after all.
+
+        Args:
+            try_turn: whether the device can be had at once.
+            idle: called under the lock, if nothing is to be computed.
+        """
+        with self._changed:
+            if not self._kept:
+                return None
+            now = self._clock()
+            if not self._is_due(now):
+                self._let_go(idle)
+                return None
+            if self._is_short() and try_turn():
+                self._begun = True
+                return self._scheduler.take_batch(now)
+            self._crowded = self._is_short()
+            self._let_go(idle)
+            return None
+
+    def kept_done(self, failed: FailedBatch | None, idle: Callable[[], None], serve: Work) -> None:
+        """The batch that was kept is done: keep what has come meanwhile, or let go.
+
+        Args:
+            failed: the batch, if it failed: it is for the others, for its members run one by one.
+            idle: called under the lock, if nothing is to be computed.
+            serve: what this thread is to do, if it keeps more.
+        """
+        with self._changed:
+            self._kept = self._begun = False
+            if failed is not None:
+                self._failed.append(failed)
+            if self._failed or not self._keep(self._clock(), serve):
+                self._let_go(idle)
+
+    def next_failed(self) -> FailedBatch | None:
+        """A batch that failed where it was kept, and whose members have no answer yet."""
+        with self._changed:
+            return self._failed.popleft() if self._failed else None
+
+    def finished(self, rows: int, batch_s: float | None) -> None:
+        """A batch has been answered; as `BatchScheduler.finished`."""
+        with self._changed:
+            self._scheduler.finished(rows, batch_s)
+
+    def collect(self, part: BatchSlice, outputs: Arrays, *, assembly_s: float, compute_s: float) -> Arrays | None:
+        """Give a request the outputs of some of its rows; with the last of them it is settled.
+
+        Returns:
+            All its outputs once they have come; None before, and where nobody wants them any more.
+
+        Raises:
+            InferenceError: its parts do not fit together; it is settled with that.
+        """
+        request = part.request
+        with self._changed:
+            if request.settled:  # cancelled, or another part of it failed
+                return None
+            try:
+                whole = request.collect(part.start, outputs, part.rows, assembly_s=assembly_s, compute_s=compute_s)
+            except InferenceError:
+                self._scheduler.settle(request)
+                raise
+            if whole is not None:
+                self._scheduler.settle(request)
+            return whole
+
+    def close(self) -> None:
+        """Refuse new requests; what waits is due."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def settle_all(self) -> tuple[InferenceRequest, ...]:
+        """Settle everything that waits, and return it."""
+        with self._changed:
+            return self._scheduler.settle_all()
+
+    def _is_due(self, now: float) -> bool:
+        wait_s = self._scheduler.wait_s(now)
+        return wait_s is not None and (wait_s == 0 or self._closing)
+
+    def _is_short(self) -> bool:
+        return self._scheduler.next_batch_s() <= self._keep_up_to_s
+
+    def _keep(self, now: float, serve: Work) -> bool:
+        """Keep what is queued for the calling thread, if that is the one that reads requests."""
+        if not self._spare.is_here() or not self._is_short() or not self._is_due(now):
+            return False
+        if self._served:
+            self._wanted = True
+            return False
+        self._spare.do_soon(serve)
+        self._kept = True
+        return True
+
+    def _can_invite(self) -> bool:
+        """Whether the thread that reads requests should have the next batch."""
+        return self._wanted and not self._closing and not self._crowded and self._is_short()
+
+    def _let_go(self, idle: Callable[[], None]) -> None:
+        """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
+        self._kept = self._begun = False
+        if self._failed or self._closing or self._scheduler.rows:
+            self._changed.notify_all()
+        else:
+            idle()
