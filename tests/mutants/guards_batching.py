@@ -17,36 +17,36 @@ BATCHING = (
     Mutant(
         "room: rows of a lane are bounded",
         _SCHEDULER,
-        '("rows", lane.rows + request.rows, self._policy.max_queue_size)',
-        '("rows", 0, self._policy.max_queue_size)',
+        "if rows > policy.max_queue_size:",
+        "if False:",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "room: bytes of a lane are bounded",
         _SCHEDULER,
-        '("bytes", lane.nbytes + request.nbytes, self._policy.max_queue_bytes)',
-        '("bytes", 0, self._policy.max_queue_bytes)',
+        "if nbytes > policy.max_queue_bytes:",
+        "if False:",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "deadline: refused at the door",
         _SCHEDULER,
-        "if late_s is not None or request.deadline == now:\n            raise",
+        "if late_s is not None or deadline == now:\n            raise",
         "if False:\n            raise",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "deadline: a passed one is refused where nothing is known of the device",
         _SCHEDULER,
-        "if late_s is not None or request.deadline == now:\n            raise",
+        "if late_s is not None or deadline == now:\n            raise",
         "if late_s is not None:\n            raise",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "deadline: not computed once it cannot be met",
         _SCHEDULER,
-        "if late_s is not None or request.deadline == now:\n                self.settle",
-        "if False:\n                self.settle",
+        "if late_s is None and request.deadline != now:",
+        "if True:",
         _TEST_SCHEDULER,
     ),
     Mutant(
@@ -87,7 +87,7 @@ BATCHING = (
     Mutant(
         "backlog: what is due later is not in the way",
         _LANE_QUEUE,
-        "for waiting, entry in self._entries.items() if entry.due <= due)",
+        "for waiting, entry in self._entries.items() if entry[_DUE] <= due)",
         "for waiting, entry in self._entries.items())",
         _TEST_SCHEDULER,
     ),
@@ -136,7 +136,7 @@ BATCHING = (
     Mutant(
         "settle: a request that left holds no memory",
         _LANE_QUEUE,
-        "self._entries.pop(request).request = None",
+        "self._entries.pop(request)[_REQUEST] = None",
         "self._entries.pop(request)",
         _TEST_SCHEDULER,
     ),
@@ -164,8 +164,8 @@ BATCHING = (
     Mutant(
         "order: earliest deadline first",
         _LANE_QUEUE,
-        "return (self.due, self.arrival) <",
-        "return (self.arrival, self.due) <",
+        "[self._due(request), next(self._arrivals), request]",
+        "[next(self._arrivals), self._due(request), request]",
         _TEST_SCHEDULER,
     ),
     Mutant(

@@ -170,9 +170,9 @@ class BatchExecution:
             self._reply(part.request, whole)
 
     def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
-        began = self._clock()
+        began, timing = self._clock(), request.timing
         try:
-            send = request.reply.complete(outputs, request.timing)
+            send = request.reply.complete(outputs, timing)
         except ServingError as refused:  # such as an output that does not fit where it was to go
             self._reply_error(request, refused)
             return
@@ -183,7 +183,7 @@ class BatchExecution:
             return
         now = self._clock()
         self._observer.request_done(
-            rows=request.rows, timing=request.timing, output_s=now - began, total_s=now - request.enqueued_at
+            rows=request.rows, timing=timing, output_s=now - began, total_s=now - request.enqueued_at
         )
         send()
 

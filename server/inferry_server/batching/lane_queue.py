@@ -2,8 +2,14 @@
 
 import heapq
 import itertools
+from typing import Any
 
 from inferry_server.batching.request import InferenceRequest
+
+# A place in the queue: when it is due, its arrival, and the request, None once that has left. A list: heapq
+# compares those in C, and has to compare each request with several others.
+_Entry = list[Any]
+_DUE, _REQUEST = 0, 2
 
 _SLACK = 16  # entries of requests that are gone, beyond which it pays to drop them
 
@@ -21,7 +27,7 @@ class LaneQueue:
 
     def push(self, request: InferenceRequest) -> None:
         """Let a request wait that was enqueued just now."""
-        entry = _Entry(self._due(request), next(self._arrivals), request)
+        entry: _Entry = [self._due(request), next(self._arrivals), request]
         self._entries[request] = entry
         heapq.heappush(self._heap, entry)
         self.rows += request.rows
@@ -29,14 +35,17 @@ class LaneQueue:
 
     def first(self) -> InferenceRequest | None:
         """The request whose turn it is."""
-        while self._heap and self._heap[0].request is None:
+        while self._heap:
+            request: InferenceRequest | None = self._heap[0][_REQUEST]
+            if request is not None:
+                return request
             heapq.heappop(self._heap)
-        return self._heap[0].request if self._heap else None
+        return None
 
     def in_order(self, count: int) -> list[InferenceRequest]:
         """The requests whose turns come first, so many."""
-        waiting = [entry for entry in self._heap if entry.request is not None]
-        return [entry.request for entry in heapq.nsmallest(count, waiting) if entry.request is not None]
+        waiting = [entry for entry in self._heap if entry[_REQUEST] is not None]
+        return [entry[_REQUEST] for entry in heapq.nsmallest(count, waiting)]
 
     def take(self, request: InferenceRequest, rows: int) -> None:
         """Hand out rows of the first request; with its last rows it leaves."""
@@ -53,7 +62,7 @@ class LaneQueue:
     def rows_due_before(self, request: InferenceRequest) -> int:
         """Rows whose turn comes before that of a request enqueued now."""
         due = self._due(request)
-        return sum(waiting.waiting_rows for waiting, entry in self._entries.items() if entry.due <= due)
+        return sum(waiting.waiting_rows for waiting, entry in self._entries.items() if entry[_DUE] <= due)
 
     def oldest_enqueued_at(self) -> float | None:
         """When the request whose turn it is was enqueued."""
@@ -67,24 +76,10 @@ class LaneQueue:
 
     def _leave(self, request: InferenceRequest) -> None:
         self.nbytes -= request.nbytes
-        self._entries.pop(request).request = None  # the heap keeps an empty entry, not the tensors
+        self._entries.pop(request)[_REQUEST] = None  # the heap keeps an empty entry, not the tensors
         if len(self._heap) > 2 * len(self._entries) + _SLACK:
             self._heap = list(self._entries.values())
             heapq.heapify(self._heap)
 
     def _due(self, request: InferenceRequest) -> float:
         return request.enqueued_at + self._patience_s if request.deadline is None else request.deadline
-
-
-class _Entry:
-    """A place in the queue; without a request once that has left."""
-
-    __slots__ = ("arrival", "due", "request")
-
-    def __init__(self, due: float, arrival: int, request: InferenceRequest) -> None:
-        self.due = due
-        self.arrival = arrival
-        self.request: InferenceRequest | None = request
-
-    def __lt__(self, other: "_Entry") -> bool:
-        return (self.due, self.arrival) < (other.due, other.arrival)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from inferry_server.request_trace import RequestTrace
 Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Where a request's time went, in seconds.
 
     Attributes:
@@ -47,7 +46,7 @@ class Reply(Protocol):
         """The request was not, or could not be, computed."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class InferenceRequest:
     """One request in the queue, and how far it has come.
 
@@ -58,6 +57,8 @@ class InferenceRequest:
         deadline: on the monotonic clock, in seconds; None for no deadline.
         lane: whom it is for.
         trace: its trace, where it is sampled.
+        nbytes: of all inputs.
+        item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
         enqueued_at: when it was admitted.
         taken_rows: handed out to batches so far.
         settled: answered, failed or cancelled: nothing more happens to it.
@@ -70,6 +71,7 @@ class InferenceRequest:
     lane: Lane = Lane.INTERACTIVE
     trace: RequestTrace | None = None
     nbytes: int = field(init=False)
+    item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
     enqueued_at: float = field(default=0.0, init=False)
     taken_rows: int = field(default=0, init=False)
     settled: bool = field(default=False, init=False)
@@ -80,17 +82,14 @@ class InferenceRequest:
     _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.nbytes = sum(array.nbytes for array in self.inputs.values())
+        arrays = self.inputs.values()
+        self.nbytes = sum([array.nbytes for array in arrays])
+        self.item_shapes = tuple([array.shape[1:] for array in arrays])
 
     @property
     def waiting_rows(self) -> int:
         """Rows not handed out yet."""
         return self.rows - self.taken_rows
-
-    @property
-    def item_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes without N: only requests that agree in them can share a batch."""
-        return tuple(array.shape[1:] for array in self.inputs.values())
 
     def late_by_s(self, done_at: float) -> float | None:
         """How late an answer at `done_at` would be, or None if it is in time."""
@@ -137,8 +136,7 @@ class InferenceRequest:
         return Timing(self._queue_s or 0.0, self._assembly_s, self._compute_s)
 
 
-@dataclass(frozen=True)
-class BatchSlice:
+class BatchSlice(NamedTuple):
     """Rows `start` to `start + rows` of a request, as part of a batch."""
 
     request: InferenceRequest

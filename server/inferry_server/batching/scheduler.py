@@ -67,13 +67,12 @@ class BatchScheduler:
             OverloadedError: what is queued before it would make it late.
         """
         request.enqueued_at = now
-        alone_s = self._latency.total_s(request.rows)
-        late_s = request.late_by_s(now + alone_s)
-        if late_s is not None or request.deadline == now:
-            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
         lane = self._lanes[request.lane]
+        if request.deadline is not None:
+            self._check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)
-        self._check_backlog(lane, request, now)
+        if request.deadline is not None:
+            self._check_backlog(lane, request, now)
         lane.push(request)
 
     def wait_s(self, now: float) -> float | None:
@@ -100,19 +99,13 @@ class BatchScheduler:
         lane = self._lanes[self._next_lane()]
         rows = 0
         while (request := lane.first()) is not None:
+            if request.deadline is not None:
+                error = self._too_late(lane, request, now, first=not slices)
+                if error is not None:
+                    self.settle(request)
+                    refused.append((request, error))
+                    continue
             wanted = min(request.waiting_rows, self._policy.max_batch_size)
-            late_s = request.late_by_s(now + self._latency.total_s(request.waiting_rows))
-            if late_s is None and not slices:
-                late_s = self._holds_others_up_by_s(lane, request, now)
-            if late_s is not None or request.deadline == now:
-                self.settle(request)
-                error = DeadlineExceededError(
-                    late_s=late_s or 0.0,
-                    needed_s=self._latency.total_s(request.waiting_rows),
-                    stage="in_queue",
-                )
-                refused.append((request, error))
-                continue
             if slices:
                 wanted = self._rows_that_fit(slices, request, rows, now)
                 if wanted == 0:
@@ -163,6 +156,18 @@ class BatchScheduler:
         self._interactive_batches = self._interactive_batches + 1 if jobs else 0
         return Lane.INTERACTIVE
 
+    def _too_late(
+        self, lane: LaneQueue, request: InferenceRequest, now: float, *, first: bool
+    ) -> DeadlineExceededError | None:
+        """Why a request is not computed any more, though it would be its turn."""
+        needed_s = self._latency.total_s(request.waiting_rows)
+        late_s = request.late_by_s(now + needed_s)
+        if late_s is None and first:
+            late_s = self._holds_others_up_by_s(lane, request, now)
+        if late_s is None and request.deadline != now:
+            return None
+        return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
+
     def _holds_others_up_by_s(self, lane: LaneQueue, first: InferenceRequest, now: float) -> float | None:
         """How late a fuller batch would be for the first request, where one cut for it makes the next one late.
 
@@ -200,22 +205,27 @@ class BatchScheduler:
         first = slices[0].request
         if wanted == 0 or first.item_shapes != request.item_shapes:
             return 0
+        if first.deadline is None:
+            return wanted
         too_late = first.late_by_s(now + self._latency.batch_s(rows + wanted)) is not None
         return 0 if too_late else wanted
 
+    def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
+        """Refuse what even an idle server would answer late."""
+        alone_s = self._latency.total_s(request.rows)
+        late_s = request.late_by_s(now + alone_s)
+        if late_s is not None or deadline == now:
+            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
+
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
-        checks = (
-            ("rows", lane.rows + request.rows, self._policy.max_queue_size),
-            ("bytes", lane.nbytes + request.nbytes, self._policy.max_queue_bytes),
-        )
-        for what, actual, limit in checks:
-            if actual > limit:
-                raise QueueFullError(what, limit=limit, actual=actual, retry_after_s=self._drain_s(now))
+        rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
+        if rows > policy.max_queue_size:
+            raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(now))
+        if nbytes > policy.max_queue_bytes:
+            raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(now))
 
     def _check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long."""
-        if request.deadline is None:
-            return
         wait_s = self._busy_s(now)
         if request.late_by_s(now + wait_s + self._backlog_s(self.rows + request.rows, now)) is None:
             return
