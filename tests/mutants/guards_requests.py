@@ -304,4 +304,18 @@ REQUESTS = (
         "if False and (late_s",
         ("tests/server/test_classifier.py",),
     ),
+    Mutant(
+        "intake: who does not keep up takes few calls",
+        "server/inferry_server/rpc/intake.py",
+        "(_MOST if keeps_up else _LEAST)",
+        "_MOST",
+        ("tests/server/test_intake.py",),
+    ),
+    Mutant(
+        "intake: an objective counts from the arrival",
+        "server/inferry_server/services/inference.py",
+        "self._clock() - waited_s,",
+        "self._clock(),",
+        ("tests/server/test_intake.py",),
+    ),
 )

@@ -15,6 +15,7 @@ class FakeCall:
     metadata: Sequence[tuple[str, str | bytes]] = ()
     peer: str = "test"
     deadline: float | None = None
+    waited_s: float = 0.0
     trace: RequestTrace | None = None
     messages: list[bytes] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)

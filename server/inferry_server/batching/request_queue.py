@@ -45,6 +45,7 @@ class RequestQueue:
         self._changed = threading.Condition()
         self._closing = False
         self._kept = self._begun = False  # by the thread that reads requests
+        self._kept_since = 0.0
         self._served = False  # by a thread of the instances
         self._wanted = False  # by the thread that reads requests, while another one served
         self._crowded = False  # the device was another model's when a batch was kept
@@ -113,7 +114,7 @@ class RequestQueue:
                         return False
                     idle()
                     if is_due:
-                        self._kept, self._wanted = True, False
+                        self._kept, self._kept_since, self._wanted = True, now, False
                         self._spare.do_soon(serve)
                     else:
                         self._crowded = False
@@ -157,7 +158,7 @@ class RequestQueue:
                 return None
             if self._is_short() and try_turn():
                 self._begun = True
-                return self._scheduler.take_batch(now)
+                return self._scheduler.take_batch(now, waited_s=now - self._kept_since)
             self._crowded = self._is_short()
             self._let_go(idle)
             return None
@@ -235,7 +236,7 @@ class RequestQueue:
             self._wanted = True
             return False
         self._spare.do_soon(serve)
-        self._kept = True
+        self._kept, self._kept_since = True, now
         return True
 
     def _can_invite(self) -> bool:

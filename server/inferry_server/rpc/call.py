@@ -18,12 +18,14 @@ class Call(Protocol):
         method: the path, `/package.Service/Method`.
         metadata: as the client sent it.
         deadline: on the monotonic clock, in seconds; None where the client set none.
+        waited_s: how long it waited to be read, as far as the transport can tell.
         trace: from the call's account; None where it is not sampled.
     """
 
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
     deadline: float | None
+    waited_s: float
     trace: RequestTrace | None
 
     @property

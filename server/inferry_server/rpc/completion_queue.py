@@ -13,6 +13,7 @@ from inferry_server.errors import ShuttingDownError
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.core_layer import CoreServer, send_status
 from inferry_server.rpc.ending import STRAGGLER_S
+from inferry_server.rpc.intake import MAY_WAIT, MUST_NOT_WAIT, Intake
 from inferry_server.rpc.options import TransportOptions, cannot_bind
 from inferry_server.rpc.queue_calls import QueueCall, QueueStreamCall
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
@@ -20,11 +21,11 @@ from inferry_server.statuses import unknown_method
 
 logger = logging.getLogger(__name__)
 
-_REQUESTED_CALLS = 64  # asked for ahead: calls that gRPC need not keep waiting
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
 _LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
 _AT_ONCE = 0.0  # a time that is past
+_SLEPT_S = 0.001  # whoever waited so long for an event had none to read
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 5.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
@@ -55,6 +56,7 @@ class CompletionQueueTransport:
         self._router = router
         self._options = options
         self._spare = spare or SpareTime()
+        self._intake = Intake()
         self._failed = failed
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
@@ -76,14 +78,19 @@ class CompletionQueueTransport:
         Raises:
             StartError: the address cannot be bound.
         """
-        server = CoreServer(self._options.arguments())
+        limits = (
+            ("grpc.server.max_pending_requests", MAY_WAIT),
+            ("grpc.server.max_pending_requests_hard_limit", MUST_NOT_WAIT),
+        )
+        server = CoreServer([*self._options.arguments(), *limits])
         port = server.listen(str(address), self._options.credentials())
         if port == 0:
             raise cannot_bind(address)
         server.start()
         self._server = server
-        for _ in range(_REQUESTED_CALLS):
-            server.request_call(self._called)
+        self._intake.caught_up(began := time.monotonic())
+        while self._ask_for_calls(began):
+            pass
         self._thread.start()
         return Address(address.host, port)
 
@@ -146,8 +153,9 @@ class CompletionQueueTransport:
         failures, read_until = 0, 0.0
         while not self._stopped:
             has_work = spare.has_work()
+            now = time.monotonic()
             if not has_work:
-                read_until = time.monotonic() + _LONGEST_READ_S
+                read_until = now + _LONGEST_READ_S
             try:
                 event = poll(_AT_ONCE if has_work else self._wake_at())
             except Exception:
@@ -161,6 +169,8 @@ class CompletionQueueTransport:
             failures = 0
             on_event = event.tag
             try:
+                if on_event is None or (not has_work and time.monotonic() - now > _SLEPT_S):
+                    self._caught_up(now if has_work else time.monotonic())
                 if on_event is not None:
                     on_event(event)
                 self._look_around(idle=on_event is None)
@@ -171,6 +181,10 @@ class CompletionQueueTransport:
                 logger.exception("an event of the transport could not be handled")
             # A call must be free to go before the next poll.
             event = on_event = None
+
+    def _caught_up(self, now: float) -> None:
+        self._intake.caught_up(now)
+        self._ask_for_calls(now)
 
     def _wake_at(self) -> float:
         """Until when to wait for an event, on the wall clock."""
@@ -194,8 +208,9 @@ class CompletionQueueTransport:
         if not event.success:
             self._release()
             return
-        if self._server is not None and not self._stopping:
-            self._server.request_call(self._called)
+        now = time.monotonic()
+        waited_s = self._intake.came(now)
+        self._ask_for_calls(now)
         method = event.call_details.method
         path = self._paths.get(method)
         if path is None:
@@ -206,11 +221,19 @@ class CompletionQueueTransport:
             self._paths[method] = path
         account = self._router.received(path, event.invocation_metadata)
         if self._router.is_unary(path):
-            call = QueueCall(event, path, account, self)
+            call = QueueCall(event, path, account, self, waited_s)
             self._unasked.add(call)
             call.begin()
         else:
             self._open(QueueStreamCall(event, path, account, self))
+
+    def _ask_for_calls(self, now: float) -> int:
+        if self._server is None or self._stopping:
+            return 0
+        more = self._intake.ask(now)
+        for _ in range(more):
+            self._server.request_call(self._called)
+        return more
 
     def _open(self, call: QueueStreamCall) -> None:
         self._streams.add(call)

@@ -20,12 +20,16 @@ class EndingCall:
         metadata: as the client sent it.
         deadline: on the monotonic clock, in seconds; None for none.
         account: where the outcome is counted.
+        waited_s: before it was read, in seconds.
     """
 
-    def __init__(self, method: str, metadata: Metadata, deadline: float | None, account: CallAccount) -> None:
+    def __init__(
+        self, method: str, metadata: Metadata, deadline: float | None, account: CallAccount, waited_s: float = 0.0
+    ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline = deadline
+        self.waited_s = waited_s
         self.trace = account.trace
         self._account = account
         self._lock = threading.Lock()

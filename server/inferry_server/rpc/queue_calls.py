@@ -36,8 +36,8 @@ class Loop(Protocol):
 class _BaseCall(EndingCall):
     """What unary and streaming calls share."""
 
-    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop) -> None:
-        super().__init__(path, event.invocation_metadata, _monotonic(event.call_details.deadline), account)
+    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop, waited_s: float = 0.0) -> None:
+        super().__init__(path, event.invocation_metadata, _monotonic(event.call_details.deadline), account, waited_s)
         self._handle: core_layer.Handle = event.call
         self._loop = loop
         self._watched = False

@@ -76,7 +76,10 @@ class ClassifierService:
 
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
-        call.on_cancel(self.submit(message, UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
+        answer = UnaryAnswer(call)
+        call.on_cancel(
+            self.submit(message, answer, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
+        )
 
     def classify_stream(self, call: StreamCall) -> OrderedStream:
         """Classify request after request; responses go out in the order of the requests."""
@@ -89,8 +92,9 @@ class ClassifierService:
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
+        waited_s: float = 0.0,
     ) -> Callable[[], object]:
-        """Check a request and hand its pictures to the decoding threads.
+        """Check a request and hand its pictures to the decoding threads; arguments as of `InferenceService.submit`.
 
         Returns:
             What forgets the request, if nobody wants the answer any more.
@@ -101,7 +105,7 @@ class ClassifierService:
         request = parse(pb.ClassifyRequest, message)
         return with_version(
             lambda: self._find(request),
-            lambda model: self._check_and_decode(model, request, answer, call_deadline, trace),
+            lambda model: self._check_and_decode(model, request, answer, call_deadline, trace, waited_s),
         )
 
     def _check_and_decode(
@@ -111,6 +115,7 @@ class ClassifierService:
         answer: Answer,
         call_deadline: float | None,
         trace: RequestTrace | None,
+        waited_s: float,
     ) -> Callable[[], object]:
         if trace is not None:
             trace.concerns(model.model, model.version)
@@ -121,7 +126,10 @@ class ClassifierService:
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
         deadline = self._deadlines.deadline(
-            self._clock(), call_deadline=call_deadline, timeout_s=None, model_objective_s=model.latency_objective_s
+            self._clock() - waited_s,
+            call_deadline=call_deadline,
+            timeout_s=None,
+            model_objective_s=model.latency_objective_s,
         )
         cancellation = _Cancellation()
         self._pool.submit(

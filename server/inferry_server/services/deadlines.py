@@ -15,7 +15,7 @@ class DeadlinePolicy:
 
     def deadline(
         self,
-        now: float,
+        arrived: float,
         *,
         call_deadline: float | None,
         timeout_s: float | None,
@@ -24,15 +24,15 @@ class DeadlinePolicy:
         """The earliest of the call's own deadline and the request's timeout, else the objective.
 
         Args:
-            now: monotonic seconds.
+            arrived: when the request came, in monotonic seconds.
             call_deadline: gRPC's, on the same clock.
             timeout_s: the request's `timeout` parameter.
             model_objective_s: the model's own objective, which goes before the server's.
         """
         stated = [] if call_deadline is None else [call_deadline]
         if timeout_s is not None:
-            stated.append(now + timeout_s)
+            stated.append(arrived + timeout_s)
         if stated:
             return min(stated)
         objective_s = self.objective_s if model_objective_s is None else model_objective_s
-        return None if objective_s is None else now + objective_s
+        return None if objective_s is None else arrived + objective_s

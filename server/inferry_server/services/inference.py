@@ -52,16 +52,32 @@ class InferenceService:
 
     def model_infer(self, call: Call, message: bytes) -> None:
         """Queue a request; the batcher's thread answers it."""
-        call.on_cancel(self.submit(message, UnaryAnswer(call), call_deadline=call.deadline, trace=call.trace))
+        answer = UnaryAnswer(call)
+        call.on_cancel(
+            self.submit(message, answer, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
+        )
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream:
         """Queue request after request; responses go out in the order of the requests."""
         return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
-        self, message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
+        self,
+        message: bytes,
+        answer: Answer,
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
+        waited_s: float = 0.0,
     ) -> Cancel:
         """Check a request and queue it.
+
+        Args:
+            message: as it came.
+            answer: told of the outcome.
+            call_deadline: of the call that brought it.
+            trace: where it is sampled.
+            waited_s: before it was read; an objective counts from its arrival.
 
         Returns:
             What forgets the request, if nobody wants the answer any more.
@@ -72,7 +88,7 @@ class InferenceService:
         incoming = IncomingRequest(message)
         return with_version(
             lambda: self._registry.find(incoming.model_name, incoming.model_version, request_id=incoming.request_id),
-            lambda model: self._submit_to(model, incoming, answer, call_deadline, trace),
+            lambda model: self._submit_to(model, incoming, answer, call_deadline, trace, waited_s),
         )
 
     def _submit_to(
@@ -82,6 +98,7 @@ class InferenceService:
         answer: Answer,
         call_deadline: float | None,
         trace: RequestTrace | None,
+        waited_s: float,
     ) -> Cancel:
         if trace is not None:
             trace.concerns(model.model, model.version)
@@ -93,7 +110,7 @@ class InferenceService:
             lane=lane_of(request.priority),
             trace=trace,
             deadline=self._deadlines.deadline(
-                self._clock(),
+                self._clock() - waited_s,
                 call_deadline=call_deadline,
                 timeout_s=request.timeout_s,
                 model_objective_s=model.latency_objective_s,
