@@ -175,7 +175,7 @@ class RequestQueue:
             self._kept = self._begun = False
             if failed is not None:
                 self._failed.append(failed)
-            if self._failed or not self._keep(self._clock(), serve):
+            if not self._keep(self._clock(), serve):
                 self._let_go(idle)
 
     def next_failed(self) -> FailedBatch | None:
@@ -230,7 +230,7 @@ class RequestQueue:
 
     def _keep(self, now: float, serve: Work) -> bool:
         """Keep what is queued for the calling thread, if that is the one that reads requests."""
-        if not self._spare.is_here() or not self._is_short() or not self._is_due(now):
+        if self._failed or not self._spare.is_here() or not self._is_short() or not self._is_due(now):
             return False
         if self._served:
             self._wanted = True
