@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench soak gpu-export gpu-check figures clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs soak gpu-export gpu-check figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -73,6 +73,9 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python tests/bench/precision.py
+
+bench-costs: $(READY) ## Say where the microseconds of a single-image request go; ARGS="--concurrency 1"
+	@PYTHONPATH=tests $(BIN)/python -m bench.request_costs $(ARGS)
 
 GPU_MODELS := runs/bench/gpu-models
 

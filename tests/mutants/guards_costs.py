@@ -1,0 +1,45 @@
+"""What keeps a request cheap: nothing else breaks where it is taken away."""
+
+from mutants.mutant import Mutant
+
+_SERVER = "server/inferry_server"
+_TEST_COSTS = ("tests/server/test_request_costs.py",)
+
+COSTS = (
+    Mutant(
+        "cost: nobody is woken for what is kept",
+        f"{_SERVER}/batching/request_queue.py",
+        "if not self._kept and not self._keep(now, serve):",
+        "if not self._keep(now, serve) or True:",
+        _TEST_COSTS,
+    ),
+    Mutant(
+        "cost: what stands before the tensors is written once",
+        f"{_SERVER}/encoding.py",
+        "described = self._tensors[shapes] =",
+        "described =",
+        _TEST_COSTS,
+    ),
+    Mutant(
+        "cost: a full batch of one request is not copied",
+        f"{_SERVER}/batching/assembly.py",
+        "if len(slices) == 1 and not padding:",
+        "if False:",
+        _TEST_COSTS,
+    ),
+    Mutant(
+        "cost: requests that are asked alike are read by a plan",
+        f"{_SERVER}/plans.py",
+        "plan = self._plans.get((version, header))",
+        "plan = None",
+        _TEST_COSTS,
+    ),
+    Mutant(
+        "cost: an answer is one operation",
+        f"{_SERVER}/rpc/queue_calls.py",
+        "            core_layer.send_reply(self._handle, message, _sent, close_watched=self._watched)",
+        "            self.watch() if self._watched else core_layer.watch_close(self._handle, _sent)\n"
+        "            core_layer.send_reply(self._handle, message, _sent, close_watched=True)",
+        _TEST_COSTS,
+    ),
+)

@@ -1,0 +1,154 @@
+"""What a request costs, counted instead of timed: the counts are the same on a busy machine.
+
+Who makes a count larger raises its bound here, with a reason; who makes it much smaller lowers it.
+"""
+
+import sys
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inferry_proto.open_inference_pb2 import ModelInferResponse
+from inferry_server import encoding
+from inferry_server.batching.request import Arrays
+from inferry_server.runtime.session import OnnxSession
+from testkit import onnx_models, played_grpc
+from testkit.played_grpc import PlayedGrpc, played_server
+from testkit.rpc import infer_request
+
+SIDE, REQUESTS, ROUNDS = 28, 16, 3
+KNOWN_PYTHON = sys.version_info[:2] == (3, 11)  # others call their own functions more or less often
+
+
+def pictures(rows: int = 1) -> bytes:
+    return infer_request("brightness", images=np.zeros((rows, SIDE, SIDE, 1), np.uint8)).SerializeToString()
+
+
+@contextmanager
+def ready(root: Path, played: PlayedGrpc, **settings: Any) -> Iterator[Callable[[int], None]]:
+    """What plays so many rounds, on a server that has handled some: its plans and templates are made."""
+    onnx_models.save_brightness(root, side=SIDE)
+    with played_server(played, root, **settings) as transport:
+
+        def play(rounds: int) -> None:
+            left = iter(range(rounds - 1, -1, -1))
+            played.play(transport, lambda: next(left) == 0)
+
+        play(ROUNDS)
+        yield play
+
+
+class CallCounter:
+    """Counts the functions that are called, Python's and C's, but for those of the played gRPC."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        if event in ("call", "c_call") and frame.f_code.co_filename != played_grpc.__file__:
+            self.counted[event] += 1
+
+    def count(self, act: Callable[[], None]) -> int:
+        """How many, while something is done on this thread."""
+        sys.setprofile(self)
+        try:
+            act()
+        finally:
+            sys.setprofile(None)
+        return self.counted.total()
+
+
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
+@pytest.mark.parametrize(
+    ("settings", "deadline_s", "most"),
+    [({}, None, 245), ({}, 60.0, 290), ({"latency_objective_ms": 0.001}, None, 190)],
+    ids=["answered", "answered, with a deadline", "refused"],
+)
+def test_a_request_takes_so_many_calls_of_functions(
+    tmp_path: Path, settings: dict[str, Any], deadline_s: float | None, most: int
+) -> None:
+    played = PlayedGrpc(pictures(), REQUESTS, deadline_s)
+    with ready(tmp_path, played, **settings) as play:
+        counts = [CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS)]
+    a_request = (counts[1] - counts[0]) / (ROUNDS * REQUESTS)
+    assert a_request <= most, f"{a_request:.1f} calls of functions a request; expected at most {most}"
+
+
+def test_a_request_takes_one_call_asked_for_and_two_operations(tmp_path: Path) -> None:
+    played = PlayedGrpc(pictures(), REQUESTS)
+    with ready(tmp_path, played) as play:
+        requested, begun = played.requested, played.begun
+        play(ROUNDS)
+    assert played.requested - requested == ROUNDS * REQUESTS
+    assert played.begun - begun == 2 * ROUNDS * REQUESTS  # its message is received, and all of the answer sent
+
+
+def test_nobody_is_woken_for_what_is_computed_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[str] = []
+    with ready(tmp_path, PlayedGrpc(pictures(), REQUESTS)) as play:
+        for kind, name in ((threading.Condition, "notify"), (threading.Condition, "notify_all"), (Thread, "start")):
+            monkeypatch.setattr(kind, name, lambda *_, name=name: woken.append(name))
+        play(ROUNDS)
+        monkeypatch.undo()
+    assert woken == []
+
+
+def test_answers_are_written_without_protobufs_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def counted(**fields: Any) -> ModelInferResponse:
+        made.append(fields)
+        return ModelInferResponse(**fields)
+
+    with ready(tmp_path, PlayedGrpc(pictures(), REQUESTS)) as play:
+        monkeypatch.setattr(encoding, "ModelInferResponse", counted)
+        play(ROUNDS)
+        monkeypatch.undo()
+    assert made == []
+
+
+def test_the_pixels_of_a_request_that_fills_a_batch_are_computed_where_they_lie_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[object] = []
+    original = OnnxSession.run
+
+    def run(self: OnnxSession, inputs: Arrays) -> Arrays:
+        base: Any = inputs["images"]
+        while isinstance(base, np.ndarray):
+            base = base.base
+        owners.append(base)
+        return original(self, inputs)
+
+    monkeypatch.setattr(OnnxSession, "run", run)
+    with ready(tmp_path, PlayedGrpc(pictures(rows=32), 1)) as play:
+        owners.clear()
+        play(1)
+    assert [type(owner) for owner in owners] == [bytes]
+
+
+def test_a_request_larger_than_a_batch_is_cut_without_copies(tmp_path: Path) -> None:
+    rows = 256
+    payload = rows * SIDE * SIDE
+    with ready(tmp_path, PlayedGrpc(pictures(rows), 1)) as play:
+        tracemalloc.start()
+        try:
+            play(1)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            play(1)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    # The message itself is made twice by the player: without its last byte, and with it.
+    assert peak - before < 2.2 * payload
