@@ -80,7 +80,7 @@ BATCHING = (
     Mutant(
         "backlog: jobs wait for people",
         _SCHEDULER,
-        "ahead += self._lanes[Lane.INTERACTIVE].rows",
+        "ahead += self._interactive.rows",
         "ahead += 0",
         _TEST_SCHEDULER,
     ),

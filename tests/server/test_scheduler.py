@@ -280,7 +280,7 @@ def test_many_cancelled_requests_leave_nothing_behind() -> None:
         queue.settle(gone)
     gone_weakly = weakref.ref(gone)
     del gone
-    assert len(queue._lanes[Lane.INTERACTIVE]._heap) < 100
+    assert len(queue._interactive._heap) < 100
     assert gone_weakly() is None  # nor are their tensors kept
     assert take(queue) == whole(keeper)
 

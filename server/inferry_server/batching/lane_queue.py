@@ -64,7 +64,7 @@ class LaneQueue:
         due = self._due(request)
         return sum(waiting.waiting_rows for waiting, entry in self._entries.items() if entry[_DUE] <= due)
 
-    def oldest_enqueued_at(self) -> float | None:
+    def first_enqueued_at(self) -> float | None:
         """When the request whose turn it is was enqueued."""
         first = self.first()
         return None if first is None else first.enqueued_at

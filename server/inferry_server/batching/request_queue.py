@@ -42,7 +42,8 @@ class RequestQueue:
         self._clock = clock
         self._spare = spare
         self._keep_up_to_s = keep_up_to_s
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closing = False
         self._kept = self._begun = False  # by the thread that reads requests
         self._kept_since = 0.0
@@ -53,12 +54,12 @@ class RequestQueue:
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in a lane, not counting the batches that run."""
-        with self._changed:
+        with self._lock:
             return self._scheduler.lane_rows(lane)
 
     def oldest_age_s(self, lane: Lane) -> float:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
-        with self._changed:
+        with self._lock:
             return self._scheduler.oldest_age_s(lane, self._clock())
 
     def submit(self, request: InferenceRequest, serve: Work) -> None:
@@ -72,7 +73,7 @@ class RequestQueue:
             ShuttingDownError: `close` was called.
             ServingError: as `BatchScheduler.admit`.
         """
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise ShuttingDownError
             now = self._clock()
@@ -88,7 +89,7 @@ class RequestQueue:
         Returns:
             False where it was settled before.
         """
-        with self._changed:
+        with self._lock:
             return self._scheduler.settle(request)
 
     def wait_until_due(self, idle: Callable[[], None], serve: Work) -> bool:
@@ -101,7 +102,7 @@ class RequestQueue:
         Returns:
             False once closed and empty.
         """
-        with self._changed:
+        with self._lock:
             self._served = False
             while True:
                 timeout_s: float | None = _INVITED_S
@@ -129,7 +130,7 @@ class RequestQueue:
 
     def has_due(self) -> bool:
         """Whether a batch could be taken now."""
-        with self._changed:
+        with self._lock:
             return self._is_due(self._clock())
 
     def take(self, waited_s: float) -> TakenBatch | None:
@@ -138,7 +139,7 @@ class RequestQueue:
         Args:
             waited_s: for its turn at the device.
         """
-        with self._changed:
+        with self._lock:
             now = self._clock()
             return self._scheduler.take_batch(now, waited_s=waited_s) if self._is_due(now) else None
 
@@ -149,7 +150,7 @@ class RequestQueue:
             try_turn: whether the device can be had at once.
             idle: called under the lock, if nothing is to be computed.
         """
-        with self._changed:
+        with self._lock:
             if not self._kept:
                 return None
             now = self._clock()
@@ -171,7 +172,7 @@ class RequestQueue:
             idle: called under the lock, if nothing is to be computed.
             serve: what this thread is to do, if it keeps more.
         """
-        with self._changed:
+        with self._lock:
             self._kept = self._begun = False
             if failed is not None:
                 self._failed.append(failed)
@@ -180,12 +181,12 @@ class RequestQueue:
 
     def next_failed(self) -> FailedBatch | None:
         """A batch that failed where it was kept, and whose members have no answer yet."""
-        with self._changed:
+        with self._lock:
             return self._failed.popleft() if self._failed else None
 
     def finished(self, rows: int, batch_s: float | None) -> None:
         """A batch has been answered; as `BatchScheduler.finished`."""
-        with self._changed:
+        with self._lock:
             self._scheduler.finished(rows, batch_s)
 
     def collect(self, part: BatchSlice, outputs: Arrays, *, assembly_s: float, compute_s: float) -> Arrays | None:
@@ -198,7 +199,7 @@ class RequestQueue:
             InferenceError: its parts do not fit together; it is settled with that.
         """
         request = part.request
-        with self._changed:
+        with self._lock:
             if request.settled:  # cancelled, or another part of it failed
                 return None
             try:
@@ -212,13 +213,13 @@ class RequestQueue:
 
     def close(self) -> None:
         """Refuse new requests; what waits is due."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._changed.notify_all()
 
     def settle_all(self) -> tuple[InferenceRequest, ...]:
         """Settle everything that waits, and return it."""
-        with self._changed:
+        with self._lock:
             return self._scheduler.settle_all()
 
     def _is_due(self, now: float) -> bool:

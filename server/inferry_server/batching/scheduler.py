@@ -39,7 +39,7 @@ class BatchScheduler:
         self._policy = policy
         self._latency = latency
         self._instances = instances
-        self._lanes = {lane: LaneQueue(policy.patience_s) for lane in Lane}
+        self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
         self._turn = TurnWait()
         self._busy_until: list[float] = []  # one entry a running batch: when it should be done
         self._interactive_batches = 0
@@ -47,15 +47,15 @@ class BatchScheduler:
     @property
     def rows(self) -> int:
         """Rows waiting."""
-        return sum(lane.rows for lane in self._lanes.values())
+        return self._interactive.rows + self._bulk.rows
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""
-        return self._lanes[lane].rows
+        return self._lane(lane).rows
 
     def oldest_age_s(self, lane: Lane, now: float) -> float:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
-        since = self._lanes[lane].waiting_since()
+        since = self._lane(lane).waiting_since()
         return 0.0 if since is None else max(0.0, now - since)
 
     def admit(self, request: InferenceRequest, now: float) -> None:
@@ -67,7 +67,7 @@ class BatchScheduler:
             OverloadedError: what is queued before it would make it late.
         """
         request.enqueued_at = now
-        lane = self._lanes[request.lane]
+        lane = self._lane(request.lane)
         if request.deadline is not None:
             self._check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)
@@ -77,10 +77,13 @@ class BatchScheduler:
 
     def wait_s(self, now: float) -> float | None:
         """Seconds an idle device waits before it takes a batch; None if nothing is there to take."""
-        enqueued = [at for lane in self._lanes.values() if (at := lane.oldest_enqueued_at()) is not None]
-        if not enqueued:
+        rows = self.rows
+        if not rows:
             return None
-        return self._policy.wait_s(queued_rows=self.rows, oldest_age_s=now - min(enqueued))
+        if not self._policy.max_queue_delay_s:
+            return 0.0
+        first = [at for lane in (self._interactive, self._bulk) if (at := lane.first_enqueued_at()) is not None]
+        return self._policy.wait_s(queued_rows=rows, oldest_age_s=now - min(first))
 
     def next_batch_s(self) -> float:
         """How long the next batch should take, if it takes what waits; 0 if nothing does."""
@@ -96,7 +99,7 @@ class BatchScheduler:
         self._turn.observe(waited_s, now)
         slices: list[BatchSlice] = []
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
-        lane = self._lanes[self._next_lane()]
+        lane = self._next_lane()
         rows = 0
         while (request := lane.first()) is not None:
             if request.deadline is not None:
@@ -134,27 +137,29 @@ class BatchScheduler:
             return False
         request.settled = True
         if request.waiting_rows:
-            self._lanes[request.lane].forget(request)
+            self._lane(request.lane).forget(request)
         return True
 
     def settle_all(self) -> tuple[InferenceRequest, ...]:
         """Settle everything that waits, and return it."""
         waiting = []
-        for lane in self._lanes.values():
+        for lane in (self._interactive, self._bulk):
             while (request := lane.first()) is not None:
                 self.settle(request)
                 waiting.append(request)
         return tuple(waiting)
 
-    def _next_lane(self) -> Lane:
+    def _lane(self, lane: Lane) -> LaneQueue:
+        return self._bulk if lane is Lane.BULK else self._interactive
+
+    def _next_lane(self) -> LaneQueue:
         """Whose turn it is; counts the turn."""
-        people = self._lanes[Lane.INTERACTIVE].first() is not None
-        jobs = self._lanes[Lane.BULK].first() is not None
+        people, jobs = self._interactive.rows, self._bulk.rows
         if jobs and (not people or self._interactive_batches >= self._policy.interactive_batches_per_bulk):
             self._interactive_batches = 0
-            return Lane.BULK
+            return self._bulk
         self._interactive_batches = self._interactive_batches + 1 if jobs else 0
-        return Lane.INTERACTIVE
+        return self._interactive
 
     def _too_late(
         self, lane: LaneQueue, request: InferenceRequest, now: float, *, first: bool
@@ -231,7 +236,7 @@ class BatchScheduler:
             return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
-            ahead += self._lanes[Lane.INTERACTIVE].rows
+            ahead += self._interactive.rows
         late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows, now))
         if late_s is not None:
             raise OverloadedError(late_s=late_s, retry_after_s=late_s)

@@ -148,39 +148,45 @@ class CompletionQueueTransport:
             self._spare.leave()
 
     def _poll(self) -> None:
-        assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, spare = self._server.poll, self._spare
-        failures, read_until = 0, 0.0
+        """Read what is ready; compute when nothing is, or reading has taken long."""
+        spare = self._spare
+        read_since = time.monotonic()
         while not self._stopped:
-            has_work = spare.has_work()
-            now = time.monotonic()
-            if not has_work:
-                read_until = now + _LONGEST_READ_S
-            try:
-                event = poll(_AT_ONCE if has_work else self._wake_at())
-            except Exception:
-                failures += 1
-                logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
-                if failures < _MOST_FAILURES:
-                    continue
-                logger.critical("the transport ends: no call can be answered any more")
-                self._failed()
+            has_work, asked = spare.has_work(), time.monotonic()
+            event = self._next_event(_AT_ONCE if has_work else self._wake_at())
+            if event is None:
                 return
-            failures = 0
+            now = time.monotonic()
             on_event = event.tag
+            is_idle = on_event is None
             try:
-                if on_event is None or (not has_work and time.monotonic() - now > _SLEPT_S):
-                    self._caught_up(now if has_work else time.monotonic())
-                if on_event is not None:
+                if is_idle or (not has_work and now - asked > _SLEPT_S):
+                    self._caught_up(asked if has_work else now)
+                if not is_idle:
                     on_event(event)
-                self._look_around(idle=on_event is None)
-                if has_work and (on_event is None or time.monotonic() > read_until):
+                if self._young or self._soon:
+                    self._look_around(now, idle=is_idle)
+                if not has_work:
+                    read_since = now
+                elif is_idle or now - read_since > _LONGEST_READ_S:
                     spare.do_next()
-                    read_until = time.monotonic() + _LONGEST_READ_S
+                    read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
             # A call must be free to go before the next poll.
             event = on_event = None
+
+    def _next_event(self, until: float) -> Any:
+        """The next event; None if gRPC's queue cannot be polled any more, and the transport has failed."""
+        assert self._server is not None  # noqa: S101 - the thread starts after it
+        for failures in range(1, _MOST_FAILURES + 1):
+            try:
+                return self._server.poll(until)
+            except Exception:
+                logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
+        logger.critical("the transport ends: no call can be answered any more")
+        self._failed()
+        return None
 
     def _caught_up(self, now: float) -> None:
         self._intake.caught_up(now)
@@ -189,15 +195,12 @@ class CompletionQueueTransport:
     def _wake_at(self) -> float:
         """Until when to wait for an event, on the wall clock."""
         if self._soon:
-            return time.time()
+            return _AT_ONCE
         return time.time() + (_WATCH_AFTER_S if self._young else _IDLE_POLL_S)
 
-    def _look_around(self, *, idle: bool) -> None:
+    def _look_around(self, now: float, *, idle: bool) -> None:
         """Do what is due between two events."""
         young, soon = self._young, self._soon
-        if not young and not soon:
-            return
-        now = time.monotonic()
         while young and young[0][0] <= now:
             young.popleft()[1].watch()
         while soon and (idle or soon[0][0] <= now):
