@@ -164,8 +164,8 @@ REQUESTS = (
     Mutant(
         "polling: errors end the server at last",
         f"{_SERVER}/rpc/completion_queue.py",
-        "if failures < _MOST_FAILURES:",
-        "if failures < 10 * _MOST_FAILURES:",
+        "for failures in range(1, _MOST_FAILURES + 1):",
+        "for failures in range(1, 10 * _MOST_FAILURES + 1):",
         ("tests/server/test_polling.py",),
     ),
     Mutant(
