@@ -344,6 +344,13 @@ BATCHING = (
         _TEST_SPARE_TIME,
     ),
     Mutant(
+        "flood: a full batch is pressing while requests are refused",
+        f"{_SERVER}/batching/request_queue.py",
+        "if self._kept and now - self._refused_at < _CROWDED_S and self._scheduler.is_full():",
+        "if False:",
+        ("tests/server/test_spare_time.py", "tests/server/test_flood.py"),
+    ),
+    Mutant(
         "inline: what is left behind is told of",
         _QUEUE,
         "if self._failed or self._closing or self._scheduler.rows:\n            self._changed.notify_all()",

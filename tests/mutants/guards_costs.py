@@ -9,7 +9,7 @@ COSTS = (
     Mutant(
         "cost: nobody is woken for what is kept",
         f"{_SERVER}/batching/request_queue.py",
-        "if not self._kept and not self._keep(now, serve):",
+        "elif not self._keep(now, serve):",
         "if not self._keep(now, serve) or True:",
         _TEST_COSTS,
     ),

@@ -1,9 +1,11 @@
 """Short batches on the thread that reads requests: the test is that thread, and says when it has time."""
 
 import contextlib
+import dataclasses
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays
 from inferry_server.batching.spare_time import SpareTime
-from inferry_server.errors import InferenceError
+from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
 from inferry_server.runtime.session import OnnxSession
 from testkit import onnx_models
 from testkit.batchers import Observer, Reply, ScriptedModel, request, values
@@ -54,6 +56,7 @@ def reading(
     batch_s: float = 0.001,
     seat: Seat | None = None,
     policy: BatchingPolicy = POLICY,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[DynamicBatcher, SpareTime, Observer]]:
     """A batcher, the spare time of the test's thread, and what is told of batches."""
     spare, observer, latency = SpareTime(), Observer(), LatencyModel(POLICY.max_batch_size)
@@ -62,7 +65,7 @@ def reading(
     spare.adopt()
     batcher = DynamicBatcher(
         "test", [run], policy, observer=observer, latency=latency, spare=spare, keep_up_to_s=KEEP_UP_TO_S,
-        seats=None if seat is None else [seat],
+        seats=None if seat is None else [seat], clock=clock,
     )  # fmt: skip
     batcher.start()
     try:
@@ -111,6 +114,36 @@ def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() 
         assert not spare.has_work()
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(7)]
     assert observer.batch_rows == [4, 3]
+
+
+def test_full_batches_are_pressing_while_more_comes_than_there_is_room_for() -> None:
+    now = 100.0
+    policy = dataclasses.replace(POLICY, max_queue_size=10)
+    with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
+        submit(batcher, *range(10))
+        assert not spare.is_pressing()
+        with pytest.raises(QueueFullError):
+            submit(batcher, 10)
+        assert spare.is_pressing()
+        spare.do_next()
+        assert spare.is_pressing()
+        spare.do_next()
+        assert not spare.is_pressing()  # two are left, and others may join them
+        submit(batcher, 10, 11)
+        assert spare.is_pressing()
+        spare.do_next()
+        now += 3
+        submit(batcher, *range(10))
+        assert not spare.is_pressing()
+
+
+def test_a_request_without_a_chance_presses_nobody() -> None:
+    with reading(Threads().run) as (batcher, spare, _):
+        submit(batcher, *range(4))
+        with pytest.raises(DeadlineExceededError):
+            batcher.submit(request(4, deadline=0.0)[0])
+        assert not spare.is_pressing()
+        spare.do_next()
 
 
 def test_what_other_threads_submit_is_computed_on_the_batchers_own() -> None:
@@ -185,7 +218,7 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
         other.release(0.001, again=False)
         assert values(reply.outcome()) == [2]
         assert threading.get_ident() not in model.seen
-        wait_until(lambda: batcher._queue._crowded is False, "the model to be idle")
+        wait_until(lambda: batcher._queue._device_taken is False, "the model to be idle")
         (reply,) = submit(batcher, 1)
         spare.do_next()
         assert values(reply.outcome()) == [2]

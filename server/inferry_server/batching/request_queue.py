@@ -1,5 +1,6 @@
 """The scheduler of one model behind a lock, and whoever waits for it to have a batch."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,11 +9,12 @@ from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.batching.spare_time import SpareTime, Work
-from inferry_server.errors import InferenceError, ShuttingDownError
+from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
 
 FailedBatch = tuple[Sequence[BatchSlice], Exception]
 
 _INVITED_S = 0.005  # in which the thread that reads requests begins, if it is awake and not flooded
+_CROWDED_S = 2.0  # after a request was refused: more come than can be computed, until none was for so long
 
 
 class RequestQueue:
@@ -22,6 +24,9 @@ class RequestQueue:
     it for its spare time: then theirs sleep until it lets go. It keeps short batches of requests that it
     read itself. Where an instance's thread was computing just then, that invites it afterwards: else the
     threads would go on as long as there is always a next batch.
+
+    While more come than can be computed, that thread is pressed to compute full batches before it reads on:
+    what it read would only wait longer, or be refused, at the expense of what waits already.
 
     Args:
         scheduler: decides; of this queue alone.
@@ -47,9 +52,10 @@ class RequestQueue:
         self._closing = False
         self._kept = self._begun = False  # by the thread that reads requests
         self._kept_since = 0.0
+        self._refused_at = -math.inf
         self._served = False  # by a thread of the instances
         self._wanted = False  # by the thread that reads requests, while another one served
-        self._crowded = False  # the device was another model's when a batch was kept
+        self._device_taken = False  # by another model, when a batch was kept
         self._failed: deque[FailedBatch] = deque()
 
     def lane_rows(self, lane: Lane) -> int:
@@ -77,10 +83,12 @@ class RequestQueue:
             if self._closing:
                 raise ShuttingDownError
             now = self._clock()
-            self._scheduler.admit(request, now)
+            self._admit(request, now)
             if request.trace is not None:
                 request.trace.queued_at = now
-            if not self._kept and not self._keep(now, serve):
+            if self._kept:
+                self._press_if_crowded(now)
+            elif not self._keep(now, serve):
                 self._changed.notify()
 
     def settle(self, request: InferenceRequest) -> bool:
@@ -118,7 +126,7 @@ class RequestQueue:
                         self._kept, self._kept_since, self._wanted = True, now, False
                         self._spare.do_soon(serve)
                     else:
-                        self._crowded = False
+                        self._device_taken = False
                         timeout_s = self._scheduler.wait_s(now)
                 elif self._begun:
                     timeout_s = None
@@ -160,7 +168,7 @@ class RequestQueue:
             if self._is_short() and try_turn():
                 self._begun = True
                 return self._scheduler.take_batch(now, waited_s=now - self._kept_since)
-            self._crowded = self._is_short()
+            self._device_taken = self._is_short()
             self._let_go(idle)
             return None
 
@@ -222,6 +230,19 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.settle_all()
 
+    def _admit(self, request: InferenceRequest, now: float) -> None:
+        try:
+            self._scheduler.admit(request, now)
+        except (OverloadedError, QueueFullError):
+            self._refused_at = now
+            self._press_if_crowded(now)
+            raise
+
+    def _press_if_crowded(self, now: float) -> None:
+        """Do not let the thread that reads requests keep a full batch for long."""
+        if self._kept and now - self._refused_at < _CROWDED_S and self._scheduler.is_full():
+            self._spare.press()
+
     def _is_due(self, now: float) -> bool:
         wait_s = self._scheduler.wait_s(now)
         return wait_s is not None and (wait_s == 0 or self._closing)
@@ -238,11 +259,12 @@ class RequestQueue:
             return False
         self._spare.do_soon(serve)
         self._kept, self._kept_since = True, now
+        self._press_if_crowded(now)
         return True
 
     def _can_invite(self) -> bool:
         """Whether the thread that reads requests should have the next batch."""
-        return self._wanted and not self._closing and not self._crowded and self._is_short()
+        return self._wanted and not self._closing and not self._device_taken and self._is_short()
 
     def _let_go(self, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""

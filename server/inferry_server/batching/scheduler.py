@@ -49,6 +49,10 @@ class BatchScheduler:
         """Rows waiting."""
         return self._interactive.rows + self._bulk.rows
 
+    def is_full(self) -> bool:
+        """Whether what waits fills a batch."""
+        return self.rows >= self._policy.max_batch_size
+
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""
         return self._lane(lane).rows

@@ -18,6 +18,7 @@ class SpareTime:
     def __init__(self) -> None:
         self._thread: int | None = None
         self._work: deque[Work] = deque()
+        self._pressing = False
 
     def is_here(self) -> bool:
         """Whether it is the calling thread's."""
@@ -37,10 +38,19 @@ class SpareTime:
         """Have something done. From any thread: its owner is not woken for it, and may sleep for long."""
         self._work.append(work)
 
+    def press(self) -> None:
+        """Ask for something to be done before much more is read."""
+        self._pressing = True
+
+    def is_pressing(self) -> bool:
+        """Whether `press` was called since something was done."""
+        return self._pressing
+
     def has_work(self) -> bool:
         """Whether something waits to be done."""
         return bool(self._work)
 
     def do_next(self) -> None:
         """Do what was accepted first."""
+        self._pressing = False
         self._work.popleft()()
