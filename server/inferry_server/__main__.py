@@ -1,6 +1,7 @@
 """`inferry-serve`: flags and environment in, a running server out."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from inferry_server import __version__
+from inferry_server import __version__, grpc_variables
 from inferry_server.errors import StartError
 from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.runtime.threads import available_cores
@@ -83,10 +84,9 @@ def _on_signals(stop: threading.Event, hurry: threading.Event) -> None:
 
 
 def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:
-    if not settings.verbose:
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say, our errors say
+    grpc_variables.prepare(transport=settings.transport, verbose=settings.verbose)
     try:
-        from inferry_server.app import Server  # here, so that --help is instant
+        from inferry_server.app import Server  # here: it imports gRPC, and --help is instant
     except ModuleNotFoundError as error:
         raise StartError(f"{error.name} is not installed; install the server: pip install 'inferry[server]'") from error
     lost = threading.Event()
@@ -105,6 +105,7 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(settings, device_lost=device_lost, transport_failed=fail_transport)
     server.start(stop.is_set)
+    gc.freeze()  # what is there now stays: no collection need look at it again
     if not stop.is_set():
         print(_ready_line(server), flush=True)
         stop.wait()

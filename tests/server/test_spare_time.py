@@ -94,10 +94,10 @@ def test_what_was_read_is_computed_together_by_the_thread_that_read_it_when_it_h
     model = Threads()
     with reading(model.run) as (batcher, spare, observer):
         replies = submit(batcher, 1, 2, 3)
-        assert spare.has_work()
+        assert spare.work
         assert not model.seen
         spare.do_next()
-        assert not spare.has_work()
+        assert not spare.work
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
     assert model.seen == [threading.get_ident()]
     assert observer.batch_rows == [3]
@@ -111,7 +111,7 @@ def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() 
         assert observer.batch_rows == [4]
         replies += submit(batcher, 6)
         spare.do_next()
-        assert not spare.has_work()
+        assert not spare.work
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(7)]
     assert observer.batch_rows == [4, 3]
 
@@ -120,21 +120,25 @@ def test_full_batches_are_pressing_while_more_comes_than_there_is_room_for() -> 
     now = 100.0
     policy = dataclasses.replace(POLICY, max_queue_size=10)
     with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
+
+        def pressing() -> bool:
+            return spare.pressing
+
         submit(batcher, *range(10))
-        assert not spare.is_pressing()
+        assert not pressing()
         with pytest.raises(QueueFullError):
             submit(batcher, 10)
-        assert spare.is_pressing()
+        assert pressing()
         spare.do_next()
-        assert spare.is_pressing()
+        assert pressing()
         spare.do_next()
-        assert not spare.is_pressing()  # two are left, and others may join them
+        assert not pressing()  # two are left, and others may join them
         submit(batcher, 10, 11)
-        assert spare.is_pressing()
+        assert pressing()
         spare.do_next()
         now += 3
         submit(batcher, *range(10))
-        assert not spare.is_pressing()
+        assert not pressing()
 
 
 def test_a_request_without_a_chance_presses_nobody() -> None:
@@ -142,7 +146,7 @@ def test_a_request_without_a_chance_presses_nobody() -> None:
         submit(batcher, *range(4))
         with pytest.raises(DeadlineExceededError):
             batcher.submit(request(4, deadline=0.0)[0])
-        assert not spare.is_pressing()
+        assert not spare.pressing
         spare.do_next()
 
 
@@ -152,7 +156,7 @@ def test_what_other_threads_submit_is_computed_on_the_batchers_own() -> None:
         replies: list[Reply] = []
         elsewhere(lambda: replies.extend(submit(batcher, 1)))
         assert values(replies[0].outcome()) == [2]
-        assert not spare.has_work()
+        assert not spare.work
     assert threading.get_ident() not in model.seen
 
 
@@ -160,7 +164,7 @@ def test_a_batch_that_takes_long_is_left_to_the_batchers_thread() -> None:
     model = Threads()
     with reading(model.run, batch_s=2 * KEEP_UP_TO_S) as (batcher, spare, _):
         (reply,) = submit(batcher, 1)
-        assert not spare.has_work()
+        assert not spare.work
         assert values(reply.outcome()) == [2]
     assert threading.get_ident() not in model.seen
 
@@ -185,10 +189,10 @@ def test_the_batchers_thread_gives_short_batches_back_and_takes_them_if_nobody_c
         elsewhere(lambda: replies.extend(submit(batcher, 1)))
         model.started.get(timeout=SOON_S)
         replies += submit(batcher, 2, 3)
-        assert not spare.has_work()  # the device is taken
+        assert not spare.work  # the device is taken
         model.release()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
-        wait_until(lambda: spare.has_work(), "an invitation")
+        wait_until(lambda: bool(spare.work), "an invitation")
         spare.do_next()  # too late, and does nothing
     assert observer.batch_rows == [1, 2]
 
@@ -214,7 +218,7 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
         (reply,) = submit(batcher, 1)
         spare.do_next()
         assert not model.seen
-        assert not spare.has_work()
+        assert not spare.work
         other.release(0.001, again=False)
         assert values(reply.outcome()) == [2]
         assert threading.get_ident() not in model.seen
@@ -233,7 +237,7 @@ def test_a_cancelled_request_leaves_the_cores_to_others() -> None:
         batcher.submit(queued)
         assert batcher.cancel(queued)
         spare.do_next()
-        assert not spare.has_work()
+        assert not spare.work
         other = gate.seat("other", 1)
         assert other.try_acquire()
         other.leave()
@@ -304,7 +308,7 @@ def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_c
     )
     with reading(model.run, policy=patient) as (batcher, spare, _):
         (reply,) = submit(batcher, 1)
-        assert not spare.has_work()
+        assert not spare.work
         assert values(reply.outcome()) == [2]
     assert threading.get_ident() not in model.seen
 
@@ -329,11 +333,11 @@ def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_on
             thread.start()
         for i in range(50):
             ask(-1.0 if i % 17 == 3 else float(i))
-            while spare.has_work() and chance.random() < 0.5:
+            while spare.work and chance.random() < 0.5:
                 spare.do_next()
         for thread in others:
             thread.join(SOON_S)
-        while spare.has_work():
+        while spare.work:
             spare.do_next()
         for _ in range(150):
             value, reply = asked.get(timeout=SOON_S)

@@ -4,6 +4,7 @@ Everything else is real.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from inferry_server.__main__ import main
@@ -15,13 +16,15 @@ def failing_after(events: int) -> type[CoreServer]:
     """A server of gRPC's whose queue gives so many events, and then only errors."""
 
     class Failing(CoreServer):
-        seen = 0
+        def __init__(self, options: Sequence[tuple[str, int | str]]) -> None:
+            super().__init__(options)
+            self._seen, self._poll, self.poll = 0, self.poll, self._poll_or_fail
 
-        def poll(self, until: float) -> Any:
-            if self.seen == events:
+        def _poll_or_fail(self, until: float) -> Any:
+            if self._seen == events:
                 raise OSError("the queue is gone")
-            event = super().poll(until)
-            self.seen += event.tag is not None
+            event = self._poll(until)
+            self._seen += event.tag is not None
             return event
 
     return Failing

@@ -65,6 +65,8 @@ class PlayedGrpc:
         self._started.append(SimpleNamespace(tag=on_event, success=True, batch_operations=(self._operation,)))
 
     def poll(self, until: float) -> SimpleNamespace:
+        if len(self.marks) == PARTS.index("batch") + 1 and not self._started:
+            return SimpleNamespace(tag=None)  # nothing is ready until what was read is answered
         while not self._ready:
             self.marks.append(time.perf_counter())
             part = len(self.marks)

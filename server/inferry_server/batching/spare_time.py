@@ -13,12 +13,17 @@ Work = Callable[[], None]
 
 
 class SpareTime:
-    """The spare time of one thread; nobody's until `adopt`. Whatever is accepted is done, once."""
+    """The spare time of one thread; nobody's until `adopt`. Whatever is accepted is done, once.
+
+    Attributes:
+        work: what waits to be done; for its owner, which looks at it all the time.
+        pressing: whether something should be done before much more is read.
+    """
 
     def __init__(self) -> None:
         self._thread: int | None = None
-        self._work: deque[Work] = deque()
-        self._pressing = False
+        self.work: deque[Work] = deque()
+        self.pressing = False
 
     def is_here(self) -> bool:
         """Whether it is the calling thread's."""
@@ -31,26 +36,18 @@ class SpareTime:
     def leave(self) -> None:
         """It will not any more. Called by that thread; what was accepted is done before."""
         self._thread = None
-        while self._work:
+        while self.work:
             self.do_next()
 
     def do_soon(self, work: Work) -> None:
         """Have something done. From any thread: its owner is not woken for it, and may sleep for long."""
-        self._work.append(work)
+        self.work.append(work)
 
     def press(self) -> None:
         """Ask for something to be done before much more is read."""
-        self._pressing = True
-
-    def is_pressing(self) -> bool:
-        """Whether `press` was called since something was done."""
-        return self._pressing
-
-    def has_work(self) -> bool:
-        """Whether something waits to be done."""
-        return bool(self._work)
+        self.pressing = True
 
     def do_next(self) -> None:
         """Do what was accepted first."""
-        self._pressing = False
-        self._work.popleft()()
+        self.pressing = False
+        self.work.popleft()()

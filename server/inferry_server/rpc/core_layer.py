@@ -101,10 +101,15 @@ def _probe(layer: Any) -> None:
 
 
 class CoreServer:
-    """A gRPC server without threads: whoever polls gets its events. Any thread may call anything."""
+    """A gRPC server without threads: whoever polls gets its events. Any thread may call anything.
+
+    Attributes:
+        poll: returns the next event; at the time `until`, on the wall clock, one whose tag is None.
+    """
 
     def __init__(self, options: Sequence[tuple[str, int | str]]) -> None:
         self._queue = cygrpc.CompletionQueue()
+        self.poll: Callable[[float], Any] = self._queue.poll
         self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in options), False)
         self._server.register_completion_queue(self._queue)
 
@@ -128,10 +133,6 @@ class CoreServer:
         """
         with suppress(ValueError):  # what the layer raises then
             self._server.request_call(self._queue, self._queue, on_event)
-
-    def poll(self, until: float) -> Any:
-        """The next event; at the time `until` on the wall clock one whose tag is None."""
-        return self._queue.poll(until)
 
     def shutdown(self, on_event: OnEvent) -> None:
         """Accept no more calls; `on_event` is told when the last one has ended."""

@@ -37,6 +37,11 @@ class EndingCall:
         self._cancelled = False
         self._on_cancel: Callable[[], object] | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; if not, it may the next moment."""
+        return self._ended
+
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """As `Call.on_cancel`."""
         with self._lock:

@@ -34,11 +34,16 @@ class Intake:
             Seconds that it has waited, at most: since nothing was left, and since it was asked for. A call that
             waited before it was asked for has waited longer; there are few of them (`MUST_NOT_WAIT`).
         """
-        return max(0.0, now - max(self._asked.popleft(), self._caught_up_at))
+        since = self._asked.popleft()
+        if since < self._caught_up_at:
+            since = self._caught_up_at
+        return now - since if now > since else 0.0
 
     def ask(self, now: float) -> int:
         """For how many calls to ask now; they count as asked for."""
-        keeps_up = now - self._caught_up_at <= _BEHIND_S
-        more = max(0, min(_STEP, (_MOST if keeps_up else _LEAST) - len(self._asked)))
+        missing = (_MOST if now - self._caught_up_at <= _BEHIND_S else _LEAST) - len(self._asked)
+        if missing <= 0:
+            return 0
+        more = min(missing, _STEP)
         self._asked.extend([now] * more)
         return more
