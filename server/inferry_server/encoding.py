@@ -83,8 +83,14 @@ class ResponseTemplate:
             request_id: of the request.
             outputs: by name; the rows of this request.
         """
-        arrays = [_contiguous(outputs[spec.name], spec) for spec in self._specs]
-        shapes = tuple([array.shape for array in arrays])
+        arrays: list[NDArray[Any]] = []
+        shapes: tuple[tuple[int, ...], ...] = ()
+        for spec in self._specs:
+            array = outputs[spec.name]
+            if array.dtype != spec.datatype.dtype or not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array, spec.datatype.dtype)
+            arrays.append(array)
+            shapes += (array.shape,)
         tensors, prefixes = self._tensors.get(shapes) or self._describe(shapes)
         pieces: list[Any] = [self._head]
         if request_id:
@@ -114,12 +120,6 @@ def response_template(model: str, version: str, requested: Sequence[RequestedOut
         for output in requested
     )
     return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
-
-
-def _contiguous(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
-    if array.dtype != spec.datatype.dtype:
-        array = array.astype(spec.datatype.dtype)
-    return array if array.flags.c_contiguous else array.copy()
 
 
 def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, name: str) -> int:

@@ -27,14 +27,16 @@ class MessageLayout:
         model_version: which version, or label, of it; empty for none.
         request_id: empty for none.
         header: every other field but the raw contents, with the two names: what decides how to read them.
-        raw: where each of the raw_input_contents begins, and its size, in bytes.
+        raw_starts: where each of the raw_input_contents begins.
+        raw_sizes: of each of them, in bytes.
     """
 
     model_name: str
     model_version: str
     request_id: str
     header: bytes
-    raw: list[tuple[int, int]]
+    raw_starts: list[int]
+    raw_sizes: list[int]
 
 
 def read_layout(message: bytes) -> MessageLayout | None:
@@ -45,7 +47,8 @@ def read_layout(message: bytes) -> MessageLayout | None:
         message. Then the whole message must be parsed, and what is wrong told by that.
     """
     name = version = request_id = b""
-    raw: list[tuple[int, int]] = []
+    starts: list[int] = []
+    sizes: list[int] = []
     pieces: list[bytes] = []
     position, header_start, end, last = 0, 0, len(message), 0
     try:
@@ -57,9 +60,10 @@ def read_layout(message: bytes) -> MessageLayout | None:
             if tag < last or stop > end or (tag == last and tag < _PARAMETERS):
                 return None
             if tag == _RAW:
-                if not raw:
+                if not starts:
                     pieces.append(message[header_start:position])
-                raw.append((start, size))
+                starts.append(start)
+                sizes.append(size)
                 header_start = stop
             elif tag == _ID:
                 pieces.append(message[header_start:position])
@@ -74,7 +78,7 @@ def read_layout(message: bytes) -> MessageLayout | None:
             position, last = stop, tag
         if header_start < end:
             pieces.append(message[header_start:])
-        return MessageLayout(name.decode(), version.decode(), request_id.decode(), b"".join(pieces), raw)
+        return MessageLayout(name.decode(), version.decode(), request_id.decode(), b"".join(pieces), starts, sizes)
     except (IndexError, UnicodeDecodeError):
         return None
 

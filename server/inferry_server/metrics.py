@@ -4,17 +4,15 @@ Counters, gauges and histograms with the same buckets everywhere: replicas can b
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -23,8 +21,8 @@ from prometheus_client import (
 
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import Timing
 from inferry_server.errors import StartError
+from inferry_server.tallies import Count, Counter, Histogram
 
 # From a request that a small model answers at once to one that waited for an overloaded device.
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -49,7 +47,7 @@ class ModelMetrics:
         self._rows = metrics.rows.labels(*labels)
         self._lock = threading.Lock()
         self._removed = False
-        self._refused: dict[str, Counter] = {}  # by reason, as they come up
+        self._refused: dict[str, Count] = {}  # by reason, as they come up
         self._provider: str | None = None
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
@@ -59,10 +57,10 @@ class ModelMetrics:
         self._compute.observe(compute_s)
         self._rows.inc(rows)
 
-    def request_done(self, *, timing: Timing, output_s: float) -> None:
-        """A request was answered."""
-        self._queue.observe(timing.queue_s)
-        self._encode.observe(output_s)
+    def requests_done(self, *, queue_s: Sequence[float], output_s: Sequence[float]) -> None:
+        """Requests were answered that waited so long, and whose replies took so long to make."""
+        self._queue.observe_all(queue_s)
+        self._encode.observe_all(output_s)
 
     def request_refused(self, reason: str) -> None:
         """A request for this version was not computed."""
@@ -125,7 +123,7 @@ class MethodMetrics:
         self._received = metrics.received.labels(method)
         self._duration = metrics.duration.labels(method)
         self._open = metrics.open_streams.labels(method) if streaming else None
-        self._outcomes: dict[tuple[str, str], Counter] = {}
+        self._outcomes: dict[tuple[str, str], Count] = {}
 
     def received(self) -> None:
         """A call has arrived."""

@@ -6,6 +6,8 @@ as large as they were. Whatever differs in any way is decoded in full again, and
 faults in the protocol's order.
 """
 
+from typing import Any
+
 import numpy as np
 
 from inferry_server.codec import Arrays, DecodedRequest
@@ -26,12 +28,10 @@ class InferPlan:
         signature: what it was checked against.
     """
 
-    __slots__ = ("_dtypes", "_names", "_shapes", "_sizes", "priority", "response", "rows", "signature", "timeout_s")
+    __slots__ = ("_sizes", "_tensors", "priority", "response", "rows", "signature", "timeout_s")
 
     def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
-        self._names = list(decoded.inputs)
-        self._shapes = [array.shape for array in decoded.inputs.values()]
-        self._dtypes = [array.dtype for array in decoded.inputs.values()]
+        self._tensors = [(name, array.shape, array.dtype) for name, array in decoded.inputs.items()]
         self._sizes = [array.nbytes for array in decoded.inputs.values()]
         self.response = response
         self.signature = signature
@@ -45,8 +45,8 @@ class InferPlan:
         It does not where data lies outside raw contents (their bytes are part of the header, or of
         shared memory), or where sizes are not those of the shape, as with BYTES.
         """
-        texts = any(dtype.hasobject for dtype in self._dtypes)
-        return not texts and len(layout.raw) == len(self._names) and len(layout.header) <= _LARGEST_HEADER
+        texts = any(dtype.hasobject for _, _, dtype in self._tensors)
+        return not texts and len(layout.raw_sizes) == len(self._tensors) and len(layout.header) <= _LARGEST_HEADER
 
     def read(self, layout: MessageLayout, message: bytes) -> Arrays | None:
         """The inputs by name, viewing the message wherever they begin in it.
@@ -54,12 +54,12 @@ class InferPlan:
         Returns:
             None where their data has another size than it must.
         """
-        if [size for _, size in layout.raw] != self._sizes:
+        if layout.raw_sizes != self._sizes:
             return None
-        return {
-            name: np.ndarray(shape, dtype, message, start)
-            for name, shape, dtype, (start, _) in zip(self._names, self._shapes, self._dtypes, layout.raw, strict=True)
-        }
+        inputs: dict[str, np.ndarray[Any, Any]] = {}
+        for (name, shape, dtype), start in zip(self._tensors, layout.raw_starts, strict=True):
+            inputs[name] = np.ndarray(shape, dtype, message, start)
+        return inputs
 
 
 class PlanCache:

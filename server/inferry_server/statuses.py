@@ -1,6 +1,6 @@
 """The one table from errors to gRPC statuses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -35,12 +35,17 @@ class Status:
 
     Attributes:
         reason: the kind of error, for metrics and traces; empty where there was none.
+        code_name: the code's, which an enum takes its time to tell.
     """
 
     code: grpc.StatusCode
     message: str = ""
     trailing_metadata: Metadata = ()
     reason: str = ""
+    code_name: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code_name", self.code.name)
 
 
 OK = Status(grpc.StatusCode.OK)

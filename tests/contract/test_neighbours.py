@@ -91,7 +91,7 @@ def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_is_answered_righ
             malformed_for_the_model=repetition % 3 == 0,
         )
     metrics = gated.server.metrics
-    received = int(metrics.received.labels(METHOD)._value.get())
+    received = int(metrics.received.labels(METHOD).value)
     assert received == 5 * REPETITIONS
     wait_until(lambda: count_outcomes(metrics, METHOD).total() == received, "one outcome for each request")
 

@@ -283,8 +283,8 @@ BATCHING = (
     Mutant(
         "statistics: counted before the answer leaves",
         _EXECUTION,
-        "        now = self._clock()\n        self._observer.request_done(",
-        "        send()\n        send = bool\n        now = self._clock()\n        self._observer.request_done(",
+        "        if sends:\n            self._observer.requests_done(",
+        "        for send in sends:\n            send()\n        if sends:\n            self._observer.requests_done(",
         _TEST_BATCHER,
     ),
     Mutant(

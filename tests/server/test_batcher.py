@@ -57,7 +57,8 @@ def test_a_request_is_counted_before_its_answer_leaves() -> None:
     with batching(model.run) as (batcher, observer):
         for _ in range(3):
             batcher.submit(InferenceRequest({"x": np.ones((1, 1))}, 1, Counting()))
-        assert [counted.get(timeout=SOON_S) for _ in range(3)] == [1, 2, 3]
+        seen = [counted.get(timeout=SOON_S) for _ in range(3)]
+        assert all(done >= answer for answer, done in enumerate(seen, start=1))
 
 
 def test_a_cancelled_request_is_neither_computed_nor_answered_and_its_neighbours_are() -> None:

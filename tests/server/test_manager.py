@@ -89,9 +89,9 @@ def test_a_new_version_that_fails_leaves_the_old_one_answering_and_says_why(serv
     with pytest.raises(ModelNotReadyError, match="ONNX Runtime cannot load it"):
         served.answers(version="3")
     failures = served.metrics.loads.labels("doubler", "failed")
-    count = failures._value.get()
+    count = failures.value
     served.manager.poll_once()
-    assert failures._value.get() == count  # not tried again until its files change
+    assert failures.value == count  # not tried again until its files change
     onnx_models.save_doubler(served.root, version=3)
     served.manager.poll_once()
     assert served.answers() == "3"

@@ -57,7 +57,7 @@ def test_a_layout_says_what_parsing_says(name: str, version: str, request_id: st
     layout = read_layout(wire)
     assert layout is not None
     assert (layout.model_name, layout.model_version, layout.request_id) == (name, version, request_id)
-    assert [wire[start : start + size] for start, size in layout.raw] == raw
+    assert [wire[start : start + size] for start, size in zip(layout.raw_starts, layout.raw_sizes, strict=True)] == raw
     rest = ModelInferRequest.FromString(layout.header)
     message.ClearField("id")
     message.ClearField("raw_input_contents")
@@ -74,7 +74,9 @@ def test_bytes_that_are_no_request_have_no_layout_or_parse_to_the_same(wire: byt
     except Exception:  # noqa: BLE001 - protobuf's error; the header is not a valid one, and so is never learned
         return
     assert (layout.model_name, layout.model_version) == (parsed.model_name, parsed.model_version)
-    assert [wire[start : start + size] for start, size in layout.raw] == list(parsed.raw_input_contents)
+    assert [
+        wire[start : start + size] for start, size in zip(layout.raw_starts, layout.raw_sizes, strict=True)
+    ] == list(parsed.raw_input_contents)
 
 
 def test_whatever_is_unusual_is_left_to_the_parser() -> None:

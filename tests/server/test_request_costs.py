@@ -71,7 +71,7 @@ class CallCounter:
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
 @pytest.mark.parametrize(
     ("settings", "deadline_s", "most"),
-    [({}, None, 245), ({}, 60.0, 290), ({"latency_objective_ms": 0.001}, None, 190)],
+    [({}, None, 160), ({}, 60.0, 198), ({"latency_objective_ms": 0.001}, None, 147)],
     ids=["answered", "answered, with a deadline", "refused"],
 )
 def test_a_request_takes_so_many_calls_of_functions(

@@ -222,7 +222,7 @@ def test_short_deadlines_ride_together_among_requests_without() -> None:
     tight, patient = [request(deadline=0.0065) for _ in range(4)], [request() for _ in range(7)]
     admit(queue, *tight, *patient)
     taken = queue.take_batch(0.0)  # five rows take until 0.006
-    assert taken.refused == ()
+    assert not taken.refused
     assert [part.request for part in taken.slices] == [*tight, patient[0]]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from inferry_server.batching.assembly import PadTo, exact
 from inferry_server.batching.batcher import DynamicBatcher
+from inferry_server.batching.execution import Answered
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import InferenceError, ServingError
@@ -56,8 +57,8 @@ class Observer:
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         self.batch_rows.append(rows)
 
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
-        self.done += 1
+    def requests_done(self, answered: Answered) -> None:
+        self.done += len(answered.timings)
 
     def request_failed(self, *, total_s: float) -> None:
         self.failed += 1

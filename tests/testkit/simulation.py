@@ -109,7 +109,8 @@ class Simulation:
             x = assemble(batch.slices, exact)["x"]
             failed = bool((x == POISON).any())
             scheduler.finished(batch.rows, None if failed else self.a + self.b * batch.rows)
-            for part, outputs in scatter_outputs(batch.slices, {"y": 2 * x}, batched=True):
+            scattered = scatter_outputs(batch.slices, {"y": 2 * x}, batched=True)
+            for part, outputs in zip(batch.slices, scattered, strict=True):
                 request = part.request
                 assert isinstance(request.reply, Caller)
                 request.reply.batches.append(batch.rows)

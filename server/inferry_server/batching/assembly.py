@@ -1,6 +1,6 @@
 """Rows of several requests to one batch, and its outputs back to each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,8 @@ def aligned(inputs: Arrays) -> Arrays:
     return {name: array if array.flags.aligned else array.copy() for name, array in inputs.items()}
 
 
-def scatter_outputs(
-    slices: Sequence[BatchSlice], outputs: Arrays, *, batched: bool
-) -> Iterator[tuple[BatchSlice, Arrays]]:
-    """Each slice with its rows of every output, as views; what was padding goes to nobody.
+def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, *, batched: bool) -> list[Arrays]:
+    """The rows of every output that belong to each slice, as views; what was padding goes to nobody.
 
     Args:
         slices: as they were assembled.
@@ -60,13 +58,14 @@ def scatter_outputs(
         batched: whether outputs have rows; without, there is one slice, and all is its.
     """
     if not batched:
-        yield slices[0], outputs
-        return
+        return [outputs]
+    scattered: list[Arrays] = []
     start = 0
     for part in slices:
         stop = start + part.rows
-        yield part, {name: array[start:stop] for name, array in outputs.items()}
+        scattered.append({name: array[start:stop] for name, array in outputs.items()})
         start = stop
+    return scattered
 
 
 def check_rows(outputs: Arrays, rows: int) -> None:

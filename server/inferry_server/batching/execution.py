@@ -18,14 +18,31 @@ logger = logging.getLogger(__name__)
 Run = Callable[[Arrays], Arrays]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Requests that were answered together; the lists have one entry for each.
+
+    Attributes:
+        rows: of all of them.
+        timings: where their time went until they were computed.
+        output_s: making their replies.
+        total_s: from their admission to their replies.
+    """
+
+    rows: int
+    timings: Sequence[Timing]
+    output_s: Sequence[float]
+    total_s: Sequence[float]
+
+
 class BatchObserver(Protocol):
     """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         """A batch of so many rows was put together and computed."""
 
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
-        """A request was answered: making its reply took `output_s`, everything `total_s`."""
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered, one at least."""
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
@@ -38,6 +55,7 @@ class BatchObserver(Protocol):
 class _Done:
     """A batch that was computed, padding included."""
 
+    rows: int
     outputs: Arrays
     began: float
     assembled: float
@@ -123,20 +141,18 @@ class BatchExecution:
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
-        for part, outputs in scatter_outputs(batch.slices, done.outputs, batched=self._batched):
-            self._deliver(part, outputs, done)
+        self._deliver(batch.slices, done)
         # With the replies: a caller waits for them too, and so does the next batch of this instance.
         self._queue.finished(batch.rows, self._clock() - began)
         self._trace(batch.slices, done)
         return None
 
     def _run(self, run: Run, slices: Sequence[BatchSlice]) -> _Done:
-        began = self._clock()
+        rows, began = sum([part.rows for part in slices]), self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
         assembled = self._clock()
         outputs = run(inputs)
-        done = _Done(outputs, began, assembled, self._clock())
-        rows = sum(part.rows for part in slices)
+        done = _Done(rows, outputs, began, assembled, self._clock())
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
         self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
@@ -155,44 +171,58 @@ class BatchExecution:
             return
         finally:
             seat.release(self._clock() - began, again=True)
-        ((_, outputs),) = scatter_outputs([part], done.outputs, batched=self._batched)
-        self._deliver(part, outputs, done)
+        self._deliver([part], done)
         self._trace([part], done)
 
-    def _deliver(self, part: BatchSlice, outputs: Arrays, done: _Done) -> None:
-        """Give a request its rows, and its reply if they were the last ones."""
-        try:
-            whole = self._queue.collect(part, outputs, assembly_s=done.assembly_s, compute_s=done.compute_s)
-        except InferenceError as error:  # its parts do not fit together; the others' do
-            self._reply_error(part.request, error)
-            return
-        if whole is not None:
-            self._reply(part.request, whole)
-
-    def _reply(self, request: InferenceRequest, outputs: Arrays) -> None:
-        began, timing = self._clock(), request.timing
-        try:
-            send = request.reply.complete(outputs, timing)
-        except ServingError as refused:  # such as an output that does not fit where it was to go
-            self._reply_error(request, refused)
-            return
-        except Exception:  # one caller's reply must not take the others' away
-            logger.exception("a reply could not be made")
-            error = InferenceError("the answer could not be encoded; the server's log has the details")
-            self._reply_error(request, error)
-            return
-        now = self._clock()
-        self._observer.request_done(
-            rows=request.rows, timing=timing, output_s=now - began, total_s=now - request.enqueued_at
+    def _deliver(self, slices: Sequence[BatchSlice], done: _Done) -> None:
+        """Give requests their rows, and their replies to those whose last ones they were."""
+        whole, unfit = self._queue.collect(
+            slices,
+            scatter_outputs(slices, done.outputs, batched=self._batched),
+            assembly_s=done.assembly_s,
+            compute_s=done.compute_s,
         )
-        send()
+        for request, error in unfit:
+            self._reply_error(request, error)
+        if whole:
+            self._reply(whole)
+
+    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]]) -> None:
+        """Make the replies, count them, and send them: who has an answer finds it in the statistics."""
+        rows, began = 0, self._clock()
+        timings: list[Timing] = []
+        output_s: list[float] = []
+        total_s: list[float] = []
+        sends: list[Callable[[], object]] = []
+        for request, outputs in whole:
+            timing = request.timing
+            try:
+                sends.append(request.reply.complete(outputs, timing))
+            except ServingError as refused:  # such as an output that does not fit where it was to go
+                self._reply_error(request, refused)
+                continue
+            except Exception:  # one caller's reply must not take the others' away
+                logger.exception("a reply could not be made")
+                error = InferenceError("the answer could not be encoded; the server's log has the details")
+                self._reply_error(request, error)
+                continue
+            now = self._clock()
+            rows += request.rows
+            timings.append(timing)
+            output_s.append(now - began)
+            total_s.append(now - request.enqueued_at)
+            began = now
+        if sends:
+            self._observer.requests_done(Answered(rows, timings, output_s, total_s))
+        for send in sends:
+            send()
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
         request.reply.fail(error)
 
     def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
-        self._trace(slices, _Done({}, began, began, self._clock()), error)
+        self._trace(slices, _Done(sum([part.rows for part in slices]), {}, began, began, self._clock()), error)
 
     def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
         """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
@@ -204,7 +234,7 @@ class BatchExecution:
                 TracedBatch(
                     members,
                     requests=len(slices),
-                    rows=sum(part.rows for part in slices),
+                    rows=done.rows,
                     began=done.began,
                     assembled=done.assembled,
                     ended=done.ended,

@@ -49,7 +49,7 @@ class LaneQueue:
 
     def take(self, request: InferenceRequest, rows: int) -> None:
         """Hand out rows of the first request; with its last rows it leaves."""
-        request.taken_rows += rows
+        request.waiting_rows -= rows
         self.rows -= rows
         if request.waiting_rows == 0:
             self._leave(request)

@@ -60,7 +60,7 @@ class InferenceRequest:
         nbytes: of all inputs.
         item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
         enqueued_at: when it was admitted.
-        taken_rows: handed out to batches so far.
+        waiting_rows: not handed out to a batch yet.
         settled: answered, failed or cancelled: nothing more happens to it.
     """
 
@@ -73,7 +73,7 @@ class InferenceRequest:
     nbytes: int = field(init=False)
     item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
     enqueued_at: float = field(default=0.0, init=False)
-    taken_rows: int = field(default=0, init=False)
+    waiting_rows: int = field(init=False)
     settled: bool = field(default=False, init=False)
     _computed_rows: int = field(default=0, init=False)
     _queue_s: float | None = field(default=None, init=False)
@@ -82,14 +82,10 @@ class InferenceRequest:
     _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.waiting_rows = self.rows
         arrays = self.inputs.values()
         self.nbytes = sum([array.nbytes for array in arrays])
         self.item_shapes = tuple([array.shape[1:] for array in arrays])
-
-    @property
-    def waiting_rows(self) -> int:
-        """Rows not handed out yet."""
-        return self.rows - self.taken_rows
 
     def late_by_s(self, done_at: float) -> float | None:
         """How late an answer at `done_at` would be, or None if it is in time."""

@@ -83,7 +83,12 @@ class RequestQueue:
             if self._closing:
                 raise ShuttingDownError
             now = self._clock()
-            self._admit(request, now)
+            try:
+                self._scheduler.admit(request, now)
+            except (OverloadedError, QueueFullError):
+                self._refused_at = now
+                self._press_if_crowded(now)
+                raise
             if request.trace is not None:
                 request.trace.queued_at = now
             if self._kept:
@@ -197,27 +202,32 @@ class RequestQueue:
         with self._lock:
             self._scheduler.finished(rows, batch_s)
 
-    def collect(self, part: BatchSlice, outputs: Arrays, *, assembly_s: float, compute_s: float) -> Arrays | None:
-        """Give a request the outputs of some of its rows; with the last of them it is settled.
+    def collect(
+        self, slices: Sequence[BatchSlice], outputs: Sequence[Arrays], *, assembly_s: float, compute_s: float
+    ) -> tuple[list[tuple[InferenceRequest, Arrays]], list[tuple[InferenceRequest, InferenceError]]]:
+        """Give the requests of a batch the outputs of their rows; with the last of them a request is settled.
 
         Returns:
-            All its outputs once they have come; None before, and where nobody wants them any more.
-
-        Raises:
-            InferenceError: its parts do not fit together; it is settled with that.
+            Those that have all their outputs now, unless nobody wants them any more; and those whose parts do not
+            fit together, which are settled with that.
         """
-        request = part.request
+        whole: list[tuple[InferenceRequest, Arrays]] = []
+        unfit: list[tuple[InferenceRequest, InferenceError]] = []
         with self._lock:
-            if request.settled:  # cancelled, or another part of it failed
-                return None
-            try:
-                whole = request.collect(part.start, outputs, part.rows, assembly_s=assembly_s, compute_s=compute_s)
-            except InferenceError:
-                self._scheduler.settle(request)
-                raise
-            if whole is not None:
-                self._scheduler.settle(request)
-            return whole
+            for part, rows in zip(slices, outputs, strict=True):
+                request = part.request
+                if request.settled:  # cancelled, or another part of it failed
+                    continue
+                try:
+                    joined = request.collect(part.start, rows, part.rows, assembly_s=assembly_s, compute_s=compute_s)
+                except InferenceError as error:
+                    self._scheduler.settle(request)
+                    unfit.append((request, error))
+                    continue
+                if joined is not None:
+                    self._scheduler.settle(request)
+                    whole.append((request, joined))
+        return whole, unfit
 
     def close(self) -> None:
         """Refuse new requests; what waits is due."""
@@ -229,14 +239,6 @@ class RequestQueue:
         """Settle everything that waits, and return it."""
         with self._lock:
             return self._scheduler.settle_all()
-
-    def _admit(self, request: InferenceRequest, now: float) -> None:
-        try:
-            self._scheduler.admit(request, now)
-        except (OverloadedError, QueueFullError):
-            self._refused_at = now
-            self._press_if_crowded(now)
-            raise
 
     def _press_if_crowded(self, now: float) -> None:
         """Do not let the thread that reads requests keep a full batch for long."""

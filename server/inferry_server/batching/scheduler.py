@@ -4,6 +4,7 @@ Earliest deadline first inside a lane; people before jobs, but never twice in a 
 job's share; nothing is computed that would come too late.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inferry_server.batching.lane_queue import LaneQueue
@@ -15,15 +16,11 @@ from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueF
 
 @dataclass(frozen=True)
 class TakenBatch:
-    """What is to be computed together, and what came too late for it."""
+    """What is to be computed together, so many rows, and what came too late for it."""
 
-    slices: tuple[BatchSlice, ...]
-    refused: tuple[tuple[InferenceRequest, DeadlineExceededError], ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows to compute."""
-        return sum(part.rows for part in self.slices)
+    slices: Sequence[BatchSlice]
+    rows: int
+    refused: Sequence[tuple[InferenceRequest, DeadlineExceededError]]
 
 
 class BatchScheduler:
@@ -117,13 +114,13 @@ class BatchScheduler:
                 wanted = self._rows_that_fit(slices, request, rows, now)
                 if wanted == 0:
                     break
-            slices.append(BatchSlice(request, request.taken_rows, wanted))
+            slices.append(BatchSlice(request, request.rows - request.waiting_rows, wanted))
             lane.take(request, wanted)
             request.started(now)
             rows += wanted
         if slices:
             self._busy_until.append(now + self._latency.batch_s(rows))
-        return TakenBatch(tuple(slices), tuple(refused))
+        return TakenBatch(slices, rows, refused)
 
     def finished(self, rows: int, batch_s: float | None) -> None:
         """A batch has been answered, so long after it was taken; None if it failed, and its time says nothing."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
-from inferry_server.batching.request import Timing
+from inferry_server.batching.execution import Answered
 from inferry_server.errors import ServingError
 from inferry_server.metrics import ModelMetrics
 
@@ -30,10 +30,10 @@ class _Stages:
     compute_infer: _Duration = field(default_factory=_Duration)
     compute_output: _Duration = field(default_factory=_Duration)
 
-    def add(self, input_s: float, infer_s: float, output_s: float) -> None:
-        self.compute_input.add(input_s)
-        self.compute_infer.add(infer_s)
-        self.compute_output.add(output_s)
+    def add(self, input_s: float, infer_s: float, output_s: float, count: int = 1) -> None:
+        self.compute_input.add(input_s, count)
+        self.compute_infer.add(infer_s, count)
+        self.compute_output.add(output_s, count)
 
 
 class VersionObserver:
@@ -48,10 +48,10 @@ class VersionObserver:
         self.statistics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
         self._metrics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
 
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
-        """A request was answered."""
-        self.statistics.request_done(rows=rows, timing=timing, output_s=output_s, total_s=total_s)
-        self._metrics.request_done(timing=timing, output_s=output_s)
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered."""
+        self.statistics.requests_done(answered)
+        self._metrics.requests_done(queue_s=[timing.queue_s for timing in answered.timings], output_s=answered.output_s)
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
@@ -79,13 +79,15 @@ class VersionStatistics:
             self._batches[rows].add(assembly_s, compute_s, 0.0)
             self._last_inference_ms = time.time_ns() // 1_000_000
 
-    def request_done(self, *, rows: int, timing: Timing, output_s: float, total_s: float) -> None:
-        """A request was answered."""
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered."""
+        queue_s, assembly_s, compute_s = map(sum, zip(*answered.timings, strict=True))
+        count = len(answered.timings)
         with self._lock:
-            self._rows += rows
-            self._success.add(total_s)
-            self._queue.add(timing.queue_s)
-            self._stages.add(timing.assembly_s, timing.compute_s, output_s)
+            self._rows += answered.rows
+            self._success.add(sum(answered.total_s), count)
+            self._queue.add(queue_s, count)
+            self._stages.add(assembly_s, compute_s, sum(answered.output_s), count)
 
     def request_failed(self, *, total_s: float) -> None:
         """A request was admitted, and got an error."""

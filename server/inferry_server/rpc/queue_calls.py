@@ -37,7 +37,9 @@ class _BaseCall(EndingCall):
     """What unary and streaming calls share."""
 
     def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop, waited_s: float = 0.0) -> None:
-        super().__init__(path, event.invocation_metadata, _monotonic(event.call_details.deadline), account, waited_s)
+        deadline = event.call_details.deadline  # on the wall clock
+        deadline = None if deadline > _NEVER_S else time.monotonic() + (deadline - time.time())
+        super().__init__(path, event.invocation_metadata, deadline, account, waited_s)
         self._handle: core_layer.Handle = event.call
         self._loop = loop
         self._watched = False
@@ -232,8 +234,3 @@ class QueueStreamCall(_BaseCall):
 
 def _sent(event: Any) -> None:
     """Nothing is left to do."""
-
-
-def _monotonic(deadline: float) -> float | None:
-    """A time on the wall clock, as gRPC has it, on ours."""
-    return None if deadline > _NEVER_S else time.monotonic() + (deadline - time.time())

@@ -34,7 +34,7 @@ class CallAccount:
 
     def ended(self, status: Status) -> None:
         """Count the outcome, and end the trace."""
-        self._metrics.ended(code=status.code.name, reason=status.reason, seconds=self._clock() - self._started)
+        self._metrics.ended(code=status.code_name, reason=status.reason, seconds=self._clock() - self._started)
         if self.trace is not None:
             self.trace.ended(code=status.code.value[0], reason=status.reason)
 

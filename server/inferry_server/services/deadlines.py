@@ -29,10 +29,10 @@ class DeadlinePolicy:
             timeout_s: the request's `timeout` parameter.
             model_objective_s: the model's own objective, which goes before the server's.
         """
-        stated = [] if call_deadline is None else [call_deadline]
         if timeout_s is not None:
-            stated.append(arrived + timeout_s)
-        if stated:
-            return min(stated)
+            ends = arrived + timeout_s
+            return ends if call_deadline is None else min(ends, call_deadline)
+        if call_deadline is not None:
+            return call_deadline
         objective_s = self.objective_s if model_objective_s is None else model_objective_s
         return None if objective_s is None else arrived + objective_s

@@ -70,7 +70,8 @@ class RequestReader:
         if layout is not None:
             plan = self._plans.get(model.version, layout.header, model.signature)
             if plan is not None and (inputs := plan.read(layout, incoming.message)) is not None:
-                return _planned(plan, inputs, incoming.request_id)
+                encode = partial(plan.response.encode, incoming.request_id)
+                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, encode)
         request = parse(ModelInferRequest, incoming.message)
         decoded = decode_infer_request(
             request,
@@ -89,10 +90,6 @@ class RequestReader:
             decoded.priority,
             _encoder(request, decoded, template, model),
         )
-
-
-def _planned(plan: InferPlan, inputs: Arrays, request_id: str) -> ReadRequest:
-    return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, partial(plan.response.encode, request_id))
 
 
 def _encoder(
