@@ -14,6 +14,13 @@ COSTS = (
         _TEST_COSTS,
     ),
     Mutant(
+        "cost: one empty poll is not the end of reading",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "(empty := empty + 1) < _EMPTY_POLLS:",
+        "(empty := empty + 1) < 1:",
+        ("tests/server/test_polling.py",),
+    ),
+    Mutant(
         "cost: what stands before the tensors is written once",
         f"{_SERVER}/encoding.py",
         "described = self._tensors[shapes] =",

@@ -34,8 +34,8 @@ FAILURES = 10  # after so many the transport gives up
 class ScriptedServer:
     """Plays gRPC: `poll` does what the script says, then tells that the server was shut down."""
 
-    def __init__(self, script: list[Exception | Callable[[Any], object]]) -> None:
-        self.script = script
+    def __init__(self, script: list[Exception | Callable[[Any], object] | None]) -> None:
+        self.script = script  # errors, events, and None where no event is ready
         self.at_the_end = threading.Event()
         self.pause = threading.Event()
         self.stopped: Callable[[Any], object] | None = None
@@ -121,8 +121,25 @@ def test_who_floods_the_server_with_events_does_not_keep_it_from_computing(monke
     transport.stop(SOON_S)
 
 
+def test_one_empty_poll_is_no_reason_to_compute_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare, computed = SpareTime(), threading.Event()
+    order: list[str] = []
+
+    def compute() -> None:
+        order.append("computed")
+        computed.set()
+
+    server = ScriptedServer([lambda _: spare.do_soon(compute), None, lambda _: order.append("read")])
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport.start(ANY_PORT)
+    assert computed.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert order == ["read", "computed"]
+
+
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script: list[Exception | Callable[[Any], object]] = []
+    script: list[Exception | Callable[[Any], object] | None] = []
     scripted = ScriptedServer(script)
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: scripted)
     onnx_models.save_doubler(tmp_path)
