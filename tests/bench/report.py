@@ -12,7 +12,7 @@ Every figure is the median of the rounds, with the least and the most of them. C
 CPU compares best: it is that of the server's whole process tree, for one image, in user and system.
 CPU beyond the model is that less what the bare session takes for one image in batches as large as the server really
 formed on average (rows/batch), measured in the same round at 1 to 32 rows and taken along straight lines between.
-Peers compute with the same ONNX Runtime, model, threads and pixels (uint8), without spinning. The common client
+Peers compute with the same ONNX Runtime, model, threads and pixels (uint8), and wait alike. The common client
 writes the same bytes to every server, in gRPC six requests a connection, in HTTP (Mosec) one; it is Python, so its
 images/s compare with one another and not with perf_analyzer's. Every reply must be an answer, except in overload."""
 

@@ -35,6 +35,17 @@ _ELEMENT_TYPES = {
     "tensor(string)": "BYTES",
 }
 _BF16 = DATATYPES["BF16"]
+
+THREADING = {
+    "session.intra_op.allow_spinning": "1",
+    "session.intra_op.spin_duration_us": "50",
+    "session.force_spinning_stop": "1",
+}
+"""How the threads of a session wait: for the next operator of a batch awake, a little while; for a batch asleep.
+
+Without the first, a thread is woken for every operator: the MNIST network alone took 0.10 ms more a request (p50 of the
+round trip, one at a time, medians of 25 alternating rounds). Without the last, idle threads would burn the cores.
+"""
 _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
@@ -55,8 +66,8 @@ def load_session(path: Path, *, providers: Sequence[str | ProviderOptions], intr
     options.intra_op_num_threads = intra_op_num_threads
     options.inter_op_num_threads = 1  # the graphs of CNNs are chains
     options.log_severity_level = _LOG_FATAL_ONLY
-    # Spinning threads burn a core while nothing is asked for.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in THREADING.items():
+        options.add_session_config_entry(name, value)
     try:
         # Its own fallback would go on with the CPU, print to standard output, and tell nobody.
         session = onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)

@@ -1,7 +1,7 @@
 """The model as every peer runs it, in the peer's own environment: NumPy and ONNX Runtime are all there is.
 
-The session has the options of Inferry's: as many threads, and no spinning. What it computes is counted in a file
-that the benchmark reads, the same way for every peer: batches and rows.
+The session has the options of Inferry's: as many threads, which wait awake only within a batch. What it computes is
+counted in a file that the benchmark reads, the same way for every peer: batches and rows.
 """
 
 import os
@@ -24,7 +24,9 @@ class CountedModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
