@@ -307,9 +307,16 @@ REQUESTS = (
     Mutant(
         "intake: who does not keep up takes few calls",
         "server/inferry_server/rpc/intake.py",
-        "(_MOST if now - self._caught_up_at <= _BEHIND_S else _LEAST)",
+        "(_MOST if keeps_up else _LEAST)",
         "_MOST",
         ("tests/server/test_intake.py",),
+    ),
+    Mutant(
+        "intake: who refuses requests takes few calls",
+        "server/inferry_server/rpc/completion_queue.py",
+        "self._intake.crowded(now)",
+        "pass",
+        ("tests/server/test_flood.py",),
     ),
     Mutant(
         "intake: an objective counts from the arrival",

@@ -34,3 +34,15 @@ def test_a_full_batch_is_computed_before_more_is_read_that_there_is_no_room_for(
         count = transport._router._metrics.registry.get_sample_value
         labels = {"model": "brightness", "version": "1", "reason": "queue_full_rows"}
         assert count("inferry_requests_refused_total", labels) == refused
+
+
+def test_who_refuses_requests_asks_for_no_more_calls_than_it_has_room_for(tmp_path: Path) -> None:
+    onnx_models.save_brightness(tmp_path, side=8)
+    played = PlayedGrpc(REQUEST, REQUESTS)
+    limits = {"max_batch_size": BATCH, "max_request_rows": BATCH, "max_queue_size": BATCH}
+    with played_server(played, tmp_path, **limits) as transport:
+        before = played.requested
+        rounds = iter((False, False, True))
+        played.play(transport, lambda: next(rounds))
+    # Every call of the first round was replaced by another one; then enough are asked for, and gRPC refuses the rest.
+    assert played.requested - before == REQUESTS

@@ -52,6 +52,20 @@ def test_a_server_that_reads_without_a_pause_lets_few_wait_until_it_has_caught_u
     assert ask_all(intake, 2000.0) == BURST - FEW
 
 
+def test_a_server_that_refuses_requests_lets_few_wait_until_it_has_not_for_a_while() -> None:
+    intake = Intake()
+    intake.caught_up(0.0)
+    ask_all(intake, 0.0)
+    intake.crowded(0.01)
+    for _ in range(BURST - FEW):
+        intake.came(0.02)
+        assert intake.ask(0.02) == 0
+    intake.came(0.02)
+    assert ask_all(intake, 0.02) == 1
+    intake.caught_up(2.02)
+    assert ask_all(intake, 2.02) == BURST - FEW
+
+
 def test_a_call_has_waited_at_most_since_nothing_was_left_to_read() -> None:
     intake = Intake()
     ask_all(intake, 0.0)

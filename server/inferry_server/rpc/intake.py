@@ -3,9 +3,10 @@
 Who is sent more than it can even refuse answers everything too late, if it lets calls wait unread. gRPC turns
 calls away itself, for much less than it costs to read one and refuse it, once more wait than were asked for and
 may wait besides. So while the server keeps up, it asks for many calls ahead, as room for bursts; and for few once
-it has been reading without a pause, until nothing is left to read.
+it has been reading without a pause, until nothing is left to read, or had to refuse a request a moment ago.
 """
 
+import math
 from collections import deque
 
 MAY_WAIT, MUST_NOT_WAIT = 16, 32
@@ -13,6 +14,7 @@ MAY_WAIT, MUST_NOT_WAIT = 16, 32
 
 _MOST, _LEAST = 1024, 16  # calls asked for ahead
 _BEHIND_S = 0.05  # of reading without a pause: the server does not keep up
+_CROWDED_S = 2.0  # after it was crowded
 _STEP = 32  # calls asked for at once, for each takes a little time
 
 
@@ -22,6 +24,7 @@ class Intake:
     def __init__(self) -> None:
         self._asked: deque[float] = deque()  # when, for each
         self._caught_up_at = 0.0
+        self._crowded_at = -math.inf
 
     def caught_up(self, now: float) -> None:
         """Nothing was left to read at that time."""
@@ -39,9 +42,14 @@ class Intake:
             since = self._caught_up_at
         return now - since if now > since else 0.0
 
+    def crowded(self, now: float) -> None:
+        """What was read fills the queues and more: gRPC had better turn calls away."""
+        self._crowded_at = now
+
     def ask(self, now: float) -> int:
         """For how many calls to ask now; they count as asked for."""
-        missing = (_MOST if now - self._caught_up_at <= _BEHIND_S else _LEAST) - len(self._asked)
+        keeps_up = now - self._caught_up_at <= _BEHIND_S and now - self._crowded_at > _CROWDED_S
+        missing = (_MOST if keeps_up else _LEAST) - len(self._asked)
         if missing <= 0:
             return 0
         more = min(missing, _STEP)
