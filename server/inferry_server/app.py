@@ -188,10 +188,10 @@ class Server:
             allowed=self._settings.remote_logging_control,
         )
         inference = InferenceService(self.registry, deadlines, regions, self._tracer)
-        router.add_unary(inference.unary_handlers())
+        router.add_unary(inference.unary_handlers(), sheddable=True)
         router.add_streams(inference.stream_handlers())
         classifier = ClassifierService(self.registry, deadlines, self._decoding, self._tracer)
-        router.add_unary(classifier.unary_handlers())
+        router.add_unary(classifier.unary_handlers(), sheddable=True)
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
         router.add_unary(

@@ -1,6 +1,7 @@
 """The one table from errors to gRPC statuses."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import grpc
 
@@ -71,6 +72,17 @@ def unknown_method(path: str) -> Status:
     )
 
 
+@lru_cache(maxsize=64)  # it is asked for where every microsecond counts, and always with the time of one batch
+def flooded(retry_after_s: float) -> Status:
+    """For a call that was refused unread: as one that is refused for its queue, with the same advice."""
+    return Status(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "more requests come than can be computed; this one was not read",
+        _retry_after(retry_after_s),
+        "flooded",
+    )
+
+
 def no_message(path: str) -> Status:
     """For a unary call whose client sent no message; the code is the one that gRPC's list of statuses has for it."""
     return Status(
@@ -92,5 +104,9 @@ _LONGEST_MESSAGE = 1024  # characters, up to four bytes each
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
     if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):
-        return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1e3)))),)
+        return _retry_after(error.retry_after_s)
     return ()
+
+
+def _retry_after(seconds: float) -> Metadata:
+    return (("grpc-retry-pushback-ms", str(max(1, round(seconds * 1e3)))),)

@@ -346,9 +346,9 @@ BATCHING = (
     Mutant(
         "flood: a full batch is pressing while requests are refused",
         f"{_SERVER}/batching/request_queue.py",
-        "if self._kept and now - self._refused_at < _CROWDED_S and self._scheduler.is_full():",
+        "if self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full():",
         "if False:",
-        ("tests/server/test_spare_time.py", "tests/server/test_flood.py"),
+        ("tests/server/test_spare_time.py",),
     ),
     Mutant(
         "inline: what is left behind is told of",

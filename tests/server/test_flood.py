@@ -1,48 +1,86 @@
-"""More requests than can be computed, at once: what is read is not at the expense of what waits."""
+"""More calls than can be computed: those that have no chance are refused before they are read."""
 
-import math
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
+import grpc
 import pytest
 
+from inferry_server.batching.spare_time import SpareTime
+from inferry_server.metrics import ServerMetrics
 from inferry_server.rpc import completion_queue
-from testkit import onnx_models
-from testkit.played_grpc import PlayedGrpc, played_server
-from testkit.rpc import infer_request
+from inferry_server.rpc.completion_queue import CompletionQueueTransport
+from inferry_server.rpc.options import TransportOptions
+from inferry_server.rpc.router import Router
+from inferry_server.statuses import Status
 
-ROOM, REQUESTS, BATCH = 64, 160, 32
-REQUEST = infer_request("brightness", images=np.zeros((1, 8, 8, 1), np.uint8)).SerializeToString()
-
-
-@pytest.mark.parametrize(
-    ("pressed_read_s", "refused"),
-    # One is refused, and there is room for a batch more; then for each that is left.
-    [(0.0, 1), (math.inf, REQUESTS - ROOM)],
-    ids=["computed", "if it were only read"],
-)
-def test_a_full_batch_is_computed_before_more_is_read_that_there_is_no_room_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressed_read_s: float, refused: int
-) -> None:
-    monkeypatch.setattr(completion_queue, "_LONGEST_READ_S", math.inf)
-    monkeypatch.setattr(completion_queue, "_PRESSED_READ_S", pressed_read_s)
-    onnx_models.save_brightness(tmp_path, side=8)
-    played = PlayedGrpc(REQUEST, REQUESTS)
-    limits = {"max_batch_size": BATCH, "max_request_rows": BATCH, "max_queue_size": ROOM}
-    with played_server(played, tmp_path, **limits) as transport:
-        played.play(transport, lambda: True)
-        count = transport._router._metrics.registry.get_sample_value
-        labels = {"model": "brightness", "version": "1", "reason": "queue_full_rows"}
-        assert count("inferry_requests_refused_total", labels) == refused
+INFER, HEALTH = "/test/Infer", "/test/Health"
 
 
-def test_who_refuses_requests_asks_for_no_more_calls_than_it_has_room_for(tmp_path: Path) -> None:
-    onnx_models.save_brightness(tmp_path, side=8)
-    played = PlayedGrpc(REQUEST, REQUESTS)
-    limits = {"max_batch_size": BATCH, "max_request_rows": BATCH, "max_queue_size": BATCH}
-    with played_server(played, tmp_path, **limits) as transport:
-        before = played.requested
-        rounds = iter((False, False, True))
-        played.play(transport, lambda: next(rounds))
-    # Every call of the first round was replaced by another one; then enough are asked for, and gRPC refuses the rest.
-    assert played.requested - before == REQUESTS
+class Flooded:
+    """A transport over calls that the test lets come."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.statuses: list[Status] = []
+        self.read = 0
+        self.spare, self.metrics = SpareTime(), ServerMetrics()
+        router = Router(self.metrics)
+        router.add_unary({INFER: lambda *_: None}, sheddable=True)
+        router.add_unary({HEALTH: lambda *_: None})
+        options = TransportOptions(max_message_bytes=1000, max_streams=10)
+        self._transport = CompletionQueueTransport(router, options, spare=self.spare)
+        self._transport._intake.ask(0.0)
+
+        def send_status(call: object, status: Status, *_: object, **__: object) -> None:
+            self.statuses.append(status)
+
+        monkeypatch.setattr(completion_queue, "send_status", send_status)
+
+    def start_server_batch(self, operations: object, on_event: object) -> None:
+        self.read += 1
+
+    def comes(self, path: str) -> None:
+        details = SimpleNamespace(method=path.encode(), deadline=float("inf"))
+        event: Any = SimpleNamespace(success=True, call=self, call_details=details, invocation_metadata=())
+        self._transport._called(event)
+
+    def ended(self, path: str) -> dict[tuple[str, str], float]:
+        """How many calls ended, by code and reason."""
+        return {
+            (sample.labels["code"], sample.labels["reason"]): sample.value
+            for family in self.metrics.outcomes.collect()
+            for sample in family.samples
+            if sample.labels["method"] == path
+        }
+
+
+def test_calls_are_refused_unread_while_a_full_batch_is_pressing(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.do_soon(lambda: None)
+    flooded.spare.press(0.012)
+    for _ in range(3):
+        flooded.comes(INFER)
+    assert flooded.read == 0
+    assert [status.code for status in flooded.statuses] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    assert flooded.statuses[0].trailing_metadata == (("grpc-retry-pushback-ms", "12"),)
+    assert flooded.ended(INFER) == {("RESOURCE_EXHAUSTED", "flooded"): 3}
+    flooded.spare.do_next()
+    flooded.comes(INFER)
+    assert flooded.read == 1
+    assert len(flooded.statuses) == 3
+
+
+def test_what_is_no_inference_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.press(0.012)
+    flooded.comes(HEALTH)
+    assert flooded.read == 1
+    assert flooded.statuses == []
+
+
+def test_refusing_unread_goes_on_being_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.press(0.012)
+    flooded._transport._now = 7.0
+    flooded.comes(INFER)
+    assert flooded.spare.refused_at == 7.0

@@ -122,7 +122,7 @@ def test_full_batches_are_pressing_while_more_comes_than_there_is_room_for() -> 
     with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
 
         def pressing() -> bool:
-            return spare.pressing
+            return spare.pressing_s > 0
 
         submit(batcher, *range(10))
         assert not pressing()
@@ -146,7 +146,7 @@ def test_a_request_without_a_chance_presses_nobody() -> None:
         submit(batcher, *range(4))
         with pytest.raises(DeadlineExceededError):
             batcher.submit(request(4, deadline=0.0)[0])
-        assert not spare.pressing
+        assert not spare.pressing_s
         spare.do_next()
 
 

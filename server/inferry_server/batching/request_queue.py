@@ -1,6 +1,5 @@
 """The scheduler of one model behind a lock, and whoever waits for it to have a batch."""
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -52,7 +51,6 @@ class RequestQueue:
         self._closing = False
         self._kept = self._begun = False  # by the thread that reads requests
         self._kept_since = 0.0
-        self._refused_at = -math.inf
         self._served = False  # by a thread of the instances
         self._wanted = False  # by the thread that reads requests, while another one served
         self._device_taken = False  # by another model, when a batch was kept
@@ -86,7 +84,7 @@ class RequestQueue:
             try:
                 self._scheduler.admit(request, now)
             except (OverloadedError, QueueFullError):
-                self._refused_at = now
+                self._spare.refused_at = now
                 self._press_if_crowded(now)
                 raise
             if request.trace is not None:
@@ -242,8 +240,8 @@ class RequestQueue:
 
     def _press_if_crowded(self, now: float) -> None:
         """Do not let the thread that reads requests keep a full batch for long."""
-        if self._kept and now - self._refused_at < _CROWDED_S and self._scheduler.is_full():
-            self._spare.press()
+        if self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full():
+            self._spare.press(self._scheduler.next_batch_s())
 
     def _is_due(self, now: float) -> bool:
         wait_s = self._scheduler.wait_s(now)

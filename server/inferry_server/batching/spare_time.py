@@ -5,11 +5,14 @@ the interpreter from the other, and is woken for it. So a short batch is compute
 read its requests. Python does one thing after the other then, and nobody waits for it.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
 
 Work = Callable[[], None]
+
+_SHORTEST_S = 1e-6
 
 
 class SpareTime:
@@ -17,13 +20,15 @@ class SpareTime:
 
     Attributes:
         work: what waits to be done; for its owner, which looks at it all the time.
-        pressing: whether something should be done before much more is read.
+        pressing_s: how long what is to be done before more is read should take; 0 where nothing is pressing.
+        refused_at: when a request was refused last, because more came than can be computed; monotonic seconds.
     """
 
     def __init__(self) -> None:
         self._thread: int | None = None
         self.work: deque[Work] = deque()
-        self.pressing = False
+        self.pressing_s = 0.0
+        self.refused_at = -math.inf
 
     def is_here(self) -> bool:
         """Whether it is the calling thread's."""
@@ -43,11 +48,11 @@ class SpareTime:
         """Have something done. From any thread: its owner is not woken for it, and may sleep for long."""
         self.work.append(work)
 
-    def press(self) -> None:
-        """Ask for something to be done before much more is read."""
-        self.pressing = True
+    def press(self, takes_s: float) -> None:
+        """Ask for something to be done before more is read."""
+        self.pressing_s = max(takes_s, _SHORTEST_S)
 
     def do_next(self) -> None:
         """Do what was accepted first."""
-        self.pressing = False
+        self.pressing_s = 0.0
         self.work.popleft()()

@@ -13,18 +13,17 @@ from inferry_server.errors import ShuttingDownError
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.core_layer import CoreServer, send_status
 from inferry_server.rpc.ending import STRAGGLER_S
-from inferry_server.rpc.intake import MAY_WAIT, MUST_NOT_WAIT, Intake
+from inferry_server.rpc.intake import Intake
 from inferry_server.rpc.options import TransportOptions, cannot_bind
 from inferry_server.rpc.queue_calls import QueueCall, QueueStreamCall
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
-from inferry_server.statuses import unknown_method
+from inferry_server.statuses import flooded, unknown_method
 
 logger = logging.getLogger(__name__)
 
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
-# How long to read while something is to be computed, and while that is pressing: a flood must not stop it.
-_LONGEST_READ_S, _PRESSED_READ_S = 0.02, 0.005
+_LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
 _AT_ONCE = 0.0  # a time that is past
 # So many polls without an event say that none is ready: each of them looks at one connection. With one, batches of
 # 32 requests at a time had 10 rows; with four 29, and with more no more.
@@ -71,9 +70,8 @@ class CompletionQueueTransport:
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
         self._holding = self._stopping = self._stopped = False
-        self._now = self._last_arrival = (
-            0.0  # when the latest event was had, and the latest request of a stopping server
-        )
+        self._now = 0.0  # when the latest event was had
+        self._last_arrival = 0.0  # of a request, while the server stops
 
     def start(self, address: Address) -> Address:
         """Listen.
@@ -84,11 +82,7 @@ class CompletionQueueTransport:
         Raises:
             StartError: the address cannot be bound.
         """
-        limits = (
-            ("grpc.server.max_pending_requests", MAY_WAIT),
-            ("grpc.server.max_pending_requests_hard_limit", MUST_NOT_WAIT),
-        )
-        server = CoreServer([*self._options.arguments(), *limits])
+        server = CoreServer(self._options.arguments())
         port = server.listen(str(address), self._options.credentials())
         if port == 0:
             raise cannot_bind(address)
@@ -189,9 +183,8 @@ class CompletionQueueTransport:
                     self._look_around(now, idle=is_idle)
                 if not has_work:
                     read_since = now
-                elif is_idle or now - read_since > (_PRESSED_READ_S if spare.pressing else _LONGEST_READ_S):
+                elif is_idle or now - read_since > _LONGEST_READ_S:
                     spare.do_next()
-                    self._ask_for_calls(now)
                     read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
@@ -236,6 +229,9 @@ class CompletionQueueTransport:
                 self._refuse(event, path)
                 return
             self._paths[method] = path
+        if self._spare.pressing_s and self._router.is_sheddable(path):
+            self._shed(event, path)
+            return
         account = self._router.received(path, event.invocation_metadata)
         if self._router.is_unary(path):
             call = QueueCall(event, path, account, self, waited_s)
@@ -247,9 +243,6 @@ class CompletionQueueTransport:
     def _ask_for_calls(self, now: float) -> int:
         if self._server is None or self._stopping:
             return 0
-        if self._spare.pressing:  # what comes has no chance before the next batch: it is not even read
-            self._intake.crowded(now)
-            return 0
         more = self._intake.ask(now)
         for _ in range(more):
             self._server.request_call(self._called)
@@ -260,6 +253,13 @@ class CompletionQueueTransport:
         call.begin(self._router.open(call))
         if self._stopping:
             call.drain()
+
+    def _shed(self, event: Any, path: str) -> None:
+        """Refuse a call unread, for half of what it costs to read it and refuse it then."""
+        self._spare.refused_at = self._now
+        status = flooded(self._spare.pressing_s)
+        self._router.shed(path, status)
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
 
     def _refuse(self, event: Any, path: str) -> None:
         status = unknown_method(path)

@@ -49,14 +49,23 @@ class Router:
         self._tracer = tracer or NoTracer()
         self._clock = clock
         self._traced: set[str] = set()
+        self._sheddable: set[str] = set()
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
         self._methods: dict[str, MethodMetrics] = {}
 
-    def add_unary(self, handlers: Mapping[str, UnaryHandler], *, traced: bool = True) -> None:
-        """Register handlers by path; the tracer is asked for each call whether to trace it, unless told not to."""
+    def add_unary(self, handlers: Mapping[str, UnaryHandler], *, traced: bool = True, sheddable: bool = False) -> None:
+        """Register handlers by path.
+
+        Args:
+            handlers: of unary calls.
+            traced: ask the tracer for each call whether to trace it.
+            sheddable: whether their calls may be refused unread where more come than can be computed.
+        """
         if traced:
             self._traced |= handlers.keys()
+        if sheddable:
+            self._sheddable |= handlers.keys()
         self._unary |= handlers
 
     def add_streams(self, handlers: Mapping[str, StreamHandler]) -> None:
@@ -67,19 +76,26 @@ class Router:
         """Whether a unary handler answers this path."""
         return path in self._unary
 
+    def is_sheddable(self, path: str) -> bool:
+        """Whether its calls may be refused unread."""
+        return path in self._sheddable
+
     def is_stream(self, path: str) -> bool:
         """Whether a streaming handler answers this path."""
         return path in self._stream
 
     def received(self, path: str, metadata: Metadata) -> CallAccount:
         """Open the account of a call that has just arrived."""
-        metrics = self._methods.get(path)
-        if metrics is None:
-            metrics = MethodMetrics(self._metrics, path, streaming=self.is_stream(path))
-            metrics = self._methods.setdefault(path, metrics)
+        metrics = self._method(path)
         metrics.received()
         trace = self._tracer.begin(path, metadata) if path in self._traced else None
         return CallAccount(metrics, trace, self._clock)
+
+    def shed(self, path: str, status: Status) -> None:
+        """Count a call that is refused as it arrives; it has no trace."""
+        metrics = self._method(path)
+        metrics.received()
+        metrics.ended(code=status.code_name, reason=status.reason, seconds=0.0)
 
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
@@ -87,6 +103,13 @@ class Router:
             self._unary[call.method](call, message)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
             _fail(call, error)
+
+    def _method(self, path: str) -> MethodMetrics:
+        metrics = self._methods.get(path)
+        if metrics is None:
+            metrics = MethodMetrics(self._metrics, path, streaming=self.is_stream(path))
+            metrics = self._methods.setdefault(path, metrics)
+        return metrics
 
     def open(self, call: StreamCall) -> StreamReceiver:
         """Give a streaming call to its handler; what the handler raises becomes the call's status."""
