@@ -13,10 +13,13 @@ from inferry_client import Client, errors
 from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
 from inferry_client.cli import main
 from inferry_proto.preprocessing import prepare_image
+from inferry_proto.services import OPEN_INFERENCE
 from inferry_proto.version_labels import write_version_labels
 from testkit import brightness_model
+from testkit.gated_server import count_outcomes, gated_server
 from testkit.onnx_models import save_brightness, save_text_echo
 from testkit.servers import running_server
+from testkit.waiting import wait_until
 
 README = Path(__file__).parents[2] / "clients" / "README.md"
 
@@ -121,6 +124,28 @@ def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
             servers.enter_context(running_server(tmp_path / "models", grpc_address=address))
         summary = job.result(60)
     assert (summary.classified, summary.bad) == (600, 0)
+
+
+def test_a_batch_job_finishes_its_work_on_a_server_that_refuses_most_of_it(tmp_path: Path) -> None:
+    save_brightness(tmp_path / "models", name="mnist", side=8)
+    brightness_model.write_pictures(tmp_path / "in", 40)
+    settings = BatchSettings(tmp_path / "in", tmp_path / "out", batch_size=1, workers=16)
+    little_room = {"max_batch_size": 1, "max_request_rows": 1, "max_queue_size": 1}
+    with gated_server(tmp_path / "models", **little_room) as gated, ThreadPoolExecutor(1) as pool:
+
+        def refused() -> int:
+            return count_outcomes(gated.server.metrics, OPEN_INFERENCE["ModelInfer"].path)["RESOURCE_EXHAUSTED"]
+
+        def run() -> Summary:
+            with Client(gated.address) as client, open_job(client, settings) as opened:
+                return run_job(client, opened, progress=lambda _: None)
+
+        gated.gate.close()
+        job = pool.submit(run)
+        wait_until(lambda: refused() >= 14, "all but the one that is computed and the one that waits to be refused")
+        gated.gate.open()
+        summary = job.result(60)
+    assert (summary.classified, summary.bad) == (40, 0)
 
 
 def test_the_load_test_finds_no_failures(address: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
 
     Padding repeats the last row: rows of zeros could be something the model fails on.
     """
-    rows = sum(part.rows for part in slices)
+    rows = sum([part.rows for part in slices])
     padding = pad_to(rows) - rows
     if len(slices) == 1 and not padding:
         return aligned(slices[0].inputs)

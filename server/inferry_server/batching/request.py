@@ -83,9 +83,10 @@ class InferenceRequest:
 
     def __post_init__(self) -> None:
         self.waiting_rows = self.rows
-        arrays = self.inputs.values()
-        self.nbytes = sum([array.nbytes for array in arrays])
-        self.item_shapes = tuple([array.shape[1:] for array in arrays])
+        self.nbytes, self.item_shapes = 0, ()
+        for array in self.inputs.values():
+            self.nbytes += array.nbytes
+            self.item_shapes += (array.shape[1:],)
 
     def late_by_s(self, done_at: float) -> float | None:
         """How late an answer at `done_at` would be, or None if it is in time."""

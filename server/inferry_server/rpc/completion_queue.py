@@ -63,7 +63,7 @@ class CompletionQueueTransport:
         self._failed = failed
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
-        self._paths: dict[bytes, str] = {}
+        self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
         self._streams: set[QueueStreamCall] = set()
         self._unasked: set[QueueCall] = set()  # unary calls whose request has not come yet
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
@@ -222,18 +222,19 @@ class CompletionQueueTransport:
         waited_s = self._intake.came(self._now)
         self._ask_for_calls(self._now)
         method = event.call_details.method
-        path = self._paths.get(method)
-        if path is None:
+        known = self._paths.get(method)
+        if known is None:
             path = method.decode(errors="replace")
             if not (self._router.is_unary(path) or self._router.is_stream(path)):
                 self._refuse(event, path)
                 return
-            self._paths[method] = path
+            known = self._paths[method] = (path, self._router.is_unary(path))
+        path, is_unary = known
         if self._spare.pressing_s and self._router.is_sheddable(path):
             self._shed(event, path)
             return
         account = self._router.received(path, event.invocation_metadata)
-        if self._router.is_unary(path):
+        if is_unary:
             call = QueueCall(event, path, account, self, waited_s)
             self._unasked.add(call)
             call.begin()

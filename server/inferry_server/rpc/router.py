@@ -46,7 +46,7 @@ class Router:
         self, metrics: ServerMetrics, tracer: Tracer | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._metrics = metrics
-        self._tracer = tracer or NoTracer()
+        self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._clock = clock
         self._traced: set[str] = set()
         self._sheddable: set[str] = set()
@@ -88,7 +88,7 @@ class Router:
         """Open the account of a call that has just arrived."""
         metrics = self._method(path)
         metrics.received()
-        trace = self._tracer.begin(path, metadata) if path in self._traced else None
+        trace = self._tracer.begin(path, metadata) if self._tracer is not None and path in self._traced else None
         return CallAccount(metrics, trace, self._clock)
 
     def shed(self, path: str, status: Status) -> None:

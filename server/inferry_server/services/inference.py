@@ -87,18 +87,18 @@ class InferenceService:
         """
         incoming = IncomingRequest(message)
         return with_version(
-            lambda: self._registry.find(incoming.model_name, incoming.model_version, request_id=incoming.request_id),
-            lambda model: self._submit_to(model, incoming, answer, call_deadline, trace, waited_s),
+            partial(self._registry.find, incoming.model_name, incoming.model_version, request_id=incoming.request_id),
+            partial(self._submit_to, incoming, answer, call_deadline, trace, waited_s),
         )
 
     def _submit_to(
         self,
-        model: ServedVersion,
         incoming: IncomingRequest,
         answer: Answer,
         call_deadline: float | None,
         trace: RequestTrace | None,
         waited_s: float,
+        model: ServedVersion,
     ) -> Cancel:
         if trace is not None:
             trace.concerns(model.model, model.version)
