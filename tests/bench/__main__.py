@@ -74,7 +74,7 @@ def main() -> int:
             idle = idle_cpu(servers, durations.idle_s)
             bench.measure(servers)
             ready_s = {name: server.ready_s for name, server in servers.items() if name in {INFERRY, *PEERS.values()}}
-    goals = judge(bench.samples, bench.overloads, start_s=bench.start_s, idle=[idle[INFERRY]])
+    goals = judge(bench.samples, bench.beside, bench.overloads, start_s=bench.start_s, idle=[idle[INFERRY]])
     facts = {
         "machine": f"{cores} cores, {cpu_name()}, Python {platform.python_version()}",
         "minutes": (time.monotonic() - started) / 60,

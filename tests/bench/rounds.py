@@ -15,10 +15,20 @@ from bench.contenders import Contender, Running
 from bench.goals import bare
 from bench.overloads import overload_round
 from bench.samples import BareCosts, Overload, Sample
-from bench.workloads import BARE, BARE_INT8, CONCURRENCIES, INFERRY, INT8, steps, write_requests
+from bench.workloads import (
+    BARE,
+    BARE_INT8,
+    BESIDE_BARE,
+    CONCURRENCIES,
+    INFERRY,
+    INT8,
+    steps,
+    write_requests,
+)
 
 _BARE_ROWS = (1, 2, 4, 8, 16, 32)
 _BARE_TIMEOUT_S = 120.0
+_BARE_MODELS = {BARE: "float32", BARE_INT8: "int8"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Bench:
     def __init__(self, chosen: Mapping[str, Contender], durations: Durations, folder: Path) -> None:
         self._chosen, self._durations, self._folder = chosen, durations, folder
         self.samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+        self.beside: dict[tuple[str, str], list[dict[int, Sample]]] = defaultdict(list)
         self.overloads: dict[tuple[str, str], list[Overload]] = defaultdict(list)
         self.start_s: list[float] = []
 
@@ -84,32 +95,37 @@ class Bench:
             if step.contender in servers
         ]  # fmt: skip
         for number in range(length.rounds):
-            costs = {BARE: self._bare(BARE, "float32"), BARE_INT8: self._bare(BARE_INT8, "int8")}
+            bares = {name: self._bare(model) for name, model in _BARE_MODELS.items()}
+            for name, measured in bares.items():
+                for rows, sample in measured.items():
+                    self.samples[bare(rows), name].append(sample)
             for step in tqdm(plan[:: -1 if number % 2 else 1], f"round {number + 1}/{length.rounds}", disable=None):
-                cost = costs[BARE_INT8 if step.contender == INT8 else BARE]
+                key, name = (step.workload, step.contender), BARE_INT8 if step.contender == INT8 else BARE
+                if key in BESIDE_BARE:  # the machine is not the same a minute later
+                    bares[name] = self._bare(_BARE_MODELS[name])
+                    self.beside[key].append(bares[name])
                 try:
-                    sample = step.run(servers[step.contender], cost)
+                    sample = step.run(servers[step.contender], batch_costs(bares[name]))
                 except Exception as error:
                     error.add_note(f"in workload {step.workload!r} on {step.contender}")
                     raise
-                self.samples[step.workload, step.contender].append(sample)
+                self.samples[key].append(sample)
             self._overload(dict(servers), requests)
             self.start_s.append(self._start(number))
 
-    def _bare(self, name: str, model: str) -> BareCosts:
-        """The model alone; what a batch of each size costs."""
+    def _bare(self, model: str) -> dict[int, Sample]:
+        """The model alone, by the rows of its batches."""
         threads = self._chosen[INFERRY].threads
         command = [sys.executable, "-m", "bench.bare", self._folder / f"{model}.onnx", threads, self._durations.bare_s]
         done = subprocess.run(
             list(map(str, (*command, *_BARE_ROWS))), stdout=subprocess.PIPE, check=True, timeout=_BARE_TIMEOUT_S
         )
-        measured = {int(rows): figures for rows, figures in json.loads(done.stdout).items()}
-        for rows, figures in measured.items():
-            cpu_us = figures["batch_cpu_us"] / rows
-            self.samples[bare(rows), name].append(
-                Sample(figures["images_per_s"], cpu_us, rows, 0.0, figures["p50_ms"], figures["p99_ms"])
+        return {
+            int(rows): Sample(
+                each["images_per_s"], each["batch_cpu_us"] / int(rows), int(rows), 0.0, each["p50_ms"], each["p99_ms"]
             )
-        return {rows: figures["batch_cpu_us"] for rows, figures in measured.items()}
+            for rows, each in json.loads(done.stdout).items()
+        }
 
     def _overload(self, servers: dict[str, Running], requests: dict[str, Path]) -> None:
         length = self._durations
@@ -125,6 +141,11 @@ class Bench:
         contender = replace(self._chosen[INFERRY], name="started again")
         with contender.serve(self._folder / f"start-{number}") as server:
             return server.ready_s
+
+
+def batch_costs(measured: Mapping[int, Sample]) -> BareCosts:
+    """What a batch of each size costs."""
+    return {rows: sample.cpu_us * rows for rows, sample in measured.items()}
 
 
 def folder_name(name: str) -> str:

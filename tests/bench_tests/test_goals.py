@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.goals import Goal, bare, judge
-from bench.overloads import DEVICE
+from bench.goals import Goal, judge
+from bench.overloads import DEVICE, NETWORK
 from bench.report import summarize
 from bench.samples import Overload, Sample, Spread
-from bench.workloads import BARE, BATCH, BATCHES, INFERRY, INT8, SCRIPTED, TRITON, UNBATCHED, single
+from bench.workloads import BATCH, BATCHES, INFERRY, INT8, OBJECTIVE, SCRIPTED, STREAM, TRITON, UNBATCHED, single
 
 SAMPLE = Sample(images_per_s=1_000, cpu_us=400, rows=8, beyond_us=100, p50_ms=1.0, p99_ms=2.0)
 OVERLOAD = Overload(
@@ -29,14 +29,20 @@ def measured(*, triton: bool = True) -> dict[tuple[str, str], list[Sample]]:
         (busy, UNBATCHED): [replace(SAMPLE, images_per_s=800), replace(SAMPLE, images_per_s=400)],
         (alone, INFERRY): [SAMPLE, SAMPLE],
         (BATCHES, INFERRY): [SAMPLE, SAMPLE],
-        (bare(BATCH), BARE): [replace(SAMPLE, cpu_us=390, images_per_s=1_100)] * 2,
-        (bare(1), BARE): [replace(SAMPLE, p50_ms=0.7)] * 2,
+        (STREAM, INFERRY): [SAMPLE, SAMPLE],
     }
     return samples | ({(busy, TRITON): [replace(SAMPLE, images_per_s=750)] * 2} if triton else {})
 
 
+OVERLOADS = {(NETWORK, OBJECTIVE): [replace(OVERLOAD, useful_per_s=500), replace(OVERLOAD, useful_per_s=550)]}
+BARE_SAMPLES = {BATCH: replace(SAMPLE, cpu_us=390, images_per_s=1_100), 1: replace(SAMPLE, p50_ms=0.7)}
+BESIDE = {key: [BARE_SAMPLES] * 2 for key in ((single("perf_analyzer", 1), INFERRY), (BATCHES, INFERRY))}
+
+
 def goals(*, triton: bool = True, overload: Overload = OVERLOAD) -> dict[str, Goal]:
-    judged = judge(measured(triton=triton), {(DEVICE, SCRIPTED): [overload]}, start_s=[1.0, 1.2], idle=[0.001])
+    judged = judge(
+        measured(triton=triton), BESIDE, OVERLOADS | {(DEVICE, SCRIPTED): [overload]}, start_s=[1.0, 1.2], idle=[0.001]
+    )
     return {goal.name: goal for goal in judged}
 
 
@@ -89,3 +95,14 @@ def test_the_report_keeps_every_round_beside_its_median() -> None:
     assert row["images_per_s"] == {"median": 750, "least": 500, "most": 1_000}
     assert [each["images_per_s"] for each in row["rounds"]] == [1_000, 500]
     assert report["overloads"][0]["expired"] is None
+
+
+def test_batches_are_compared_with_the_session_measured_just_before() -> None:
+    judged = goals()
+    assert judged["32 images: server CPU / model CPU"].measured.median == 400 / 390
+    assert judged["32 images: images/s / bare session"].measured.median == 1_000 / 1_100
+
+
+def test_the_network_under_overload_is_judged_too() -> None:
+    judged = goals()["overload of the network: useful answers / peak"]
+    assert (judged.measured.median, judged.verdict) == (525 / 800, "reached")
