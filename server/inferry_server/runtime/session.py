@@ -38,7 +38,7 @@ _BF16 = DATATYPES["BF16"]
 
 THREADING = {
     "session.intra_op.allow_spinning": "1",
-    "session.intra_op.spin_duration_us": "50",
+    "session.intra_op.spin_duration_us": "20",
     "session.force_spinning_stop": "1",
 }
 """How the threads of a session wait: for the next operator of a batch awake, a little while; for a batch asleep.
