@@ -99,6 +99,7 @@ class Server:
             gate=ComputeGate(cores),
             spare=spare,
             keep_up_to_s=settings.inline_batch_ms / 1e3,
+            parallel_runs=settings.parallel_runs,
         )
         self._manager = ModelManager(
             settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s

@@ -84,7 +84,7 @@ class Settings:
     )
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")
-    max_batch_size: int = _setting(32, "rows of one batch")
+    max_batch_size: int = _setting(32, "rows of one run of the model")
     max_request_rows: int = _setting(256, "rows of one request; larger than a batch, it is cut into several")
     max_queue_size: int = _setting(
         1024, "rows that may wait for one model in each lane; 1024 small images are well under a second"
@@ -97,6 +97,11 @@ class Settings:
         20.0,
         "batches on the CPU expected to take no longer are computed by the thread that reads requests, "
         "which spares the meetings of two; 0: none are",
+    )
+    parallel_runs: bool = _setting(
+        True,
+        "on the CPU, compute several full batches of a model at the same time, one on each core, while they wait; "
+        "takes a second copy of its weights",
     )
     latency_objective_ms: float | None = _setting(None, "deadline of requests that carry none; unset: they have none")
     max_message_bytes: int = _setting(64 << 20, "largest request message")

@@ -70,6 +70,7 @@ def contenders(
     np.zeros(3, np.int64).tofile(counts)
     # By its path, which is found from the server's folder as well.
     device = str(Path(__file__).with_name("scripted_device.py"))
+    one_device = (*inferry_flags, *objective, "--no-parallel-runs")  # it computes a batch at a time
     scripted = (sys.executable, device, str(counts), str(DEVICE_A_MS), str(DEVICE_B_MS))
     half_us = round(OBJECTIVE_MS * 1e3 / 2)  # what waits longer than half the objective comes too late
     timeout = f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {half_us} }}"
@@ -78,7 +79,7 @@ def contenders(
         Contender(INT8, "inferry", folder / "int8.onnx", threads, inferry_flags),
         Contender(UNBATCHED, "inferry", model, threads, (*inferry_flags, "--max-batch-size", "1")),
         Contender(OBJECTIVE, "inferry", model, threads, (*inferry_flags, *objective)),
-        Contender(SCRIPTED, "inferry", model, threads, (*inferry_flags, *objective), program=scripted),
+        Contender(SCRIPTED, "inferry", model, threads, one_device, program=scripted),
         Contender(TRITON, "triton", model, threads),
         Contender(TRITON_TIMEOUT, "triton", model, threads, (timeout,)),
         Contender(MOSEC, "mosec", model, threads),

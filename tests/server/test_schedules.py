@@ -1,6 +1,7 @@
 """Thousands of random schedules in simulated time: what must hold for every one of them."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +26,13 @@ callers = st.builds(
 schedules = st.lists(callers, max_size=60)
 
 
+policies = st.builds(lambda runs: replace(POLICY, parallel_runs=runs), st.integers(1, 3))
+
+
 @settings(max_examples=1500)
-@given(schedules)
-def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller]) -> None:
-    simulation = Simulation(POLICY, A, B)
+@given(schedules, policies)
+def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller], policy: BatchingPolicy) -> None:
+    simulation = Simulation(policy, A, B)
     simulation.run(schedule)
     for caller in schedule:
         (outcome,) = caller.outcomes
@@ -43,13 +47,18 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller])
             assert caller.patience_s is not None
         else:
             assert isinstance(outcome, QueueFullError)
-    assert all(rows <= POLICY.max_batch_size for _, rows, _ in simulation.batches)
+    for _, rows, _ in simulation.batches:
+        runs = policy.runs(rows)
+        assert sum(runs) == rows
+        assert len(runs) == 1 or len(runs) == policy.parallel_runs
+        assert all(0 < run <= POLICY.max_batch_size for run in runs)
+        assert max(runs) - min(runs) <= 1
 
 
 @settings(max_examples=500)
-@given(schedules)
-def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller]) -> None:
-    simulation = Simulation(POLICY, A, B)
+@given(schedules, policies)
+def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller], policy: BatchingPolicy) -> None:
+    simulation = Simulation(policy, A, B)
     simulation.run(schedule)
     for caller in schedule:
         if isinstance(caller.outcomes[0], list) and caller.deadline is not None and len(caller.values) <= 8:

@@ -1,5 +1,6 @@
 """Tiny ONNX models whose answers can be told in one's head, and repositories that hold them."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,11 +36,12 @@ def save_doubler(repository: Path, *, name: str = "doubler", version: int = 1) -
     )
 
 
-def save_dense(repository: Path, *, name: str = "dense", version: int = 1, width: int = 1024) -> None:
-    """`y = x W`, float32 `[N, width]`, with W the unit matrix: `4 width ** 2` bytes of weights."""
+def save_dense(repository: Path, *, name: str = "dense", version: int = 1, width: int = 1024, layers: int = 1) -> None:
+    """`y = x W`, float32 `[N, width]`, with W the unit matrix, so many times: `4 width ** 2` bytes of weights."""
+    names = ["x", *(f"layer {i}" for i in range(1, layers)), "y"]
     save_model(
         repository / name / str(version) / "model.onnx",
-        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [helper.make_node("MatMul", [x, "weights"], [y]) for x, y in itertools.pairwise(names)],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", width])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])],
         [numpy_helper.from_array(np.eye(width, dtype=np.float32), "weights")],

@@ -74,7 +74,9 @@ class DynamicBatcher:
             keep_up_to_s=keep_up_to_s,
         )
         self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
-        self._execution = BatchExecution(self._queue, observer, pad_to=pad_to, batched=batched, clock=clock)
+        self._execution = BatchExecution(
+            self._queue, observer, pad_to=pad_to, batched=batched, runs=policy.runs, clock=clock
+        )
         self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, args=(run, seat, ready), name=f"batcher-{name}-{i}", daemon=True)

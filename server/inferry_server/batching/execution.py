@@ -39,7 +39,7 @@ class BatchObserver(Protocol):
     """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """A batch of so many rows was put together and computed."""
+        """The model was run with so many rows; each run of a batch is told with the times of the batch."""
 
     def requests_done(self, answered: Answered) -> None:
         """Requests were answered, one at least."""
@@ -78,6 +78,7 @@ class BatchExecution:
         observer: told of batches and requests.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
+        runs: rows of a batch to those of each run that it is computed in.
         clock: monotonic seconds.
     """
 
@@ -88,12 +89,14 @@ class BatchExecution:
         *,
         pad_to: PadTo,
         batched: bool,
+        runs: Callable[[int], Sequence[int]],
         clock: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._observer = observer
         self._pad_to = pad_to
         self._batched = batched
+        self._runs = runs
         self._clock = clock
 
     def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
@@ -155,7 +158,8 @@ class BatchExecution:
         done = _Done(rows, outputs, began, assembled, self._clock())
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
-        self._observer.batch_done(rows=rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
+        for run_rows in self._runs(rows):
+            self._observer.batch_done(rows=run_rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
         return done
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:

@@ -9,7 +9,7 @@ class LatencyModel:
     as it was: every fit is held, very lightly, to the one before. Not thread-safe.
 
     Args:
-        max_batch_size: rows of the largest batch, to which n is scaled.
+        max_batch_size: rows of a large batch, to which n is scaled.
         forgetting: weight of a batch relative to the next one; 0.98 looks back some fifty batches.
     """
 
@@ -46,10 +46,10 @@ class LatencyModel:
         """Seconds one batch of so many rows takes; 0 for none."""
         return max(0.0, self._a + self.b * rows) if rows else 0.0
 
-    def total_s(self, rows: int) -> float:
+    def total_s(self, rows: int, *, largest: int) -> float:
         """Seconds so many rows take in batches as large as they may be."""
-        full, rest = divmod(rows, self._scale)
-        return full * self.batch_s(self._scale) + self.batch_s(rest)
+        full, rest = divmod(rows, largest)
+        return full * self.batch_s(largest) + self.batch_s(rest)
 
     def _fit(self) -> None:
         # Each is held in proportion to what was seen of it: batches far below the largest tell b too.

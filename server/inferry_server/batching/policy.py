@@ -1,6 +1,7 @@
 """The limits of one model's queue and batches. Pure: what decides is passed the time."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -26,6 +27,8 @@ class BatchingPolicy:
             interactive ones: bulk work never starves, and never runs twice before people.
         patience_s: where a request without a deadline stands among those that have one: as if it
             had this long. Without it, they would be overtaken for ever.
+        parallel_runs: runs that what is taken together may be cut into, if it is more than one run may
+            have; they are computed at the same time, as one batch.
     """
 
     max_batch_size: int
@@ -35,6 +38,19 @@ class BatchingPolicy:
     max_queue_delay_s: float = 0.0
     interactive_batches_per_bulk: int = 4
     patience_s: float = 1.0
+    parallel_runs: int = 1
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that are taken together at most."""
+        return self.max_batch_size * self.parallel_runs
+
+    def runs(self, rows: int) -> Sequence[int]:
+        """The rows of each run that a batch is computed in: as many in each, to within one."""
+        if rows <= self.max_batch_size or self.parallel_runs == 1:
+            return (rows,)
+        least, more = divmod(rows, self.parallel_runs)
+        return (least + 1,) * more + (least,) * (self.parallel_runs - more)
 
     def wait_s(self, *, queued_rows: int, oldest_age_s: float) -> float:
         """Seconds an idle device still waits before it takes what is queued; 0 means now."""

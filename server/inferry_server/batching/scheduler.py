@@ -34,6 +34,7 @@ class BatchScheduler:
 
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
         self._policy = policy
+        self._most_rows = policy.most_rows
         self._latency = latency
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
@@ -48,7 +49,7 @@ class BatchScheduler:
 
     def is_full(self) -> bool:
         """Whether what waits fills a batch."""
-        return self.rows >= self._policy.max_batch_size
+        return self.rows >= self._most_rows
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""
@@ -88,7 +89,7 @@ class BatchScheduler:
 
     def next_batch_s(self) -> float:
         """How long the next batch should take, if it takes what waits; 0 if nothing does."""
-        return self._latency.batch_s(min(self.rows, self._policy.max_batch_size))
+        return self._latency.batch_s(min(self.rows, self._most_rows))
 
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
         """The rows to compute now. May be empty where all that waited came too late.
@@ -109,7 +110,7 @@ class BatchScheduler:
                     self.settle(request)
                     refused.append((request, error))
                     continue
-            wanted = min(request.waiting_rows, self._policy.max_batch_size)
+            wanted = min(request.waiting_rows, self._most_rows)
             if slices:
                 wanted = self._rows_that_fit(slices, request, rows, now)
                 if wanted == 0:
@@ -166,7 +167,7 @@ class BatchScheduler:
         self, lane: LaneQueue, request: InferenceRequest, now: float, *, first: bool
     ) -> DeadlineExceededError | None:
         """Why a request is not computed any more, though it would be its turn."""
-        needed_s = self._latency.total_s(request.waiting_rows)
+        needed_s = self._latency.total_s(request.waiting_rows, largest=self._most_rows)
         late_s = request.late_by_s(now + needed_s)
         if late_s is None and first:
             late_s = self._holds_others_up_by_s(lane, request, now)
@@ -182,7 +183,7 @@ class BatchScheduler:
         batch after batch would be cut, until the device does little but begin batches. Then the first
         is given up, and the others ride together.
         """
-        largest = self._policy.max_batch_size
+        largest = self._most_rows
         rows = min(first.waiting_rows, largest)
         if first.late_by_s(now + self._latency.batch_s(min(lane.rows, largest))) is None:
             return None
@@ -204,10 +205,10 @@ class BatchScheduler:
         Only requests larger than a batch are cut: the others ride whole. A batch is not grown past
         what its earliest deadline, the first one's, allows.
         """
-        room = self._policy.max_batch_size - rows
+        room = self._most_rows - rows
         wanted = request.waiting_rows
         if wanted > room:
-            wanted = room if request.rows > self._policy.max_batch_size else 0
+            wanted = room if request.rows > self._most_rows else 0
         first = slices[0].request
         if wanted == 0 or first.item_shapes != request.item_shapes:
             return 0
@@ -218,7 +219,7 @@ class BatchScheduler:
 
     def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
         """Refuse what even an idle server would answer late."""
-        alone_s = self._latency.total_s(request.rows)
+        alone_s = self._latency.total_s(request.rows, largest=self._most_rows)
         late_s = request.late_by_s(now + alone_s)
         if late_s is not None or deadline == now:
             raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
@@ -256,7 +257,7 @@ class BatchScheduler:
         Counted to the row, the last ones admitted would make their batches smaller to be in time,
         and the device would lose under load what they gain.
         """
-        largest = self._policy.max_batch_size
+        largest = self._most_rows
         turn_s = self._turn.expected_s(now)
         if rows <= largest:
             return turn_s + self._latency.batch_s(rows)
@@ -264,7 +265,7 @@ class BatchScheduler:
 
     def _drain_s(self, now: float) -> float:
         """Seconds until about one batch's worth of room has come free."""
-        return self._busy_s(now) + max(self._latency.batch_s(self._policy.max_batch_size), _LEAST_RETRY_S)
+        return self._busy_s(now) + max(self._latency.batch_s(self._most_rows), _LEAST_RETRY_S)
 
 
 _LEAST_RETRY_S = 0.001

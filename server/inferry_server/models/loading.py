@@ -24,6 +24,7 @@ from inferry_server.metrics import ServerMetrics
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
+from inferry_server.models.parallel_runs import with_parallel_runs
 from inferry_server.models.proof import prove
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.statistics import VersionObserver
@@ -49,6 +50,7 @@ class LoadOptions:
         gate: before the cores, which all models share.
         spare: of the thread that reads requests, where short batches of the CPU are computed.
         keep_up_to_s: how long such a batch may be expected to take.
+        parallel_runs: whether several full batches of a model may be computed at the same time, each on one core.
     """
 
     providers: Sequence[str]
@@ -60,6 +62,7 @@ class LoadOptions:
     devices: Devices = field(default_factory=Devices)
     spare: SpareTime = field(default_factory=SpareTime)
     keep_up_to_s: float = 0.0
+    parallel_runs: bool = False
 
 
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
@@ -87,6 +90,9 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             _check_signature(folder.path, signature, manifest)
         plan = _plan(folder, settings, manifest, signature, options)
         plan, latency, instances = prove(plan, sessions)
+        if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
+            threads = _threads(settings, options)
+            plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads)
         version = _serve(plan, instances, latency, sessions[0].session.provider, options)
     except BaseException:
         for session in sessions:
@@ -100,6 +106,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             "verified": manifest is not None,
             "batched": plan.batched,
             "instances": len(sessions),
+            "parallel_runs": plan.policy.parallel_runs,
             "seconds": round(time.monotonic() - started, 3),
         },
     )
