@@ -1,8 +1,8 @@
 """`make bench`: Inferry beside bare ONNX Runtime, Triton, Mosec and MLServer, as ratios measured in one run.
 
-Every server is started once, on the same cores, with the same network. A round measures every workload on every
-contender, one after the other, and every second round in the opposite order. JSON, tables and a plot go to
-runs/bench. The full run takes about 20 minutes on two cores (--rounds 5), and some more the first time, when the
+A round starts every server, on the same cores, with the same network, and measures every workload on each, one after
+the other; every second round does so in the opposite order. JSON, tables and a plot go to
+runs/bench. The full run takes about 22 minutes on two cores (--rounds 5), and some more the first time, when the
 peers are installed; --quick shows in about three that everything works.
 """
 
@@ -16,27 +16,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import Running
 from bench.environments import PINS, environment
 from bench.goals import judge
 from bench.plot import Panel, draw
-from bench.processes import cpu_s
 from bench.report import print_tables, summarize
 from bench.rounds import FULL, QUICK, Bench
+from bench.samples import spread
 from bench.workloads import (
     CONCURRENCIES,
     INFERRY,
     MLSERVER,
     MOSEC,
-    OBJECTIVE,
     PEERS,
-    SCRIPTED,
     TRITON,
-    TRITON_TIMEOUT,
     UNBATCHED,
     contenders,
     single,
@@ -70,11 +66,14 @@ def main() -> int:
         subprocess.run(command, check=True, timeout=_EXPORT_S, stdout=sys.stderr)
         chosen = contenders(folder, threads=cores, inferry_flags=flags, without=arguments.without_peer)
         bench, started = Bench(chosen, durations, folder), time.monotonic()
-        with bench.serving() as servers:
-            idle = idle_cpu(servers, durations.idle_s)
-            bench.measure(servers)
-            ready_s = {name: server.ready_s for name, server in servers.items() if name in {INFERRY, *PEERS.values()}}
-    goals = judge(bench.samples, bench.beside, bench.overloads, start_s=bench.start_s, idle=[idle[INFERRY]])
+        bench.measure()
+    ready_s, idle = (
+        {name: asdict(spread(measured[name])) for name in (INFERRY, *PEERS.values()) if name in measured}
+        for measured in (bench.ready_s, bench.idle)
+    )
+    goals = judge(
+        bench.samples, bench.beside, bench.overloads, start_s=bench.ready_s[INFERRY], idle=bench.idle[INFERRY]
+    )
     facts = {
         "machine": f"{cores} cores, {cpu_name()}, Python {platform.python_version()}",
         "minutes": (time.monotonic() - started) / 60,
@@ -93,14 +92,6 @@ def main() -> int:
     print_tables(report)
     print(f"\n{arguments.out / 'bench.json'}\n{arguments.out / 'concurrency.svg'}")
     return 0
-
-
-def idle_cpu(servers: Mapping[str, Running], seconds: float) -> dict[str, float]:
-    """CPU of each server while nothing is asked, of a core."""
-    shown = [name for name in servers if name not in {SCRIPTED, OBJECTIVE, TRITON_TIMEOUT}]
-    before = {name: cpu_s(servers[name].process) for name in shown}
-    time.sleep(seconds)
-    return {name: (cpu_s(servers[name].process) - before[name]) / seconds for name in shown}
 
 
 def panels(report: Mapping[str, Any]) -> list[list[Panel]]:

@@ -76,7 +76,7 @@ def print_tables(report: Mapping[str, Any]) -> None:
         )
         print(f"{goal['name']:<62}{_figure(goal['measured']):>28}{limits}  {goal['verdict']}")
     for name in ("ready_s", "idle"):
-        print(f"\n{_TITLES[name]}: " + ", ".join(f"{who} {value:.3g}" for who, value in report[name].items()))
+        print(f"\n{_TITLES[name]}: " + ", ".join(f"{who} {_figure(value)}" for who, value in report[name].items()))
     if report["without"]:
         print(f"\nIncomplete: without {', '.join(report['without'])}, so not what the README may state.")
 

@@ -1,12 +1,13 @@
-"""One run: every contender started once, and rounds that measure each workload on each of them."""
+"""One run: rounds that start every contender, and measure each workload on each of them."""
 
 import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from bench.contenders import Contender, Running
 from bench.goals import bare
 from bench.overloads import overload_round
+from bench.processes import cpu_s
 from bench.samples import BareCosts, Overload, Sample
 from bench.workloads import (
     BARE,
@@ -22,6 +24,7 @@ from bench.workloads import (
     CONCURRENCIES,
     INFERRY,
     INT8,
+    Step,
     steps,
     write_requests,
 )
@@ -48,8 +51,8 @@ class Durations:
 
 
 FULL = Durations(
-    rounds=5, common_s=1.0, window_s=0.5, bare_s=0.4, locust_s=4, overload_s=30, model_overload_s=8, peak_s=2,
-    idle_s=20, concurrencies=CONCURRENCIES,
+    rounds=5, common_s=1.0, window_s=0.5, bare_s=0.4, locust_s=4, overload_s=30, model_overload_s=8, peak_s=4,
+    idle_s=8, concurrencies=CONCURRENCIES,
 )  # fmt: skip
 QUICK = Durations(
     rounds=1, common_s=0.5, window_s=0.5, bare_s=0.1, locust_s=1, overload_s=3, model_overload_s=2, peak_s=0.5,
@@ -58,7 +61,10 @@ QUICK = Durations(
 
 
 class Bench:
-    """One run: servers, and what was measured of them so far.
+    """One run, and what was measured so far.
+
+    Processes of one program are not equally fast: where their memory lies is chance, and worth some hundredths. So
+    every round starts its own.
 
     Args:
         chosen: contenders by name.
@@ -71,19 +77,10 @@ class Bench:
         self.samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
         self.beside: dict[tuple[str, str], list[dict[int, Sample]]] = defaultdict(list)
         self.overloads: dict[tuple[str, str], list[Overload]] = defaultdict(list)
-        self.start_s: list[float] = []
+        self.ready_s: dict[str, list[float]] = defaultdict(list)
+        self.idle: dict[str, list[float]] = defaultdict(list)
 
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[dict[str, Running]]:
-        """Every contender, one started after the other."""
-        with contextlib.ExitStack() as stack:
-            servers = {}
-            for name, contender in self._chosen.items():
-                print(f"starting {name}", file=sys.stderr)
-                servers[name] = stack.enter_context(contender.serve(self._folder / folder_name(name)))
-            yield servers
-
-    def measure(self, servers: Mapping[str, Running]) -> None:
+    def measure(self) -> None:
         """All rounds."""
         requests, length = write_requests(self._folder), self._durations
         plan = [
@@ -92,26 +89,51 @@ class Bench:
                 requests, concurrencies=length.concurrencies, seconds=length.common_s, window_s=length.window_s,
                 locust_s=length.locust_s,
             )
-            if step.contender in servers
+            if step.contender in self._chosen
         ]  # fmt: skip
         for number in range(length.rounds):
-            bares = {name: self._bare(model) for name, model in _BARE_MODELS.items()}
-            for name, measured in bares.items():
-                for rows, sample in measured.items():
-                    self.samples[bare(rows), name].append(sample)
-            for step in tqdm(plan[:: -1 if number % 2 else 1], f"round {number + 1}/{length.rounds}", disable=None):
-                key, name = (step.workload, step.contender), BARE_INT8 if step.contender == INT8 else BARE
-                if key in BESIDE_BARE:  # the machine is not the same a minute later
-                    bares[name] = self._bare(_BARE_MODELS[name])
-                    self.beside[key].append(bares[name])
-                try:
-                    sample = step.run(servers[step.contender], batch_costs(bares[name]))
-                except Exception as error:
-                    error.add_note(f"in workload {step.workload!r} on {step.contender}")
-                    raise
-                self.samples[key].append(sample)
-            self._overload(dict(servers), requests)
-            self.start_s.append(self._start(number))
+            with self._serving(number) as servers:
+                self._idle(servers)
+                bares = {name: self._bare(model) for name, model in _BARE_MODELS.items()}
+                for name, measured in bares.items():
+                    for rows, sample in measured.items():
+                        self.samples[bare(rows), name].append(sample)
+                ordered = plan[:: -1 if number % 2 else 1]
+                for step in tqdm(ordered, f"round {number + 1}/{length.rounds}", disable=None):
+                    self._measure(step, servers, bares)
+                self._overload(servers, requests)
+
+    @contextlib.contextmanager
+    def _serving(self, number: int) -> Iterator[dict[str, Running]]:
+        """Every contender, one started after the other."""
+        with contextlib.ExitStack() as stack:
+            servers = {}
+            for name, contender in self._chosen.items():
+                print(f"round {number + 1}: starting {name}", file=sys.stderr)
+                server = stack.enter_context(contender.serve(self._folder / f"{folder_name(name)}-{number}"))
+                servers[name] = server
+                self.ready_s[name].append(server.ready_s)
+            yield servers
+
+    def _idle(self, servers: Mapping[str, Running]) -> None:
+        """CPU of each server while nothing is asked, of a core."""
+        before = {name: cpu_s(server.process) for name, server in servers.items()}
+        time.sleep(self._durations.idle_s)
+        for name, server in servers.items():
+            self.idle[name].append((cpu_s(server.process) - before[name]) / self._durations.idle_s)
+
+    def _measure(self, step: Step, servers: Mapping[str, Running], bares: dict[str, dict[int, Sample]]) -> None:
+        """One step; `bares` is measured anew where it is compared with."""
+        key, name = (step.workload, step.contender), BARE_INT8 if step.contender == INT8 else BARE
+        if key in BESIDE_BARE:  # the machine is not the same a minute later
+            bares[name] = self._bare(_BARE_MODELS[name])
+            self.beside[key].append(bares[name])
+        try:
+            sample = step.run(servers[step.contender], batch_costs(bares[name]))
+        except Exception as error:
+            error.add_note(f"in workload {step.workload!r} on {step.contender}")
+            raise
+        self.samples[key].append(sample)
 
     def _bare(self, model: str) -> dict[int, Sample]:
         """The model alone, by the rows of its batches."""
@@ -135,12 +157,6 @@ class Bench:
         )  # fmt: skip
         for key, measured in done.items():
             self.overloads[key].append(measured)
-
-    def _start(self, number: int) -> float:
-        """Another Inferry, from its start until it is ready."""
-        contender = replace(self._chosen[INFERRY], name="started again")
-        with contender.serve(self._folder / f"start-{number}") as server:
-            return server.ready_s
 
 
 def batch_costs(measured: Mapping[int, Sample]) -> BareCosts:

@@ -46,10 +46,10 @@ def single(tool: str, concurrency: int) -> str:
 BATCHES = f"perf_analyzer, {BATCH} images, {BATCH_CONCURRENCY} at a time"
 STREAM = "perf_analyzer, stream, 32 at a time"
 BESIDE_BARE = {
-    (single("perf_analyzer", 1), INFERRY), (single("perf_analyzer", 32), INFERRY), (STREAM, INFERRY),
-    (BATCHES, INFERRY), (BATCHES, INT8),
+    (single("perf_analyzer", 1), INFERRY), (single("perf_analyzer", 1), UNBATCHED),
+    (single("perf_analyzer", 32), INFERRY), (STREAM, INFERRY), (BATCHES, INFERRY), (BATCHES, INT8),
 }  # fmt: skip
-"""What is compared with the bare session measured just before it."""
+"""What is compared with the bare session measured just before it, or with what is: it follows the same load."""
 
 PICTURES = "common client, a JPEG, 32 at a time"
 LOCUST = "inferry load (Locust), 32 users"
