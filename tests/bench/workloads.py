@@ -25,7 +25,7 @@ PEERS = {"triton": TRITON, "mosec": MOSEC, "mlserver": MLSERVER}
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCH, BATCH_CONCURRENCY, OBJECTIVE_MS = 32, 4, 100.0
-_CLOSE = 3  # times a round, for what is compared to within a few hundredths
+_CLOSE = 2  # times a round, for what is judged to within a few hundredths
 DEVICE_A_MS, DEVICE_B_MS = 5.0, 1.0  # 37 ms for a full batch: two of them fit into the objective
 
 
@@ -126,12 +126,11 @@ def steps(
     plan = []
     for concurrency in concurrencies:
         tool, client = single("perf_analyzer", concurrency), single("common client", concurrency)
-        times = _CLOSE if concurrency == 1 else 1
-        plan += [analyzed(tool, name, concurrency) for name in (INFERRY, UNBATCHED, TRITON)] * times
-        plan += [analyzed(tool, INT8, concurrency)] if concurrency == 32 else []
+        names = (INFERRY, UNBATCHED, TRITON, INT8) if concurrency == 32 else (INFERRY, UNBATCHED, TRITON)
+        plan += [analyzed(tool, name, concurrency) for name in names] * (_CLOSE if concurrency in (1, 32) else 1)
         plan += [common(client, name, "single", infer, concurrency) for name in (INFERRY, TRITON, MOSEC, MLSERVER)]
     plan += [analyzed(BATCHES, name, BATCH_CONCURRENCY, BATCH) for name in (INFERRY, INT8, TRITON)] * _CLOSE
-    plan.append(analyzed(STREAM, INFERRY, 32, streaming=True))
+    plan += [analyzed(STREAM, INFERRY, 32, streaming=True)] * _CLOSE
     plan.append(common(PICTURES, INFERRY, "picture", IMAGE_CLASSIFIER["Classify"].path, 32))
     plan.append(Step(LOCUST, INFERRY, lambda server, costs: by_locust(server, costs, users=32, seconds=locust_s)))
     return plan

@@ -21,6 +21,20 @@ COSTS = (
         ("tests/server/test_polling.py",),
     ),
     Mutant(
+        "cost: who computed stays awake for the next request",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "awake = _AWAKE_POLLS\n                    read_since",
+        "read_since",
+        ("tests/server/test_polling.py",),
+    ),
+    Mutant(
+        "cost: who has nothing to do sleeps in the end",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "awake -= 1",
+        "pass",
+        ("tests/server/test_polling.py",),
+    ),
+    Mutant(
         "cost: what stands before the tensors is written once",
         f"{_SERVER}/encoding.py",
         "described = self._tensors[shapes] =",

@@ -40,6 +40,7 @@ class ScriptedServer:
         self.pause = threading.Event()
         self.stopped: Callable[[Any], object] | None = None
         self.cancelled = False
+        self.may_sleep: list[bool] = []  # for each poll of the script
 
     def listen(self, address: str, credentials: object) -> int:
         return 1
@@ -50,6 +51,7 @@ class ScriptedServer:
 
     def poll(self, until: float) -> SimpleNamespace:
         if self.script:
+            self.may_sleep.append(until > 0)
             step = self.script.pop(0)
             if isinstance(step, Exception):
                 raise step
@@ -136,6 +138,23 @@ def test_one_empty_poll_is_no_reason_to_compute_a_smaller_batch(monkeypatch: pyt
     assert computed.wait(SOON_S)
     transport.stop(SOON_S)
     assert order == ["read", "computed"]
+
+
+def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when_none_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spare = SpareTime()
+    request, awake = (lambda _: spare.do_soon(lambda: None)), completion_queue._AWAKE_POLLS
+    script: list[Exception | Callable[[Any], object] | None] = [lambda _: None, request, *[None] * 4]
+    script += [None] * (awake - 1) + [lambda _: None]  # an event at the last moment
+    script += [None] * awake + [None, lambda _: None, None]
+    server = ScriptedServer(script)
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport.start(ANY_PORT)
+    assert server.at_the_end.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert server.may_sleep == [True] * 2 + [False] * (4 + awake + awake) + [True] * 3
 
 
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
