@@ -18,6 +18,27 @@ _TEST_FAILURES = ("tests/server/test_batcher_failures.py",)
 
 BATCHING = (
     Mutant(
+        "parallel runs: people do not wait for all runs of a job",
+        _SCHEDULER,
+        "if lane is self._bulk and now - self._person_at < _PEOPLE_S:",
+        "if False:",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
+        "parallel runs: a lane without room for all of them can be full",
+        _SCHEDULER,
+        "self._full_rows = min(policy.most_rows, policy.max_queue_size)",
+        "self._full_rows = policy.most_rows",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
+        "parallel runs: measured with the cores to itself",
+        _PARALLEL_RUNS,
+        "seat.acquire()\n",
+        "pass\n",
+        _TEST_PARALLEL,
+    ),
+    Mutant(
         "parallel runs: no part reads on when another has failed",
         _PARALLEL,
         "wait(others)  # they read the inputs",
@@ -132,21 +153,21 @@ BATCHING = (
     Mutant(
         "batch: requests that fit ride whole",
         _SCHEDULER,
-        "wanted = room if request.rows > self._most_rows else 0",
+        "wanted = room if request.rows > largest else 0",
         "wanted = room",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "batch: rows are bounded",
         _SCHEDULER,
-        "room = self._most_rows - rows",
-        "room = self._most_rows",
+        "room = largest - rows",
+        "room = largest",
         _TEST_SCHEDULER,
     ),
     Mutant(
         "batch: a large request is cut",
         _SCHEDULER,
-        "wanted = min(request.waiting_rows, self._most_rows)",
+        "wanted = min(request.waiting_rows, largest)",
         "wanted = request.waiting_rows",
         _TEST_SCHEDULER,
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inferry_server.batching.gate import ComputeGate, OpenSeat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest
@@ -24,7 +25,7 @@ from inferry_server.models.parallel_runs import with_parallel_runs
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_plan import VersionPlan
-from inferry_server.runtime.instance import CpuInstance
+from inferry_server.runtime.instance import CpuInstance, Instance
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU
@@ -125,10 +126,16 @@ def played(slowdown: float) -> Callable[[], float]:
     return itertools.accumulate(took, initial=0.0).__next__
 
 
+def decide(
+    before: VersionPlan, instance: CpuInstance, latency: LatencyModel, *, threads: int = 2, slowdown: float = 0.8
+) -> tuple[VersionPlan, Instance]:
+    return with_parallel_runs(before, instance, latency, threads=threads, seat=OpenSeat(), clock=played(slowdown))
+
+
 def test_a_model_whose_full_batches_take_some_milliseconds_is_run_in_parallel(tmp_path: Path) -> None:
     before, instance = plan(tmp_path)
     latency = known_device(POLICY, 0.001, 0.001)
-    after, one = with_parallel_runs(before, instance, latency, threads=2, clock=played(0.8))
+    after, one = decide(before, instance, latency)
     assert isinstance(one, ParallelInstance)
     assert after.policy == replace(POLICY, parallel_runs=2)
     assert latency.batch_s(8) < 0.009  # it was told how long both take together
@@ -146,7 +153,7 @@ def test_others_are_not(tmp_path: Path, threads: int, batch_s: float, batched: b
     before, instance = plan(tmp_path)
     before = replace(before, batched=batched)
     latency = known_device(POLICY, 0.0, batch_s / POLICY.max_batch_size) if batch_s else LatencyModel(4)
-    unchanged = with_parallel_runs(before, instance, latency, threads=threads, clock=played(0.8))
+    unchanged = decide(before, instance, latency, threads=threads)
     assert unchanged == (before, instance)
 
 
@@ -155,22 +162,45 @@ def test_neither_is_one_whose_outputs_may_have_any_size(tmp_path: Path) -> None:
     free = replace(before.signature.outputs[0], shape=(-1, -1))
     before = replace(before, signature=replace(before.signature, outputs=(free,)))
     latency = known_device(POLICY, 0.001, 0.001)
-    assert with_parallel_runs(before, instance, latency, threads=2, clock=played(0.8)) == (before, instance)
+    assert decide(before, instance, latency) == (
+        before,
+        instance,
+    )
 
 
 @pytest.mark.parametrize(("slowdown", "expected"), [(1.24, 2), (1.26, 1)])
 def test_what_is_clearly_slower_in_parallel_is_not(tmp_path: Path, slowdown: float, expected: int) -> None:
     before, instance = plan(tmp_path)
     latency = known_device(POLICY, 0.001, 0.001)
-    after, _ = with_parallel_runs(before, instance, latency, threads=2, clock=played(slowdown))
+    after, _ = decide(before, instance, latency, slowdown=slowdown)
     assert after.policy.parallel_runs == expected
+
+
+def test_what_is_measured_has_the_cores_to_itself(tmp_path: Path) -> None:
+    before, instance = plan(tmp_path)
+    gate = ComputeGate(2)
+    neighbour, seat = gate.seat("neighbour", 1), gate.seat("dense", 2)
+    clock, held = played(0.8), list[bool]()
+
+    def now() -> float:
+        held.append(not neighbour.try_acquire())  # they cannot be had while a run is measured
+        neighbour.leave()
+        return clock()
+
+    after, _ = with_parallel_runs(before, instance, known_device(POLICY, 0.001, 0.001), threads=2, seat=seat, clock=now)
+    assert after.policy.parallel_runs == 2
+    assert all(held)
+    assert neighbour.try_acquire()  # and can be had afterwards
 
 
 def test_a_model_that_fails_on_one_core_is_served_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before, instance = plan(tmp_path)
     before.model_path.write_bytes(b"no model")
     with caplog.at_level(logging.WARNING):
-        assert with_parallel_runs(before, instance, known_device(POLICY, 0.001, 0.001), threads=2) == (before, instance)
+        assert decide(before, instance, known_device(POLICY, 0.001, 0.001)) == (
+            before,
+            instance,
+        )
     assert "served without parallel runs" in caplog.text
 
 
@@ -182,11 +212,14 @@ def test_a_second_session_must_answer_the_golden_samples_too(
     golden = GoldenCheck(tmp_path, ((sample, {"y": np.ones((1, 3), np.float32)}),), tolerance=0.0, provider=CPU)
     monkeypatch.setattr(VersionPlan, "golden_check", lambda *_: golden)
     latency = known_device(POLICY, 0.001, 0.001)
-    assert with_parallel_runs(before, instance, latency, threads=2, clock=played(1.0))[0].policy.parallel_runs == 2
+    assert decide(before, instance, latency, slowdown=1.0)[0].policy.parallel_runs == 2
     onnx_models.save_doubler(tmp_path)
     doubler = load_session(tmp_path / "doubler" / "1" / "model.onnx", providers=(CPU,), intra_op_num_threads=1)
     monkeypatch.setattr(parallel_runs, "load_session", lambda *_, **__: doubler)
-    assert with_parallel_runs(before, instance, latency, threads=2, clock=played(1.0)) == (before, instance)
+    assert decide(before, instance, latency, slowdown=1.0) == (
+        before,
+        instance,
+    )
     assert "not the model that was verified" in caplog.text
 
 

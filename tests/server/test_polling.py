@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,30 @@ def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when
     assert server.at_the_end.wait(SOON_S)
     transport.stop(SOON_S)
     assert server.may_sleep == [True] * 2 + [False] * (4 + awake + awake) + [True] * 3
+
+
+def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare, computed_s, told = SpareTime(), [0.0], list[str]()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + computed_s[0], time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(completion_queue, "time", clock)
+
+    def compute() -> None:
+        computed_s[0] += 0.010
+        told.append("computed")
+
+    def event(name: str) -> Callable[[Any], object]:
+        return lambda _: told.append(name)
+
+    empty = [None] * completion_queue._EMPTY_POLLS
+    script: list[Exception | Callable[[Any], object] | None] = [lambda _: spare.do_soon(compute), *empty]
+    server = ScriptedServer([*script, event("ready"), *empty, event("later")])
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    monkeypatch.setattr(transport._intake, "caught_up", lambda _: told.append("caught up"))
+    transport.start(ANY_PORT)
+    assert server.at_the_end.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert told[told.index("computed") : told.index("later")] == ["computed", "ready", "caught up"]
 
 
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,30 @@ def whole(*requests: InferenceRequest) -> list[tuple[InferenceRequest, int, int]
     return [(r, 0, r.rows) for r in requests]
 
 
+def test_jobs_have_parallel_runs_only_while_nobody_else_asks() -> None:
+    queue = scheduler(parallel_runs=2)
+    job, person = request(16, lane=Lane.BULK), request()
+    admit(queue, job, now=10.0)
+    assert take(queue, 10.0) == [(job, 0, 8)]
+    admit(queue, person, now=11.0)
+    assert take(queue, 11.0) == whole(person)
+    assert take(queue, 11.9) == [(job, 8, 4)]
+    assert take(queue, 12.1) == [(job, 12, 4)]
+    people = [request(4) for _ in range(4)]
+    admit(queue, *people, now=12.2)
+    assert take(queue, 12.2) == whole(*people[:2])
+
+
+@pytest.mark.parametrize(("room", "full_at"), [(16, 8), (6, 6)])
+def test_what_waits_is_full_when_all_runs_are_or_nothing_more_has_room(room: int, full_at: int) -> None:
+    queue = scheduler(parallel_runs=2, max_queue_size=room)
+    for rows in range(1, full_at + 1):
+        assert not queue.is_full()
+        admit(queue, request())
+        assert queue.rows == rows
+    assert queue.is_full()
+
+
 def test_a_batch_takes_from_the_front_what_fits_whole() -> None:
     queue = scheduler()
     requests = [request(2), request(1), request(2), request(1)]

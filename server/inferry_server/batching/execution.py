@@ -39,7 +39,7 @@ class BatchObserver(Protocol):
     """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """The model was run with so many rows; each run of a batch is told with the times of the batch."""
+        """The model was run with so many rows; parallel runs share what putting them together took."""
 
     def requests_done(self, answered: Answered) -> None:
         """Requests were answered, one at least."""
@@ -158,8 +158,9 @@ class BatchExecution:
         done = _Done(rows, outputs, began, assembled, self._clock())
         if self._batched:
             check_rows(outputs, self._pad_to(rows))
-        for run_rows in self._runs(rows):
-            self._observer.batch_done(rows=run_rows, assembly_s=done.assembly_s, compute_s=done.compute_s)
+        runs = self._runs(rows)
+        for run_rows in runs:
+            self._observer.batch_done(rows=run_rows, assembly_s=done.assembly_s / len(runs), compute_s=done.compute_s)
         return done
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:

@@ -4,6 +4,7 @@ Earliest deadline first inside a lane; people before jobs, but never twice in a 
 job's share; nothing is computed that would come too late.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class BatchScheduler:
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
         self._policy = policy
         self._most_rows = policy.most_rows
+        self._full_rows = min(policy.most_rows, policy.max_queue_size)
+        self._person_at = -math.inf  # when the latest interactive request was admitted
         self._latency = latency
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
@@ -48,8 +51,8 @@ class BatchScheduler:
         return self._interactive.rows + self._bulk.rows
 
     def is_full(self) -> bool:
-        """Whether what waits fills a batch."""
-        return self.rows >= self._most_rows
+        """Whether what waits fills a batch, or all the room there is."""
+        return self.rows >= self._full_rows
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""
@@ -76,6 +79,8 @@ class BatchScheduler:
         if request.deadline is not None:
             self._check_backlog(lane, request, now)
         lane.push(request)
+        if request.lane is Lane.INTERACTIVE:
+            self._person_at = now
 
     def wait_s(self, now: float) -> float | None:
         """Seconds an idle device waits before it takes a batch; None if nothing is there to take."""
@@ -102,6 +107,7 @@ class BatchScheduler:
         slices: list[BatchSlice] = []
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
         lane = self._next_lane()
+        largest = self._largest(lane, now)
         rows = 0
         while (request := lane.first()) is not None:
             if request.deadline is not None:
@@ -110,9 +116,9 @@ class BatchScheduler:
                     self.settle(request)
                     refused.append((request, error))
                     continue
-            wanted = min(request.waiting_rows, self._most_rows)
+            wanted = min(request.waiting_rows, largest)
             if slices:
-                wanted = self._rows_that_fit(slices, request, rows, now)
+                wanted = self._rows_that_fit(slices, request, rows, now, largest=largest)
                 if wanted == 0:
                     break
             slices.append(BatchSlice(request, request.rows - request.waiting_rows, wanted))
@@ -153,6 +159,12 @@ class BatchScheduler:
 
     def _lane(self, lane: Lane) -> LaneQueue:
         return self._bulk if lane is Lane.BULK else self._interactive
+
+    def _largest(self, lane: LaneQueue, now: float) -> int:
+        """Rows to take together: jobs have no parallel runs while people ask, who would wait for all of them."""
+        if lane is self._bulk and now - self._person_at < _PEOPLE_S:
+            return self._policy.max_batch_size
+        return self._most_rows
 
     def _next_lane(self) -> LaneQueue:
         """Whose turn it is; counts the turn."""
@@ -199,16 +211,18 @@ class BatchScheduler:
             rows = fuller
         return None
 
-    def _rows_that_fit(self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float) -> int:
+    def _rows_that_fit(
+        self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float, *, largest: int
+    ) -> int:
         """How many rows of the next request may join a batch; 0 for none.
 
         Only requests larger than a batch are cut: the others ride whole. A batch is not grown past
         what its earliest deadline, the first one's, allows.
         """
-        room = self._most_rows - rows
+        room = largest - rows
         wanted = request.waiting_rows
         if wanted > room:
-            wanted = room if request.rows > self._most_rows else 0
+            wanted = room if request.rows > largest else 0
         first = slices[0].request
         if wanted == 0 or first.item_shapes != request.item_shapes:
             return 0
@@ -269,3 +283,4 @@ class BatchScheduler:
 
 
 _LEAST_RETRY_S = 0.001
+_PEOPLE_S = 1.0  # after an interactive request the next one is expected

@@ -92,7 +92,8 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         plan, latency, instances = prove(plan, sessions)
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads = _threads(settings, options)
-            plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads)
+            seat = _seat(plan, CPU, options)
+            plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads, seat=seat)
         version = _serve(plan, instances, latency, sessions[0].session.provider, options)
     except BaseException:
         for session in sessions:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from inferry_server.batching.assembly import check_rows
+from inferry_server.batching.gate import Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.models.version_plan import VersionPlan
@@ -31,6 +32,7 @@ def with_parallel_runs(
     latency: LatencyModel,
     *,
     threads: int,
+    seat: Seat,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[VersionPlan, Instance]:
     """Let a version compute several full batches at the same time, unless that is slower than one after the other.
@@ -40,6 +42,7 @@ def with_parallel_runs(
         instance: warmed.
         latency: what warming up told; told of the parallel runs, if there will be any.
         threads: that compute a batch.
+        seat: before the cores, so that what is measured has them to itself.
         clock: monotonic seconds.
 
     Returns:
@@ -58,7 +61,10 @@ def with_parallel_runs(
             golden.check(single.run)
         parallel = ParallelInstance(instance, single, policy.runs, threads=threads)
         rounds = [
-            (_run_s(plan, instance, policy.max_batch_size, clock), _run_s(plan, parallel, policy.most_rows, clock))
+            (
+                _run_s(plan, instance, policy.max_batch_size, seat, clock),
+                _run_s(plan, parallel, policy.most_rows, seat, clock),
+            )
             for _ in range(1 + _MEASURED)
         ]
     except (ModelLoadError, InferenceError) as error:
@@ -75,9 +81,14 @@ def with_parallel_runs(
     return replace(plan, policy=policy), parallel
 
 
-def _run_s(plan: VersionPlan, instance: Instance, rows: int, clock: Callable[[], float]) -> float:
+def _run_s(plan: VersionPlan, instance: Instance, rows: int, seat: Seat, clock: Callable[[], float]) -> float:
     """Seconds that so many rows take, all zeros."""
     inputs = {spec.name: np.zeros((rows, *spec.shape[1:]), spec.datatype.dtype) for spec in plan.signature.inputs}
-    began = clock()
-    check_rows(instance.run(inputs), rows)
-    return clock() - began
+    seat.acquire()
+    began = ended = clock()
+    try:
+        check_rows(instance.run(inputs), rows)
+        ended = clock()
+    finally:
+        seat.release(ended - began, again=False)
+    return ended - began

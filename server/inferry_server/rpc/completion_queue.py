@@ -1,6 +1,7 @@
 """The transport over grpcio's completion queue: one thread polls, and no call has a thread or task."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -159,7 +160,7 @@ class CompletionQueueTransport:
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
         awake = 0  # polls until it sleeps
         while not self._stopped:
-            has_work, asked = bool(work), now
+            has_work, asleep_since = bool(work), math.inf
             try:
                 if has_work or soon:
                     event = poll(_AT_ONCE)
@@ -167,10 +168,12 @@ class CompletionQueueTransport:
                     awake -= 1
                     event = poll(_AT_ONCE)
                     if event.tag is None:
+                        if awake == _AWAKE_POLLS - _EMPTY_POLLS:
+                            self._caught_up(time.monotonic())
                         continue
                     awake = _AWAKE_POLLS
                 else:
-                    asked = time.monotonic()
+                    asleep_since = time.monotonic()
                     event = poll(time.time() + (_WATCH_AFTER_S if young else _IDLE_POLL_S))
             except Exception:  # noqa: BLE001 - it is logged there
                 failures += 1
@@ -185,7 +188,7 @@ class CompletionQueueTransport:
                 continue
             empty = 0
             try:
-                if is_idle or (not has_work and now - asked > _SLEPT_S):
+                if is_idle or now - asleep_since > _SLEPT_S:
                     self._caught_up(now)
                 if not is_idle:
                     on_event(event)
