@@ -125,6 +125,11 @@ class MethodMetrics:
         self._open = metrics.open_streams.labels(method) if streaming else None
         self._outcomes: dict[tuple[str, str], Count] = {}
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that have arrived and not ended."""
+        return self._received.value - sum(outcome.value for outcome in list(self._outcomes.values()))
+
     def received(self) -> None:
         """A call has arrived."""
         self._received.inc()

@@ -28,6 +28,13 @@ COSTS = (
         ("tests/server/test_polling.py",),
     ),
     Mutant(
+        "stop: connections are closed after the answers that are owed",
+        f"{_SERVER}/rpc/completion_queue.py",
+        "while self._owes_answers() and",
+        "while False and",
+        ("tests/server/test_polling.py",),
+    ),
+    Mutant(
         "wait: what was ready during a batch has waited for it",
         f"{_SERVER}/rpc/completion_queue.py",
         "has_work, asleep_since = bool(work), math.inf",

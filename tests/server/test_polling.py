@@ -23,6 +23,7 @@ from inferry_server.rpc.completion_queue import CompletionQueueTransport
 from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
 from inferry_server.settings import Settings
+from inferry_server.statuses import OK
 from testkit import deaf_server, onnx_models
 from testkit.rpc import begin
 from testkit.servers import ANY_PORT
@@ -41,6 +42,7 @@ class ScriptedServer:
         self.pause = threading.Event()
         self.stopped: Callable[[Any], object] | None = None
         self.cancelled = False
+        self.on_shutdown: Callable[[], object] = lambda: None
         self.may_sleep: list[bool] = []  # for each poll of the script
 
     def listen(self, address: str, credentials: object) -> int:
@@ -62,6 +64,7 @@ class ScriptedServer:
         return SimpleNamespace(tag=self.stopped)
 
     def shutdown(self, on_event: Callable[[Any], object]) -> None:
+        self.on_shutdown()
         self.stopped = on_event
 
     def cancel_all_calls(self) -> None:
@@ -180,6 +183,27 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
     assert server.at_the_end.wait(SOON_S)
     transport.stop(SOON_S)
     assert told[told.index("computed") : told.index("later")] == ["computed", "ready", "caught up"]
+
+
+def test_connections_are_closed_when_every_answer_has_gone_that_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, router = ScriptedServer([]), Router(ServerMetrics())
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    router.add_unary({"/a/B": lambda *_: None})
+    accounts = [router.received("/a/B", ()) for _ in range(3)]
+    transport = CompletionQueueTransport(router, OPTIONS)
+
+    def sleep(seconds: float) -> None:
+        if accounts:
+            accounts.pop().ended(OK)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=sleep)
+    monkeypatch.setattr(completion_queue, "time", clock)  # an answer goes whenever the thread that stops it waits
+    monkeypatch.setattr(completion_queue, "_QUIET_S", 0.0)
+    in_flight: list[int] = []
+    server.on_shutdown = lambda: in_flight.append(router.unary_in_flight())
+    transport.start(ANY_PORT)
+    transport.stop(SOON_S)
+    assert in_flight == [0]
 
 
 def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _STOP_SLACK_S = 5.0
 # When stopping: how long no call must have arrived before connections are closed, and at most.
-_QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
+_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0  # as in `completion_queue.py`
 
 
 class AioTransport:
@@ -84,14 +84,14 @@ class AioTransport:
     async def _stop(self, grace_s: float) -> None:
         """Stop without losing a call that has arrived.
 
-        gRPC cancels calls that have reached it but not yet a handler. So handlers are held first:
-        callers that wait for their answers send no more, and once nothing arrives, connections are
+        gRPC cancels calls that have reached it but not yet a handler. So handlers are held first, and what came
+        before is answered: callers that wait for answers send no more, and once nothing arrives, connections are
         closed and everything held is handled after all. Unary calls without a request then have
         `STRAGGLER_S` to send it.
         """
         if self._server is None:
             return
-        await self._handler.hold_until_quiet()
+        await self._handler.hold_until_quiet(grace_s)
         stopping = asyncio.ensure_future(self._server.stop(grace_s))
         await asyncio.sleep(0)  # lets it begin: from here on no call arrives
         self._handler.release()
@@ -109,6 +109,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._released = asyncio.Event()
         self._released.set()
         self._last_arrival = 0.0
+        self._held = 0  # calls that wait for the release
         self._stopping = False
         self._streams: set[AioStreamCall] = set()
         self._unasked: set[asyncio.Task[Any]] = set()  # of unary calls whose request has not come yet
@@ -125,9 +126,12 @@ class _GenericHandler(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
         return grpc.stream_stream_rpc_method_handler(self._refuse(path))
 
-    async def hold_until_quiet(self) -> None:
-        """Keep new calls waiting, until none has come for a moment."""
+    async def hold_until_quiet(self, grace_s: float) -> None:
+        """Keep new calls waiting, until those before are answered and none has come for a moment."""
         self._released.clear()
+        owed_until = self._loop.time() + min(grace_s, _LONGEST_OWED_S)
+        while self._owes_answers() and self._loop.time() < owed_until:
+            await asyncio.sleep(_QUIET_S / 3)
         began = self._last_arrival = self._loop.time()
         while self._loop.time() - self._last_arrival < _QUIET_S and self._loop.time() - began < _LONGEST_HOLD_S:
             await asyncio.sleep(_QUIET_S / 3)
@@ -216,4 +220,11 @@ class _GenericHandler(grpc.GenericRpcHandler):
     async def _arrived(self) -> None:
         if not self._released.is_set():
             self._last_arrival = self._loop.time()
-            await self._released.wait()
+            self._held += 1
+            try:
+                await self._released.wait()
+            finally:
+                self._held -= 1
+
+    def _owes_answers(self) -> bool:
+        return self._router.unary_in_flight() > self._held + len(self._unasked)

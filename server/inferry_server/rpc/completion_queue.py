@@ -36,8 +36,9 @@ _SLEPT_S = 0.001  # whoever waited so long for an event had none to read
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 5.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
-# When stopping: how long no call must have arrived before connections are closed, and at most.
-_QUIET_S, _LONGEST_HOLD_S = 0.03, 0.3
+# When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
+# it waits before that for the answers that are owed, because who gets one may ask again.
+_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0
 
 
 class CompletionQueueTransport:
@@ -101,16 +102,19 @@ class CompletionQueueTransport:
     def stop(self, grace_s: float) -> None:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
 
-        gRPC cancels calls that reach it while it closes. So the answers are held first: callers that
-        wait for theirs send no more, and once nothing arrives, connections are closed and everything
-        held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
+        gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
+        answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
+        everything held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
         asked nothing is owed nothing. Does nothing where `start` was not called.
         """
         server = self._server
         if server is None:
             return
-        self._last_arrival = began = time.monotonic()
         self._holding = True
+        owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
+        while self._owes_answers() and time.monotonic() < owed_until:
+            time.sleep(_QUIET_S / 3)
+        self._last_arrival = began = time.monotonic()
         while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
             time.sleep(_QUIET_S / 3)
         server.shutdown(self._was_shut_down)  # wakes the polling thread, which releases what was held
@@ -121,6 +125,10 @@ class CompletionQueueTransport:
         if not self._stopped:
             server.cancel_all_calls()
             self._thread.join(_STOP_SLACK_S)
+
+    def _owes_answers(self) -> bool:
+        """Whether unary requests that are not held have no answer yet."""
+        return self._router.unary_in_flight() > len(self._held) + len(self._unasked)
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
         """Handle a request, unless the server is about to close."""

@@ -84,6 +84,10 @@ class Router:
         """Whether a streaming handler answers this path."""
         return path in self._stream
 
+    def unary_in_flight(self) -> int:
+        """Unary calls that have arrived and not ended."""
+        return sum(metrics.in_flight for path, metrics in list(self._methods.items()) if path in self._unary)
+
     def received(self, path: str, metadata: Metadata) -> CallAccount:
         """Open the account of a call that has just arrived."""
         metrics = self._method(path)
