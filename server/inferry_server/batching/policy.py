@@ -46,11 +46,12 @@ class BatchingPolicy:
         return self.max_batch_size * self.parallel_runs
 
     def runs(self, rows: int) -> Sequence[int]:
-        """The rows of each run that a batch is computed in: as many in each, to within one."""
+        """The rows of each run that a batch is computed in: as many in each, to within one, and one at least."""
         if rows <= self.max_batch_size or self.parallel_runs == 1:
             return (rows,)
-        least, more = divmod(rows, self.parallel_runs)
-        return (least + 1,) * more + (least,) * (self.parallel_runs - more)
+        count = min(rows, self.parallel_runs)
+        least, more = divmod(rows, count)
+        return (least + 1,) * more + (least,) * (count - more)
 
     def wait_s(self, *, queued_rows: int, oldest_age_s: float) -> float:
         """Seconds an idle device still waits before it takes what is queued; 0 means now."""
