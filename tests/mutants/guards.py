@@ -3,6 +3,8 @@
 from mutants.guards_batching import BATCHING
 from mutants.guards_costs import COSTS
 from mutants.guards_models import MODELS
+from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
+from mutants.guards_transport import TRANSPORT
 
-MUTANTS = (*BATCHING, *COSTS, *REQUESTS, *MODELS)
+MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS)

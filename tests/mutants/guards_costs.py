@@ -28,27 +28,6 @@ COSTS = (
         ("tests/server/test_polling.py",),
     ),
     Mutant(
-        "stop: connections are closed after the answers that are owed",
-        f"{_SERVER}/rpc/completion_queue.py",
-        "while self._owes_answers() and",
-        "while False and",
-        ("tests/server/test_polling.py",),
-    ),
-    Mutant(
-        "wait: what was ready during a batch has waited for it",
-        f"{_SERVER}/rpc/completion_queue.py",
-        "has_work, asleep_since = bool(work), math.inf",
-        "has_work, asleep_since = bool(work), now",
-        ("tests/server/test_polling.py",),
-    ),
-    Mutant(
-        "wait: who finds nothing to read after a batch has caught up",
-        f"{_SERVER}/rpc/completion_queue.py",
-        "if awake == _AWAKE_POLLS - _EMPTY_POLLS:",
-        "if False:",
-        ("tests/server/test_polling.py",),
-    ),
-    Mutant(
         "cost: who has nothing to do sleeps in the end",
         f"{_SERVER}/rpc/completion_queue.py",
         "awake -= 1",
