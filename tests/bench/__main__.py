@@ -2,7 +2,7 @@
 
 A round starts every server, on the same cores, with the same network, and measures every workload on each, one after
 the other; every second round does so in the opposite order. JSON, tables and a plot go to
-runs/bench. The full run takes about 24 minutes on two cores (--rounds 5), and some more the first time, when the
+runs/bench. The full run takes about 21 minutes on two cores (--rounds 5), and some more the first time, when the
 peers are installed; --quick shows in about three that everything works.
 """
 
