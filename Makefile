@@ -71,26 +71,26 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
 
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
-	@$(BIN)/python tests/bench/precision.py
+	@PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.precision
 
 bench-costs: $(READY) ## Say where the microseconds of a single-image request go; ARGS="--concurrency 1"
-	@PYTHONPATH=tests $(BIN)/python -m bench.request_costs $(ARGS)
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_costs $(ARGS)
 
 GPU_MODELS := runs/bench/gpu-models
 
 gpu-export: $(READY) ## Write the graphs that gpu-check compares; ARGS=DIR, for a machine without TensorFlow
-	@PYTHONPATH=tests $(BIN)/python -m bench.gpu_export $(or $(ARGS),$(GPU_MODELS))
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(or $(ARGS),$(GPU_MODELS))
 
 gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS=--quick; without a GPU its rows say so
-	@test -d $(GPU_MODELS)/celeba-uint8 || PYTHONPATH=tests $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
-	@PYTHONPATH=tests $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
+	@test -d $(GPU_MODELS)/celeba-uint8 || PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
-	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.soak $(ARGS)
 
 figures: $(READY) ## Train the recipes and write their accuracy into trainer/README.md; goes on where it was
-	@$(BIN)/python tests/bench/figures.py $(ARGS)
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.figures $(ARGS)
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from inferry_server import grpc_variables
-from inferry_server.settings import TRANSPORTS
+from inferry_server.settings.settings import TRANSPORTS
+from inferry_server.transport import environment
 
-grpc_variables.prepare(transport="completion_queue", verbose=True)  # as the program does, before anything imports gRPC
+environment.prepare(transport="completion_queue", verbose=True)  # as the program does, before anything imports gRPC
 
 # Speed is measured by the benchmark, never by a test: on a busy machine an example may take its time.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from inferry_server import __version__, grpc_variables
+from inferry_server import __version__
 from inferry_server.errors import StartError
-from inferry_server.logs import choose_logging, configure_logging
 from inferry_server.runtime.threads import available_cores
-from inferry_server.settings import ENVIRONMENT_PREFIX, Settings
-from inferry_server.settings_sources import CONFIG_VARIABLE, read_sources
+from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
+from inferry_server.settings.sources import CONFIG_VARIABLE, read_sources
+from inferry_server.telemetry.logs import choose_logging, configure_logging
+from inferry_server.transport import environment
 
 if TYPE_CHECKING:
     from inferry_server.app import Server
@@ -84,7 +85,7 @@ def _on_signals(stop: threading.Event, hurry: threading.Event) -> None:
 
 
 def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:
-    grpc_variables.prepare(transport=settings.transport, verbose=settings.verbose)
+    environment.prepare(transport=settings.transport, verbose=settings.verbose)
     try:
         from inferry_server.app import Server  # here: it imports gRPC, and --help is instant
     except ModuleNotFoundError as error:

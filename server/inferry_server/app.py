@@ -8,24 +8,18 @@ from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address
-from inferry_server.batching.gate import ComputeGate
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.spare_time import SpareTime
 from inferry_server.errors import StartError
-from inferry_server.logs import choose_logging, configure_logging
-from inferry_server.metrics import MetricsPage, ServerMetrics, serve_metrics
+from inferry_server.executing.core_turns import ComputeGate
+from inferry_server.executing.inline import SpareTime
+from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
 from inferry_server.models.version import ServedVersion
-from inferry_server.readiness import Phase, Readiness
-from inferry_server.request_trace import NoTracer, Tracer
-from inferry_server.rpc.connections import can_count_connections, count_connections
-from inferry_server.rpc.options import TransportOptions
 from inferry_server.rpc.router import Router
-from inferry_server.rpc.transports import make_transport
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
@@ -46,8 +40,14 @@ from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
 from inferry_server.services.shared_memory import SharedMemoryService
-from inferry_server.settings import Settings
-from inferry_server.shared_memory import FOLDER, SharedMemoryRegions
+from inferry_server.settings.settings import Settings
+from inferry_server.telemetry.logs import choose_logging, configure_logging
+from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics, serve_metrics
+from inferry_server.trace import NoTracer, Tracer
+from inferry_server.transport.connections import can_count_connections, count_connections
+from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.selection import make_transport
+from inferry_server.wire.shared_memory import FOLDER, SharedMemoryRegions
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +273,7 @@ def _make_tracer(settings: Settings) -> Tracer:
     if settings.trace_endpoint is None:
         return NoTracer()
     try:
-        from inferry_server.tracing import otlp_tracer  # here: it is an extra
+        from inferry_server.telemetry.tracing import otlp_tracer  # here: it is an extra
     except ModuleNotFoundError as error:
         raise StartError(
             f"setting trace_endpoint needs OpenTelemetry, and {error.name} is not installed; "

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.app import Server
-from inferry_server.readiness import Phase
+from inferry_server.lifecycle import Phase
 from testkit import onnx_models
 from testkit.metrics_page import Metrics, wait_for_metrics
 from testkit.rpc import call_raw, check_health

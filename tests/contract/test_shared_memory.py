@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, ser
 from tritonclient.utils import shared_memory as shm
 
 from inferry_server.app import Server
-from inferry_server.shared_memory import FOLDER as SHARED_MEMORY
+from inferry_server.wire.shared_memory import FOLDER as SHARED_MEMORY
 from testkit import onnx_models
 from testkit.servers import running_server
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from inferry_server.app import Server
 from inferry_server.errors import StartError
-from inferry_server.settings import Settings
+from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.rpc import call, infer_request
 from testkit.servers import running_server
@@ -92,7 +92,7 @@ def test_a_collector_that_is_away_costs_a_line_or_two_and_no_answer(
 def test_traces_without_the_extra_are_a_start_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "inferry_server.tracing")
+    monkeypatch.delitem(sys.modules, "inferry_server.telemetry.tracing")
     for module in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)

@@ -21,7 +21,7 @@ from inferry_proto import classifier_pb2 as pb
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.app import Server
 from inferry_server.batching.policy import Lane
-from inferry_server.tracing import RequestTracer
+from inferry_server.telemetry.tracing import RequestTracer
 from testkit import onnx_models
 from testkit.servers import running_server
 from testkit.waiting import SOON_S, wait_until

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from inferry_server.settings import Settings
-from inferry_server.settings_sources import read_settings
+from inferry_server.settings.settings import Settings
+from inferry_server.settings.sources import read_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"

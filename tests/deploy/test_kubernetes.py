@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from inferry_server.settings import ENVIRONMENT_PREFIX, Settings
-from inferry_server.settings_sources import read_settings
+from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
+from inferry_server.settings.sources import read_settings
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"

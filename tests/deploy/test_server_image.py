@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from inferry_server.settings_sources import read_settings
+from inferry_server.settings.sources import read_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "server.Dockerfile"

@@ -9,8 +9,8 @@ import pytest
 
 from inferry_client.cli import build_parser as client_parser
 from inferry_server.__main__ import build_parser as server_parser
-from inferry_server.metrics import ServerMetrics
-from inferry_server.settings import Settings
+from inferry_server.settings.settings import Settings
+from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_trainer.cli import build_parser as trainer_parser
 
 ROOT = Path(__file__).parents[2]

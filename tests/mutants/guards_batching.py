@@ -5,13 +5,13 @@ from mutants.mutant import Mutant
 _SERVER = "server/inferry_server"
 _SCHEDULER = f"{_SERVER}/batching/scheduler.py"
 _LANE_QUEUE = f"{_SERVER}/batching/lane_queue.py"
-_EXECUTION = f"{_SERVER}/batching/execution.py"
-_QUEUE = f"{_SERVER}/batching/request_queue.py"
+_EXECUTION = f"{_SERVER}/executing/execution.py"
+_QUEUE = f"{_SERVER}/executing/request_queue.py"
 _ASSEMBLY = f"{_SERVER}/batching/assembly.py"
-_TEST_SCHEDULER = ("tests/server/test_scheduler.py",)
-_TEST_BATCHER = ("tests/server/test_batcher.py",)
-_TEST_SPARE_TIME = ("tests/server/test_spare_time.py",)
-_TEST_FAILURES = ("tests/server/test_batcher_failures.py",)
+_TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
+_TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
+_TEST_SPARE_TIME = ("tests/server/executing/test_inline.py",)
+_TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
 
 BATCHING = (
     Mutant(
@@ -131,7 +131,7 @@ BATCHING = (
         _SCHEDULER,
         "if request.waiting_rows:\n",
         "if False:\n",
-        ("tests/server/test_scheduler.py::test_a_settled_request_makes_room_and_is_never_taken",),
+        ("tests/server/batching/test_scheduler.py::test_a_settled_request_makes_room_and_is_never_taken",),
     ),
     Mutant(
         "settle: a request that left holds no memory",
@@ -173,42 +173,42 @@ BATCHING = (
         _LANE_QUEUE,
         "return request.enqueued_at + self._patience_s if",
         'return float("inf") if',
-        ("tests/server/test_schedules.py::test_requests_without_a_deadline_are_not_overtaken_for_ever",),
+        ("tests/server/batching/test_schedules.py::test_requests_without_a_deadline_are_not_overtaken_for_ever",),
     ),
     Mutant(
         "latency: old batches fade",
         f"{_SERVER}/batching/latency.py",
         "keep = self._forgetting",
         "keep = 1.0",
-        ("tests/server/test_latency.py",),
+        ("tests/server/batching/test_latency.py",),
     ),
     Mutant(
         "latency: the fit is held where batches show nothing",
         f"{_SERVER}/batching/latency.py",
         "_HOLD = 1e-4",
         "_HOLD = 1e-15",
-        ("tests/server/test_latency.py",),
+        ("tests/server/batching/test_latency.py",),
     ),
     Mutant(
         "latency: the time of a failed run is no lesson",
         _SCHEDULER,
         "if batch_s is not None:",
         "if (batch_s := batch_s or 0.0) is not None:",
-        ("tests/server/test_latency.py", *_TEST_FAILURES),
+        ("tests/server/batching/test_latency.py", *_TEST_FAILURES),
     ),
     Mutant(
         "overload: one is given up before all are late",
         _SCHEDULER,
         "return late_s if is_late else None",
         "return None",
-        ("tests/server/test_scheduler.py",),
+        ("tests/server/batching/test_scheduler.py",),
     ),
     Mutant(
         "deadlines: a short one is met among long ones",
         _SCHEDULER,
         "                return late_s if is_late else None\n",
         "                return late_s\n",
-        ("tests/server/test_scheduler.py",),
+        ("tests/server/batching/test_scheduler.py",),
     ),
     Mutant(
         "answers: only row by row",
@@ -345,10 +345,10 @@ BATCHING = (
     ),
     Mutant(
         "flood: a full batch is pressing while requests are refused",
-        f"{_SERVER}/batching/request_queue.py",
+        f"{_SERVER}/executing/request_queue.py",
         "if self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full():",
         "if False:",
-        ("tests/server/test_spare_time.py",),
+        ("tests/server/executing/test_inline.py",),
     ),
     Mutant(
         "inline: what is left behind is told of",

@@ -6,8 +6,8 @@ _SERVER = "server/inferry_server"
 _LOADING = f"{_SERVER}/models/loading.py"
 _MANAGER = f"{_SERVER}/models/manager.py"
 _APP = f"{_SERVER}/app.py"
-_TEST_LOADING = ("tests/server/test_loading.py",)
-_TEST_MANAGER = ("tests/server/test_manager.py",)
+_TEST_LOADING = ("tests/server/models/test_loading.py",)
+_TEST_MANAGER = ("tests/server/models/test_manager.py",)
 
 MODELS = (
     Mutant("proof: checksums", _LOADING, "            verify_files(path, manifest)\n", "", _TEST_LOADING),
@@ -87,14 +87,14 @@ MODELS = (
         f"{_SERVER}/services/versions.py",
         "if find() is version:",
         "if True:",
-        ("tests/server/test_versions.py",),
+        ("tests/server/services/test_versions.py",),
     ),
     Mutant(
         "versions: a server that goes away is not asked for ever",
         f"{_SERVER}/services/versions.py",
         "if find() is version:",
         "if find() is not version:",
-        ("tests/server/test_versions.py",),
+        ("tests/server/services/test_versions.py",),
     ),
     Mutant(
         "traffic: a label whose version does not answer gets none",
@@ -108,7 +108,7 @@ MODELS = (
         f"{_SERVER}/models/traffic.py",
         "/ 2**32 if request_id else turn",
         "/ 2**32 if not request_id else turn",
-        ("tests/server/test_traffic.py",),
+        ("tests/server/models/test_traffic.py",),
     ),
     Mutant(
         "start: ready only with its models",
@@ -145,7 +145,7 @@ MODELS = (
     ),
     Mutant(
         "stop: there is no way back",
-        f"{_SERVER}/readiness.py",
+        f"{_SERVER}/lifecycle.py",
         "if phase.value > self._phase.value:",
         "if phase is not self._phase:",
         ("tests/server/test_lifecycle.py",),

@@ -6,8 +6,8 @@ _SERVER = "server/inferry_server"
 _SCHEDULER = f"{_SERVER}/batching/scheduler.py"
 _PARALLEL = f"{_SERVER}/runtime/parallel.py"
 _PARALLEL_RUNS = f"{_SERVER}/models/parallel_runs.py"
-_TEST_SCHEDULER = ("tests/server/test_scheduler.py",)
-_TEST_PARALLEL = ("tests/server/test_parallel.py",)
+_TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
+_TEST_PARALLEL = ("tests/server/runtime/test_parallel.py",)
 
 PARALLEL = (
     Mutant(
@@ -75,7 +75,7 @@ PARALLEL = (
     ),
     Mutant(
         "parallel runs: what putting them together took is counted once",
-        f"{_SERVER}/batching/execution.py",
+        f"{_SERVER}/executing/execution.py",
         "assembly_s=done.assembly_s / len(runs)",
         "assembly_s=done.assembly_s",
         _TEST_PARALLEL,

@@ -3,17 +3,17 @@
 from mutants.mutant import Mutant
 
 _SERVER = "server/inferry_server"
-_CODEC = f"{_SERVER}/codec.py"
+_CODEC = f"{_SERVER}/wire/decode.py"
 _STREAMS = f"{_SERVER}/services/streams.py"
-_MEMORY = f"{_SERVER}/shared_memory.py"
-_TEST_CODEC = ("tests/server/test_codec.py",)
+_MEMORY = f"{_SERVER}/wire/shared_memory.py"
+_TEST_CODEC = ("tests/server/wire/test_decode.py",)
 _TEST_TABLE = ("tests/contract/test_error_table.py",)
 _TEST_ORDER = ("tests/contract/test_check_order.py",)
 _TEST_BUSY = "tests/contract/test_error_table_busy.py"
-_TEST_LATE = ("tests/server/test_late_endings.py",)
-_TEST_QUEUE_CALLS = ("tests/server/test_queue_calls.py",)
-_TEST_STREAMS = ("tests/server/test_streams.py",)
-_TEST_MEMORY = ("tests/server/test_shared_memory.py",)
+_TEST_LATE = ("tests/server/transport/test_late_endings.py",)
+_TEST_QUEUE_CALLS = ("tests/server/transport/test_queue_calls.py",)
+_TEST_STREAMS = ("tests/server/services/test_streams.py",)
+_TEST_MEMORY = ("tests/server/wire/test_shared_memory.py",)
 
 REQUESTS = (
     Mutant("request: rows are bounded", _CODEC, "if rows > max_request_rows:", "if False:", _TEST_CODEC),
@@ -37,28 +37,28 @@ REQUESTS = (
     ),
     Mutant(
         "request: bytes fit the shape",
-        f"{_SERVER}/input_tensors.py",
+        f"{_SERVER}/wire/inputs.py",
         "if len(data) != expected:",
         "if len(data) < expected:",
         _TEST_CODEC,
     ),
     Mutant(
         "request: typed elements fit the shape",
-        f"{_SERVER}/input_tensors.py",
+        f"{_SERVER}/wire/inputs.py",
         "if len(values) != count:",
         "if False:",
         _TEST_CODEC,
     ),
     Mutant(
         "request: an element of BYTES ends where the data ends",
-        f"{_SERVER}/tensor_bytes.py",
+        f"{_SERVER}/wire/elements.py",
         "if position > len(data):",
         "if False:",
         _TEST_TABLE,
     ),
     Mutant(
         "request: data comes once",
-        f"{_SERVER}/input_tensors.py",
+        f"{_SERVER}/wire/inputs.py",
         "if raw_count and has_contents:",
         "if False:",
         _TEST_TABLE,
@@ -79,7 +79,7 @@ REQUESTS = (
     ),
     Mutant(
         "overload: the caller hears when to come back",
-        f"{_SERVER}/statuses.py",
+        f"{_SERVER}/rpc/statuses.py",
         "if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):",
         "if isinstance(error, errors.OverloadedError):",
         (f"{_TEST_BUSY}::test_a_full_queue_is_told_apart_from_a_server_that_is_down",),
@@ -89,14 +89,14 @@ REQUESTS = (
         f"{_SERVER}/services/deadlines.py",
         "min(ends, call_deadline)",
         "max(ends, call_deadline)",
-        ("tests/server/test_deadlines.py",),
+        ("tests/server/services/test_deadlines.py",),
     ),
     Mutant(
         "deadlines: a model's objective goes before the server's",
         f"{_SERVER}/services/deadlines.py",
         "self.objective_s if model_objective_s is None else model_objective_s",
         "model_objective_s if self.objective_s is None else self.objective_s",
-        ("tests/server/test_deadlines.py",),
+        ("tests/server/services/test_deadlines.py",),
     ),
     Mutant(
         "streams: answers in the order of the requests",
@@ -142,45 +142,45 @@ REQUESTS = (
     ),
     Mutant(
         "drain: calls that ask nothing are sent away",
-        f"{_SERVER}/rpc/completion_queue.py",
+        f"{_SERVER}/transport/completion_queue.py",
         "fail(self._unasked.pop(), ShuttingDownError())",
         "self._unasked.pop()",
         _TEST_LATE,
     ),
     Mutant(
         "drain: a half-close that is there comes first",
-        f"{_SERVER}/rpc/queue_calls.py",
+        f"{_SERVER}/transport/queue_calls.py",
         "self._loop.soon(self._drained)",
         "self._drained()",
         _TEST_QUEUE_CALLS,
     ),
     Mutant(
         "calls: a request that comes after the end is not handled",
-        f"{_SERVER}/rpc/queue_calls.py",
+        f"{_SERVER}/transport/queue_calls.py",
         "if self._ended:  # the server",
         "if False:  # the server",
         _TEST_QUEUE_CALLS,
     ),
     Mutant(
         "polling: errors end the server at last",
-        f"{_SERVER}/rpc/completion_queue.py",
+        f"{_SERVER}/transport/completion_queue.py",
         "if failures < _MOST_FAILURES:",
         "if failures < 10 * _MOST_FAILURES:",
-        ("tests/server/test_polling.py",),
+        ("tests/server/models/test_polling.py",),
     ),
     Mutant(
         "accounts: one outcome for each call",
-        f"{_SERVER}/rpc/ending.py",
+        f"{_SERVER}/transport/ending.py",
         "            if self._ended:\n                return False\n",
         "",
-        ("tests/server/test_ending.py",),
+        ("tests/server/transport/test_ending.py",),
     ),
     Mutant(
         "cancellation: told to who asks after it",
-        f"{_SERVER}/rpc/ending.py",
+        f"{_SERVER}/transport/ending.py",
         "call_now = self._cancelled",
         "call_now = False",
-        ("tests/server/test_ending.py",),
+        ("tests/server/transport/test_ending.py",),
     ),
     Mutant(
         "cancellation: it reaches the queue",
@@ -191,24 +191,24 @@ REQUESTS = (
     ),
     Mutant(
         "plans: data is as large as the header says",
-        f"{_SERVER}/plans.py",
+        f"{_SERVER}/wire/plans.py",
         "if layout.raw_sizes != self._sizes:",
         "if False:",
-        ("tests/server/test_plans.py",),
+        ("tests/server/wire/test_plans.py",),
     ),
     Mutant(
         "plans: they hold for the version that made them",
-        f"{_SERVER}/plans.py",
+        f"{_SERVER}/wire/plans.py",
         "return plan if plan is not None and plan.signature is signature else None",
         "return plan",
-        ("tests/server/test_plans.py",),
+        ("tests/server/wire/test_plans.py",),
     ),
     Mutant(
         "plans: texts have no fixed size",
-        f"{_SERVER}/plans.py",
+        f"{_SERVER}/wire/plans.py",
         "return not texts and",
         "return",
-        ("tests/server/test_plans.py",),
+        ("tests/server/wire/test_plans.py",),
     ),
     Mutant(
         "shared memory: a tensor lies inside its region",
@@ -264,10 +264,10 @@ REQUESTS = (
     ),
     Mutant(
         "shared memory: an output has room",
-        f"{_SERVER}/encoding.py",
+        f"{_SERVER}/wire/encode.py",
         "if flat.nbytes > room:",
         "if False:",
-        ("tests/server/test_tensor_regions.py",),
+        ("tests/server/wire/test_regions.py",),
     ),
     Mutant(
         "pictures: pixels are bounded",
@@ -281,48 +281,48 @@ REQUESTS = (
         f"{_SERVER}/services/decoding.py",
         "self._jobs + 1, self._max_jobs",
         "0, self._max_jobs",
-        ("tests/server/test_classifier.py",),
+        ("tests/server/services/test_classifier.py",),
     ),
     Mutant(
         "pictures: waiting is bounded in bytes",
         f"{_SERVER}/services/decoding.py",
         "self._bytes + nbytes, self._max_bytes",
         "0, self._max_bytes",
-        ("tests/server/test_classifier.py",),
+        ("tests/server/services/test_classifier.py",),
     ),
     Mutant(
         "pictures: none is decoded for a client that is gone",
         f"{_SERVER}/services/classifier.py",
         "if cancellation.cancelled:",
         "if False:",
-        ("tests/server/test_classifier.py",),
+        ("tests/server/services/test_classifier.py",),
     ),
     Mutant(
         "pictures: none is decoded too late",
         f"{_SERVER}/services/classifier.py",
         "if deadline is not None and (late_s",
         "if False and (late_s",
-        ("tests/server/test_classifier.py",),
+        ("tests/server/services/test_classifier.py",),
     ),
     Mutant(
         "flood: calls are refused unread",
-        "server/inferry_server/rpc/completion_queue.py",
+        "server/inferry_server/transport/completion_queue.py",
         "if self._spare.pressing_s and self._router.is_sheddable(path):",
         "if False:",
-        ("tests/server/test_flood.py",),
+        ("tests/server/transport/test_flood.py",),
     ),
     Mutant(
         "flood: health is answered",
-        "server/inferry_server/rpc/completion_queue.py",
+        "server/inferry_server/transport/completion_queue.py",
         "if self._spare.pressing_s and self._router.is_sheddable(path):",
         "if self._spare.pressing_s:",
-        ("tests/server/test_flood.py",),
+        ("tests/server/transport/test_flood.py",),
     ),
     Mutant(
         "intake: an objective counts from the arrival",
         "server/inferry_server/services/inference.py",
         "self._clock() - waited_s,",
         "self._clock(),",
-        ("tests/server/test_intake.py",),
+        ("tests/server/transport/test_intake.py",),
     ),
 )

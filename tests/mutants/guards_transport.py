@@ -3,8 +3,8 @@
 from mutants.mutant import Mutant
 
 _SERVER = "server/inferry_server"
-_QUEUE = f"{_SERVER}/rpc/completion_queue.py"
-_TEST_POLLING = ("tests/server/test_polling.py",)
+_QUEUE = f"{_SERVER}/transport/completion_queue.py"
+_TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 TRANSPORT = (
     Mutant(
@@ -30,7 +30,7 @@ TRANSPORT = (
     ),
     Mutant(
         "stop: grpc.aio too answers first what it owes",
-        f"{_SERVER}/rpc/aio.py",
+        f"{_SERVER}/transport/aio.py",
         "while self._owes_answers() and",
         "while False and",
         ("tests/server/test_stopping.py",),

@@ -24,8 +24,8 @@ from mutants.guards import MUTANTS
 from mutants.mutant import Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("proto", "server", "clients", "trainer", "tests", "pyproject.toml")
-PACKAGES = ("proto", "server", "clients", "trainer", "tests")
+COPIED = ("proto", "server", "clients", "trainer", "tests", "bench", "pyproject.toml")
+PACKAGES = ("proto", "server", "clients", "trainer", "tests", ".")
 LIMIT_S = 180  # a fault may make the tests wait for ever; they take seconds
 _PASSED, _FAILED = 0, 1  # pytest's exit codes; any other means that the tests could not be run
 

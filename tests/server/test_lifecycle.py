@@ -6,8 +6,8 @@ import pytest
 
 from inferry_server.app import Server
 from inferry_server.errors import StartError
-from inferry_server.readiness import Phase, Readiness
-from inferry_server.settings import Settings
+from inferry_server.lifecycle import Phase, Readiness
+from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.servers import ANY_PORT
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from inferry_proto.open_inference_pb2 import ModelInferResponse
-from inferry_server import encoding
 from inferry_server.batching.request import Arrays
 from inferry_server.runtime.session import OnnxSession
+from inferry_server.wire import encode
 from testkit import onnx_models, played_grpc
 from testkit.played_grpc import PlayedGrpc, played_server
 from testkit.rpc import infer_request
@@ -111,7 +111,7 @@ def test_answers_are_written_without_protobufs_objects(tmp_path: Path, monkeypat
         return ModelInferResponse(**fields)
 
     with ready(tmp_path, PlayedGrpc(pictures(), REQUESTS)) as play:
-        monkeypatch.setattr(encoding, "ModelInferResponse", counted)
+        monkeypatch.setattr(encode, "ModelInferResponse", counted)
         play(ROUNDS)
         monkeypatch.undo()
     assert made == []

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from inferry_server.metrics import ServerMetrics
-from inferry_server.rpc import aio
-from inferry_server.rpc.aio import _GenericHandler
 from inferry_server.rpc.router import Router
-from inferry_server.statuses import OK
+from inferry_server.rpc.statuses import OK
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport import aio
+from inferry_server.transport.aio import _GenericHandler
 from testkit.waiting import SOON_S
 
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from inferry_server.batching.assembly import PadTo, exact
-from inferry_server.batching.batcher import DynamicBatcher
-from inferry_server.batching.execution import Answered
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import InferenceError, ServingError
+from inferry_server.executing.batcher import DynamicBatcher
+from inferry_server.executing.execution import Answered
 from testkit.waiting import SOON_S
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inferry_server.request_trace import RequestTrace
-from inferry_server.statuses import OK, Status
+from inferry_server.rpc.statuses import OK, Status
+from inferry_server.trace import RequestTrace
 
 
 @dataclass

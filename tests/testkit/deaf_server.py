@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from inferry_server.__main__ import main
-from inferry_server.rpc import completion_queue
-from inferry_server.rpc.core_layer import CoreServer
+from inferry_server.transport import completion_queue
+from inferry_server.transport.core_layer import CoreServer
 
 
 def failing_after(events: int) -> type[CoreServer]:

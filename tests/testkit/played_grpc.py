@@ -14,8 +14,8 @@ from unittest import mock
 
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.app import Server
-from inferry_server.rpc import completion_queue
-from inferry_server.settings import Settings
+from inferry_server.settings.settings import Settings
+from inferry_server.transport import completion_queue
 from testkit.servers import ANY_PORT
 
 PARTS = ("calls", "messages", "batch", "ends")

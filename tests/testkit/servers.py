@@ -7,8 +7,8 @@ from typing import Any
 
 from inferry_server.addresses import Address
 from inferry_server.app import Server
-from inferry_server.request_trace import Tracer
-from inferry_server.settings import Settings
+from inferry_server.settings.settings import Settings
+from inferry_server.trace import Tracer
 
 ANY_PORT = Address("127.0.0.1", 0)
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_trainer.arrays import UInt8Array
-from inferry_trainer.candidate import Candidate
-from inferry_trainer.classifier import make_classifier
 from inferry_trainer.datasets import Part
 from inferry_trainer.datasets.digits import load_digits
+from inferry_trainer.evaluation.classifier import make_classifier
+from inferry_trainer.export.candidate import Candidate
 
 LABELS = tuple("0123456789")
 SPEC = Preprocessing(color_mode=Preprocessing.RGB, height=14, width=14, filter=Preprocessing.BILINEAR)

@@ -1,6 +1,6 @@
 """Who waits for a turn at the cores."""
 
-from inferry_server.batching.gate import ComputeGate
+from inferry_server.executing.core_turns import ComputeGate
 from testkit.waiting import wait_until
 
 

@@ -5,8 +5,8 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from inferry_trainer.candidate import Candidate
 from inferry_trainer.config import RunConfig
+from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.workflow.export import ExportOptions, publish_candidate
 from inferry_trainer.workflow.run import train_run
 from testkit.tinted_digits import train_candidate

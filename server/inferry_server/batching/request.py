@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inferry_server.batching.policy import Lane
 from inferry_server.errors import InferenceError
-from inferry_server.request_trace import RequestTrace
+from inferry_server.trace import RequestTrace
 
 Arrays = Mapping[str, NDArray[Any]]
 

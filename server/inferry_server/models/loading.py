@@ -1,4 +1,4 @@
-"""From a folder to a version that serves: settings, checksums, sessions, proof (`proof.py`), batcher."""
+"""From a folder to a version that serves: settings, checksums, sessions, proof (`qualification.py`), batcher."""
 
 import functools
 import logging
@@ -10,24 +10,22 @@ from pathlib import Path
 from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, pad_to_ladder
-from inferry_server.batching.batcher import DynamicBatcher
-from inferry_server.batching.gate import ComputeGate, OpenSeat, Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.spare_time import SpareTime
 from inferry_server.errors import (
     DeviceLostError,
     ModelLoadError,
     RecordingError,
 )
-from inferry_server.metrics import ServerMetrics
+from inferry_server.executing.batcher import DynamicBatcher
+from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
+from inferry_server.executing.inline import SpareTime
+from inferry_server.models.class_labels import check_labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
-from inferry_server.models.labels import check_labels, read_labels
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import with_parallel_runs
-from inferry_server.models.proof import prove
+from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder
-from inferry_server.models.statistics import VersionObserver
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
@@ -35,6 +33,8 @@ from inferry_server.runtime.instances import Devices, LoadedSession, open_sessio
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.statistics import VersionObserver
 
 logger = logging.getLogger(__name__)
 

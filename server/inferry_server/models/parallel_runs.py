@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from inferry_server.batching.assembly import check_rows
-from inferry_server.batching.gate import Seat
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.errors import InferenceError, ModelLoadError
+from inferry_server.executing.core_turns import Seat
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.device import can_be_bound
 from inferry_server.runtime.instance import Instance

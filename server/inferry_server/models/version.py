@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import channel_count
-from inferry_server.batching.batcher import DynamicBatcher
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
+from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.checks import GoldenCheck
-from inferry_server.models.statistics import VersionObserver, VersionStatistics
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
+from inferry_server.telemetry.statistics import VersionObserver, VersionStatistics
 
 _IMAGE_RANK = 4  # N, H, W, C
 

@@ -7,8 +7,8 @@ any thread. So a transport needs no thread or task for a call that waits.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from inferry_server.request_trace import RequestTrace
-from inferry_server.statuses import Status, status_of
+from inferry_server.rpc.statuses import Status, status_of
+from inferry_server.trace import RequestTrace
 
 
 class Call(Protocol):

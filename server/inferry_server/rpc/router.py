@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inferry_server.errors import ServingError
-from inferry_server.metrics import MethodMetrics, ServerMetrics
-from inferry_server.request_trace import Metadata, NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
-from inferry_server.statuses import Status
+from inferry_server.rpc.statuses import Status
+from inferry_server.telemetry.metrics import MethodMetrics, ServerMetrics
+from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
 
 logger = logging.getLogger(__name__)
 

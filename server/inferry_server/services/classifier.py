@@ -15,20 +15,20 @@ from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.classification import top_classes
 from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
-from inferry_server.message_layout import submessage
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.answers import Answer, UnaryAnswer
 from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
-from inferry_server.services.messages import parse
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 from inferry_server.signature import signature_to_manifest
+from inferry_server.trace import NoTracer, RequestTrace, Tracer
+from inferry_server.wire.classification import top_classes
+from inferry_server.wire.layout import submessage
+from inferry_server.wire.messages import parse
 
 
 class ClassifierService:

@@ -12,8 +12,8 @@ from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, UnaryHandler
 from inferry_server.runtime.providers import CPU
-from inferry_server.services.messages import parse
 from inferry_server.signature import TensorSpec
+from inferry_server.wire.messages import parse
 
 SERVER_NAME = "inferry"
 # Only what works is advertised, and this always does; the index alone is not `model_repository`.

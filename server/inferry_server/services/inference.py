@@ -8,18 +8,18 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferRespon
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.message_layout import submessage
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.request_trace import NoTracer, RequestTrace, Tracer
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.answers import Answer, UnaryAnswer
 from inferry_server.services.deadlines import DeadlinePolicy
-from inferry_server.services.messages import parse
 from inferry_server.services.reading import IncomingRequest, RequestReader
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
-from inferry_server.shared_memory import SharedMemoryRegions
+from inferry_server.trace import NoTracer, RequestTrace, Tracer
+from inferry_server.wire.layout import submessage
+from inferry_server.wire.messages import parse
+from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 Cancel = Callable[[], object]
 

@@ -8,9 +8,9 @@ from typing import Any
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError, NotAllowedError
-from inferry_server.logs import LOG_FORMATS, LogChoice
 from inferry_server.rpc.call import Call, UnaryHandler
-from inferry_server.services.messages import parse
+from inferry_server.telemetry.logs import LOG_FORMATS, LogChoice
+from inferry_server.wire.messages import parse
 
 # The protocol's settings that have a meaning here: our field, and what carries its value.
 _SETTINGS = {

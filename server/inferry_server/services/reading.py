@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest
-from inferry_server.codec import Arrays, DecodedRequest, decode_infer_request
-from inferry_server.encoding import ResponseTemplate, encode_infer_response, response_template
-from inferry_server.message_layout import read_layout
 from inferry_server.models.version import ServedVersion
-from inferry_server.plans import InferPlan, PlanCache
-from inferry_server.services.messages import parse
-from inferry_server.shared_memory import SharedMemoryRegions
+from inferry_server.wire.decode import Arrays, DecodedRequest, decode_infer_request
+from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
+from inferry_server.wire.layout import read_layout
+from inferry_server.wire.messages import parse
+from inferry_server.wire.plans import InferPlan, PlanCache
+from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 
 class IncomingRequest:

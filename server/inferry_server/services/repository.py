@@ -6,7 +6,7 @@ from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError, NotAllowedError
 from inferry_server.rpc.call import Call, UnaryHandler, fail
-from inferry_server.services.messages import parse
+from inferry_server.wire.messages import parse
 
 Done = Callable[[Exception | None], None]
 Change = Callable[[str, Done], None]

@@ -3,8 +3,8 @@
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.rpc.call import Call, UnaryHandler
-from inferry_server.services.messages import parse
-from inferry_server.shared_memory import Region, SharedMemoryRegions
+from inferry_server.wire.messages import parse
+from inferry_server.wire.shared_memory import Region, SharedMemoryRegions
 
 
 class SharedMemoryService:

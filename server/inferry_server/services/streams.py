@@ -10,10 +10,10 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from inferry_server.errors import ServingError, ShuttingDownError
-from inferry_server.request_trace import RequestTrace, Tracer
 from inferry_server.rpc.call import StreamCall, fail
+from inferry_server.rpc.statuses import CANCELLED, OK, Status, status_of
 from inferry_server.services.answers import Answer
-from inferry_server.statuses import CANCELLED, OK, Status, status_of
+from inferry_server.trace import RequestTrace, Tracer
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from inferry_trainer.blocks import (
     reference_outputs,
     reference_probabilities,
 )
+from inferry_trainer.datasets.pixels import scale_pixels
 from inferry_trainer.models import build_mnist_cnn
-from inferry_trainer.pixels import scale_pixels
 
 LEAST_SPREAD = 0.1  # of a class's probability over the images; less would not tell networks apart
 

@@ -13,7 +13,7 @@ from inferry_trainer.arrays import UInt8Array
 from inferry_trainer.blocks.activations import sigmoid, softmax
 from inferry_trainer.blocks.checks import Float64Array
 from inferry_trainer.blocks.layers import Activation, Convolution, Dense, Flatten, GlobalMeanPooling, Layer
-from inferry_trainer.pixels import PIXEL_MAX
+from inferry_trainer.datasets.pixels import PIXEL_MAX
 
 # How far probabilities that were computed in float32 on a CPU may lie from the reference. Each logit
 # is rounded by a few units in the last place (6e-8 of its size), and a probability moves by at most

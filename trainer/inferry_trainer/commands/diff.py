@@ -29,7 +29,7 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
 
 def _diff(chosen: argparse.Namespace) -> None:
     import_tensorflow_quietly(verbose=chosen.verbose)
-    from inferry_trainer.evidence import EvidenceOptions  # brings TensorFlow: not for --help
+    from inferry_trainer.publishing.evidence import EvidenceOptions  # brings TensorFlow: not for --help
     from inferry_trainer.workflow.diff import diff_versions
 
     options = EvidenceOptions(run=chosen.run, data=chosen.data, data_dir=chosen.data_dir)

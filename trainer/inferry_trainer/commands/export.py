@@ -64,7 +64,7 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
 
 def _export(chosen: argparse.Namespace) -> None:
     import_tensorflow_quietly(verbose=chosen.verbose)
-    from inferry_trainer.keras_source import KerasSource  # brings TensorFlow: not for --help
+    from inferry_trainer.export.keras_source import KerasSource  # brings TensorFlow: not for --help
     from inferry_trainer.workflow.export import ExportOptions, export_keras, export_run
 
     options = ExportOptions(

@@ -34,7 +34,7 @@ def add_evidence(command: argparse.ArgumentParser) -> None:
 
 def _verify(chosen: argparse.Namespace) -> None:
     import_tensorflow_quietly(verbose=chosen.verbose)
-    from inferry_trainer.evidence import EvidenceOptions  # brings TensorFlow: not for --help
+    from inferry_trainer.publishing.evidence import EvidenceOptions  # brings TensorFlow: not for --help
     from inferry_trainer.workflow.verify import verify_path
 
     options = EvidenceOptions(keras=chosen.keras, run=chosen.run, data=chosen.data, data_dir=chosen.data_dir)

@@ -4,7 +4,7 @@ import numpy as np
 
 from inferry_trainer.arrays import Int64Array
 from inferry_trainer.errors import GateError
-from inferry_trainer.evaluate import Evaluation
+from inferry_trainer.evaluation.evaluate import Evaluation
 from inferry_trainer.gates.result import GateResult
 
 MAX_ACCURACY_DROP = 0.1  # percentage points

@@ -7,9 +7,9 @@ import numpy as np
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
 from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
 from inferry_trainer.errors import GateError
+from inferry_trainer.export.onnx_model import CPU, INPUT, OUTPUT, OnnxModel
 from inferry_trainer.gates.outputs import MAX_DIFFERENCE
 from inferry_trainer.gates.result import GateResult
-from inferry_trainer.onnx_model import CPU, INPUT, OUTPUT, OnnxModel
 
 GOLDEN_IMAGES = 4
 

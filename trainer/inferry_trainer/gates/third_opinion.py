@@ -5,8 +5,8 @@ import numpy as np
 from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
 from inferry_trainer.blocks.keras_layers import UnsupportedLayerError, read_keras_layers
 from inferry_trainer.blocks.reference import FLOAT32_TOLERANCE, reference_probabilities
-from inferry_trainer.classifier import Classifier, Pixels
 from inferry_trainer.errors import GateError
+from inferry_trainer.evaluation.classifier import Classifier, Pixels
 from inferry_trainer.gates.result import GateResult
 
 IMAGES = 64

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from inferry_proto.manifest_pb2 import ModelManifest
-from inferry_trainer.catalog import MODEL_FILE, manifest_of
-from inferry_trainer.comparison import Comparison, compare_answers
 from inferry_trainer.datasets import Part
 from inferry_trainer.errors import ConfigError, PublishError
-from inferry_trainer.evaluate import Evaluation
-from inferry_trainer.evidence import EvidenceOptions, find_evidence
+from inferry_trainer.evaluation.comparison import Comparison, compare_answers
+from inferry_trainer.evaluation.evaluate import Evaluation
+from inferry_trainer.evaluation.pictures import encode_png
+from inferry_trainer.export.onnx_model import OnnxModel, available_cores, load_onnx_model
 from inferry_trainer.gates.latency import LatencyCurve, measure_latency
-from inferry_trainer.onnx_model import OnnxModel, available_cores, load_onnx_model
-from inferry_trainer.pictures import encode_png
+from inferry_trainer.publishing.catalog import MODEL_FILE, manifest_of
+from inferry_trainer.publishing.evidence import EvidenceOptions, find_evidence
 from inferry_trainer.workflow import Say
 
 _LISTED = 20

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferry_trainer.candidate import Candidate, candidate_from_run
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
-from inferry_trainer.export import export_classifier
+from inferry_trainer.export.candidate import Candidate, candidate_from_run
+from inferry_trainer.export.convert import export_classifier
+from inferry_trainer.export.keras_source import KerasSource, candidate_from_keras
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
 from inferry_trainer.gates.outputs import MAX_DIFFERENCE
-from inferry_trainer.keras_source import KerasSource, candidate_from_keras
-from inferry_trainer.labels import check_new_label, point_label_at
-from inferry_trainer.proof import Baseline, Limits, take_baseline
-from inferry_trainer.publish import check_model_name, publish_version
-from inferry_trainer.release import PRECISIONS, Release, write_release
-from inferry_trainer.run_folder import read_run_folder
+from inferry_trainer.gates.proof import Baseline, Limits, take_baseline
+from inferry_trainer.publishing.publish import check_model_name, publish_version
+from inferry_trainer.publishing.release import PRECISIONS, Release, write_release
+from inferry_trainer.publishing.version_labels import check_new_label, point_label_at
+from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
 
 _LARGEST_MAX_DIFFERENCE = 1e-3  # more is not rounding

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_proto.version_labels import VersionLabelsError, read_version_labels
-from inferry_trainer.catalog import MODEL_FILE, find_versions, manifest_of
 from inferry_trainer.errors import GateError
+from inferry_trainer.publishing.catalog import MODEL_FILE, find_versions, manifest_of
 from inferry_trainer.workflow import Say
 
 _HEAD = ("MODEL", "VERSION", "LABELS", "PRECISION", "ACCURACY", "IMAGES", "SIZE", "LATENCY", "CREATED")

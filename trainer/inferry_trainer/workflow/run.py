@@ -5,22 +5,22 @@ from typing import Any
 
 import keras
 
-from inferry_trainer.batches import training_pipeline_batches
-from inferry_trainer.calibration import choose_calibration_images
-from inferry_trainer.checkpoint import Checkpoint
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import Dataset, FilePart, load_dataset, takes_files
-from inferry_trainer.description import RunDescription, describe_run
-from inferry_trainer.evaluate import Evaluation, evaluate_probabilities, predict_probabilities
-from inferry_trainer.mistakes import worst_mistakes
-from inferry_trainer.model_card import render_model_card
+from inferry_trainer.evaluation.evaluate import Evaluation, evaluate_probabilities, predict_probabilities
+from inferry_trainer.evaluation.mistakes import worst_mistakes
+from inferry_trainer.evaluation.model_card import render_model_card
+from inferry_trainer.evaluation.report import render_report
 from inferry_trainer.models import build_network
-from inferry_trainer.progress import TrainingProgress, format_seconds
-from inferry_trainer.records import EpochRecord
-from inferry_trainer.report import render_report
-from inferry_trainer.resume import CHECKPOINT, TENSORBOARD, begin_run, resume_run, run_folder_for
-from inferry_trainer.run_folder import write_run_folder
-from inferry_trainer.train import best_epoch, check_precision, make_deterministic, train_model
+from inferry_trainer.training.batches import training_pipeline_batches
+from inferry_trainer.training.calibration import choose_calibration_images
+from inferry_trainer.training.checkpoint import Checkpoint
+from inferry_trainer.training.description import RunDescription, describe_run
+from inferry_trainer.training.progress import TrainingProgress, format_seconds
+from inferry_trainer.training.records import EpochRecord
+from inferry_trainer.training.resume import CHECKPOINT, TENSORBOARD, begin_run, resume_run, run_folder_for
+from inferry_trainer.training.run_folder import write_run_folder
+from inferry_trainer.training.train import best_epoch, check_precision, make_deterministic, train_model
 from inferry_trainer.workflow import Say
 
 

@@ -8,11 +8,11 @@ from PIL import Image, ImageOps
 
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_trainer.arrays import UInt8Array
-from inferry_trainer.augmentation_picture import columns, draw_augmentations
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets import AnyPart, FilePart, celeba, load_dataset
 from inferry_trainer.datasets.dataset import read_picture
 from inferry_trainer.errors import ConfigError, DatasetError
+from inferry_trainer.training.augmentation_picture import columns, draw_augmentations
 from inferry_trainer.workflow import Say
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from inferry_trainer.catalog import find_versions, manifest_of
 from inferry_trainer.errors import GateError, TrainerError
-from inferry_trainer.evidence import EvidenceOptions, find_evidence
-from inferry_trainer.verification import verify_version
+from inferry_trainer.publishing.catalog import find_versions, manifest_of
+from inferry_trainer.publishing.evidence import EvidenceOptions, find_evidence
+from inferry_trainer.publishing.verification import verify_version
 from inferry_trainer.workflow import Say
 
 

@@ -1,0 +1,1 @@
+"""Threads that turn queued requests into batches, and outputs into replies."""

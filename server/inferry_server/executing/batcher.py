@@ -1,0 +1,184 @@
+"""The threads that turn queued requests into batches and outputs into replies."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from inferry_server.batching.assembly import PadTo, exact
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.scheduler import BatchScheduler
+from inferry_server.errors import ShuttingDownError
+from inferry_server.executing.core_turns import OpenSeat, Seat
+from inferry_server.executing.execution import BatchExecution, BatchObserver, Run
+from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+
+logger = logging.getLogger(__name__)
+
+
+class DynamicBatcher:
+    """Runs one model, a batch at a time on each instance, as soon as anything waits.
+
+    Any thread may call `submit`, `cancel` and `close`; none of them blocks on the model. A request
+    waits for the batch that is running, then for those due before it; and before each of these
+    batches, for the turns of other models on the same cores (`core_turns.py`). Every admitted request gets
+    exactly one reply, unless it was cancelled: outputs, DeadlineExceededError, the model's error, or
+    ShuttingDownError when `close` runs out of patience. What has no room or no chance is refused by
+    `submit`. Replies are made on the batcher's threads, so a reply must be quick; and, where one
+    instance is given spare time, short batches are computed and answered there.
+
+    Args:
+        name: of the threads.
+        instances: computes a batch, one function a thread; all compute the same.
+        policy: the limits.
+        observer: told of batches.
+        prepare: called by the thread of each instance, in order, before it runs a batch.
+        latency: what is known of the device, from warming it up.
+        pad_to: rows of a batch to the rows it runs with.
+        batched: whether inputs and outputs have rows; without, requests run one at a time.
+        seats: the instances' places before the device; None where they share it with nobody.
+        spare: of the thread that reads requests; None: it computes nothing. For one instance that any
+            thread can use.
+        keep_up_to_s: how long a batch may be expected to take that is computed there.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instances: Sequence[Run],
+        policy: BatchingPolicy,
+        *,
+        observer: BatchObserver,
+        prepare: Sequence[Callable[[], None]] = (),
+        latency: LatencyModel | None = None,
+        pad_to: PadTo = exact,
+        batched: bool = True,
+        seats: Sequence[Seat] | None = None,
+        spare: SpareTime | None = None,
+        keep_up_to_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if spare is not None and len(instances) > 1:
+            raise ValueError(f"spare time is for one instance, not for {len(instances)}")
+        seats = seats or [OpenSeat() for _ in instances]
+        self._clock = clock
+        self._queue = RequestQueue(
+            BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
+            clock,
+            spare=spare or SpareTime(),
+            keep_up_to_s=keep_up_to_s,
+        )
+        self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
+        self._execution = BatchExecution(
+            self._queue, observer, pad_to=pad_to, batched=batched, runs=policy.runs, clock=clock
+        )
+        self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(run, seat, ready), name=f"batcher-{name}-{i}", daemon=True)
+            for i, (run, seat, ready) in enumerate(
+                zip(instances, seats, prepare or [_nothing] * len(instances), strict=True)
+            )
+        ]
+
+    def start(self) -> None:
+        """Begin to take requests from the queue, when every thread has prepared.
+
+        Raises:
+            Exception: the first that a thread met in preparing; no thread runs then.
+        """
+        for thread in self._threads:
+            thread.start()
+        errors = [error for _ in self._threads if (error := self._prepared.get()) is not None]
+        if errors:
+            self.close(0)
+            raise errors[0]
+
+    def queued_rows(self, lane: Lane) -> int:
+        """Rows waiting in a lane, not counting the batches that run."""
+        return self._queue.lane_rows(lane)
+
+    def oldest_age_s(self, lane: Lane) -> float:
+        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        return self._queue.oldest_age_s(lane)
+
+    def submit(self, request: InferenceRequest) -> None:
+        """Queue a request; its reply comes later.
+
+        Raises:
+            DeadlineExceededError: even an idle server could not answer in time.
+            OverloadedError: what is queued before it would make it late.
+            QueueFullError: no room.
+            ShuttingDownError: `close` was called.
+        """
+        self._queue.submit(request, self._serve_kept)
+
+    def cancel(self, request: InferenceRequest) -> bool:
+        """Forget a request: what of it still waits will not be computed, and no reply will be made.
+
+        Returns:
+            False where it was answered already.
+        """
+        return self._queue.settle(request)
+
+    def close(self, timeout_s: float) -> bool:
+        """Refuse new requests and finish the queued ones; what is left after the timeout is told so.
+
+        Returns:
+            Whether everything was computed in time.
+        """
+        ends = self._clock() + timeout_s
+        self._queue.close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, ends - self._clock()))
+        left = self._queue.settle_all()
+        for request in left:
+            self._execution.refuse(request, ShuttingDownError())
+        return not left and not any(thread.is_alive() for thread in self._threads)
+
+    def _serve(self, run: Run, seat: Seat, prepare: Callable[[], None]) -> None:
+        try:
+            prepare()
+        except Exception as error:  # noqa: BLE001 - who starts the batcher is told
+            self._prepared.put(error)
+            return
+        self._prepared.put(None)
+        try:
+            while self._queue.wait_until_due(seat.leave, self._serve_kept):
+                self._serve_next(run, seat)
+        except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
+            self._give_up()
+        finally:
+            seat.leave()
+
+    def _serve_next(self, run: Run, seat: Seat) -> None:
+        """Serve the next batch, if there is still one when its turn has come."""
+        # What failed has no name here: its traceback knows this frame, and would keep the batch alive with it.
+        self._execution.retry(run, seat, self._queue.next_failed() or self._execute_next(run, seat))
+
+    def _execute_next(self, run: Run, seat: Seat) -> FailedBatch | None:
+        taken = self._queue.take(waited_s=seat.acquire())  # last: what arrives before its turn still joins it
+        return None if taken is None else self._execution.execute(run, seat, taken)
+
+    def _serve_kept(self) -> None:
+        """Serve a batch on the thread that reads requests."""
+        seat = self._seat
+        try:
+            taken = self._queue.take_kept(seat.try_acquire, seat.leave)
+            if taken is not None:
+                self._queue.kept_done(self._execution.execute(self._run, seat, taken), seat.leave, self._serve_kept)
+        except Exception:  # noqa: BLE001 - as above
+            self._give_up()
+
+    def _give_up(self) -> None:
+        logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
+        self.close(0)
+
+
+def _nothing() -> None:
+    """An instance that any thread can use at once."""

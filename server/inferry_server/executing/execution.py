@@ -1,0 +1,250 @@
+"""What becomes of a batch that was taken: outputs, replies, and what is left of it when it fails."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, scatter_outputs
+from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
+from inferry_server.batching.scheduler import TakenBatch
+from inferry_server.errors import InferenceError, ServingError
+from inferry_server.executing.core_turns import Seat
+from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+from inferry_server.trace import TracedBatch
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Requests that were answered together; the lists have one entry for each.
+
+    Attributes:
+        rows: of all of them.
+        timings: where their time went until they were computed.
+        output_s: making their replies.
+        total_s: from their admission to their replies.
+    """
+
+    rows: int
+    timings: Sequence[Timing]
+    output_s: Sequence[float]
+    total_s: Sequence[float]
+
+
+class BatchObserver(Protocol):
+    """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """The model was run with so many rows; parallel runs share what putting them together took."""
+
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered, one at least."""
+
+    def request_failed(self, *, total_s: float) -> None:
+        """A request that was admitted got an error."""
+
+    def request_refused(self, error: ServingError) -> None:
+        """Told besides, where it was not computed at all."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A batch that was computed, padding included."""
+
+    rows: int
+    outputs: Arrays
+    began: float
+    assembled: float
+    ended: float
+
+    @property
+    def assembly_s(self) -> float:
+        return self.assembled - self.began
+
+    @property
+    def compute_s(self) -> float:
+        return self.ended - self.assembled
+
+
+class BatchExecution:
+    """Computes batches of one model, and answers their requests. Any thread may use it, one for each instance.
+
+    Args:
+        queue: where its requests were.
+        observer: told of batches and requests.
+        pad_to: rows of a batch to the rows it runs with.
+        batched: whether inputs and outputs have rows; without, requests run one at a time.
+        runs: rows of a batch to those of each run that it is computed in.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        queue: RequestQueue,
+        observer: BatchObserver,
+        *,
+        pad_to: PadTo,
+        batched: bool,
+        runs: Callable[[int], Sequence[int]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._observer = observer
+        self._pad_to = pad_to
+        self._batched = batched
+        self._runs = runs
+        self._clock = clock
+
+    def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+        """Compute a batch and answer its requests; nothing that the model raises comes out.
+
+        Args:
+            run: of the instance.
+            seat: of the instance, which has its turn.
+            batch: taken from the queue.
+
+        Returns:
+            The batch, if it failed, for `retry`; None: every request in it has its answer.
+        """
+        for request, error in batch.refused:
+            self.refuse(request, error)
+        return self._compute(run, seat, batch) if batch.slices else None
+
+    def retry(self, run: Run, seat: Seat, failed: FailedBatch | None) -> None:
+        """Answer a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
+        if failed is None:
+            return
+        slices, error = failed
+        if len(slices) > 1:
+            logger.warning("a batch of %d requests failed; running them one by one", len(slices))
+            for part in slices:
+                self._run_alone(run, seat, part)
+            return
+        if not isinstance(error, InferenceError):
+            logger.error("the model failed unexpectedly", exc_info=error)
+        if self._queue.settle(slices[0].request):
+            self._reply_error(slices[0].request, error)
+
+    def refuse(self, request: InferenceRequest, error: ServingError) -> None:
+        """Answer a request that is not computed."""
+        self._observer.request_refused(error)
+        self._reply_error(request, error)
+
+    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+        began = self._clock()
+        try:
+            done = self._run(run, batch.slices)
+        except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
+            seat.release(self._clock() - began, again=True)
+            self._queue.finished(batch.rows, None)
+            self._trace_failure(batch.slices, began, error)
+            return batch.slices, error
+        seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
+        self._deliver(batch.slices, done)
+        # With the replies: a caller waits for them too, and so does the next batch of this instance.
+        self._queue.finished(batch.rows, self._clock() - began)
+        self._trace(batch.slices, done)
+        return None
+
+    def _run(self, run: Run, slices: Sequence[BatchSlice]) -> _Done:
+        rows, began = sum([part.rows for part in slices]), self._clock()
+        inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
+        assembled = self._clock()
+        outputs = run(inputs)
+        done = _Done(rows, outputs, began, assembled, self._clock())
+        if self._batched:
+            check_rows(outputs, self._pad_to(rows))
+        runs = self._runs(rows)
+        for run_rows in runs:
+            self._observer.batch_done(rows=run_rows, assembly_s=done.assembly_s / len(runs), compute_s=done.compute_s)
+        return done
+
+    def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        if part.request.settled:  # cancelled meanwhile, or another part of it failed: nobody waits for it
+            return
+        seat.acquire()
+        began = self._clock()
+        try:
+            done = self._run(run, [part])
+        except Exception as error:  # noqa: BLE001 - as above
+            self._trace_failure([part], began, error)
+            self.retry(run, seat, ([part], error))
+            return
+        finally:
+            seat.release(self._clock() - began, again=True)
+        self._deliver([part], done)
+        self._trace([part], done)
+
+    def _deliver(self, slices: Sequence[BatchSlice], done: _Done) -> None:
+        """Give requests their rows, and their replies to those whose last ones they were."""
+        whole, unfit = self._queue.collect(
+            slices,
+            scatter_outputs(slices, done.outputs, batched=self._batched),
+            assembly_s=done.assembly_s,
+            compute_s=done.compute_s,
+        )
+        for request, error in unfit:
+            self._reply_error(request, error)
+        if whole:
+            self._reply(whole)
+
+    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]]) -> None:
+        """Make the replies, count them, and send them: who has an answer finds it in the statistics."""
+        rows, began = 0, self._clock()
+        timings: list[Timing] = []
+        output_s: list[float] = []
+        total_s: list[float] = []
+        sends: list[Callable[[], object]] = []
+        for request, outputs in whole:
+            timing = request.timing
+            try:
+                sends.append(request.reply.complete(outputs, timing))
+            except ServingError as refused:  # such as an output that does not fit where it was to go
+                self._reply_error(request, refused)
+                continue
+            except Exception:  # one caller's reply must not take the others' away
+                logger.exception("a reply could not be made")
+                error = InferenceError("the answer could not be encoded; the server's log has the details")
+                self._reply_error(request, error)
+                continue
+            now = self._clock()
+            rows += request.rows
+            timings.append(timing)
+            output_s.append(now - began)
+            total_s.append(now - request.enqueued_at)
+            began = now
+        if sends:
+            self._observer.requests_done(Answered(rows, timings, output_s, total_s))
+        for send in sends:
+            send()
+
+    def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
+        self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+        request.reply.fail(error)
+
+    def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
+        self._trace(slices, _Done(sum([part.rows for part in slices]), {}, began, began, self._clock()), error)
+
+    def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
+        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        members = [part.request.trace for part in slices if part.request.trace is not None]
+        if not members:
+            return
+        try:
+            members[0].trace_batch(
+                TracedBatch(
+                    members,
+                    requests=len(slices),
+                    rows=done.rows,
+                    began=done.began,
+                    assembled=done.assembled,
+                    ended=done.ended,
+                    error=error,
+                )
+            )
+        except Exception:  # what only watches must not end this thread
+            logger.exception("a batch could not be traced")

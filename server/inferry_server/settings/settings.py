@@ -1,0 +1,224 @@
+"""Every setting of the server: its default, the reason for it, and the range it may have."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from inferry_server.addresses import Address, parse_address
+from inferry_server.errors import StartError
+from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
+
+ENVIRONMENT_PREFIX = "INFERRY_"
+"""Before the name of every setting in the environment."""
+
+MODEL_CONTROLS = ("none", "poll", "explicit")
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+CUDNN_SEARCHES = ("heuristic", "exhaustive", "default")
+TRANSPORTS = ("completion_queue", "aio")
+COMPRESSIONS = ("none", "deflate", "gzip")
+
+_MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
+
+
+def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"description": description, "choices": choices})
+
+
+_SAMPLE_RATIO = 0.01  # enough to see what is usual, too few to be felt
+_DAY_S = 86_400.0
+_LARGEST_INT32 = 2**31 - 1  # gRPC's and ONNX Runtime's integers
+_RANGES: dict[str, tuple[float, float]] = {
+    "poll_interval_s": (0.01, _DAY_S),
+    "intra_op_num_threads": (0, 1024),
+    "instance_count": (1, 256),
+    "max_batch_size": (1, 65_536),
+    "max_request_rows": (1, _LARGEST_INT32),
+    "max_queue_size": (1, _LARGEST_INT32),
+    "max_queue_bytes": (1, 1 << 50),
+    "max_queue_delay_us": (0, 60e6),
+    "inline_batch_ms": (0, 1000),
+    "latency_objective_ms": (0.001, _DAY_S * 1e3),
+    "max_message_bytes": (1, _LARGEST_INT32),
+    "max_streams_per_connection": (1, _LARGEST_INT32),
+    "max_connection_age_s": (1, 365 * _DAY_S),
+    "keepalive_time_s": (1, _DAY_S),
+    "decode_threads": (0, 1024),
+    "drain_delay_s": (0, _DAY_S),
+    "drain_timeout_s": (0, _DAY_S),
+    "gpu_mem_limit_bytes": (0, 1 << 50),
+    "self_check_interval_s": (0, _DAY_S),
+    "trace_sample_ratio": (0, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The server's settings, checked. Flags, variables and the keys of a file are named after the fields."""
+
+    repository: Path = field(metadata={"description": "the model repository: <model>/<version>/model.onnx"})
+    grpc_address: Address = _setting(
+        Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look)"
+    )
+    metrics_address: Address = _setting(Address("127.0.0.1", 8002), "where Prometheus finds /metrics")
+    model_control: str = _setting(
+        "none",
+        "once started: none leaves the models as they are, poll follows the repository, explicit obeys clients",
+        choices=MODEL_CONTROLS,
+    )
+    poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
+    provider: str = _setting(
+        "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
+    )
+    gpu_mem_limit_bytes: int = _setting(
+        0, "GPU memory that ONNX Runtime may take for one instance of a model; 0: no limit"
+    )
+    cudnn_conv_algo_search: str = _setting(
+        "heuristic",
+        "how cuDNN finds kernels: exhaustive measures all of them when a model loads",
+        choices=CUDNN_SEARCHES,
+    )
+    tf32: bool = _setting(False, "let GPUs round the inputs of float32 products to 10 bits of mantissa")
+    cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
+    self_check_interval_s: float = _setting(
+        0.0, "how often served models are compared with their golden samples again; 0: never"
+    )
+    intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
+    instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")
+    max_batch_size: int = _setting(32, "rows of one run of the model")
+    max_request_rows: int = _setting(256, "rows of one request; larger than a batch, it is cut into several")
+    max_queue_size: int = _setting(
+        1024, "rows that may wait for one model in each lane; 1024 small images are well under a second"
+    )
+    max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model in each lane")
+    max_queue_delay_us: int = _setting(
+        0, "how long an idle device waits for a fuller batch; 0: a lone request is served at once"
+    )
+    inline_batch_ms: float = _setting(
+        20.0,
+        "batches on the CPU expected to take no longer are computed by the thread that reads requests, "
+        "which spares the meetings of two; 0: none are",
+    )
+    parallel_runs: bool = _setting(
+        True,
+        "on the CPU, compute several full batches of a model at the same time, one on each core, while they wait; "
+        "takes a second copy of its weights",
+    )
+    latency_objective_ms: float | None = _setting(None, "deadline of requests that carry none; unset: they have none")
+    max_message_bytes: int = _setting(64 << 20, "largest request message")
+    transport: str = _setting(
+        "completion_queue",
+        "what drives gRPC: its completion queue, or grpc.aio, which is public and takes three times the CPU",
+        choices=TRANSPORTS,
+    )
+    max_streams_per_connection: int = _setting(
+        1024, "calls at a time on one connection; a client keeps further ones waiting itself"
+    )
+    max_connection_age_s: float | None = _setting(
+        None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
+    )
+    keepalive_time_s: float = _setting(7200.0, "silence after which a connection is asked whether it still lives")
+    response_compression: str = _setting(
+        "none", "of responses, for clients that accept it; requests may always be compressed", choices=COMPRESSIONS
+    )
+    tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
+    tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
+    tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
+    decode_threads: int = _setting(0, "threads that decode pictures; 0: as many as compute")
+    drain_delay_s: float = _setting(
+        0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
+    )
+    drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
+    system_shared_memory: bool = _setting(
+        False, "let clients pass tensors in POSIX shared memory; only where all of them are trusted"
+    )
+    remote_logging_control: bool = _setting(False, "let clients change what is logged (LogSettings)")
+    log_format: str = _setting("text", "lines for people or JSON for machines", choices=LOG_FORMATS)
+    log_level: str = _setting("info", "the least severe level that is logged", choices=LOG_LEVELS)
+    trace_endpoint: str | None = _setting(
+        None, "OpenTelemetry collector that traces go to by OTLP over gRPC: http://HOST:PORT, https:// for TLS"
+    )
+    trace_sample_ratio: float = _setting(
+        _SAMPLE_RATIO, "share of the requests to trace whose callers did not decide; who looks for one asks to"
+    )
+    strict: bool = _setting(False, "exit if any model of the repository does not load")
+    verbose: bool = _setting(False, "show tracebacks")
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            StartError: names the setting, the value and the accepted range.
+        """
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            self._require(name, value is None or least <= value <= most, f"{least:g} to {most:g}")
+        self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
+        self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
+        for name in (
+            "model_control", "provider", "cudnn_conv_algo_search", "transport", "response_compression",
+            "log_format", "log_level",
+        ):  # fmt: skip
+            choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
+            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        if self.trace_endpoint is not None:
+            self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
+        self._refuse_without_effect()
+
+    def _refuse_without_effect(self) -> None:
+        """A setting that can change nothing is a mistake of whoever set it."""
+        if (self.tls_certificate is None) != (self.tls_private_key is None):
+            raise StartError("settings tls_certificate and tls_private_key belong together; one of them is missing")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
+        delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms
+        if delay_us and self.max_batch_size == 1:
+            raise StartError(
+                f"setting max_queue_delay_us is {delay_us} and has no effect while max_batch_size is 1: a batch of "
+                "one row is full at once; set the delay to 0, or max_batch_size above 1"
+            )
+        if delay_us and objective_ms is not None and delay_us >= objective_ms * 1e3:
+            raise StartError(
+                f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
+                "the whole delay is late already; expected a delay below the objective"
+            )
+        if self.trace_endpoint is None and self.trace_sample_ratio != _SAMPLE_RATIO:
+            raise StartError(
+                f"setting trace_sample_ratio is {self.trace_sample_ratio} and has no effect without trace_endpoint: "
+                "say where traces go, or leave the ratio away"
+            )
+        if self.provider == "cpu" and (name := self._changed_gpu_setting()) is not None:
+            raise StartError(
+                f"setting {name} is {getattr(self, name)} and has no effect while provider is cpu; leave it out, or "
+                "choose another provider"
+            )
+
+    def _changed_gpu_setting(self) -> str | None:
+        names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs")
+        defaults = {f.name: f.default for f in fields(self)}
+        return next((name for name in names if getattr(self, name) != defaults[name]), None)
+
+    def warnings(self, cores: int) -> tuple[str, ...]:
+        """What is allowed and hardly meant, a sentence each.
+
+        Args:
+            cores: that this process has.
+        """
+        threads = self.instance_count * max(1, self.intra_op_num_threads)
+        if threads <= _MOST_THREADS_PER_CORE * cores:
+            return ()
+        return (
+            f"settings instance_count and intra_op_num_threads make {threads} threads compute each model, on {cores} "
+            "cores; more threads than cores only wait for one another",
+        )
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
+
+
+def _is_collector(text: str) -> bool:
+    scheme, _, address = text.partition("://")
+    try:
+        return scheme in ("http", "https") and parse_address(address).port > 0
+    except ValueError:
+        return False

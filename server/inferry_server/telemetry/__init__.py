@@ -1,0 +1,1 @@
+"""What is seen of the server: metrics, statistics, traces, logs."""

@@ -1,0 +1,293 @@
+"""Prometheus metrics: what is counted, and the page that shows it.
+
+Counters, gauges and histograms with the same buckets everywhere: replicas can be added up.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+
+from inferry_server.addresses import Address
+from inferry_server.batching.policy import Lane
+from inferry_server.errors import StartError
+from inferry_server.telemetry.counters import Count, Counter, Histogram
+
+# From a request that a small model answers at once to one that waited for an overloaded device.
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class ModelMetrics:
+    """What one version of a model counts; the label lookups are done once, here.
+
+    Instances of a version that overlap, while one replaces the other, count into the same series.
+    """
+
+    def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
+        labels = (model, version)
+        self._labels = labels
+        self._metrics = metrics
+        self._batch_rows = metrics.batch_rows.labels(*labels)
+        self._assembly = metrics.assembly.labels(*labels)
+        self._compute = metrics.compute.labels(*labels)
+        self._encode = metrics.encode.labels(*labels)
+        self._queue = metrics.queue.labels(*labels)
+        self._rows = metrics.rows.labels(*labels)
+        self._lock = threading.Lock()
+        self._removed = False
+        self._refused: dict[str, Count] = {}  # by reason, as they come up
+        self._provider: str | None = None
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """A batch of so many rows was put together and computed."""
+        self._batch_rows.observe(rows)
+        self._assembly.observe(assembly_s)
+        self._compute.observe(compute_s)
+        self._rows.inc(rows)
+
+    def requests_done(self, *, queue_s: Sequence[float], output_s: Sequence[float]) -> None:
+        """Requests were answered that waited so long, and whose replies took so long to make."""
+        self._queue.observe_all(queue_s)
+        self._encode.observe_all(output_s)
+
+    def request_refused(self, reason: str) -> None:
+        """A request for this version was not computed."""
+        counter = self._refused.get(reason)
+        if counter is None:
+            with self._lock:
+                if self._removed:  # a straggler must not bring a series back
+                    return
+                counter = self._refused[reason] = self._metrics.refused.labels(*self._labels, reason)
+        counter.inc()
+
+    def serving(self, *, provider: str, rows: Callable[[Lane], float], age_s: Callable[[Lane], float]) -> None:
+        """The version is about to serve.
+
+        Args:
+            provider: what computes it.
+            rows: asked for a lane's waiting rows whenever the page is read.
+            age_s: asked for how long the oldest of them waits.
+        """
+        if self._provider not in (None, provider):  # one that is replaced was on another
+            self._metrics.info.remove(*self._labels, self._provider)
+        self._provider = provider
+        self._metrics.info.labels(*self._labels, provider).set(1)
+        for lane in Lane:
+            self._metrics.queue_rows.labels(*self._labels, lane.value).set_function(partial(rows, lane))
+            self._metrics.queue_age.labels(*self._labels, lane.value).set_function(partial(age_s, lane))
+
+    def on_device(self, batch_limit: Callable[[], float]) -> None:
+        """Ask for the rows that a device runs at once, whenever the page is read."""
+        self._metrics.batch_limit.labels(*self._labels).set_function(batch_limit)
+
+    def remove(self) -> None:
+        """Drop every series of the version."""
+        metrics, labels = self._metrics, self._labels
+        metrics.batch_limit.labels(*labels).set_function(lambda: 0.0)
+        metrics.batch_limit.remove(*labels)
+        for metric in (
+            metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
+        ):  # fmt: skip
+            metric.remove(*labels)
+        with self._lock:
+            self._removed = True
+            for reason in self._refused:
+                metrics.refused.remove(*labels, reason)
+        if self._provider is not None:
+            metrics.info.remove(*labels, self._provider)
+        for lane in Lane:
+            for gauge in (metrics.queue_rows, metrics.queue_age):
+                # A gauge with a function refers to itself: what it asks would live until a garbage collection.
+                gauge.labels(*labels, lane.value).set_function(lambda: 0.0)
+                gauge.remove(*labels, lane.value)
+
+
+class MethodMetrics:
+    """What one RPC method counts; as above, lookups are done once."""
+
+    def __init__(self, metrics: "ServerMetrics", method: str, *, streaming: bool) -> None:
+        self._method = method
+        self._metrics = metrics
+        self._received = metrics.received.labels(method)
+        self._duration = metrics.duration.labels(method)
+        self._open = metrics.open_streams.labels(method) if streaming else None
+        self._outcomes: dict[tuple[str, str], Count] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have arrived and not ended."""
+        return self._received.value - sum(outcome.value for outcome in list(self._outcomes.values()))
+
+    def received(self) -> None:
+        """A call has arrived."""
+        self._received.inc()
+        if self._open is not None:
+            self._open.inc()
+
+    def ended(self, *, code: str, reason: str, seconds: float) -> None:
+        """It has ended so, after so long."""
+        outcome = self._outcomes.get((code, reason))
+        if outcome is None:
+            outcome = self._outcomes.setdefault(
+                (code, reason), self._metrics.outcomes.labels(self._method, code, reason)
+            )
+        outcome.inc()
+        self._duration.observe(seconds)
+        if self._open is not None:
+            self._open.dec()
+
+
+class ServerMetrics:
+    """Every metric of one server, in a registry of its own. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._models: dict[tuple[str, str], tuple[ModelMetrics, int]] = {}  # with how many instances use them
+        self.received = Counter(
+            "inferry_requests_received", "RPCs received; equals the sum of outcomes and what is in flight.",
+            ["method"], registry=self.registry,
+        )  # fmt: skip
+        self.outcomes = Counter(
+            "inferry_requests_outcome", "RPCs ended, by gRPC status code and kind of error.",
+            ["method", "code", "reason"], registry=self.registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "inferry_requests_refused", "Requests that reached a version and were not computed.",
+            ["model", "version", "reason"], registry=self.registry,
+        )  # fmt: skip
+        self.open_streams = Gauge(
+            "inferry_open_streams", "Streaming RPCs open now.", ["method"], registry=self.registry
+        )
+        self.duration = Histogram(
+            "inferry_request_duration_seconds", "From the request's arrival to its answer.",
+            ["method"], buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.queue = Histogram(
+            "inferry_queue_duration_seconds", "From admission to the start of the batch.",
+            ["model", "version"], buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.assembly = Histogram(
+            "inferry_assembly_duration_seconds",
+            "Putting the inputs of one batch together.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.compute = Histogram(
+            "inferry_compute_duration_seconds", "One batch in ONNX Runtime.",
+            ["model", "version"], buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.encode = Histogram(
+            "inferry_encode_duration_seconds",
+            "Making the reply of one request.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_rows = Histogram(
+            "inferry_batch_rows", "Rows a batch had.",
+            ["model", "version"], buckets=_ROWS, registry=self.registry,
+        )  # fmt: skip
+        self.rows = Counter("inferry_rows_computed", "Rows computed.", ["model", "version"], registry=self.registry)
+        self.queue_rows = Gauge(
+            "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
+        )
+        self.queue_age = Gauge(
+            "inferry_queue_oldest_age_seconds", "How long the oldest request that waits now has waited.",
+            ["model", "version", "lane"], registry=self.registry,
+        )  # fmt: skip
+        self.info = Gauge(
+            "inferry_model_info", "1 for every version that is served, with what computes it.",
+            ["model", "version", "provider"], registry=self.registry,
+        )  # fmt: skip
+        self.loads = Counter(
+            "inferry_model_loads", "Attempts to load a version, by outcome (ready, failed).",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.ready_models = Gauge("inferry_ready_models", "Versions that can answer now.", registry=self.registry)
+        self.ready = Gauge("inferry_ready", "1 while the server is ready for requests.", registry=self.registry)
+        self.batch_limit = Gauge(
+            "inferry_batch_limit_rows", "Rows the device still runs at once; falls when its memory is short.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.device_errors = Counter(
+            "inferry_device_errors", "Errors of a GPU, by kind (model, out_of_memory, lost).",
+            ["kind"], registry=self.registry,
+        )  # fmt: skip
+        self.self_checks = Counter(
+            "inferry_self_checks", "Comparisons with golden samples while serving (passed, failed, skipped).",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Ask for the open connections whenever the page is read."""
+        Gauge(
+            "inferry_open_connections", "TCP connections to the gRPC port open now.", registry=self.registry
+        ).set_function(count)
+
+    def for_model(self, model: str, version: str) -> ModelMetrics:
+        """The metrics of one version, until as many calls of `forget`."""
+        with self._lock:
+            metrics, users = self._models.get((model, version)) or (ModelMetrics(self, model, version), 0)
+            self._models[model, version] = (metrics, users + 1)
+            return metrics
+
+    def forget(self, model: str, version: str) -> None:
+        """One instance of a version is gone. With the last its series go: versions come, and memory must not grow."""
+        with self._lock:
+            metrics, users = self._models[model, version]
+            if users > 1:
+                self._models[model, version] = (metrics, users - 1)
+                return
+            del self._models[model, version]
+            metrics.remove()
+
+    def forget_loads(self, model: str) -> None:
+        """A model has left the repository."""
+        for outcome in ("ready", "failed"):
+            self.loads.remove(model, outcome)
+
+
+@dataclass(frozen=True)
+class MetricsPage:
+    """The running HTTP server that answers `GET /metrics`."""
+
+    address: Address
+    server: WSGIServer
+
+    def close(self) -> None:
+        """Stop answering."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def serve_metrics(metrics: ServerMetrics, address: Address) -> MetricsPage:
+    """Serve the metrics over HTTP; port 0 takes a free one.
+
+    Raises:
+        StartError: the address cannot be bound.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
+    try:
+        server, _ = start_http_server(address.port, address.host, registry=metrics.registry)
+    except OSError as error:
+        raise StartError(
+            f"metrics address {address} cannot be bound ({error.strerror}); free the port or choose another"
+        ) from error
+    return MetricsPage(Address(address.host, server.server_port), server)

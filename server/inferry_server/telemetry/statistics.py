@@ -1,0 +1,124 @@
+"""What a version has done since it was loaded, as the protocol's statistics extension counts it."""
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from inferry_proto import open_inference_pb2 as pb
+from inferry_server.errors import ServingError
+from inferry_server.executing.execution import Answered
+from inferry_server.telemetry.metrics import ModelMetrics
+
+
+@dataclass
+class _Duration:
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        self.count += count
+        self.seconds += seconds
+
+    def message(self) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=self.count, ns=round(self.seconds * 1e9))
+
+
+@dataclass
+class _Stages:
+    compute_input: _Duration = field(default_factory=_Duration)
+    compute_infer: _Duration = field(default_factory=_Duration)
+    compute_output: _Duration = field(default_factory=_Duration)
+
+    def add(self, input_s: float, infer_s: float, output_s: float, count: int = 1) -> None:
+        self.compute_input.add(input_s, count)
+        self.compute_infer.add(infer_s, count)
+        self.compute_output.add(output_s, count)
+
+
+class VersionObserver:
+    """Tells a version's metrics and its statistics of its batches and requests."""
+
+    def __init__(self, metrics: ModelMetrics) -> None:
+        self.statistics = VersionStatistics()
+        self._metrics = metrics
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """A batch of so many rows was put together and computed."""
+        self.statistics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
+        self._metrics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
+
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered."""
+        self.statistics.requests_done(answered)
+        self._metrics.requests_done(queue_s=[timing.queue_s for timing in answered.timings], output_s=answered.output_s)
+
+    def request_failed(self, *, total_s: float) -> None:
+        """A request that was admitted got an error."""
+        self.statistics.request_failed(total_s=total_s)
+
+    def request_refused(self, error: ServingError) -> None:
+        """A request was not computed, and got this error instead."""
+        self._metrics.request_refused(error.kind)
+
+
+class VersionStatistics:
+    """The statistics of one version. Thread-safe; a reader sees whole requests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._success, self._fail, self._queue = _Duration(), _Duration(), _Duration()
+        self._stages = _Stages()
+        self._batches: defaultdict[int, _Stages] = defaultdict(_Stages)
+        self._rows = 0
+        self._last_inference_ms = 0
+
+    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
+        """A batch of so many rows was put together and computed."""
+        with self._lock:
+            self._batches[rows].add(assembly_s, compute_s, 0.0)
+            self._last_inference_ms = time.time_ns() // 1_000_000
+
+    def requests_done(self, answered: Answered) -> None:
+        """Requests were answered."""
+        queue_s, assembly_s, compute_s = map(sum, zip(*answered.timings, strict=True))
+        count = len(answered.timings)
+        with self._lock:
+            self._rows += answered.rows
+            self._success.add(sum(answered.total_s), count)
+            self._queue.add(queue_s, count)
+            self._stages.add(assembly_s, compute_s, sum(answered.output_s), count)
+
+    def request_failed(self, *, total_s: float) -> None:
+        """A request was admitted, and got an error."""
+        with self._lock:
+            self._fail.add(total_s)
+
+    def message(self, model: str, version: str) -> pb.ModelStatistics:
+        """The statistics as the protocol carries them."""
+        with self._lock:
+            return pb.ModelStatistics(
+                name=model,
+                version=version,
+                last_inference=self._last_inference_ms,
+                inference_count=self._rows,
+                execution_count=sum(stages.compute_infer.count for stages in self._batches.values()),
+                inference_stats=pb.InferStatistics(
+                    success=self._success.message(),
+                    fail=self._fail.message(),
+                    queue=self._queue.message(),
+                    compute_input=self._stages.compute_input.message(),
+                    compute_infer=self._stages.compute_infer.message(),
+                    compute_output=self._stages.compute_output.message(),
+                ),
+                batch_stats=[_batch_message(rows, stages) for rows, stages in sorted(self._batches.items())],
+            )
+
+
+def _batch_message(rows: int, stages: _Stages) -> pb.InferBatchStatistics:
+    return pb.InferBatchStatistics(
+        batch_size=rows,
+        compute_input=stages.compute_input.message(),
+        compute_infer=stages.compute_infer.message(),
+        compute_output=stages.compute_output.message(),
+    )

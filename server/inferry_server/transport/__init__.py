@@ -1,0 +1,1 @@
+"""gRPC servers: bytes of a connection in, calls out."""

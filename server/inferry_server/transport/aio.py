@@ -1,0 +1,230 @@
+"""The transport over grpcio's public asyncio API."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from inferry_server.addresses import Address
+from inferry_server.errors import ShuttingDownError
+from inferry_server.rpc.call import fail
+from inferry_server.rpc.router import UNKNOWN_METHOD, Router
+from inferry_server.rpc.statuses import no_message, unknown_method
+from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
+from inferry_server.transport.ending import STRAGGLER_S
+from inferry_server.transport.options import TransportOptions, cannot_bind
+
+T = TypeVar("T")
+
+_STOP_SLACK_S = 5.0
+# When stopping: how long no call must have arrived before connections are closed, and at most.
+_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0  # as in `completion_queue.py`
+
+
+class AioTransport:
+    """A gRPC server on an event loop of its own, in a thread of its own.
+
+    `start` and `stop` are called once each, by one thread, and block until done.
+    """
+
+    def __init__(self, router: Router, options: TransportOptions) -> None:
+        self._options = options
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
+        self._server: grpc.aio.Server | None = None
+        self._handler = _GenericHandler(router, self._loop)
+
+    def start(self, address: Address) -> Address:
+        """Listen.
+
+        Returns:
+            The address, with the port that was bound.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        self._thread.start()
+        return self._run(self._start(address))
+
+    def stop(self, grace_s: float) -> None:
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+
+        Does nothing where `start` was not called.
+        """
+        if not self._thread.is_alive():
+            return
+        self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SLACK_S)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(timeout_s)
+
+    async def _start(self, address: Address) -> Address:
+        server = grpc.aio.server(handlers=[self._handler], options=self._options.arguments())
+        credentials = self._options.credentials()
+        try:
+            if credentials is None:
+                port = server.add_insecure_port(str(address))
+            else:
+                port = server.add_secure_port(str(address), credentials)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise cannot_bind(address)
+        await server.start()
+        self._server = server
+        return Address(address.host, port)
+
+    async def _stop(self, grace_s: float) -> None:
+        """Stop without losing a call that has arrived.
+
+        gRPC cancels calls that have reached it but not yet a handler. So handlers are held first, and what came
+        before is answered: callers that wait for answers send no more, and once nothing arrives, connections are
+        closed and everything held is handled after all. Unary calls without a request then have
+        `STRAGGLER_S` to send it.
+        """
+        if self._server is None:
+            return
+        await self._handler.hold_until_quiet(grace_s)
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        await asyncio.sleep(0)  # lets it begin: from here on no call arrives
+        self._handler.release()
+        await asyncio.wait({stopping}, timeout=STRAGGLER_S)
+        self._handler.turn_away()
+        await stopping
+
+
+class _GenericHandler(grpc.GenericRpcHandler):
+    """Finds a method's handler for grpcio; every message stays bytes."""
+
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self._router = router
+        self._loop = loop
+        self._released = asyncio.Event()
+        self._released.set()
+        self._last_arrival = 0.0
+        self._held = 0  # calls that wait for the release
+        self._stopping = False
+        self._streams: set[AioStreamCall] = set()
+        self._unasked: set[asyncio.Task[Any]] = set()  # of unary calls whose request has not come yet
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        path = str(handler_call_details.method)
+        metadata = tuple(handler_call_details.invocation_metadata or ())
+        if self._router.is_unary(path):
+            # As a stream: grpcio tells of a unary call only when its request is there, and never answers one
+            # that half-closes without.
+            return grpc.stream_unary_rpc_method_handler(self._unary(path, metadata))
+        if self._router.is_stream(path):
+            # On the wire, one message is a stream of one: this serves every kind of streaming RPC.
+            return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
+        return grpc.stream_stream_rpc_method_handler(self._refuse(path))
+
+    async def hold_until_quiet(self, grace_s: float) -> None:
+        """Keep new calls waiting, until those before are answered and none has come for a moment."""
+        self._released.clear()
+        owed_until = self._loop.time() + min(grace_s, _LONGEST_OWED_S)
+        while self._owes_answers() and self._loop.time() < owed_until:
+            await asyncio.sleep(_QUIET_S / 3)
+        began = self._last_arrival = self._loop.time()
+        while self._loop.time() - self._last_arrival < _QUIET_S and self._loop.time() - began < _LONGEST_HOLD_S:
+            await asyncio.sleep(_QUIET_S / 3)
+
+    def release(self) -> None:
+        """Handle what was held, and let streams end."""
+        self._stopping = True
+        self._released.set()
+        for stream in list(self._streams):
+            stream.drain()
+
+    def turn_away(self) -> None:
+        """Wait no longer for requests of calls that were opened."""
+        while self._unasked:
+            self._unasked.pop().cancel()
+
+    def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
+            call = AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
+            try:
+                message = await self._request_of(call, context)
+                if message is not None:
+                    await self._arrived()
+                    self._router.handle(call, message)
+                status, answer = await call.answer
+            except asyncio.CancelledError:
+                call.cancelled()
+                raise
+            if status.code is not grpc.StatusCode.OK:
+                await context.abort(status.code, status.message, status.trailing_metadata)
+            return answer
+
+        return behave
+
+    def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
+            call = AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
+            self._streams.add(call)
+            try:
+                self._last_arrival = self._loop.time()
+                call.read(messages, self._router.open(call))
+                if self._stopping:
+                    call.drain()
+                status = await call.pump()
+            except asyncio.CancelledError:
+                call.cancelled()
+                raise
+            finally:
+                self._streams.discard(call)
+                call.stop_reading()
+            if status.code is not grpc.StatusCode.OK:
+                await context.abort(status.code, status.message, status.trailing_metadata)
+
+        return behave
+
+    def _refuse(self, path: str) -> Any:
+        async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it
+            status = unknown_method(path)
+            self._router.received(UNKNOWN_METHOD, ()).ended(status)
+            await context.abort(status.code, status.message)
+
+        return behave
+
+    async def _request_of(self, call: AioCall, context: Any) -> bytes | None:
+        """The request of a unary call; None where the call was ended for want of one."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpcio runs every handler in one
+        self._unasked.add(task)
+        try:
+            message = await context.read()
+            if message is not grpc.aio.EOF:
+                return bytes(message)
+            await asyncio.sleep(CANCEL_SLACK_S)
+            if context.cancelled():
+                raise asyncio.CancelledError
+            call.abort(no_message(call.method))
+        except asyncio.CancelledError:
+            if task in self._unasked:
+                raise
+            task.uncancel()  # it was `turn_away`
+            fail(call, ShuttingDownError())
+        finally:
+            self._unasked.discard(task)
+        return None
+
+    async def _arrived(self) -> None:
+        if not self._released.is_set():
+            self._last_arrival = self._loop.time()
+            self._held += 1
+            try:
+                await self._released.wait()
+            finally:
+                self._held -= 1
+
+    def _owes_answers(self) -> bool:
+        return self._router.unary_in_flight() > self._held + len(self._unasked)

@@ -1,0 +1,144 @@
+"""Calls of grpcio's asyncio server: handlers answer from any thread, the loop sends."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from inferry_server.rpc.call import StreamReceiver
+from inferry_server.rpc.router import CallAccount
+from inferry_server.rpc.statuses import OK, Status
+from inferry_server.transport.ending import EndingCall
+
+CANCEL_SLACK_S = 0.005
+"""For so long a call that was cancelled may look like one that ended, until grpcio says so."""
+_MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
+
+
+class _BaseCall(EndingCall):
+    """What unary and streaming calls of this transport share."""
+
+    def __init__(
+        self,
+        method: str,
+        metadata: Sequence[tuple[str, str | bytes]],
+        context: Any,
+        loop: asyncio.AbstractEventLoop,
+        account: CallAccount,
+    ) -> None:
+        remaining_s = context.time_remaining()
+        deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        super().__init__(method, metadata, deadline, account)
+        self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes
+        self._context = context
+        self._loop = loop
+
+
+class AioCall(_BaseCall):
+    """A unary call whose answer the loop awaits."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.answer: asyncio.Future[tuple[Status, bytes]] = self._loop.create_future()
+
+    def reply(self, message: bytes) -> None:
+        """As `Call.reply`."""
+        self._answer(OK, message)
+
+    def abort(self, status: Status) -> None:
+        """As `Call.abort`; a stream's comes after what was sent."""
+        self._answer(status, b"")
+
+    def _answer(self, status: Status, message: bytes) -> None:
+        if self._end(status):
+            self._loop.call_soon_threadsafe(self._set_answer, (status, message))
+
+    def _set_answer(self, answer: tuple[Status, bytes]) -> None:
+        if not self.answer.done():  # the client may have gone in between
+            self.answer.set_result(answer)
+
+
+class AioStreamCall(_BaseCall):
+    """A streaming call: the loop reads requests to a receiver and writes responses one after another."""
+
+    def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
+        super().__init__(method, metadata, context, loop, account)
+        self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
+        self._reader: asyncio.Future[None] | None = None
+        self._receiver: StreamReceiver | None = None
+        self._draining = self._half_closing = False
+        self._wanted, self._writable = asyncio.Event(), asyncio.Event()
+        self._wanted.set()
+        self._writable.set()
+
+    def read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
+        """Give the client's requests to a receiver, one by one."""
+        self._receiver = receiver
+        self._reader = asyncio.ensure_future(self._read(messages, receiver))
+
+    def stop_reading(self) -> None:
+        """Read no more."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def drain(self) -> None:
+        """The server is going away. The receiver hears of it after the half-close that may be there already."""
+        self._draining = True
+        if self._receiver is not None and not self._half_closing:
+            self._receiver.on_drain()
+
+    async def pump(self) -> Status:
+        """Write what is sent until the call is ended; returns how."""
+        while isinstance(item := await self._outgoing.get(), bytes):
+            await self._write(item)
+            if self._outgoing.qsize() < _MAX_UNSENT:
+                self._writable.set()
+        return item
+
+    async def _write(self, message: bytes) -> None:
+        try:
+            await self._context.write(message)
+        except Exception as error:  # grpcio's error for a call that is gone has no public name
+            raise asyncio.CancelledError from error
+
+    def pause_reading(self) -> None:
+        """As `StreamCall.pause_reading`."""
+        self._wanted.clear()  # called by the receiver, and so on the loop
+
+    def resume_reading(self) -> None:
+        """As `StreamCall.resume_reading`."""
+        self._loop.call_soon_threadsafe(self._wanted.set)
+
+    def send(self, message: bytes) -> None:
+        """As `StreamCall.send`."""
+        self._loop.call_soon_threadsafe(self._put, message)
+
+    def finish(self) -> None:
+        """As `StreamCall.finish`."""
+        self.abort(OK)
+
+    def abort(self, status: Status) -> None:
+        """As `Call.abort`; a stream's comes after what was sent."""
+        if self._end(status):
+            self._loop.call_soon_threadsafe(self._put, status)
+
+    async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
+        async for message in messages:
+            if self._draining:  # it comes too late, and so does a half-close behind it
+                return
+            receiver.on_message(message)
+            await asyncio.sleep(0)  # what was sent for it gets into the queue
+            await self._wanted.wait()
+            await self._writable.wait()
+        self._half_closing = True
+        await asyncio.sleep(CANCEL_SLACK_S)
+        self._half_closing = False
+        if not self._context.cancelled():
+            receiver.on_half_close()
+            if self._draining:
+                receiver.on_drain()
+
+    def _put(self, item: bytes | Status) -> None:
+        self._outgoing.put_nowait(item)
+        if self._outgoing.qsize() >= _MAX_UNSENT:
+            self._writable.clear()

@@ -1,0 +1,314 @@
+"""The transport over grpcio's completion queue: one thread polls, and no call has a thread or task."""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from inferry_server.addresses import Address
+from inferry_server.errors import ShuttingDownError
+from inferry_server.executing.inline import SpareTime
+from inferry_server.rpc.call import fail
+from inferry_server.rpc.router import UNKNOWN_METHOD, Router
+from inferry_server.rpc.statuses import flooded, unknown_method
+from inferry_server.transport.core_layer import CoreServer, send_status
+from inferry_server.transport.ending import STRAGGLER_S
+from inferry_server.transport.intake import Intake
+from inferry_server.transport.options import TransportOptions, cannot_bind
+from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
+
+logger = logging.getLogger(__name__)
+
+_IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
+_WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
+_LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
+_AT_ONCE = 0.0  # a time that is past
+# So many polls without an event say that none is ready: each of them looks at one connection. With one, batches of
+# 32 requests at a time had 10 rows; with four 29, and with more no more.
+_EMPTY_POLLS = 4
+# So many more polls before it sleeps, for a thread that computed since it slept: some 150 us, in which a caller who
+# waited for the answer sends the next request. Whoever sleeps is woken for it, which takes as long, and more CPU.
+_AWAKE_POLLS = 75
+_SLEPT_S = 0.001  # whoever waited so long for an event had none to read
+_SOON_S = 0.002  # in which a busy server has seen every event that was ready before
+_STOP_SLACK_S = 5.0
+_MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
+# When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
+# it waits before that for the answers that are owed, because who gets one may ask again.
+_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0
+
+
+class CompletionQueueTransport:
+    """A gRPC server whose handlers run on its polling thread; replies may come from any thread.
+
+    `start` and `stop` are called once each, by one thread, and block until done.
+
+    Args:
+        router: finds the handlers.
+        options: of the connections.
+        failed: called on the polling thread if it has to end: no call will be answered any more.
+        spare: that thread's; used whenever no event is ready.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        options: TransportOptions,
+        failed: Callable[[], object] = lambda: None,
+        *,
+        spare: SpareTime | None = None,
+    ) -> None:
+        self._router = router
+        self._options = options
+        self._spare = spare or SpareTime()
+        self._intake = Intake()
+        self._failed = failed
+        self._server: CoreServer | None = None
+        self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
+        self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
+        self._streams: set[QueueStreamCall] = set()
+        self._unasked: set[QueueCall] = set()  # unary calls whose request has not come yet
+        self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
+        self._soon: deque[tuple[float, Callable[[], object]]] = deque()
+        self._held: list[tuple[QueueCall, bytes]] = []
+        self._holding = self._stopping = self._stopped = False
+        self._now = 0.0  # when the latest event was had
+        self._last_arrival = 0.0  # of a request, while the server stops
+
+    def start(self, address: Address) -> Address:
+        """Listen.
+
+        Returns:
+            The address, with the port that was bound.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        server = CoreServer(self._options.arguments())
+        port = server.listen(str(address), self._options.credentials())
+        if port == 0:
+            raise cannot_bind(address)
+        server.start()
+        self._server = server
+        self._intake.caught_up(began := time.monotonic())
+        while self._ask_for_calls(began):
+            pass
+        self._thread.start()
+        return Address(address.host, port)
+
+    def stop(self, grace_s: float) -> None:
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+
+        gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
+        answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
+        everything held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
+        asked nothing is owed nothing. Does nothing where `start` was not called.
+        """
+        server = self._server
+        if server is None:
+            return
+        self._holding = True
+        owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
+        while self._owes_answers() and time.monotonic() < owed_until:
+            time.sleep(_QUIET_S / 3)
+        self._last_arrival = began = time.monotonic()
+        while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
+            time.sleep(_QUIET_S / 3)
+        server.shutdown(self._was_shut_down)  # wakes the polling thread, which releases what was held
+        ends = time.monotonic() + grace_s
+        self._thread.join(min(STRAGGLER_S, grace_s))
+        self.soon(self._turn_away)
+        self._thread.join(max(0.0, ends - time.monotonic()))
+        if not self._stopped:
+            server.cancel_all_calls()
+            self._thread.join(_STOP_SLACK_S)
+
+    def _owes_answers(self) -> bool:
+        """Whether unary requests that are not held have no answer yet."""
+        return self._router.unary_in_flight() > len(self._held) + len(self._unasked)
+
+    def unary_arrived(self, call: QueueCall, message: bytes) -> None:
+        """Handle a request, unless the server is about to close."""
+        self._unasked.discard(call)
+        if self._holding:
+            self._last_arrival = self._now
+            self._held.append((call, message))
+        else:
+            self._router.handle(call, message)
+        self._young.append((self._now + _WATCH_AFTER_S, call))
+
+    def unary_without_request(self, call: QueueCall) -> None:
+        """Wait for it no longer."""
+        self._unasked.discard(call)
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call back once no event is ready, or those that were are past."""
+        self._soon.append((time.monotonic() + _SOON_S, callback))
+
+    def stream_ended(self, call: QueueStreamCall) -> None:
+        """Forget a stream."""
+        self._streams.discard(call)
+
+    def _serve(self) -> None:
+        self._spare.adopt()
+        try:
+            self._poll()
+        finally:
+            self._spare.leave()
+
+    def _poll(self) -> None:
+        """Read what is ready; compute when nothing is, or reading has taken long."""
+        assert self._server is not None  # noqa: S101 - the thread starts after it
+        poll, spare, work = self._server.poll, self._spare, self._spare.work
+        young, soon = self._young, self._soon
+        now = read_since = time.monotonic()
+        failures = empty = 0  # polls that failed, and polls without an event while something is to be done
+        awake = 0  # polls until it sleeps
+        while not self._stopped:
+            has_work, asleep_since = bool(work), math.inf
+            try:
+                if has_work or soon:
+                    event = poll(_AT_ONCE)
+                elif awake:
+                    awake -= 1
+                    event = poll(_AT_ONCE)
+                    if event.tag is None:
+                        if awake == _AWAKE_POLLS - _EMPTY_POLLS:
+                            self._caught_up(time.monotonic())
+                        continue
+                    awake = _AWAKE_POLLS
+                else:
+                    asleep_since = time.monotonic()
+                    event = poll(time.time() + (_WATCH_AFTER_S if young else _IDLE_POLL_S))
+            except Exception:  # noqa: BLE001 - it is logged there
+                failures += 1
+                if self._gives_up(failures):
+                    return
+                continue
+            failures = 0
+            on_event, now = event.tag, time.monotonic()
+            self._now = now
+            is_idle = on_event is None
+            if is_idle and (has_work or soon) and (empty := empty + 1) < _EMPTY_POLLS:
+                continue
+            empty = 0
+            try:
+                if is_idle or now - asleep_since > _SLEPT_S:
+                    self._caught_up(now)
+                if not is_idle:
+                    on_event(event)
+                if soon or (young and young[0][0] <= now):
+                    self._look_around(now, idle=is_idle)
+                if not has_work:
+                    read_since = now
+                elif is_idle or now - read_since > _LONGEST_READ_S:
+                    spare.do_next()
+                    awake = _AWAKE_POLLS
+                    read_since = time.monotonic()
+            except Exception:  # no call may take the others' thread away
+                logger.exception("an event of the transport could not be handled")
+            # A call must be free to go before the next poll.
+            event = on_event = None
+
+    def _gives_up(self, failures: int) -> bool:
+        """Whether so many failures of polling, one after another, are the end of the transport. Tells of them."""
+        logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
+        if failures < _MOST_FAILURES:
+            return False
+        logger.critical("the transport ends: no call can be answered any more")
+        self._failed()
+        return True
+
+    def _caught_up(self, now: float) -> None:
+        self._intake.caught_up(now)
+        self._ask_for_calls(now)
+
+    def _look_around(self, now: float, *, idle: bool) -> None:
+        """Do what is due between two events."""
+        young, soon = self._young, self._soon
+        while young and young[0][0] <= now:
+            call = young.popleft()[1]
+            if not call.ended:
+                call.watch()
+        while soon and (idle or soon[0][0] <= now):
+            soon.popleft()[1]()
+
+    def _called(self, event: Any) -> None:
+        """A new call; or none will come any more."""
+        if not event.success:
+            self._release()
+            return
+        waited_s = self._intake.came(self._now)
+        self._ask_for_calls(self._now)
+        method = event.call_details.method
+        known = self._paths.get(method)
+        if known is None:
+            path = method.decode(errors="replace")
+            if not (self._router.is_unary(path) or self._router.is_stream(path)):
+                self._refuse(event, path)
+                return
+            known = self._paths[method] = (path, self._router.is_unary(path))
+        path, is_unary = known
+        if self._spare.pressing_s and self._router.is_sheddable(path):
+            self._shed(event, path)
+            return
+        account = self._router.received(path, event.invocation_metadata)
+        if is_unary:
+            call = QueueCall(event, path, account, self, waited_s)
+            self._unasked.add(call)
+            call.begin()
+        else:
+            self._open(QueueStreamCall(event, path, account, self))
+
+    def _ask_for_calls(self, now: float) -> int:
+        if self._server is None or self._stopping:
+            return 0
+        more = self._intake.ask(now)
+        for _ in range(more):
+            self._server.request_call(self._called)
+        return more
+
+    def _open(self, call: QueueStreamCall) -> None:
+        self._streams.add(call)
+        call.begin(self._router.open(call))
+        if self._stopping:
+            call.drain()
+
+    def _shed(self, event: Any, path: str) -> None:
+        """Refuse a call unread, for half of what it costs to read it and refuse it then."""
+        self._spare.refused_at = self._now
+        status = flooded(self._spare.pressing_s)
+        self._router.shed(path, status)
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
+
+    def _refuse(self, event: Any, path: str) -> None:
+        status = unknown_method(path)
+        self._router.received(UNKNOWN_METHOD, ()).ended(status)
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
+
+    def _release(self) -> None:
+        """The server accepts no more: handle what was held, and let streams end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._holding = False
+        for call, message in self._held:
+            self._router.handle(call, message)
+        self._held.clear()
+        for stream in list(self._streams):
+            stream.drain()
+
+    def _turn_away(self) -> None:
+        """Wait no longer for requests of calls that were opened."""
+        while self._unasked:
+            fail(self._unasked.pop(), ShuttingDownError())
+
+    def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
+        self._stopped = True
+
+
+def _ignore(event: Any) -> None:
+    """Nothing is left to do."""

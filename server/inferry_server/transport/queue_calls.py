@@ -1,0 +1,236 @@
+"""Calls that are driven by events of a completion queue: one operation after another, no thread of their own."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from inferry_server.rpc.call import StreamReceiver
+from inferry_server.rpc.router import CallAccount
+from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
+from inferry_server.transport import core_layer
+from inferry_server.transport.ending import EndingCall
+
+_NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
+
+MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
+MAX_UNSENT_BYTES = 4 << 20  # likewise
+
+
+class Loop(Protocol):
+    """What a call asks of the thread that polls."""
+
+    def unary_arrived(self, call: "QueueCall", message: bytes) -> None:
+        """The request of a unary call is there."""
+
+    def unary_without_request(self, call: "QueueCall") -> None:
+        """No request of a unary call will come."""
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call back once every event that is ready now has been seen."""
+
+    def stream_ended(self, call: "QueueStreamCall") -> None:
+        """Forget a stream."""
+
+
+class _BaseCall(EndingCall):
+    """What unary and streaming calls share."""
+
+    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop, waited_s: float = 0.0) -> None:
+        deadline = event.call_details.deadline  # on the wall clock
+        deadline = None if deadline > _NEVER_S else time.monotonic() + (deadline - time.time())
+        super().__init__(path, event.invocation_metadata, deadline, account, waited_s)
+        self._handle: core_layer.Handle = event.call
+        self._loop = loop
+        self._watched = False
+
+    @property
+    def peer(self) -> str:
+        """Who calls."""
+        return core_layer.peer_of(self._handle)
+
+    def _closed(self, event: Any) -> None:
+        if core_layer.was_cancelled(event):
+            self.cancelled()
+
+
+class QueueCall(_BaseCall):
+    """A unary call. Most are answered before anybody could give up: only those that wait are watched."""
+
+    def begin(self) -> None:
+        """Read the request."""
+        core_layer.receive_message(self._handle, self._received)
+
+    def watch(self) -> None:
+        """Learn from now on if the client goes away."""
+        with self._lock:
+            if self._ended:
+                return
+            self._watched = True
+            # Under the lock: an answer must find the watch begun, or begin it itself.
+            core_layer.watch_close(self._handle, self._closed)
+
+    def reply(self, message: bytes) -> None:
+        """Answer."""
+        if self._end(OK):
+            core_layer.send_reply(self._handle, message, _sent, close_watched=self._watched)
+
+    def abort(self, status: Status) -> None:
+        """End with a status other than OK."""
+        if self._end(status):
+            core_layer.send_status(self._handle, status, _sent, first=True, close_watched=self._watched)
+
+    def _received(self, event: Any) -> None:
+        if self._ended:  # the server is going away, and has not waited for it
+            return
+        message = core_layer.message_of(event)
+        if message is None:
+            self._without_request(event)
+        else:
+            self._loop.unary_arrived(self, message)
+
+    def _without_request(self, event: Any) -> None:
+        self._loop.unary_without_request(self)
+        if core_layer.was_refused(event):
+            self.cancelled(core_layer.REFUSED)
+        else:  # whether the client is still there, the event of the watch tells
+            self.watch()
+            self._loop.soon(lambda: self.abort(no_message(self.method)))
+
+
+class QueueStreamCall(_BaseCall):
+    """A streaming call: one message is read at a time, one is being sent."""
+
+    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop) -> None:
+        super().__init__(event, path, account, loop)
+        self._receiver: StreamReceiver | None = None
+        self._reading = self._paused = self._draining = False
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._final: Status | None = None
+        self._sending = self._begun = False
+
+    def begin(self, receiver: StreamReceiver) -> None:
+        """Give the client's messages to a receiver."""
+        with self._lock:
+            self._receiver = None if self._ended else receiver
+        core_layer.watch_close(self._handle, self._closed)
+        self._read_on()
+
+    def drain(self) -> None:
+        """The server is going away. Called on the polling thread.
+
+        The receiver hears of it after the half-close that may be there already. Requests that come from now on
+        are dropped, so they are not answered, and a half-close behind them does not end the stream well.
+        """
+        self._draining = True
+        self._loop.soon(self._drained)
+
+    def pause_reading(self) -> None:
+        """Read no further message for now."""
+        with self._lock:
+            self._paused = True
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        with self._lock:
+            self._paused = False
+        self._read_on()
+
+    def send(self, message: bytes) -> None:
+        """Send one message, after those before it."""
+        with self._lock:
+            if self._ended:
+                return
+            self._unsent.append(message)
+            self._unsent_bytes += len(message)
+        self._send_on()
+
+    def finish(self) -> None:
+        """End with status OK."""
+        self.abort(OK)
+
+    def abort(self, status: Status) -> None:
+        """End, after what was sent."""
+        if self._end(status):
+            with self._lock:
+                self._final = status
+                self._receiver = None  # which knows the call: together they would wait for the garbage collection
+            self._loop.stream_ended(self)
+            self._send_on()
+
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """The client went away: what is unsent will never be."""
+        super().cancelled(status)
+        with self._lock:
+            self._receiver = None
+            self._forget_unsent()
+        self._loop.stream_ended(self)
+
+    def _read_on(self) -> None:
+        with self._lock:
+            full = len(self._unsent) >= MAX_UNSENT or self._unsent_bytes >= MAX_UNSENT_BYTES
+            if self._reading or self._paused or full or self._ended:
+                return
+            self._reading = True
+        core_layer.receive_message(self._handle, self._received)
+
+    def _received(self, event: Any) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        message = core_layer.message_of(event)
+        if message is None:
+            if core_layer.was_refused(event):
+                self.cancelled(core_layer.REFUSED)
+            else:  # whether the call was cancelled, an event that is ready may tell
+                self._loop.soon(self._half_closed)
+            return
+        if self._draining:
+            return
+        receiver.on_message(message)
+        with self._lock:
+            self._reading = False
+        self._read_on()
+
+    def _forget_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
+
+    def _half_closed(self) -> None:
+        receiver = self._receiver
+        if not self._cancelled and receiver is not None:
+            receiver.on_half_close()
+
+    def _drained(self) -> None:
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.on_drain()
+
+    def _send_on(self) -> None:
+        """Begin the next operation, unless one is under way."""
+        with self._lock:
+            if self._sending or not (self._unsent or self._final):
+                return
+            self._sending = True
+            message = self._unsent.popleft() if self._unsent else None
+            self._unsent_bytes -= len(message or b"")
+            first, self._begun = not self._begun, True
+            more_follow = bool(self._unsent) or self._final is not None
+            final = self._final
+        if message is not None:
+            core_layer.send_message(self._handle, message, self._was_sent, first=first, more_follow=more_follow)
+        elif final is not None:
+            core_layer.send_status(self._handle, final, _sent, first=first)
+
+    def _was_sent(self, event: Any) -> None:
+        with self._lock:
+            self._sending = False
+            if not event.success:  # the client is gone
+                self._forget_unsent()
+        self._send_on()
+        self._read_on()
+
+
+def _sent(event: Any) -> None:
+    """Nothing is left to do."""

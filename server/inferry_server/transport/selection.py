@@ -1,0 +1,55 @@
+"""Which transport carries the calls."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from inferry_server.addresses import Address
+from inferry_server.executing.inline import SpareTime
+from inferry_server.rpc.router import Router
+from inferry_server.transport.aio import AioTransport
+from inferry_server.transport.completion_queue import CompletionQueueTransport
+from inferry_server.transport.core_layer import LayerChangedError, check_layer
+from inferry_server.transport.options import TransportOptions
+
+logger = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """A gRPC server. `start` and `stop` are called once each, by one thread, and block until done."""
+
+    def start(self, address: Address) -> Address:
+        """Listen; returns the address with the port that was bound, or raises StartError."""
+        ...
+
+    def stop(self, grace_s: float) -> None:
+        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`."""
+
+
+def make_transport(
+    name: str,
+    router: Router,
+    options: TransportOptions,
+    *,
+    spare: SpareTime | None = None,
+    check: Callable[[], None] = check_layer,
+    failed: Callable[[], object] = lambda: None,
+) -> Transport:
+    """A transport by its name; where grpcio's private layer is not the one we know, the public one.
+
+    Args:
+        name: `completion_queue` or `aio`.
+        router: finds the handlers.
+        options: of the connections.
+        spare: of the polling thread, where there is one.
+        check: raises LayerChangedError.
+        failed: called on any thread if the transport can answer no call any more.
+    """
+    if name == "aio":
+        return AioTransport(router, options)
+    try:
+        check()
+    except LayerChangedError as changed:
+        logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
+        return AioTransport(router, options)
+    return CompletionQueueTransport(router, options, failed, spare=spare)

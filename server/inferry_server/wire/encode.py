@@ -1,0 +1,144 @@
+"""Arrays to ModelInferResponse."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_server.errors import InvalidRequestError
+from inferry_server.signature import TensorSpec
+from inferry_server.wire.classification import classify
+from inferry_server.wire.decode import RequestedOutput
+from inferry_server.wire.elements import element_count, elements_to_bytes
+from inferry_server.wire.layout import varint
+from inferry_server.wire.regions import write_region
+from inferry_server.wire.shared_memory import RegionSlice
+
+Arrays = Mapping[str, NDArray[Any]]
+_BYTES = DATATYPES["BYTES"]
+_ID_TAG, _RAW_TAG = bytes([3 << 3 | 2]), bytes([6 << 3 | 2])  # as open_inference.proto numbers them
+_MOST_SHAPES = 64  # remembered; outputs rarely have more
+
+
+def encode_infer_response(
+    request: ModelInferRequest,
+    requested: Sequence[RequestedOutput],
+    outputs: Arrays,
+    *,
+    version: str,
+    labels: Sequence[str],
+    batched: bool,
+) -> ModelInferResponse:
+    """The response to a request: the requested outputs, raw or in shared memory, with the request's id.
+
+    Args:
+        request: what is answered.
+        requested: from decoding it.
+        outputs: by name; the rows of this request.
+        version: that answered.
+        labels: of the classes of the first output.
+        batched: whether the first axis counts rows; without, classes are looked for in the whole output.
+
+    Raises:
+        InvalidRequestError: an output is larger than the shared memory it was to go to.
+    """
+    response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    for output in requested:
+        array, datatype = outputs[output.spec.name], output.spec.datatype
+        if output.classes:
+            rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
+            array, datatype = classify(rows, output.classes, labels), _BYTES
+            array = array if batched else array[0]
+        tensor = response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
+        if output.destination is None:
+            response.raw_output_contents.append(_raw_bytes(array, datatype))
+        else:
+            byte_size = _write(array, datatype, output.destination, output.spec.name)
+            write_region(tensor.parameters, output.destination, byte_size=byte_size)
+            response.raw_output_contents.append(b"")  # clients find the others' by position
+    return response
+
+
+class ResponseTemplate:
+    """The responses to requests that ask alike, as bytes: ids, shapes and tensors are filled in.
+
+    Args:
+        model: the name to answer with.
+        version: that answers.
+        specs: the outputs asked for, in order; none of BYTES.
+    """
+
+    def __init__(self, model: str, version: str, specs: Sequence[TensorSpec]) -> None:
+        self._head = ModelInferResponse(model_name=model, model_version=version).SerializeToString()
+        self._specs = specs
+        self._tensors: dict[tuple[tuple[int, ...], ...], tuple[bytes, list[bytes]]] = {}
+
+    def encode(self, request_id: str, outputs: Arrays) -> bytes:
+        """One response.
+
+        Args:
+            request_id: of the request.
+            outputs: by name; the rows of this request.
+        """
+        arrays: list[NDArray[Any]] = []
+        shapes: tuple[tuple[int, ...], ...] = ()
+        for spec in self._specs:
+            array = outputs[spec.name]
+            if array.dtype != spec.datatype.dtype or not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array, spec.datatype.dtype)
+            arrays.append(array)
+            shapes += (array.shape,)
+        tensors, prefixes = self._tensors.get(shapes) or self._describe(shapes)
+        pieces: list[Any] = [self._head]
+        if request_id:
+            encoded = request_id.encode()
+            pieces += (_ID_TAG, varint(len(encoded)), encoded)
+        pieces.append(tensors)
+        for prefix, array in zip(prefixes, arrays, strict=True):
+            pieces += (prefix, array)
+        return b"".join(pieces)
+
+    def _describe(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[bytes, list[bytes]]:
+        """What stands before the tensors, and before the data of each."""
+        response, prefixes = ModelInferResponse(), []
+        for spec, shape in zip(self._specs, shapes, strict=True):
+            response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=shape)
+            prefixes.append(_RAW_TAG + varint(element_count(shape) * spec.datatype.dtype.itemsize))
+        if len(self._tensors) >= _MOST_SHAPES:
+            self._tensors.clear()
+        described = self._tensors[shapes] = (response.SerializeToString(), prefixes)
+        return described
+
+
+def response_template(model: str, version: str, requested: Sequence[RequestedOutput]) -> ResponseTemplate | None:
+    """The template for plain outputs; None where a response needs more than its tensors' bytes."""
+    plain = all(
+        not output.classes and output.destination is None and not output.spec.datatype.dtype.hasobject
+        for output in requested
+    )
+    return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
+
+
+def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, name: str) -> int:
+    """Put a tensor into shared memory; returns its size in bytes."""
+    if datatype.dtype.hasobject:
+        flat = np.frombuffer(elements_to_bytes(array), np.uint8)
+    else:
+        flat = np.ascontiguousarray(array, datatype.dtype).reshape(-1).view(np.uint8)
+    room = len(destination.memory)
+    if flat.nbytes > room:
+        raise InvalidRequestError(
+            f"output {name!r} has {flat.nbytes} bytes; shared memory region {destination.region!r} "
+            f"was given with {room} for it"
+        )
+    destination.memory[: flat.nbytes] = flat.data
+    return flat.nbytes
+
+
+def _raw_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
+    if datatype.dtype.hasobject:
+        return elements_to_bytes(array)
+    return array.astype(datatype.dtype, copy=False).tobytes()

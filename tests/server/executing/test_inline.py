@@ -1,0 +1,366 @@
+"""Short batches on the thread that reads requests: the test is that thread, and says when it has time."""
+
+import contextlib
+import dataclasses
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import Arrays
+from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
+from inferry_server.executing.batcher import DynamicBatcher
+from inferry_server.executing.core_turns import ComputeGate, Seat
+from inferry_server.executing.inline import SpareTime
+from inferry_server.runtime.session import OnnxSession
+from testkit import onnx_models
+from testkit.batchers import Observer, Reply, ScriptedModel, request, values
+from testkit.rpc import call, infer_request
+from testkit.servers import running_server
+from testkit.waiting import SOON_S, wait_until
+
+POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=16, max_queue_size=1000, max_queue_bytes=1 << 20)
+KEEP_UP_TO_S = 0.01
+
+
+class Threads:
+    """A model that doubles, and notes which threads compute it; -1 makes it fail."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self._running = threading.Lock()
+
+    def run(self, inputs: Arrays) -> Arrays:
+        assert self._running.acquire(blocking=False), "two batches at a time on one instance"
+        try:
+            self.seen.append(threading.get_ident())
+            if (inputs["x"] < 0).any():
+                raise InferenceError("negative")
+            return {"y": 2 * inputs["x"]}
+        finally:
+            self._running.release()
+
+
+@contextlib.contextmanager
+def reading(
+    run: Callable[[Arrays], Arrays],
+    *,
+    batch_s: float = 0.001,
+    seat: Seat | None = None,
+    policy: BatchingPolicy = POLICY,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[tuple[DynamicBatcher, SpareTime, Observer]]:
+    """A batcher, the spare time of the test's thread, and what is told of batches."""
+    spare, observer, latency = SpareTime(), Observer(), LatencyModel(POLICY.max_batch_size)
+    for rows in (1, 4):
+        latency.observe(rows, batch_s)
+    spare.adopt()
+    batcher = DynamicBatcher(
+        "test", [run], policy, observer=observer, latency=latency, spare=spare, keep_up_to_s=KEEP_UP_TO_S,
+        seats=None if seat is None else [seat], clock=clock,
+    )  # fmt: skip
+    batcher.start()
+    try:
+        yield batcher, spare, observer
+    finally:
+        spare.leave()
+        batcher.close(SOON_S)
+
+
+def elsewhere(act: Callable[[], object]) -> None:
+    """Do something on a thread that has no spare time."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join(SOON_S)
+    assert not thread.is_alive()
+
+
+def submit(batcher: DynamicBatcher, *rows: float) -> list[Reply]:
+    asked = [request(value) for value in rows]
+    for queued, _ in asked:
+        batcher.submit(queued)
+    return [reply for _, reply in asked]
+
+
+def test_what_was_read_is_computed_together_by_the_thread_that_read_it_when_it_has_time() -> None:
+    model = Threads()
+    with reading(model.run) as (batcher, spare, observer):
+        replies = submit(batcher, 1, 2, 3)
+        assert spare.work
+        assert not model.seen
+        spare.do_next()
+        assert not spare.work
+        assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
+    assert model.seen == [threading.get_ident()]
+    assert observer.batch_rows == [3]
+
+
+def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() -> None:
+    model = Threads()
+    with reading(model.run) as (batcher, spare, observer):
+        replies = submit(batcher, *range(6))
+        spare.do_next()
+        assert observer.batch_rows == [4]
+        replies += submit(batcher, 6)
+        spare.do_next()
+        assert not spare.work
+        assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(7)]
+    assert observer.batch_rows == [4, 3]
+
+
+def test_full_batches_are_pressing_while_more_comes_than_there_is_room_for() -> None:
+    now = 100.0
+    policy = dataclasses.replace(POLICY, max_queue_size=10)
+    with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
+
+        def pressing() -> bool:
+            return spare.pressing_s > 0
+
+        submit(batcher, *range(10))
+        assert not pressing()
+        with pytest.raises(QueueFullError):
+            submit(batcher, 10)
+        assert pressing()
+        spare.do_next()
+        assert pressing()
+        spare.do_next()
+        assert not pressing()  # two are left, and others may join them
+        submit(batcher, 10, 11)
+        assert pressing()
+        spare.do_next()
+        now += 3
+        submit(batcher, *range(10))
+        assert not pressing()
+
+
+def test_a_request_without_a_chance_presses_nobody() -> None:
+    with reading(Threads().run) as (batcher, spare, _):
+        submit(batcher, *range(4))
+        with pytest.raises(DeadlineExceededError):
+            batcher.submit(request(4, deadline=0.0)[0])
+        assert not spare.pressing_s
+        spare.do_next()
+
+
+def test_what_other_threads_submit_is_computed_on_the_batchers_own() -> None:
+    model = Threads()
+    with reading(model.run) as (batcher, spare, _):
+        replies: list[Reply] = []
+        elsewhere(lambda: replies.extend(submit(batcher, 1)))
+        assert values(replies[0].outcome()) == [2]
+        assert not spare.work
+    assert threading.get_ident() not in model.seen
+
+
+def test_a_batch_that_takes_long_is_left_to_the_batchers_thread() -> None:
+    model = Threads()
+    with reading(model.run, batch_s=2 * KEEP_UP_TO_S) as (batcher, spare, _):
+        (reply,) = submit(batcher, 1)
+        assert not spare.work
+        assert values(reply.outcome()) == [2]
+    assert threading.get_ident() not in model.seen
+
+
+def test_a_batch_that_has_become_long_while_it_was_kept_is_left_to_the_batchers_thread() -> None:
+    model = Threads()
+    with reading(model.run, batch_s=0.004) as (batcher, spare, _):
+        slow = LatencyModel(4)
+        for rows in (1, 4):
+            slow.observe(rows, rows * 0.004)  # one row is short, four are not
+        batcher._queue._scheduler._latency = slow
+        replies = submit(batcher, 1, 2, 3, 4)
+        spare.do_next()
+        assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6], [8]]
+    assert threading.get_ident() not in model.seen
+
+
+def test_the_batchers_thread_gives_short_batches_back_and_takes_them_if_nobody_comes() -> None:
+    model = ScriptedModel()
+    with reading(model.run) as (batcher, spare, observer):
+        replies: list[Reply] = []
+        elsewhere(lambda: replies.extend(submit(batcher, 1)))
+        model.started.get(timeout=SOON_S)
+        replies += submit(batcher, 2, 3)
+        assert not spare.work  # the device is taken
+        model.release()
+        assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
+        wait_until(lambda: bool(spare.work), "an invitation")
+        spare.do_next()  # too late, and does nothing
+    assert observer.batch_rows == [1, 2]
+
+
+def test_of_a_batch_that_fails_only_the_guilty_request_fails_and_not_on_the_thread_that_reads() -> None:
+    model = Threads()
+    with reading(model.run) as (batcher, spare, _):
+        replies = submit(batcher, 1, -1, 3)
+        spare.do_next()
+        assert values(replies[0].outcome()) == [2]
+        assert isinstance(replies[1].outcome(), InferenceError)
+        assert values(replies[2].outcome()) == [6]
+    assert model.seen.count(threading.get_ident()) == 1
+    assert len(model.seen) == 4
+
+
+def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_for_them() -> None:
+    gate = ComputeGate(1)
+    other = gate.seat("other", 1)
+    other.acquire()
+    model = Threads()
+    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, spare, _):
+        (reply,) = submit(batcher, 1)
+        spare.do_next()
+        assert not model.seen
+        assert not spare.work
+        other.release(0.001, again=False)
+        assert values(reply.outcome()) == [2]
+        assert threading.get_ident() not in model.seen
+        wait_until(lambda: batcher._queue._device_taken is False, "the model to be idle")
+        (reply,) = submit(batcher, 1)
+        spare.do_next()
+        assert values(reply.outcome()) == [2]
+        assert model.seen[-1] == threading.get_ident()
+
+
+def test_a_cancelled_request_leaves_the_cores_to_others() -> None:
+    gate = ComputeGate(1)
+    model = Threads()
+    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, spare, _):
+        queued, reply = request(1)
+        batcher.submit(queued)
+        assert batcher.cancel(queued)
+        spare.do_next()
+        assert not spare.work
+        other = gate.seat("other", 1)
+        assert other.try_acquire()
+        other.leave()
+    assert reply.outcomes.empty()
+    assert not model.seen
+
+
+def test_closing_waits_for_what_is_kept() -> None:
+    model = Threads()
+    finished: queue.Queue[bool] = queue.Queue()
+    with reading(model.run) as (batcher, spare, _):
+        (reply,) = submit(batcher, 1)
+        closing = threading.Thread(target=lambda: finished.put(batcher.close(SOON_S)))
+        closing.start()
+        wait_until(lambda: batcher._queue._closing, "the batcher to be closing")
+        spare.do_next()
+        assert values(reply.outcome()) == [2]
+        assert finished.get(timeout=SOON_S)
+        closing.join(SOON_S)
+
+
+def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_what_is_kept_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Threads()
+    original, waits = threading.Condition.wait, queue.SimpleQueue[str]()
+
+    def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+        if self is batcher._queue._changed:
+            waits.put("waits again")
+        return original(self, timeout)
+
+    def run(inputs: Arrays) -> Arrays:
+        if not model.seen:
+            monkeypatch.setattr(threading.Condition, "wait", wait)
+            batcher._queue.close()  # wakes the batcher's thread
+            assert waits.get(timeout=SOON_S) == "waits again"
+        else:
+            waits.put("computes")
+        return model.run(inputs)
+
+    with reading(run) as (batcher, spare, observer):
+        replies = submit(batcher, *range(6))
+        spare.do_next()
+        spare.do_next()
+        assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(6)]
+    assert observer.batch_rows == [4, 2]
+
+
+def test_what_was_accepted_is_done_before_the_thread_leaves() -> None:
+    done: list[str] = []
+    spare = SpareTime()
+    assert not spare.is_here()
+    spare.adopt()
+    assert spare.is_here()
+    spare.do_soon(lambda: done.append("mine"))
+    elsewhere(lambda: spare.do_soon(lambda: done.append("theirs")))
+    elsewhere(lambda: done.append(f"here: {spare.is_here()}"))
+    spare.leave()
+    assert not spare.is_here()
+    assert done == ["here: False", "mine", "theirs"]
+
+
+def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_can_wait() -> None:
+    model = Threads()
+    patient = BatchingPolicy(
+        max_batch_size=4, max_request_rows=16, max_queue_size=99, max_queue_bytes=1 << 20, max_queue_delay_s=0.001
+    )
+    with reading(model.run, policy=patient) as (batcher, spare, _):
+        (reply,) = submit(batcher, 1)
+        assert not spare.work
+        assert values(reply.outcome()) == [2]
+    assert threading.get_ident() not in model.seen
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_once(seed: int) -> None:
+    chance = random.Random(seed)
+    model = Threads()
+    with reading(model.run, seat=ComputeGate(1).seat("mine", 1)) as (batcher, spare, _):
+        asked: queue.SimpleQueue[tuple[float, Reply]] = queue.SimpleQueue()
+
+        def ask(value: float) -> None:
+            queued, reply = request(value)
+            batcher.submit(queued)
+            asked.put((value, reply))
+
+        others = [
+            threading.Thread(target=lambda start=start: list(map(ask, range(start, start + 50))))
+            for start in (100, 200)
+        ]
+        for thread in others:
+            thread.start()
+        for i in range(50):
+            ask(-1.0 if i % 17 == 3 else float(i))
+            while spare.work and chance.random() < 0.5:
+                spare.do_next()
+        for thread in others:
+            thread.join(SOON_S)
+        while spare.work:
+            spare.do_next()
+        for _ in range(150):
+            value, reply = asked.get(timeout=SOON_S)
+            outcome = reply.outcome()
+            assert isinstance(outcome, InferenceError) if value < 0 else values(outcome) == [2 * value]
+
+
+@pytest.mark.parametrize("inline_batch_ms", [1000.0, 0.0])
+def test_a_server_computes_short_batches_where_it_reads_unless_it_is_told_not_to(
+    tmp_path: Path, transport: str, inline_batch_ms: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    original = OnnxSession.run
+
+    def run(self: OnnxSession, inputs: Arrays) -> Arrays:
+        names.append(threading.current_thread().name)
+        return original(self, inputs)
+
+    monkeypatch.setattr(OnnxSession, "run", run)
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path, transport=transport, inline_batch_ms=inline_batch_ms) as server:
+        names.clear()  # of warming up
+        with grpc.insecure_channel(str(server.grpc_address)) as channel:
+            call(channel, "ModelInfer", infer_request("doubler", x=np.ones((1, 3), np.float32)))
+    inline = inline_batch_ms and transport == "completion_queue"
+    assert names == ["grpc-queue" if inline else "batcher-doubler-1-0"]

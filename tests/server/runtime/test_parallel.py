@@ -1,0 +1,266 @@
+"""Full batches that are computed at the same time, one on each core."""
+
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import Arrays, InferenceRequest
+from inferry_server.errors import InferenceError
+from inferry_server.executing.core_turns import ComputeGate, OpenSeat
+from inferry_server.models import parallel_runs
+from inferry_server.models.checks import GoldenCheck
+from inferry_server.models.loading import LoadOptions, load_version
+from inferry_server.models.model_settings import ModelSettings
+from inferry_server.models.parallel_runs import with_parallel_runs
+from inferry_server.models.repository import VersionFolder
+from inferry_server.models.version import ServedVersion
+from inferry_server.models.version_plan import VersionPlan
+from inferry_server.runtime.instance import CpuInstance, Instance
+from inferry_server.runtime.instances import Devices
+from inferry_server.runtime.parallel import ParallelInstance
+from inferry_server.runtime.providers import CPU
+from inferry_server.runtime.session import load_session
+from inferry_server.telemetry.metrics import ServerMetrics
+from testkit import onnx_models
+from testkit.batchers import Reply
+from testkit.simulation import known_device
+
+POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=64, max_queue_size=64, max_queue_bytes=1 << 20)
+WIDE = replace(POLICY, parallel_runs=3)
+POISON = 100.0
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.data())
+def test_a_batch_is_cut_into_even_runs_of_no_more_rows_than_allowed_and_none_without(
+    size: int, count: int, data: st.DataObject
+) -> None:
+    policy = replace(POLICY, max_batch_size=size, parallel_runs=count)
+    rows = data.draw(st.integers(1, policy.most_rows) | st.integers(1, min(count, policy.most_rows)))
+    runs = policy.runs(rows)
+    assert sum(runs) == rows
+    assert all(0 < run <= size for run in runs)
+    assert max(runs) - min(runs) <= 1
+    assert len(runs) == (1 if rows <= size else min(rows, count))
+
+
+class Session:
+    """`y = 2 x`. Runs of one row each meet others: alone, they would wait for ever."""
+
+    def __init__(self, parties: int = 1) -> None:
+        self.meeting = threading.Barrier(parties)
+        self.sizes: list[int] = []
+
+    def run(self, inputs: Arrays) -> Arrays:
+        self.sizes.append(len(inputs["x"]))
+        self.meeting.wait(30)
+        if POISON in inputs["x"]:
+            raise InferenceError("poisoned")
+        return {"y": 2 * inputs["x"]}
+
+    def prepare(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    batch_limit = None
+
+
+def parallel(whole: Session, single: Session) -> ParallelInstance:
+    return ParallelInstance(whole, single, WIDE.runs, threads=3)  # type: ignore[arg-type]  # it runs, and no more
+
+
+@pytest.mark.parametrize("rows", range(1, WIDE.most_rows + 1))
+def test_every_row_is_answered_in_its_place_and_large_batches_run_at_the_same_time(rows: int) -> None:
+    whole, single = Session(), Session(parties=3)
+    one = parallel(whole, single)
+    x = np.arange(rows, dtype=np.float32)
+    np.testing.assert_array_equal(one.run({"x": x})["y"], 2 * x)
+    is_large = rows > POLICY.max_batch_size
+    assert whole.sizes == ([] if is_large else [rows])
+    assert sorted(single.sizes) == (sorted(WIDE.runs(rows)) if is_large else [])
+    one.close()
+
+
+@pytest.mark.parametrize("guilty", range(9))
+def test_a_part_that_fails_fails_the_batch_when_no_other_part_runs_any_more(guilty: int) -> None:
+    single = Session(parties=3)
+    one = parallel(Session(), single)
+    x = np.zeros(9, np.float32)
+    x[guilty] = POISON
+    with pytest.raises(InferenceError, match="poisoned"):
+        one.run({"x": x})
+    x[guilty] = 1
+    assert one.run({"x": x})["y"][guilty] == 2  # all three met again: none was left behind
+    one.close()
+
+
+def test_no_part_reads_the_inputs_any_more_when_another_has_failed() -> None:
+    failed = threading.Event()
+    ended: list[int] = []
+
+    class FirstFails(Session):
+        def run(self, inputs: Arrays) -> Arrays:
+            if threading.current_thread() is caller:
+                failed.set()
+                raise InferenceError("the first part")
+            failed.wait(30)
+            ended.append(len(inputs["x"]))
+            return inputs
+
+    caller = threading.current_thread()
+    with pytest.raises(InferenceError, match="the first part"):
+        parallel(Session(), FirstFails()).run({"x": np.zeros(12, np.float32)})
+    assert ended == [4, 4]
+
+
+def plan(repository: Path, *, width: int = 3) -> tuple[VersionPlan, CpuInstance]:
+    onnx_models.save_dense(repository, width=width)
+    folder = VersionFolder("dense", 1, repository / "dense" / "1")
+    session = load_session(folder.path / "model.onnx", providers=(CPU,), intra_op_num_threads=2)
+    made = VersionPlan(folder, ModelSettings(), None, session.signature, batched=True, policy=POLICY, devices=Devices())
+    return made, CpuInstance(session)
+
+
+def played(slowdown: float) -> Callable[[], float]:
+    """A clock by which full batches take 5 ms each, and two in parallel twice that and so much more."""
+    runs = [0.005, 2 * 0.005 * slowdown]
+    noise = [9.0, 1.0, 3.0, 1.0]  # the first time says nothing, and of the others the shortest counts
+    took = (step for factor in noise for run_s in runs for step in (factor * run_s, 0.0))
+    return itertools.accumulate(took, initial=0.0).__next__
+
+
+def decide(
+    before: VersionPlan, instance: CpuInstance, latency: LatencyModel, *, threads: int = 2, slowdown: float = 0.8
+) -> tuple[VersionPlan, Instance]:
+    return with_parallel_runs(before, instance, latency, threads=threads, seat=OpenSeat(), clock=played(slowdown))
+
+
+def test_a_model_whose_full_batches_take_some_milliseconds_is_run_in_parallel(tmp_path: Path) -> None:
+    before, instance = plan(tmp_path)
+    latency = known_device(POLICY, 0.001, 0.001)
+    after, one = decide(before, instance, latency)
+    assert isinstance(one, ParallelInstance)
+    assert after.policy == replace(POLICY, parallel_runs=2)
+    assert latency.batch_s(8) < 0.009  # it was told how long both take together
+    x = np.eye(8, 3, dtype=np.float32)
+    np.testing.assert_array_equal(one.run({"x": x})["y"], x)
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch_s", "batched"),
+    [(1, 0.005, True), (2, 0.0005, True), (2, 0.06, True), (2, 0.0, True), (2, 0.005, False)],
+    ids=["one core", "too short", "too long", "never warmed", "no rows"],
+)
+def test_others_are_not(tmp_path: Path, threads: int, batch_s: float, batched: bool) -> None:
+    before, instance = plan(tmp_path)
+    before = replace(before, batched=batched)
+    latency = known_device(POLICY, 0.0, batch_s / POLICY.max_batch_size) if batch_s else LatencyModel(4)
+    unchanged = decide(before, instance, latency, threads=threads)
+    assert unchanged == (before, instance)
+
+
+def test_neither_is_one_whose_outputs_may_have_any_size(tmp_path: Path) -> None:
+    before, instance = plan(tmp_path)
+    free = replace(before.signature.outputs[0], shape=(-1, -1))
+    before = replace(before, signature=replace(before.signature, outputs=(free,)))
+    latency = known_device(POLICY, 0.001, 0.001)
+    assert decide(before, instance, latency) == (
+        before,
+        instance,
+    )
+
+
+@pytest.mark.parametrize(("slowdown", "expected"), [(1.24, 2), (1.26, 1)])
+def test_what_is_clearly_slower_in_parallel_is_not(tmp_path: Path, slowdown: float, expected: int) -> None:
+    before, instance = plan(tmp_path)
+    latency = known_device(POLICY, 0.001, 0.001)
+    after, _ = decide(before, instance, latency, slowdown=slowdown)
+    assert after.policy.parallel_runs == expected
+
+
+def test_what_is_measured_has_the_cores_to_itself(tmp_path: Path) -> None:
+    before, instance = plan(tmp_path)
+    gate = ComputeGate(2)
+    neighbour, seat = gate.seat("neighbour", 1), gate.seat("dense", 2)
+    clock, held = played(0.8), list[bool]()
+
+    def now() -> float:
+        held.append(not neighbour.try_acquire())  # they cannot be had while a run is measured
+        neighbour.leave()
+        return clock()
+
+    after, _ = with_parallel_runs(before, instance, known_device(POLICY, 0.001, 0.001), threads=2, seat=seat, clock=now)
+    assert after.policy.parallel_runs == 2
+    assert all(held)
+    assert neighbour.try_acquire()  # and can be had afterwards
+
+
+def test_a_model_that_fails_on_one_core_is_served_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before, instance = plan(tmp_path)
+    before.model_path.write_bytes(b"no model")
+    with caplog.at_level(logging.WARNING):
+        assert decide(before, instance, known_device(POLICY, 0.001, 0.001)) == (
+            before,
+            instance,
+        )
+    assert "served without parallel runs" in caplog.text
+
+
+def test_a_second_session_must_answer_the_golden_samples_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, instance = plan(tmp_path)
+    sample = {"x": np.ones((1, 3), np.float32)}
+    golden = GoldenCheck(tmp_path, ((sample, {"y": np.ones((1, 3), np.float32)}),), tolerance=0.0, provider=CPU)
+    monkeypatch.setattr(VersionPlan, "golden_check", lambda *_: golden)
+    latency = known_device(POLICY, 0.001, 0.001)
+    assert decide(before, instance, latency, slowdown=1.0)[0].policy.parallel_runs == 2
+    onnx_models.save_doubler(tmp_path)
+    doubler = load_session(tmp_path / "doubler" / "1" / "model.onnx", providers=(CPU,), intra_op_num_threads=1)
+    monkeypatch.setattr(parallel_runs, "load_session", lambda *_, **__: doubler)
+    assert decide(before, instance, latency, slowdown=1.0) == (
+        before,
+        instance,
+    )
+    assert "not the model that was verified" in caplog.text
+
+
+def load(repository: Path, *, allowed: bool) -> ServedVersion:
+    onnx_models.save_dense(repository, layers=8)
+    policy = BatchingPolicy(max_batch_size=32, max_request_rows=64, max_queue_size=64, max_queue_bytes=1 << 20)
+    options = LoadOptions((CPU,), 2, 1, policy, ServerMetrics(), parallel_runs=allowed)
+    return load_version(VersionFolder("dense", 1, repository / "dense" / "1"), options)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_served_model_answers_and_counts_runs_of_no_more_rows_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    for limit in ("_MOST_SLOWDOWN", "_LONGEST_S"):  # what else the machine does shall decide nothing
+        monkeypatch.setattr(parallel_runs, limit, math.inf)
+    served = load(tmp_path, allowed=allowed)
+    x = np.random.default_rng(0).random((64, 1024), np.float32)
+    reply = Reply()
+    served.batcher.submit(InferenceRequest({"x": x}, 64, reply))
+    outputs = reply.outcome()
+    assert not isinstance(outputs, Exception)
+    np.testing.assert_array_equal(outputs["y"], x)
+    assert served.close(10)
+    assert served.policy.parallel_runs == (2 if allowed else 1)
+    counted = served.statistics.message("dense", "1")
+    assert [(each.batch_size, each.compute_infer.count) for each in counted.batch_stats] == [(32, 2)]
+    put_together_ns = counted.inference_stats.compute_input.ns  # once, however many runs there were
+    assert counted.batch_stats[0].compute_input.ns == pytest.approx(put_together_ns, abs=2)

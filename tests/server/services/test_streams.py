@@ -1,0 +1,139 @@
+"""A stream of requests: in order, in band, bounded; a scripted `submit` plays the models."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from inferry_server.errors import ModelNotFoundError
+from inferry_server.rpc.statuses import OK
+from inferry_server.services.answers import Answer
+from inferry_server.services.inference import STREAM_FORMAT
+from inferry_server.services.streams import MAX_PENDING, OrderedStream
+from inferry_server.trace import NoTracer, RequestTrace
+from inferry_server.wire.messages import parse
+from testkit.calls import FakeCall
+
+
+class Models:
+    """Keeps what was submitted until the test answers it; refuses the model `none`."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.cancelled: list[str] = []
+
+    def submit(
+        self,
+        message: bytes,
+        answer: Answer,
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
+    ) -> Callable[[], object]:
+        request = parse(ModelInferRequest, message)
+        if request.model_name == "none":
+            raise ModelNotFoundError("none")
+        self.answers[request.id] = answer
+        return lambda: self.cancelled.append(request.id)
+
+    def answer(self, request_id: str) -> None:
+        self.answers[request_id].respond(ModelInferResponse(id=request_id).SerializeToString())
+
+
+def stream() -> tuple[FakeCall, Models, OrderedStream]:
+    call, models = FakeCall(), Models()
+    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit, NoTracer())
+
+
+def request(request_id: str, model: str = "m") -> bytes:
+    return ModelInferRequest(model_name=model, id=request_id).SerializeToString()
+
+
+def responses(call: FakeCall) -> list[tuple[str, str]]:
+    """The id and error of each response."""
+    parsed = [ModelStreamInferResponse.FromString(message) for message in call.messages]
+    return [(response.infer_response.id, response.error_message) for response in parsed]
+
+
+@given(st.permutations(range(8)))
+def test_responses_go_out_in_the_order_of_the_requests_whatever_is_ready_first(order: list[int]) -> None:
+    call, models, opened = stream()
+    for i in range(8):
+        opened.on_message(request(str(i)))
+    for i in order:
+        models.answer(str(i))
+    assert responses(call) == [(str(i), "") for i in range(8)]
+
+
+def test_a_request_that_fails_is_answered_in_band_and_the_stream_lives_on() -> None:
+    call, models, opened = stream()
+    opened.on_message(request("1"))
+    opened.on_message(request("2", model="none"))
+    opened.on_message(b"\xff")
+    opened.on_message(request("4"))
+    models.answer("1")
+    models.answers["4"].fail(KeyError("secret"))
+    found = responses(call)
+    assert [i for i, _ in found] == ["1", "2", "", "4"]
+    assert found[1][1] == "model 'none' is not in the repository"
+    assert "is not a valid inference.ModelInferRequest" in found[2][1]
+    assert "secret" not in found[3][1]
+    assert call.statuses == []
+
+
+def test_the_stream_ends_well_after_its_last_response() -> None:
+    call, models, opened = stream()
+    opened.on_message(request("1"))
+    opened.on_half_close()
+    assert call.statuses == []
+    models.answer("1")
+    assert call.statuses == [OK]
+    empty_call, _, empty = stream()
+    empty.on_half_close()
+    assert empty_call.statuses == [OK]
+
+
+def test_a_client_that_goes_away_takes_its_requests_along() -> None:
+    call, models, opened = stream()
+    for i in range(3):
+        opened.on_message(request(str(i)))
+    models.answer("0")
+    call.cancel()
+    assert models.cancelled == ["1", "2"]
+
+
+def test_a_client_is_not_read_while_too_many_of_its_requests_are_unanswered() -> None:
+    call, models, opened = stream()
+    for i in range(MAX_PENDING - 1):
+        opened.on_message(request(str(i)))
+    states = [call.paused]
+    opened.on_message(request("last"))
+    states.append(call.paused)
+    models.answer("1")  # it is not the first, and cannot go out
+    states.append(call.paused)
+    models.answer("0")
+    states.append(call.paused)
+    assert states == [False, True, True, False]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
+    call = FakeCall()
+
+    def submit(
+        message: bytes,
+        answer: Answer,
+        *,
+        call_deadline: float | None,
+        trace: RequestTrace | None,
+    ) -> Callable[[], object]:
+        request = parse(ModelInferRequest, message)
+        answer.respond(ModelInferResponse(id=request.id).SerializeToString())
+        return lambda: None
+
+    opened = OrderedStream(call, STREAM_FORMAT, submit, NoTracer())
+    for i in range(count):
+        opened.on_message(request(str(i)))
+    assert len(call.messages) == count

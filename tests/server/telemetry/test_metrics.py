@@ -1,0 +1,144 @@
+"""What the metrics page says, without a server."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_server.batching.policy import Lane
+from inferry_server.errors import QueueFullError, ServingError
+from inferry_server.rpc.call import StreamCall, StreamReceiver
+from inferry_server.rpc.router import Router
+from inferry_server.rpc.statuses import CANCELLED, OK, status_of
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport.connections import count_established
+
+UNARY, STREAM = "/test/Unary", "/test/Stream"
+NOTHING = dict.fromkeys(Lane, 0.0).__getitem__
+
+# From a server on port 8001 (1F41) with two clients, one that is just leaving, and other sockets around.
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0000 100 0 0 10 0
+   1: 0100007F:1F41 0100007F:C2A4 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0000 20 4 30 10 -1
+   2: 0100007F:1F41 0100007F:C2A6 01 00000000:00000000 00:00000000 00000000     0        0 3 1 0000 20 4 30 10 -1
+   3: 0100007F:1F41 0100007F:C2A8 06 00000000:00000000 03:00000C1D 00000000     0        0 0 3 0000
+   4: 0100007F:C2A4 0100007F:1F41 01 00000000:00000000 00:00000000 00000000     0        0 4 1 0000 20 4 30 10 -1
+   5: 0100007F:1F42 0100007F:C2AA 01 00000000:00000000 00:00000000 00000000     0        0 5 1 0000 20 4 30 10 -1
+"""
+TABLE_6 = """\
+  sl  local_address                         remote_address                        st tx_queue rx_queue
+   0: 00000000000000000000000001000000:1F41 00000000000000000000000001000000:D0F2 01 00000000:00000000 00:00000000
+"""
+
+
+def series(metrics: ServerMetrics) -> dict[tuple[str, ...], float]:
+    """Every series by name and the values of its labels."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+    }
+
+
+def about(metrics: ServerMetrics, model: str) -> set[str]:
+    return {name for name, *labels in series(metrics) if model in labels}
+
+
+def start_serving(metrics: ServerMetrics, model: str, provider: str = "CPU") -> None:
+    version = metrics.for_model(model, "1")
+    version.serving(provider=provider, rows=NOTHING, age_s=NOTHING)
+    version.request_refused("overloaded")
+
+
+def never_opened(call: StreamCall) -> StreamReceiver:
+    raise AssertionError(call)
+
+
+def test_connections_are_those_established_to_the_port_from_outside() -> None:
+    assert count_established(TABLE, 8001) == 2
+    assert count_established(TABLE, 8002) == 1
+    assert count_established(TABLE, 8003) == 0
+    assert count_established(TABLE_6, 8001) == 1
+    assert count_established(TABLE_6.splitlines()[0], 8001) == 0
+    assert count_established("", 8001) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([UNARY, STREAM]), st.booleans(), st.integers(0, 3)), max_size=30))
+def test_received_is_the_sum_of_outcomes_and_what_is_in_flight(calls: list[tuple[str, bool, int]]) -> None:
+    metrics = ServerMetrics()
+    router = Router(metrics)
+    router.add_streams({STREAM: never_opened})
+    outcomes = (OK, CANCELLED, status_of(ServingError()), status_of(KeyError()))
+    in_flight = streams = 0
+    for path, ends, outcome in calls:
+        account = router.received(path, ())
+        if ends:
+            account.ended(outcomes[outcome])
+        else:
+            in_flight += 1
+            streams += path == STREAM
+    page = series(metrics)
+    received = sum(value for (name, *_), value in page.items() if name == "inferry_requests_received_total")
+    ended = sum(value for (name, *_), value in page.items() if name == "inferry_requests_outcome_total")
+    assert received == len(calls) == ended + in_flight
+    assert page.get(("inferry_open_streams", STREAM), 0) == streams
+    assert ("inferry_open_streams", UNARY) not in page
+
+
+def test_an_outcome_has_code_and_reason() -> None:
+    metrics = ServerMetrics()
+    account = Router(metrics).received(UNARY, ())
+    account.ended(status_of(QueueFullError("rows", limit=1, actual=2, retry_after_s=1)))
+    assert series(metrics)["inferry_requests_outcome_total", UNARY, "RESOURCE_EXHAUSTED", "queue_full_rows"] == 1
+
+
+def test_series_go_with_the_last_instance_of_a_version_and_no_straggler_brings_one_back() -> None:
+    metrics = ServerMetrics()
+    start_serving(metrics, "a")
+    start_serving(metrics, "a", provider="CUDA")  # the same version, loaded anew
+    start_serving(metrics, "b")
+    straggler = metrics.for_model("a", "1")
+    page = series(metrics)
+    assert ("inferry_model_info", "a", "1", "CUDA") in page
+    assert ("inferry_model_info", "a", "1", "CPU") not in page
+    assert page["inferry_requests_refused_total", "a", "1", "overloaded"] == 2
+    for _ in range(2):
+        metrics.forget("a", "1")
+    assert about(metrics, "a") == about(metrics, "b")
+    metrics.forget("a", "1")
+    straggler.request_refused("deadline_in_queue")
+    assert not about(metrics, "a")
+    assert about(metrics, "b")
+
+
+def test_replicas_can_be_added_up() -> None:
+    metrics = ServerMetrics()
+    start_serving(metrics, "a")
+    version = metrics.for_model("a", "1")
+    version.batch_done(rows=1, assembly_s=0.0, compute_s=0.0)
+    Router(metrics).received(UNARY, ()).ended(OK)
+    kinds = {metric.name: metric.type for metric in metrics.registry.collect() if metric.name.startswith("inferry")}
+    assert set(kinds.values()) == {"counter", "gauge", "histogram"}  # quantiles of a summary add up to nothing
+    buckets: dict[str, set[str]] = {}
+    for metric in metrics.registry.collect():
+        for sample in metric.samples:
+            if metric.type == "histogram" and "le" in sample.labels:
+                buckets.setdefault(metric.name, set()).add(sample.labels["le"])
+    again = ServerMetrics()
+    again.for_model("other", "7").batch_done(rows=300, assembly_s=9.0, compute_s=20.0)
+    Router(again).received("/other", ()).ended(CANCELLED)
+    for metric in again.registry.collect():
+        if metric.type == "histogram":
+            assert {s.labels["le"] for s in metric.samples if "le" in s.labels} == buckets[metric.name]
+    assert "+Inf" in buckets["inferry_compute_duration_seconds"]
+
+
+def test_gauges_of_a_queue_are_asked_when_the_page_is_read() -> None:
+    metrics = ServerMetrics()
+    waiting = {Lane.INTERACTIVE: 3, Lane.BULK: 5}
+    metrics.for_model("a", "1").serving(provider="CPU", rows=waiting.__getitem__, age_s=lambda lane: waiting[lane] / 10)
+    assert series(metrics)["inferry_queue_rows", "a", "1", "bulk"] == 5
+    waiting[Lane.BULK] = 7
+    page = series(metrics)
+    assert page["inferry_queue_rows", "a", "1", "bulk"] == 7
+    assert page["inferry_queue_oldest_age_seconds", "a", "1", "bulk"] == 0.7
+    assert page["inferry_queue_oldest_age_seconds", "a", "1", "interactive"] == 0.3

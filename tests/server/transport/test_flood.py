@@ -1,0 +1,86 @@
+"""More calls than can be computed: those that have no chance are refused before they are read."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from inferry_server.executing.inline import SpareTime
+from inferry_server.rpc.router import Router
+from inferry_server.rpc.statuses import Status
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport import completion_queue
+from inferry_server.transport.completion_queue import CompletionQueueTransport
+from inferry_server.transport.options import TransportOptions
+
+INFER, HEALTH = "/test/Infer", "/test/Health"
+
+
+class Flooded:
+    """A transport over calls that the test lets come."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.statuses: list[Status] = []
+        self.read = 0
+        self.spare, self.metrics = SpareTime(), ServerMetrics()
+        router = Router(self.metrics)
+        router.add_unary({INFER: lambda *_: None}, sheddable=True)
+        router.add_unary({HEALTH: lambda *_: None})
+        options = TransportOptions(max_message_bytes=1000, max_streams=10)
+        self._transport = CompletionQueueTransport(router, options, spare=self.spare)
+        self._transport._intake.ask(0.0)
+
+        def send_status(call: object, status: Status, *_: object, **__: object) -> None:
+            self.statuses.append(status)
+
+        monkeypatch.setattr(completion_queue, "send_status", send_status)
+
+    def start_server_batch(self, operations: object, on_event: object) -> None:
+        self.read += 1
+
+    def comes(self, path: str) -> None:
+        details = SimpleNamespace(method=path.encode(), deadline=float("inf"))
+        event: Any = SimpleNamespace(success=True, call=self, call_details=details, invocation_metadata=())
+        self._transport._called(event)
+
+    def ended(self, path: str) -> dict[tuple[str, str], float]:
+        """How many calls ended, by code and reason."""
+        return {
+            (sample.labels["code"], sample.labels["reason"]): sample.value
+            for family in self.metrics.outcomes.collect()
+            for sample in family.samples
+            if sample.labels["method"] == path
+        }
+
+
+def test_calls_are_refused_unread_while_a_full_batch_is_pressing(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.do_soon(lambda: None)
+    flooded.spare.press(0.012)
+    for _ in range(3):
+        flooded.comes(INFER)
+    assert flooded.read == 0
+    assert [status.code for status in flooded.statuses] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    assert flooded.statuses[0].trailing_metadata == (("grpc-retry-pushback-ms", "12"),)
+    assert flooded.ended(INFER) == {("RESOURCE_EXHAUSTED", "flooded"): 3}
+    flooded.spare.do_next()
+    flooded.comes(INFER)
+    assert flooded.read == 1
+    assert len(flooded.statuses) == 3
+
+
+def test_what_is_no_inference_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.press(0.012)
+    flooded.comes(HEALTH)
+    assert flooded.read == 1
+    assert flooded.statuses == []
+
+
+def test_refusing_unread_goes_on_being_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    flooded = Flooded(monkeypatch)
+    flooded.spare.press(0.012)
+    flooded._transport._now = 7.0
+    flooded.comes(INFER)
+    assert flooded.spare.refused_at == 7.0

@@ -1,0 +1,223 @@
+"""Calls over a scripted completion queue: what happens between two events, in every order."""
+
+import weakref
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inferry_server.rpc.call import StreamCall
+from inferry_server.rpc.router import Router
+from inferry_server.rpc.statuses import Status
+from inferry_server.services.answers import Answer
+from inferry_server.services.inference import STREAM_FORMAT
+from inferry_server.services.streams import OrderedStream
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.trace import NoTracer, RequestTrace
+from inferry_server.transport import core_layer
+from inferry_server.transport.core_layer import OnEvent
+from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
+
+UNARY, STREAM = "/test/Unary", "/test/Stream"
+NEVER_S = 1e13
+
+
+class Layer:
+    """Plays gRPC and the thread that polls: operations wait until the test ends them."""
+
+    def __init__(self) -> None:
+        self.reads: list[OnEvent] = []
+        self.watches: list[OnEvent] = []
+        self.statuses: list[Status] = []
+        self.due_soon: list[Callable[[], object]] = []
+        self.asked: list[bytes] = []
+
+    def receive_message(self, call: object, on_event: OnEvent) -> None:
+        self.reads.append(on_event)
+
+    def watch_close(self, call: object, on_event: OnEvent) -> None:
+        self.watches.append(on_event)
+
+    def send_status(self, call: object, status: Status, on_event: OnEvent, **_: Any) -> None:
+        self.statuses.append(status)
+
+    def send_message(self, call: object, message: bytes, on_event: OnEvent, **_: Any) -> None:
+        on_event(SimpleNamespace(success=True))
+
+    def unary_arrived(self, call: QueueCall, message: bytes) -> None:
+        self.asked.append(message)
+
+    def unary_without_request(self, call: QueueCall) -> None:
+        pass
+
+    def stream_ended(self, call: QueueStreamCall) -> None:
+        pass
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        self.due_soon.append(callback)
+
+    def read(self, message: bytes | None, *, success: bool = True) -> None:
+        """The operation that reads ends."""
+        operation = SimpleNamespace(message=lambda: message)
+        self.reads.pop(0)(SimpleNamespace(success=success, batch_operations=[operation]))
+
+    def closed(self, *, cancelled: bool) -> None:
+        """The watch ends."""
+        operation = SimpleNamespace(cancelled=lambda: cancelled)
+        self.watches.pop(0)(SimpleNamespace(success=True, batch_operations=[operation]))
+
+    def idle(self) -> None:
+        """No event is ready."""
+        while self.due_soon:
+            self.due_soon.pop(0)()
+
+    def codes(self) -> list[str]:
+        return [status.code.name for status in self.statuses]
+
+
+@pytest.fixture
+def layer(monkeypatch: pytest.MonkeyPatch) -> Layer:
+    layer = Layer()
+    for name in ("receive_message", "watch_close", "send_status", "send_message"):
+        monkeypatch.setattr(core_layer, name, getattr(layer, name))
+    return layer
+
+
+@pytest.fixture
+def metrics() -> ServerMetrics:
+    return ServerMetrics()
+
+
+@pytest.fixture
+def answers() -> list[Answer]:
+    return []
+
+
+@pytest.fixture
+def router(metrics: ServerMetrics, answers: list[Answer]) -> Router:
+    def submit(
+        message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
+    ) -> Callable[[], object]:
+        answers.append(answer)
+        return lambda: None
+
+    def open_stream(call: StreamCall) -> OrderedStream:
+        return OrderedStream(call, STREAM_FORMAT, submit, NoTracer())
+
+    router = Router(metrics)
+    router.add_unary({UNARY: lambda *_: None})
+    router.add_streams({STREAM: open_stream})
+    return router
+
+
+def arrival() -> SimpleNamespace:
+    return SimpleNamespace(
+        call=object(), invocation_metadata=(), call_details=SimpleNamespace(deadline=NEVER_S, method=b"")
+    )
+
+
+@pytest.fixture
+def unary(layer: Layer, router: Router) -> QueueCall:
+    call = QueueCall(arrival(), UNARY, router.received(UNARY, ()), layer)
+    call.begin()
+    return call
+
+
+def opened(layer: Layer, router: Router) -> QueueStreamCall:
+    call = QueueStreamCall(arrival(), STREAM, router.received(STREAM, ()), layer)
+    call.begin(router.open(call))
+    return call
+
+
+@pytest.fixture
+def stream(layer: Layer, router: Router) -> QueueStreamCall:
+    return opened(layer, router)
+
+
+def outcomes(metrics: ServerMetrics) -> list[tuple[str, str]]:
+    samples = (sample for family in metrics.outcomes.collect() for sample in family.samples)
+    return [
+        (sample.labels["code"], sample.labels["reason"])
+        for sample in samples
+        if sample.name.endswith("_total")
+        for _ in range(int(sample.value))
+    ]
+
+
+def test_a_call_without_a_request_whose_client_has_gone_is_cancelled_and_not_answered(
+    unary: QueueCall, layer: Layer, metrics: ServerMetrics
+) -> None:
+    layer.read(None)
+    layer.closed(cancelled=True)
+    layer.idle()
+    assert (layer.codes(), outcomes(metrics)) == ([], [("CANCELLED", "")])
+
+
+def test_a_call_without_a_request_whose_client_is_there_is_answered(
+    unary: QueueCall, layer: Layer, metrics: ServerMetrics
+) -> None:
+    layer.read(None)
+    layer.idle()
+    layer.closed(cancelled=False)
+    assert (layer.codes(), outcomes(metrics)) == (["UNIMPLEMENTED"], [("UNIMPLEMENTED", "no_message")])
+
+
+@pytest.mark.parametrize("message", [b"too late", None])
+def test_a_call_that_was_sent_away_hears_of_nothing_that_comes_later(
+    unary: QueueCall, layer: Layer, metrics: ServerMetrics, message: bytes | None
+) -> None:
+    unary.abort(Status(core_layer.REFUSED.code, reason="sent_away"))
+    layer.read(message)
+    layer.idle()
+    assert (layer.asked, layer.watches) == ([], [])
+    assert outcomes(metrics) == [("RESOURCE_EXHAUSTED", "sent_away")]
+
+
+def test_a_half_close_that_is_there_already_comes_before_the_drain(
+    stream: QueueStreamCall, layer: Layer, answers: list[Answer], metrics: ServerMetrics
+) -> None:
+    layer.read(b"request")
+    answers[0].respond(b"")
+    layer.read(None)
+    stream.drain()
+    layer.idle()
+    assert (layer.codes(), outcomes(metrics)) == (["OK"], [("OK", "")])
+
+
+def test_a_half_close_behind_a_request_that_came_too_late_does_not_end_the_stream_well(
+    stream: QueueStreamCall, layer: Layer, answers: list[Answer], metrics: ServerMetrics
+) -> None:
+    layer.read(b"request")
+    stream.drain()
+    layer.idle()
+    layer.read(b"too late")
+    assert (layer.reads, len(answers)) == ([], 1)  # nothing more is read, the half-close neither
+    answers[0].respond(b"")
+    assert (layer.codes(), outcomes(metrics)) == (["UNAVAILABLE"], [("UNAVAILABLE", "shutting_down")])
+
+
+def test_a_stream_that_is_refused_a_message_is_counted_once(
+    stream: QueueStreamCall, layer: Layer, metrics: ServerMetrics
+) -> None:
+    layer.read(None, success=False)
+    layer.closed(cancelled=True)
+    stream.drain()
+    layer.idle()
+    assert (layer.codes(), outcomes(metrics)) == ([], [("RESOURCE_EXHAUSTED", "message_refused")])
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+@pytest.mark.usefixtures("no_collection")
+def test_a_stream_that_has_ended_is_free_without_a_garbage_collection(
+    layer: Layer, router: Router, *, cancelled: bool
+) -> None:
+    call = opened(layer, router)
+    handle = weakref.ref(call)
+    if not cancelled:
+        layer.read(None)
+        layer.idle()
+    layer.closed(cancelled=cancelled)
+    layer.reads.clear()  # gRPC ends it with the call
+    del call
+    assert handle() is None

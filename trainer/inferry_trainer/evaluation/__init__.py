@@ -1,0 +1,1 @@
+"""How good a model is, and the pages that say so."""

@@ -1,0 +1,1 @@
+"""From a Keras model to ONNX graphs: float32, float16, int8."""

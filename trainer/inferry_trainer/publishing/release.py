@@ -1,0 +1,163 @@
+"""What goes into a published version: graph, golden samples, labels, and a manifest that says what was proven."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from inferry_proto import manifest_pb2
+from inferry_proto.golden import save_golden_samples
+from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
+from inferry_trainer.datasets import Part
+from inferry_trainer.errors import ExportError
+from inferry_trainer.evaluation.evaluate import Evaluation
+from inferry_trainer.export.candidate import Candidate
+from inferry_trainer.export.half_precision import to_float16
+from inferry_trainer.export.onnx_model import CPU, INPUT, OUTPUT, load_onnx_model
+from inferry_trainer.export.quantize import quantize_int8
+from inferry_trainer.gates.golden import check_golden, golden_tolerances, make_golden_samples
+from inferry_trainer.gates.proof import Baseline, FullPrecision, Limits, Proof, digest_of, prove
+from inferry_trainer.gates.result import GateResult
+
+MODEL_FILE, GOLDEN_FILE, LABELS_FILE = "model.onnx", "golden.npz", "labels.txt"
+PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """What was measured of a version before it was published.
+
+    Attributes:
+        proof: the gates it passed.
+        manifest: as it was written.
+        model_bytes: size of the graph's file.
+    """
+
+    proof: Proof
+    manifest: manifest_pb2.ModelManifest
+    model_bytes: int
+
+
+def write_release(
+    folder: Path,
+    candidate: Candidate,
+    *,
+    model_name: str,
+    precision: str,
+    float32_graph: Path,
+    baseline: Baseline,
+    limits: Limits,
+) -> Release:
+    """Make a variant of a candidate, prove it, and write the files of a version.
+
+    Args:
+        folder: an empty folder.
+        candidate: the model and what it is judged by.
+        model_name: as in the repository.
+        precision: one of `PRECISIONS`.
+        float32_graph: the candidate's exported graph.
+        baseline: the candidate's.
+        limits: what is accepted.
+
+    Raises:
+        ExportError: the graph has no variant of this precision.
+        GateError: the first gate that refuses it.
+    """
+    quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32_graph)
+    proof = prove(candidate, folder / MODEL_FILE, baseline, precision=precision, limits=limits)
+    samples = make_golden_samples(candidate.images, baseline.keras_outputs, proof.golden)
+    save_golden_samples(folder / GOLDEN_FILE, samples)
+    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in candidate.labels), encoding="utf-8")
+    golden = check_golden(
+        load_onnx_model(folder / MODEL_FILE),
+        folder / GOLDEN_FILE,
+        tolerance=golden_tolerances(precision, limits.difference)[CPU],
+    )
+    manifest = _manifest(
+        folder, candidate, proof, golden, baseline, model_name=model_name, precision=precision, limits=limits
+    )
+    if quantization is not None:
+        manifest.quantization.CopyFrom(quantization)
+    write_manifest(folder, manifest)
+    return Release(proof, manifest, (folder / MODEL_FILE).stat().st_size)
+
+
+def _write_graph(
+    path: Path, candidate: Candidate, precision: str, float32_graph: Path
+) -> manifest_pb2.Quantization | None:
+    if precision == "float32":
+        shutil.copyfile(float32_graph, path)
+        return None
+    if precision == "float16":
+        path.write_bytes(to_float16(onnx.load(float32_graph)).SerializeToString())
+        return None
+    if candidate.calibration is None:
+        raise ExportError("int8 needs training images to calibrate with, and there are none")
+    quantized = quantize_int8(float32_graph, candidate.calibration)
+    path.write_bytes(quantized.model.SerializeToString())
+    return quantized.quantization
+
+
+def _manifest(
+    folder: Path,
+    candidate: Candidate,
+    proof: Proof,
+    golden: GateResult,
+    baseline: Baseline,
+    *,
+    model_name: str,
+    precision: str,
+    limits: Limits,
+) -> manifest_pb2.ModelManifest:
+    parity = proof.parity
+    *image_shape, classes = *candidate.classifier.image_shape, candidate.classifier.classes
+    manifest = manifest_pb2.ModelManifest(
+        format_version=FORMAT_VERSION,
+        model_name=model_name,
+        precision=precision,
+        signature=manifest_pb2.Signature(
+            inputs=[manifest_pb2.TensorSpec(name=INPUT, datatype="UINT8", shape=[-1, *image_shape])],
+            outputs=[manifest_pb2.TensorSpec(name=OUTPUT, datatype="FP32", shape=[-1, classes])],
+        ),
+        labels=candidate.labels,
+        preprocessing=candidate.preprocessing,
+        files=[describe_file(folder / name) for name in (MODEL_FILE, GOLDEN_FILE, LABELS_FILE)],
+        golden_samples=manifest_pb2.GoldenSamples(
+            file=GOLDEN_FILE, tolerances=golden_tolerances(precision, limits.difference)
+        ),
+        parity=manifest_pb2.Parity(
+            images=parity.images,
+            max_abs_difference=parity.max_abs_difference,
+            max_abs_difference_limit=parity.limit if precision == "float32" else 0,
+            label_mismatches=parity.label_mismatches,
+            label_ties=parity.label_ties,
+        ),
+        provenance=candidate.provenance,
+        gates=[gate.to_manifest() for gate in (*proof.gates, golden)],
+        latency=proof.latency.to_manifest(CPU),
+        unverified=candidate.test is None,
+    )
+    if candidate.test is not None and proof.evaluation is not None and baseline.evaluation is not None:
+        manifest.evaluation.CopyFrom(_evaluation(candidate, candidate.test, proof.evaluation, baseline.evaluation))
+    return manifest
+
+
+def _evaluation(
+    candidate: Candidate, test: Part, evaluation: Evaluation, full: FullPrecision
+) -> manifest_pb2.Evaluation:
+    return manifest_pb2.Evaluation(
+        dataset=candidate.dataset,
+        test_images=len(test),
+        metrics={
+            "test_accuracy": evaluation.accuracy,
+            "test_loss": evaluation.loss,
+            "keras_test_accuracy": full.keras.accuracy,
+            "float32_test_accuracy": full.float32.accuracy,
+        },
+        test_sha256=digest_of(test),
+        classes=[
+            manifest_pb2.ClassAccuracy(images=int(row.sum()), correct=int(row[index]))
+            for index, row in enumerate(evaluation.confusion)
+        ],
+    )
