@@ -58,13 +58,13 @@ def verify_files(version_folder: Path, manifest: ModelManifest) -> None:
         ManifestError: a file is missing, has another size or checksum, or lies elsewhere.
     """
     for expected in manifest.files:
-        if Path(expected.name).name != expected.name:
+        if Path(expected.name).name != expected.name:  # guard: paths-manifest-lists
             raise ManifestError(f"{version_folder / MANIFEST_FILE} lists {expected.name!r}; expected a plain file name")
         path = version_folder / expected.name
         if not path.is_file():
             raise ManifestError(f"{path} is missing; the manifest lists it with {expected.size_bytes} bytes")
         actual = describe_file(path)
-        if actual != expected:
+        if actual != expected:  # guard: proof-checksum-file
             raise ManifestError(
                 f"{path} was changed after it was published: expected {expected.size_bytes} bytes with "
                 f"sha256 {expected.sha256}, found {actual.size_bytes} bytes with sha256 {actual.sha256}"

@@ -77,7 +77,7 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > max_pixels:
+            if width * height > max_pixels:  # guard: pictures-pixels-bounded
                 raise PictureError(f"a picture of {width}x{height} pixels; at most {max_pixels} are accepted")
             picture.load()
             return _flatten(ImageOps.exif_transpose(picture))

@@ -135,7 +135,7 @@ class Server:
             self.grpc_address = self._transport.start(self._settings.grpc_address)
             if can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
-            self._manager.load_all(folders, stop_requested)
+            self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
             broken_off = stop_requested()
             self._check_loaded(broken_off=broken_off)
             if broken_off:
@@ -159,13 +159,13 @@ class Server:
             Whether every accepted request was answered.
         """
         was_ready = self.readiness.phase is Phase.READY
-        self.readiness.enter(Phase.DRAINING)
+        self.readiness.enter(Phase.DRAINING)  # guard: stop-not-ready
         if was_ready:
             (hurry or threading.Event()).wait(self._settings.drain_delay_s)
         ends = time.monotonic() + self._settings.drain_timeout_s
         self._self_check.close()
         self._manager.close()
-        self._transport.stop(self._settings.drain_timeout_s)
+        self._transport.stop(self._settings.drain_timeout_s)  # guard: stop-was-accepted
         self._decoding.close()
         finished = [
             version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()

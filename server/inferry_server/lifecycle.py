@@ -48,6 +48,6 @@ class Readiness:
 
     def enter(self, phase: Phase) -> None:
         """Move on; moving back is ignored."""
-        if phase.value > self._phase.value:
+        if phase.value > self._phase.value:  # guard: stop-no-way
             self._phase = phase
             self._changed()

@@ -2,65 +2,42 @@
 
 from mutants.mutant import Mutant
 
-_SERVER = "server/inferry_server"
 _TEST_COSTS = ("tests/server/test_request_costs.py",)
 
 COSTS = (
     Mutant(
+        "cost-nobody-woken",
         "cost: nobody is woken for what is kept",
-        f"{_SERVER}/executing/request_queue.py",
-        "elif not self._keep(now, serve):",
-        "if not self._keep(now, serve) or True:",
+        "if self._kept:\n    self._press_if_crowded(now)\nif not self._keep(now, serve) or True:\n    self._changed.notify()",
         _TEST_COSTS,
     ),
     Mutant(
+        "cost-empty-poll",
         "cost: one empty poll is not the end of reading",
-        f"{_SERVER}/transport/completion_queue.py",
-        "(empty := empty + 1) < _EMPTY_POLLS:",
-        "(empty := empty + 1) < 1:",
+        "if is_idle and (has_work or soon) and (empty := empty + 1) < 1:",
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(
+        "cost-computed-stays",
         "cost: who computed stays awake for the next request",
-        f"{_SERVER}/transport/completion_queue.py",
-        "awake = _AWAKE_POLLS\n                    read_since",
-        "read_since",
+        "",
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(
-        "cost: who has nothing to do sleeps in the end",
-        f"{_SERVER}/transport/completion_queue.py",
-        "awake -= 1",
-        "pass",
-        ("tests/server/models/test_polling.py",),
+        "cost-nothing-do", "cost: who has nothing to do sleeps in the end", "", ("tests/server/models/test_polling.py",)
     ),
     Mutant(
+        "cost-stands-before",
         "cost: what stands before the tensors is written once",
-        f"{_SERVER}/wire/encode.py",
-        "described = self._tensors[shapes] =",
-        "described =",
+        "described = (response.SerializeToString(), prefixes)",
         _TEST_COSTS,
     ),
+    Mutant("cost-full-batch", "cost: a full batch of one request is not copied", "if False:", _TEST_COSTS),
+    Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(
-        "cost: a full batch of one request is not copied",
-        f"{_SERVER}/batching/assembly.py",
-        "if len(slices) == 1 and not padding:",
-        "if False:",
-        _TEST_COSTS,
-    ),
-    Mutant(
-        "cost: requests that are asked alike are read by a plan",
-        f"{_SERVER}/wire/plans.py",
-        "plan = self._plans.get((version, header))",
-        "plan = None",
-        _TEST_COSTS,
-    ),
-    Mutant(
+        "cost-answer-operation",
         "cost: an answer is one operation",
-        f"{_SERVER}/transport/queue_calls.py",
-        "            core_layer.send_reply(self._handle, message, _sent, close_watched=self._watched)",
-        "            self.watch() if self._watched else core_layer.watch_close(self._handle, _sent)\n"
-        "            core_layer.send_reply(self._handle, message, _sent, close_watched=True)",
+        "self.watch() if self._watched else core_layer.watch_close(self._handle, _sent)\ncore_layer.send_reply(self._handle, message, _sent, close_watched=True)",
         _TEST_COSTS,
     ),
 )

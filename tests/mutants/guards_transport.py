@@ -2,37 +2,28 @@
 
 from mutants.mutant import Mutant
 
-_SERVER = "server/inferry_server"
-_QUEUE = f"{_SERVER}/transport/completion_queue.py"
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 TRANSPORT = (
     Mutant(
+        "stop-connections-closed",
         "stop: connections are closed after the answers that are owed",
-        _QUEUE,
-        "while self._owes_answers() and",
-        "while False and",
+        "while False and time.monotonic() < owed_until:",
         _TEST_POLLING,
     ),
     Mutant(
+        "wait-was-ready",
         "wait: what was ready during a batch has waited for it",
-        _QUEUE,
-        "has_work, asleep_since = bool(work), math.inf",
         "has_work, asleep_since = bool(work), now",
         _TEST_POLLING,
     ),
     Mutant(
-        "wait: who finds nothing to read after a batch has caught up",
-        _QUEUE,
-        "if awake == _AWAKE_POLLS - _EMPTY_POLLS:",
-        "if False:",
-        _TEST_POLLING,
+        "wait-finds-nothing", "wait: who finds nothing to read after a batch has caught up", "if False:", _TEST_POLLING
     ),
     Mutant(
+        "stop-grpc-aio",
         "stop: grpc.aio too answers first what it owes",
-        f"{_SERVER}/transport/aio.py",
-        "while self._owes_answers() and",
-        "while False and",
+        "while False and self._loop.time() < owed_until:",
         ("tests/server/test_stopping.py",),
     ),
 )

@@ -21,11 +21,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from mutants.guards import MUTANTS
-from mutants.mutant import Mutant
+from mutants.mutant import PACKAGES, Mutant
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("proto", "server", "clients", "trainer", "tests", "bench", "pyproject.toml")
-PACKAGES = ("proto", "server", "clients", "trainer", "tests", ".")
+PATHS = (*PACKAGES, "tests", ".")
 LIMIT_S = 180  # a fault may make the tests wait for ever; they take seconds
 _PASSED, _FAILED = 0, 1  # pytest's exit codes; any other means that the tests could not be run
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("text", nargs="?", default="", help="only guards whose name has it")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
     parsed = parser.parse_args(arguments)
-    chosen = [mutant for mutant in MUTANTS if parsed.text in mutant.guard]
+    chosen = [mutant for mutant in MUTANTS if parsed.text in f"{mutant.name} {mutant.guard}"]
     if not chosen:
         parser.error(f"no guard has {parsed.text!r} in its name")
     try:
@@ -112,7 +112,7 @@ def check_unmutated(trees: "SimpleQueue[Path]", mutants: Sequence[Mutant]) -> No
 def judge(mutant: Mutant, trees: "SimpleQueue[Path]") -> Verdict:
     """Plant the fault in a free tree, run its tests, and put the tree in order again."""
     tree = trees.get()
-    path = tree / mutant.path
+    path = mutant.path(tree)
     original = path.read_text(encoding="utf-8")
     began = time.monotonic()
     try:
@@ -142,7 +142,7 @@ def run_tests(tree: Path, tests: Sequence[str], *, limit_s: float) -> tuple[int 
 
 def environment(tree: Path) -> dict[str, str]:
     """The copy's packages go before any that is installed."""
-    path = os.pathsep.join(str(tree / name) for name in PACKAGES)
+    path = os.pathsep.join(str(tree / name) for name in PATHS)
     return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -170,7 +170,7 @@ def report(verdicts: Sequence[Verdict]) -> int:
         print(f"| {verdict.mutant.guard} | {verdict.killed_by or '**nobody**'} |")
     print(f"\n{len(verdicts) - len(survivors)} of {len(verdicts)} mutants killed")
     for mutant in survivors:
-        print(f"mutants: survived: {mutant.guard} ({mutant.path})", file=sys.stderr)
+        print(f"mutants: survived: {mutant.guard} ({mutant.path(ROOT).relative_to(ROOT)})", file=sys.stderr)
     return 1 if survivors else 0
 
 

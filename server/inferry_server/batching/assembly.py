@@ -36,7 +36,7 @@ def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
     """
     rows = sum([part.rows for part in slices])
     padding = pad_to(rows) - rows
-    if len(slices) == 1 and not padding:
+    if len(slices) == 1 and not padding:  # guard: cost-full-batch
         return aligned(slices[0].inputs)
     parts = [part.inputs for part in slices]
     return {name: _concatenate([part[name] for part in parts], padding) for name in parts[0]}
@@ -63,7 +63,7 @@ def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, *, batched: b
     start = 0
     for part in slices:
         stop = start + part.rows
-        scattered.append({name: array[start:stop] for name, array in outputs.items()})
+        scattered.append({name: array[start:stop] for name, array in outputs.items()})  # guard: answers-padding-goes
         start = stop
     return scattered
 
@@ -84,5 +84,5 @@ def check_rows(outputs: Arrays, rows: int) -> None:
 
 def _concatenate(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
     if padding:
-        arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]
+        arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]  # guard: answers-padding-no
     return np.concatenate(arrays)

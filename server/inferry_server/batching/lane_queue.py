@@ -27,7 +27,7 @@ class LaneQueue:
 
     def push(self, request: InferenceRequest) -> None:
         """Let a request wait that was enqueued just now."""
-        entry: _Entry = [self._due(request), next(self._arrivals), request]
+        entry: _Entry = [self._due(request), next(self._arrivals), request]  # guard: order-earliest-deadline
         self._entries[request] = entry
         heapq.heappush(self._heap, entry)
         self.rows += request.rows
@@ -62,7 +62,9 @@ class LaneQueue:
     def rows_due_before(self, request: InferenceRequest) -> int:
         """Rows whose turn comes before that of a request enqueued now."""
         due = self._due(request)
-        return sum(waiting.waiting_rows for waiting, entry in self._entries.items() if entry[_DUE] <= due)
+        return sum(
+            waiting.waiting_rows for waiting, entry in self._entries.items() if entry[_DUE] <= due
+        )  # guard: backlog-due-later
 
     def first_enqueued_at(self) -> float | None:
         """When the request whose turn it is was enqueued."""
@@ -76,10 +78,13 @@ class LaneQueue:
 
     def _leave(self, request: InferenceRequest) -> None:
         self.nbytes -= request.nbytes
-        self._entries.pop(request)[_REQUEST] = None  # the heap keeps an empty entry, not the tensors
+        # the heap keeps an empty entry, not the tensors
+        self._entries.pop(request)[_REQUEST] = None  # guard: settle-request-left
         if len(self._heap) > 2 * len(self._entries) + _SLACK:
             self._heap = list(self._entries.values())
             heapq.heapify(self._heap)
 
     def _due(self, request: InferenceRequest) -> float:
-        return request.enqueued_at + self._patience_s if request.deadline is None else request.deadline
+        return (
+            request.enqueued_at + self._patience_s if request.deadline is None else request.deadline
+        )  # guard: order-no-deadline

@@ -34,7 +34,7 @@ class LatencyModel:
         """Learn from a batch that ran."""
         seconds = max(seconds, _SHORTEST_S)
         x_a, x_b = 1 / seconds, rows / self._scale / seconds
-        keep = self._forgetting
+        keep = self._forgetting  # guard: latency-old-batches
         self._xx_aa = keep * self._xx_aa + x_a * x_a
         self._xx_ab = keep * self._xx_ab + x_a * x_b
         self._xx_bb = keep * self._xx_bb + x_b * x_b
@@ -86,4 +86,5 @@ class TurnWait:
 _WAIT_KEPT = 0.8  # weight of the batches before the newest: turns differ by who else is there
 _WAIT_HALVES_S = 1.0
 _SHORTEST_S = 1e-6  # below what a clock can tell
-_HOLD = 1e-4  # relative weight of the fit before
+# relative weight of the fit before
+_HOLD = 1e-4  # guard: latency-fit-held

@@ -47,9 +47,9 @@ class BatchingPolicy:
 
     def runs(self, rows: int) -> Sequence[int]:
         """The rows of each run that a batch is computed in: as many in each, to within one, and one at least."""
-        if rows <= self.max_batch_size or self.parallel_runs == 1:
+        if rows <= self.max_batch_size or self.parallel_runs == 1:  # guard: parallel-runs-no-run
             return (rows,)
-        count = min(rows, self.parallel_runs)
+        count = min(rows, self.parallel_runs)  # guard: parallel-runs-none
         least, more = divmod(rows, count)
         return (least + 1,) * more + (least,) * (count - more)
 

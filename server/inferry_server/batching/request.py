@@ -124,8 +124,8 @@ class InferenceRequest:
                     f"{list(self._joined[name].shape[1:])} in the parts of one request; "
                     "send no more than a batch at once"
                 )
-            self._joined[name][start : start + rows] = array
-        return self._joined if self._computed_rows == self.rows else None
+            self._joined[name][start : start + rows] = array  # guard: answers-parts-joined
+        return self._joined if self._computed_rows == self.rows else None  # guard: answers-not-before
 
     @property
     def timing(self) -> Timing:

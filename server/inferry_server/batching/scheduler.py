@@ -36,7 +36,7 @@ class BatchScheduler:
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
         self._policy = policy
         self._most_rows = policy.most_rows
-        self._full_rows = min(policy.most_rows, policy.max_queue_size)
+        self._full_rows = min(policy.most_rows, policy.max_queue_size)  # guard: parallel-runs-lane
         self._person_at = -math.inf  # when the latest interactive request was admitted
         self._latency = latency
         self._instances = instances
@@ -77,7 +77,7 @@ class BatchScheduler:
             self._check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)
         if request.deadline is not None:
-            self._check_backlog(lane, request, now)
+            self._check_backlog(lane, request, now)  # guard: backlog-makes-late
         lane.push(request)
         if request.lane is Lane.INTERACTIVE:
             self._person_at = now
@@ -116,7 +116,7 @@ class BatchScheduler:
                     self.settle(request)
                     refused.append((request, error))
                     continue
-            wanted = min(request.waiting_rows, largest)
+            wanted = min(request.waiting_rows, largest)  # guard: batch-large-request
             if slices:
                 wanted = self._rows_that_fit(slices, request, rows, now, largest=largest)
                 if wanted == 0:
@@ -132,7 +132,7 @@ class BatchScheduler:
     def finished(self, rows: int, batch_s: float | None) -> None:
         """A batch has been answered, so long after it was taken; None if it failed, and its time says nothing."""
         self._busy_until.remove(min(self._busy_until))
-        if batch_s is not None:
+        if batch_s is not None:  # guard: latency-time-failed
             self._latency.observe(rows, batch_s)
 
     def settle(self, request: InferenceRequest) -> bool:
@@ -141,10 +141,10 @@ class BatchScheduler:
         Returns:
             False where it was settled before.
         """
-        if request.settled:
+        if request.settled:  # guard: settle-once
             return False
         request.settled = True
-        if request.waiting_rows:
+        if request.waiting_rows:  # guard: settle-cancelled-request
             self._lane(request.lane).forget(request)
         return True
 
@@ -162,15 +162,17 @@ class BatchScheduler:
 
     def _largest(self, lane: LaneQueue, now: float) -> int:
         """Rows to take together: jobs have no parallel runs while people ask, who would wait for all of them."""
-        if lane is self._bulk and now - self._person_at < _PEOPLE_S:
+        if lane is self._bulk and now - self._person_at < _PEOPLE_S:  # guard: parallel-runs-people
             return self._policy.max_batch_size
         return self._most_rows
 
     def _next_lane(self) -> LaneQueue:
         """Whose turn it is; counts the turn."""
         people, jobs = self._interactive.rows, self._bulk.rows
-        if jobs and (not people or self._interactive_batches >= self._policy.interactive_batches_per_bulk):
-            self._interactive_batches = 0
+        if jobs and (
+            not people or self._interactive_batches >= self._policy.interactive_batches_per_bulk
+        ):  # guard: lanes-jobs-get, lanes-people-go
+            self._interactive_batches = 0  # guard: lanes-job-turn
             return self._bulk
         self._interactive_batches = self._interactive_batches + 1 if jobs else 0
         return self._interactive
@@ -183,7 +185,7 @@ class BatchScheduler:
         late_s = request.late_by_s(now + needed_s)
         if late_s is None and first:
             late_s = self._holds_others_up_by_s(lane, request, now)
-        if late_s is None and request.deadline != now:
+        if late_s is None and request.deadline != now:  # guard: deadline-not-computed
             return None
         return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
 
@@ -207,7 +209,7 @@ class BatchScheduler:
             if late_s is not None:
                 rest_s = self._latency.batch_s(min(lane.rows - rows, largest))
                 is_late = following.late_by_s(now + self._latency.batch_s(rows) + rest_s) is not None
-                return late_s if is_late else None
+                return late_s if is_late else None  # guard: overload-given-up, deadlines-short-met
             rows = fuller
         return None
 
@@ -219,30 +221,30 @@ class BatchScheduler:
         Only requests larger than a batch are cut: the others ride whole. A batch is not grown past
         what its earliest deadline, the first one's, allows.
         """
-        room = largest - rows
+        room = largest - rows  # guard: batch-rows-bounded
         wanted = request.waiting_rows
         if wanted > room:
-            wanted = room if request.rows > largest else 0
+            wanted = room if request.rows > largest else 0  # guard: batch-requests-fit
         first = slices[0].request
-        if wanted == 0 or first.item_shapes != request.item_shapes:
+        if wanted == 0 or first.item_shapes != request.item_shapes:  # guard: batch-item-shapes
             return 0
         if first.deadline is None:
             return wanted
         too_late = first.late_by_s(now + self._latency.batch_s(rows + wanted)) is not None
-        return 0 if too_late else wanted
+        return 0 if too_late else wanted  # guard: deadline-batch-does
 
     def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
         """Refuse what even an idle server would answer late."""
         alone_s = self._latency.total_s(request.rows, largest=self._most_rows)
         late_s = request.late_by_s(now + alone_s)
-        if late_s is not None or deadline == now:
+        if late_s is not None or deadline == now:  # guard: deadline-refused-door, deadline-passed-refused
             raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
 
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
-        if rows > policy.max_queue_size:
+        if rows > policy.max_queue_size:  # guard: room-rows-lane
             raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(now))
-        if nbytes > policy.max_queue_bytes:
+        if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane
             raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(now))
 
     def _check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
@@ -252,16 +254,16 @@ class BatchScheduler:
             return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
-            ahead += self._interactive.rows
+            ahead += self._interactive.rows  # guard: backlog-jobs-wait
         late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows, now))
         if late_s is not None:
             raise OverloadedError(late_s=late_s, retry_after_s=late_s)
 
     def _busy_s(self, now: float) -> float:
         """Seconds until an instance is free."""
-        if len(self._busy_until) < self._instances:
+        if len(self._busy_until) < self._instances:  # guard: backlog-free-instance
             return 0.0
-        return max(0.0, min(self._busy_until) - now)
+        return max(0.0, min(self._busy_until) - now)  # guard: backlog-batch-runs
 
     def _backlog_s(self, rows: int, now: float) -> float:
         """Seconds until so many rows are computed; beyond one batch, full batches are counted.

@@ -122,11 +122,11 @@ class BatchExecution:
         if len(slices) > 1:
             logger.warning("a batch of %d requests failed; running them one by one", len(slices))
             for part in slices:
-                self._run_alone(run, seat, part)
+                self._run_alone(run, seat, part)  # guard: failure-members-failed
             return
         if not isinstance(error, InferenceError):
             logger.error("the model failed unexpectedly", exc_info=error)
-        if self._queue.settle(slices[0].request):
+        if self._queue.settle(slices[0].request):  # guard: failure-request-fails
             self._reply_error(slices[0].request, error)
 
     def refuse(self, request: InferenceRequest, error: ServingError) -> None:
@@ -156,15 +156,18 @@ class BatchExecution:
         assembled = self._clock()
         outputs = run(inputs)
         done = _Done(rows, outputs, began, assembled, self._clock())
-        if self._batched:
+        if self._batched:  # guard: answers-only-row
             check_rows(outputs, self._pad_to(rows))
         runs = self._runs(rows)
         for run_rows in runs:
-            self._observer.batch_done(rows=run_rows, assembly_s=done.assembly_s / len(runs), compute_s=done.compute_s)
+            self._observer.batch_done(
+                rows=run_rows, assembly_s=done.assembly_s / len(runs), compute_s=done.compute_s
+            )  # guard: parallel-runs-putting
         return done
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
-        if part.request.settled:  # cancelled meanwhile, or another part of it failed: nobody waits for it
+        # cancelled meanwhile, or another part of it failed: nobody waits for it
+        if part.request.settled:  # guard: failure-was-cancelled
             return
         seat.acquire()
         began = self._clock()
@@ -206,7 +209,8 @@ class BatchExecution:
             except ServingError as refused:  # such as an output that does not fit where it was to go
                 self._reply_error(request, refused)
                 continue
-            except Exception:  # one caller's reply must not take the others' away
+            # one caller's reply must not take the others' away
+            except Exception:  # guard: failure-reply-cannot
                 logger.exception("a reply could not be made")
                 error = InferenceError("the answer could not be encoded; the server's log has the details")
                 self._reply_error(request, error)
@@ -217,7 +221,7 @@ class BatchExecution:
             output_s.append(now - began)
             total_s.append(now - request.enqueued_at)
             began = now
-        if sends:
+        if sends:  # guard: statistics-counted-before
             self._observer.requests_done(Answered(rows, timings, output_s, total_s))
         for send in sends:
             send()

@@ -78,7 +78,7 @@ class RequestQueue:
             ServingError: as `BatchScheduler.admit`.
         """
         with self._lock:
-            if self._closing:
+            if self._closing:  # guard: closing-nothing-new
                 raise ShuttingDownError
             now = self._clock()
             try:
@@ -89,7 +89,7 @@ class RequestQueue:
                 raise
             if request.trace is not None:
                 request.trace.queued_at = now
-            if self._kept:
+            if self._kept:  # guard: cost-nobody-woken
                 self._press_if_crowded(now)
             elif not self._keep(now, serve):
                 self._changed.notify()
@@ -117,7 +117,7 @@ class RequestQueue:
             self._served = False
             while True:
                 timeout_s: float | None = _INVITED_S
-                if not self._kept:
+                if not self._kept:  # guard: inline-thread-wakes
                     now = self._clock()
                     is_due = self._is_due(now)
                     if self._failed or (is_due and not self._can_invite()):
@@ -133,7 +133,7 @@ class RequestQueue:
                         timeout_s = self._scheduler.wait_s(now)
                 elif self._begun:
                     timeout_s = None
-                if not self._changed.wait(timeout_s) and self._kept and not self._begun:
+                if not self._changed.wait(timeout_s) and self._kept and not self._begun:  # guard: inline-nobody-comes
                     self._kept = False  # who keeps it does not come to it
                     break
             self._served = True
@@ -168,7 +168,7 @@ class RequestQueue:
             if not self._is_due(now):
                 self._let_go(idle)
                 return None
-            if self._is_short() and try_turn():
+            if self._is_short() and try_turn():  # guard: inline-only-short, inline-nobody-waits
                 self._begun = True
                 return self._scheduler.take_batch(now, waited_s=now - self._kept_since)
             self._device_taken = self._is_short()
@@ -214,7 +214,8 @@ class RequestQueue:
         with self._lock:
             for part, rows in zip(slices, outputs, strict=True):
                 request = part.request
-                if request.settled:  # cancelled, or another part of it failed
+                # cancelled, or another part of it failed
+                if request.settled:  # guard: answers-none-after
                     continue
                 try:
                     joined = request.collect(part.start, rows, part.rows, assembly_s=assembly_s, compute_s=compute_s)
@@ -236,16 +237,18 @@ class RequestQueue:
     def settle_all(self) -> tuple[InferenceRequest, ...]:
         """Settle everything that waits, and return it."""
         with self._lock:
-            return self._scheduler.settle_all()
+            return self._scheduler.settle_all()  # guard: closing-left-told
 
     def _press_if_crowded(self, now: float) -> None:
         """Do not let the thread that reads requests keep a full batch for long."""
-        if self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full():
+        if (
+            self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full()
+        ):  # guard: flood-full-batch
             self._spare.press(self._scheduler.next_batch_s())
 
     def _is_due(self, now: float) -> bool:
         wait_s = self._scheduler.wait_s(now)
-        return wait_s is not None and (wait_s == 0 or self._closing)
+        return wait_s is not None and (wait_s == 0 or self._closing)  # guard: closing-queued-finished
 
     def _is_short(self) -> bool:
         return self._scheduler.next_batch_s() <= self._keep_up_to_s
@@ -254,7 +257,7 @@ class RequestQueue:
         """Keep what is queued for the calling thread, if that is the one that reads requests."""
         if self._failed or not self._spare.is_here() or not self._is_short() or not self._is_due(now):
             return False
-        if self._served:
+        if self._served:  # guard: inline-not-while
             self._wanted = True
             return False
         self._spare.do_soon(serve)
@@ -269,7 +272,7 @@ class RequestQueue:
     def _let_go(self, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
         self._kept = self._begun = False
-        if self._failed or self._closing or self._scheduler.rows:
+        if self._failed or self._closing or self._scheduler.rows:  # guard: inline-left-behind
             self._changed.notify_all()
         else:
             idle()

@@ -67,7 +67,7 @@ def warm_up(
             break
         inputs = {spec.name: _zeros(spec, size) for spec in signature.inputs}
         outputs = run(inputs)
-        if batched:
+        if batched:  # guard: proof-batched-models
             _check_rows(outputs, size)
         if within_budget:
             began = clock()
@@ -130,7 +130,7 @@ class GoldenCheck:
             raise  # that says nothing of the answers
         except (GoldenSamplesError, InferenceError) as error:
             raise ModelLoadError(f"{self.path}: {error}") from error
-        if not difference <= self.tolerance:
+        if not difference <= self.tolerance:  # guard: proof-golden-samples
             raise ModelLoadError(
                 f"{self.path}: the model answers the golden samples with a difference of {difference:.3g}; at most "
                 f"{self.tolerance:.3g} is accepted on {self.provider}: this is not the model that was verified"
@@ -154,7 +154,7 @@ def read_golden_check(
         ModelLoadError: the file cannot be read, or the manifest states no tolerance for this provider.
     """
     path = version_folder / recorded.file
-    if provider not in recorded.tolerances:
+    if provider not in recorded.tolerances:  # guard: proof-tolerance-computes
         stated = ", ".join(sorted(recorded.tolerances)) or "none"
         raise ModelLoadError(f"{path}: the manifest states no golden tolerance for {provider} (it does for: {stated})")
     try:

@@ -89,7 +89,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if manifest is not None:
             _check_signature(folder.path, signature, manifest)
         plan = _plan(folder, settings, manifest, signature, options)
-        plan, latency, instances = prove(plan, sessions)
+        plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads = _threads(settings, options)
             seat = _seat(plan, CPU, options)
@@ -184,8 +184,8 @@ def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None
     try:
         manifest = read_manifest(path)
         if manifest is not None:
-            verify_files(path, manifest)
-            if model_file not in {file.name for file in manifest.files}:
+            verify_files(path, manifest)  # guard: proof-checksums
+            if model_file not in {file.name for file in manifest.files}:  # guard: proof-model-itself
                 raise ManifestError(f"the manifest of {path} has no checksum for {model_file}")
     except ManifestError as error:
         raise ModelLoadError(str(error)) from error
@@ -199,7 +199,7 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
         recorded = signature_from_manifest(manifest.signature)
     except ValueError as error:
         raise ModelLoadError(f"{path}: the manifest's signature: {error}") from error
-    if recorded != signature:
+    if recorded != signature:  # guard: proof-manifest-signature
         raise ModelLoadError(f"{path}: the manifest says {recorded}, the model is {signature}")
 
 

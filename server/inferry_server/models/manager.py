@@ -160,13 +160,13 @@ class ModelManager:
 
     def _load(self, folder: VersionFolder, *, quiet: bool) -> list[str]:
         before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
-        if before is None or before.served is None:
+        if before is None or before.served is None:  # guard: versions-old-answers
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
         self._loaded[folder.model, folder.version] = _fingerprint(folder)  # a failure is not tried again either
         try:
             served = load_version(folder, self._options)
         except ModelLoadError as error:
-            if before is not None and before.served is not None:
+            if before is not None and before.served is not None:  # guard: versions-bad-exchange
                 logger.error("model not replaced: %s", error, extra={"model": str(folder)})
                 self._options.metrics.loads.labels(folder.model, "failed").inc()
                 return [str(error)]
@@ -204,7 +204,9 @@ class ModelManager:
         known = (self._registry.model(folder.name) or ModelEntry()).versions
         for version in folder.versions:
             before = known.get(str(version.version))
-            if version.version in wanted or (failed and before is not None and before.served is not None):
+            if version.version in wanted or (
+                failed and before is not None and before.served is not None
+            ):  # guard: versions-failed-leaves
                 continue
             self._loaded.pop((version.model, version.version), None)
             entry = IndexEntry(version.model, version.version, State.UNAVAILABLE, _NOT_CHOSEN)

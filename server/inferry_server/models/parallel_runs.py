@@ -51,14 +51,14 @@ def with_parallel_runs(
     policy = replace(plan.policy, parallel_runs=threads)
     full_s, all_s = latency.batch_s(policy.max_batch_size), latency.batch_s(policy.most_rows)
     fits = full_s >= _SHORTEST_S and all_s <= _LONGEST_S
-    if not (plan.batched and threads > 1 and can_be_bound(plan.signature) and fits):
+    if not (plan.batched and threads > 1 and can_be_bound(plan.signature) and fits):  # guard: parallel-runs-not-outputs
         return plan, instance
     model = {"model": str(plan.folder)}
     try:
         single = load_session(plan.model_path, providers=(CPU,), intra_op_num_threads=1)
         golden = plan.golden_check(CPU)
         if golden is not None:
-            golden.check(single.run)
+            golden.check(single.run)  # guard: parallel-runs-second
         parallel = ParallelInstance(instance, single, policy.runs, threads=threads)
         rounds = [
             (
@@ -71,7 +71,7 @@ def with_parallel_runs(
         logger.warning("served without parallel runs: %s", error, extra=model)
         return plan, instance
     full_s, all_s = map(min, zip(*rounds[1:], strict=True))  # without the first, which allocates
-    if all_s > _MOST_SLOWDOWN * threads * full_s:
+    if all_s > _MOST_SLOWDOWN * threads * full_s:  # guard: parallel-runs-not
         logger.info(
             "served without parallel runs: they took %.1f ms, as many one after the other %.1f ms",
             all_s * 1e3, threads * full_s * 1e3, extra=model,
@@ -84,7 +84,7 @@ def with_parallel_runs(
 def _run_s(plan: VersionPlan, instance: Instance, rows: int, seat: Seat, clock: Callable[[], float]) -> float:
     """Seconds that so many rows take, all zeros."""
     inputs = {spec.name: np.zeros((rows, *spec.shape[1:]), spec.datatype.dtype) for spec in plan.signature.inputs}
-    seat.acquire()
+    seat.acquire()  # guard: parallel-runs-measured
     began = ended = clock()
     try:
         check_rows(instance.run(inputs), rows)

@@ -76,7 +76,7 @@ class ModelEntry:
             label: weight
             for label, weight in self.traffic.items()
             if weight and (entry := self.versions.get(str(self.labels[label]))) is not None and entry.served
-        }
+        }  # guard: traffic-label-whose
 
 
 class ModelRegistry:

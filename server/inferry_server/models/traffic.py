@@ -17,7 +17,9 @@ def choose_label(weights: Mapping[str, int], *, request_id: str, turn: int) -> s
         request_id: empty for none.
         turn: counts the requests without id.
     """
-    share = zlib.crc32(request_id.encode()) / 2**32 if request_id else turn * _GOLDEN_RATIO % 1
+    share = (
+        zlib.crc32(request_id.encode()) / 2**32 if request_id else turn * _GOLDEN_RATIO % 1
+    )  # guard: traffic-id-always
     point = share * sum(weights.values())
     for label in sorted(weights):
         point -= weights[label]

@@ -103,7 +103,9 @@ _LONGEST_MESSAGE = 1024  # characters, up to four bytes each
 
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
-    if isinstance(error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError):
+    if isinstance(
+        error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError
+    ):  # guard: overload-caller-hears
         return _retry_after(error.retry_after_s)
     return ()
 

@@ -62,7 +62,8 @@ class ParallelInstance:
         try:
             first = self._single.run(cut[0])
         finally:
-            wait(others)  # they read the inputs
+            # they read the inputs
+            wait(others)  # guard: parallel-runs-no
         computed = [first, *(other.result() for other in others)]
         return {name: np.concatenate([outputs[name] for outputs in computed]) for name in first}
 

@@ -185,9 +185,9 @@ class ClassifierService:
 
     def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation") -> None:
         """Decode nothing that nobody waits for, or that comes too late."""
-        if cancellation.cancelled:
+        if cancellation.cancelled:  # guard: pictures-none-decoded
             raise _CancelledError
-        if deadline is not None and (late_s := self._clock() - deadline) >= 0:
+        if deadline is not None and (late_s := self._clock() - deadline) >= 0:  # guard: pictures-none-decoded-too
             raise DeadlineExceededError(late_s=late_s, needed_s=0.0, stage="in_decoding")
 
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:

@@ -31,8 +31,10 @@ class DeadlinePolicy:
         """
         if timeout_s is not None:
             ends = arrived + timeout_s
-            return ends if call_deadline is None else min(ends, call_deadline)
+            return ends if call_deadline is None else min(ends, call_deadline)  # guard: deadlines-earliest-counts
         if call_deadline is not None:
             return call_deadline
-        objective_s = self.objective_s if model_objective_s is None else model_objective_s
+        objective_s = (
+            self.objective_s if model_objective_s is None else model_objective_s
+        )  # guard: deadlines-model-objective
         return None if objective_s is None else arrived + objective_s

@@ -37,8 +37,10 @@ class DecodingPool:
             QueueFullError: too many, or too much, is waiting.
         """
         with self._lock:
-            self._check("requests to decode", self._jobs + 1, self._max_jobs)
-            self._check("bytes to decode", self._bytes + nbytes, self._max_bytes)
+            self._check("requests to decode", self._jobs + 1, self._max_jobs)  # guard: pictures-waiting-bounded
+            self._check(
+                "bytes to decode", self._bytes + nbytes, self._max_bytes
+            )  # guard: pictures-waiting-bounded-bytes
             self._jobs += 1
             self._bytes += nbytes
         self._pool.submit(job).add_done_callback(lambda _: self._release(nbytes))

@@ -115,9 +115,9 @@ class InferenceService:
                 timeout_s=request.timeout_s,
                 model_objective_s=model.latency_objective_s,
             ),
-        )
+        )  # guard: intake-objective-counts
         model.batcher.submit(queued)
-        return partial(model.batcher.cancel, queued)
+        return partial(model.batcher.cancel, queued)  # guard: cancellation-reaches-queue
 
 
 STREAM_FORMAT = StreamFormat(

@@ -51,7 +51,7 @@ class RepositoryService:
         self._unload(request.model_name, _answer(call, pb.RepositoryModelUnloadResponse()))
 
     def _check_allowed(self) -> None:
-        if not self._allowed:
+        if not self._allowed:  # guard: control-loading-outside
             raise NotAllowedError("loading and unloading from outside is off; setting model_control=explicit allows it")
 
 

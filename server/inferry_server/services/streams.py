@@ -75,13 +75,13 @@ class OrderedStream:
         trace = self._tracer.begin(self._call.method, self._call.metadata)
         answer = _StreamAnswer(self._flush, self._format, message, trace)
         with self._lock:
-            self._pending.append(answer)
+            self._pending.append(answer)  # guard: streams-answers-order
             if len(self._pending) == MAX_PENDING:
-                self._call.pause_reading()
+                self._call.pause_reading()  # guard: streams-client-too
         try:
             answer.cancels_with(self._submit(message, answer, call_deadline=self._call.deadline, trace=trace))
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
-            answer.fail(error)
+            answer.fail(error)  # guard: streams-failed-request
 
     def on_half_close(self) -> None:
         """No more requests: the stream ends after the last response."""
@@ -100,10 +100,10 @@ class OrderedStream:
         with self._lock:
             while self._pending and (response := self._pending[0].response) is not None:
                 if len(self._pending) == MAX_PENDING:
-                    self._call.resume_reading()
+                    self._call.resume_reading()  # guard: streams-read-when
                 self._pending.popleft()
                 self._call.send(response)
-            if self._pending:
+            if self._pending:  # guard: streams-end-comes
                 return
             if self._half_closed:
                 self._call.finish()
@@ -115,7 +115,7 @@ class OrderedStream:
             pending = list(self._pending)
         for answer in pending:
             answer.end_trace(CANCELLED)
-            answer.cancel()
+            answer.cancel()  # guard: streams-client-goes
 
 
 class _StreamAnswer:

@@ -25,7 +25,7 @@ def with_version(find: Callable[[], ServedVersion], use: Callable[[ServedVersion
         try:
             return use(version)
         except ShuttingDownError as refusal:
-            if find() is version:
+            if find() is version:  # guard: versions-request-meets, versions-server-goes
                 version.observer.request_refused(refusal)
                 raise
         except ServingError as refusal:

@@ -130,7 +130,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         """Keep new calls waiting, until those before are answered and none has come for a moment."""
         self._released.clear()
         owed_until = self._loop.time() + min(grace_s, _LONGEST_OWED_S)
-        while self._owes_answers() and self._loop.time() < owed_until:
+        while self._owes_answers() and self._loop.time() < owed_until:  # guard: stop-grpc-aio
             await asyncio.sleep(_QUIET_S / 3)
         began = self._last_arrival = self._loop.time()
         while self._loop.time() - self._last_arrival < _QUIET_S and self._loop.time() - began < _LONGEST_HOLD_S:

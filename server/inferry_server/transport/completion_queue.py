@@ -112,7 +112,7 @@ class CompletionQueueTransport:
             return
         self._holding = True
         owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
-        while self._owes_answers() and time.monotonic() < owed_until:
+        while self._owes_answers() and time.monotonic() < owed_until:  # guard: stop-connections-closed
             time.sleep(_QUIET_S / 3)
         self._last_arrival = began = time.monotonic()
         while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
@@ -168,15 +168,15 @@ class CompletionQueueTransport:
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
         awake = 0  # polls until it sleeps
         while not self._stopped:
-            has_work, asleep_since = bool(work), math.inf
+            has_work, asleep_since = bool(work), math.inf  # guard: wait-was-ready
             try:
                 if has_work or soon:
                     event = poll(_AT_ONCE)
                 elif awake:
-                    awake -= 1
+                    awake -= 1  # guard: cost-nothing-do
                     event = poll(_AT_ONCE)
                     if event.tag is None:
-                        if awake == _AWAKE_POLLS - _EMPTY_POLLS:
+                        if awake == _AWAKE_POLLS - _EMPTY_POLLS:  # guard: wait-finds-nothing
                             self._caught_up(time.monotonic())
                         continue
                     awake = _AWAKE_POLLS
@@ -192,7 +192,7 @@ class CompletionQueueTransport:
             on_event, now = event.tag, time.monotonic()
             self._now = now
             is_idle = on_event is None
-            if is_idle and (has_work or soon) and (empty := empty + 1) < _EMPTY_POLLS:
+            if is_idle and (has_work or soon) and (empty := empty + 1) < _EMPTY_POLLS:  # guard: cost-empty-poll
                 continue
             empty = 0
             try:
@@ -206,7 +206,7 @@ class CompletionQueueTransport:
                     read_since = now
                 elif is_idle or now - read_since > _LONGEST_READ_S:
                     spare.do_next()
-                    awake = _AWAKE_POLLS
+                    awake = _AWAKE_POLLS  # guard: cost-computed-stays
                     read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
@@ -216,7 +216,7 @@ class CompletionQueueTransport:
     def _gives_up(self, failures: int) -> bool:
         """Whether so many failures of polling, one after another, are the end of the transport. Tells of them."""
         logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
-        if failures < _MOST_FAILURES:
+        if failures < _MOST_FAILURES:  # guard: polling-errors-end
             return False
         logger.critical("the transport ends: no call can be answered any more")
         self._failed()
@@ -252,7 +252,9 @@ class CompletionQueueTransport:
                 return
             known = self._paths[method] = (path, self._router.is_unary(path))
         path, is_unary = known
-        if self._spare.pressing_s and self._router.is_sheddable(path):
+        if self._spare.pressing_s and self._router.is_sheddable(
+            path
+        ):  # guard: flood-calls-refused, flood-health-answered
             self._shed(event, path)
             return
         account = self._router.received(path, event.invocation_metadata)
@@ -304,7 +306,7 @@ class CompletionQueueTransport:
     def _turn_away(self) -> None:
         """Wait no longer for requests of calls that were opened."""
         while self._unasked:
-            fail(self._unasked.pop(), ShuttingDownError())
+            fail(self._unasked.pop(), ShuttingDownError())  # guard: drain-calls-ask
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True

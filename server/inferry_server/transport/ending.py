@@ -47,7 +47,7 @@ class EndingCall:
         with self._lock:
             if not self._ended:  # else it would only keep what it closes over, and that keeps the call
                 self._on_cancel = callback
-            call_now = self._cancelled
+            call_now = self._cancelled  # guard: cancellation-told-asks
         if call_now:
             callback()
 
@@ -62,7 +62,7 @@ class EndingCall:
     def _end(self, status: Status) -> bool:
         """Whether this is the first end of the call, and so the one that counts."""
         with self._lock:
-            if self._ended:
+            if self._ended:  # guard: accounts-outcome-each
                 return False
             self._ended = True
             self._on_cancel = None

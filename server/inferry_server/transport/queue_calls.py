@@ -73,7 +73,9 @@ class QueueCall(_BaseCall):
     def reply(self, message: bytes) -> None:
         """Answer."""
         if self._end(OK):
-            core_layer.send_reply(self._handle, message, _sent, close_watched=self._watched)
+            core_layer.send_reply(
+                self._handle, message, _sent, close_watched=self._watched
+            )  # guard: cost-answer-operation
 
     def abort(self, status: Status) -> None:
         """End with a status other than OK."""
@@ -81,7 +83,8 @@ class QueueCall(_BaseCall):
             core_layer.send_status(self._handle, status, _sent, first=True, close_watched=self._watched)
 
     def _received(self, event: Any) -> None:
-        if self._ended:  # the server is going away, and has not waited for it
+        # the server is going away, and has not waited for it
+        if self._ended:  # guard: calls-request-comes
             return
         message = core_layer.message_of(event)
         if message is None:
@@ -124,7 +127,7 @@ class QueueStreamCall(_BaseCall):
         are dropped, so they are not answered, and a half-close behind them does not end the stream well.
         """
         self._draining = True
-        self._loop.soon(self._drained)
+        self._loop.soon(self._drained)  # guard: drain-half-close
 
     def pause_reading(self) -> None:
         """Read no further message for now."""

@@ -82,8 +82,8 @@ def decode_infer_request(
         SignatureMismatchError: tensors that the model does not take or give.
         InvalidRequestError: parameters, or a request that contradicts itself.
     """
-    _check_parameters(request.parameters)
-    if (repeated := _first_repeated(tensor.name for tensor in request.inputs)) is not None:
+    _check_parameters(request.parameters)  # guard: order-checks-parameters
+    if (repeated := _first_repeated(tensor.name for tensor in request.inputs)) is not None:  # guard: request-no-input
         raise InvalidRequestError(f"input {repeated!r} is there more than once; {_takes(signature, model)}")
     if (repeated := _first_repeated(tensor.name for tensor in request.outputs)) is not None:
         raise InvalidRequestError(f"requested output {repeated!r} is there more than once")
@@ -93,7 +93,7 @@ def decode_infer_request(
     specs = _match_inputs(request, signature, model)
     rows = _count_rows(request, specs, model, max_request_rows) if max_request_rows else 1
     for tensor, spec in zip(request.inputs, specs, strict=True):
-        _check_datatype(tensor, spec, model)
+        _check_datatype(tensor, spec, model)  # guard: order-checks-datatypes
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_shape(tensor, spec, model)
     inputs = {
@@ -204,7 +204,7 @@ def _match_inputs(request: ModelInferRequest, signature: Signature, model: str) 
         problem = f"input {missing[0]!r} is missing" if missing else f"input {surplus[0]!r} is one too many"
         raise SignatureMismatchError(f"{problem}, {len(came)} came; {_takes(signature, model)}")
     for name in came:
-        if name not in by_name:
+        if name not in by_name:  # guard: request-names-looked
             raise SignatureMismatchError(f"input {name!r} is unknown; {_takes(signature, model)}")
     return [by_name[name] for name in came]
 
@@ -219,19 +219,19 @@ def _count_rows(request: ModelInferRequest, specs: Sequence[TensorSpec], model: 
         counts[tensor.name] = tensor.shape[0]
     (first, rows), *others = counts.items()
     for name, other_rows in others:
-        if other_rows != rows:
+        if other_rows != rows:  # guard: request-rows-agree
             raise SignatureMismatchError(
                 f"input {name!r} has {other_rows} rows and input {first!r} has {rows}; all must have as many"
             )
-    if rows < 1:
+    if rows < 1:  # guard: request-rows
         raise SignatureMismatchError(f"input {first!r} has {rows} rows; expected 1 to {max_request_rows}")
-    if rows > max_request_rows:
+    if rows > max_request_rows:  # guard: request-rows-bounded
         raise InvalidRequestError(f"the request has {rows} rows; model {model!r} takes up to {max_request_rows}")
     return rows
 
 
 def _check_datatype(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec, model: str) -> None:
-    if tensor.datatype != spec.datatype.name:
+    if tensor.datatype != spec.datatype.name:  # guard: request-datatypes-fit
         raise SignatureMismatchError(
             f"input {tensor.name!r} of model {model!r} has datatype {tensor.datatype!r}; expected {spec.datatype.name}"
         )
@@ -242,7 +242,7 @@ def _check_shape(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec, m
     fits = len(came) == len(spec.shape) and all(
         axis >= 0 and expected in (-1, axis) for axis, expected in zip(came, spec.shape, strict=True)
     )
-    if not fits:
+    if not fits:  # guard: request-shapes-fit
         raise SignatureMismatchError(
             f"input {tensor.name!r} of model {model!r} has shape {list(came)}; expected {list(spec.shape)}"
         )

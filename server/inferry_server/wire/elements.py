@@ -35,7 +35,7 @@ def bytes_to_elements(data: bytes, count: int) -> NDArray[np.object_]:
         if start > len(data):
             raise ValueError(f"element {len(elements)} of BYTES is cut off within its length")
         position = start + _LENGTH.unpack_from(data, position)[0]
-        if position > len(data):
+        if position > len(data):  # guard: request-element-bytes
             raise ValueError(f"element {len(elements)} of BYTES has {len(data) - start} of {position - start} bytes")
         elements.append(data[start:position])
     if len(elements) != count or position != len(data):

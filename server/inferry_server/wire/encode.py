@@ -109,7 +109,7 @@ class ResponseTemplate:
             prefixes.append(_RAW_TAG + varint(element_count(shape) * spec.datatype.dtype.itemsize))
         if len(self._tensors) >= _MOST_SHAPES:
             self._tensors.clear()
-        described = self._tensors[shapes] = (response.SerializeToString(), prefixes)
+        described = self._tensors[shapes] = (response.SerializeToString(), prefixes)  # guard: cost-stands-before
         return described
 
 
@@ -129,7 +129,7 @@ def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, na
     else:
         flat = np.ascontiguousarray(array, datatype.dtype).reshape(-1).view(np.uint8)
     room = len(destination.memory)
-    if flat.nbytes > room:
+    if flat.nbytes > room:  # guard: shared-memory-output
         raise InvalidRequestError(
             f"output {name!r} has {flat.nbytes} bytes; shared memory region {destination.region!r} "
             f"was given with {room} for it"

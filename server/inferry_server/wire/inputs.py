@@ -70,7 +70,7 @@ def _check_data_once(tensor: ModelInferRequest.InferInputTensor, region: RegionS
                 f"input {tensor.name!r} has contents and is in shared memory; expected one of them"
             )
         return
-    if raw_count and has_contents:
+    if raw_count and has_contents:  # guard: request-data-comes
         raise InvalidRequestError(
             f"input {tensor.name!r} has contents and raw_input_contents; a request has one or the other"
         )
@@ -85,7 +85,7 @@ def _from_raw(data: bytes | memoryview, shape: tuple[int, ...], spec: TensorSpec
     if spec.datatype.dtype.hasobject:
         return _elements(bytes(data), count, spec, where).reshape(shape)
     expected = count * spec.datatype.dtype.itemsize
-    if len(data) != expected:
+    if len(data) != expected:  # guard: request-bytes-fit
         raise DecodingError(
             f"input {spec.name!r} has {len(data)} bytes{where}; "
             f"shape {list(shape)} of {spec.datatype.name} takes {expected}"
@@ -113,7 +113,7 @@ def _from_contents(
         raise DecodingError(f"input {spec.name!r} of {spec.datatype.name} has {', '.join(filled)}; expected {field}")
     values = getattr(tensor.contents, field)
     count = element_count(shape)
-    if len(values) != count:
+    if len(values) != count:  # guard: request-typed-elements
         raise DecodingError(f"input {spec.name!r} has {len(values)} elements; shape {list(shape)} takes {count}")
     array = _convert(values, spec)
     return (_texts(array, spec) if spec.datatype.dtype.hasobject else array).reshape(shape)

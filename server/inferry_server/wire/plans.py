@@ -46,7 +46,9 @@ class InferPlan:
         shared memory), or where sizes are not those of the shape, as with BYTES.
         """
         texts = any(dtype.hasobject for _, _, dtype in self._tensors)
-        return not texts and len(layout.raw_sizes) == len(self._tensors) and len(layout.header) <= _LARGEST_HEADER
+        return (
+            not texts and len(layout.raw_sizes) == len(self._tensors) and len(layout.header) <= _LARGEST_HEADER
+        )  # guard: plans-texts-have
 
     def read(self, layout: MessageLayout, message: bytes) -> Arrays | None:
         """The inputs by name, viewing the message wherever they begin in it.
@@ -54,7 +56,7 @@ class InferPlan:
         Returns:
             None where their data has another size than it must.
         """
-        if layout.raw_sizes != self._sizes:
+        if layout.raw_sizes != self._sizes:  # guard: plans-data-large
             return None
         inputs: dict[str, np.ndarray[Any, Any]] = {}
         for (name, shape, dtype), start in zip(self._tensors, layout.raw_starts, strict=True):
@@ -80,8 +82,8 @@ class PlanCache:
             signature: of the version as it is served now; a plan that was checked against another, of
                 one loaded before, is none.
         """
-        plan = self._plans.get((version, header))
-        return plan if plan is not None and plan.signature is signature else None
+        plan = self._plans.get((version, header))  # guard: cost-requests-asked
+        return plan if plan is not None and plan.signature is signature else None  # guard: plans-they-hold
 
     def learn(self, version: str, layout: MessageLayout, plan: InferPlan) -> None:
         """Keep a plan, if it holds for other requests than the one it was made from."""

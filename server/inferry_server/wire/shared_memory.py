@@ -79,14 +79,14 @@ class SharedMemoryRegions:
             NotOfferedError: the settings do not allow shared memory.
             InvalidRequestError: no such object, not all of it there, or the name is taken.
         """
-        if not self._allowed:
+        if not self._allowed:  # guard: shared-memory-nothing
             raise NotOfferedError("system shared memory", setting=_SETTING)
         if not region.name:
             raise InvalidRequestError("a shared memory region needs a name, and none came")
         mapped = _map(region, self._folder)
         with self._lock:
             known = self._regions.get(region.name)
-            if known is None and len(self._regions) >= MAX_REGIONS:
+            if known is None and len(self._regions) >= MAX_REGIONS:  # guard: shared-memory-regions
                 raise InvalidRequestError(
                     f"shared memory region {region.name!r} would be one more than the {MAX_REGIONS} that may be "
                     "registered; unregister some"
@@ -132,12 +132,12 @@ class SharedMemoryRegions:
             hint = "" if self._allowed else f" and cannot be: setting {_SETTING} is off"
             raise InvalidRequestError(f"shared memory region {name!r} is not registered{hint}")
         size = mapped.region.byte_size
-        if offset < 0 or byte_size < 0 or offset + byte_size > size:
+        if offset < 0 or byte_size < 0 or offset + byte_size > size:  # guard: shared-memory-tensor, shared-memory-no
             raise InvalidRequestError(
                 f"shared memory region {name!r} has {size} bytes; "
                 f"{byte_size} bytes from offset {offset} are not all inside"
             )
-        if not mapped.is_whole():
+        if not mapped.is_whole():  # guard: shared-memory-was
             raise InvalidRequestError(f"shared memory region {name!r} was made smaller since it was registered")
         return mapped.slice(offset, byte_size)
 
@@ -146,7 +146,9 @@ def _map(region: Region, folder: Path) -> _Mapped:
     what = f"shared memory region {region.name!r}: key {region.key!r}"
     try:
         # NOFOLLOW: a link could lead out of shared memory. NONBLOCK: a pipe would make the server wait.
-        descriptor = os.open(folder / _object_name(region), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(
+            folder / _object_name(region), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # guard: shared-memory-links
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidRequestError(f"{what} cannot be opened: {reason}") from None
@@ -155,7 +157,7 @@ def _map(region: Region, folder: Path) -> _Mapped:
         if not stat.S_ISREG(facts.st_mode):
             raise InvalidRequestError(f"{what} is not a shared memory object")
         end = region.offset + region.byte_size
-        if region.byte_size < 1 or end > facts.st_size:
+        if region.byte_size < 1 or end > facts.st_size:  # guard: shared-memory-region
             raise InvalidRequestError(
                 f"{what} has {facts.st_size} bytes; {region.byte_size} bytes from offset {region.offset} "
                 "are none or not all inside"
@@ -172,7 +174,7 @@ def _map(region: Region, folder: Path) -> _Mapped:
 def _object_name(region: Region) -> str:
     """The file's name: shm_open takes keys with and without the leading slash."""
     name = region.key.removeprefix("/")
-    if not name or "/" in name or name in (".", ".."):
+    if not name or "/" in name or name in (".", ".."):  # guard: shared-memory-keys
         raise InvalidRequestError(
             f"shared memory region {region.name!r}: key {region.key!r} is not of the form /name without further slashes"
         )
