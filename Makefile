@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs soak gpu-export gpu-check figures clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs bench-path soak gpu-export gpu-check figures clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -76,6 +76,9 @@ bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLS
 
 bench-costs: $(READY) ## Say where the microseconds of a single-image request go; ARGS="--concurrency 1"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_costs $(ARGS)
+
+bench-path: $(READY) ## Say which modules one warm request passes, and the calls between them
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_path $(ARGS)
 
 GPU_MODELS := runs/bench/gpu-models
 

@@ -1,4 +1,4 @@
-"""What a request costs, counted instead of timed: the counts are the same on a busy machine.
+"""What a request costs, counted instead of timed, by a clock that stands still: the same on a busy machine.
 
 Who makes a count larger raises its bound here, with a reason; who makes it much smaller lowers it.
 """
@@ -23,6 +23,7 @@ from inferry_server.batching.request import Arrays
 from inferry_server.runtime.session import OnnxSession
 from inferry_server.wire import encode
 from testkit import onnx_models, played_grpc
+from testkit.clock import ManualClock
 from testkit.played_grpc import PlayedGrpc, played_server
 from testkit.rpc import infer_request
 
@@ -38,7 +39,7 @@ def pictures(rows: int = 1) -> bytes:
 def ready(root: Path, played: PlayedGrpc, **settings: Any) -> Iterator[Callable[[int], None]]:
     """What plays so many rounds, on a server that has handled some: its plans and templates are made."""
     onnx_models.save_brightness(root, side=SIDE)
-    with played_server(played, root, **settings) as transport:
+    with played_server(played, root, clock=ManualClock(), **settings) as transport:
 
         def play(rounds: int) -> None:
             left = iter(range(rounds - 1, -1, -1))

@@ -9,24 +9,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
-from inferry_server import app
 from inferry_server.app import Server
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays
-from inferry_server.executing.batcher import DynamicBatcher
-from inferry_server.models import loading, qualification
 from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
-from inferry_server.services.inference import InferenceService
 from inferry_server.signature import Signature
 from inferry_server.telemetry.metrics import ServerMetrics
-from testkit.clock import ManualClock
+from testkit.clock import ManualClock, server_clock
 from testkit.servers import running_server
 from testkit.waiting import SOON_S, wait_until
 
@@ -143,9 +137,7 @@ def gated_server(repository: Path, *, run_s: float = 0.0, **settings: Any) -> It
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(instances, "load_session", load_gated))
-        stack.enter_context(mock.patch.object(qualification, "time", SimpleNamespace(monotonic=clock)))
-        stack.enter_context(mock.patch.object(loading, "DynamicBatcher", partial(DynamicBatcher, clock=clock)))
-        stack.enter_context(mock.patch.object(app, "InferenceService", partial(InferenceService, clock=clock)))
+        stack.enter_context(server_clock(clock))
         # What is held here is a device that takes long: the thread that reads requests has no business there.
         server = stack.enter_context(running_server(repository, **{"inline_batch_ms": 0.0} | settings))
         stack.callback(gate.open)  # before the server is stopped, whatever the test left behind

@@ -6,7 +6,7 @@ Every round has the same events in the same order, so what a request costs can b
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.app import Server
 from inferry_server.settings.settings import Settings
 from inferry_server.transport import completion_queue
+from testkit.clock import ManualClock, server_clock
 from testkit.servers import ANY_PORT
 
 PARTS = ("calls", "messages", "batch", "ends")
@@ -91,10 +92,15 @@ class PlayedGrpc:
 
 
 @contextmanager
-def played_server(played: PlayedGrpc, repository: Path, **settings: Any) -> Iterator[Any]:
-    """The transport of a server that is ready, whose gRPC is played."""
+def played_server(
+    played: PlayedGrpc, repository: Path, *, clock: ManualClock | None = None, **settings: Any
+) -> Iterator[Any]:
+    """The transport of a server that is ready, whose gRPC is played; it goes by a clock that is given."""
     addresses = {"grpc_address": ANY_PORT, "metrics_address": ANY_PORT}
-    with mock.patch.object(completion_queue, "CoreServer", return_value=played):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(completion_queue, "CoreServer", return_value=played))
+        if clock is not None:
+            stack.enter_context(server_clock(clock, transport=True))
         server = Server(Settings(repository=repository, provider="cpu", **addresses | settings))
         transport: Any = server._transport
         transport._thread = threading.Thread()  # starts and ends; it is played instead
