@@ -61,7 +61,7 @@ ORDER: dict[str, Fault] = {
     "version": Fault("neither a positive integer", lambda r: setattr(r, "model_version", "1x"), ("unknown version",)),
     "model": Fault("model 'nothing' is not", lambda r: setattr(r, "model_name", "nothing"), ("unknown version",)),
     "unknown version": Fault("version '9' of model", lambda r: setattr(r, "model_version", "9")),
-    "parameters": Fault("parameter 'priority' must", parameter("priority", int64_param=1)),
+    "parameters": Fault("parameter 'priority' must", parameter("priority", string_param="1")),
     "repeated input": Fault("input 'left' is there more than once", repeat_input),
     "repeated output": Fault("output 'total' is there more than once", ask_for("total", "total")),
     "data": Fault("raw_input_contents came for", drop_data),

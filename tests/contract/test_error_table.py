@@ -165,7 +165,7 @@ TABLE: dict[str, Row] = {
         for kind, value in (("int64_param", 0), ("int64_param", -1), ("string_param", "1"), ("uint64_param", 1))
     },
     "priority of the wrong type": Row(
-        INVALID, ("'priority'", "uint64"), but(pair(), parameter("priority", int64_param=1))
+        INVALID, ("'priority'", "uint64"), but(pair(), parameter("priority", string_param="1"))
     ),
     "timeout of the wrong type": Row(
         INVALID, ("'timeout'", "int64"), but(pair(), parameter("timeout", uint64_param=1))

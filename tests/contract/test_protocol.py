@@ -238,6 +238,37 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request(client: triton.Inf
             np.testing.assert_array_equal(result.as_numpy("y"), np.full((1, 3), 2 * i))
 
 
+def read_stream(client: triton.InferenceServerClient, models: list[str], **options: Any) -> list[tuple[Any, Any]]:
+    """What a stream's callback was told, until an error or the final response to the last request."""
+    answers: queue.Queue[tuple[Any, InferenceServerException | None]] = queue.Queue()
+    received = []
+    client.start_stream(lambda result, error: answers.put((result, error)), **options)
+    try:
+        for i, model in enumerate(models):
+            tensor = triton.InferInput("x", [1, 3], "FP32")
+            tensor.set_data_from_numpy(np.zeros((1, 3), np.float32))
+            client.async_stream_infer(model, [tensor], request_id=str(i), enable_empty_final_response=True)
+        while True:
+            received.append(answers.get(timeout=20))
+            result, error = received[-1]
+            if error is not None or result.get_response().id == str(len(models) - 1):
+                return received
+    finally:
+        client.stop_stream()
+
+
+def test_a_stream_marks_the_final_response_of_each_request(client: triton.InferenceServerClient) -> None:
+    received = read_stream(client, ["doubler"] * 3)
+    parameters = [result.get_response().parameters for result, _ in received]
+    assert [one["triton_final_response"].bool_param for one in parameters] == [True] * 3
+
+
+def test_a_client_that_asks_for_statuses_has_its_stream_ended_by_one(client: triton.InferenceServerClient) -> None:
+    received = read_stream(client, ["doubler", "nothing", "doubler"], headers={"triton_grpc_error": "true"})
+    assert [error is None for _, error in received] == [True, False]
+    assert received[1][1].status() == "StatusCode.NOT_FOUND"
+
+
 def test_a_request_larger_than_a_batch_is_answered_whole(client: triton.InferenceServerClient) -> None:
     x = np.arange(3 * 200, dtype=np.float32).reshape(200, 3)
     np.testing.assert_array_equal(infer(client, "doubler", {"x": x})["y"], 2 * x)

@@ -68,7 +68,9 @@ REQUESTS = (
     Mutant("streams-read-when", "streams: read on when there is room", "", _TEST_STREAMS),
     Mutant("streams-failed-request", "streams: a failed request does not end one", "raise", _TEST_STREAMS),
     Mutant("streams-client-goes", "streams: a client that goes takes its requests along", "", _TEST_STREAMS),
-    Mutant("streams-end-comes", "streams: the end comes after the last answer", "if False:", _TEST_STREAMS),
+    Mutant("streams-end-comes", "streams: the end comes after the last answer", "if True:", _TEST_STREAMS),
+    Mutant("streams-error-ends", "streams: nothing follows an error that ended one", "", _TEST_STREAMS),
+    Mutant("request-priority-sign", "request: no negative priority", "if False:", _TEST_CODEC),
     Mutant("drain-calls-ask", "drain: calls that ask nothing are sent away", "self._unasked.pop()", _TEST_LATE),
     Mutant("drain-half-close", "drain: a half-close that is there comes first", "self._drained()", _TEST_QUEUE_CALLS),
     Mutant(

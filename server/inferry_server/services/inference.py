@@ -4,7 +4,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from inferry_proto.open_inference_pb2 import (
+    InferParameter,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+)
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
@@ -59,7 +64,8 @@ class InferenceService:
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream:
         """Queue request after request; responses go out in the order of the requests."""
-        return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
+        ends_on_error = _STATUS_WANTED in call.metadata
+        return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer, ends_on_error=ends_on_error)
 
     def submit(
         self,
@@ -120,11 +126,18 @@ class InferenceService:
         return partial(model.batcher.cancel, queued)  # guard: cancellation-reaches-queue
 
 
+_STATUS_WANTED = ("triton_grpc_error", "true")  # metadata: a request that fails ends the stream with its status
+# Clients of streams read until it comes. A request has one response here, so each is the last one of its request.
+_FINAL = {"triton_final_response": InferParameter(bool_param=True)}
+
 STREAM_FORMAT = StreamFormat(
     request_id=lambda message: parse(ModelInferRequest, message).id,
-    response=submessage(ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number),
+    response=submessage(
+        ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number,
+        ModelInferResponse(parameters=_FINAL).SerializeToString(),
+    ),
     error=lambda status, request_id: ModelStreamInferResponse(
-        error_message=status.message, infer_response=ModelInferResponse(id=request_id)
+        error_message=status.message, infer_response=ModelInferResponse(id=request_id, parameters=_FINAL)
     ),
 )
 

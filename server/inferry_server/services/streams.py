@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,8 +49,16 @@ class OrderedStream:
     """Takes the requests of one stream. Answers may come from any thread, in any order.
 
     Responses are held until those before them have gone. A request that fails is answered in band,
-    and the stream lives on. With `MAX_PENDING` requests unanswered, the client is not read until some
+    and the stream lives on; or its status ends the stream, where the client asked for that, and what
+    waits behind it is forgotten. With `MAX_PENDING` requests unanswered, the client is not read until some
     are, so that a stream's memory is bounded. Each request has a trace of its own, as if it were a call.
+
+    Args:
+        call: the stream.
+        stream_format: how its messages look.
+        submit: queues a request.
+        tracer: asked for each request whether to trace it.
+        ends_on_error: whether the first request that fails ends the stream, with its status.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class OrderedStream:
         stream_format: StreamFormat,
         submit: Submit,
         tracer: Tracer,
+        *,
+        ends_on_error: bool = False,
     ) -> None:
         self._call = call
         self._format = stream_format
@@ -66,12 +76,16 @@ class OrderedStream:
         self._tracer = tracer
         self._lock = threading.Lock()
         self._pending: deque[_StreamAnswer] = deque()
+        self._ends_on_error = ends_on_error
+        self._ended = False
         self._half_closed = False
         self._draining = False
         call.on_cancel(self._cancel)
 
     def on_message(self, message: bytes) -> None:
         """Queue a request, or answer in band why not."""
+        if self._ended:  # it had been read already when an error ended the stream
+            return
         trace = self._tracer.begin(self._call.method, self._call.metadata)
         answer = _StreamAnswer(self._flush, self._format, message, trace)
         with self._lock:
@@ -98,30 +112,51 @@ class OrderedStream:
     def _flush(self) -> None:
         """Send what can go out now, in order."""
         with self._lock:
-            while self._pending and (response := self._pending[0].response) is not None:
-                if len(self._pending) == MAX_PENDING:
-                    self._call.resume_reading()  # guard: streams-read-when
-                self._pending.popleft()
-                self._call.send(response)
-            if self._pending:  # guard: streams-end-comes
-                return
-            if self._half_closed:
-                self._call.finish()
-            elif self._draining:
-                fail(self._call, ShuttingDownError())
+            abandoned = self._send_ready()
+            if not self._pending and not self._ended:  # guard: streams-end-comes
+                if self._half_closed:
+                    self._call.finish()
+                elif self._draining:
+                    fail(self._call, ShuttingDownError())
+        _forget(abandoned)
+
+    def _send_ready(self) -> Sequence["_StreamAnswer"]:
+        """Send every response whose turn it is; returns what an error that ended the stream left behind."""
+        while self._pending and (response := self._pending[0].response) is not None:
+            if len(self._pending) == MAX_PENDING:
+                self._call.resume_reading()  # guard: streams-read-when
+            answer = self._pending.popleft()
+            if answer.refusal is not None and self._ends_on_error:
+                self._ended = True
+                self._call.abort(answer.refusal)
+                abandoned = tuple(self._pending)
+                self._pending.clear()  # guard: streams-error-ends
+                return abandoned
+            self._call.send(response)
+        return ()
 
     def _cancel(self) -> None:
         with self._lock:
             pending = list(self._pending)
-        for answer in pending:
-            answer.end_trace(CANCELLED)
-            answer.cancel()  # guard: streams-client-goes
+        _forget(pending)
+
+
+def _forget(answers: Iterable["_StreamAnswer"]) -> None:
+    for answer in answers:
+        answer.end_trace(CANCELLED)
+        answer.cancel()  # guard: streams-client-goes
 
 
 class _StreamAnswer:
-    """The place of one response in its stream."""
+    """The place of one response in its stream.
 
-    __slots__ = ("_format", "_message", "_ready", "_trace", "cancel", "response")
+    Attributes:
+        response: as it goes out; None as long as there is none.
+        refusal: the status of a request that failed.
+        cancel: forgets the request.
+    """
+
+    __slots__ = ("_format", "_message", "_ready", "_trace", "cancel", "refusal", "response")
 
     def __init__(
         self, ready: Callable[[], None], stream_format: StreamFormat, message: bytes, trace: RequestTrace | None
@@ -131,6 +166,7 @@ class _StreamAnswer:
         self._message = message
         self._trace = trace
         self.response: bytes | None = None
+        self.refusal: Status | None = None
         self.cancel: Callable[[], object] = _nothing
 
     def cancels_with(self, cancel: Callable[[], object]) -> None:
@@ -148,6 +184,7 @@ class _StreamAnswer:
             logger.error("unexpected error in a stream", exc_info=error)
         status = status_of(error)
         self.end_trace(status)
+        self.refusal = status
         self._set(self._format.error(status, self._request_id()).SerializeToString())
 
     def end_trace(self, status: Status) -> None:

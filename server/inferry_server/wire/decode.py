@@ -22,7 +22,7 @@ from inferry_server.wire.shared_memory import RegionSlice, SharedMemoryRegions
 Arrays = Mapping[str, NDArray[Any]]
 
 # What each known request parameter carries; others without the reserved prefix are the caller's own.
-_PARAMETER_KINDS = {"timeout": "int64_param", "priority": "uint64_param"}
+_PARAMETER_KINDS = {"timeout": ("int64_param",), "priority": ("uint64_param", "int64_param")}
 _RESERVED_PREFIX = "triton_"
 _ACCEPTED_RESERVED = {"triton_enable_empty_final_response"}  # perf_analyzer sends it always
 
@@ -112,10 +112,14 @@ def _check_parameters(parameters: Mapping[str, InferParameter]) -> None:
                 f"this server knows {', '.join(sorted(_ACCEPTED_RESERVED))}"
             )
         expected, came = _PARAMETER_KINDS.get(name), parameter.WhichOneof("parameter_choice")
-        if expected is not None and came != expected:
-            raise InvalidRequestError(f"parameter {name!r} must be an {expected}, not {came or 'empty'}")
+        if expected is not None and came not in expected:
+            raise InvalidRequestError(
+                f"parameter {name!r} must be an {' or an '.join(expected)}, not {came or 'empty'}"
+            )
     if "timeout" in parameters and (timeout_us := parameters["timeout"].int64_param) < 0:
         raise InvalidRequestError(f"parameter 'timeout' must be at least 0 microseconds, not {timeout_us}")
+    if (priority := _priority(parameters)) < 0:  # guard: request-priority-sign
+        raise InvalidRequestError(f"parameter 'priority' must be at least 0, not {priority}")
 
 
 def _timeout_s(parameters: Mapping[str, InferParameter]) -> float | None:
@@ -124,7 +128,10 @@ def _timeout_s(parameters: Mapping[str, InferParameter]) -> float | None:
 
 
 def _priority(parameters: Mapping[str, InferParameter]) -> int:
-    return parameters["priority"].uint64_param if "priority" in parameters else 0
+    if "priority" not in parameters:
+        return 0
+    parameter = parameters["priority"]  # of either kind; the one that did not come is 0
+    return parameter.uint64_param or parameter.int64_param
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

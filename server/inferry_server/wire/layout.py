@@ -104,7 +104,13 @@ def varint(value: int) -> bytes:
     return bytes(pieces)
 
 
-def submessage(number: int) -> Callable[[bytes], bytes]:
-    """What puts a message into the field of another one that has nothing else."""
+def submessage(number: int, more: bytes = b"") -> Callable[[bytes], bytes]:
+    """What puts a message into the field of another one that has nothing else.
+
+    Args:
+        number: of the field.
+        more: fields that the inner message gets behind its own: bytes of messages that follow one another are
+            one message with the fields of both.
+    """
     tag = bytes([number << 3 | _LENGTH_DELIMITED])
-    return lambda message: b"".join((tag, varint(len(message)), message))
+    return lambda message: b"".join((tag, varint(len(message) + len(more)), message, more))

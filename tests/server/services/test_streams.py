@@ -42,9 +42,9 @@ class Models:
         self.answers[request_id].respond(ModelInferResponse(id=request_id).SerializeToString())
 
 
-def stream() -> tuple[FakeCall, Models, OrderedStream]:
+def stream(*, ends_on_error: bool = False) -> tuple[FakeCall, Models, OrderedStream]:
     call, models = FakeCall(), Models()
-    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit, NoTracer())
+    return call, models, OrderedStream(call, STREAM_FORMAT, models.submit, NoTracer(), ends_on_error=ends_on_error)
 
 
 def request(request_id: str, model: str = "m") -> bytes:
@@ -81,6 +81,42 @@ def test_a_request_that_fails_is_answered_in_band_and_the_stream_lives_on() -> N
     assert "is not a valid inference.ModelInferRequest" in found[2][1]
     assert "secret" not in found[3][1]
     assert call.statuses == []
+
+
+def test_every_response_says_that_it_is_the_last_of_its_request() -> None:
+    call, models, opened = stream()
+    for request_id, model in (("1", "m"), ("2", "none")):
+        opened.on_message(request(request_id, model))
+    models.answer("1")
+    found = [ModelStreamInferResponse.FromString(message).infer_response for message in call.messages]
+    assert [(one.id, one.parameters["triton_final_response"].bool_param) for one in found] == [("1", True), ("2", True)]
+
+
+def test_an_error_ends_the_stream_of_a_client_that_asked_for_statuses() -> None:
+    call, models, opened = stream(ends_on_error=True)
+    for i in range(4):
+        opened.on_message(request(str(i), model="none" if i == 2 else "m"))
+    models.answer("3")
+    models.answer("1")
+    assert call.statuses == []  # the first answer is owed before the error
+    models.answer("0")
+    opened.on_message(request("5"))
+    opened.on_half_close()
+    opened.on_drain()
+    assert responses(call) == [("0", ""), ("1", "")]
+    assert [(status.code.name, status.message) for status in call.statuses] == [
+        ("NOT_FOUND", "model 'none' is not in the repository")
+    ]
+    assert "5" not in models.answers
+
+
+def test_an_error_that_ends_a_stream_forgets_what_waits_behind_it() -> None:
+    call, models, opened = stream(ends_on_error=True)
+    for i in range(3):
+        opened.on_message(request(str(i)))
+    models.answers["0"].fail(ModelNotFoundError("gone"))
+    models.answer("1")
+    assert (models.cancelled, call.messages) == (["1", "2"], [])
 
 
 def test_the_stream_ends_well_after_its_last_response() -> None:

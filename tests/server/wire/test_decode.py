@@ -130,7 +130,8 @@ def add_input(request: ModelInferRequest) -> None:
 
 
 FAULTS: list[tuple[Callable[[ModelInferRequest], None], str]] = [
-    (parameter("priority", int64_param=1), "parameter 'priority' must be an uint64_param, not int64_param"),
+    (parameter("priority", bool_param=True), "'priority' must be an uint64_param or an int64_param, not bool_param"),
+    (parameter("priority", int64_param=-1), "parameter 'priority' must be at least 0, not -1"),
     (parameter("timeout", string_param="5"), "parameter 'timeout' must be an int64_param, not string_param"),
     (parameter("timeout", int64_param=-1), "at least 0 microseconds, not -1"),
     (parameter("triton_magic", bool_param=True), "parameter 'triton_magic' is unknown"),
@@ -317,6 +318,14 @@ def test_the_timeout_parameter_is_microseconds_and_zero_means_none() -> None:
     assert decode(request).timeout_s == 2.5
     request.parameters["timeout"].int64_param = 0
     assert decode(request).timeout_s is None
+
+
+@pytest.mark.parametrize("kind", ["uint64_param", "int64_param"])
+@pytest.mark.parametrize("priority", [0, 1, 7, (1 << 63) - 1])
+def test_the_priority_parameter_may_be_signed(kind: str, priority: int) -> None:
+    request = good_request()
+    setattr(request.parameters["priority"], kind, priority)
+    assert decode(request).priority == priority
 
 
 @given(st.binary(max_size=60))
