@@ -182,7 +182,7 @@ def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
 def test_the_real_files_load_with_their_checksums(name: str) -> None:
     folder = Path(os.environ.get("INFERRY_DATA") or "nowhere")
     if not (folder / name).is_dir():
-        pytest.skip(f"$INFERRY_DATA holds no {name}")
+        pytest.skip(f"set INFERRY_DATA to a folder that holds {name}/ with its four *-ubyte.gz files")
     dataset = load_dataset(RunConfig(name), data_dir=folder)
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [50_000, 10_000, 10_000]
     assert np.bincount(dataset.test.labels).sum() == 10_000
