@@ -75,8 +75,20 @@ BATCHING = (
     Mutant(
         "order-no-deadline",
         "order: no deadline is not overtaken for ever",
-        'return float("inf") if request.deadline is None else request.deadline',
+        'return float("inf")',
         ("tests/server/batching/test_schedules.py::test_requests_without_a_deadline_are_not_overtaken_for_ever",),
+    ),
+    Mutant(
+        "order-long-deadline",
+        "order: a long deadline is due as none",
+        "return request.deadline",
+        ("tests/server/batching/test_schedules.py::test_nobody_is_overtaken_for_longer_than_the_patience",),
+    ),
+    Mutant(
+        "deadline-any-member", "deadline: one behind the first of a batch bounds it too", "if False:", _TEST_SCHEDULER
+    ),
+    Mutant(
+        "deadline-waits-before", "deadline: nobody waits for a batch that makes it late", "before = 0", _TEST_SCHEDULER
     ),
     Mutant(
         "latency-old-batches", "latency: old batches fade", "keep = 1.0", ("tests/server/batching/test_latency.py",)

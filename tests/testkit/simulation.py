@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Caller:
     cancel_after_s: float | None = None
     outcomes: list[object] = field(default_factory=list)
     answered_at: float | None = None
+    left_at: float = math.inf  # when it was refused or cancelled
     batches: list[int] = field(default_factory=list)
     request: InferenceRequest | None = None
 
@@ -52,6 +54,7 @@ class Simulation:
 
     Attributes:
         batches: when each began, its rows, and its lane.
+        members: when each began, and whose rows it has.
     """
 
     policy: BatchingPolicy
@@ -59,6 +62,7 @@ class Simulation:
     b: float
     latency: LatencyModel | None = None
     batches: list[tuple[float, int, Lane]] = field(default_factory=list)
+    members: list[tuple[float, list[Caller]]] = field(default_factory=list)
     now: float = 0.0
 
     def run(self, callers: list[Caller]) -> None:
@@ -78,6 +82,7 @@ class Simulation:
                 scheduler.admit(caller.request, self.now)
             except ServingError as error:
                 caller.outcomes.append(error)
+                caller.left_at = self.now
                 return
             if caller.cancel_after_s is not None:
                 at(self.now + caller.cancel_after_s, lambda: cancel(caller))
@@ -86,6 +91,7 @@ class Simulation:
             assert caller.request is not None
             if scheduler.settle(caller.request):
                 caller.outcomes.append("cancelled")
+                caller.left_at = self.now
 
         def begin() -> None:
             wait_s = scheduler.wait_s(self.now)
@@ -96,10 +102,12 @@ class Simulation:
                 return
             batch = scheduler.take_batch(self.now)
             for request, error in batch.refused:
+                _caller(request).left_at = self.now
                 request.reply.fail(error)
             if batch.slices:
                 running.append(batch)
                 self.batches.append((self.now, batch.rows, batch.slices[0].request.lane))
+                self.members.append((self.now, [_caller(part.request) for part in batch.slices]))
                 at(self.now + self.a + self.b * batch.rows, lambda: finish(batch))
             else:
                 begin()
@@ -112,15 +120,14 @@ class Simulation:
             scattered = scatter_outputs(batch.slices, {"y": 2 * x}, batched=True)
             for part, outputs in zip(batch.slices, scattered, strict=True):
                 request = part.request
-                assert isinstance(request.reply, Caller)
-                request.reply.batches.append(batch.rows)
+                _caller(request).batches.append(batch.rows)
                 if (part.inputs["x"] == POISON).any():
                     if scheduler.settle(request):
                         request.reply.fail(ValueError("poison"))
                 elif not request.settled:
                     whole = request.collect(part.start, outputs, part.rows, assembly_s=0.0, compute_s=0.0)
                     if whole is not None and scheduler.settle(request):
-                        request.reply.answered_at = self.now
+                        _caller(request).answered_at = self.now
                         request.reply.complete(whole, request.timing)()
 
         for caller in callers:
@@ -131,6 +138,11 @@ class Simulation:
             if not events or events[0][0] > self.now:
                 begin()
         assert scheduler.rows == 0
+
+
+def _caller(request: InferenceRequest) -> Caller:
+    assert isinstance(request.reply, Caller)
+    return request.reply
 
 
 def known_device(policy: BatchingPolicy, a: float, b: float) -> LatencyModel:

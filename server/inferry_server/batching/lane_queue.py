@@ -1,4 +1,10 @@
-"""The waiting requests of one lane, earliest deadline first. Pure: time is passed in."""
+"""The waiting requests of one lane, in the order in which they are due. Pure: time is passed in.
+
+A request is due at its deadline, but no later than `patience_s` after its arrival. So short deadlines go
+first, and nobody is overtaken for longer than that: whoever came later and is due earlier has a deadline
+before then, and is computed or refused by then. From then on only earlier arrivals go first, as they would
+if the first to come were the first served.
+"""
 
 import heapq
 import itertools
@@ -85,6 +91,7 @@ class LaneQueue:
             heapq.heapify(self._heap)
 
     def _due(self, request: InferenceRequest) -> float:
-        return (
-            request.enqueued_at + self._patience_s if request.deadline is None else request.deadline
-        )  # guard: order-no-deadline
+        latest = request.enqueued_at + self._patience_s
+        if request.deadline is None:
+            return latest  # guard: order-no-deadline
+        return min(latest, request.deadline)  # guard: order-long-deadline

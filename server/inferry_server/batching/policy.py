@@ -25,8 +25,8 @@ class BatchingPolicy:
             and batches form by themselves from what arrives while the device is busy.
         interactive_batches_per_bulk: while both lanes wait, a bulk batch follows so many
             interactive ones: bulk work never starves, and never runs twice before people.
-        patience_s: where a request without a deadline stands among those that have one: as if it
-            had this long. Without it, they would be overtaken for ever.
+        patience_s: how long a request may be overtaken by later ones that are due earlier, whatever its
+            deadline; without a deadline it stands where one with so much time would.
         parallel_runs: runs that what is taken together may be cut into, if it is more than one run may
             have; they are computed at the same time, as one batch.
     """

@@ -1,7 +1,8 @@
 """Which requests may wait, and which are computed next. Pure: time is passed in.
 
-Earliest deadline first inside a lane; people before jobs, but never twice in a row past a waiting
-job's share; nothing is computed that would come too late.
+Earliest deadline first inside a lane, but nobody is overtaken for longer than the policy's patience;
+people before jobs, but never twice in a row past a waiting job's share; nothing is computed that
+would come too late.
 """
 
 import math
@@ -108,19 +109,22 @@ class BatchScheduler:
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
         lane = self._next_lane()
         largest = self._largest(lane, now)
-        rows = 0
+        rows, ends_by = 0, math.inf  # the earliest deadline in the batch
         while (request := lane.first()) is not None:
-            if request.deadline is not None:
-                error = self._too_late(lane, request, now, first=not slices)
+            deadline = request.deadline
+            if deadline is not None:
+                error = self._too_late(lane, request, now, rows=rows, tightest=deadline < ends_by)
                 if error is not None:
                     self.settle(request)
                     refused.append((request, error))
                     continue
             wanted = min(request.waiting_rows, largest)  # guard: batch-large-request
             if slices:
-                wanted = self._rows_that_fit(slices, request, rows, now, largest=largest)
+                wanted = self._rows_that_fit(slices, request, rows, now, largest=largest, ends_by=ends_by)
                 if wanted == 0:
                     break
+            if deadline is not None and deadline < ends_by:  # guard: deadline-any-member
+                ends_by = deadline
             slices.append(BatchSlice(request, request.rows - request.waiting_rows, wanted))
             lane.take(request, wanted)
             request.started(now)
@@ -178,60 +182,87 @@ class BatchScheduler:
         return self._interactive
 
     def _too_late(
-        self, lane: LaneQueue, request: InferenceRequest, now: float, *, first: bool
+        self, lane: LaneQueue, request: InferenceRequest, now: float, *, rows: int, tightest: bool
     ) -> DeadlineExceededError | None:
-        """Why a request is not computed any more, though it would be its turn."""
-        needed_s = self._latency.total_s(request.waiting_rows, largest=self._most_rows)
+        """Why a request is not computed any more, though it would be its turn.
+
+        Args:
+            lane: where it waits, the first.
+            request: with a deadline.
+            now: on the monotonic clock.
+            rows: that were taken before it.
+            tightest: whether its deadline is before those of the requests that were taken before it.
+        """
+        # Who has less time than those before it, and none to ride with them, would have to wait for them.
+        before = rows if tightest and self._instances == 1 else 0  # guard: deadline-waits-before
+        needed_s = self._latency.total_s(before + request.waiting_rows, largest=self._most_rows)
         late_s = request.late_by_s(now + needed_s)
-        if late_s is None and first:
-            late_s = self._holds_others_up_by_s(lane, request, now)
+        if late_s is None and tightest:
+            late_s = self._holds_others_up_by_s(lane, request, now, taken=rows)
         if late_s is None and request.deadline != now:  # guard: deadline-not-computed
             return None
         return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
 
-    def _holds_others_up_by_s(self, lane: LaneQueue, first: InferenceRequest, now: float) -> float | None:
-        """How late a fuller batch would be for the first request, where one cut for it makes the next one late.
+    def _holds_others_up_by_s(
+        self, lane: LaneQueue, tight: InferenceRequest, now: float, *, taken: int
+    ) -> float | None:
+        """How late a fuller batch would be for a request, where one cut for it makes the next one late.
 
         A batch that is cut for its earliest deadline costs the others time. While they have it, they
         give it: a short deadline is met among long ones. Under overload all are as short of time, and
-        batch after batch would be cut, until the device does little but begin batches. Then the first
-        is given up, and the others ride together.
+        batch after batch would be cut, until the device does little but begin batches. Then the one with
+        that deadline is given up, and the others ride together.
+
+        Args:
+            lane: where it waits, the first.
+            tight: the request.
+            now: on the monotonic clock.
+            taken: rows of the batch before it, all of them with more time.
         """
         largest = self._most_rows
-        rows = min(first.waiting_rows, largest)
-        if first.late_by_s(now + self._latency.batch_s(min(lane.rows, largest))) is None:
+        rows = min(taken + tight.waiting_rows, largest)
+        if tight.late_by_s(now + self._latency.batch_s(min(taken + lane.rows, largest))) is None:
             return None
         for following in lane.in_order(largest + 1)[1:]:
             fuller = rows + following.waiting_rows
-            if fuller > largest or following.item_shapes != first.item_shapes:
+            if fuller > largest or following.item_shapes != tight.item_shapes:
                 return None  # it is not the deadline that ends the batch here
-            late_s = first.late_by_s(now + self._latency.batch_s(fuller))
+            late_s = tight.late_by_s(now + self._latency.batch_s(fuller))
             if late_s is not None:
-                rest_s = self._latency.batch_s(min(lane.rows - rows, largest))
+                rest_s = self._latency.batch_s(min(taken + lane.rows - rows, largest))
                 is_late = following.late_by_s(now + self._latency.batch_s(rows) + rest_s) is not None
                 return late_s if is_late else None  # guard: overload-given-up, deadlines-short-met
             rows = fuller
         return None
 
     def _rows_that_fit(
-        self, slices: list[BatchSlice], request: InferenceRequest, rows: int, now: float, *, largest: int
+        self,
+        slices: list[BatchSlice],
+        request: InferenceRequest,
+        rows: int,
+        now: float,
+        *,
+        largest: int,
+        ends_by: float,
     ) -> int:
         """How many rows of the next request may join a batch; 0 for none.
 
-        Only requests larger than a batch are cut: the others ride whole. A batch is not grown past
-        what its earliest deadline, the first one's, allows.
+        Only requests larger than a batch are cut: the others ride whole. A batch is not grown past what
+        the deadlines in it allow, nor past its own by the request that would join.
         """
         room = largest - rows  # guard: batch-rows-bounded
         wanted = request.waiting_rows
         if wanted > room:
             wanted = room if request.rows > largest else 0  # guard: batch-requests-fit
-        first = slices[0].request
-        if wanted == 0 or first.item_shapes != request.item_shapes:  # guard: batch-item-shapes
+        if wanted == 0 or slices[0].request.item_shapes != request.item_shapes:  # guard: batch-item-shapes
             return 0
-        if first.deadline is None:
+        deadline = request.deadline
+        if deadline is not None and deadline < ends_by and wanted == request.waiting_rows:
+            ends_by = deadline
+        if ends_by == math.inf:
             return wanted
-        too_late = first.late_by_s(now + self._latency.batch_s(rows + wanted)) is not None
-        return 0 if too_late else wanted  # guard: deadline-batch-does
+        fits = now + self._latency.batch_s(rows + wanted) <= ends_by
+        return wanted if fits else 0  # guard: deadline-batch-does
 
     def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
         """Refuse what even an idle server would answer late."""

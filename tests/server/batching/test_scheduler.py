@@ -116,9 +116,44 @@ def test_requests_of_different_item_shapes_never_share_a_batch() -> None:
 
 def test_the_earliest_deadline_goes_first_and_equal_ones_in_order_of_arrival() -> None:
     queue = scheduler(max_batch_size=1)
-    late, early, early_too, patient = request(deadline=9), request(deadline=5), request(deadline=5), request()
+    late, early, early_too, patient = request(deadline=0.9), request(deadline=0.5), request(deadline=0.5), request()
     admit(queue, patient, late, early, early_too)  # without deadline: as if it had a second
-    assert [take(queue)[0][0] for _ in range(4)] == [patient, early, early_too, late]
+    assert [take(queue)[0][0] for _ in range(4)] == [early, early_too, late, patient]
+
+
+def test_who_has_more_time_than_the_patience_is_due_as_one_without_a_deadline() -> None:
+    queue = scheduler(max_batch_size=1)
+    long, none, longer, soon = request(deadline=9.0), request(), request(deadline=20.0), request(deadline=1.5)
+    admit(queue, long, now=0.0)
+    admit(queue, none, now=0.1)
+    admit(queue, longer, now=0.2)
+    admit(queue, soon, now=1.3)
+    assert [take(queue, 1.3)[0][0] for _ in range(4)] == [long, none, longer, soon]
+
+
+def test_the_tightest_deadline_of_a_batch_bounds_it_though_it_is_not_the_first() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    waited, tight, others = request(), request(deadline=2.35), [request(), request()]
+    admit(queue, waited, now=0.0)
+    admit(queue, tight, *others, now=2.0)
+    assert take(queue, 2.0) == whole(waited, tight)  # a third row would take until 2.4
+    assert take(queue, 2.3) == whole(*others)
+
+
+def test_who_cannot_ride_with_those_before_nor_wait_for_them_is_refused_at_once() -> None:
+    queue = scheduler(a=0.1, b=0.1)
+    waited, tight, other = request(), request(deadline=2.35), request()
+    admit(queue, waited, now=0.0)
+    admit(queue, tight, other, now=2.0)
+    taken = queue.take_batch(2.1)
+    assert [refused for refused, _ in taken.refused] == [tight]
+    assert [part.request for part in taken.slices] == [waited, other]
+    beside = scheduler(a=0.1, b=0.1, instances=2)
+    waited, tight = request(), request(deadline=2.35)
+    admit(beside, waited, now=0.0)
+    admit(beside, tight, now=2.0)
+    assert [part.request for part in beside.take_batch(2.1).slices] == [waited]
+    assert [part.request for part in beside.take_batch(2.1).slices] == [tight]
 
 
 def test_a_full_lane_refuses_the_newest_request_and_says_the_limit() -> None:

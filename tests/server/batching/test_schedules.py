@@ -1,8 +1,10 @@
 """Thousands of random schedules in simulated time: what must hold for every one of them."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +21,18 @@ callers = st.builds(
     at=st.floats(0, 0.5),
     values=st.lists(st.floats(0, 100) | st.just(POISON), min_size=1, max_size=3).map(tuple)
     | st.integers(9, 32).map(lambda rows: tuple(map(float, range(rows)))),
-    patience_s=st.none() | st.floats(0, 0.3),
+    patience_s=st.none() | st.floats(0, 0.3) | st.floats(0.3, 3.0),
     lane=st.sampled_from(Lane),
     cancel_after_s=st.none() | st.none() | st.floats(0, 0.1),
 )
 schedules = st.lists(callers, max_size=60)
 
 
-policies = st.builds(lambda runs: replace(POLICY, parallel_runs=runs), st.integers(1, 3))
+policies = st.builds(
+    lambda runs, patience_s: replace(POLICY, parallel_runs=runs, patience_s=patience_s),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.02, 0.1, 1.0]),
+)
 
 
 @settings(max_examples=1500)
@@ -60,6 +66,60 @@ def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller
         if isinstance(caller.outcomes[0], list) and caller.deadline is not None and len(caller.values) <= 8:
             assert caller.answered_at is not None
             assert caller.answered_at <= caller.deadline + 1e-3
+
+
+@settings(max_examples=500)
+@given(schedules, policies)
+def test_nobody_is_overtaken_for_longer_than_the_patience(schedule: list[Caller], policy: BatchingPolicy) -> None:
+    """From then on, and until its own first rows are computed, batches of its lane hold earlier arrivals alone."""
+    simulation = Simulation(policy, A, B)
+    simulation.run(schedule)
+    taken_at = {id(caller): at for at, members in reversed(simulation.members) for caller in members}
+    for caller in schedule:
+        ends = min(taken_at.get(id(caller), math.inf), caller.left_at)
+        for at, members in simulation.members:
+            if members[0].lane is caller.lane and caller.at + policy.patience_s < at < ends:
+                assert all(member.at <= caller.at for member in members)
+
+
+# A caller of whom nobody is refused: all deadlines are long enough for everything that can wait.
+unhurried = st.lists(
+    st.builds(
+        Caller,
+        at=st.floats(0, 0.5),
+        values=st.integers(1, 8).map(lambda rows: (1.0,) * rows),
+        patience_s=st.none() | st.floats(1.0, 20.0),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300)
+@given(unhurried, st.sampled_from([0.02, 0.1, 1.0]))
+def test_nobody_waits_longer_than_first_come_first_served_and_the_patience(
+    schedule: list[Caller], patience_s: float
+) -> None:
+    """Beside the patience, a batch that began before, and one for the rows that were put together in another way."""
+    room = replace(POLICY, max_queue_size=1000, patience_s=patience_s)
+    in_order = [replace(caller, outcomes=[], batches=[]) for caller in schedule]
+    Simulation(replace(room, patience_s=0.0), A, B).run(in_order)  # everybody is due at once: in order of arrival
+    Simulation(room, A, B).run(schedule)
+    for caller, same in zip(schedule, in_order, strict=True):
+        assert caller.answered_at is not None
+        assert same.answered_at is not None
+        assert caller.answered_at <= same.answered_at + patience_s + 2 * FULL_BATCH_S
+
+
+def test_a_caller_with_seconds_to_wait_is_answered_as_soon_as_one_without_a_deadline() -> None:
+    capacity = 8 / FULL_BATCH_S
+    crowd = [Caller(at=i / (0.98 * capacity), values=(1.0,)) for i in range(int(10 * capacity))]
+    waits = []
+    for patience_s in (None, 3.0, 8.0):
+        caller = Caller(at=1.0, values=(1.0,), patience_s=patience_s)
+        Simulation(POLICY, A, B).run([*(replace(one, outcomes=[], batches=[]) for one in crowd), caller])
+        assert caller.answered_at is not None
+        waits.append(caller.answered_at - caller.at)
+    assert waits[1] == waits[2] == pytest.approx(waits[0])
 
 
 @settings(max_examples=300)
