@@ -1,6 +1,7 @@
 """`inferry-serve`: flags and environment in, a running server out."""
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
@@ -108,7 +109,7 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
     server.start(stop.is_set)
     gc.freeze()  # what is there now stays: no collection need look at it again
     if not stop.is_set():
-        print(_ready_line(server), flush=True)
+        _announce(_ready_line(server))
         stop.wait()
     logger.info("stopping")
     finished = server.stop(hurry)
@@ -126,6 +127,16 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
     logger.error("stopped with requests unanswered")
     logging.shutdown()
     os._exit(_FAILED)  # a model still runs; ending its threads in order is not possible
+
+
+def _announce(line: str) -> None:
+    """Print a line on standard output; where nothing can be written there, the log has it."""
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError) as error:
+        logger.warning("standard output cannot be written (%s): %s", error, line)
+        with contextlib.suppress(OSError, ValueError):  # Python writes what is left when it ends, and would fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _ready_line(server: "Server") -> str:

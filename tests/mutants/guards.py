@@ -1,10 +1,11 @@
 """Every guard that is taken away in turn."""
 
 from mutants.guards_batching import BATCHING
+from mutants.guards_boundary import BOUNDARY
 from mutants.guards_costs import COSTS
 from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
 from mutants.guards_transport import TRANSPORT
 
-MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS)
+MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY)

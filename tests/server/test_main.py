@@ -62,6 +62,18 @@ def test_one_line_says_where_it_really_listens_and_sigterm_ends_it_well(tmp_path
         assert messages == ["model loaded", "stopping", "stopped"]
 
 
+def test_a_standard_output_that_cannot_be_written_does_not_end_the_start(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with Path("/dev/full").open("w") as full, subprocess.Popen(
+        [*COMMAND, *ANY_PORTS, "--repository", str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "standard output" in line)
+        process.send_signal(signal.SIGTERM)
+        assert "inferry-serve ready: gRPC 127.0.0.1:" in said
+        assert process.wait(30) == 0
+
+
 def test_a_broken_model_is_reported_and_the_others_are_served_unless_strict(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     (tmp_path / "broken" / "1").mkdir(parents=True)

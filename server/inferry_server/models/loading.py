@@ -25,7 +25,7 @@ from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import with_parallel_runs
 from inferry_server.models.qualification import prove
-from inferry_server.models.repository import VersionFolder
+from inferry_server.models.repository import VersionFolder, readable
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
@@ -37,6 +37,8 @@ from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.statistics import VersionObserver
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_REASON = 500  # characters; the log has the rest
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,24 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     """Load a version and let it prove itself; its batcher runs when this returns.
 
     Raises:
-        ModelLoadError: says which file or check it failed.
+        ModelLoadError: says which file or check it failed. Nothing else is raised, whatever the files hold.
     """
+    try:
+        return _load_with_graphs_or_without(folder, options)
+    except ModelLoadError as error:
+        raise ModelLoadError(readable(str(error))) from error
+    except Exception as error:
+        logger.exception("loading a version failed unexpectedly", extra={"model": str(folder)})
+        raise ModelLoadError(f"{readable(folder.path)}: {unexpected(error)}") from error  # guard: boundary-version
+
+
+def unexpected(error: Exception) -> str:
+    """An error that no check foresaw, in one line; the log has its traceback."""
+    line = readable(str(error)).strip().partition("\n")[0]
+    return f"loading failed with {type(error).__name__}: {line[:_LONGEST_REASON]}"
+
+
+def _load_with_graphs_or_without(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     try:
         return _load_version(folder, options)
     except RecordingError as error:

@@ -2,23 +2,24 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from inferry_proto.version_labels import VersionLabelsError, read_labels_and_traffic
+from inferry_proto.version_labels import LABELS_FILE, VersionLabelsError, read_labels_and_traffic
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
-from inferry_server.models.config_pbtxt import CONFIG_FILE, ConfigError, read_model_settings
-from inferry_server.models.loading import LoadOptions, load_version
+from inferry_server.models.config_pbtxt import ConfigError, read_model_settings
+from inferry_server.models.loading import LoadOptions, load_version, unexpected
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
-from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, scan_repository
+from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
 from inferry_server.runtime.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
+_NO_VERSION = 0  # the entry of a model that has none, or whose folder could not be followed
 _NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
 
 
@@ -89,7 +90,7 @@ class ModelManager:
     def poll_once(self) -> None:
         """Bring what is served in step with the repository, once."""
         try:
-            folders = scan_repository(self._root)
+            folders = scan_repository(self._root, may_be_empty=True)
         except StartError as error:
             logger.error("the repository cannot be read; what is served stays: %s", error)
             return
@@ -135,8 +136,10 @@ class ModelManager:
 
     def _unload_model(self, name: str) -> None:
         with self._lock:
+            model = self._registry.model(name)
+            if model is None:  # nothing to do, and nothing to remember  # guard: boundary-unknown-unload
+                return
             self._unloaded.add(name)
-            model = self._registry.model(name) or ModelEntry()
             for entry in model.ascending():
                 self._retire(
                     self._registry.put(IndexEntry(name, entry.version, State.UNAVAILABLE, "unloaded on request"))
@@ -144,10 +147,22 @@ class ModelManager:
                 self._loaded.pop((name, entry.version), None)
 
     def _reconcile(self, folder: ModelFolder, *, reload: bool = False, quiet: bool = False) -> list[str]:
-        """Serve what the folder says. Returns why what could not be loaded could not."""
+        """Serve what the folder says; whatever goes wrong with it is this model's alone.
+
+        Returns:
+            Why what could not be loaded could not.
+        """
+        try:
+            return self._follow(folder, reload=reload, quiet=quiet)
+        except Exception as error:
+            logger.exception("a model's folder could not be followed", extra={"model": folder.name})
+            reason = f"{readable(folder.path)}: {unexpected(error)}"
+            return [self._fail(folder.name, _NO_VERSION, reason, quiet=quiet)]  # guard: boundary-model
+
+    def _follow(self, folder: ModelFolder, *, reload: bool, quiet: bool) -> list[str]:
         failures = []
         if not folder.versions:
-            failures.append(self._fail(folder.name, 0, folder.problem, quiet=quiet))
+            failures.append(self._fail(folder.name, _NO_VERSION, folder.problem, quiet=quiet))
         labels, traffic = self._read_labels(folder, failures)
         wanted = _wanted_versions(folder, labels.values())
         for version in folder.versions:
@@ -155,7 +170,7 @@ class ModelManager:
                 failures += self._load(version, quiet=quiet)
         self._registry.set_labels(folder.name, labels, traffic)
         self._retire_others(folder, wanted, failed=bool(failures))
-        self._drop_versions(folder.name, keep=[version.version for version in folder.versions])
+        self._drop_versions(folder.name, keep=[version.version for version in folder.versions] or [_NO_VERSION])
         return failures
 
     def _load(self, folder: VersionFolder, *, quiet: bool) -> list[str]:
@@ -217,7 +232,7 @@ class ModelManager:
         """Forget the versions that are no longer in the repository."""
         kept = set(keep)
         for entry in (self._registry.model(model) or ModelEntry()).ascending():
-            if entry.version and entry.version not in kept:
+            if entry.version not in kept:
                 self._loaded.pop((model, entry.version), None)
                 self._retire(self._registry.forget(model, entry.version_text))
 
@@ -255,14 +270,24 @@ def _wanted_versions(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:
 
 
 def _fingerprint(folder: VersionFolder) -> Fingerprint:
-    """What differs when a version's files were exchanged."""
+    """What differs when the files of a version, or those beside the versions, were exchanged."""
     facts: list[object] = []
     try:
-        for path in (*sorted(folder.path.iterdir()), folder.path.parent / CONFIG_FILE):
-            if not path.exists():
-                continue
+        for path in sorted(_files(folder)):
             status = path.stat()
-            facts.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
+            facts.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
     except OSError as error:
         facts.append(str(error))
     return tuple(facts)
+
+
+def _files(folder: VersionFolder) -> Iterator[Path]:
+    """Everything that a version is made of; a folder in its folder may be a model too (`model.onnx/`)."""
+    for path in folder.path.iterdir():
+        yield path
+        if path.is_dir():
+            yield from path.iterdir()
+    for path in folder.path.parent.iterdir():
+        hidden = path.name.startswith(".")
+        if path.name != LABELS_FILE and not hidden and path.is_file():  # labels of versions are read every time
+            yield path

@@ -1,5 +1,7 @@
 """What lies in a model repository: Triton's layout, <repository>/<model>/<version>/model.onnx."""
 
+import errno
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,25 +36,34 @@ class ModelFolder:
     problem: str = ""
 
 
-def scan_repository(root: Path) -> tuple[ModelFolder, ...]:
+def scan_repository(root: Path, *, may_be_empty: bool = False) -> tuple[ModelFolder, ...]:
     """Every model folder, by name.
 
     Hidden folders are publications under way, and `lost+found` is a file system's own: neither is
     looked at.
 
+    Args:
+        root: the repository.
+        may_be_empty: whether a folder without models is a repository too.
+
     Raises:
-        StartError: the repository is not a folder, or holds no model folder.
+        StartError: the repository is not a folder, cannot be listed, or holds no model folder.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise StartError(f"model repository {root} {what}; expected a folder with <model>/<version>/{MODEL_FILE}")
     try:
-        paths = [path for path in sorted(root.iterdir()) if _is_visible_folder(path) and path.name != "lost+found"]
+        if not _is_folder(root):
+            what = "is a file" if root.exists() else "does not exist"
+            raise StartError(
+                f"model repository {readable(root)} {what}; expected a folder with <model>/<version>/{MODEL_FILE}"
+            )
+        paths = [path for path in sorted(root.iterdir()) if not path.name.startswith(".") and path.name != "lost+found"]
     except OSError as error:
-        raise StartError(f"model repository {root} cannot be read: {error.strerror}") from error
-    if not paths:
-        raise StartError(f"model repository {root} holds no model; expected <model>/<version>/{MODEL_FILE} in it")
-    return tuple(map(_model_folder, paths))
+        raise StartError(f"model repository {readable(root)} cannot be read: {error.strerror}") from error
+    folders = tuple(folder for path in paths if (folder := _model_folder(path)) is not None)
+    if not folders and not may_be_empty:
+        raise StartError(
+            f"model repository {readable(root)} holds no model; expected <model>/<version>/{MODEL_FILE} in it"
+        )
+    return folders
 
 
 def find_model(root: Path, name: str) -> ModelFolder | None:
@@ -61,20 +72,34 @@ def find_model(root: Path, name: str) -> ModelFolder | None:
     Raises:
         InvalidRequestError: the name is not that of a folder in the repository.
     """
-    if not name or Path(name).name != name or name.startswith(".") or "\0" in name:  # guard: paths-model-name
+    if not name or Path(name).name != name or name.startswith(".") or "\0" in name:
         raise InvalidRequestError(f"model name {name!r} is not the name of a folder in the repository")
-    path = root / name
-    return _model_folder(path) if path.is_dir() else None
+    return _model_folder(root / name)
 
 
-def _model_folder(path: Path) -> ModelFolder:
+def readable(text: str | Path) -> str:
+    """A text that every protocol can carry: what of a file's name is not UTF-8 is written as an escape."""
     try:
-        children = [child for child in path.iterdir() if _is_visible_folder(child) and is_version_number(child.name)]
+        data = str(text).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        data = str(text).encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _model_folder(path: Path) -> ModelFolder | None:
+    """A model, or why it cannot be one; None for what is no folder."""
+    name = readable(path.name)
+    try:
+        if not _is_folder(path):
+            return None
+        if name != path.name:  # guard: boundary-name
+            return ModelFolder(name, path, (), f"{readable(path)}: its name is not UTF-8, so no request can name it")
+        children = [child for child in path.iterdir() if is_version_number(child.name) and _is_folder(child)]
+        versions = sorted((VersionFolder(name, int(child.name), child) for child in children), key=_number)
     except OSError as error:
-        return ModelFolder(path.name, path, (), f"{path} cannot be read: {error.strerror}")
-    versions = sorted((VersionFolder(path.name, int(child.name), child) for child in children), key=_number)
-    problem = "" if versions else f"{path} holds no version; expected a folder named by a number, like 1"
-    return ModelFolder(path.name, path, tuple(versions), problem)
+        return ModelFolder(name, path, (), f"{readable(path)} cannot be read: {error.strerror}")
+    problem = "" if versions else f"{readable(path)} holds no version; expected a folder named by a number, like 1"
+    return ModelFolder(name, path, tuple(versions), problem)
 
 
 def _number(folder: VersionFolder) -> int:
@@ -86,5 +111,18 @@ def is_version_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and not text.startswith("0")
 
 
-def _is_visible_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder.
+
+    Raises:
+        OSError: it cannot be told, as where the folder above may not be searched.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return False
+        raise
+
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)

@@ -1,5 +1,6 @@
 """Values of settings: from the text of a flag or variable, from TOML, and back to TOML."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def _parse_optional_text(text: str) -> str | None:
     return None if text == UNSET else text
 
 
+def _parse_folder(text: str) -> Path:
+    """The path of a folder; a URL would become a path that is not there."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ValueError(
+            f"expected a folder of this machine, not the URL {text!r}; mount the bucket as a folder (a CSI driver, "
+            "rclone mount), or copy it before the server starts (in Kubernetes an init container: aws s3 sync, "
+            "gsutil rsync, azcopy)"
+        )
+    return Path(text)
+
+
 def _parse_optional_path(text: str) -> Path | None:
     return None if text == UNSET else Path(text)
 
@@ -98,7 +110,7 @@ def _read_optional_text(value: Any) -> str | None:
 
 
 PARSERS: dict[Any, Callable[[str], Any]] = {
-    Path: Path,
+    Path: _parse_folder,
     Path | None: _parse_optional_path,
     Address: parse_address,
     str: str,
@@ -111,7 +123,7 @@ PARSERS: dict[Any, Callable[[str], Any]] = {
 """By the type of a setting: reads the text of a flag or variable. A ValueError says what was expected."""
 
 READERS: dict[Any, Callable[[Any], Any]] = {
-    Path: lambda value: Path(_read_text(value)),
+    Path: lambda value: _parse_folder(_read_text(value)),
     Path | None: _read_optional_path,
     Address: lambda value: parse_address(_read_text(value)),
     str: _read_text,

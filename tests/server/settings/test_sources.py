@@ -188,3 +188,10 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "inferry.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(StartError, match=r"inferry\.toml is not TOML"):
         read_settings({"config": str(tmp_path / "inferry.toml")}, {})
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://b/m", "as://account/container", "https://host/m"])
+def test_a_repository_in_an_object_store_is_refused_with_the_way_out(tmp_path: Path, url: str) -> None:
+    for flags in ({"repository": url}, {"config": write(tmp_path, f'repository = "{url}"')}):
+        with pytest.raises(StartError, match=f"setting repository .*not the URL '{url}'; mount the bucket as a folder"):
+            read_settings(flags, {})
