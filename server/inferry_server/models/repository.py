@@ -72,7 +72,7 @@ def find_model(root: Path, name: str) -> ModelFolder | None:
     Raises:
         InvalidRequestError: the name is not that of a folder in the repository.
     """
-    if not name or Path(name).name != name or name.startswith(".") or "\0" in name:
+    if not name or Path(name).name != name or name.startswith(".") or "\0" in name:  # guard: paths-model-name
         raise InvalidRequestError(f"model name {name!r} is not the name of a folder in the repository")
     return _model_folder(root / name)
 
