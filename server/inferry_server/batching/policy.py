@@ -4,6 +4,9 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_BATCH_ROWS = 65_536
+"""What `max_batch_size` may be at most: a batch that large keeps any device busy."""
+
 
 class Lane(enum.Enum):
     """Who waits: people, or jobs. Each lane has a queue of its own."""
@@ -19,7 +22,7 @@ class BatchingPolicy:
     Attributes:
         max_batch_size: rows that one run of the model may have.
         max_request_rows: rows that one request may have; larger than a batch, it is cut into several.
-        max_queue_size: rows that may wait in each lane.
+        max_queue_size: rows that may wait in each lane; a request that finds its lane empty may have more.
         max_queue_bytes: bytes of inputs that may wait in each lane.
         max_queue_delay_s: how long an idle device waits for a fuller batch. 0: it never waits,
             and batches form by themselves from what arrives while the device is busy.
@@ -55,6 +58,6 @@ class BatchingPolicy:
 
     def wait_s(self, *, queued_rows: int, oldest_age_s: float) -> float:
         """Seconds an idle device still waits before it takes what is queued; 0 means now."""
-        if queued_rows >= self.max_batch_size:
+        if queued_rows >= min(self.max_batch_size, self.max_queue_size):
             return 0.0
         return max(0.0, self.max_queue_delay_s - oldest_age_s)

@@ -273,7 +273,7 @@ class BatchScheduler:
 
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
-        if rows > policy.max_queue_size:  # guard: room-rows-lane
+        if lane.rows and rows > policy.max_queue_size:  # guard: room-rows-lane
             raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(now))
         if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane
             raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(now))

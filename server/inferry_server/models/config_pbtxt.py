@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.models.model_settings import DeclaredTensor, InstanceKind, ModelSettings
 from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version_policy import NEWEST, All, Latest, Specific, VersionPolicy
@@ -87,7 +88,7 @@ def read_model_settings(folder: Path) -> ModelSettings:
     # proto3 cannot tell what is unstated from 0; a value that nobody writes can.
     config = ModelConfig(max_batch_size=_UNSTATED)
     try:
-        text_format.Merge(path.read_text(encoding="utf-8"), config)
+        text_format.Merge(path.read_text(encoding="utf-8-sig"), config)
         return _settings(config, folder.name)
     except FileNotFoundError:
         return ModelSettings()
@@ -111,7 +112,7 @@ def _settings(config: ModelConfig, folder_name: str) -> ModelSettings:
     gpus = _gpus(config, kind)
     batching = config.dynamic_batching
     return ModelSettings(
-        max_batch_size=rows,
+        max_batch_size=None if rows is None else min(rows, MOST_BATCH_ROWS),
         max_queue_delay_us=batching.max_queue_delay_microseconds or None,
         max_queue_size=batching.default_queue_policy.max_queue_size or None,
         latency_objective_ms=_latency_objective_ms(config),
@@ -221,6 +222,8 @@ def _ignored(message: Message, above: str = "") -> Iterator[str]:
 
 def _without_effect(config: ModelConfig, rows: int | None) -> Iterator[str]:
     """Fields that are read, and can have no effect beside the others."""
+    if rows is not None and rows > MOST_BATCH_ROWS:
+        yield f"max_batch_size above {MOST_BATCH_ROWS} ({rows}; larger batches gain nothing)"
     if rows in (0, 1) and config.dynamic_batching.max_queue_delay_microseconds:
         yield f"dynamic_batching.max_queue_delay_microseconds (max_batch_size is {rows})"
     for output in config.output[1:]:

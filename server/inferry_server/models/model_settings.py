@@ -83,18 +83,20 @@ class ModelSettings:
         return replace(signature, inputs=tuple(narrowed.get(spec.name, spec) for spec in signature.inputs))
 
     def policy(self, default: BatchingPolicy, *, batched: bool) -> BatchingPolicy:
-        """The limits of the model's queue and batches."""
-        queue_size = self.max_queue_size or default.max_queue_size
+        """The limits of the model's queue and batches.
+
+        A queue has room for a full batch, unless the model says that its queue is shorter.
+        """
         if not batched:  # its requests count as one row each
+            queue_size = self.max_queue_size or default.max_queue_size
             return replace(default, max_batch_size=1, max_request_rows=1, max_queue_size=queue_size)
         rows = self.max_batch_size or default.max_batch_size
-        if queue_size < rows:
-            raise ValueError(f"max_queue_size is {queue_size} rows; expected at least max_batch_size, {rows}")
+        queue_size = self.max_queue_size or max(default.max_queue_size, rows)
         delay_us = self.max_queue_delay_us
         return replace(
             default,
             max_batch_size=rows,
-            max_request_rows=min(max(default.max_request_rows, rows), queue_size),
+            max_request_rows=max(rows, min(default.max_request_rows, queue_size)),
             max_queue_size=queue_size,
             max_queue_delay_s=default.max_queue_delay_s if delay_us is None else delay_us / 1e6,
         )

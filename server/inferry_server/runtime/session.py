@@ -35,6 +35,10 @@ _ELEMENT_TYPES = {
     "tensor(string)": "BYTES",
 }
 _BF16 = DATATYPES["BF16"]
+_ZIP_MAP = (
+    ". That is what the operator ZipMap makes of a classifier's probabilities: convert the model again without it, in "
+    "skl2onnx and onnxmltools with options={'zipmap': False}, and the probabilities are a tensor"
+)
 
 THREADING = {
     "session.intra_op.allow_spinning": "1",
@@ -151,6 +155,7 @@ def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
     if datatype is None:
         raise ModelLoadError(
             f"{path}: tensor {tensor.name!r} has type {tensor.type}; the protocol carries {', '.join(_ELEMENT_TYPES)}"
+            + (_ZIP_MAP if tensor.type.startswith("seq(map(") else "")
         )
     shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in tensor.shape)
     return TensorSpec(tensor.name, DATATYPES[datatype], shape)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry_server.addresses import Address, parse_address
+from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
 from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
 
@@ -31,7 +32,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "poll_interval_s": (0.01, _DAY_S),
     "intra_op_num_threads": (0, 1024),
     "instance_count": (1, 256),
-    "max_batch_size": (1, 65_536),
+    "max_batch_size": (1, MOST_BATCH_ROWS),
     "max_request_rows": (1, _LARGEST_INT32),
     "max_queue_size": (1, _LARGEST_INT32),
     "max_queue_bytes": (1, 1 << 50),

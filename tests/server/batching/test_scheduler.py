@@ -308,6 +308,23 @@ def test_lanes_never_share_a_batch() -> None:
     assert take(queue) == whole(job)
 
 
+def test_a_request_that_finds_its_lane_empty_has_room_whatever_its_size() -> None:
+    queue = scheduler(max_queue_size=2)
+    admit(queue, large := request(10))
+    with pytest.raises(QueueFullError):
+        admit(queue, request(1))
+    admit(queue, request(10, lane=Lane.BULK))  # the other lane has room of its own
+    assert take(queue) == [(large, 0, 4)]
+
+
+def test_a_queue_that_is_shorter_than_a_batch_waits_no_longer_than_until_it_is_full() -> None:
+    queue = scheduler(max_queue_size=2, max_queue_delay_s=1.0)
+    admit(queue, request(1))
+    assert queue.wait_s(0.0) == 1.0
+    admit(queue, request(1))
+    assert queue.wait_s(0.0) == 0.0
+
+
 def test_a_settled_request_makes_room_and_is_never_taken() -> None:
     queue = scheduler(max_queue_size=4)
     first, second = request(3), request(1)

@@ -11,7 +11,7 @@ import tritonclient.grpc as triton
 from google.protobuf import text_format
 
 from inferry_proto.model_config_pb2 import ModelConfig
-from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.policy import MOST_BATCH_ROWS, BatchingPolicy
 from inferry_server.errors import ModelLoadError
 from inferry_server.models.config_pbtxt import _REASONS, READ, ConfigError, read_model_settings
 from inferry_server.models.loading import LoadOptions, load_version
@@ -195,8 +195,30 @@ def test_a_models_own_limits_go_before_the_servers(tmp_path: Path) -> None:
     assert served.instance_count == 2
     small = load(tmp_path, "doubler", "dynamic_batching { default_queue_policy { max_queue_size: 10 } }")
     assert (small.policy.max_queue_size, small.max_request_rows, small.policy.max_batch_size) == (10, 10, 8)
-    with pytest.raises(ModelLoadError, match="max_queue_size is 4 rows; expected at least max_batch_size, 8"):
-        load(tmp_path, "doubler", "dynamic_batching { default_queue_policy { max_queue_size: 4 } }")
+    short = load(tmp_path, "doubler", "dynamic_batching { default_queue_policy { max_queue_size: 4 } }")
+    assert (short.policy.max_queue_size, short.max_request_rows, short.policy.max_batch_size) == (4, 8, 8)
+
+
+def test_a_batch_larger_than_the_servers_queue_makes_the_models_queue_longer(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    served = load(tmp_path, "doubler", "max_batch_size: 500")
+    assert (served.policy.max_queue_size, served.max_request_rows) == (500, 500)
+    own = load(
+        tmp_path, "doubler", "max_batch_size: 500 dynamic_batching { default_queue_policy { max_queue_size: 9 }}"
+    )
+    assert (own.policy.max_queue_size, own.max_request_rows) == (9, 500)
+
+
+def test_a_batch_beyond_any_device_is_bounded_and_that_is_said(tmp_path: Path) -> None:
+    settings = read(tmp_path, "max_batch_size: 2000000000")
+    assert settings.max_batch_size == MOST_BATCH_ROWS
+    assert "max_batch_size above 65536 (2000000000; larger batches gain nothing)" in settings.ignored
+
+
+def test_a_byte_order_mark_is_no_part_of_the_configuration(tmp_path: Path) -> None:
+    read(tmp_path, "")
+    (tmp_path / "doubler" / "config.pbtxt").write_bytes(b"\xef\xbb\xbfmax_batch_size: 3\r\n")
+    assert read_model_settings(tmp_path / "doubler").max_batch_size == 3
 
 
 def test_no_batch_dimension_may_be_said_and_rows_need_one(tmp_path: Path) -> None:

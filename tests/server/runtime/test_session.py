@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from inferry_server.errors import ModelLoadError
 from inferry_server.runtime.session import load_session
 from testkit import onnx_models
 
@@ -14,3 +19,19 @@ def test_threads_wait_awake_within_a_batch_and_asleep_for_the_next_one(tmp_path:
     assert told("session.intra_op.allow_spinning") == "1"
     assert 0 < int(told("session.intra_op.spin_duration_us")) <= 1000
     assert told("session.force_spinning_stop") == "1"
+
+
+def test_a_classifier_that_answers_maps_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    probabilities = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    answer = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, probabilities))
+    graph = helper.make_graph(
+        [helper.make_node("ZipMap", ["x"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])],
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_value_info("maps", answer)],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    with pytest.raises(ModelLoadError, match=r"'maps' has type seq\(map.*ZipMap.*options=.'zipmap': False"):
+        load_session(path, providers=["CPUExecutionProvider"], intra_op_num_threads=1)
