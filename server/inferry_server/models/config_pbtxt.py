@@ -26,8 +26,9 @@ PROVIDER = "provider"
 
 READ = frozenset({
     "name", "platform", "backend", "max_batch_size", "version_policy", "default_model_filename",
-    "input.name", "input.data_type", "input.dims", "output.name", "output.data_type", "output.dims",
-    "output.label_filename", "instance_group.count", "instance_group.kind", "instance_group.gpus",
+    "input.name", "input.data_type", "input.dims", "input.reshape", "output.name", "output.data_type",
+    "output.dims", "output.reshape", "output.label_filename",
+    "instance_group.count", "instance_group.kind", "instance_group.gpus",
     "dynamic_batching.max_queue_delay_microseconds", "dynamic_batching.default_queue_policy.max_queue_size",
     "parameters",
 })  # fmt: skip
@@ -54,8 +55,6 @@ _REASONS = {
     "input.format": "the layout is the model's own",
     "input.allow_ragged_batch": _NO_RAGGED,
     "input.optional": "every input must come",
-    "input.reshape": "clients see the model's own shapes",
-    "output.reshape": "clients see the model's own shapes",
     "dynamic_batching.preferred_batch_size": "a free device takes what waits, and never waits for a size",
     "dynamic_batching.preserve_ordering": "the earliest deadline goes first; streams answer in order always",
     "dynamic_batching.priority_levels": _NO_PRIORITIES,
@@ -145,7 +144,10 @@ def _declared(tensor: Any) -> DeclaredTensor:
     if tensor.data_type and datatype is None:
         raise ValueError(f"{tensor.name!r} is declared as {DataType.Name(tensor.data_type)}, which is not served")
     # Of a tensor without axes Triton's dims are empty as well: then there is nothing to compare.
-    return DeclaredTensor(tensor.name, datatype, tuple(tensor.dims) or None)
+    reshape = tuple(tensor.reshape.shape) if tensor.HasField("reshape") else None
+    if reshape is not None and not tensor.dims:
+        raise ValueError(f"{tensor.name!r} has a reshape and no dims; expected the dims that clients see")
+    return DeclaredTensor(tensor.name, datatype, tuple(tensor.dims) or None, reshape=reshape)
 
 
 def _instances(config: ModelConfig) -> tuple[int | None, InstanceKind]:

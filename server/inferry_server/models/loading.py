@@ -112,7 +112,8 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             threads = _threads(settings, options)
             seat = _seat(plan, CPU, options)
             plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads, seat=seat)
-        version = _serve(plan, instances, latency, sessions[0].session.provider, options)
+        seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
+        version = _serve(seen, instances, latency, sessions[0].session.provider, options)
     except BaseException:
         for session in sessions:
             session.close()
@@ -191,9 +192,10 @@ def _plan(
         batched = settings.is_batched(signature)
         narrowed = settings.narrow(signature, batched=batched)
         own_policy = settings.policy(options.policy, batched=batched)
+        reshaping = settings.reshaping(batched=batched)
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    return VersionPlan(folder, settings, manifest, narrowed, batched, own_policy, options.devices)
+    return VersionPlan(folder, settings, manifest, narrowed, batched, own_policy, options.devices, reshaping)
 
 
 def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
@@ -228,12 +230,12 @@ def _serve(
     labels = _labels(plan)
     version = str(folder.version)
     preprocessing = _preprocessing(plan)
-    golden = plan.golden_check(provider)
+    golden = plan.reshaping.golden(plan.golden_check(provider))
     model_metrics = metrics.for_model(folder.model, version)  # whoever ends the version forgets it
     observer = VersionObserver(model_metrics)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
-        [instance.run for instance in instances],
+        [plan.reshaping.run(instance.run) for instance in instances],
         policy,
         observer=observer,
         prepare=[instance.prepare for instance in instances],
@@ -256,6 +258,7 @@ def _serve(
         model=folder.model,
         version=version,
         signature=plan.signature,
+        reshaping=plan.reshaping,
         max_request_rows=policy.max_request_rows if plan.batched else 0,
         labels=labels,
         preprocessing=preprocessing,

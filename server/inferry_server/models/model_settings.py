@@ -8,6 +8,7 @@ from inferry_proto.datatypes import Datatype
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.models.repository import MODEL_FILE
+from inferry_server.models.reshaping import Reshape, Reshaping
 from inferry_server.models.version_policy import NEWEST, VersionPolicy
 from inferry_server.runtime.providers import CPU
 from inferry_server.signature import Signature, TensorSpec
@@ -28,11 +29,13 @@ class DeclaredTensor:
     Attributes:
         datatype: None where it says nothing.
         dims: without N where the model is batched; None where it says nothing.
+        reshape: what the model has where that is not what clients see; without N as well.
     """
 
     name: str
     datatype: Datatype | None = None
     dims: tuple[int, ...] | None = None
+    reshape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,10 @@ class ModelSettings:
             for declared in self.inputs
         }
         return replace(signature, inputs=tuple(narrowed.get(spec.name, spec) for spec in signature.inputs))
+
+    def reshaping(self, *, batched: bool) -> Reshaping:
+        """What becomes of tensors that clients see in other shapes than the model has."""
+        return Reshaping(_reshapes(self.inputs, batched=batched), _reshapes(self.outputs, batched=batched))
 
     def policy(self, default: BatchingPolicy, *, batched: bool) -> BatchingPolicy:
         """The limits of the model's queue and batches.
@@ -137,17 +144,28 @@ def _find(what: str, name: str, specs: Sequence[TensorSpec]) -> TensorSpec:
     raise ValueError(f"{what} {name!r} is declared; the model has {', '.join(repr(spec.name) for spec in specs)}")
 
 
+def _reshapes(tensors: Sequence[DeclaredTensor], *, batched: bool) -> dict[str, Reshape]:
+    rows = (-1,) if batched else ()
+    return {
+        tensor.name: Reshape(seen=(*rows, *tensor.dims), own=(*rows, *tensor.reshape))
+        for tensor in tensors
+        if tensor.dims is not None and tensor.reshape is not None
+    }
+
+
 def _narrow(spec: TensorSpec, declared: DeclaredTensor, *, batched: bool) -> TensorSpec:
     if declared.datatype is not None and declared.datatype is not spec.datatype:
         raise ValueError(f"{spec.name!r} is declared as {declared.datatype.name}; the model has {spec.datatype.name}")
-    if declared.dims is None:
+    dims = declared.dims if declared.reshape is None else declared.reshape
+    if dims is None:
         return spec
-    shape = (-1, *declared.dims) if batched else declared.dims
+    shape = (-1, *dims) if batched else dims
     fits = len(shape) == len(spec.shape) and all(
         came == has or (has == -1 and came > 0) for came, has in zip(shape, spec.shape, strict=True)
     )
     if not fits:
         row = "for each row " if batched else ""
         has_dims = list(spec.shape[1:] if batched else spec.shape)
-        raise ValueError(f"{spec.name!r} is declared with dims {list(declared.dims)}; the model has {row}{has_dims}")
+        what = "dims" if declared.reshape is None else "reshape"
+        raise ValueError(f"{spec.name!r} is declared with {what} {list(dims)}; the model has {row}{has_dims}")
     return replace(spec, shape=shape)

@@ -8,6 +8,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.checks import GoldenCheck
+from inferry_server.models.reshaping import Reshaping
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
@@ -21,6 +22,8 @@ class ServedVersion:
     """One version that answers requests.
 
     Attributes:
+        signature: as clients see it.
+        reshaping: what stands between it and the model's own.
         max_request_rows: the most rows a request may carry; 0 where the model has no batch dimension.
         labels: label i names class i; empty where there are none.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
@@ -39,6 +42,7 @@ class ServedVersion:
     model: str
     version: str
     signature: Signature
+    reshaping: Reshaping
     max_request_rows: int
     labels: tuple[str, ...]
     preprocessing: Preprocessing | None

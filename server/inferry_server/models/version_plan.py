@@ -1,6 +1,6 @@
 """How one version is going to be served: what its files, its settings and the server say together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferry_proto.manifest_pb2 import ModelManifest
@@ -9,6 +9,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.models.checks import GoldenCheck, read_golden_check
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
+from inferry_server.models.reshaping import Reshaping
 from inferry_server.runtime.instances import Devices
 from inferry_server.signature import Signature
 
@@ -22,6 +23,7 @@ class VersionPlan:
         signature: with the lengths that its settings fix.
         batched: whether its requests have rows.
         policy: the limits of its queue and batches.
+        reshaping: what stands between its shapes and those that clients see.
     """
 
     folder: VersionFolder
@@ -31,6 +33,7 @@ class VersionPlan:
     batched: bool
     policy: BatchingPolicy
     devices: Devices
+    reshaping: Reshaping = field(default_factory=Reshaping)
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -144,9 +144,13 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
         default_model_filename=model.model_file,
     )
     for spec in model.signature.inputs:
-        config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        tensor = config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        if (reshape := model.reshaping.inputs.get(spec.name)) is not None:
+            tensor.reshape.CopyFrom(model_config_pb2.ModelTensorReshape(shape=reshape.own[first:]))
     for spec in model.signature.outputs:
-        config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        output = config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        if (reshape := model.reshaping.outputs.get(spec.name)) is not None:
+            output.reshape.CopyFrom(model_config_pb2.ModelTensorReshape(shape=reshape.own[first:]))
     groups = model_config_pb2.ModelInstanceGroup
     kind = groups.KIND_CPU if model.provider == CPU else groups.KIND_GPU
     count = model.instance_count // max(1, len(model.gpus))  # on each GPU, as Triton counts
