@@ -5,9 +5,21 @@ from mutants.mutant import Mutant
 _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_SPARE_TIME = ("tests/server/executing/test_inline.py",)
+_TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
 _TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
 
 BATCHING = (
+    Mutant(
+        "inline-no-control-flow",
+        "deaf: control flow is not computed where requests are read",
+        "if False:",
+        _TEST_DATA_COSTS,
+    ),
+    Mutant("inline-no-data-sizes", "deaf: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
+    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_SPARE_TIME),
+    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_SPARE_TIME),
+    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_SPARE_TIME),
+    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_SPARE_TIME),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("deadline-refused-door", "deadline: refused at the door", "if False:", _TEST_SCHEDULER),

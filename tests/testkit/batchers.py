@@ -53,6 +53,7 @@ class Observer:
         self.batch_rows: list[int] = []
         self.done = self.failed = 0
         self.refused: list[str] = []
+        self.overruns: list[float] = []
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         self.batch_rows.append(rows)
@@ -65,6 +66,9 @@ class Observer:
 
     def request_refused(self, error: ServingError) -> None:
         self.refused.append(error.kind)
+
+    def overran(self, seconds: float) -> None:
+        self.overruns.append(seconds)
 
 
 class ScriptedModel:

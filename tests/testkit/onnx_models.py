@@ -68,6 +68,48 @@ def save_text_echo(repository: Path, *, name: str = "echo") -> None:
     )
 
 
+def save_repeater(repository: Path, *, name: str = "repeater") -> None:
+    """`y` = the sine of 1, taken `x` times, int64 `[N, 1]`: the largest row says how long it runs."""
+    value, one = (helper.make_tensor_value_info(n, TensorProto.FLOAT, []) for n in ("value", "next"))
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["goes"]), helper.make_node("Sin", ["value"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            value,
+        ],
+        [helper.make_tensor_value_info("goes", TensorProto.BOOL, []), one],
+    )
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [
+            helper.make_node("ReduceMax", ["x"], ["times"], keepdims=0),
+            helper.make_node("Loop", ["times", "true", "one"], ["last"], body=body),
+            helper.make_node("CastLike", ["x", "one"], ["as_float"]),
+            helper.make_node("Mul", ["as_float", "zero"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "last"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["N", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [
+            numpy_helper.from_array(np.array(True), "true"),
+            numpy_helper.from_array(np.array(1, np.float32), "one"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+
+
+def save_free_lengths(repository: Path, *, name: str = "free") -> None:
+    """`y` = the mean of each picture, float32 `[N, 1, H, W]` to `[N, 1]`: pictures of any size."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("GlobalAveragePool", ["x"], ["mean"]), helper.make_node("Flatten", ["mean"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, "H", "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+    )
+
+
 def save_half_echo(repository: Path, *, name: str, element_type: int) -> None:
     """`out = in`, `[N, 2]` of FP16 or BF16."""
     save_model(

@@ -97,6 +97,10 @@ class BatchScheduler:
         """How long the next batch should take, if it takes what waits; 0 if nothing does."""
         return self._latency.batch_s(min(self.rows, self._most_rows))
 
+    def batch_s(self, rows: int) -> float:
+        """How long a batch of so many rows should take."""
+        return self._latency.batch_s(rows)
+
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
         """The rows to compute now. May be empty where all that waited came too late.
 

@@ -71,7 +71,8 @@ class DynamicBatcher:
             BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
             clock,
             spare=spare or SpareTime(),
-            keep_up_to_s=keep_up_to_s,
+            keep_up_to_s=keep_up_to_s if spare is not None else 0.0,
+            overran=observer.overran,
         )
         self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
         self._execution = BatchExecution(

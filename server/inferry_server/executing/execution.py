@@ -50,6 +50,12 @@ class BatchObserver(Protocol):
     def request_refused(self, error: ServingError) -> None:
         """Told besides, where it was not computed at all."""
 
+    def overran(self, seconds: float) -> None:
+        """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
+
+        Called once, under a lock.
+        """
+
 
 @dataclass(frozen=True)
 class _Done:
@@ -139,8 +145,9 @@ class BatchExecution:
         try:
             done = self._run(run, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
-            seat.release(self._clock() - began, again=True)
-            self._queue.finished(batch.rows, None)
+            failed_s = self._clock() - began
+            seat.release(failed_s, again=True)
+            self._queue.finished(batch.rows, failed_s, failed=True)
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.batching.steadiness import Steadiness
 from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import SpareTime, Work
 
@@ -31,7 +32,9 @@ class RequestQueue:
         scheduler: decides; of this queue alone.
         clock: monotonic seconds.
         spare: of the thread that reads requests.
-        keep_up_to_s: how long a batch may be expected to take that is kept.
+        keep_up_to_s: how long a batch may be expected to take that is kept; nothing is kept below 0.
+        overran: called under the lock, with its seconds, for the first batch that took so much longer that none
+            is kept any more.
     """
 
     def __init__(
@@ -41,11 +44,16 @@ class RequestQueue:
         *,
         spare: SpareTime,
         keep_up_to_s: float,
+        overran: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._spare = spare
+        self._steadiness = Steadiness(keep_up_to_s) if keep_up_to_s > 0 else None
         self._keep_up_to_s = keep_up_to_s
+        if not scheduler.batch_s(1):  # guard: inline-no-unmeasured
+            self._keep_up_to_s = -1.0
+        self._overran = overran
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closing = False
@@ -195,10 +203,14 @@ class RequestQueue:
         with self._lock:
             return self._failed.popleft() if self._failed else None
 
-    def finished(self, rows: int, batch_s: float | None) -> None:
-        """A batch has been answered; as `BatchScheduler.finished`."""
+    def finished(self, rows: int, batch_s: float, *, failed: bool = False) -> None:
+        """A batch has been answered, or has failed, so long after it was taken."""
         with self._lock:
-            self._scheduler.finished(rows, batch_s)
+            if self._steadiness is not None:
+                if self._steadiness.observe(self._scheduler.batch_s(rows), batch_s):
+                    self._overran(batch_s)
+                self._keep_up_to_s = self._steadiness.limit_s
+            self._scheduler.finished(rows, None if failed else batch_s)
 
     def collect(
         self, slices: Sequence[BatchSlice], outputs: Sequence[Arrays], *, assembly_s: float, compute_s: float

@@ -20,6 +20,7 @@ from inferry_server.errors import (
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
 from inferry_server.executing.inline import SpareTime
+from inferry_server.models.apart import why_apart
 from inferry_server.models.class_labels import check_labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.model_settings import ModelSettings
@@ -243,7 +244,7 @@ def _serve(
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in instances],
-        spare=_spare(provider, instances, options),
+        spare=_spare(plan, provider, instances, options),
         keep_up_to_s=options.keep_up_to_s,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
@@ -276,10 +277,15 @@ def _serve(
     )
 
 
-def _spare(provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
+def _spare(plan: VersionPlan, provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
     """Whose spare time a batcher may use: none, if reading on is better meanwhile, or threads can compute at once."""
-    alone = provider == CPU and len(instances) == 1
-    return options.spare if alone and options.keep_up_to_s else None
+    if provider != CPU or len(instances) != 1 or not options.keep_up_to_s:
+        return None
+    reason = why_apart(plan)
+    if reason is not None:
+        logger.info("computed apart from reading: %s", reason, extra={"model": str(plan.folder)})
+        return None
+    return options.spare
 
 
 def _start(plan: VersionPlan, batcher: DynamicBatcher) -> None:

@@ -3,6 +3,7 @@
 Counters, gauges and histograms with the same buckets everywhere: replicas can be added up.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from inferry_server.addresses import Address
 from inferry_server.batching.policy import Lane
 from inferry_server.errors import StartError
 from inferry_server.telemetry.counters import Count, Counter, Histogram
+
+logger = logging.getLogger(__name__)
 
 # From a request that a small model answers at once to one that waited for an overloaded device.
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -45,6 +48,7 @@ class ModelMetrics:
         self._encode = metrics.encode.labels(*labels)
         self._queue = metrics.queue.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
+        self._overruns = metrics.overruns.labels(*labels)
         self._lock = threading.Lock()
         self._removed = False
         self._refused: dict[str, Count] = {}  # by reason, as they come up
@@ -71,6 +75,14 @@ class ModelMetrics:
                     return
                 counter = self._refused[reason] = self._metrics.refused.labels(*self._labels, reason)
         counter.inc()
+
+    def overran(self, seconds: float) -> None:
+        """A batch took so long that the thread that reads requests computes none of this version any more."""
+        logger.warning(
+            "a batch took %.2f s: batches of this version are not computed by the thread that reads requests any more",
+            seconds, extra={"model": "/".join(self._labels)},
+        )  # fmt: skip
+        self._overruns.inc()
 
     def serving(self, *, provider: str, rows: Callable[[Lane], float], age_s: Callable[[Lane], float]) -> None:
         """The version is about to serve.
@@ -99,6 +111,7 @@ class ModelMetrics:
         metrics.batch_limit.remove(*labels)
         for metric in (
             metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
+            metrics.overruns,
         ):  # fmt: skip
             metric.remove(*labels)
         with self._lock:
@@ -202,6 +215,11 @@ class ServerMetrics:
             ["model", "version"], buckets=_ROWS, registry=self.registry,
         )  # fmt: skip
         self.rows = Counter("inferry_rows_computed", "Rows computed.", ["model", "version"], registry=self.registry)
+        self.overruns = Counter(
+            "inferry_inline_overruns",
+            "Versions whose batches the thread that reads requests computes no more, because one took far too long.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
         self.queue_rows = Gauge(
             "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
         )

@@ -61,6 +61,10 @@ class VersionObserver:
         """A request was not computed, and got this error instead."""
         self._metrics.request_refused(error.kind)
 
+    def overran(self, seconds: float) -> None:
+        """A batch took far longer than one may on the thread that reads requests."""
+        self._metrics.overran(seconds)
+
 
 class VersionStatistics:
     """The statistics of one version. Thread-safe; a reader sees whole requests."""

@@ -56,7 +56,7 @@ def reading(
     batch_s: float = 0.001,
     seat: Seat | None = None,
     policy: BatchingPolicy = POLICY,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = lambda: 100.0,  # it stands still: how busy the machine is changes nothing
 ) -> Iterator[tuple[DynamicBatcher, SpareTime, Observer]]:
     """A batcher, the spare time of the test's thread, and what is told of batches."""
     spare, observer, latency = SpareTime(), Observer(), LatencyModel(POLICY.max_batch_size)
@@ -306,11 +306,69 @@ def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_c
     patient = BatchingPolicy(
         max_batch_size=4, max_request_rows=16, max_queue_size=99, max_queue_bytes=1 << 20, max_queue_delay_s=0.001
     )
-    with reading(model.run, policy=patient) as (batcher, spare, _):
+    with reading(model.run, policy=patient, clock=time.monotonic) as (batcher, spare, _):
         (reply,) = submit(batcher, 1)
         assert not spare.work
         assert values(reply.outcome()) == [2]
     assert threading.get_ident() not in model.seen
+
+
+class Slow(Threads):
+    """Takes as long as it is told, by a clock that only it moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.takes_s = 0.001
+
+    def run(self, inputs: Arrays) -> Arrays:
+        try:
+            return super().run(inputs)
+        finally:
+            self.now += self.takes_s
+
+    def asked_once(self, batcher: DynamicBatcher, spare: SpareTime, value: float = 1) -> bool:
+        """Have it compute one request; whether the thread that reads did."""
+        (reply,) = submit(batcher, value)
+        while spare.work:
+            spare.do_next()
+        assert isinstance(reply.outcome(), InferenceError) == (value < 0)
+        wait_until(lambda: not batcher._queue._kept and not batcher._queue._served, "the batcher to be idle")
+        return self.seen[-1] == threading.get_ident()
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
+def test_a_model_that_took_far_too_long_once_is_left_to_its_own_thread_for_good(value: float) -> None:
+    model = Slow()
+    with reading(model.run, clock=lambda: model.now) as (batcher, spare, observer):
+        assert model.asked_once(batcher, spare)
+        model.takes_s = 6 * KEEP_UP_TO_S
+        model.asked_once(batcher, spare, value)
+        model.takes_s = 0.001
+        assert [model.asked_once(batcher, spare) for _ in range(100)] == [False] * 100
+    assert observer.overruns == [pytest.approx(6 * KEEP_UP_TO_S)]
+
+
+def test_a_model_whose_times_vary_much_is_left_to_its_own_thread_until_they_do_not() -> None:
+    model = Slow()
+    with reading(model.run, clock=lambda: model.now) as (batcher, spare, observer):
+        model.takes_s = 2 * KEEP_UP_TO_S  # expected: a tenth of it
+        assert model.asked_once(batcher, spare)
+        model.takes_s = 0.001
+        assert not model.asked_once(batcher, spare)
+        assert [model.asked_once(batcher, spare) for _ in range(20)][-1]
+    assert observer.overruns == []
+
+
+def test_a_model_that_was_never_measured_is_left_to_its_own_thread() -> None:
+    model, spare = Threads(), SpareTime()
+    spare.adopt()
+    batcher = DynamicBatcher("test", [model.run], POLICY, observer=Observer(), spare=spare, keep_up_to_s=1.0)
+    batcher.start()
+    (reply,) = submit(batcher, 1)
+    assert not spare.work
+    assert values(reply.outcome()) == [2]
+    assert batcher.close(SOON_S)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -364,3 +422,13 @@ def test_a_server_computes_short_batches_where_it_reads_unless_it_is_told_not_to
             call(channel, "ModelInfer", infer_request("doubler", x=np.ones((1, 3), np.float32)))
     inline = inline_batch_ms and transport == "completion_queue"
     assert names == ["grpc-queue" if inline else "batcher-doubler-1-0"]
+
+
+@pytest.mark.parametrize("save", [onnx_models.save_repeater, onnx_models.save_free_lengths, onnx_models.save_text_echo])
+def test_a_server_computes_apart_from_reading_what_may_take_as_long_as_a_caller_likes(
+    tmp_path: Path, save: Callable[..., None]
+) -> None:
+    save(tmp_path, name="model")
+    with running_server(tmp_path, inline_batch_ms=1000.0) as server:
+        (version,) = server.registry.served()
+        assert version.batcher._queue._steadiness is None
