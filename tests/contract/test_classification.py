@@ -1,14 +1,19 @@
 """Pictures classified by a real server, one by one, several at once and in streams."""
 
+from pathlib import Path
+
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.preprocessing import UInt8Array
 from inferry_proto.services import IMAGE_CLASSIFIER
+from testkit import onnx_models
 from testkit.pictures import encode_picture, grey
 from testkit.rpc import call
+from testkit.servers import running_server
 
 
 def raw(pixels: UInt8Array) -> pb.Image:
@@ -113,3 +118,20 @@ def test_a_model_describes_how_pictures_become_its_input(channel: grpc.Channel) 
     assert (response.preprocessing.height, response.max_batch_size, response.model_version) == (4, 256, "1")
     assert [t.name for t in response.signature.inputs] == ["images"]
     assert not call(channel, "DescribeModel", pb.DescribeModelRequest(model_name="doubler")).HasField("preprocessing")
+
+
+def test_classes_of_an_output_have_its_own_labels_or_none(tmp_path: Path, transport: str) -> None:
+    pair = ["left", "right"]
+    onnx_models.save_two_inputs(tmp_path)
+    (tmp_path / "joiner" / "names.txt").write_text("less\nmore\n")
+    (tmp_path / "joiner" / "config.pbtxt").write_text('output { name: "difference" label_filename: "names.txt" }')
+    with running_server(tmp_path, transport=transport) as running:
+        client = triton.InferenceServerClient(str(running.grpc_address))
+        inputs = [triton.InferInput(name, [1, 2], "FP32") for name in pair]
+        for tensor, values in zip(inputs, ([[1, 5]], [[1, 1]]), strict=True):
+            tensor.set_data_from_numpy(np.array(values, np.float32))
+        outputs = [triton.InferRequestedOutput(name, class_count=2) for name in ("total", "difference")]
+        answer = client.infer("joiner", inputs, outputs=outputs)
+        client.close()
+    assert answer.as_numpy("total").tolist() == [[b"6.000000:1", b"2.000000:0"]]
+    assert answer.as_numpy("difference").tolist() == [[b"4.000000:1:more", b"0.000000:0:less"]]

@@ -6,6 +6,7 @@ from mutants.guards_costs import COSTS
 from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
+from mutants.guards_rows import ROWS
 from mutants.guards_transport import TRANSPORT
 
-MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY)
+MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY, *ROWS)

@@ -1,6 +1,7 @@
 """Triton's `config.pbtxt`, read for what has a meaning here; what has none is listed with the reason."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -121,9 +122,8 @@ def _settings(config: ModelConfig, folder_name: str) -> ModelSettings:
         gpus=gpus,
         version_policy=_version_policy(config),
         model_file=_file_name("default_model_filename", config.default_model_filename) or MODEL_FILE,
-        label_file=_file_name("label_filename", config.output[0].label_filename) if config.output else None,
         inputs=tuple(map(_declared, config.input)),
-        outputs=tuple(map(_declared, config.output)),
+        outputs=tuple(map(_declared_output, config.output)),
         ignored=tuple(dict.fromkeys((*_ignored(config), *_without_effect(config, rows)))),
     )
 
@@ -148,6 +148,10 @@ def _declared(tensor: Any) -> DeclaredTensor:
     if reshape is not None and not tensor.dims:
         raise ValueError(f"{tensor.name!r} has a reshape and no dims; expected the dims that clients see")
     return DeclaredTensor(tensor.name, datatype, tuple(tensor.dims) or None, reshape=reshape)
+
+
+def _declared_output(tensor: Any) -> DeclaredTensor:
+    return replace(_declared(tensor), label_file=_file_name("label_filename", tensor.label_filename))
 
 
 def _instances(config: ModelConfig) -> tuple[int | None, InstanceKind]:
@@ -228,6 +232,3 @@ def _without_effect(config: ModelConfig, rows: int | None) -> Iterator[str]:
         yield f"max_batch_size above {MOST_BATCH_ROWS} ({rows}; larger batches gain nothing)"
     if rows in (0, 1) and config.dynamic_batching.max_queue_delay_microseconds:
         yield f"dynamic_batching.max_queue_delay_microseconds (max_batch_size is {rows})"
-    for output in config.output[1:]:
-        if output.label_filename:
-            yield f"output.label_filename of {output.name} (classes are those of the first output)"

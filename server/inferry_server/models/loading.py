@@ -21,7 +21,7 @@ from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
 from inferry_server.executing.inline import SpareTime
 from inferry_server.models.apart import why_apart
-from inferry_server.models.class_labels import check_labels, read_labels
+from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import with_parallel_runs
@@ -317,8 +317,11 @@ def _preprocessing(plan: VersionPlan) -> Preprocessing | None:
         raise ModelLoadError(f"{plan.folder.path}: {error}") from error
 
 
-def _labels(plan: VersionPlan) -> tuple[str, ...]:
-    recorded = tuple(plan.manifest.labels) if plan.manifest else ()
-    labels = recorded or read_labels(plan.folder.path, plan.settings.label_file)
-    check_labels(plan.folder.path, plan.signature, labels)
-    return labels
+def _labels(plan: VersionPlan) -> Labels:
+    return read_labels(
+        plan.folder.path,
+        plan.signature,
+        batched=plan.batched,
+        recorded=plan.manifest.labels if plan.manifest else (),
+        named={output.name: output.label_file for output in plan.settings.outputs if output.label_file},
+    )

@@ -30,12 +30,14 @@ class DeclaredTensor:
         datatype: None where it says nothing.
         dims: without N where the model is batched; None where it says nothing.
         reshape: what the model has where that is not what clients see; without N as well.
+        label_file: of an output, in the model's folder: line i names class i.
     """
 
     name: str
     datatype: Datatype | None = None
     dims: tuple[int, ...] | None = None
     reshape: tuple[int, ...] | None = None
+    label_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class ModelSettings:
         max_queue_size: rows that may wait in each lane.
         provider: what computes it, of the choices that the server's setting has.
         gpus: which devices, as CUDA counts them; each gets all the instances.
-        label_file: in the model's folder; line i names class i of the first output.
         ignored: fields of the configuration that have no effect here, each with the reason.
     """
 
@@ -61,7 +62,6 @@ class ModelSettings:
     gpus: tuple[int, ...] = ()
     version_policy: VersionPolicy = NEWEST
     model_file: str = MODEL_FILE
-    label_file: str | None = None
     inputs: tuple[DeclaredTensor, ...] = ()
     outputs: tuple[DeclaredTensor, ...] = ()
     ignored: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import UnsupportedModelError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.checks import GoldenCheck
+from inferry_server.models.class_labels import Labels
 from inferry_server.models.reshaping import Reshaping
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
@@ -25,7 +26,7 @@ class ServedVersion:
         signature: as clients see it.
         reshaping: what stands between it and the model's own.
         max_request_rows: the most rows a request may carry; 0 where the model has no batch dimension.
-        labels: label i names class i; empty where there are none.
+        labels: of the classes of each output that has some.
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
         observer: told what becomes of its requests.
@@ -44,7 +45,7 @@ class ServedVersion:
     signature: Signature
     reshaping: Reshaping
     max_request_rows: int
-    labels: tuple[str, ...]
+    labels: Labels
     preprocessing: Preprocessing | None
     provider: str
     batcher: DynamicBatcher
@@ -57,6 +58,11 @@ class ServedVersion:
     gpus: tuple[int, ...]
     model_file: str
     latency_objective_s: float | None
+
+    @property
+    def score_labels(self) -> tuple[str, ...]:
+        """Of the classes of the first output, which scores pictures; empty where it has none."""
+        return self.labels.get(self.signature.outputs[0].name, ()) if self.signature.outputs else ()
 
     @property
     def statistics(self) -> VersionStatistics:

@@ -68,7 +68,7 @@ class ClassifierService:
             model_name=model.model,
             model_version=model.version,
             signature=signature_to_manifest(model.signature),
-            labels=model.labels,
+            labels=model.score_labels,
             preprocessing=model.preprocessing,
             max_batch_size=model.max_request_rows,
         )
@@ -245,7 +245,7 @@ class _Reply:
             model_name=self.model.model,
             model_version=self.model.version,
             id=self.request.id,
-            results=[_result(row, self.model.labels, self.request) for row in probabilities],
+            results=[_result(row, self.model.score_labels, self.request) for row in probabilities],
             timing=pb.Timing(
                 decode_us=_microseconds(self.decode_s),
                 queue_us=_microseconds(timing.queue_s),

@@ -29,7 +29,7 @@ def encode_infer_response(
     outputs: Arrays,
     *,
     version: str,
-    labels: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
     batched: bool,
 ) -> ModelInferResponse:
     """The response to a request: the requested outputs, raw or in shared memory, with the request's id.
@@ -39,7 +39,7 @@ def encode_infer_response(
         requested: from decoding it.
         outputs: by name; the rows of this request.
         version: that answered.
-        labels: of the classes of the first output.
+        labels: of the classes of each output that has some.
         batched: whether the first axis counts rows; without, classes are looked for in the whole output.
 
     Raises:
@@ -50,7 +50,8 @@ def encode_infer_response(
         array, datatype = outputs[output.spec.name], output.spec.datatype
         if output.classes:
             rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
-            array, datatype = classify(rows, output.classes, labels), _BYTES
+            own = labels.get(output.spec.name, ())  # guard: labels-own-output
+            array, datatype = classify(rows, output.classes, own), _BYTES
             array = array if batched else array[0]
         tensor = response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
         if output.destination is None:

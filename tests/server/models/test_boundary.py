@@ -224,10 +224,10 @@ def test_polling_sees_edited_label_files(tmp_path: Path) -> None:
     beside.write_text("night\nday\n")
     served = Served(tmp_path)
     served.load_all()
-    assert served.registry.find("brightness", "").labels == ("night", "day")
+    assert served.registry.find("brightness", "").score_labels == ("night", "day")
     beside.write_text("off\non\n")
     served.manager.poll_once()
-    assert served.registry.find("brightness", "").labels == ("off", "on")
+    assert served.registry.find("brightness", "").score_labels == ("off", "on")
 
 
 def test_polling_sees_new_bytes_under_the_old_size_and_time(served: Served) -> None:

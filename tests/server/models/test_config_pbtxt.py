@@ -57,7 +57,8 @@ def test_every_field_that_has_a_meaning_is_read(tmp_path: Path) -> None:
         """,
     )
     assert (settings.max_batch_size, settings.max_queue_delay_us, settings.max_queue_size) == (4, 100, 32)
-    assert (settings.latency_objective_ms, settings.model_file, settings.label_file) == (50.0, "net.onnx", "names.txt")
+    assert (settings.latency_objective_ms, settings.model_file) == (50.0, "net.onnx")
+    assert settings.outputs[0].label_file == "names.txt"
     assert (settings.instance_count, settings.instance_kind) == (3, InstanceKind.CPU)
     assert settings.version_policy == Specific((1, 3))
     assert [(t.name, t.datatype and t.datatype.name, t.dims) for t in settings.inputs] == [("x", "FP32", (3,))]
@@ -262,7 +263,7 @@ def test_labels_and_file_are_found_under_their_own_names(tmp_path: Path) -> None
     (tmp_path / "brightness" / "names.txt").write_text("night\nday\n")
     config = 'default_model_filename: "net.onnx" output { name: "probabilities" label_filename: "names.txt" }'
     served = load(tmp_path, "brightness", config)
-    assert (served.labels, served.model_file) == (("night", "day"), "net.onnx")
+    assert (served.score_labels, served.model_file) == (("night", "day"), "net.onnx")
 
 
 def test_model_config_states_what_is_in_effect_and_a_bad_file_costs_only_its_model(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def edit_manifest(folder: Path, edit: Callable[[ModelManifest], object]) -> None
 def test_a_model_with_a_manifest_is_verified_and_knows_its_labels(tmp_path: Path) -> None:
     onnx_models.save_brightness(tmp_path)
     served = load(tmp_path, "brightness")
-    assert served.labels == ("dark", "bright")
+    assert served.score_labels == ("dark", "bright")
     assert served.max_request_rows == 8
     assert served.require_preprocessing().height == 4
     assert served.provider == CPU
@@ -75,16 +75,16 @@ def test_a_model_with_a_manifest_is_verified_and_knows_its_labels(tmp_path: Path
 def test_a_model_without_manifest_is_served_from_what_onnx_says(tmp_path: Path) -> None:
     onnx_models.save_brightness(tmp_path, manifest=False)
     served = load(tmp_path, "brightness")
-    assert served.labels == ()
+    assert served.labels == {}
     assert served.require_preprocessing().width == 4
 
 
 def test_labels_may_lie_beside_the_versions_as_triton_has_them(tmp_path: Path) -> None:
     onnx_models.save_brightness(tmp_path, manifest=False)
     (tmp_path / "brightness" / "labels.txt").write_text("night\nday\n")
-    assert load(tmp_path, "brightness").labels == ("night", "day")
+    assert load(tmp_path, "brightness").score_labels == ("night", "day")
     (tmp_path / "brightness" / "1" / "labels.txt").write_text("one\n")
-    with pytest.raises(ModelLoadError, match="1 labels for a model with 2 classes"):
+    with pytest.raises(ModelLoadError, match=r"labels\.txt has 1 labels; output 'probabilities' has 2 classes"):
         load(tmp_path, "brightness")
 
 
@@ -156,7 +156,7 @@ def test_a_manifest_without_tolerance_for_the_provider_is_refused(tmp_path: Path
         (lambda m: m.signature.inputs[0].shape.__setitem__(1, 5), "the manifest says .* the model is"),
         (lambda m: setattr(m.signature.inputs[0], "datatype", "PIXEL"), "datatype 'PIXEL'; known are"),
         (lambda m: setattr(m.preprocessing, "height", 5), "makes pixels of shape"),
-        (lambda m: m.labels.append("third"), "3 labels for a model with 2 classes"),
+        (lambda m: m.labels.append("third"), "3 labels for output 'probabilities' with 2 classes"),
         (lambda m: m.files.pop(0), r"no checksum for model\.onnx"),
         (lambda m: setattr(m.golden_samples, "file", "none.npz"), r"none\.npz cannot be read"),
     ],

@@ -225,7 +225,7 @@ def test_raw_tensors_of_every_datatype_arrive_as_they_were_sent(data: st.DataObj
     assert decoded.inputs["t"].dtype == datatype.dtype
     assert decoded.inputs["t"].tobytes() == array.tobytes()
     response = encode_infer_response(
-        request, [RequestedOutput(spec)], {"t": array}, version="3", labels=(), batched=True
+        request, [RequestedOutput(spec)], {"t": array}, version="3", labels={}, batched=True
     )
     assert response.raw_output_contents[0] == array.tobytes()
     assert (response.outputs[0].datatype, tuple(response.outputs[0].shape)) == (datatype.name, array.shape)

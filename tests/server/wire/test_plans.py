@@ -188,7 +188,7 @@ def test_a_template_writes_what_protobuf_writes(rows: int, request_id: str, *, r
         "z": rng.integers(0, 9, rows).astype(np.int32),  # another datatype than stated
     }
     asked = ModelInferRequest(model_name="m", id=request_id)
-    expected = encode_infer_response(asked, requested, outputs, version="3", labels=(), batched=True)
+    expected = encode_infer_response(asked, requested, outputs, version="3", labels={}, batched=True)
     for _ in range(2):
         assert ModelInferResponse.FromString(template.encode(request_id, outputs)) == expected
 

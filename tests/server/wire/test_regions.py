@@ -175,7 +175,7 @@ def test_outputs_go_where_they_were_asked_to_and_the_others_keep_their_place(
     message.outputs.add(name="free")
     decoded = decode(message, regions)
     outputs = {"out": np.array([[5, 6], [7, 8]], np.float32), "free": np.ones((2, 1), np.float32)}
-    response = encode_infer_response(message, decoded.outputs, outputs, version="1", labels=(), batched=True)
+    response = encode_infer_response(message, decoded.outputs, outputs, version="1", labels={}, batched=True)
     assert list(response.raw_output_contents) == [b"", outputs["free"].tobytes()]
     stored = (tmp_path / "object").read_bytes()
     assert stored[24:40] == outputs["out"].tobytes()
@@ -193,5 +193,5 @@ def test_an_output_whose_size_only_computing_tells_may_still_be_too_large(region
     decoded = decode(message, regions)
     with pytest.raises(ServingError, match="output 'free' has 8 bytes; shared memory region 'r' was given with 7"):
         encode_infer_response(
-            message, decoded.outputs, {"free": np.ones((2, 1), np.float32)}, version="1", labels=(), batched=True
+            message, decoded.outputs, {"free": np.ones((2, 1), np.float32)}, version="1", labels={}, batched=True
         )
