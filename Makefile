@@ -85,8 +85,8 @@ GPU_MODELS := runs/bench/gpu-models
 gpu-export: $(READY) ## Write the graphs that gpu-check compares; ARGS=DIR, for a machine without TensorFlow
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(or $(ARGS),$(GPU_MODELS))
 
-gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS=--quick; without a GPU its rows say so
-	@test -d $(GPU_MODELS)/celeba-uint8 || PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
+gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS="--effort quick|brief|thorough"; without a GPU its rows say so
+	@test -d $(GPU_MODELS)/resnet50-float16 || PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"

@@ -7,13 +7,11 @@ is 1 if a check failed. Without a GPU the same steps run on the CPU, and the GPU
 
 import argparse
 import itertools
-import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from bench.gpu_load import STARTED_WITH
 from bench.gpu_report import Report, add_speed, print_table
-from bench.server_process import started
+from bench.gpu_server import (
+    INSTANCES,
+    REQUESTS,
+    measure_connections,
+    measure_jpeg,
+    measure_requests,
+    serving,
+)
+from bench.gpu_weights import write_weights
 from inferry_server.batching.assembly import ladder
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.runtime.cuda_options import CudaOptions
@@ -31,14 +36,13 @@ from inferry_server.runtime.device_memory import HostMemory
 from inferry_server.runtime.driver import read_driver
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
-from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
+from inferry_server.runtime.providers import CPU, CUDA, TENSORRT, choose_providers, preload_libraries
 from inferry_server.runtime.session import Arrays, load_session
 from inferry_server.runtime.threads import available_cores
 
 ROOT = Path(__file__).parents[1]
 STEPS = ladder(256)
-REQUESTS = {1: 32, 32: 8, 256: 2}
-"""Images of a request, and how many requests are under way at once."""
+LARGEST, LARGEST_ROWS = "resnet", 128
 
 # Largest absolute difference of a probability from the CPU's. float32 sums in another order; TF32 keeps
 # 10 bits of mantissa, and float16 has them in sums too.
@@ -56,6 +60,7 @@ class Mode:
     tolerance: str = "float32"
 
 
+FIRST = "mnist-uint8"
 MODES = (
     Mode("graphs off", CudaOptions()),
     Mode("graphs on", CudaOptions(cuda_graphs=True)),
@@ -73,32 +78,48 @@ class Effort:
     models: int | None
 
 
-THOROUGH, QUICK = Effort(2.0, 10_000, None), Effort(0.2, 200, 3)
+EFFORTS = {"quick": Effort(0.2, 200, 3), "brief": Effort(0.2, 1000, None), "thorough": Effort(2.0, 10_000, None)}
+"""Brief is for a GPU that is lent for minutes: all models in some four."""
+MANY_BATCHES = 10_000  # of the first model, whatever the effort on a GPU: a leak shows only after thousands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gpu_check", description=__doc__.partition("\n")[0])
     parser.add_argument("repository", type=Path, help="written by bench.gpu_export")
-    parser.add_argument("--quick", action="store_true", help="one network, short measurements: minutes on a CPU")
+    parser.add_argument("--effort", choices=EFFORTS, default="brief", help="all models in four minutes (brief)")
+    parser.add_argument("--quick", action="store_const", dest="effort", const="quick", help="one network only")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench" / "gpu.json")
     chosen = parser.parse_args(arguments)
-    effort = QUICK if chosen.quick else THOROUGH
-    models = sorted(path.parent.parent.name for path in chosen.repository.glob("*/1/model.onnx"))
+    effort = EFFORTS[chosen.effort]
+    models = find_models(chosen.repository)[: effort.models]
     if not models:
         parser.error(f"{chosen.repository} holds no models; write them with bench.gpu_export")
-    models = sorted(models, key=lambda name: not name.startswith("mnist"))[: effort.models]
     on_gpu, why = find_gpu()
-    report = Report(machine(why))
+    report = Report(machine(why), path=chosen.out)
     print(", ".join(f"{key} {value}" for key, value in report.machine.items()))
-    for model in models:
-        check_model(report, chosen.repository / model / "1" / "model.onnx", model, effort, on_gpu=on_gpu)
-    for mode, flags in (("graphs off", []), ("graphs on", ["--cuda-graphs"])):
-        check_server(report, chosen.repository, models, mode, flags, effort, on_gpu=on_gpu)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    check_everything(report, chosen.repository, models, effort, on_gpu=on_gpu)
     print_table(report, list(REQUESTS))
     print(f"\n{report.failed} of {len(report.rows)} rows failed; {chosen.out}")
     return 1 if report.failed else 0
+
+
+def find_models(repository: Path) -> list[str]:
+    """The models of a repository, MNIST's first and the largest last; weights that were not carried are written."""
+    for path in repository.glob("*/1"):
+        write_weights(path)
+    models = sorted(path.parent.parent.name for path in repository.glob("*/1/model.onnx"))
+    return sorted(models, key=lambda name: (not name.startswith("mnist"), name.startswith(LARGEST)))
+
+
+def check_everything(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
+    """What matters most first: a run that is cut off has measured it."""
+    served = [model for model in models if not model.startswith(LARGEST)]
+    first, *others = MODES
+    check_models(report, repository, models, (first,), effort, on_gpu=on_gpu)
+    check_server(report, repository, served, "graphs off", [], effort, on_gpu=on_gpu)
+    check_models(report, repository, models, others, effort, on_gpu=on_gpu)
+    check_server(report, repository, served, "graphs on", ["--cuda-graphs"], effort, on_gpu=on_gpu)
+    check_instances(report, repository, FIRST if FIRST in served else served[0], effort, on_gpu=on_gpu)
 
 
 def find_gpu() -> tuple[bool, str]:
@@ -130,22 +151,41 @@ def gpu_name() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def check_model(report: Report, path: Path, model: str, effort: Effort, *, on_gpu: bool) -> None:
-    """Answers, step times, speed and memory of one model, without the server."""
+def check_models(
+    report: Report, repository: Path, models: Sequence[str], modes: Sequence[Mode], effort: Effort, *, on_gpu: bool
+) -> None:
+    """Answers, step times, speed and memory of each model, without the server."""
+    for model in models:
+        path = repository / model / "1" / "model.onnx"
+        if not on_gpu and MODES[0] not in modes:
+            for mode in modes:
+                report.add("answers", model, mode.name, "no GPU")
+        else:
+            check_model(report, path, model, modes, effort, on_gpu=on_gpu)
+
+
+def check_model(report: Report, path: Path, model: str, modes: Sequence[Mode], effort: Effort, *, on_gpu: bool) -> None:
+    """One model in some ways to compute; on a machine without a GPU as the CPU does it."""
     cpu = load_session(path, providers=(CPU,), intra_op_num_threads=available_cores())
-    batches = {rows: make_inputs(cpu.signature.inputs[0], rows) for rows in STEPS}
+    batches = {rows: make_inputs(cpu.signature.inputs[0], rows) for rows in steps_of(model)}
     expected = {rows: cpu.run(inputs) for rows, inputs in batches.items()}
     if not on_gpu:
-        instance = make_instance(LoadedSession(cpu, HostMemory()), Devices(), cpu.signature, STEPS)
+        instance = make_instance(LoadedSession(cpu, HostMemory()), Devices(), cpu.signature, tuple(batches))
         check_answers(report, model, "CPU buffers", instance, batches, expected, tolerance=0.0)
         measure_steps(report, model, "CPU buffers", instance, batches, effort, must_hold=False)
-        check_memory(report, model, "CPU buffers", instance, lambda: 0, batches[STEPS[-1]], effort)
-        for mode in MODES:
+        check_memory(report, model, "CPU buffers", instance, lambda: 0, batches[max(batches)], effort.batches)
+        for mode in modes:
             report.add("answers", model, mode.name, "no GPU")
         return
-    measure_bare(report, path, model, batches, effort)
-    for mode in MODES:
+    if MODES[0] in modes:
+        measure_bare(report, path, model, batches, effort)
+    for mode in modes:
         check_mode(report, path, model, mode, batches, expected, effort)
+
+
+def steps_of(model: str) -> tuple[int, ...]:
+    """The batch sizes to prepare; of the largest network no more than its memory and a CPU's patience allow."""
+    return ladder(LARGEST_ROWS) if model.startswith(LARGEST) else STEPS
 
 
 def check_mode(
@@ -158,8 +198,8 @@ def check_mode(
     try:
         loaded = open_session(path, (CUDA, CPU), devices, device_id=0, intra_op_num_threads=1)
         assert loaded.memory is not None
-        instance = make_instance(loaded, devices, loaded.session.signature, STEPS)
-        for rows in reversed(STEPS):
+        instance = make_instance(loaded, devices, loaded.session.signature, tuple(batches))
+        for rows in sorted(batches, reverse=True):
             instance.run(batches[rows])
         instance.prepare()
     except ModelLoadError as error:
@@ -169,7 +209,8 @@ def check_mode(
     precision = "float16" if model.endswith("float16") else mode.tolerance
     check_answers(report, model, mode.name, instance, batches, expected, tolerance=TOLERANCES[precision])
     measure_steps(report, model, mode.name, instance, batches, effort, must_hold=True)
-    check_memory(report, model, mode.name, instance, loaded.memory.used_bytes, batches[STEPS[-1]], effort)
+    many = MANY_BATCHES if model == FIRST and mode is MODES[0] else effort.batches
+    check_memory(report, model, mode.name, instance, loaded.memory.used_bytes, batches[max(batches)], many)
     instance.close()
 
 
@@ -183,7 +224,7 @@ def check_answers(
         for rows, inputs in batches.items():
             outputs = instance.run(inputs)
             largest = max(largest, *(float(np.abs(outputs[n] - a).max()) for n, a in expected[rows].items()))
-    spread = max(float(np.ptp(a, axis=0).max()) for a in expected[STEPS[-1]].values())
+    spread = max(float(np.ptp(a, axis=0).max()) for a in expected[max(expected)].values())
     report.check(
         "answers", model, mode, holds=largest <= tolerance < spread, difference=largest, tolerance=tolerance,
         spread=spread,
@@ -196,10 +237,10 @@ def measure_steps(
 ) -> None:  # fmt: skip
     """No batch size should take longer than the next larger one: padding would be faster than it."""
     times = {rows: timed(partial(instance.run, inputs), effort) for rows, inputs in batches.items()}
-    for rows in REQUESTS:
+    for rows in sizes(times):
         add_speed(report, "instance", model, mode, rows, times[rows])
     p50 = {rows: float(np.median(seconds)) * 1e3 for rows, seconds in times.items()}
-    slower = [rows for rows, larger in itertools.pairwise(STEPS) if p50[rows] > SLOWER * p50[larger]]
+    slower = [rows for rows, larger in itertools.pairwise(sorted(times)) if p50[rows] > SLOWER * p50[larger]]
     figures: dict[str, Any] = {"p50_ms": p50, "slower_than_the_next": slower}
     if must_hold:
         report.check("steps", model, mode, not slower, **figures)
@@ -209,15 +250,16 @@ def measure_steps(
 
 def check_memory(
     report: Report, model: str, mode: str, instance: Instance, used_bytes: Callable[[], int], largest: Arrays,
-    effort: Effort,
+    batches: int,
 ) -> None:  # fmt: skip
     """The device's memory after many batches of mixed sizes is what it was after warming."""
     before = used_bytes()
-    for rows in np.random.default_rng(2).integers(1, STEPS[-1] + 1, effort.batches):
+    most = len(next(iter(largest.values())))
+    for rows in np.random.default_rng(2).integers(1, most + 1, batches):
         instance.run({name: array[:rows] for name, array in largest.items()})
     growth = used_bytes() - before
     report.check(
-        "memory", model, mode, holds=growth <= MEMORY_GROWTH, batches=effort.batches, used_mib=used_bytes() / 2**20,
+        "memory", model, mode, holds=growth <= MEMORY_GROWTH, batches=batches, used_mib=used_bytes() / 2**20,
         growth_mib=growth / 2**20,
     )  # fmt: skip
 
@@ -225,54 +267,61 @@ def check_memory(
 def measure_bare(report: Report, path: Path, model: str, batches: Mapping[int, Arrays], effort: Effort) -> None:
     """What ONNX Runtime alone does on CUDA, copying by itself."""
     session = load_session(path, providers=(CUDA, CPU), intra_op_num_threads=1)
-    for rows in REQUESTS:
+    for rows in sizes(batches):
         session.run(batches[rows])
         add_speed(report, "bare session", model, "", rows, timed(partial(session.run, batches[rows]), effort))
+    measure_tensorrt(report, path, model, batches, effort)
+
+
+def measure_tensorrt(report: Report, path: Path, model: str, batches: Mapping[int, Arrays], effort: Effort) -> None:
+    """The same through TensorRT, where it is installed: one size only, as it builds an engine for each."""
+    rows = min(32, max(batches))
+    try:
+        session = load_session(path, providers=(TENSORRT, CUDA, CPU), intra_op_num_threads=1)
+    except ModelLoadError as error:
+        report.add("bare TensorRT", model, "", "no TensorRT", reason=str(error).partition("\n")[0][:120])
+        return
+    if session.provider != TENSORRT:
+        report.add("bare TensorRT", model, "", "no TensorRT", reason=f"{session.provider} computes")
+        return
+    session.run(batches[rows])
+    add_speed(report, "bare TensorRT", model, "", rows, timed(partial(session.run, batches[rows]), effort))
 
 
 def check_server(
     report: Report, repository: Path, models: Sequence[str], mode: str, flags: Sequence[str], effort: Effort,
     *, on_gpu: bool,
 ) -> None:  # fmt: skip
-    """Cold start, golden checks, and requests of each size, with the server in a process of its own."""
+    """Cold start, golden checks, requests of each size, connections and pictures, from another process."""
     if not on_gpu and flags:
         for model in models:
             report.add("server", model, mode, "no GPU")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        for model in models:
-            (Path(folder) / model).symlink_to((repository / model).resolve())
-        began = time.perf_counter()
-        with started(Path(folder), "--provider", "cuda" if on_gpu else "cpu", "--max-batch-size", "256", *flags) as (
-            _,
-            line,
-        ):
-            mode = mode if on_gpu else "CPU"
-            ready = f" {CUDA if on_gpu else CPU}" in line.replace("(", " ")
-            report.add("cold start", "all", mode, "measured", seconds=time.perf_counter() - began)
-            for model in models:
-                report.check("golden", model, mode, holds=ready and f"{model}/1" in line)
-                for rows, concurrency in REQUESTS.items():
-                    if f"{model}/1" in line:
-                        times, wall_s = load(line, repository, model, rows, concurrency, effort)
-                        add_speed(report, "server", model, mode, rows, times, wall_s=wall_s)
+    mode = mode if on_gpu else "CPU"
+    with serving(report, repository, models, mode, flags, seconds=effort.seconds, on_gpu=on_gpu) as server:
+        for model in filter(server.serves, models):
+            measure_requests(report, server, model, mode)
+            if model.endswith("uint8"):
+                measure_connections(report, server, model, mode)
+                measure_jpeg(report, server, model, mode)
 
 
-def load(
-    line: str, repository: Path, model: str, rows: int, concurrency: int, effort: Effort
-) -> tuple[list[float], float]:
-    """Ask the server from a process of its own; how long each request took, and all of them."""
-    spec = load_session(
-        repository / model / "1" / "model.onnx", providers=(CPU,), intra_op_num_threads=1
-    ).signature.inputs[0]
-    address = line.split("gRPC ")[1].split(",")[0]
-    arguments = [address, model, spec.name, spec.datatype.name, json.dumps([rows, *spec.shape[1:]])]
-    done = subprocess.run(
-        [*STARTED_WITH, *arguments, str(concurrency), str(effort.seconds)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    answer = json.loads(done.stdout)
-    return answer["seconds"], answer["wall_s"]
+def check_instances(report: Report, repository: Path, model: str, effort: Effort, *, on_gpu: bool) -> None:
+    """One model with one, two and three instances on the device."""
+    for count in INSTANCES:
+        mode = f"{count} instance{'s' * (count > 1)}"
+        if not on_gpu:
+            report.add("server", model, mode, "no GPU")
+            continue
+        flags = ("--instance-count", str(count))
+        with serving(report, repository, [model], mode, flags, seconds=effort.seconds, on_gpu=True) as server:
+            if server.serves(model):
+                measure_requests(report, server, model, mode)
+
+
+def sizes(steps: Iterable[int]) -> list[int]:
+    """The batch sizes whose speed is stated: those of the requests, and the largest."""
+    return sorted({*REQUESTS, max(steps)} & set(steps))
 
 
 def make_inputs(spec: Any, rows: int) -> Arrays:

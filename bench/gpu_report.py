@@ -1,8 +1,10 @@
 """What `bench.gpu_check` found: rows as they come, and one table of them."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,20 +15,36 @@ CHECKS = {"instance": ("answers", "steps", "memory"), "server": ("golden",)}
 
 @dataclass
 class Report:
-    """What was found. A row has a state: ok, FAILED, measured, or no GPU."""
+    """What was found. A row has a state: ok, FAILED, measured, or no GPU.
+
+    Attributes:
+        machine: what was measured on.
+        rows: in the order in which they came.
+        path: written anew with every row, so that a run that is cut off keeps what it measured; None: nowhere.
+    """
 
     machine: dict[str, str]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    path: Path | None = None
 
     def add(self, what: str, model: str, mode: str, state: str, **figures: Any) -> None:
         """Note one row; on standard error, so that whoever waits sees something."""
         row = {"what": what, "model": model, "mode": mode, "state": state, **figures}
         self.rows.append(row)
+        self._write()
         print(f"{what:<22}{model:<16}{mode:<12}{state:<10}{_figures(figures)}", file=sys.stderr)
 
     def check(self, what: str, model: str, mode: str, holds: bool, **figures: Any) -> None:
         """Note something that must hold."""
         self.add(what, model, mode, "ok" if holds else "FAILED", **figures)
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".part")
+        beside.write_text(json.dumps({"machine": self.machine, "rows": self.rows}, indent=2) + "\n")
+        beside.replace(self.path)
 
     @property
     def failed(self) -> int:
@@ -36,7 +54,7 @@ class Report:
 
 def print_table(report: Report, sizes: Sequence[int]) -> None:
     """A line for each model and way to compute it: images/s, and p50 and p99 in ms, of each request size."""
-    print(f"\n{'':<16}{'':<14}{'':<14}" + "".join(f"{f'{rows} images':>26}" for rows in sizes) + "  checks")
+    print(f"\n{'':<16}{'':<16}{'':<14}" + "".join(f"{f'{rows} images':>26}" for rows in sizes) + "  checks")
     speeds = [row for row in report.rows if "images_per_s" in row]
     bare = {(row["model"], row["images"]): row["images_per_s"] for row in speeds if row["what"] == "bare session"}
     lines = dict.fromkeys((row["model"], row["what"], row["mode"]) for row in speeds)
@@ -52,20 +70,24 @@ def print_table(report: Report, sizes: Sequence[int]) -> None:
         names = CHECKS.get(what, ())
         checks = [row for row in report.rows if row["what"] in names and (row["model"], row["mode"]) == (model, mode)]
         states = ", ".join(f"{row['what']} {row['state']}" for row in checks)
-        print(f"{model:<16}{what:<14}{mode:<14}{cells}  {states}")
+        mine = [row for row in speeds if (row["model"], row["what"], row["mode"]) == (model, what, mode)]
+        busy = [row["gpu_busy_percent"] for row in mine if "gpu_busy_percent" in row]
+        states += f"  GPU busy {'/'.join(f'{each:.0f}' for each in busy)} %" if busy else ""
+        print(f"{model:<16}{what:<16}{mode:<14}{cells}  {states}")
     for row in report.rows:
-        if row["state"] in ("FAILED", "no GPU") or row["what"] == "cold start":
+        if row["state"] in ("FAILED", "no GPU") or row["what"] in ("cold start", "steps"):
             figures = {key: row[key] for key in row if key not in ("what", "model", "mode", "state")}
             print(f"{row['model']:<16}{row['what']:<14}{row['mode']:<14}{row['state']} {_figures(figures)}")
 
 
 def add_speed(
-    report: Report, what: str, model: str, mode: str, rows: int, times: Sequence[float], *, wall_s: float | None = None
-) -> None:
+    report: Report, what: str, model: str, mode: str, rows: int, times: Sequence[float], *,
+    wall_s: float | None = None, **figures: float,
+) -> None:  # fmt: skip
     """Note how fast batches of so many rows were: `times` in seconds, one after the other unless `wall_s` is given."""
-    p50, p99 = np.percentile(times, [50, 99]) * 1e3
-    images_per_s = len(times) * rows / (wall_s or sum(times))
-    report.add(what, model, mode, "measured", images=rows, images_per_s=images_per_s, p50_ms=p50, p99_ms=p99)
+    p50, p99 = (float(each) * 1e3 for each in np.percentile(times, [50, 99]))
+    speed = {"images": rows, "images_per_s": len(times) * rows / (wall_s or sum(times)), "p50_ms": p50, "p99_ms": p99}
+    report.add(what, model, mode, "measured", **speed, **figures)
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

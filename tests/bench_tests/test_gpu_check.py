@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import gpu_check
+from bench import gpu_check, gpu_weights
 from bench.gpu_check import STEPS, Effort, check_answers, check_memory, measure_steps
 from bench.gpu_report import Report
 from inferry_server.runtime.device_health import DeviceHealth
@@ -46,7 +46,7 @@ def test_a_model_that_answers_every_image_alike_proves_nothing() -> None:
 
 def test_memory_that_grows_fails() -> None:
     report, used = Report({}), iter([0, 1 << 30, 1 << 30])
-    check_memory(report, "m", "on", instance(), lambda: next(used), BATCHES[STEPS[-1]], LITTLE)
+    check_memory(report, "m", "on", instance(), lambda: next(used), BATCHES[STEPS[-1]], LITTLE.batches)
     assert states(report) == {"memory": "FAILED"}
 
 
@@ -60,12 +60,37 @@ def test_a_step_slower_than_the_next_larger_one_fails(monkeypatch: pytest.Monkey
     assert (steps["state"], steps["slower_than_the_next"]) == ("FAILED", [8])
 
 
+def test_a_run_that_is_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
+    report = Report({"GPU": "none"}, path=tmp_path / "new" / "gpu.json")
+    for row in range(3):
+        report.add("answers", f"m{row}", "on", "ok", difference=np.float32(0.5).item())
+        kept = json.loads((tmp_path / "new" / "gpu.json").read_text())
+        assert kept == {"machine": report.machine, "rows": report.rows}
+
+
+def test_weights_that_are_not_carried_are_the_same_wherever_they_are_written(tmp_path: Path) -> None:
+    written = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        (folder / gpu_weights.RECIPE).write_text(json.dumps([[1000, "float16", 0.1], [10, "float32", 2.0]]))
+        gpu_weights.write_weights(folder)
+        written.append((folder / gpu_weights.WEIGHTS).read_bytes())
+    assert written[0] == written[1]
+    assert len(written[0]) == 2000 + 40
+    assert 0.08 < np.frombuffer(written[0][:2000], np.float16).std() < 0.12
+
+
+def test_a_folder_without_a_recipe_gets_no_weights(tmp_path: Path) -> None:
+    gpu_weights.write_weights(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_it_runs_through_without_a_gpu_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     onnx_models.save_brightness(tmp_path / "models")
-    monkeypatch.setattr(gpu_check, "QUICK", LITTLE)
+    monkeypatch.setitem(gpu_check.EFFORTS, "quick", LITTLE)
     monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
     assert gpu_check.main([str(tmp_path / "models"), "--quick", "--out", str(tmp_path / "gpu.json")]) == 0
     report = json.loads((tmp_path / "gpu.json").read_text())

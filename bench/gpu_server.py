@@ -1,0 +1,99 @@
+"""What `bench.gpu_check` asks of the server, in a process of its own."""
+
+import json
+import math
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.gpu_load import STARTED_WITH, Job, Loaded
+from bench.gpu_report import Report, add_speed
+from bench.gpu_watch import GpuUse, gpu_use
+from bench.server_process import started
+from inferry_server.runtime.providers import CPU, CUDA
+from inferry_server.runtime.session import load_session
+from inferry_server.signature import TensorSpec
+
+REQUESTS = {1: 32, 32: 8, 256: 2}
+"""Images of a request, and how many requests are under way at once."""
+CONNECTIONS = (1, 8, 64)
+_AT_ONCE = 64  # single images, whatever the connections
+INSTANCES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that is ready: what it printed, and how to ask it."""
+
+    line: str
+    repository: Path
+    seconds: float
+
+    def serves(self, model: str) -> bool:
+        """Whether the model is among those that passed their golden samples."""
+        return f"{model}/1" in self.line
+
+    def ask(self, model: str, rows: int, concurrency: int, **how: Any) -> tuple[Loaded, GpuUse, TensorSpec]:
+        """Load from a process of its own."""
+        spec = input_of(self.repository, model)
+        address = self.line.split("gRPC ")[1].split(",")[0]
+        shape = (rows, *(size or 1 for size in spec.shape[1:]))
+        job = Job(address, model, spec.name, spec.datatype.name, shape, self.seconds, concurrency, **how)
+        with gpu_use() as use:
+            done = subprocess.run([*STARTED_WITH, json.dumps(asdict(job))], check=True, capture_output=True, text=True)
+        return Loaded(**json.loads(done.stdout)), use, spec
+
+
+def input_of(repository: Path, model: str) -> TensorSpec:
+    """The first input of a model."""
+    path = repository / model / "1" / "model.onnx"
+    return load_session(path, providers=(CPU,), intra_op_num_threads=1).signature.inputs[0]
+
+
+@contextmanager
+def serving(
+    report: Report, repository: Path, models: Sequence[str], mode: str, flags: Sequence[str], *, seconds: float,
+    on_gpu: bool,
+) -> Iterator[Server]:  # fmt: skip
+    """A server of some models; its cold start and the golden checks are rows of the report."""
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            (Path(folder) / model).symlink_to((repository / model).resolve())
+        began = time.perf_counter()
+        provider = ("--provider", "cuda" if on_gpu else "cpu")
+        with started(Path(folder), *provider, "--max-batch-size", "256", *flags) as (_, line):
+            report.add("cold start", "all", mode, "measured", seconds=time.perf_counter() - began)
+            server = Server(line, repository, seconds)
+            right = f"({CUDA if on_gpu else CPU}" in line
+            for model in models:
+                report.check("golden", model, mode, holds=right and server.serves(model))
+            yield server
+
+
+def measure_requests(report: Report, server: Server, model: str, mode: str) -> None:
+    """Requests of each size on one connection, how busy the GPU is, and what goes to it."""
+    for rows, concurrency in REQUESTS.items():
+        loaded, use, spec = server.ask(model, rows, concurrency)
+        item_bytes = math.prod(size or 1 for size in spec.shape[1:]) * spec.datatype.dtype.itemsize
+        to_device = len(loaded.seconds) * rows * item_bytes / loaded.wall_s / 1e6
+        figures = {"to_device_bytes_an_image": item_bytes, "to_device_mb_per_s": to_device, **use.figures}
+        add_speed(report, "server", model, mode, rows, loaded.seconds, wall_s=loaded.wall_s, **figures)
+
+
+def measure_connections(report: Report, server: Server, model: str, mode: str) -> None:
+    """Single images over one connection and over many."""
+    for connections in CONNECTIONS:
+        loaded, use, _ = server.ask(model, 1, _AT_ONCE, connections=connections)
+        name = f"{connections} connection{'s' * (connections > 1)}"
+        add_speed(report, name, model, mode, 1, loaded.seconds, wall_s=loaded.wall_s, **use.figures)
+
+
+def measure_jpeg(report: Report, server: Server, model: str, mode: str) -> None:
+    """Pictures that the server decodes, one a request."""
+    loaded, use, _ = server.ask(model, 1, _AT_ONCE, connections=8, jpeg=True)
+    add_speed(report, "JPEG", model, mode, 1, loaded.seconds, wall_s=loaded.wall_s, **use.figures)
