@@ -1,8 +1,12 @@
-"""Addresses as settings spell them: HOST:PORT."""
+"""Addresses as settings spell them: HOST:PORT, and for gRPC unix:PATH too."""
 
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 _LARGEST_PORT = 65535
+_PATH, _ABSTRACT = "unix", "unix-abstract"
+_LONGEST_PATH = 107  # bytes; with what ends it or, for a name, begins it, all that the system has room for
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,54 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """A Unix domain socket, spelled as gRPC's clients do.
+
+    Attributes:
+        scheme: `unix`, a path; or `unix-abstract`, a name that is no file.
+        path: of the socket, or its name.
+    """
+
+    scheme: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.path}"
+
+    def is_answered(self) -> bool:
+        """Whether somebody listens there now. gRPC would take the place of a file that is there already."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.path if self.scheme == _PATH else f"\0{self.path}") == 0
+
+
+AnyAddress = Address | UnixAddress
+A = TypeVar("A", bound=AnyAddress)
+
+
+def bound(address: A, port: int) -> A:
+    """The address that was bound, where port 0 asked for any."""
+    return replace(address, port=port) if isinstance(address, Address) else address
+
+
+def parse_any_address(text: str) -> AnyAddress:
+    """Read `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `unix:///PATH` or `unix-abstract:NAME`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    scheme, _, path = text.partition(":")
+    if scheme not in (_PATH, _ABSTRACT):
+        return parse_address(text)
+    if scheme == _PATH and path.startswith("//"):
+        path = path[2:]
+        if not path.startswith("/"):
+            raise ValueError(f"expected an absolute path after unix://, like unix:///run/inferry.sock, not {text!r}")
+    if not path or len(path.encode(errors="surrogateescape")) > _LONGEST_PATH or "\0" in path:
+        raise ValueError(f"expected a path of 1 to {_LONGEST_PATH} bytes, like unix:/run/inferry.sock, not {text!r}")
+    return UnixAddress(scheme, path)
 
 
 def parse_address(text: str) -> Address:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
-from inferry_server.addresses import Address
+from inferry_server.addresses import Address, AnyAddress
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
@@ -109,7 +109,7 @@ class Server:
             settings.transport, self._route(), _transport_options(settings), spare=spare, failed=self._lose_transport
         )
         self._metrics_page: MetricsPage | None = None
-        self.grpc_address: Address | None = None
+        self.grpc_address: AnyAddress | None = None
 
     @property
     def metrics_address(self) -> Address | None:
@@ -133,7 +133,7 @@ class Server:
             self._tracer.start()
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
-            if can_count_connections():
+            if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
             broken_off = stop_requested()

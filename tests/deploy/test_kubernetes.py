@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from inferry_server.addresses import parse_address
 from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import read_settings
 
@@ -159,9 +160,9 @@ def test_service_is_headless_and_leads_to_ports_of_the_pod(base: Manifests) -> N
 
 
 def test_server_listens_where_the_pod_says(base: Manifests) -> None:
-    settings = base.settings
-    assert {settings.grpc_address.host, settings.metrics_address.host} == {"0.0.0.0"}
-    assert base.container_ports == {"grpc": settings.grpc_address.port, "metrics": settings.metrics_address.port}
+    grpc_address, metrics_address = parse_address(str(base.settings.grpc_address)), base.settings.metrics_address
+    assert {grpc_address.host, metrics_address.host} == {"0.0.0.0"}
+    assert base.container_ports == {"grpc": grpc_address.port, "metrics": metrics_address.port}
 
 
 def test_prometheus_is_sent_to_the_metrics_port(base: Manifests) -> None:
@@ -172,7 +173,7 @@ def test_prometheus_is_sent_to_the_metrics_port(base: Manifests) -> None:
 
 def test_every_probe_asks_the_grpc_port(base: Manifests) -> None:
     for probe in base.probes.values():
-        assert probe["grpc"]["port"] == base.settings.grpc_address.port
+        assert probe["grpc"]["port"] == parse_address(str(base.settings.grpc_address)).port
         assert not {"exec", "httpGet", "tcpSocket"} & set(probe)
 
 

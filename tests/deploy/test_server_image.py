@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from inferry_server.addresses import parse_address
 from inferry_server.settings.sources import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +97,9 @@ def test_user_is_the_numeric_one_that_kubernetes_expects() -> None:
 def test_image_alone_starts_a_reachable_server() -> None:
     settings = read_settings({}, environment=environment())
     assert str(settings.repository) == "/models"
-    assert {settings.grpc_address.host, settings.metrics_address.host} == {"0.0.0.0"}
-    assert arguments("EXPOSE") == [f"{settings.grpc_address.port} {settings.metrics_address.port}"]
+    grpc_address = parse_address(str(settings.grpc_address))
+    assert {grpc_address.host, settings.metrics_address.host} == {"0.0.0.0"}
+    assert arguments("EXPOSE") == [f"{grpc_address.port} {settings.metrics_address.port}"]
     assert settings.provider == "cpu"
 
 

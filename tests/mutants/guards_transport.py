@@ -6,6 +6,12 @@ _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 TRANSPORT = (
     Mutant(
+        "unix-socket-taken",
+        "start: the socket of a server that runs is not taken",
+        "if False:",
+        ("tests/server/transport/test_transports.py",),
+    ),
+    Mutant(
         "stop-connections-closed",
         "stop: connections are closed after the answers that are owed",
         "while False and time.monotonic() < owed_until:",

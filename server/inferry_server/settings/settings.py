@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address, parse_address
+from inferry_server.addresses import Address, AnyAddress, parse_address
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
 from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
@@ -57,8 +57,8 @@ class Settings:
     """The server's settings, checked. Flags, variables and the keys of a file are named after the fields."""
 
     repository: Path = field(metadata={"description": "the model repository: <model>/<version>/model.onnx"})
-    grpc_address: Address = _setting(
-        Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look)"
+    grpc_address: AnyAddress = _setting(
+        Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look), or unix:PATH"
     )
     metrics_address: Address = _setting(Address("127.0.0.1", 8002), "where Prometheus finds /metrics")
     model_control: str = _setting(

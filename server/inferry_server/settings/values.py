@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address, parse_address
+from inferry_server.addresses import Address, AnyAddress, parse_address, parse_any_address
 
 UNSET = "none"
 """How a setting that may be unset is spelled, to undo what a file or the environment says."""
@@ -113,6 +113,7 @@ PARSERS: dict[Any, Callable[[str], Any]] = {
     Path: _parse_folder,
     Path | None: _parse_optional_path,
     Address: parse_address,
+    AnyAddress: parse_any_address,
     str: str,
     str | None: _parse_optional_text,
     int: _parse_int,
@@ -126,6 +127,7 @@ READERS: dict[Any, Callable[[Any], Any]] = {
     Path: lambda value: _parse_folder(_read_text(value)),
     Path | None: _read_optional_path,
     Address: lambda value: parse_address(_read_text(value)),
+    AnyAddress: lambda value: parse_any_address(_read_text(value)),
     str: _read_text,
     str | None: _read_optional_text,
     int: _read_int,

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import A, bound
 from inferry_server.errors import ShuttingDownError
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.ending import STRAGGLER_S
-from inferry_server.transport.options import TransportOptions, cannot_bind
+from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class AioTransport:
         self._server: grpc.aio.Server | None = None
         self._handler = _GenericHandler(router, self._loop)
 
-    def start(self, address: Address) -> Address:
+    def start(self, address: A) -> A:
         """Listen.
 
         Returns:
@@ -65,7 +65,8 @@ class AioTransport:
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result(timeout_s)
 
-    async def _start(self, address: Address) -> Address:
+    async def _start(self, address: A) -> A:
+        refuse_taken(address)
         server = grpc.aio.server(handlers=[self._handler], options=self._options.arguments())
         credentials = self._options.credentials()
         try:
@@ -79,7 +80,7 @@ class AioTransport:
             raise cannot_bind(address)
         await server.start()
         self._server = server
-        return Address(address.host, port)
+        return bound(address, port)
 
     async def _stop(self, grace_s: float) -> None:
         """Stop without losing a call that has arrived.

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import A, bound
 from inferry_server.errors import ShuttingDownError
 from inferry_server.executing.inline import SpareTime
 from inferry_server.rpc.call import fail
@@ -17,7 +17,7 @@ from inferry_server.rpc.statuses import flooded, unknown_method
 from inferry_server.transport.core_layer import CoreServer, send_status
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.intake import Intake
-from inferry_server.transport.options import TransportOptions, cannot_bind
+from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class CompletionQueueTransport:
         self._now = 0.0  # when the latest event was had
         self._last_arrival = 0.0  # of a request, while the server stops
 
-    def start(self, address: Address) -> Address:
+    def start(self, address: A) -> A:
         """Listen.
 
         Returns:
@@ -87,6 +87,7 @@ class CompletionQueueTransport:
         Raises:
             StartError: the address cannot be bound.
         """
+        refuse_taken(address)
         server = CoreServer(self._options.arguments())
         port = server.listen(str(address), self._options.credentials())
         if port == 0:
@@ -97,7 +98,7 @@ class CompletionQueueTransport:
         while self._ask_for_calls(began):
             pass
         self._thread.start()
-        return Address(address.host, port)
+        return bound(address, port)
 
     def stop(self, grace_s: float) -> None:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
@@ -70,7 +70,17 @@ class TransportOptions:
         )
 
 
-def cannot_bind(address: Address) -> StartError:
+def refuse_taken(address: AnyAddress) -> None:
+    """Refuse a Unix domain socket at which somebody answers: gRPC would put its own in that one's place.
+
+    Raises:
+        StartError: there is another server.
+    """
+    if isinstance(address, UnixAddress) and address.is_answered():  # guard: unix-socket-taken
+        raise cannot_bind(address)
+
+
+def cannot_bind(address: AnyAddress) -> StartError:
     """The error for an address that gRPC refuses."""
     return StartError(
         f"gRPC address {address} cannot be bound: it is in use or not of this machine; "

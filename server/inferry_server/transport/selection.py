@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import A
 from inferry_server.executing.inline import SpareTime
 from inferry_server.rpc.router import Router
 from inferry_server.transport.aio import AioTransport
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Transport(Protocol):
     """A gRPC server. `start` and `stop` are called once each, by one thread, and block until done."""
 
-    def start(self, address: Address) -> Address:
+    def start(self, address: A) -> A:
         """Listen; returns the address with the port that was bound, or raises StartError."""
         ...
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_server.addresses import Address, parse_address
+from inferry_server.addresses import Address, AnyAddress, UnixAddress, parse_address, parse_any_address
 from inferry_server.errors import StartError
 from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import read_settings
@@ -104,6 +104,28 @@ def test_an_address_reads_back_as_it_is_written(host: str, port: int) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("unix:/run/inferry.sock", UnixAddress("unix", "/run/inferry.sock")),
+        ("unix:///run/inferry.sock", UnixAddress("unix", "/run/inferry.sock")),
+        ("unix:inferry.sock", UnixAddress("unix", "inferry.sock")),
+        ("unix-abstract:inferry", UnixAddress("unix-abstract", "inferry")),
+        ("[::1]:8001", Address("::1", 8001)),
+    ],
+)
+def test_grpc_may_listen_at_unix_sockets(text: str, read: AnyAddress) -> None:
+    assert parse_any_address(text) == read == parse_any_address(str(read))
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:", "unix://", "unix://host/x", "unix:/" + "x" * 107, "unix:/a\0b", "unix-abstract:"]
+)
+def test_what_is_no_unix_socket_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a(n absolute)? path"):
+        parse_any_address(text)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a transport owes beyond the protocol: limits, cancellation, deadlines, compression and TLS."""
 
+import socket
 import subprocess
 import threading
 import time
@@ -13,7 +14,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import Address, AnyAddress, UnixAddress
 from inferry_server.errors import ShuttingDownError, StartError
 from inferry_server.rpc.call import Call, StreamCall, fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
@@ -21,6 +22,7 @@ from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
 from testkit.proxies import proxy
+from testkit.servers import ANY_PORT
 from testkit.waiting import wait_until
 
 ECHO, WAIT, RAISE, ECHOES = "/test/Echo", "/test/Wait", "/test/Raise", "/test/Echoes"
@@ -85,14 +87,14 @@ class Running(SimpleNamespace):
 
 
 @contextmanager
-def running(name: str, **options: Any) -> Iterator[Running]:
+def running(name: str, *, listen: AnyAddress = ANY_PORT, **options: Any) -> Iterator[Running]:
     metrics, handlers = ServerMetrics(), Handlers()
     router = Router(metrics)
     router.add_unary({ECHO: handlers.echo, WAIT: handlers.wait, RAISE: handlers.fail})
     router.add_streams({ECHOES: handlers.echoes})
     defaults: dict[str, Any] = {"max_message_bytes": 1000, "max_streams": 100}
     transport = make_transport(name, router, TransportOptions(**defaults | options))
-    address = transport.start(Address("127.0.0.1", 0))
+    address = transport.start(listen)
     try:
         yield Running(handlers=handlers, registry=metrics.registry, address=address, transport=transport)
     finally:
@@ -309,3 +311,28 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(transport: str, tmp_p
         running(transport, certificate=missing, private_key=missing),
     ):
         pass
+
+
+def test_a_unix_socket_is_served_and_never_taken_from_another_server(transport: str, tmp_path: Path) -> None:
+    address = UnixAddress("unix", str(tmp_path / "inferry.sock"))
+    with running(transport, listen=address) as first:
+        assert str(first.address) == str(address)
+        with grpc.insecure_channel(str(address)) as channel:
+            assert ask(channel, ECHO, b"here") == b"here"
+            with (
+                pytest.raises(StartError, match=r"unix:.*inferry.sock cannot be bound"),
+                running(transport, listen=address),
+            ):
+                pass
+            assert ask(channel, ECHO, b"still") == b"still"
+    with running(transport, listen=address), grpc.insecure_channel(str(address)) as channel:
+        assert ask(channel, ECHO, b"again") == b"again"
+
+
+def test_a_socket_that_a_server_left_behind_is_used_again(transport: str, tmp_path: Path) -> None:
+    path = tmp_path / "inferry.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    address = UnixAddress("unix", str(path))
+    with running(transport, listen=address), grpc.insecure_channel(str(address)) as channel:
+        assert ask(channel, ECHO, b"alive") == b"alive"
