@@ -40,6 +40,7 @@ from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
 from inferry_server.services.shared_memory import SharedMemoryService
+from inferry_server.services.trace_settings import TraceSettingsService
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging
 from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics, serve_metrics
@@ -204,6 +205,12 @@ class Server:
         )
         router.add_unary(SharedMemoryService(regions).unary_handlers())
         router.add_unary(log_settings.unary_handlers())
+        trace_settings = TraceSettingsService(
+            self.registry,
+            exported=self._settings.trace_endpoint is not None,
+            sample_ratio=self._settings.trace_sample_ratio,
+        )
+        router.add_unary(trace_settings.unary_handlers())
         router.add_unary(self._health.unary_handlers(), traced=False)
         router.add_streams(self._health.stream_handlers())
         router.add_streams(reflection.stream_handlers())

@@ -71,6 +71,12 @@ REQUESTS = (
     Mutant("streams-end-comes", "streams: the end comes after the last answer", "if True:", _TEST_STREAMS),
     Mutant("streams-error-ends", "streams: nothing follows an error that ended one", "", _TEST_STREAMS),
     Mutant("request-priority-sign", "request: no negative priority", "if False:", _TEST_CODEC),
+    Mutant(
+        "trace-setting-fixed",
+        "traces: clients change no setting",
+        "if False:",
+        ("tests/server/services/test_trace_settings.py",),
+    ),
     Mutant("drain-calls-ask", "drain: calls that ask nothing are sent away", "self._unasked.pop()", _TEST_LATE),
     Mutant("drain-half-close", "drain: a half-close that is there comes first", "self._drained()", _TEST_QUEUE_CALLS),
     Mutant(
