@@ -4,6 +4,12 @@ from mutants.mutant import Mutant
 
 ROWS = (
     Mutant(
+        "labels-manifest",
+        "labels: a manifest has one for each class",
+        "if False:",
+        ("tests/server/models/test_class_labels.py",),
+    ),
+    Mutant(
         "labels-own-output",
         "labels: an output has its own or none",
         "own = labels[min(labels)]",

@@ -1,11 +1,14 @@
 """Names of classes in text files, a label a line, as Triton has them. Labels belong to an output, not to a model."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inferry_server.errors import ModelLoadError
 from inferry_server.signature import Signature, TensorSpec
+
+logger = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.txt"
 
@@ -30,23 +33,35 @@ def read_labels(
         recorded: in the manifest; they name the classes of the first output.
         named: by output, the files in the model's folder that the model's configuration names. Where
             neither says anything: `labels.txt` beside the version's model or beside the versions, for
-            the first output that has as many classes.
+            the first output that has as many classes, or the only one.
+
+    Files with more or fewer labels than there are classes are taken with a warning; classes without a label
+    are answered by index.
 
     Raises:
-        ModelLoadError: a file that cannot be read, or is named and not there, or not a label for each class.
+        ModelLoadError: a file that cannot be read, or is named and not there, or a manifest that has not a
+            label for each class.
     """
     model_folder = version_folder.parent
     labels = {output: _read_named(model_folder / file) for output, file in (named or {}).items()}
-    if recorded and signature.outputs:
-        labels[signature.outputs[0].name] = tuple(recorded)
-    if not labels:
+    if not labels and not recorded:
         found = _read_first((version_folder / LABELS_FILE, model_folder / LABELS_FILE))
-        return {_owner(version_folder, signature, found, batched=batched): found} if found else {}
-    for spec in signature.outputs:
-        count, classes = len(labels.get(spec.name, ())), class_count(spec, batched=batched)
-        if count and classes not in (None, count):
-            raise ModelLoadError(f"{version_folder}: {count} labels for output {spec.name!r} with {classes} classes")
-    return labels
+        owner = _owner(version_folder, signature, found, batched=batched) if found else None
+        labels = {owner: found} if owner is not None and found else {}
+    fitting = {
+        spec.name: _fit(version_folder, spec, labels[spec.name], batched=batched)
+        for spec in signature.outputs
+        if spec.name in labels
+    }
+    if recorded and signature.outputs:
+        first = signature.outputs[0]
+        if class_count(first, batched=batched) not in (None, len(recorded)):  # guard: labels-manifest
+            classes = class_count(first, batched=batched)
+            raise ModelLoadError(
+                f"{version_folder}: {len(recorded)} labels for output {first.name!r} with {classes} classes"
+            )
+        fitting[first.name] = tuple(recorded)
+    return fitting
 
 
 def class_count(spec: TensorSpec, *, batched: bool) -> int | None:
@@ -55,30 +70,62 @@ def class_count(spec: TensorSpec, *, batched: bool) -> int | None:
     return None if -1 in axes else math.prod(axes)
 
 
-def _owner(folder: Path, signature: Signature, labels: Sequence[str], *, batched: bool) -> str:
-    """The output whose classes a file names that says nothing of outputs: the first that has as many, or may have."""
+def _fit(folder: Path, spec: TensorSpec, labels: tuple[str, ...], *, batched: bool) -> tuple[str, ...]:
+    """The labels of classes that there are; says so where there are others, or classes without one."""
+    classes = class_count(spec, batched=batched)
+    if classes in (None, len(labels)):
+        return labels
+    left = "the last ones are nobody's" if len(labels) > classes else "classes without one are answered by index"
+    logger.warning(
+        "%d labels for output %r with %d classes: %s",
+        len(labels),
+        spec.name,
+        classes,
+        left,
+        extra={"model": str(folder)},
+    )
+    return labels[:classes]
+
+
+def _owner(folder: Path, signature: Signature, labels: Sequence[str], *, batched: bool) -> str | None:
+    """The output whose classes a file names that says nothing of outputs.
+
+    Returns:
+        The first that has as many classes, or may have, or the only one; None, said in the log, where several
+        outputs have other numbers: labels that may be another's help nobody.
+    """
     counts = {spec.name: class_count(spec, batched=batched) for spec in signature.outputs}
     for fitting in (len(labels), None):
         for name, classes in counts.items():
             if classes == fitting:  # guard: labels-as-many-classes
                 return name
+    if len(counts) == 1:
+        return next(iter(counts))
     has = ", ".join(f"output {name!r} has {classes} classes" for name, classes in counts.items())
-    raise ModelLoadError(f"{folder}: {LABELS_FILE} has {len(labels)} labels; {has or 'the model has no output'}")
+    logger.warning(
+        "%s has %d labels and names no classes: %s; label_filename in config.pbtxt says whose it is",
+        LABELS_FILE, len(labels), has or "the model has no output", extra={"model": str(folder)},
+    )  # fmt: skip
+    return None
 
 
 def _read_named(path: Path) -> tuple[str, ...]:
     labels = _read_first((path,))
-    if not labels:
-        raise ModelLoadError(f"{path}, which config.pbtxt names for labels, is missing or empty")
+    if labels is None:
+        raise ModelLoadError(f"{path}, which config.pbtxt names for labels, is missing")
     return labels
 
 
-def _read_first(paths: Sequence[Path]) -> tuple[str, ...]:
+def _read_first(paths: Sequence[Path]) -> tuple[str, ...] | None:
+    """The labels of the first file that is there, without blank lines at its end; None where none is there."""
     for path in paths:
         try:
-            return tuple(path.read_text(encoding="utf-8").splitlines())
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise ModelLoadError(f"{path} cannot be read: {error}") from error
-    return ()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return tuple(lines)
+    return None

@@ -26,7 +26,7 @@ from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.versions import with_version
 from inferry_server.signature import signature_to_manifest
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
-from inferry_server.wire.classification import top_classes
+from inferry_server.wire.classification import label_of, top_classes
 from inferry_server.wire.layout import submessage
 from inferry_server.wire.messages import parse
 
@@ -262,9 +262,7 @@ def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.Clas
     best = top_classes(probabilities, request.top_k or 1)
     return pb.ImageResult(
         classifications=[
-            pb.Classification(
-                index=index, label=labels[index] if labels else "", probability=float(probabilities[index])
-            )
+            pb.Classification(index=index, label=label_of(labels, index), probability=float(probabilities[index]))
             for index in best
             if not probabilities[index] < request.min_probability
         ]

@@ -44,5 +44,10 @@ def classify(scores: NDArray[Any], count: int, labels: Sequence[str]) -> NDArray
 
 
 def _element(row: NDArray[Any], index: int, labels: Sequence[str]) -> bytes:
-    label = f":{labels[index]}" if index < len(labels) else ""
-    return f"{row[index]:f}:{index}{label}".encode()
+    label = label_of(labels, index)
+    return f"{row[index]:f}:{index}{label and f':{label}'}".encode()
+
+
+def label_of(labels: Sequence[str], index: int) -> str:
+    """The label of a class; empty where it has none."""
+    return labels[index] if index < len(labels) else ""

@@ -47,8 +47,16 @@ def test_a_file_that_names_no_output_labels_the_one_with_as_many_classes(tmp_pat
     assert read_labels(version(tmp_path / "b", labels=SEASONS), scored, batched=True) == {"scores": SEASONS}
     free = Signature((), (output("fish", -1, 3), output("open", -1, -1)))
     assert read_labels(version(tmp_path / "c", labels=SEASONS), free, batched=True) == {"open": SEASONS}
-    with pytest.raises(ModelLoadError, match="2 labels; output 'season' has 4 classes, output 'fish' has 3 classes"):
-        read_labels(version(tmp_path / "d", labels=FISH[:2]), SEASON_FIRST, batched=True)
+
+
+def test_a_file_that_fits_no_output_labels_the_only_one_or_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    only = Signature((), (output("season", -1, 4),))
+    assert read_labels(version(tmp_path / "one", labels=FISH), only, batched=True) == {"season": FISH}
+    assert "3 labels for output 'season' with 4 classes: classes without one are answered by index" in caplog.text
+    assert read_labels(version(tmp_path / "two", labels=FISH[:2]), SEASON_FIRST, batched=True) == {}
+    assert "labels.txt has 2 labels and names no classes: output 'season' has 4 classes, output 'fish'" in caplog.text
 
 
 def test_labels_of_the_manifest_are_those_of_the_first_output_and_go_before_files(tmp_path: Path) -> None:
@@ -58,11 +66,48 @@ def test_labels_of_the_manifest_are_those_of_the_first_output_and_go_before_file
     assert both == {"season": SEASONS, "fish": FISH}
 
 
-@pytest.mark.parametrize("named", ["season", "fish"])
-def test_labels_that_are_not_one_for_each_class_of_their_output_are_refused(tmp_path: Path, named: str) -> None:
-    folder = version(tmp_path / "m", few=("only",))
-    with pytest.raises(ModelLoadError, match=f"1 labels for output '{named}' with"):
-        read_labels(folder, SEASON_FIRST, batched=True, named={named: "few.txt"})
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 9])
+def test_more_or_fewer_labels_than_classes_are_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    lines = tuple(f"label {i}" for i in range(count))
+    folder = version(tmp_path / "m", some=lines)
+    assert read_labels(folder, SEASON_FIRST, batched=True, named={"fish": "some.txt"}) == {"fish": lines[:3]}
+    assert f"{count} labels for output 'fish' with 3 classes" in caplog.text
+
+
+def test_a_manifest_has_a_label_for_each_class(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="3 labels for output 'season' with 4 classes"):
+        read_labels(version(tmp_path / "m"), SEASON_FIRST, batched=True, recorded=FISH)
+
+
+def test_a_file_that_is_named_and_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"gone.txt, which config.pbtxt names for labels, is missing"):
+        read_labels(version(tmp_path / "m"), SEASON_FIRST, batched=True, named={"fish": "gone.txt"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cod\neel\nray",
+        b"cod\neel\nray\n\n",
+        b"cod\r\neel\r\nray\r\n",
+        b"\xef\xbb\xbfcod\neel\nray\n",
+        b"cod\neel\nray\n \n\t\n",
+    ],
+)
+def test_marks_and_blank_lines_of_editors_are_no_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    folder = version(tmp_path / "m")
+    (folder / "labels.txt").write_bytes(content)
+    assert read_labels(folder, SEASON_FIRST, batched=True) == {"fish": FISH}
+    assert caplog.text == ""
+
+
+def test_only_ends_of_lines_end_labels(tmp_path: Path) -> None:
+    folder = version(tmp_path / "m", labels=("a\x0bb", "", "c\u2028d\x85"))
+    assert read_labels(folder, SEASON_FIRST, batched=True) == {"fish": ("a\x0bb", "", "c\u2028d\x85")}
 
 
 @given(st.lists(st.integers(1, 5), max_size=4))
