@@ -1,6 +1,5 @@
 """Golden samples: a few inputs with the outputs that the model must give for them."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.files import read_file
+from inferry_proto.npz import NpzError, read_arrays
+
 Arrays = Mapping[str, NDArray[Any]]
 _INPUTS, _OUTPUTS = "inputs/", "outputs/"
+
+
+MOST_GOLDEN_BYTES = 1 << 30
+"""Of a file of golden samples, and of the arrays in it."""
 
 
 class GoldenSamplesError(ValueError):
@@ -42,12 +48,28 @@ def load_golden_samples(path: Path) -> GoldenSamples:
     """Read samples that `save_golden_samples` wrote.
 
     Raises:
-        GoldenSamplesError: the file is missing, damaged, or holds no inputs or no outputs.
+        GoldenSamplesError: the file is missing, damaged, too large, or holds no inputs or no outputs.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        data = read_file(path, most_bytes=MOST_GOLDEN_BYTES)
+    except OSError as error:
+        raise GoldenSamplesError(f"{path} cannot be read as golden samples: {error}") from error
+    return parse_golden_samples(data, path)
+
+
+def parse_golden_samples(data: bytes, path: Path) -> GoldenSamples:
+    """Samples from the bytes of a file.
+
+    Args:
+        data: of an .npz file.
+        path: where it lay, for messages.
+
+    Raises:
+        GoldenSamplesError: it is damaged, would become too large, or holds no inputs or no outputs.
+    """
+    try:
+        arrays = dict(read_arrays(data, most_bytes=MOST_GOLDEN_BYTES))
+    except NpzError as error:
         raise GoldenSamplesError(f"{path} cannot be read as golden samples: {error}") from error
     inputs = {name.removeprefix(_INPUTS): a for name, a in arrays.items() if name.startswith(_INPUTS)}
     outputs = {name.removeprefix(_OUTPUTS): a for name, a in arrays.items() if name.startswith(_OUTPUTS)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from inferry_proto.files import read_text
 from inferry_proto.manifest_pb2 import VersionLabels
 
 LABELS_FILE = "version_labels.json"
@@ -53,7 +54,7 @@ def read_labels_and_traffic(model_folder: Path) -> VersionLabels:
     """
     path = model_folder / LABELS_FILE
     try:
-        message = json_format.Parse(path.read_text(encoding="utf-8"), VersionLabels())
+        message = json_format.Parse(read_text(path), VersionLabels())
         _check(message)
     except FileNotFoundError:
         return VersionLabels()

@@ -3,10 +3,22 @@
 from mutants.mutant import Mutant
 
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
+_TEST_FILES = ("tests/proto/test_files.py",)
 
 BOUNDARY = (
     Mutant("boundary-version", "boundary: an error that no check foresaw fails one version", "raise", _TEST_BOUNDARY),
     Mutant("boundary-model", "boundary: a folder that cannot be followed costs one model", "raise", _TEST_BOUNDARY),
     Mutant("boundary-unknown-unload", "boundary: unknown names are not remembered", "if False:", _TEST_BOUNDARY),
     Mutant("boundary-name", "boundary: names that are not UTF-8 are not served", "if False:", _TEST_BOUNDARY),
+    Mutant("files-size", "files: no more is read than may be", "if False:", _TEST_FILES),
+    Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),
+    Mutant("golden-size", "golden samples: no more is decompressed than may be", "if False:", _TEST_FILES),
+    Mutant("golden-header", "golden samples: no array is larger than its bytes", "if False:", _TEST_FILES),
+    Mutant("paths-golden-samples", "paths: golden samples lie in their version's folder", "if False:", _TEST_BOUNDARY),
+    Mutant(
+        "paths-external-data",
+        "paths: weights lie in their model's folder",
+        "if False:",
+        ("tests/server/models/test_loading.py",),
+    ),
 )

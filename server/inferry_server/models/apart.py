@@ -18,7 +18,10 @@ def why_apart(plan: VersionPlan) -> str | None:
         if -1 in _fixed_axes(spec, batched=plan.batched):  # guard: inline-no-free-lengths
             return f"input {spec.name!r} has free lengths {list(spec.shape)}"
     try:
-        return what_data_decides(read_nodes(plan.model_path), [spec.name for spec in plan.signature.inputs])
+        return what_data_decides(
+            read_nodes(plan.model_path if plan.source is None else plan.source.model),
+            [spec.name for spec in plan.signature.inputs],
+        )
     except (OSError, ValueError) as error:  # ONNX Runtime has read it, and may know formats that we do not
         return f"its operators cannot be read: {error}"
 

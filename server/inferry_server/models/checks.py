@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto import manifest_pb2
-from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
+from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference
 from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, ModelLoadError
 from inferry_server.signature import Signature, TensorSpec
 
@@ -139,28 +139,31 @@ class GoldenCheck:
 
 
 def read_golden_check(
-    version_folder: Path, recorded: manifest_pb2.GoldenSamples, *, provider: str, max_batch_size: int | None
+    version_folder: Path,
+    recorded: manifest_pb2.GoldenSamples,
+    samples: GoldenSamples,
+    *,
+    provider: str,
+    max_batch_size: int | None,
 ) -> GoldenCheck:
     """The golden samples of a version.
 
     Args:
         version_folder: holds the file that the manifest names.
         recorded: from the manifest.
+        samples: that the file holds.
         provider: what computes.
         max_batch_size: rows to run at once; None for a model without batch dimension, whose
             samples are one run.
 
     Raises:
-        ModelLoadError: the file cannot be read, or the manifest states no tolerance for this provider.
+        ModelLoadError: the manifest states no tolerance for this provider.
     """
     path = version_folder / recorded.file
     if provider not in recorded.tolerances:  # guard: proof-tolerance-computes
         stated = ", ".join(sorted(recorded.tolerances)) or "none"
         raise ModelLoadError(f"{path}: the manifest states no golden tolerance for {provider} (it does for: {stated})")
-    try:
-        runs = tuple(_runs(load_golden_samples(path), max_batch_size))
-    except GoldenSamplesError as error:
-        raise ModelLoadError(f"{path}: {error}") from error
+    runs = tuple(_runs(samples, max_batch_size))
     return GoldenCheck(path, runs, recorded.tolerances[provider], provider)
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from inferry_proto.files import read_text
 from inferry_server.errors import ModelLoadError
 from inferry_server.signature import Signature, TensorSpec
 
@@ -120,7 +121,7 @@ def _read_first(paths: Sequence[Path]) -> tuple[str, ...] | None:
     """The labels of the first file that is there, without blank lines at its end; None where none is there."""
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_text(path).split("\n")
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:

@@ -9,11 +9,12 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from inferry_proto.datatypes import DATATYPES
+from inferry_proto.files import read_text
 from inferry_proto.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.models.model_settings import DeclaredTensor, InstanceKind, ModelSettings
-from inferry_server.models.repository import MODEL_FILE
 from inferry_server.models.version_policy import NEWEST, All, Latest, Specific, VersionPolicy
+from inferry_server.runtime.model_source import MODEL_FILE
 from inferry_server.runtime.providers import CHOICES
 
 CONFIG_FILE = "config.pbtxt"
@@ -88,7 +89,7 @@ def read_model_settings(folder: Path) -> ModelSettings:
     # proto3 cannot tell what is unstated from 0; a value that nobody writes can.
     config = ModelConfig(max_batch_size=_UNSTATED)
     try:
-        text_format.Merge(path.read_text(encoding="utf-8-sig"), config)
+        text_format.Merge(read_text(path), config)
         return _settings(config, folder.name)
     except FileNotFoundError:
         return ModelSettings()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from inferry_proto.manifest import ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, pad_to_ladder
 from inferry_server.batching.latency import LatencyModel
@@ -27,10 +26,12 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import with_parallel_runs
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
+from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
+from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
@@ -101,13 +102,14 @@ def _load_with_graphs_or_without(folder: VersionFolder, options: LoadOptions) ->
 def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     started = time.monotonic()
     settings = _read_settings(folder)
-    manifest = _read_verified_manifest(folder.path, settings.model_file)
-    sessions = _load_sessions(folder, settings, options)
+    source = read_model(folder.path / settings.model_file)
+    manifest, golden = read_verified(folder.path, source)
+    sessions = _load_sessions(folder, settings, source, options)
     try:
         signature = sessions[0].session.signature
         if manifest is not None:
             _check_signature(folder.path, signature, manifest)
-        plan = _plan(folder, settings, manifest, signature, options)
+        plan = replace(_plan(folder, settings, manifest, signature, options), source=source, golden=golden)
         plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads = _threads(settings, options)
@@ -145,7 +147,9 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
     return settings
 
 
-def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: LoadOptions) -> list[LoadedSession]:
+def _load_sessions(
+    folder: VersionFolder, settings: ModelSettings, source: ModelSource, options: LoadOptions
+) -> list[LoadedSession]:
     try:
         providers = settings.providers(
             options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32)
@@ -153,20 +157,19 @@ def _load_sessions(folder: VersionFolder, settings: ModelSettings, options: Load
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = _threads(settings, options)
-    path = folder.path / settings.model_file
     device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
     sessions: list[LoadedSession] = []
     try:
         for device_id in device_ids:
             sessions.append(  # noqa: PERF401 - those that are open are closed if the next one fails
-                open_session(path, providers, options.devices, device_id=device_id, intra_op_num_threads=threads)
+                open_session(source, providers, options.devices, device_id=device_id, intra_op_num_threads=threads)
             )
-    except (ModelLoadError, DeviceLostError) as error:
+    except BaseException as error:
         for session in sessions:
             session.close()
-        if isinstance(error, ModelLoadError):
+        if not isinstance(error, DeviceLostError):
             raise
-        raise ModelLoadError(f"{path}: {error}") from error
+        raise ModelLoadError(f"{source.path}: {error}") from error
     return sessions
 
 
@@ -197,20 +200,6 @@ def _plan(
     except ValueError as error:
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     return VersionPlan(folder, settings, manifest, narrowed, batched, own_policy, options.devices, reshaping)
-
-
-def _read_verified_manifest(path: Path, model_file: str) -> ModelManifest | None:
-    if not (path / model_file).is_file():
-        raise ModelLoadError(f"{path / model_file} is missing")
-    try:
-        manifest = read_manifest(path)
-        if manifest is not None:
-            verify_files(path, manifest)  # guard: proof-checksums
-            if model_file not in {file.name for file in manifest.files}:  # guard: proof-model-itself
-                raise ManifestError(f"the manifest of {path} has no checksum for {model_file}")
-    except ManifestError as error:
-        raise ModelLoadError(str(error)) from error
-    return manifest
 
 
 def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) -> None:

@@ -55,7 +55,7 @@ def with_parallel_runs(
         return plan, instance
     model = {"model": str(plan.folder)}
     try:
-        single = load_session(plan.model_path, providers=(CPU,), intra_op_num_threads=1)
+        single = load_session(plan.source or plan.model_path, providers=(CPU,), intra_op_num_threads=1)
         golden = plan.golden_check(CPU)
         if golden is not None:
             golden.check(single.run)  # guard: parallel-runs-second

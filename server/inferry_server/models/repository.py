@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferry_server.errors import InvalidRequestError, StartError
-
-MODEL_FILE = "model.onnx"
+from inferry_server.runtime.model_source import MODEL_FILE
 
 
 @dataclass(frozen=True)

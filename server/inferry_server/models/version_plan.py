@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inferry_proto.golden import GoldenSamples
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
@@ -11,6 +12,7 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.reshaping import Reshaping
 from inferry_server.runtime.instances import Devices
+from inferry_server.runtime.model_source import ModelSource
 from inferry_server.signature import Signature
 
 
@@ -24,6 +26,8 @@ class VersionPlan:
         batched: whether its requests have rows.
         policy: the limits of its queue and batches.
         reshaping: what stands between its shapes and those that clients see.
+        source: the model's bytes, which were checked.
+        golden: the samples that the manifest names.
     """
 
     folder: VersionFolder
@@ -34,6 +38,8 @@ class VersionPlan:
     policy: BatchingPolicy
     devices: Devices
     reshaping: Reshaping = field(default_factory=Reshaping)
+    source: ModelSource | None = None
+    golden: GoldenSamples | None = None
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -54,13 +60,14 @@ class VersionPlan:
         """What the version's answers can be compared with, now and while it is served; None without samples.
 
         Raises:
-            ModelLoadError: the samples cannot be read, or the manifest states no tolerance for this provider.
+            ModelLoadError: the manifest states no tolerance for this provider.
         """
-        if self.manifest is None or not self.manifest.HasField("golden_samples"):
+        if self.manifest is None or self.golden is None:
             return None
         return read_golden_check(
             self.folder.path,
             self.manifest.golden_samples,
+            self.golden,
             provider=provider,
             max_batch_size=self.policy.max_batch_size if self.batched else None,
         )

@@ -1,5 +1,6 @@
 """The operators of an ONNX file, read without the package `onnx` and without its weights."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +39,17 @@ class Node:
     in_function: bool = False
 
 
-def read_nodes(path: Path) -> Iterator[Node]:
+def read_nodes(model: Path | bytes) -> Iterator[Node]:
     """The nodes of a file's graph and of its functions, in the file's order. Weights are passed over.
 
     Raises:
         ValueError: the file is no protobuf message.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        for number, size in _fields_of_file(file, path.stat().st_size):
+    with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as file:
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        for number, size in _fields_of_file(file, length):
             start = file.tell()
             if number == _MODEL_GRAPH:
                 for inner, inner_size in _fields_of_file(file, start + size):

@@ -16,6 +16,7 @@ from inferry_server.runtime.device_errors import CudaCallError
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.device_memory import CudaMemory, DeviceMemory
 from inferry_server.runtime.instance import CpuInstance, DeviceInstance, Instance
+from inferry_server.runtime.model_source import ModelSource
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import Arrays, OnnxSession, load_session
 from inferry_server.signature import Signature, TensorSpec
@@ -53,7 +54,7 @@ class LoadedSession:
 
 
 def open_session(
-    path: Path, providers: Sequence[str], devices: Devices, *, device_id: int, intra_op_num_threads: int
+    source: Path | ModelSource, providers: Sequence[str], devices: Devices, *, device_id: int, intra_op_num_threads: int
 ) -> LoadedSession:
     """Load a model where it is to compute.
 
@@ -61,18 +62,19 @@ def open_session(
         ModelLoadError: ONNX Runtime or the device refuses.
     """
     if tuple(providers) == (CPU,):
-        session = load_session(path, providers=providers, intra_op_num_threads=intra_op_num_threads)
+        session = load_session(source, providers=providers, intra_op_num_threads=intra_op_num_threads)
         return LoadedSession(session, None)
     devices.health.check()
     try:
         memory = devices.open_memory(device_id)
     except (CudaCallError, OSError) as error:
+        path = source if isinstance(source, Path) else source.path
         raise ModelLoadError(f"{path}: GPU {device_id} cannot be used: {error}") from error
     options = provider_options(providers, devices.options, device_id=device_id, stream=memory.stream)
     try:
         with devices.gate.computing():
-            session = load_session(path, providers=options, intra_op_num_threads=intra_op_num_threads)
-    except ModelLoadError:
+            session = load_session(source, providers=options, intra_op_num_threads=intra_op_num_threads)
+    except BaseException:
         memory.close()
         raise
     return LoadedSession(session, memory)

@@ -12,6 +12,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
+from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
 
@@ -53,11 +54,13 @@ round trip, one at a time, medians of 25 alternating rounds). Without the last, 
 _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
-def load_session(path: Path, *, providers: Sequence[str | ProviderOptions], intra_op_num_threads: int) -> "OnnxSession":
-    """Load an ONNX file.
+def load_session(
+    source: Path | ModelSource, *, providers: Sequence[str | ProviderOptions], intra_op_num_threads: int
+) -> "OnnxSession":
+    """Load an ONNX model. Nothing of it is read from files afterwards.
 
     Args:
-        path: the `.onnx` file; its external data, if any, lies beside it.
+        source: a model in memory, or the path of one as `read_model` takes it.
         providers: execution providers in order of preference, with their options where they have some.
         intra_op_num_threads: threads that compute one batch together.
 
@@ -66,15 +69,21 @@ def load_session(path: Path, *, providers: Sequence[str | ProviderOptions], intr
             type the protocol lacks.
         RecordingError: CUDA graphs were asked for, and the model does not allow them.
     """
+    if isinstance(source, Path):
+        source = read_model(source)
+    path = source.path
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_num_threads
     options.inter_op_num_threads = 1  # the graphs of CNNs are chains
     options.log_severity_level = _LOG_FATAL_ONLY
     for name, value in THREADING.items():
         options.add_session_config_entry(name, value)
+    if source.weights:
+        names, contents = list(source.weights), list(source.weights.values())
+        options.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
     try:
         # Its own fallback would go on with the CPU, print to standard output, and tell nobody.
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+        session = onnxruntime.InferenceSession(source.model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         if "graph capture feature" in str(error):
             raise RecordingError(f"{path}: {_first_line(error)}") from error

@@ -5,15 +5,17 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
+from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
-from inferry_server.models import loading
-from inferry_server.models.loading import LoadOptions
+from inferry_server.models import loading, verified
+from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.manager import ModelManager
 from inferry_server.models.registry import ModelRegistry, State
-from inferry_server.models.repository import scan_repository
+from inferry_server.models.repository import VersionFolder, scan_repository
 from inferry_server.runtime.providers import CPU
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
@@ -27,8 +29,8 @@ class Served:
     def __init__(self, root: Path) -> None:
         self.registry = ModelRegistry(lambda: None)
         self.metrics = ServerMetrics()
-        options = LoadOptions((CPU,), 1, 1, POLICY, self.metrics)
-        self.manager = ModelManager(root, self.registry, options, drain_timeout_s=5)
+        self.options = LoadOptions((CPU,), 1, 1, POLICY, self.metrics)
+        self.manager = ModelManager(root, self.registry, self.options, drain_timeout_s=5)
         self.root = root
 
     def load_all(self) -> None:
@@ -156,8 +158,8 @@ def test_reasons_are_utf8_where_the_repository_itself_has_another_name(tmp_path:
     (root / "odd" / "1").mkdir(parents=True)
     served = Served(root)
     served.load_all()
-    for _, reason in served.states().values():
-        reason.encode()
+    assert served.states()["doubler"][0] is State.READY
+    served.states()["odd"][1].encode()
 
 
 def test_a_folder_that_may_not_be_searched_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,3 +259,57 @@ def test_a_name_longer_than_any_files_is_not_in_the_repository(served: Served) -
     served.manager.load_model("n" * 300, said.append)
     served.manager.close()
     assert isinstance(said[0], ModelNotFoundError)
+
+
+def test_golden_samples_outside_the_versions_folder_are_not_read(served: Served) -> None:
+    folder = onnx_models.save_brightness(served.root)
+    for name in ("../golden.npz", "/etc/golden.npz", ""):
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        manifest.golden_samples.file = name
+        write_manifest(folder, manifest)
+        with pytest.raises(ModelLoadError, match=f"golden_samples.file '{name}'; expected the name of a file beside"):
+            load_version(VersionFolder("brightness", 1, folder), served.options)
+
+
+def test_weights_beside_a_model_with_a_manifest_need_a_checksum(served: Served) -> None:
+    folder = onnx_models.save_brightness(served.root)
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    del manifest.files[:]
+    manifest.files.append(describe_file(folder / "model.onnx"))
+    write_manifest(folder, manifest)
+    version = VersionFolder("brightness", 1, folder)
+    with pytest.raises(ModelLoadError, match=r"has no checksum for w\.bin"):
+        load_version(version, served.options)
+    manifest.files.append(describe_file(folder / "w.bin"))
+    write_manifest(folder, manifest)
+    load_version(version, served.options).close(1)
+
+
+def test_checksums_are_of_the_bytes_that_are_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are exchanged while a version is loaded change nothing of it."""
+    folder = onnx_models.save_brightness(served.root)
+
+    def exchange(path: Path) -> object:
+        (folder / "model.onnx").write_bytes(b"exchanged")
+        return read_manifest(path)
+
+    monkeypatch.setattr(verified, "read_manifest", exchange)
+    version = load_version(VersionFolder("brightness", 1, folder), served.options)
+    assert version.signature.inputs[0].name == "images"
+    version.close(1)
+    with pytest.raises(ModelLoadError, match="was changed after it was published"):
+        load_version(VersionFolder("brightness", 1, folder), served.options)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "labels.txt", "golden.npz", "model.onnx", "../config.pbtxt"])
+def test_a_fifo_in_the_place_of_any_file_fails_one_model_and_holds_up_nobody(served: Served, name: str) -> None:
+    folder = onnx_models.save_brightness(served.root, manifest=name in ("manifest.json", "golden.npz"))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    served.load_all()
+    assert "FIFO" in served.states()["brightness"][1]
+    assert served.states()["last"][0] is State.READY

@@ -1,0 +1,53 @@
+"""Reading files that anybody may have put there: regular ones, of bounded size, whole."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+SMALL_FILE_BYTES = 64 << 20
+"""More than any manifest, label file or configuration has."""
+
+
+def read_file(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
+    """All bytes of a regular file. Never waits for a writer, and allocates no more than the file has.
+
+    Raises:
+        OSError: it is missing, may not be read, is no regular file, is larger, or changed while it was read.
+    """
+    _require_regular(path, path.stat().st_mode)  # before it is opened: to open a device may do something
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _require_regular(path, status.st_mode)
+        if status.st_size > most_bytes:  # guard: files-size
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", str(path))
+        data = file.read(status.st_size + 1)
+    if len(data) != status.st_size:
+        raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", str(path))
+    return data
+
+
+def read_text(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> str:
+    """The text of a file in UTF-8, without its byte order mark; its lines end with a newline alone.
+
+    Raises:
+        OSError: as `read_file`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    text = read_file(path, most_bytes=most_bytes).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):  # guard: files-regular
+        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+        raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", str(path))

@@ -1,0 +1,92 @@
+"""The bytes of a model, read once: what was checked is what is computed, whoever writes to the files afterwards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inferry_proto.files import read_file
+from inferry_server.errors import ModelLoadError
+from inferry_server.runtime.external_data import ExternalDataError, own_external_data
+from inferry_server.runtime.memory import available_bytes
+
+MODEL_FILE = "model.onnx"
+"""How a model is called, unless its configuration says otherwise."""
+
+_MOST_MODEL_BYTES = (2 << 30) - 1  # of a protobuf message
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model in memory.
+
+    Attributes:
+        path: the file it was read from, for messages.
+        model: what ONNX Runtime is given.
+        weights: files that it names, by the names it has for them, in memory.
+        files: every file that was read, by its name in the version's folder, as it lay there.
+    """
+
+    path: Path
+    model: bytes
+    weights: Mapping[str, bytes]
+    files: Mapping[str, bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that was read."""
+        return sum(map(len, self.files.values()))
+
+
+def read_model(path: Path) -> ModelSource:
+    """Read a model with the weights that lie beside it.
+
+    Args:
+        path: an ONNX file, or a folder with `model.onnx` in it, as Triton has it.
+
+    Raises:
+        ModelLoadError: a file is missing or cannot be read, lies outside the model's folder, or there is no memory
+            for it.
+    """
+    inside = path.name + "/" if path.is_dir() else ""
+    if inside:
+        path = path / MODEL_FILE
+    model = _read(path, most_bytes=_MOST_MODEL_BYTES)
+    files = {inside + path.name: model}
+
+    def read(name: str) -> bytes:
+        data = files[inside + name] = _read(_beside(path, name), most_bytes=available_bytes())
+        return data
+
+    try:
+        owned = own_external_data(model, read)
+    except ExternalDataError as error:
+        raise ModelLoadError(f"{path}: {error}") from error
+    if len(owned.model) > _MOST_MODEL_BYTES:
+        raise ModelLoadError(f"{path}: with its small weights it has {len(owned.model)} bytes; ONNX ends at 2 GiB")
+    return ModelSource(path, owned.model, owned.files, files)
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The file that a model names; it must lie in the model's folder, or beside the file that a link leads to."""
+    beside = path.parent / name
+    try:
+        real = beside.resolve()
+        folders = {path.parent.resolve(), path.resolve().parent}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelLoadError(f"{path}: External data path {name!r} leads nowhere: {error}") from error
+    if not any(real.is_relative_to(folder) for folder in folders):  # guard: paths-external-data
+        raise ModelLoadError(f"{path}: External data path {name!r} leads out of the model's folder, to {real}")
+    return beside
+
+
+def _read(path: Path, *, most_bytes: int) -> bytes:
+    try:
+        return read_file(path, most_bytes=most_bytes)
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"{path} is missing") from error
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no path, as with a null character
+        raise ModelLoadError(f"{path}: External data path {path.name!r} is none: {error}") from error
+    except MemoryError as error:
+        raise ModelLoadError(f"{path}: there is no memory for its {path.stat().st_size} bytes") from error
