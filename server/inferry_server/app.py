@@ -32,7 +32,6 @@ from inferry_server.services.control import (
     SHARED_MEMORY_EXTENSIONS,
     ControlService,
 )
-from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
@@ -40,6 +39,7 @@ from inferry_server.services.log_settings import LogSettingsService
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
 from inferry_server.services.shared_memory import SharedMemoryService
+from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.services.trace_settings import TraceSettingsService
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging

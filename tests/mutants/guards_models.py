@@ -52,13 +52,13 @@ MODELS = (
         "versions-request-meets",
         "versions: a request that meets a closed queue looks again",
         "if True:",
-        ("tests/server/services/test_versions.py",),
+        ("tests/server/services/test_submission.py",),
     ),
     Mutant(
         "versions-server-goes",
         "versions: a server that goes away is not asked for ever",
         "if find() is not version:",
-        ("tests/server/services/test_versions.py",),
+        ("tests/server/services/test_submission.py",),
     ),
     Mutant(
         "traffic-label-whose",

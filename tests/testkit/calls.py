@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inferry_server.rpc.statuses import OK, Status
+from inferry_server.rpc.statuses import OK, Status, status_of
 from inferry_server.trace import RequestTrace
 
 
@@ -34,6 +34,9 @@ class FakeCall:
 
     def abort(self, status: Status) -> None:
         self.statuses.append(status)
+
+    def fail(self, error: Exception) -> None:
+        self.abort(status_of(error))
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         self.callbacks.append(callback)

@@ -11,8 +11,18 @@ from inferry_server.rpc.statuses import Status, status_of
 from inferry_server.trace import RequestTrace
 
 
-class Call(Protocol):
-    """One unary RPC. Thread-safe; the first of `reply` and `abort` ends it, what follows is ignored.
+class Outcome(Protocol):
+    """Where the outcome of one request goes. Exactly one of the two is called, once, from any thread."""
+
+    def reply(self, message: bytes) -> None:
+        """The request was computed: its response message, and status OK."""
+
+    def fail(self, error: Exception) -> None:
+        """The request was not computed: the status of this error."""
+
+
+class Call(Outcome, Protocol):
+    """One unary RPC. Thread-safe; the first of `reply`, `fail` and `abort` ends it, what follows is ignored.
 
     Attributes:
         method: the path, `/package.Service/Method`.
@@ -31,9 +41,6 @@ class Call(Protocol):
     @property
     def peer(self) -> str:
         """Who calls, as gRPC writes it."""
-
-    def reply(self, message: bytes) -> None:
-        """Answer with a message and status OK."""
 
     def abort(self, status: Status) -> None:
         """End with a status other than OK."""

@@ -18,12 +18,10 @@ from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
-from inferry_server.services.answers import Answer, UnaryAnswer
-from inferry_server.services.deadlines import DeadlinePolicy
+from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.streams import OrderedStream, StreamFormat
-from inferry_server.services.versions import with_version
+from inferry_server.services.submission import DeadlinePolicy, with_version
 from inferry_server.signature import signature_to_manifest
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.classification import label_of, top_classes
@@ -76,9 +74,8 @@ class ClassifierService:
 
     def classify(self, call: Call, message: bytes) -> None:
         """Check a request and hand its pictures to the decoding threads."""
-        answer = UnaryAnswer(call)
         call.on_cancel(
-            self.submit(message, answer, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
+            self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
         )
 
     def classify_stream(self, call: StreamCall) -> OrderedStream:
@@ -88,7 +85,7 @@ class ClassifierService:
     def submit(
         self,
         message: bytes,
-        answer: Answer,
+        outcome: Outcome,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
@@ -100,19 +97,19 @@ class ClassifierService:
             What forgets the request, if nobody wants the answer any more.
 
         Raises:
-            ServingError: the request was refused; `answer` will not be called.
+            ServingError: the request was refused; `outcome` will not be called.
         """
         request = parse(pb.ClassifyRequest, message)
         return with_version(
             lambda: self._find(request),
-            lambda model: self._check_and_decode(model, request, answer, call_deadline, trace, waited_s),
+            lambda model: self._check_and_decode(model, request, outcome, call_deadline, trace, waited_s),
         )
 
     def _check_and_decode(
         self,
         model: ServedVersion,
         request: pb.ClassifyRequest,
-        answer: Answer,
+        outcome: Outcome,
         call_deadline: float | None,
         trace: RequestTrace | None,
         waited_s: float,
@@ -133,14 +130,14 @@ class ClassifierService:
         )
         cancellation = _Cancellation()
         self._pool.submit(
-            lambda: self._decode_and_submit(request, answer, deadline, cancellation, trace), nbytes=request.ByteSize()
+            lambda: self._decode_and_submit(request, outcome, deadline, cancellation, trace), nbytes=request.ByteSize()
         )
         return cancellation.cancel
 
     def _decode_and_submit(
         self,
         request: pb.ClassifyRequest,
-        answer: Answer,
+        outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
         trace: RequestTrace | None,
@@ -148,12 +145,12 @@ class ClassifierService:
         try:
             cancel = with_version(
                 lambda: self._find(request),
-                lambda model: self._submit_to(model, request, answer, deadline, cancellation, trace),
+                lambda model: self._submit_to(model, request, outcome, deadline, cancellation, trace),
             )
         except _CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer
-            answer.fail(error)
+            outcome.fail(error)
             return
         cancellation.queued(cancel)
 
@@ -161,7 +158,7 @@ class ClassifierService:
         self,
         model: ServedVersion,
         request: pb.ClassifyRequest,
-        answer: Answer,
+        outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
         trace: RequestTrace | None,
@@ -176,7 +173,7 @@ class ClassifierService:
         queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),
-            reply=_Reply(answer, request, model, decode_s=self._clock() - started),
+            reply=_Reply(outcome, request, model, decode_s=self._clock() - started),
             deadline=deadline,
             trace=trace,
         )
@@ -234,7 +231,7 @@ class _Cancellation:
 class _Reply:
     """Takes a request's probabilities from the batcher and makes its response."""
 
-    answer: Answer
+    outcome: Outcome
     request: pb.ClassifyRequest
     model: ServedVersion
     decode_s: float
@@ -252,10 +249,10 @@ class _Reply:
                 compute_us=_microseconds(timing.compute_s),
             ),
         )
-        return partial(self.answer.respond, response.SerializeToString())
+        return partial(self.outcome.reply, response.SerializeToString())
 
     def fail(self, error: Exception) -> None:
-        self.answer.fail(error)
+        self.outcome.fail(error)
 
 
 def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.ClassifyRequest) -> pb.ImageResult:

@@ -15,12 +15,10 @@ from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
-from inferry_server.services.answers import Answer, UnaryAnswer
-from inferry_server.services.deadlines import DeadlinePolicy
+from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.reading import IncomingRequest, RequestReader
 from inferry_server.services.streams import OrderedStream, StreamFormat
-from inferry_server.services.versions import with_version
+from inferry_server.services.submission import DeadlinePolicy, with_version
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.layout import submessage
 from inferry_server.wire.messages import parse
@@ -57,9 +55,8 @@ class InferenceService:
 
     def model_infer(self, call: Call, message: bytes) -> None:
         """Queue a request; the batcher's thread answers it."""
-        answer = UnaryAnswer(call)
         call.on_cancel(
-            self.submit(message, answer, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
+            self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
         )
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream:
@@ -70,7 +67,7 @@ class InferenceService:
     def submit(
         self,
         message: bytes,
-        answer: Answer,
+        outcome: Outcome,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
@@ -80,7 +77,7 @@ class InferenceService:
 
         Args:
             message: as it came.
-            answer: told of the outcome.
+            outcome: told of the outcome.
             call_deadline: of the call that brought it.
             trace: where it is sampled.
             waited_s: before it was read; an objective counts from its arrival.
@@ -89,18 +86,18 @@ class InferenceService:
             What forgets the request, if nobody wants the answer any more.
 
         Raises:
-            ServingError: the request was not queued; `answer` will not be called.
+            ServingError: the request was not queued; `outcome` will not be called.
         """
         incoming = IncomingRequest(message)
         return with_version(
             partial(self._registry.find, incoming.model_name, incoming.model_version, request_id=incoming.request_id),
-            partial(self._submit_to, incoming, answer, call_deadline, trace, waited_s),
+            partial(self._submit_to, incoming, outcome, call_deadline, trace, waited_s),
         )
 
     def _submit_to(
         self,
         incoming: IncomingRequest,
-        answer: Answer,
+        outcome: Outcome,
         call_deadline: float | None,
         trace: RequestTrace | None,
         waited_s: float,
@@ -112,7 +109,7 @@ class InferenceService:
         queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
-            reply=_Reply(answer, request.encode),
+            reply=_Reply(outcome, request.encode),
             lane=lane_of(request.priority),
             trace=trace,
             deadline=self._deadlines.deadline(
@@ -150,10 +147,10 @@ def lane_of(priority: int) -> Lane:
 class _Reply:
     """Takes a request's outputs from the batcher and makes its response."""
 
-    __slots__ = ("_answer", "_encode")
+    __slots__ = ("_encode", "_outcome")
 
-    def __init__(self, answer: Answer, encode: Callable[[Arrays], bytes]) -> None:
-        self._answer = answer
+    def __init__(self, outcome: Outcome, encode: Callable[[Arrays], bytes]) -> None:
+        self._outcome = outcome
         self._encode = encode
 
     def complete(
@@ -161,7 +158,7 @@ class _Reply:
         outputs: Arrays,
         timing: Timing,  # noqa: ARG002 - the protocol has no field for it
     ) -> Callable[[], object]:
-        return partial(self._answer.respond, self._encode(outputs))
+        return partial(self._outcome.reply, self._encode(outputs))
 
     def fail(self, error: Exception) -> None:
-        self._answer.fail(error)
+        self._outcome.fail(error)

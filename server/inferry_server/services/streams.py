@@ -10,9 +10,8 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from inferry_server.errors import ServingError, ShuttingDownError
-from inferry_server.rpc.call import StreamCall, fail
+from inferry_server.rpc.call import Outcome, StreamCall, fail
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, status_of
-from inferry_server.services.answers import Answer
 from inferry_server.trace import RequestTrace, Tracer
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ class Submit(Protocol):
     """Queues a request and returns what forgets it."""
 
     def __call__(
-        self, message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
+        self, message: bytes, outcome: Outcome, *, call_deadline: float | None, trace: RequestTrace | None
     ) -> Callable[[], object]:
         """Raises ServingError where the request was not queued."""
         ...
@@ -175,7 +174,7 @@ class _StreamAnswer:
         if self.response is not None:
             self.cancel = _nothing
 
-    def respond(self, response: bytes) -> None:
+    def reply(self, response: bytes) -> None:
         self.end_trace(OK)
         self._set(self._format.response(response))
 

@@ -72,6 +72,12 @@ class Distribution:
             return list(accumulate(self._counts)), self._sum
 
 
+def observe_each(observed: Iterable[tuple[Distribution, Iterable[float]]]) -> None:
+    """Count values in several series: one call for everything that a batch has to tell."""
+    for distribution, values in observed:
+        distribution.observe_all(values)
+
+
 class Counter(Collector):
     """A counter with labels; its name gets the suffix `_total` on the page."""
 

@@ -23,7 +23,7 @@ from prometheus_client import (
 from inferry_server.addresses import Address
 from inferry_server.batching.policy import Lane
 from inferry_server.errors import StartError
-from inferry_server.telemetry.counters import Count, Counter, Histogram
+from inferry_server.telemetry.counters import Count, Counter, Histogram, observe_each
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +56,12 @@ class ModelMetrics:
 
     def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
         """A batch of so many rows was put together and computed."""
-        self._batch_rows.observe(rows)
-        self._assembly.observe(assembly_s)
-        self._compute.observe(compute_s)
+        observe_each(((self._batch_rows, (rows,)), (self._assembly, (assembly_s,)), (self._compute, (compute_s,))))
         self._rows.inc(rows)
 
     def requests_done(self, *, queue_s: Sequence[float], output_s: Sequence[float]) -> None:
         """Requests were answered that waited so long, and whose replies took so long to make."""
-        self._queue.observe_all(queue_s)
-        self._encode.observe_all(output_s)
+        observe_each(((self._queue, queue_s), (self._encode, output_s)))
 
     def request_refused(self, reason: str) -> None:
         """A request for this version was not computed."""

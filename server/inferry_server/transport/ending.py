@@ -1,10 +1,11 @@
 """A call ends once: with an answer, a refusal, or its client's leaving."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from inferry_server.rpc.router import CallAccount
-from inferry_server.rpc.statuses import CANCELLED, Status
+from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -12,7 +13,7 @@ STRAGGLER_S = 0.3
 """How long after its end began a server still takes the request of a unary call that was opened before."""
 
 
-class EndingCall:
+class EndingCall(ABC):
     """What the calls of every transport share. Thread-safe.
 
     Args:
@@ -58,6 +59,14 @@ class EndingCall:
             callback = self._on_cancel
         if self._end(status) and callback is not None:
             callback()
+
+    @abstractmethod
+    def abort(self, status: Status) -> None:
+        """As `Call.abort`."""
+
+    def fail(self, error: Exception) -> None:
+        """As `Outcome.fail`."""
+        self.abort(status_of(error))
 
     def _end(self, status: Status) -> bool:
         """Whether this is the first end of the call, and so the one that counts."""

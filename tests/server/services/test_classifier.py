@@ -13,8 +13,8 @@ from inferry_server.models.registry import IndexEntry, ModelRegistry, State
 from inferry_server.models.repository import VersionFolder
 from inferry_server.runtime.providers import CPU
 from inferry_server.services.classifier import ClassifierService
-from inferry_server.services.deadlines import DeadlinePolicy
 from inferry_server.services.decoding import DecodingPool
+from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
 from testkit.calls import FakeCall

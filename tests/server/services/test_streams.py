@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_server.errors import ModelNotFoundError
+from inferry_server.rpc.call import Outcome
 from inferry_server.rpc.statuses import OK
-from inferry_server.services.answers import Answer
 from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import MAX_PENDING, OrderedStream
 from inferry_server.trace import NoTracer, RequestTrace
@@ -21,13 +21,13 @@ class Models:
     """Keeps what was submitted until the test answers it; refuses the model `none`."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Outcome] = {}
         self.cancelled: list[str] = []
 
     def submit(
         self,
         message: bytes,
-        answer: Answer,
+        outcome: Outcome,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
@@ -35,11 +35,11 @@ class Models:
         request = parse(ModelInferRequest, message)
         if request.model_name == "none":
             raise ModelNotFoundError("none")
-        self.answers[request.id] = answer
+        self.answers[request.id] = outcome
         return lambda: self.cancelled.append(request.id)
 
     def answer(self, request_id: str) -> None:
-        self.answers[request_id].respond(ModelInferResponse(id=request_id).SerializeToString())
+        self.answers[request_id].reply(ModelInferResponse(id=request_id).SerializeToString())
 
 
 def stream(*, ends_on_error: bool = False) -> tuple[FakeCall, Models, OrderedStream]:
@@ -160,13 +160,13 @@ def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
 
     def submit(
         message: bytes,
-        answer: Answer,
+        outcome: Outcome,
         *,
         call_deadline: float | None,
         trace: RequestTrace | None,
     ) -> Callable[[], object]:
         request = parse(ModelInferRequest, message)
-        answer.respond(ModelInferResponse(id=request.id).SerializeToString())
+        outcome.reply(ModelInferResponse(id=request.id).SerializeToString())
         return lambda: None
 
     opened = OrderedStream(call, STREAM_FORMAT, submit, NoTracer())

@@ -11,9 +11,8 @@ import grpc
 import pytest
 
 from inferry_server.addresses import Address
-from inferry_server.rpc.call import Call, StreamCall, StreamReceiver
+from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
-from inferry_server.services.answers import Answer
 from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import OrderedStream
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -60,7 +59,7 @@ class Running:
     metrics: ServerMetrics
     address: Address = ANY_PORT
     kept: list[Call] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Outcome] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     stopping: threading.Thread | None = None
 
@@ -69,9 +68,9 @@ class Running:
 
     def ordered(self, call: StreamCall) -> StreamReceiver:
         def submit(
-            message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
+            message: bytes, outcome: Outcome, *, call_deadline: float | None, trace: RequestTrace | None
         ) -> Callable[[], object]:
-            self.answers.append(answer)
+            self.answers.append(outcome)
             return lambda: None
 
         return ToldStream(OrderedStream(call, STREAM_FORMAT, submit, NoTracer()), self.told)
@@ -268,7 +267,7 @@ def test_a_stream_whose_requests_are_all_answered_ends_well_although_the_server_
     wait_until(lambda: "drain" in server.told, "the stream to be told")
     call.half_close()
     wait_until(lambda: "half-close" in server.told, "the half-close to arrive")
-    server.answers[0].respond(b"")
+    server.answers[0].reply(b"")
     assert call.end()[0] == "OK"
     server.wait_until_stopped()
     assert server.outcomes(ORDERED) == [("OK", "")]
@@ -282,7 +281,7 @@ def test_a_stream_with_a_request_that_came_too_late_ends_unavailable(server: Run
     wait_until(lambda: "drain" in server.told, "the stream to be told")
     call.send(b"too late")
     call.half_close()
-    server.answers[0].respond(b"")
+    server.answers[0].reply(b"")
     assert call.end()[0] == "UNAVAILABLE"
     server.wait_until_stopped()
     assert server.told == ["message", "drain"]

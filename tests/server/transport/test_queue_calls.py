@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from inferry_server.rpc.call import StreamCall
+from inferry_server.rpc.call import Outcome, StreamCall
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import Status
-from inferry_server.services.answers import Answer
 from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import OrderedStream
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -90,16 +89,16 @@ def metrics() -> ServerMetrics:
 
 
 @pytest.fixture
-def answers() -> list[Answer]:
+def answers() -> list[Outcome]:
     return []
 
 
 @pytest.fixture
-def router(metrics: ServerMetrics, answers: list[Answer]) -> Router:
+def router(metrics: ServerMetrics, answers: list[Outcome]) -> Router:
     def submit(
-        message: bytes, answer: Answer, *, call_deadline: float | None, trace: RequestTrace | None
+        message: bytes, outcome: Outcome, *, call_deadline: float | None, trace: RequestTrace | None
     ) -> Callable[[], object]:
-        answers.append(answer)
+        answers.append(outcome)
         return lambda: None
 
     def open_stream(call: StreamCall) -> OrderedStream:
@@ -175,10 +174,10 @@ def test_a_call_that_was_sent_away_hears_of_nothing_that_comes_later(
 
 
 def test_a_half_close_that_is_there_already_comes_before_the_drain(
-    stream: QueueStreamCall, layer: Layer, answers: list[Answer], metrics: ServerMetrics
+    stream: QueueStreamCall, layer: Layer, answers: list[Outcome], metrics: ServerMetrics
 ) -> None:
     layer.read(b"request")
-    answers[0].respond(b"")
+    answers[0].reply(b"")
     layer.read(None)
     stream.drain()
     layer.idle()
@@ -186,14 +185,14 @@ def test_a_half_close_that_is_there_already_comes_before_the_drain(
 
 
 def test_a_half_close_behind_a_request_that_came_too_late_does_not_end_the_stream_well(
-    stream: QueueStreamCall, layer: Layer, answers: list[Answer], metrics: ServerMetrics
+    stream: QueueStreamCall, layer: Layer, answers: list[Outcome], metrics: ServerMetrics
 ) -> None:
     layer.read(b"request")
     stream.drain()
     layer.idle()
     layer.read(b"too late")
     assert (layer.reads, len(answers)) == ([], 1)  # nothing more is read, the half-close neither
-    answers[0].respond(b"")
+    answers[0].reply(b"")
     assert (layer.codes(), outcomes(metrics)) == (["UNAVAILABLE"], [("UNAVAILABLE", "shutting_down")])
 
 

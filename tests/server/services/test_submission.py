@@ -7,7 +7,7 @@ import pytest
 
 from inferry_server.errors import ModelNotReadyError, ShuttingDownError
 from inferry_server.models.version import ServedVersion
-from inferry_server.services.versions import with_version
+from inferry_server.services.submission import with_version
 
 OLD, NEW = (cast("ServedVersion", Mock()) for _ in range(2))  # their observers count refusals
 
