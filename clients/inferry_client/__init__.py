@@ -3,7 +3,7 @@
     from inferry_client import Client
 
     with Client("127.0.0.1:8001") as client:
-        result = client.classify("mnist", [open("digit.png", "rb").read()])
+        result = client.classify("mnist", "digit.png")
 
 Names are imported when they are first used, so that `inferry --help` loads neither gRPC nor NumPy.
 """
@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inferry_client.async_client import AsyncClient
     from inferry_client.client import Client
     from inferry_client.errors import (
         DeadlineExceededError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         InferResult,
         ModelDescription,
         ModelMetadata,
+        ModelStatistics,
         ModelStatus,
         ServerMetadata,
         TensorSpec,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from inferry_client.retries import RetryPolicy
 
 _HOMES = {
+    "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": (
         "DeadlineExceededError",
@@ -60,6 +63,7 @@ _HOMES = {
         "InferResult",
         "ModelDescription",
         "ModelMetadata",
+        "ModelStatistics",
         "ModelStatus",
         "ServerMetadata",
         "TensorSpec",
@@ -70,6 +74,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncClient",
     "Classification",
     "ClassifyResult",
     "Client",
@@ -80,6 +85,7 @@ __all__ = [
     "ModelDescription",
     "ModelMetadata",
     "ModelNotFoundError",
+    "ModelStatistics",
     "ModelStatus",
     "NotAllowedError",
     "OverloadedError",

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; nothing heavy is imported for it."""
     parser = _Parser(prog="inferry", description="Talk to an Inferry server.", allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--verbose", action="store_true", help="show a traceback with an error")
     everywhere = _Parser(add_help=False)
     everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -157,6 +158,16 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return f"unexpected {type(error).__name__}: {error}; --verbose shows where"
+
+
+class _Version(argparse.Action):
+    """Prints what is installed; its number is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        say(f"inferry {version('inferry')}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,65 +1,55 @@
-"""The synchronous client."""
+"""The synchronous client: carries out what `calling` decides, on gRPC's blocking channels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
-from numpy.typing import NDArray
 
-from inferry_client import requests
-from inferry_client.channels import ChannelSettings, error_from_rpc, open_channel
-from inferry_client.errors import error_from_closing, error_from_reply
-from inferry_client.limits import check_seconds
-from inferry_client.requests import Call, Picture
-from inferry_client.results import (
-    ClassifyResult,
-    InferResult,
-    ModelDescription,
-    ModelMetadata,
-    ModelStatus,
-    ServerMetadata,
-)
-from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
-from inferry_proto.services import Method
+from inferry_client import health, requests
+from inferry_client.balancing import PROBE_TIMEOUT_S
+from inferry_client.calling import Pause, Probe, Send, Step, Steps
+from inferry_client.channels import error_from_rpc, open_channel
+from inferry_client.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
+from inferry_client.errors import error_from_closing
+from inferry_client.requests import Call
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-class Client:
-    """A connection to one server.
+def _blocking(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[Client, P], Result]":
+    """The method that makes the call which `build` builds, and waits for its result."""
+
+    def method(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        return client.run(build(*args, **kwargs))
+
+    return document(method, build)
+
+
+class Client(Connection):
+    """A connection to one server or to several that serve the same.
 
     Any thread may call any method, also at the same time. A call blocks until its answer, its
-    error or `timeout_s`, whichever is first; retries happen inside that time. It connects at the
+    error or its timeout, whichever is first; retries happen inside that time. It connects at the
     first call and again by itself whenever the connection is lost. `close` ends calls under way, and
     every later one, with RequestCancelledError.
 
-    Every method raises InferryError or one of its kinds, and nothing of gRPC's.
-
-    Args:
-        address: HOST:PORT.
-        timeout_s: of every call; up to a day.
-        retries: what to do while the server is away (UNAVAILABLE, and CANCELLED where it stops) or
-            full (RESOURCE_EXHAUSTED); a server's own wish when to come back is heeded.
-        connect_timeout_s: how long one attempt to connect may take.
-        max_message_bytes: both ways; -1 leaves the limit to the server.
+    Every method raises InferryError or one of its kinds, and nothing of gRPC's. The settings are
+    those of `Connection`.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float = 10.0,
-        retries: RetryPolicy = DEFAULT_RETRIES,
-        connect_timeout_s: float = 2.0,
-        max_message_bytes: int = -1,
-    ) -> None:
-        check_seconds("timeout_s", timeout_s)
-        self.address = address
-        self.timeout_s = timeout_s
-        self._channel = open_channel(address, ChannelSettings(retries, connect_timeout_s, max_message_bytes))
-        self._closed = False
-        self._methods: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
+    classify = _blocking(requests.classify)
+    infer = _blocking(requests.infer)
+    describe = _blocking(requests.describe_model)
+    models = _blocking(requests.repository_index)
+    statistics = _blocking(requests.statistics)
+    ready = _blocking(requests.server_ready)
+    live = _blocking(requests.server_live)
+    model_ready = _blocking(requests.model_ready)
+    model_metadata = _blocking(requests.model_metadata)
+    server_metadata = _blocking(requests.server_metadata)
+    describe_model, repository_index, server_ready, server_live = describe, models, ready, live
 
     def __enter__(self) -> Self:
         return self
@@ -70,71 +60,112 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back; calls still under way are cancelled."""
-        self._closed = True
-        self._channel.close()
+        """Give the connections back; calls still under way are cancelled."""
+        with self._opening:
+            self._closing.set()
+            for channel in {channel for channels in self._channels for channel in channels}:
+                channel.close()
 
-    def classify(self, model: str, images: Sequence[Picture], *, version: str = "", top_k: int = 1) -> ClassifyResult:
-        """The labels of pictures; see `requests.classify` for what they may be."""
-        return self.run(requests.classify(model, images, version=version, top_k=top_k))
+    def wait_until_ready(self, model: str = "", *, version: str = "", timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Return once the server, or a model, takes requests.
 
-    def infer(
-        self, model: str, inputs: Mapping[str, NDArray[Any]], *, version: str = "", outputs: Sequence[str] = ()
-    ) -> InferResult:
-        """A model's outputs for tensors; see `requests.infer`."""
-        return self.run(requests.infer(model, inputs, version=version, outputs=outputs))
-
-    def describe_model(self, model: str, *, version: str = "") -> ModelDescription:
-        """What a model takes and gives: tensors, labels, preprocessing."""
-        return self.run(requests.describe_model(model, version=version))
-
-    def model_metadata(self, model: str, *, version: str = "") -> ModelMetadata:
-        """A model as the Open Inference Protocol describes it."""
-        return self.run(requests.model_metadata(model, version=version))
-
-    def model_ready(self, model: str, *, version: str = "") -> bool:
-        """Whether a model (one version, or any) can answer now."""
-        return self.run(requests.model_ready(model, version=version))
-
-    def repository_index(self, *, ready_only: bool = False) -> tuple[ModelStatus, ...]:
-        """Every version in the server's repository, with its state."""
-        return self.run(requests.repository_index(ready_only=ready_only))
-
-    def server_metadata(self) -> ServerMetadata:
-        """The server's name, version and extensions."""
-        return self.run(requests.server_metadata())
-
-    def server_live(self) -> bool:
-        """Whether the process answers."""
-        return self.run(requests.server_live())
-
-    def server_ready(self) -> bool:
-        """Whether requests for models are welcome."""
-        return self.run(requests.server_ready())
+        Raises:
+            ServerUnavailableError: no server answered within the timeout.
+            DeadlineExceededError: it did, but was not ready.
+        """
+        call = (
+            requests.model_ready(model, version=version, timeout_s=timeout_s)
+            if model
+            else requests.server_ready(timeout_s=timeout_s)
+        )
+        self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
+        return self._carry_out(self._session.perform(call))
+
+    def _carry_out(self, steps: Steps[Result]) -> Result:
         try:
-            reply = self._open_method(call.method)(call.request, timeout=self.timeout_s)
+            step: Step = next(steps)
+            while True:
+                try:
+                    came = self._take(step)
+                except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(came)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    def _take(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return self._send(step)
+        if isinstance(step, Probe):
+            return self._probe(step.server)
+        return self._pause(step)
+
+    def _send(self, step: Send) -> Any:
+        call = step.call
+        method = self._methods.get((step.server, call.method.path))
+        try:
+            if method is None:
+                method = self._open_method(step)
+            return method(
+                call.request,
+                timeout=step.timeout_s,
+                metadata=self._all_metadata(call),
+                wait_for_ready=step.wait or None,
+            )
         except grpc.RpcError as error:
             raise error_from_rpc(
-                error, address=self.address, asked=call.asked, timeout_s=self.timeout_s, closed=self._closed
+                error,
+                address=self._session.servers[step.server],
+                asked=call.asked,
+                timeout_s=step.within_s,
+                closed=self._closing.is_set(),
             ) from error
         except ValueError as error:
-            if not self._closed:
+            if not self._closing.is_set():
                 raise
             raise error_from_closing(address=self.address, asked=call.asked) from error
-        try:
-            return call.read(reply)
-        except ValueError as error:
-            raise error_from_reply(str(error), address=self.address, asked=call.asked) from error
 
-    def _open_method(self, method: Method) -> "grpc.UnaryUnaryMultiCallable[Any, Any]":
-        known = self._methods.get(method.path)
-        if known is None:
-            known = self._methods[method.path] = self._channel.unary_unary(
-                method.path,
-                request_serializer=method.request_type.SerializeToString,
-                response_deserializer=method.response_type.FromString,
-            )
-        return known
+    def _pause(self, step: Pause) -> None:
+        if self._closing.wait(step.seconds):
+            raise error_from_closing(address=self.address, asked="ask again")
+
+    def _probe(self, server: int) -> None:
+        def ended(future: Any) -> None:
+            code = future.code()
+            answered = code is grpc.StatusCode.OK
+            serving = health.is_serving(future.result()) if answered else health.lacks_service(code.name)
+            self._session.probed(server, serving=serving)
+
+        try:
+            check = self._channels[server][1].unary_unary(health.CHECK_PATH)
+            probe = check.future(health.CHECK_REQUEST, timeout=PROBE_TIMEOUT_S, metadata=self._metadata)
+        except ValueError:  # the client was closed meanwhile
+            return
+        probe.add_done_callback(ended)
+
+    def _open_method(self, step: Send) -> Any:
+        with self._opening:
+            if self._closing.is_set():
+                raise ValueError("the client was closed")
+            if not self._channels:
+                self._channels = [self._open(server) for server in self._session.servers]
+        called = step.call.method
+        opened = self._channels[step.server][step.call.control].unary_unary(
+            called.path,
+            request_serializer=called.request_type.SerializeToString,
+            response_deserializer=called.response_type.FromString,
+        )
+        self._methods[(step.server, called.path)] = opened
+        return opened
+
+    def _open(self, server: str) -> tuple[grpc.Channel, grpc.Channel]:
+        """Channels for requests, and for questions about the server itself; they share a connection."""
+        plain = open_channel(server, self._settings, self._credentials)
+        if not self._several:
+            return plain, plain
+        return open_channel(server, self._settings, self._credentials, health=True), plain

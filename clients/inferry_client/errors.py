@@ -1,6 +1,6 @@
 """What can go wrong with a call, and what each gRPC status becomes."""
 
-from typing import ClassVar
+import re
 
 
 class InferryError(Exception):
@@ -11,9 +11,13 @@ class InferryError(Exception):
         asked: what the caller wanted (`classify 2 pictures with model 'mnist'`).
         details: the server's or the transport's own words.
         retryable: whether the same request may succeed later.
+        retry_after_s: when the server wants to be asked again; None where it did not say.
+        request_id: as the caller gave it; empty where it gave none.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
+    retry_after_s: float | None = None
+    request_id: str = ""
 
     def __init__(self, message: str, *, address: str = "", asked: str = "", details: str = "") -> None:
         super().__init__(message)
@@ -23,26 +27,31 @@ class InferryError(Exception):
 
 
 class ServerUnavailableError(InferryError):
-    """No server answers at the address, or it is starting, draining, stopped or has no version ready."""
-
-    retryable = True
-
-
-class OverloadedError(InferryError):
-    """The server is up, but its queue is full.
+    """No server answers at the address, or it is starting, draining, stopped or has no version ready.
 
     Attributes:
-        retry_after_s: when the server wants to be asked again; None where it did not say.
+        unreached: no server was there to see the request.
     """
 
     retryable = True
-    retry_after_s: float | None = None
+    unreached: bool = False
+
+
+class OverloadedError(InferryError):
+    """The server is up, but its queue is full; it may say when to ask again (`retry_after_s`)."""
+
+    retryable = True
 
 
 class DeadlineExceededError(InferryError):
-    """No answer within the timeout, or the server saw that it could not be met."""
+    """No answer within the timeout, or the server saw that it could not be met.
+
+    Attributes:
+        silent: no word came from the server.
+    """
 
     retryable = True
+    silent: bool = False
 
 
 class ModelNotFoundError(InferryError):
@@ -88,6 +97,8 @@ _ADVICE: dict[str, tuple[type[InferryError], str]] = {
 }
 _OTHERS = (ServerError, "the server's log says more")
 
+_MILLISECONDS = re.compile(r"[0-9]{1,8}")  # up to some 28 hours; who asks for more is not believed
+
 # How gRPC itself begins its words where no server was reached; a server's own words never do.
 _UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", "connections to all backends failing")
 
@@ -99,7 +110,7 @@ def error_from_status(
     address: str,
     asked: str,
     timeout_s: float,
-    retry_after_s: float | None = None,
+    pushback: str | None = None,
     closed: bool = False,
 ) -> InferryError:
     """The error that a call ends with.
@@ -113,32 +124,41 @@ def error_from_status(
         address: of the server.
         asked: what was wanted, as an infinitive without `to`.
         timeout_s: what the call was given.
-        retry_after_s: the pushback that came with an overload.
+        pushback: `grpc-retry-pushback-ms` as it came: when to ask again. What is no number of
+            milliseconds (-1 above all) forbids it, as gRPC has it.
         closed: whether the client was closed, which cancels its calls.
     """
+    error = _find_error(code, details, address=address, asked=asked, timeout_s=timeout_s, closed=closed)
+    if pushback is not None and error.retryable:
+        error.retryable = _MILLISECONDS.fullmatch(pushback) is not None  # guard: client-forbidden
+        error.retry_after_s = int(pushback) / 1000 if error.retryable else None
+    return error
+
+
+def _find_error(code: str, details: str, *, address: str, asked: str, timeout_s: float, closed: bool) -> InferryError:
     known = {"address": address, "asked": asked, "details": details}
     if code == "CANCELLED" and closed:
         return error_from_closing(address=address, asked=asked)
     if code == "DEADLINE_EXCEEDED":
         said = "" if details in ("", "Deadline Exceeded") else f" ({details})"
-        message = f"{address} did not {asked} within {timeout_s:g} s{said}; allow more time or send less"
-        return DeadlineExceededError(message, **known)
+        late = DeadlineExceededError(
+            f"{address} did not {asked} within {timeout_s:g} s{said}; allow more time or send less", **known
+        )
+        late.silent = not said
+        return late
     if code == "UNAVAILABLE" and "Failed parsing HTTP/2" in details:
-        return ServerUnavailableError(f"what answers at {address} does not speak gRPC; check the port", **known)
+        return _unreached(f"what answers at {address} does not speak gRPC; check the port", **known)
     if code == "INTERNAL" and details == "Exception deserializing response!":  # what gRPC says of bytes it cannot read
         return error_from_reply("it is no message of this protocol", address=address, asked=asked)
     if code == "UNAVAILABLE" and details.startswith(_UNREACHED):
         message = f"no server answers at {address}: {_last_cause(details)}; check the address and that it is running"
-        return ServerUnavailableError(message, **known)
+        return _unreached(message, **known)
     error_class, advice = _ADVICE.get(code, _OTHERS)
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:  # a size limit is no overload
         error_class, advice = InvalidRequestError, "send less at a time"
     said = details or f"status {code} without a message"
     todo = f"; {advice.format(address=address)}" if advice else ""
-    error = error_class(f"{address} could not {asked}: {said}{todo}", **known)
-    if isinstance(error, OverloadedError):
-        error.retry_after_s = retry_after_s
-    return error
+    return error_class(f"{address} could not {asked}: {said}{todo}", **known)
 
 
 def error_from_closing(*, address: str, asked: str) -> RequestCancelledError:
@@ -151,6 +171,12 @@ def error_from_reply(problem: str, *, address: str, asked: str) -> ReplyError:
     """The error of a reply that cannot be read."""
     message = f"{address} answered the request to {asked} wrongly: {problem}; check that it speaks this protocol"
     return ReplyError(message, address=address, asked=asked, details=problem)
+
+
+def _unreached(message: str, **known: str) -> ServerUnavailableError:
+    error = ServerUnavailableError(message, **known)
+    error.unreached = True
+    return error
 
 
 def _last_cause(details: str) -> str:

@@ -1,9 +1,10 @@
 """Replies read into results. A reply that breaks the protocol raises ValueError."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from inferry_client.results import (
@@ -12,6 +13,7 @@ from inferry_client.results import (
     InferResult,
     ModelDescription,
     ModelMetadata,
+    ModelStatistics,
     ModelStatus,
     ServerMetadata,
     TensorSpec,
@@ -27,7 +29,20 @@ def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -
         raise ValueError(f"{len(reply.results)} results came for {image_count} pictures")
     images = tuple(_read_classifications(position, result) for position, result in enumerate(reply.results))
     timing = Timing(reply.timing.decode_us, reply.timing.queue_us, reply.timing.compute_us)
-    return ClassifyResult(reply.model_name, reply.model_version, images, timing)
+    return ClassifyResult(reply.model_name, reply.model_version, images, timing, reply.id)
+
+
+def join_classify(parts: Sequence[ClassifyResult]) -> ClassifyResult:
+    """The results of a request that was sent in parts, as one; timings are added up."""
+    timings = [part.timing for part in parts]
+    timing = Timing(
+        sum(timing.decode_us for timing in timings),
+        sum(timing.queue_us for timing in timings),
+        sum(timing.compute_us for timing in timings),
+    )
+    first = parts[0]
+    images = tuple(image for part in parts for image in part.images)
+    return ClassifyResult(first.model, first.version, images, timing, first.request_id)
 
 
 def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
@@ -36,7 +51,22 @@ def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
     if raw and len(raw) != len(reply.outputs):
         raise ValueError(f"{len(raw)} raw contents came for {len(reply.outputs)} outputs")
     outputs = {output.name: _read_output(output, raw[i] if raw else None) for i, output in enumerate(reply.outputs)}
-    return InferResult(reply.model_name, reply.model_version, outputs)
+    return InferResult(reply.model_name, reply.model_version, outputs, reply.id)
+
+
+def join_infer(parts: Sequence[InferResult], *, rows: int) -> InferResult:
+    """The outputs of a request that was sent in parts, joined along the first axis.
+
+    Raises:
+        ValueError: an output without a row for each that was sent, or not in every part.
+    """
+    first = parts[0]
+    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in first.outputs}
+    for name, output in outputs.items():
+        output.flags.writeable = False
+        if len(output) != rows:
+            raise ValueError(f"output {name!r} has {len(output)} rows for the {rows} that were sent in parts")
+    return InferResult(first.model, first.version, outputs, first.request_id)
 
 
 def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescription:
@@ -55,6 +85,29 @@ def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescri
 def read_model_metadata(reply: open_inference_pb2.ModelMetadataResponse) -> ModelMetadata:
     """A model's tensors and versions."""
     return ModelMetadata(reply.name, tuple(reply.versions), reply.platform, _specs(reply.inputs), _specs(reply.outputs))
+
+
+def read_limit(reply: open_inference_pb2.ModelConfigResponse) -> int:
+    """The most rows of a request; 0 where there is no batch dimension."""
+    return reply.config.max_batch_size
+
+
+def read_statistics(reply: open_inference_pb2.ModelStatisticsResponse) -> tuple[ModelStatistics, ...]:
+    """What each model has done."""
+    return tuple(
+        ModelStatistics(
+            model=model.name,
+            version=model.version,
+            requests=model.inference_stats.success.count,
+            failures=model.inference_stats.fail.count,
+            rows=model.inference_count,
+            batches=model.execution_count,
+            request_s=model.inference_stats.success.ns / 1e9,
+            queue_s=model.inference_stats.queue.ns / 1e9,
+            compute_s=model.inference_stats.compute_infer.ns / 1e9,
+        )
+        for model in reply.model_stats
+    )
 
 
 def read_repository_index(reply: open_inference_pb2.RepositoryIndexResponse) -> tuple[ModelStatus, ...]:

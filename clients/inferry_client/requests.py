@@ -1,22 +1,23 @@
 """Requests built from what callers have. Each is a `Call`: all that a transport needs to know."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
-import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from inferry_client import replies
 from inferry_client.errors import InvalidRequestError
-from inferry_client.limits import MAX_TOP_K
+from inferry_client.limits import MAX_TOP_K, check_seconds
+from inferry_client.pictures import Picture, Pictures, as_sequence, read_picture
 from inferry_client.results import (
     ClassifyResult,
     InferResult,
     ModelDescription,
     ModelMetadata,
+    ModelStatistics,
     ModelStatus,
     ServerMetadata,
 )
@@ -24,8 +25,46 @@ from inferry_client.tensors import encode_tensor, tensor_datatype
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 
-Picture: TypeAlias = bytes | NDArray[np.uint8]
+__all__ = ["Call", "CallOptions", "Picture", "Pieces"]
+
 Result = TypeVar("Result")
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+Parameter: TypeAlias = bool | int | float | str
+
+_MAX_INT64 = 2**63 - 1
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call may be given.
+
+    Attributes:
+        timeout_s: of this call, retries included; the client's where it is left out.
+        metadata: what travels beside the request, as gRPC's keys and values.
+        traceparent: the W3C trace context that the server's spans belong to.
+    """
+
+    timeout_s: float
+    metadata: Mapping[str, str | bytes]
+    traceparent: str
+
+
+@dataclass(frozen=True)
+class Pieces(Generic[Result]):
+    """How a request is cut into smaller ones where a server takes fewer rows a request.
+
+    Attributes:
+        model: its name.
+        version: as asked for.
+        count: rows or pictures of the request.
+        cut: the call of some of them (start, stop, version).
+        join: one result out of those of the parts, in order.
+    """
+
+    model: str
+    version: str
+    count: int
+    cut: "Callable[[int, int, str], Call[Result]]"
+    join: Callable[[Sequence[Result]], Result]
 
 
 @dataclass(frozen=True)
@@ -37,63 +76,90 @@ class Call(Generic[Result]):
         request: what is sent.
         read: turns the reply message into the result; ValueError: it breaks the protocol.
         asked: what the caller wants, for messages (`describe model 'mnist'`).
+        timeout_s: None for the client's.
+        metadata: keys and values beside the request.
+        pieces: how to cut it; None where it is one row, or cannot be cut.
+        control: a question about the server itself, which is asked whether or not it is ready.
     """
 
     method: Method
     request: Message
     read: Callable[[Any], Result]
     asked: str
+    timeout_s: float | None = None
+    metadata: tuple[tuple[str, str | bytes], ...] = ()
+    pieces: Pieces[Result] | None = None
+    control: bool = False
 
 
-def classify(model: str, images: Sequence[Picture], *, version: str = "", top_k: int = 1) -> Call[ClassifyResult]:
-    """Ask for the labels of pictures.
+def classify(
+    model: str,
+    images: Pictures,
+    *,
+    version: str = "",
+    top_k: int = 1,
+    min_probability: float = 0.0,
+    request_id: str = "",
+    **options: Unpack[CallOptions],
+) -> Call[ClassifyResult]:
+    """The labels of one picture or several.
 
     Args:
         model: its name.
-        images: each an encoded file (JPEG, PNG, ...) as bytes, or uint8 `(H, W, C)` or `(H, W)`.
-        version: empty for the newest that is ready.
+        images: a picture or a sequence of them: a path, an encoded file (JPEG, PNG, WebP, BMP) as
+            bytes, a PIL image, or uint8 `(H, W, C)` or `(H, W)`; an array `(N, H, W, C)` is N
+            pictures. More than the server takes in a request are sent in several.
+        version: a version or a label; empty for the newest that is ready.
         top_k: labels a picture.
+        min_probability: only labels at least this probable, 0 to 1; a picture may then have none.
+        request_id: comes back in the result, and is in errors.
+        options: see `CallOptions`.
 
     Raises:
-        InvalidRequestError: not a sequence of pictures, none at all, or top_k out of its range.
+        InvalidRequestError: nothing that is a picture, none at all, or a number out of its range.
     """
-    came: object = images
-    if isinstance(came, (bytes, bytearray, str)):
-        raise InvalidRequestError(f"images is one {type(came).__name__}; expected a sequence of pictures: [image]")
-    if len(images) == 0:
-        raise InvalidRequestError("images is empty; expected at least one picture")
+    pictures = as_sequence(images)
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidRequestError(f"top_k is {top_k}; expected 1 to {MAX_TOP_K}")
-    request = classifier_pb2.ClassifyRequest(
-        model_name=model,
-        model_version=version,
-        images=[_image(position, image) for position, image in enumerate(images)],
-        top_k=top_k,
-    )
-    pictures = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
-    read = partial(replies.read_classify, image_count=len(images))
-    return Call(IMAGE_CLASSIFIER["Classify"], request, read, f"classify {pictures} with {_name_model(model, version)}")
+    if not 0 <= min_probability <= 1:
+        raise InvalidRequestError(f"min_probability is {min_probability}; expected 0 to 1")
+    messages = [read_picture(position, picture) for position, picture in enumerate(pictures)]
+    request = partial(_classify_request, model=model, top_k=top_k, min_probability=min_probability, id=request_id)
+    return _classify_call(messages, version, request, _read_options(options))
 
 
 def infer(
-    model: str, inputs: Mapping[str, NDArray[Any]], *, version: str = "", outputs: Sequence[str] = ()
+    model: str,
+    inputs: Tensors,
+    *,
+    version: str = "",
+    outputs: Sequence[str] = (),
+    request_id: str = "",
+    priority: int = 0,
+    parameters: Mapping[str, Parameter] | None = None,
+    **options: Unpack[CallOptions],
 ) -> Call[InferResult]:
-    """Ask for a model's outputs.
+    """A model's outputs for tensors.
 
     Args:
         model: its name.
-        inputs: by name; any numeric dtype of the protocol, bool, or bytes and strings (BYTES).
-        version: empty for the newest that is ready.
-        outputs: names; empty for all.
+        inputs: every input by name; all `(N, ...)` where the model takes batches. More rows than
+            the server takes in a request are sent in several.
+        version: a version or a label; empty for the newest that is ready.
+        outputs: the names of those wanted; empty for all.
+        request_id: comes back in the result, and is in errors.
+        priority: the protocol's; 0 leaves it to the server.
+        parameters: the protocol's request parameters, by name.
+        options: see `CallOptions`.
 
     Raises:
-        InvalidRequestError: an array that the protocol cannot carry.
+        InvalidRequestError: an array or a parameter that the protocol cannot carry.
     """
-    request = open_inference_pb2.ModelInferRequest(
-        model_name=model,
-        model_version=version,
-        outputs=[open_inference_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
-    )
+    request = open_inference_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+    for name in outputs:
+        request.outputs.add(name=name)
+    if priority or parameters:
+        _add_parameters(request, priority, parameters or {})
     for name, array in inputs.items():
         try:
             datatype, raw = tensor_datatype(array).name, encode_tensor(array)
@@ -101,70 +167,163 @@ def infer(
             raise InvalidRequestError(f"input {name!r} of model {model!r} cannot be sent: {error}") from error
         request.inputs.add(name=name, datatype=datatype, shape=array.shape)
         request.raw_input_contents.append(raw)
-    return Call(OPEN_INFERENCE["ModelInfer"], request, replies.read_infer, f"run {_name_model(model, version)}")
+    timeout_s, metadata = _read_options(options)
+    asked = f"run {_name_model(model, version)}"
+    call = Call(OPEN_INFERENCE["ModelInfer"], request, replies.read_infer, asked, timeout_s, metadata)
+    rows = _common_rows(inputs)
+    if rows <= 1:
+        return call
+
+    def cut(start: int, stop: int, version: str) -> Call[InferResult]:
+        part = {name: array[start:stop] for name, array in inputs.items()}
+        return infer(
+            model, part, version=version, outputs=outputs, request_id=request_id, priority=priority,
+            parameters=parameters, **options,
+        )  # fmt: skip
+
+    join = partial(replies.join_infer, rows=rows)
+    return replace(call, pieces=Pieces(model, version, rows, cut, join))
 
 
-def describe_model(model: str, *, version: str = "") -> Call[ModelDescription]:
-    """Ask what a model takes and gives."""
+def describe_model(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelDescription]:
+    """What a model takes and gives: tensors, labels, preprocessing."""
     request = classifier_pb2.DescribeModelRequest(model_name=model, model_version=version)
     asked = f"describe {_name_model(model, version)}"
-    return Call(IMAGE_CLASSIFIER["DescribeModel"], request, replies.read_description, asked)
+    method = IMAGE_CLASSIFIER["DescribeModel"]
+    return Call(method, request, replies.read_description, asked, *_read_options(options), control=True)
 
 
-def model_metadata(model: str, *, version: str = "") -> Call[ModelMetadata]:
-    """Ask for a model's tensors and versions."""
+def model_metadata(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelMetadata]:
+    """A model as the Open Inference Protocol describes it: tensors and versions."""
     request = open_inference_pb2.ModelMetadataRequest(name=model, version=version)
     asked = f"describe {_name_model(model, version)}"
-    return Call(OPEN_INFERENCE["ModelMetadata"], request, replies.read_model_metadata, asked)
+    method = OPEN_INFERENCE["ModelMetadata"]
+    return Call(method, request, replies.read_model_metadata, asked, *_read_options(options), control=True)
 
 
-def model_ready(model: str, *, version: str = "") -> Call[bool]:
-    """Ask whether a model can answer."""
+def model_limit(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[int]:
+    """The most rows a request for a model may carry; 0 where it takes no batches."""
+    request = open_inference_pb2.ModelConfigRequest(name=model, version=version)
+    asked = f"say what {_name_model(model, version)} takes"
+    method = OPEN_INFERENCE["ModelConfig"]
+    return Call(method, request, replies.read_limit, asked, *_read_options(options), control=True)
+
+
+def model_ready(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[bool]:
+    """Whether a model (one version, or any) can answer now."""
     request = open_inference_pb2.ModelReadyRequest(name=model, version=version)
     asked = f"say whether {_name_model(model, version)} is ready"
-    return Call(OPEN_INFERENCE["ModelReady"], request, replies.read_ready, asked)
+    method = OPEN_INFERENCE["ModelReady"]
+    return Call(method, request, replies.read_ready, asked, *_read_options(options), control=True)
 
 
-def repository_index(*, ready_only: bool = False) -> Call[tuple[ModelStatus, ...]]:
-    """Ask for every version in the repository."""
+def repository_index(*, ready_only: bool = False, **options: Unpack[CallOptions]) -> Call[tuple[ModelStatus, ...]]:
+    """Every version in the server's repository, with its state."""
     request = open_inference_pb2.RepositoryIndexRequest(ready=ready_only)
-    return Call(OPEN_INFERENCE["RepositoryIndex"], request, replies.read_repository_index, "list its models")
+    method = OPEN_INFERENCE["RepositoryIndex"]
+    return Call(
+        method, request, replies.read_repository_index, "list its models", *_read_options(options), control=True
+    )
 
 
-def server_metadata() -> Call[ServerMetadata]:
-    """Ask who answers."""
+def statistics(
+    model: str = "", *, version: str = "", **options: Unpack[CallOptions]
+) -> Call[tuple[ModelStatistics, ...]]:
+    """What a model, or every model, has done since it was loaded."""
+    request = open_inference_pb2.ModelStatisticsRequest(name=model, version=version)
+    asked = f"count what {_name_model(model, version)} did" if model else "count what its models did"
+    method = OPEN_INFERENCE["ModelStatistics"]
+    return Call(method, request, replies.read_statistics, asked, *_read_options(options), control=True)
+
+
+def server_metadata(**options: Unpack[CallOptions]) -> Call[ServerMetadata]:
+    """The server's name, version and extensions."""
     request = open_inference_pb2.ServerMetadataRequest()
-    return Call(OPEN_INFERENCE["ServerMetadata"], request, replies.read_server_metadata, "say who it is")
+    method = OPEN_INFERENCE["ServerMetadata"]
+    return Call(method, request, replies.read_server_metadata, "say who it is", *_read_options(options), control=True)
 
 
-def server_live() -> Call[bool]:
-    """Ask whether the process answers."""
+def server_live(**options: Unpack[CallOptions]) -> Call[bool]:
+    """Whether the process answers."""
     request = open_inference_pb2.ServerLiveRequest()
-    return Call(OPEN_INFERENCE["ServerLive"], request, replies.read_live, "say whether it is live")
+    method = OPEN_INFERENCE["ServerLive"]
+    return Call(method, request, replies.read_live, "say whether it is live", *_read_options(options), control=True)
 
 
-def server_ready() -> Call[bool]:
-    """Ask whether requests for models are welcome."""
+def server_ready(**options: Unpack[CallOptions]) -> Call[bool]:
+    """Whether requests for models are welcome."""
     request = open_inference_pb2.ServerReadyRequest()
-    return Call(OPEN_INFERENCE["ServerReady"], request, replies.read_ready, "say whether it is ready")
+    method = OPEN_INFERENCE["ServerReady"]
+    return Call(method, request, replies.read_ready, "say whether it is ready", *_read_options(options), control=True)
+
+
+def _read_options(options: CallOptions) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
+    if not options:
+        return None, ()
+    timeout_s = options.get("timeout_s")
+    if timeout_s is not None:
+        check_seconds("timeout_s", timeout_s)
+    metadata = [(key.lower(), value) for key, value in options.get("metadata", {}).items()]
+    if options.get("traceparent"):
+        metadata.append(("traceparent", options["traceparent"]))
+    return timeout_s, tuple(metadata)
 
 
 def _name_model(model: str, version: str) -> str:
     return f"model {model!r} version {version!r}" if version else f"model {model!r}"
 
 
-def _image(position: int, image: object) -> classifier_pb2.Image:
-    if isinstance(image, (bytes, bytearray)):
-        return classifier_pb2.Image(encoded=bytes(image))
-    if not isinstance(image, np.ndarray):
-        raise InvalidRequestError(
-            f"image {position} is a {type(image).__name__}; expected an encoded picture as bytes or a uint8 array"
-        )
-    shape = image.shape if image.ndim == 3 else (*image.shape, 1)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or shape[2] not in (1, 3) or 0 in shape:
-        raise InvalidRequestError(
-            f"image {position} is {image.dtype} of shape {image.shape}; "
-            "expected uint8 of shape (H, W, 1 or 3) or (H, W)"
-        )
-    pixels = classifier_pb2.Pixels(height=shape[0], width=shape[1], channels=shape[2], data=image.tobytes())
-    return classifier_pb2.Image(pixels=pixels)
+def _common_rows(inputs: Tensors) -> int:
+    """The length of the first axis where all inputs share it, else 1: nothing to cut."""
+    lengths = {array.shape[0] if array.ndim else 1 for array in inputs.values()}
+    return lengths.pop() if len(lengths) == 1 else 1
+
+
+def _add_parameters(
+    request: open_inference_pb2.ModelInferRequest, priority: int, parameters: Mapping[str, Parameter]
+) -> None:
+    if priority:
+        if not 0 <= priority <= _MAX_INT64:
+            raise InvalidRequestError(f"priority is {priority}; expected 0 to {_MAX_INT64}")
+        request.parameters["priority"].uint64_param = priority
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}.get(type(value))
+        if kind is None or (kind == "int64_param" and not -_MAX_INT64 - 1 <= value <= _MAX_INT64):  # type: ignore[operator]
+            raise InvalidRequestError(
+                f"parameter {name!r} is {value!r}; expected text, a truth value, a number of 64 bits"
+            )
+        setattr(request.parameters[name], kind, value)
+
+
+def _classify_request(
+    images: Sequence[classifier_pb2.Image],
+    version: str,
+    *,
+    model: str,
+    top_k: int,
+    min_probability: float,
+    id: str,  # noqa: A002 - the field's name
+) -> classifier_pb2.ClassifyRequest:
+    return classifier_pb2.ClassifyRequest(
+        model_name=model, model_version=version, id=id, images=images, top_k=top_k, min_probability=min_probability
+    )
+
+
+def _classify_call(
+    images: Sequence[classifier_pb2.Image],
+    version: str,
+    build: "partial[classifier_pb2.ClassifyRequest]",
+    options: tuple[float | None, tuple[tuple[str, str | bytes], ...]],
+) -> Call[ClassifyResult]:
+    model = build.keywords["model"]
+    pictures = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
+    read = partial(replies.read_classify, image_count=len(images))
+    asked = f"classify {pictures} with {_name_model(model, version)}"
+    call = Call(IMAGE_CLASSIFIER["Classify"], build(images, version), read, asked, *options)
+    if len(images) == 1:
+        return call
+
+    def cut(start: int, stop: int, version: str) -> Call[ClassifyResult]:
+        return _classify_call(images[start:stop], version, build, options)
+
+    return replace(call, pieces=Pieces(model, version, len(images), cut, replies.join_classify))

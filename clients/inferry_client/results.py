@@ -44,12 +44,14 @@ class ClassifyResult:
         version: the one that answered.
         images: one entry a picture, in the order sent; each most probable first.
         timing: on the server.
+        request_id: as it was given.
     """
 
     model: str
     version: str
     images: tuple[tuple[Classification, ...], ...]
     timing: Timing
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class InferResult:
         model: its name.
         version: the one that answered.
         outputs: by name; read-only views of the reply. BYTES are `object` arrays of `bytes`.
+        request_id: as it was given.
     """
 
     model: str
     version: str
     outputs: Mapping[str, Tensor]
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,33 @@ class ModelStatus:
     def ready(self) -> bool:
         """Whether it can answer now."""
         return self.state == "READY"
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What a version has done since it was loaded.
+
+    Attributes:
+        model: its name.
+        version: of the model.
+        requests: answered.
+        failures: requests that were not.
+        rows: computed.
+        batches: computed.
+        request_s: all answered requests together took this long.
+        queue_s: of it, waiting.
+        compute_s: of it, computing.
+    """
+
+    model: str
+    version: str
+    requests: int
+    failures: int
+    rows: int
+    batches: int
+    request_s: float
+    queue_s: float
+    compute_s: float
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""When to ask again: the policy gRPC follows inside a call, and what longer jobs add to it."""
+"""When to ask again: pauses, and the budget that keeps retries from drowning a server that is full."""
 
-import json
 from dataclasses import dataclass
 
-from inferry_client.errors import InferryError, OverloadedError
+from inferry_client.errors import DeadlineExceededError, InferryError, OverloadedError, ServerUnavailableError
 from inferry_client.limits import MAX_SECONDS
 
-_GRPC_MAX_ATTEMPTS = 5  # gRPC silently lowers anything above
-_MIN_BACKOFF_S = 0.001  # gRPC is told milliseconds
-_MAX_ATTEMPTS, _MAX_MULTIPLIER = 100, 100.0  # the largest power, 100^99, is still a number
+_MIN_BACKOFF_S = 0.001
+_MAX_ATTEMPTS, _MAX_MULTIPLIER = 1000, 100.0
+_MAX_POWER = 60  # of the multiplier; beyond it every pause is the longest one
+_LAST_PAUSE_S = 0.01  # with less time than that left, asking again cannot succeed
+_AWAY_RETRIES_PER_CALL = 12  # what one call may use up in a restart of ten seconds
 
 
 @dataclass(frozen=True)
@@ -16,20 +17,25 @@ class RetryPolicy:
     """How often and how soon to ask again.
 
     Attributes:
-        max_attempts: the first one included; 1 never asks twice.
+        max_attempts: the first one included; 1 never asks twice, None asks until the deadline.
         initial_backoff_s: about how long the first pause is.
         max_backoff_s: about how long the longest is.
         backoff_multiplier: how each grows over the one before.
+        budget: refusals in a row, of all calls of a client together, after half of which a server
+            that is full is not asked again.
+        budget_per_answer: what an answer gives back of that.
     """
 
-    max_attempts: int = 5
+    max_attempts: int | None = None
     initial_backoff_s: float = 0.1
     max_backoff_s: float = 1.0
     backoff_multiplier: float = 2.0
+    budget: int = 100
+    budget_per_answer: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_attempts <= _MAX_ATTEMPTS:
-            raise ValueError(f"max_attempts is {self.max_attempts}; expected 1 to {_MAX_ATTEMPTS}")
+        if self.max_attempts is not None and not 1 <= self.max_attempts <= _MAX_ATTEMPTS:
+            raise ValueError(f"max_attempts is {self.max_attempts}; expected 1 to {_MAX_ATTEMPTS}, or None")
         if not _MIN_BACKOFF_S <= self.initial_backoff_s <= self.max_backoff_s <= MAX_SECONDS:
             raise ValueError(
                 f"initial_backoff_s is {self.initial_backoff_s} and max_backoff_s {self.max_backoff_s}; "
@@ -37,45 +43,79 @@ class RetryPolicy:
             )
         if not 1 <= self.backoff_multiplier <= _MAX_MULTIPLIER:
             raise ValueError(f"backoff_multiplier is {self.backoff_multiplier}; expected 1 to {_MAX_MULTIPLIER:g}")
+        if not 1 <= self.budget <= 1_000_000:
+            raise ValueError(f"budget is {self.budget}; expected 1 to 1000000")
+        if not 0 <= self.budget_per_answer <= 1:
+            raise ValueError(f"budget_per_answer is {self.budget_per_answer}; expected 0 to 1")
 
 
 DEFAULT_RETRIES = RetryPolicy()
 NO_RETRIES = RetryPolicy(max_attempts=1)
 
 
-def service_config(policy: RetryPolicy) -> str:
-    """The gRPC service config that makes a channel follow a policy.
+class RetryBudget:
+    """Tokens that all calls of a client share, as gRPC's retry throttling has them (gRFC A6).
 
-    RESOURCE_EXHAUSTED is listed because gRPC heeds a server's `grpc-retry-pushback-ms` only for
-    codes that the policy retries; CANCELLED because a server that stops answers so to calls that it
-    had not begun. Every call of the client may be made twice, and none that it cancelled itself is.
+    A refusal takes one, an answer gives a fraction back. A server that is full is asked again only
+    while more than half are left: under lasting overload that keeps retries to a tenth of the
+    answers. A server that is away loses nothing by being asked; there the calls under way may use
+    up a dozen each beyond the tokens, so that a restart does not fail the callers it meets.
+
+    A server that could not be reached at all has not been asked, and costs no token.
     """
-    method: dict[str, object] = {"name": [{}]}
-    if policy.max_attempts > 1:
-        method["retryPolicy"] = {
-            "maxAttempts": min(policy.max_attempts, _GRPC_MAX_ATTEMPTS),
-            "initialBackoff": f"{policy.initial_backoff_s:.3f}s",
-            "maxBackoff": f"{policy.max_backoff_s:.3f}s",
-            "backoffMultiplier": policy.backoff_multiplier,
-            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
-        }
-    return json.dumps({"methodConfig": [method]})
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._most = float(policy.budget)
+        self._per_answer = policy.budget_per_answer
+        self._tokens = self._most
+
+    def answered(self) -> None:
+        """A call was answered."""
+        if self._tokens < self._most:
+            self._tokens = min(self._most, self._tokens + self._per_answer)
+
+    def allows(self, error: InferryError, *, retrying: int) -> bool:
+        """Count a refusal and say whether to ask again.
+
+        Args:
+            error: what the server said.
+            retrying: calls under way that have been refused at least once, this one included.
+        """
+        if isinstance(error, ServerUnavailableError) and error.unreached:
+            return True
+        floor = self._most / 2 if isinstance(error, OverloadedError) else -float(_AWAY_RETRIES_PER_CALL * retrying)
+        self._tokens = max(self._tokens - 1, min(floor, self._tokens))
+        return self._tokens > floor  # guard: client-budget
 
 
-def plan_retry(policy: RetryPolicy, error: InferryError, *, attempt: int, spread: float) -> float | None:
+def plan_retry(
+    policy: RetryPolicy, error: InferryError, *, attempt: int, spread: float, remaining_s: float = MAX_SECONDS
+) -> float | None:
     """How many seconds to wait before asking again; None: give up.
 
     Args:
-        policy: of the job.
+        policy: of the client or the job.
         error: what the last attempt ended with.
         attempt: its number, from 1.
         spread: a random number in [0, 1): half of every backoff is random, so that callers
             refused together do not come back together.
+        remaining_s: until the deadline. A server that wants to be asked later than that is not
+            asked again; our own pauses shrink to half of it.
     """
-    if not error.retryable or attempt >= policy.max_attempts:
+    if not error.retryable or (policy.max_attempts is not None and attempt >= policy.max_attempts):
         return None
-    backoff_s = min(policy.max_backoff_s, policy.initial_backoff_s * policy.backoff_multiplier ** (attempt - 1))
+    wish_s = error.retry_after_s
+    if wish_s is not None and wish_s >= remaining_s - _LAST_PAUSE_S:  # guard: client-late-wish
+        return None
+    power = min(attempt - 1, _MAX_POWER)
+    backoff_s = min(policy.max_backoff_s, policy.initial_backoff_s * policy.backoff_multiplier**power)
     backoff_s *= 0.5 + spread / 2
-    if isinstance(error, OverloadedError) and error.retry_after_s is not None:
-        return max(error.retry_after_s, backoff_s)
-    return backoff_s
+    if wish_s is not None:
+        return min(max(wish_s, backoff_s), remaining_s - _LAST_PAUSE_S)
+    pause_s = min(backoff_s, remaining_s / 2)
+    return pause_s if pause_s >= min(_LAST_PAUSE_S, backoff_s) else None
+
+
+def may_repeat(error: InferryError) -> bool:
+    """Whether the same call may be made again while its deadline has not passed."""
+    return error.retryable and not isinstance(error, DeadlineExceededError)

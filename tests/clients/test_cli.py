@@ -1,4 +1,5 @@
 import contextlib
+import importlib.metadata
 import json
 import os
 import shlex
@@ -222,6 +223,13 @@ def test_a_server_that_is_not_there_is_one_line(
 def test_verbose_shows_the_traceback_wherever_it_stands(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--server", "nowhere"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"inferry {importlib.metadata.version('inferry')}\n"
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -16,7 +16,7 @@ from inferry_proto.preprocessing import prepare_image
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer, serving
 
-QUICK = RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.02)
+QUICK = RetryPolicy(max_attempts=5, initial_backoff_s=0.01, max_backoff_s=0.02)
 
 
 @pytest.fixture
@@ -109,11 +109,12 @@ def test_a_server_that_stays_full_is_an_overload(server: ScriptedServer, client:
 
 
 @pytest.mark.parametrize("said", ["9" * 30, "-1", "soon"])
-def test_a_pushback_that_makes_no_sense_is_not_believed(server: ScriptedServer, said: str) -> None:
+def test_a_pushback_that_is_no_time_forbids_to_ask_again(server: ScriptedServer, client: Client, said: str) -> None:
     _refuse(server, "ServerReady", Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", pushback_ms=said))
-    with Client(server.address, retries=NO_RETRIES) as client, pytest.raises(errors.OverloadedError) as caught:
+    with pytest.raises(errors.OverloadedError) as caught:
         client.server_ready()
     assert caught.value.retry_after_s is None
+    assert len(server.requests("ServerReady")) == 1
 
 
 def test_a_server_that_comes_back_is_not_an_error(server: ScriptedServer, client: Client) -> None:

@@ -4,14 +4,14 @@ from inferry_client import errors
 from inferry_client.errors import InferryError, error_from_reply, error_from_status
 
 
-def _error(code: str, details: str, retry_after_s: float | None = None) -> InferryError:
+def _error(code: str, details: str, pushback: str | None = None) -> InferryError:
     return error_from_status(
         code,
         details,
         address="host:8001",
         asked="classify 1 picture with model 'm'",
         timeout_s=3,
-        retry_after_s=retry_after_s,
+        pushback=pushback,
     )
 
 
@@ -72,7 +72,7 @@ def test_a_port_without_grpc_and_a_reply_that_is_no_message_are_told_apart() -> 
 
 
 def test_an_overload_says_when_to_come_back() -> None:
-    error = _error("RESOURCE_EXHAUSTED", "the queue is full", retry_after_s=0.25)
+    error = _error("RESOURCE_EXHAUSTED", "the queue is full", pushback="250")
     assert isinstance(error, errors.OverloadedError)
     assert error.retry_after_s == 0.25
 

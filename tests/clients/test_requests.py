@@ -27,14 +27,14 @@ def test_pictures_travel_encoded_or_as_pixels() -> None:
 
 
 def test_a_batch_array_is_a_sequence_of_pictures() -> None:
-    call = requests.classify("mnist", np.zeros((3, 2, 2, 1), np.uint8))  # type: ignore[arg-type]
+    call = requests.classify("mnist", np.zeros((3, 2, 2, 1), np.uint8))
     assert "3 pictures" in call.asked
 
 
 @pytest.mark.parametrize(
     ("images", "named"),
     [
-        (b"one jpeg", "images is one bytes; expected a sequence"),
+        (7, "images is a int; expected a path, an encoded picture"),
         ([], "images is empty"),
         ([b"x", "path.png"], "image 1 is a str"),
         ([np.zeros((2, 2), np.float32)], "image 0 is float32"),

@@ -198,6 +198,7 @@ def report(summary: Summary, out: Path, images: int, wall_s: float) -> None:
         print(f"  {name:<20}{value:>16}")
     print(f"\nTraining report: {out / 'report.html'}\nLoad report:     {out / 'load.html'}")
     print(f"Serve it again:  {BIN / 'inferry-serve'} --repository {out / 'models'}")
+    print(f"and meanwhile:   {BIN / 'inferry'} classify {out / 'digit.png'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A gRPC server on loopback that answers what a test tells it to."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,10 +55,19 @@ class ScriptedServer:
 
 
 @contextmanager
-def serving(scripts: dict[str, Script], *, max_workers: int = 40) -> Iterator[ScriptedServer]:
-    """A scripted server on a free port of loopback, stopped at the end."""
+def serving(
+    scripts: dict[str, Script],
+    *,
+    max_workers: int = 40,
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
+    add: Callable[[grpc.Server], object] = lambda _: None,
+) -> Iterator[ScriptedServer]:
+    """A scripted server on a free port of loopback, stopped at the end; `add` gives it other services."""
     scripted = ScriptedServer(dict(scripts))
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers), interceptors=list(interceptors), options=[("grpc.so_reuseport", 0)]
+    )
+    add(server)
     for service in {method.path.split("/")[1] for method in METHODS.values()}:
         handlers = {
             name: _handler(scripted, name, method)

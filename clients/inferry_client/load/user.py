@@ -13,7 +13,6 @@ from gevent import sleep
 from locust import User
 
 from inferry_client.channels import ChannelSettings, error_from_rpc, open_channel
-from inferry_client.retries import NO_RETRIES
 
 grpc.experimental.gevent.init_gevent()  # after Locust's patches, before the first channel
 
@@ -34,7 +33,7 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
 
     def on_start(self) -> None:
         """Open the connection."""
-        self._channel = open_channel(self.host, ChannelSettings(retries=NO_RETRIES, own_connection=True))
+        self._channel = open_channel(self.host, ChannelSettings(resend=False, own_connection=True))
 
     def on_stop(self) -> None:
         """Close it."""

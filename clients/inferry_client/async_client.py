@@ -1,0 +1,163 @@
+"""The asynchronous client: carries out what `calling` decides, on gRPC's channels for asyncio."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from inferry_client import health, requests
+from inferry_client.balancing import PROBE_TIMEOUT_S
+from inferry_client.calling import Pause, Probe, Send, Step, Steps
+from inferry_client.channels import error_from_rpc, open_async_channel
+from inferry_client.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
+from inferry_client.errors import error_from_closing
+from inferry_client.requests import Call
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def _awaitable(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[AsyncClient, P], Awaitable[Result]]":
+    """The method that makes the call which `build` builds; its result is awaited."""
+
+    def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Result]:
+        return client.run(build(*args, **kwargs))
+
+    return document(method, build)
+
+
+class AsyncClient(Connection):
+    """`Client` for asyncio: the same methods, awaited, with the same errors.
+
+    It belongs to the event loop of its first call. Any number of tasks may call at the same time;
+    one that is cancelled cancels its call. The settings are those of `Connection`.
+    """
+
+    classify = _awaitable(requests.classify)
+    infer = _awaitable(requests.infer)
+    describe = _awaitable(requests.describe_model)
+    models = _awaitable(requests.repository_index)
+    statistics = _awaitable(requests.statistics)
+    ready = _awaitable(requests.server_ready)
+    live = _awaitable(requests.server_live)
+    model_ready = _awaitable(requests.model_ready)
+    model_metadata = _awaitable(requests.model_metadata)
+    server_metadata = _awaitable(requests.server_metadata)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back; calls still under way are cancelled."""
+        self._closing.set()
+        for channel in {channel for channels in self._channels for channel in channels}:
+            await channel.close()
+
+    async def wait_until_ready(self, model: str = "", *, version: str = "", timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Return once the server, or a model, takes requests; see `Client.wait_until_ready`."""
+        call = (
+            requests.model_ready(model, version=version, timeout_s=timeout_s)
+            if model
+            else requests.server_ready(timeout_s=timeout_s)
+        )
+        await self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
+
+    async def run(self, call: Call[Result]) -> Result:
+        """Make a call that `requests` built and read its reply."""
+        return await self._carry_out(self._session.perform(call))
+
+    async def _carry_out(self, steps: Steps[Result]) -> Result:
+        try:
+            step: Step = next(steps)
+            while True:
+                try:
+                    came = await self._take(step)
+                except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(came)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        finally:
+            steps.close()  # a task that was cancelled leaves no attempt counted as under way
+
+    async def _take(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return await self._send(step)
+        if isinstance(step, Probe):
+            return self._probe(step.server)
+        return await self._pause(step)
+
+    async def _send(self, step: Send) -> Any:
+        call = step.call
+        method = self._methods.get((step.server, call.method.path))
+        try:
+            if method is None:
+                method = self._open_method(step)
+            return await method(
+                call.request,
+                timeout=step.timeout_s,
+                metadata=self._all_metadata(call),
+                wait_for_ready=step.wait or None,
+            )
+        except grpc.RpcError as error:
+            raise error_from_rpc(
+                error,
+                address=self._session.servers[step.server],
+                asked=call.asked,
+                timeout_s=step.within_s,
+                closed=self._closing.is_set(),
+            ) from error
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            if not self._closing.is_set():
+                raise
+            raise error_from_closing(address=self.address, asked=call.asked) from error
+
+    async def _pause(self, step: Pause) -> None:
+        await asyncio.sleep(step.seconds)
+        if self._closing.is_set():
+            raise error_from_closing(address=self.address, asked="ask again")
+
+    def _probe(self, server: int) -> None:
+        check = self._channels[server][1].unary_unary(health.CHECK_PATH)
+        try:
+            probe = check(health.CHECK_REQUEST, timeout=PROBE_TIMEOUT_S, metadata=self._metadata)
+        except grpc.aio.UsageError:  # the client was closed meanwhile
+            return
+        probe.add_done_callback(lambda _: asyncio.ensure_future(self._note_probe(server, probe)))
+
+    async def _note_probe(self, server: int, probe: Any) -> None:
+        code = await probe.code()
+        answered = code is grpc.StatusCode.OK
+        serving = health.is_serving(await probe) if answered else health.lacks_service(code.name)
+        self._session.probed(server, serving=serving)
+
+    def _open_method(self, step: Send) -> Any:
+        if self._closing.is_set():
+            raise grpc.aio.UsageError("the client was closed")
+        if not self._channels:
+            self._channels = [self._open(server) for server in self._session.servers]
+        called = step.call.method
+        opened = self._channels[step.server][step.call.control].unary_unary(
+            called.path,
+            request_serializer=called.request_type.SerializeToString,
+            response_deserializer=called.response_type.FromString,
+        )
+        self._methods[(step.server, called.path)] = opened
+        return opened
+
+    def _open(self, server: str) -> tuple[grpc.aio.Channel, grpc.aio.Channel]:
+        """Channels for requests, and for questions about the server itself; they share a connection."""
+        plain = open_async_channel(server, self._settings, self._credentials)
+        if not self._several:
+            return plain, plain
+        return open_async_channel(server, self._settings, self._credentials, health=True), plain

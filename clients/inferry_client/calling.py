@@ -1,0 +1,283 @@
+"""What a call does until it ends: attempts, pauses, other servers, smaller parts. Decides only.
+
+A call is a generator of steps. The synchronous and the asynchronous client carry them out, each in
+its way, and send back what came of them; both know nothing else. Time comes from a clock that is
+given, so that tests drive calls through hours in no time.
+"""
+
+import random
+import re
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from inferry_client import requests
+from inferry_client.balancing import Balancer
+from inferry_client.errors import (
+    DeadlineExceededError,
+    InferryError,
+    InvalidRequestError,
+    ServerUnavailableError,
+    UnsupportedError,
+    error_from_reply,
+)
+from inferry_client.requests import Call, Pieces
+from inferry_client.retries import RetryBudget, RetryPolicy, may_repeat, plan_retry
+
+Result = TypeVar("Result")
+
+_FIRST_CONTACT_S = 2.5  # a client that has never reached a server: a wrong address shows within seconds
+_SMALLER_MESSAGE = 0.9  # of what fits, since every part repeats names and shapes
+_SIZES = re.compile(r"larger than max \((\d{1,15}) vs\. (\d{1,15})\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make one attempt; the reply message comes back, or an InferryError is raised.
+
+    Attributes:
+        call: what to send.
+        server: its index.
+        timeout_s: of this attempt.
+        within_s: what the whole call was given, for messages.
+        wait: until there is a connection, instead of failing at once; spares asking again and again.
+    """
+
+    call: Call[Any]
+    server: int
+    timeout_s: float
+    within_s: float
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait; nothing comes back."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask a server in the background whether it serves, and tell `Session.probed`."""
+
+    server: int
+
+
+Step: TypeAlias = Send | Pause | Probe
+Steps: TypeAlias = Generator[Step, Any, Result]
+
+
+class Session:
+    """What the calls of one client share.
+
+    Any thread may start calls; each generator belongs to who started it.
+
+    Args:
+        servers: their addresses.
+        timeout_s: of calls that carry none.
+        retries: when to ask again.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, servers: tuple[str, ...], *, timeout_s: float, retries: RetryPolicy, clock: Callable[[], float]
+    ) -> None:
+        self.servers = servers
+        self.timeout_s = timeout_s
+        self._policy = retries
+        self._clock = clock
+        self._balancer = Balancer(len(servers))
+        self._budget = RetryBudget(retries)
+        self._reached = False
+        self._retrying = 0
+        self._limits: dict[tuple[str, str], int] = {}
+
+    def perform(self, call: Call[Result]) -> Steps[Result]:
+        """The steps of a call, in parts where its server takes less at a time.
+
+        Raises:
+            InferryError: it got no answer.
+        """
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        return self._whole_or_parts(call, timeout_s, self._clock() + timeout_s)
+
+    def wait_until_ready(self, call: Call[bool], *, interval_s: float) -> Steps[None]:
+        """Ask until the answer is yes.
+
+        Raises:
+            InferryError: it was not within the call's timeout; the last reason.
+        """
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        deadline = self._clock() + timeout_s
+        while True:
+            problem: InferryError | None = None
+            try:
+                if (yield from self._attempts(call, timeout_s, deadline)):
+                    return
+            except ServerUnavailableError as error:
+                problem = error
+            if self._clock() + interval_s >= deadline:
+                servers = ", ".join(self.servers)
+                raise problem or DeadlineExceededError(
+                    f"{servers} was not ready within {timeout_s:g} s; `inferry status --server {servers}` says why",
+                    address=servers,
+                    asked=call.asked,
+                )
+            yield Pause(interval_s)
+
+    def probed(self, server: int, *, serving: bool) -> None:
+        """A probe ended."""
+        self._balancer.probed(server, serving=serving, now=self._clock())
+
+    def _whole_or_parts(self, call: Call[Result], timeout_s: float, deadline: float) -> Steps[Result]:
+        pieces = call.pieces
+        if pieces is None:
+            return (yield from self._attempts(call, timeout_s, deadline))
+        limit = self._limits.get((pieces.model, pieces.version))
+        if limit is None or pieces.count <= limit:
+            try:
+                return (yield from self._attempts(call, timeout_s, deadline))
+            except InvalidRequestError as error:
+                version, limit = yield from self._limit_below(pieces, error, deadline)
+                if limit is None:
+                    raise
+        else:
+            version = pieces.version
+        return (yield from self._parts(call, pieces, limit, version, timeout_s, deadline))
+
+    def _parts(
+        self, call: Call[Result], pieces: Pieces[Result], limit: int, version: str, timeout_s: float, deadline: float
+    ) -> Steps[Result]:
+        results: list[Result] = []
+        for start in range(0, pieces.count, limit):
+            stop = min(start + limit, pieces.count)
+            part = pieces.cut(start, stop, version)
+            try:
+                result = yield from self._whole_or_parts(part, timeout_s, deadline)
+            except InvalidRequestError as error:
+                raise _within(error, start, stop) from error
+            version = getattr(result, "version", version)  # guard: client-one-version
+            results.append(result)
+        try:
+            return pieces.join(results)
+        except (KeyError, ValueError) as error:
+            raise error_from_reply(str(error), address=", ".join(self.servers), asked=call.asked) from error
+
+    def _limit_below(
+        self, pieces: Pieces[Any], error: InvalidRequestError, deadline: float
+    ) -> Generator[Step, Any, tuple[str, int | None]]:
+        """How many rows to send at a time instead, and the version that said so; None: cutting does not help."""
+        sizes = _SIZES.search(error.details)
+        if sizes:
+            limit = int(pieces.count * int(sizes[2]) / int(sizes[1]) * _SMALLER_MESSAGE)
+            version = pieces.version
+        else:
+            try:
+                version, limit = yield from self._ask_limit(pieces, deadline)
+            except InferryError:
+                return pieces.version, None
+        if not 1 <= limit < pieces.count:
+            return pieces.version, None
+        self._limits[(pieces.model, pieces.version)] = limit
+        return version, limit
+
+    def _ask_limit(self, pieces: Pieces[Any], deadline: float) -> Generator[Step, Any, tuple[str, int]]:
+        try:
+            call = requests.describe_model(pieces.model, version=pieces.version)
+            description = yield from self._attempts(call, self.timeout_s, deadline)
+        except UnsupportedError:  # another server of the protocol
+            limit = yield from self._attempts(
+                requests.model_limit(pieces.model, version=pieces.version), self.timeout_s, deadline
+            )
+            return pieces.version, limit
+        batched = all(spec.shape[:1] == (-1,) for spec in description.inputs)
+        return description.version, description.max_batch_size if batched else 0
+
+    def _attempts(self, call: Call[Result], timeout_s: float, deadline: float) -> Steps[Result]:
+        attempt, remaining_s = 1, timeout_s
+        tried: tuple[int, ...] = ()
+        away: ServerUnavailableError | None = None
+        balancer = self._balancer
+        started = deadline - timeout_s
+        try:
+            while True:
+                if balancer.troubled:
+                    for suspect in balancer.due_probes(self._clock()):
+                        yield Probe(suspect)
+                server = balancer.pick(tried)
+                wait = away is not None and away.unreached and self._reached and len(self.servers) == 1
+                try:
+                    reply = yield Send(call, server, remaining_s, timeout_s, wait)
+                except InferryError as error:
+                    self._note(error, server)
+                    if away and isinstance(error, DeadlineExceededError) and error.silent:
+                        raise away from error  # the last moments of waiting for a server that is away
+                    away = error if isinstance(error, ServerUnavailableError) else None
+                    if attempt == 1:
+                        self._retrying += 1
+                    tried = (*tried, server)
+                    pause_s = self._plan(error, attempt, tried, started, deadline)
+                    if pause_s is None:
+                        raise
+                    if pause_s:
+                        yield Pause(pause_s)
+                    if not balancer.others(tried):
+                        tried = ()
+                    attempt += 1
+                    remaining_s = max(deadline - self._clock(), 0.001)
+                else:
+                    self._reached = True
+                    self._budget.answered()
+                    balancer.answered(server)
+                    break
+        finally:
+            if tried or attempt > 1:
+                self._retrying -= 1
+        try:
+            return call.read(reply)
+        except ValueError as error:
+            raise error_from_reply(str(error), address=self.servers[server], asked=call.asked) from error
+
+    def _note(self, error: InferryError, server: int) -> None:
+        """Learn from what an attempt ended with."""
+        silent = isinstance(error, DeadlineExceededError) and error.silent
+        unreached = isinstance(error, ServerUnavailableError) and error.unreached
+        self._reached |= not (silent or unreached)
+        if isinstance(error, ServerUnavailableError) or silent:  # guard: client-silence
+            self._balancer.failed(server, self._clock())
+        else:
+            self._balancer.answered(server)
+
+    def _plan(
+        self, error: InferryError, attempt: int, tried: tuple[int, ...], started: float, deadline: float
+    ) -> float | None:
+        """The pause before the next attempt; None: the error is the call's."""
+        now = self._clock()
+        unreached = isinstance(error, ServerUnavailableError) and error.unreached
+        if not may_repeat(error):
+            return None
+        pause_s = plan_retry(
+            self._policy,
+            error,
+            attempt=attempt,
+            spread=random.random(),  # noqa: S311
+            remaining_s=deadline - now,
+        )
+        if pause_s is None or not self._budget.allows(error, retrying=self._retrying):
+            return None
+        if isinstance(error, ServerUnavailableError) and error.retry_after_s is None and self._balancer.others(tried):
+            return 0.0  # another server may well answer at once
+        wrong_address = unreached and not self._reached
+        if wrong_address and now + pause_s - started > _FIRST_CONTACT_S:  # guard: client-first-contact
+            return None
+        return pause_s
+
+
+def _within(error: InvalidRequestError, start: int, stop: int) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{error} (counted from item {start}: items {start} to {stop - 1} were sent together)",
+        address=error.address,
+        asked=error.asked,
+        details=error.details,
+    )

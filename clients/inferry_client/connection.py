@@ -1,0 +1,108 @@
+"""What the synchronous and the asynchronous client have in common: settings, and the calls' session."""
+
+import inspect
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from inferry_client.addresses import DEFAULT_SERVER, names_several, parse_servers
+from inferry_client.calling import Session
+from inferry_client.channels import ChannelSettings
+from inferry_client.limits import check_seconds
+from inferry_client.requests import Call
+from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
+from inferry_client.security import Security, security_from_environment
+
+P = ParamSpec("P")
+Client = TypeVar("Client")
+Answer = TypeVar("Answer")
+
+READY_TIMEOUT_S = 60.0  # a large model may take that long to load
+READY_INTERVAL_S = 0.1
+
+
+class Connection:
+    """Settings of a client, checked, and what its calls share. Opens nothing.
+
+    Args:
+        address: HOST:PORT, several as a sequence or separated by commas, or `dns:///HOST:PORT`;
+            None: $INFERRY_SERVER, else 127.0.0.1:8001. Requests go round several servers, and
+            leave out those that are away, silent or not serving.
+        timeout_s: of every call that carries none of its own, retries included; up to a day.
+        retries: what to do while a server is away (UNAVAILABLE, and CANCELLED where it stops) or
+            full (RESOURCE_EXHAUSTED); a server's own wish when to come back is heeded. A client
+            that has never reached a server gives up after 2.5 s: the address may be wrong.
+        connect_timeout_s: how long one attempt to connect may take.
+        max_message_bytes: both ways; -1 leaves the limit to the server.
+        metadata: sent with every call.
+        tls: encrypt, and believe the authorities that gRPC brings; $INFERRY_TLS=1.
+        ca: PEM file of the authorities to believe instead; $INFERRY_CA.
+        certificate: PEM file with the client's own certificate chain; $INFERRY_CERTIFICATE.
+        private_key: PEM file with its key; $INFERRY_PRIVATE_KEY.
+        token: sent as `authorization: Bearer TOKEN`; $INFERRY_TOKEN.
+        server_name: the name that the server's certificate has, where it is not the address's;
+            $INFERRY_SERVER_NAME.
+
+    Raises:
+        InvalidRequestError: not an address, or TLS settings that cannot be followed.
+        ValueError: a number out of its range.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str] | None = None,
+        *,
+        timeout_s: float = 10.0,
+        retries: RetryPolicy = DEFAULT_RETRIES,
+        connect_timeout_s: float = 2.0,
+        max_message_bytes: int = -1,
+        metadata: Mapping[str, str | bytes] | None = None,
+        tls: bool = False,
+        ca: str | Path | None = None,
+        certificate: str | Path | None = None,
+        private_key: str | Path | None = None,
+        token: str | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        check_seconds("timeout_s", timeout_s)
+        servers = parse_servers(os.environ.get("INFERRY_SERVER") or DEFAULT_SERVER if address is None else address)
+        security = security_from_environment(
+            Security(
+                tls=tls, ca=ca, certificate=certificate, private_key=private_key, token=token, server_name=server_name
+            )
+        )
+        self.address = ",".join(servers)
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self._settings = ChannelSettings(connect_timeout_s, max_message_bytes, security=security)
+        self._credentials = security.credentials()
+        self._session = Session(servers, timeout_s=timeout_s, retries=retries, clock=time.monotonic)
+        self._several = len(servers) > 1 or names_several(servers[0])
+        self._metadata = (
+            *((key.lower(), value) for key, value in (metadata or {}).items()),
+            *security.metadata(),
+        )
+        self._closing = threading.Event()
+        self._opening = threading.Lock()
+        self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
+        self._methods: dict[tuple[int, str], Any] = {}
+
+    def _all_metadata(self, call: Call[Any]) -> tuple[tuple[str, str | bytes], ...] | None:
+        return (*self._metadata, *call.metadata) if self._metadata or call.metadata else None
+
+
+def document(
+    method: Callable[Concatenate[Client, P], Answer], build: Callable[P, Call[Any]]
+) -> Callable[Concatenate[Client, P], Answer]:
+    """Give a client's method the name, the docstring and the parameters of what builds its calls."""
+    signature = inspect.signature(build)
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    returned = inspect.signature(method).return_annotation
+    vars(method)["__signature__"] = signature.replace(
+        parameters=[me, *signature.parameters.values()], return_annotation=returned
+    )
+    method.__name__, method.__doc__ = build.__name__, build.__doc__
+    return method

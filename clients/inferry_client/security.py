@@ -1,0 +1,102 @@
+"""Who the server is, and who the caller is: TLS, client certificates, bearer tokens."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from inferry_client.errors import InvalidRequestError
+
+ENVIRONMENT = {
+    "ca": "INFERRY_CA",
+    "certificate": "INFERRY_CERTIFICATE",
+    "private_key": "INFERRY_PRIVATE_KEY",
+    "token": "INFERRY_TOKEN",
+    "server_name": "INFERRY_SERVER_NAME",
+}
+"""The variable that stands for each field of `Security`; INFERRY_TLS=1 is `tls`."""
+
+
+@dataclass(frozen=True)
+class Security:
+    """How a client and a server know each other. Files are read when a channel opens.
+
+    Attributes:
+        tls: encrypt; implied by every field but `token`.
+        ca: PEM file of the authorities that servers' certificates come from; None: those gRPC brings.
+        certificate: PEM file with the client's certificate chain.
+        private_key: PEM file with its key.
+        token: sent as `authorization: Bearer TOKEN` with every call.
+        server_name: the name that the server's certificate must have, where it is not the address's.
+    """
+
+    tls: bool = False
+    ca: str | Path | None = None
+    certificate: str | Path | None = None
+    private_key: str | Path | None = None
+    token: str | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.private_key is None):
+            given, missing = ("certificate", "private_key") if self.certificate else ("private_key", "certificate")
+            raise InvalidRequestError(f"{given} is set and {missing} is not; a client certificate needs both")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
+            raise InvalidRequestError("token holds what a header cannot carry; expected printable ASCII")
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections use TLS."""
+        return self.tls or any((self.ca, self.certificate, self.server_name))
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.token.strip()}"),) if self.token else ()
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """The credentials that gRPC takes; None for connections in the clear.
+
+        Raises:
+            InvalidRequestError: a file that cannot be read or is no PEM.
+        """
+        if not self.encrypted:
+            return None
+        return grpc.ssl_channel_credentials(
+            _read_pem("ca", self.ca, "CERTIFICATE"),
+            _read_pem("private_key", self.private_key, "PRIVATE KEY"),
+            _read_pem("certificate", self.certificate, "CERTIFICATE"),
+        )
+
+
+NO_SECURITY = Security()
+
+
+def security_from_environment(given: Security, environment: Mapping[str, str] | None = None) -> Security:
+    """What was given, and the environment's for what was not."""
+    variables = os.environ if environment is None else environment
+    values = {
+        field: getattr(given, field) if getattr(given, field) is not None else (variables.get(name) or None)
+        for field, name in ENVIRONMENT.items()
+    }
+    tls = given.tls or _truth("INFERRY_TLS", variables.get("INFERRY_TLS", ""))
+    return Security(tls=tls, **values)
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in ("", "0", "false", "no", "1", "true", "yes"):
+        raise InvalidRequestError(f"{name} is {text!r}; expected 1 or 0")
+    return text.lower() in ("1", "true", "yes")
+
+
+def _read_pem(field: str, path: str | Path | None, kind: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{field} {path} cannot be read: {error.strerror}") from error
+    if b"-----BEGIN" not in data or kind.encode() not in data:
+        raise InvalidRequestError(f"{field} {path} holds no {kind}; expected a PEM file")
+    return data
