@@ -15,7 +15,7 @@ MODELS = (
         "proof-batched-models",
         "proof: batched models answer row by row",
         "if False:",
-        ("tests/contract/test_protocol.py::test_a_model_whose_free_axes_are_no_rows_runs_one_request_at_a_time",),
+        ("tests/server/models/test_warm_up.py",),
     ),
     Mutant(
         "proof-checksum-file",

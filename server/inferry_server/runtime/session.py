@@ -167,7 +167,8 @@ def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
             + (_ZIP_MAP if tensor.type.startswith("seq(map(") else "")
         )
     shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in tensor.shape)
-    return TensorSpec(tensor.name, DATATYPES[datatype], shape)
+    names = tuple(axis if isinstance(axis, str) else None for axis in tensor.shape)
+    return TensorSpec(tensor.name, DATATYPES[datatype], shape, names)
 
 
 def _first_line(error: Exception) -> str:
