@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
@@ -12,6 +12,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.watchdog import Sign, Watchdog
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
@@ -53,6 +54,7 @@ from inferry_server.wire.shared_memory import FOLDER, SharedMemoryRegions
 logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
+_UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
@@ -107,7 +109,18 @@ class Server:
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(
-            settings.transport, self._route(), _transport_options(settings), spare=spare, failed=self._lose_transport
+            settings.transport,
+            self._route(),
+            _transport_options(settings),
+            spare=spare,
+            failed=self._lose_transport,
+            relieved=self.metrics.hangs.labels("inline_batch").inc,
+        )
+        self._watchdog = Watchdog(
+            self._signs,
+            hang_after_s=settings.hang_after_s,
+            hangs=self.readiness.report_hang,
+            counted=lambda kind: self.metrics.hangs.labels(kind).inc(),
         )
         self._metrics_page: MetricsPage | None = None
         self.grpc_address: AnyAddress | None = None
@@ -134,6 +147,7 @@ class Server:
             self._tracer.start()
             self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
+            self._watchdog.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
@@ -172,9 +186,27 @@ class Server:
             version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
         ]  # fmt: skip
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
+        self._watchdog.close()
         if self._metrics_page is not None:
             self._metrics_page.close()
         return all(finished)
+
+    def _signs(self) -> Iterator[Sign]:
+        """What is under way, and may take too long."""
+        yield Sign("reading", "calls are not read", self._transport.look())
+        for version in self.registry.served():
+            oldest_s, ended = version.batcher.end_long_runs(
+                unwanted_s=_UNWANTED_RUN_S, longest_s=self._settings.max_run_s
+            )
+            for reason in ended:
+                logger.warning(
+                    "a run of %.1f s was ended: %s",
+                    oldest_s,
+                    reason,
+                    extra={"model": f"{version.model}/{version.version}"},
+                )
+                self.metrics.runs_ended.labels(version.model, version.version, reason).inc()
+            yield Sign("model_run", f"model {version.model}/{version.version} computes one batch", oldest_s)
 
     def _route(self) -> Router:
         router = Router(self.metrics, self._tracer)

@@ -116,7 +116,8 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             seat = _seat(plan, CPU, options)
             plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads, seat=seat)
         seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
-        version = _serve(seen, instances, latency, sessions[0].session.provider, options)
+        apart = _why_apart(plan, sessions) if sessions[0].session.provider == CPU else None
+        version = _serve(seen, instances, latency, sessions[0].session.provider, options, apart=apart)
     except BaseException:
         for session in sessions:
             session.close()
@@ -214,7 +215,13 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
 
 
 def _serve(
-    plan: VersionPlan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
+    plan: VersionPlan,
+    instances: Sequence[Instance],
+    latency: LatencyModel,
+    provider: str,
+    options: LoadOptions,
+    *,
+    apart: str | None,
 ) -> ServedVersion:
     folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
     labels = _labels(plan)
@@ -228,12 +235,13 @@ def _serve(
         [plan.reshaping.run(instance.run) for instance in instances],
         policy,
         observer=observer,
+        interrupters=[instance.interrupter for instance in instances],
         prepare=[instance.prepare for instance in instances],
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in instances],
-        spare=_spare(plan, provider, instances, options),
+        spare=_spare(provider, instances, options) if apart is None else None,
         keep_up_to_s=options.keep_up_to_s,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
@@ -266,15 +274,20 @@ def _serve(
     )
 
 
-def _spare(plan: VersionPlan, provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
+def _spare(provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
     """Whose spare time a batcher may use: none, if reading on is better meanwhile, or threads can compute at once."""
-    if provider != CPU or len(instances) != 1 or not options.keep_up_to_s:
-        return None
-    reason = why_apart(plan)
-    if reason is not None:
-        logger.info("computed apart from reading: %s", reason, extra={"model": str(plan.folder)})
-        return None
-    return options.spare
+    alone = provider == CPU and len(instances) == 1
+    return options.spare if alone and options.keep_up_to_s else None
+
+
+def _why_apart(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> str | None:
+    """Why nobody can tell from its batches so far how long the next one takes, or how much memory; None if one can."""
+    apart = why_apart(plan)
+    if apart is not None:
+        logger.info("computed apart from reading: %s", apart, extra={"model": str(plan.folder)})
+        for one in sessions:
+            one.session.give_memory_back()
+    return apart
 
 
 def _start(plan: VersionPlan, batcher: DynamicBatcher) -> None:

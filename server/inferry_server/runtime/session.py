@@ -1,6 +1,6 @@
 """One ONNX model in ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,25 @@ class OnnxSession:
         self._output_names = [spec.name for spec in signature.outputs]
         self._bfloat16 = {spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16}
         self.signature = signature
+        self._shrinks = False
+        self._run_options = self._new_run_options()
+
+    def give_memory_back(self) -> None:
+        """Keep no more memory after a run than the next one of the usual size needs: sizes differ much.
+
+        Else ONNX Runtime keeps for ever what the largest request took.
+        """
+        self._shrinks = True
+        self._run_options = self._new_run_options()
+
+    def interrupter(self) -> Callable[[], None]:
+        """What ends the runs that are under way now, between two of their operators. Later runs go on."""
+        options, self._run_options = self._run_options, self._new_run_options()
+
+        def end() -> None:
+            options.terminate = True
+
+        return end
 
     def close(self) -> None:
         """Give back the model and its memory; nothing can be computed any more."""
@@ -138,18 +157,25 @@ class OnnxSession:
         try:
             if self._bfloat16:
                 return self._run_values(inputs)
-            outputs = self._session.run(self._output_names, dict(inputs))
+            outputs = self._session.run(self._output_names, dict(inputs), self._run_options)
         except Exception as error:
             raise InferenceError(f"the model failed: {_first_line(error)}") from error
         return dict(zip(self._output_names, map(np.asarray, outputs), strict=True))
 
     def _run_values(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         values = {name: to_ort_value(array, bfloat16=name in self._bfloat16) for name, array in inputs.items()}
-        outputs = self._session.run_with_ort_values(self._output_names, values)
+        outputs = self._session.run_with_ort_values(self._output_names, values, self._run_options)
         return {
             spec.name: from_ort_value(value, dtype=spec.datatype.dtype, bfloat16=spec.name in self._bfloat16)
             for spec, value in zip(self.signature.outputs, outputs, strict=True)
         }
+
+    def _new_run_options(self) -> Any:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _LOG_FATAL_ONLY
+        if self._shrinks:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
 
 def _check_provider(path: Path, *, wanted: str | ProviderOptions, taken: Sequence[str]) -> None:

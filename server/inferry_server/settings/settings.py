@@ -48,6 +48,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "drain_timeout_s": (0, _DAY_S),
     "gpu_mem_limit_bytes": (0, 1 << 50),
     "self_check_interval_s": (0, _DAY_S),
+    "hang_after_s": (1, _DAY_S),
+    "max_run_s": (0.1, _DAY_S),
     "trace_sample_ratio": (0, 1),
 }
 
@@ -82,6 +84,12 @@ class Settings:
     cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
     self_check_interval_s: float = _setting(
         0.0, "how often served models are compared with their golden samples again; 0: never"
+    )
+    hang_after_s: float = _setting(
+        30.0, "the server is not ready while one batch computes for longer, or calls are not read for so long"
+    )
+    max_run_s: float = _setting(
+        600.0, "a batch on the CPU that computes for longer is ended, and its requests fail with INTERNAL"
     )
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")

@@ -11,6 +11,7 @@ import grpc.aio
 
 from inferry_server.addresses import A, bound
 from inferry_server.errors import ShuttingDownError
+from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
@@ -21,6 +22,7 @@ from inferry_server.transport.options import TransportOptions, cannot_bind, refu
 T = TypeVar("T")
 
 _STOP_SLACK_S = 5.0
+_TURN_S = 0.2  # as often as gRPC's own poller wakes
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0  # as in `completion_queue.py`
 
@@ -37,6 +39,8 @@ class AioTransport:
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
         self._handler = _GenericHandler(router, self._loop)
+        self._turns = 0
+        self._pulse = Pulse()
 
     def start(self, address: A) -> A:
         """Listen.
@@ -48,6 +52,7 @@ class AioTransport:
             StartError: the address cannot be bound.
         """
         self._thread.start()
+        self._loop.call_soon_threadsafe(self._turn)
         return self._run(self._start(address))
 
     def stop(self, grace_s: float) -> None:
@@ -60,6 +65,14 @@ class AioTransport:
         self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_SLACK_S)
+
+    def look(self) -> float:
+        """Seconds for which the event loop has not gone on; the watchdog looks every quarter of a second."""
+        return self._pulse.still_s(self._turns)
+
+    def _turn(self) -> None:
+        self._turns += 1
+        self._loop.call_later(_TURN_S, self._turn)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
