@@ -19,7 +19,7 @@ from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
-from inferry_server.models.version import ServedVersion
+from inferry_server.models.version import ServedVersion, close_all
 from inferry_server.rpc.router import Router
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_health import DeviceHealth
@@ -105,7 +105,11 @@ class Server:
             parallel_runs=settings.parallel_runs,
         )
         self._manager = ModelManager(
-            settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
+            settings.repository,
+            self.registry,
+            options,
+            drain_timeout_s=settings.drain_timeout_s,
+            model_load_timeout_s=settings.model_load_timeout_s,
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(
@@ -167,6 +171,9 @@ class Server:
     def stop(self, hurry: threading.Event | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
 
+        Everything together ends within `drain_delay_s` and `drain_timeout_s`, and a few seconds for what has to be
+        told to end.
+
         Args:
             hurry: set, it ends the wait for balancers to turn away.
 
@@ -180,16 +187,14 @@ class Server:
         ends = time.monotonic() + self._settings.drain_timeout_s
         self._self_check.close()
         self._manager.close()
-        self._transport.stop(self._settings.drain_timeout_s)  # guard: stop-was-accepted
+        answered = self._transport.stop(max(0.0, ends - time.monotonic()))  # guard: stop-was-accepted
         self._decoding.close()
-        finished = [
-            version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
-        ]  # fmt: skip
+        finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         self._watchdog.close()
         if self._metrics_page is not None:
             self._metrics_page.close()
-        return all(finished)
+        return answered and finished
 
     def _signs(self) -> Iterator[Sign]:
         """What is under way, and may take too long."""

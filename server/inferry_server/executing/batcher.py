@@ -156,6 +156,10 @@ class DynamicBatcher:
         """
         return self._queue.settle(request)
 
+    def refuse_new(self) -> None:
+        """Refuse new requests from now on, as `close` does before it waits for the queued ones."""
+        self._queue.close()
+
     def close(self, timeout_s: float) -> bool:
         """Refuse new requests and finish the queued ones; what is left after the timeout is told so.
 

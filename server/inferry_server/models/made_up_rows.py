@@ -141,7 +141,8 @@ def exchange(arrays: Arrays, others: Arrays, kept: Sequence[int]) -> dict[str, N
 def poisoned(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Rows whose fractions are no numbers: whatever is computed from one of them is none either. Others move on."""
     return {
-        name: np.full_like(array, np.nan) if array.dtype.kind == "f" else np.roll(array, 1, axis=0) for name, array in arrays.items()
+        name: np.full_like(array, np.nan) if array.dtype.kind == "f" else np.roll(array, 1, axis=0)
+        for name, array in arrays.items()
     }
 
 

@@ -1,6 +1,7 @@
 """One ONNX model in ONNX Runtime."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
@@ -55,7 +57,11 @@ _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
 def load_session(
-    source: Path | ModelSource, *, providers: Sequence[str | ProviderOptions], intra_op_num_threads: int
+    source: Path | ModelSource,
+    *,
+    providers: Sequence[str | ProviderOptions],
+    intra_op_num_threads: int,
+    watch: LoadWatch | None = None,
 ) -> "OnnxSession":
     """Load an ONNX model. Nothing of it is read from files afterwards.
 
@@ -63,6 +69,8 @@ def load_session(
         source: a model in memory, or the path of one as `read_model` takes it.
         providers: execution providers in order of preference, with their options where they have some.
         intra_op_num_threads: threads that compute one batch together.
+
+        watch: told how to end the load, and the runs of the session.
 
     Raises:
         ModelLoadError: ONNX Runtime refuses the file, goes on without the first provider, or a tensor has a
@@ -81,6 +89,8 @@ def load_session(
     if source.weights:
         names, contents = list(source.weights), list(source.weights.values())
         options.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
+    if watch is not None:
+        watch.add(partial(options.set_load_cancellation_flag, True))
     try:
         # Its own fallback would go on with the CPU, print to standard output, and tell nobody.
         session = onnxruntime.InferenceSession(source.model, options, providers=list(providers), enable_fallback=0)
@@ -93,7 +103,10 @@ def load_session(
         inputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_inputs()),
         outputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_outputs()),
     )
-    return OnnxSession(session, signature)
+    loaded = OnnxSession(session, signature)
+    if watch is not None:
+        watch.add(loaded.end_runs)
+    return loaded
 
 
 class OnnxSession:
@@ -104,7 +117,7 @@ class OnnxSession:
         self._output_names = [spec.name for spec in signature.outputs]
         self._bfloat16 = {spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16}
         self.signature = signature
-        self._shrinks = False
+        self._shrinks = self._ended = False
         self._run_options = self._new_run_options()
 
     def give_memory_back(self) -> None:
@@ -123,6 +136,11 @@ class OnnxSession:
             options.terminate = True
 
         return end
+
+    def end_runs(self) -> None:
+        """Let every run fail: those that are under way, between two of their operators, and all later ones."""
+        self._ended = True
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """Give back the model and its memory; nothing can be computed any more."""
@@ -175,6 +193,7 @@ class OnnxSession:
         options.log_severity_level = _LOG_FATAL_ONLY
         if self._shrinks:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options.terminate = self._ended
         return options
 
 

@@ -46,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "decode_threads": (0, 1024),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
+    "model_load_timeout_s": (0.1, _DAY_S),
     "gpu_mem_limit_bytes": (0, 1 << 50),
     "self_check_interval_s": (0, _DAY_S),
     "hang_after_s": (1, _DAY_S),
@@ -69,6 +70,9 @@ class Settings:
         choices=MODEL_CONTROLS,
     )
     poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
+    model_load_timeout_s: float = _setting(
+        120.0, "how long a version may take to load, warmed and checked; engines of TensorRT may need more"
+    )
     provider: str = _setting(
         "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
     )

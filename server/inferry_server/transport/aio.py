@@ -1,7 +1,9 @@
 """The transport over grpcio's public asyncio API."""
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -19,9 +21,11 @@ from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStrea
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
-_STOP_SLACK_S = 5.0
+_STOP_SLACK_S = 2.0
 _TURN_S = 0.2  # as often as gRPC's own poller wakes
 # When stopping: how long no call must have arrived before connections are closed, and at most.
 _QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0  # as in `completion_queue.py`
@@ -55,16 +59,25 @@ class AioTransport:
         self._loop.call_soon_threadsafe(self._turn)
         return self._run(self._start(address))
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
 
         Does nothing where `start` was not called.
+
+        Returns:
+            Whether every call ended by itself.
         """
         if not self._thread.is_alive():
-            return
-        self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
+            return True
+        began = time.monotonic()
+        try:
+            self._run(self._stop(grace_s), timeout_s=grace_s + _STOP_SLACK_S)
+        except TimeoutError:
+            logger.warning("calls could not be ended within %g s", grace_s + _STOP_SLACK_S)
+        in_time = time.monotonic() - began < grace_s
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_SLACK_S)
+        return in_time
 
     def look(self) -> float:
         """Seconds for which the event loop has not gone on; the watchdog looks every quarter of a second."""

@@ -36,7 +36,7 @@ _AWAKE_POLLS = 75
 _SLEPT_S = 0.001  # whoever waited so long for an event had none to read
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expected to be short
-_STOP_SLACK_S = 5.0
+_STOP_SLACK_S = 2.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 # When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
 # it waits before that for the answers that are owed, because who gets one may ask again.
@@ -110,17 +110,20 @@ class CompletionQueueTransport:
         self._thread.start()
         return bound(address, port)
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
 
         gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
         answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
         everything held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
         asked nothing is owed nothing. Does nothing where `start` was not called.
+
+        Returns:
+            Whether every call ended by itself.
         """
         server = self._server
         if server is None:
-            return
+            return True
         self._holding = True
         owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
         while self._owes_answers() and time.monotonic() < owed_until:  # guard: stop-connections-closed
@@ -133,9 +136,11 @@ class CompletionQueueTransport:
         self._thread.join(min(STRAGGLER_S, grace_s))
         self.soon(self._turn_away)
         self._thread.join(max(0.0, ends - time.monotonic()))
-        if not self._stopped:
-            server.cancel_all_calls()
-            self._thread.join(_STOP_SLACK_S)
+        if self._stopped:
+            return True
+        server.cancel_all_calls()
+        self._thread.join(_STOP_SLACK_S)
+        return False
 
     def look(self) -> float:
         """See whether calls are read; the watchdog looks every quarter of a second.

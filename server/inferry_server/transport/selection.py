@@ -26,7 +26,7 @@ class Transport(Protocol):
         """Seconds for which it has read no call although it should; asked every quarter of a second, by one thread."""
         ...
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`."""
 
 
