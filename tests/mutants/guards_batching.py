@@ -6,6 +6,7 @@ _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_SPARE_TIME = ("tests/server/executing/test_inline.py",)
 _TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
+_TEST_RECOVERY = ("tests/server/batching/test_recovery.py",)
 _TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
 
 BATCHING = (
@@ -102,6 +103,16 @@ BATCHING = (
     Mutant(
         "deadline-waits-before", "deadline: nobody waits for a batch that makes it late", "before = 0", _TEST_SCHEDULER
     ),
+    Mutant("doubt-guess", "doubt: nothing is refused on a guess", "if False:", _TEST_RECOVERY),
+    Mutant("doubt-at-admission", "doubt: a prediction that refuses is put to the test", "pass", _TEST_RECOVERY),
+    Mutant("doubt-in-queue", "doubt: a probe is computed when its turn comes", "if False:", _TEST_RECOVERY),
+    Mutant("doubt-turns", "doubt: a neighbour's turns are put to the test too", "pass", _TEST_RECOVERY),
+    Mutant("doubt-believed", "doubt: what a probe took is believed at once", "pass", _TEST_RECOVERY),
+    Mutant("doubt-turns-believed", "doubt: so is what it waited for its turn", "pass", _TEST_RECOVERY),
+    Mutant("doubt-witness", "doubt: what is measured anyway is not probed", "pass", _TEST_RECOVERY),
+    Mutant("doubt-rarely", "doubt: probes are rare", "pass", _TEST_RECOVERY),
+    Mutant("doubt-bounded", "doubt: what is remembered is bounded", "pass", _TEST_RECOVERY),
+    Mutant("shapes-bounded", "latency: so are the shapes that are learned", "pass", _TEST_RECOVERY),
     Mutant(
         "latency-old-batches", "latency: old batches fade", "keep = 1.0", ("tests/server/batching/test_latency.py",)
     ),

@@ -158,13 +158,13 @@ class BatchExecution:
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             failed_s = self._clock() - began
             seat.release(failed_s, again=True)
-            self._queue.finished(batch.rows, failed_s, failed=True)
+            self._queue.finished(batch, failed_s, failed=True)
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
         self._deliver(batch.slices, done)
         # With the replies: a caller waits for them too, and so does the next batch of this instance.
-        self._queue.finished(batch.rows, self._clock() - began)
+        self._queue.finished(batch, self._clock() - began)
         self._trace(batch.slices, done)
         return None
 
