@@ -23,11 +23,11 @@ BATCHING = (
     Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_SPARE_TIME),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
-    Mutant("deadline-refused-door", "deadline: refused at the door", "if False:", _TEST_SCHEDULER),
+    Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_SCHEDULER),
     Mutant(
         "deadline-passed-refused",
         "deadline: a passed one is refused where nothing is known of the device",
-        "if late_s is not None:",
+        "if late_s is None:",
         _TEST_SCHEDULER,
     ),
     Mutant("deadline-not-computed", "deadline: not computed once it cannot be met", "if True:", _TEST_SCHEDULER),

@@ -318,7 +318,7 @@ class BatchScheduler:
         latency = self._latencies[request.shape_key]
         alone_s = latency.total_s(request.rows, largest=self._most_rows)
         late_s = request.late_by_s(now + alone_s)
-        if late_s is None and deadline != now:
+        if late_s is None and deadline != now:  # guard: deadline-passed-refused
             return
         left_s = deadline - now
         if left_s > 0 and not latency.is_measured:  # guard: doubt-guess
@@ -326,7 +326,7 @@ class BatchScheduler:
         if left_s > 0 and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
             request.is_probe = True  # guard: doubt-at-admission
             return
-        raise DeadlineExceededError(  # guard: deadline-refused-door, deadline-passed-refused
+        raise DeadlineExceededError(  # guard: deadline-refused-door
             late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission"
         )
 
