@@ -42,11 +42,11 @@ BATCHING = (
         "if not self._busy_until:",
         _TEST_SCHEDULER,
     ),
-    Mutant("backlog-jobs-wait", "backlog: jobs wait for people", "ahead += 0", _TEST_SCHEDULER),
+    Mutant("backlog-jobs-wait", "backlog: jobs wait for people", "for shape, rows in ():", _TEST_SCHEDULER),
     Mutant(
         "backlog-due-later",
         "backlog: what is due later is not in the way",
-        "return sum(waiting.waiting_rows for waiting, entry in self._entries.items())",
+        "if True:",
         _TEST_SCHEDULER,
     ),
     Mutant("batch-requests-fit", "batch: requests that fit ride whole", "wanted = room", _TEST_SCHEDULER),

@@ -106,6 +106,14 @@ def test_what_no_device_could_meet_is_computed_rarely() -> None:
         assert refused(scheduler, request(1, now + A / 10), now)
 
 
+def test_no_second_probe_is_computed_while_the_first_one_runs() -> None:
+    scheduler = BatchScheduler(POLICY, known_device(POLICY, A, B))
+    assert refused(scheduler, request(1, 0.001), 0.0)
+    assert not refused(scheduler, request(1, 1.001), 1.0)
+    scheduler.take_batch(1.0)
+    assert all(refused(scheduler, request(1, 1.001 + i / 100), 1.0 + i / 100) for i in range(40))
+
+
 def test_a_probe_whose_deadline_has_passed_is_not_computed() -> None:
     scheduler = BatchScheduler(POLICY, known_device(POLICY, A, B))
     assert refused(scheduler, request(1, 0.001), 0.0)
