@@ -1,5 +1,6 @@
 """Addresses as settings spell them: HOST:PORT, and for gRPC unix:PATH too."""
 
+import ipaddress
 import socket
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -15,6 +16,14 @@ class Address:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
 from inferry_server.addresses import Address, AnyAddress
@@ -12,14 +13,13 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import SpareTime
-from inferry_server.executing.watchdog import Sign, Watchdog
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
-from inferry_server.models.version import ServedVersion, close_all
+from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.router import Router
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_health import DeviceHealth
@@ -44,17 +44,19 @@ from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.services.trace_settings import TraceSettingsService
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging
-from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics, serve_metrics
+from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics
 from inferry_server.trace import NoTracer, Tracer
 from inferry_server.transport.connections import can_count_connections, count_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
 from inferry_server.wire.shared_memory import FOLDER, SharedMemoryRegions
 
+if TYPE_CHECKING:
+    from inferry_server.http.port import HttpPort
+
 logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
-_UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
@@ -105,34 +107,24 @@ class Server:
             parallel_runs=settings.parallel_runs,
         )
         self._manager = ModelManager(
-            settings.repository,
-            self.registry,
-            options,
-            drain_timeout_s=settings.drain_timeout_s,
-            model_load_timeout_s=settings.model_load_timeout_s,
+            settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(
-            settings.transport,
-            self._route(),
-            _transport_options(settings),
-            spare=spare,
-            failed=self._lose_transport,
-            relieved=self.metrics.hangs.labels("inline_batch").inc,
+            settings.transport, self._route(), _transport_options(settings), spare=spare, failed=self._lose_transport
         )
-        self._watchdog = Watchdog(
-            self._signs,
-            hang_after_s=settings.hang_after_s,
-            hangs=self.readiness.report_hang,
-            counted=lambda kind: self.metrics.hangs.labels(kind).inc(),
-        )
-        self._metrics_page: MetricsPage | None = None
+        self._http = self._make_http_port()
         self.grpc_address: AnyAddress | None = None
 
     @property
+    def http_address(self) -> Address | None:
+        """Where HTTP is really answered; None before `start`."""
+        return self._http.address
+
+    @property
     def metrics_address(self) -> Address | None:
-        """Where the metrics page really is; None before `start`."""
-        return None if self._metrics_page is None else self._metrics_page.address
+        """Where `/metrics` is."""
+        return self.http_address
 
     def start(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
         """Bind the addresses, load the models, become ready.
@@ -149,9 +141,8 @@ class Server:
         preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
             self._tracer.start()
-            self._metrics_page = serve_metrics(self.metrics, self._settings.metrics_address)
+            self._http.start(self._settings.http_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
-            self._watchdog.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
@@ -171,9 +162,6 @@ class Server:
     def stop(self, hurry: threading.Event | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
 
-        Everything together ends within `drain_delay_s` and `drain_timeout_s`, and a few seconds for what has to be
-        told to end.
-
         Args:
             hurry: set, it ends the wait for balancers to turn away.
 
@@ -187,31 +175,27 @@ class Server:
         ends = time.monotonic() + self._settings.drain_timeout_s
         self._self_check.close()
         self._manager.close()
-        answered = self._transport.stop(max(0.0, ends - time.monotonic()))  # guard: stop-was-accepted
+        self._transport.stop(self._settings.drain_timeout_s)  # guard: stop-was-accepted
         self._decoding.close()
-        finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
+        finished = [
+            version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
+        ]  # fmt: skip
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
-        self._watchdog.close()
-        if self._metrics_page is not None:
-            self._metrics_page.close()
-        return answered and finished
+        self._http.close()
+        return all(finished)
 
-    def _signs(self) -> Iterator[Sign]:
-        """What is under way, and may take too long."""
-        yield Sign("reading", "calls are not read", self._transport.look())
-        for version in self.registry.served():
-            oldest_s, ended = version.batcher.end_long_runs(
-                unwanted_s=_UNWANTED_RUN_S, longest_s=self._settings.max_run_s
+    def _make_http_port(self) -> "HttpPort | MetricsPage":
+        try:
+            from inferry_server.http.port import HttpPort  # here: what it needs is an extra
+            from inferry_server.http.server import HttpOptions
+        except ModuleNotFoundError as error:
+            logger.warning(
+                "HTTP answers /metrics alone, because %s is not installed; pip install 'inferry[server,http]'",
+                error.name,
             )
-            for reason in ended:
-                logger.warning(
-                    "a run of %.1f s was ended: %s",
-                    oldest_s,
-                    reason,
-                    extra={"model": f"{version.model}/{version.version}"},
-                )
-                self.metrics.runs_ended.labels(version.model, version.version, reason).inc()
-            yield Sign("model_run", f"model {version.model}/{version.version} computes one batch", oldest_s)
+            return MetricsPage(self.metrics)
+        options = HttpOptions(most_connections=self._settings.http_max_connections)
+        return HttpPort(self.readiness, self.registry, self.metrics, options)
 
     def _route(self) -> Router:
         router = Router(self.metrics, self._tracer)

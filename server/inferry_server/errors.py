@@ -29,6 +29,12 @@ class DecodingError(InvalidRequestError):
     kind = "undecodable"
 
 
+class RequestTooLargeError(ServingError):
+    """More bytes than a request may have; over gRPC, gRPC itself refuses them."""
+
+    kind = "request_too_large"
+
+
 class SignatureMismatchError(InvalidRequestError):
     """Tensors that the model does not take."""
 

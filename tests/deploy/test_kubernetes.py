@@ -160,14 +160,14 @@ def test_service_is_headless_and_leads_to_ports_of_the_pod(base: Manifests) -> N
 
 
 def test_server_listens_where_the_pod_says(base: Manifests) -> None:
-    grpc_address, metrics_address = parse_address(str(base.settings.grpc_address)), base.settings.metrics_address
+    grpc_address, metrics_address = parse_address(str(base.settings.grpc_address)), base.settings.http_address
     assert {grpc_address.host, metrics_address.host} == {"0.0.0.0"}
     assert base.container_ports == {"grpc": grpc_address.port, "metrics": metrics_address.port}
 
 
 def test_prometheus_is_sent_to_the_metrics_port(base: Manifests) -> None:
     annotations = base.one("Deployment")["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/port"] == str(base.settings.metrics_address.port)
+    assert annotations["prometheus.io/port"] == str(base.settings.http_address.port)
     assert annotations["prometheus.io/scrape"] == "true"
 
 

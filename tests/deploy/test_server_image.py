@@ -98,8 +98,8 @@ def test_image_alone_starts_a_reachable_server() -> None:
     settings = read_settings({}, environment=environment())
     assert str(settings.repository) == "/models"
     grpc_address = parse_address(str(settings.grpc_address))
-    assert {grpc_address.host, settings.metrics_address.host} == {"0.0.0.0"}
-    assert arguments("EXPOSE") == [f"{grpc_address.port} {settings.metrics_address.port}"]
+    assert {grpc_address.host, settings.http_address.host} == {"0.0.0.0"}
+    assert arguments("EXPOSE") == [f"{grpc_address.port} {settings.http_address.port}"]
     assert settings.provider == "cpu"
 
 

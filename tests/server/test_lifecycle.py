@@ -13,7 +13,7 @@ from testkit.servers import ANY_PORT
 
 
 def build(repository: Path) -> Server:
-    return Server(Settings(repository=repository, grpc_address=ANY_PORT, metrics_address=ANY_PORT, provider="cpu"))
+    return Server(Settings(repository=repository, grpc_address=ANY_PORT, http_address=ANY_PORT, provider="cpu"))
 
 
 def test_a_server_is_ready_from_its_last_model_on_until_it_stops(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def played_server(
     played: PlayedGrpc, repository: Path, *, clock: ManualClock | None = None, **settings: Any
 ) -> Iterator[Any]:
     """The transport of a server that is ready, whose gRPC is played; it goes by a clock that is given."""
-    addresses = {"grpc_address": ANY_PORT, "metrics_address": ANY_PORT}
+    addresses = {"grpc_address": ANY_PORT, "http_address": ANY_PORT}
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(completion_queue, "CoreServer", return_value=played))
         if clock is not None:

@@ -17,7 +17,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 def running_server(repository: Path, tracer: Tracer | None = None, **settings: Any) -> Iterator[Server]:
     """A server that is ready, with its models; stopped on leaving."""
     defaults: dict[str, Any] = {
-        "grpc_address": ANY_PORT, "metrics_address": ANY_PORT, "provider": "cpu", "drain_timeout_s": 5.0,
+        "grpc_address": ANY_PORT, "http_address": ANY_PORT, "provider": "cpu", "drain_timeout_s": 5.0,
     }  # fmt: skip
     server = Server(Settings(repository=repository, **defaults | settings), tracer)
     server.start()

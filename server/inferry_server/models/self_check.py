@@ -16,12 +16,11 @@ from inferry_server.models.version import ServedVersion
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_END_S = 0.5
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
 class SelfCheck:
-    """Checks served versions by their golden samples, on a thread of its own. `close` waits for it, for a moment.
+    """Checks served versions by their golden samples, on a thread of its own. `close` waits for it.
 
     Args:
         served: the versions that answer now.
@@ -51,10 +50,10 @@ class SelfCheck:
         self._thread.start()
 
     def close(self) -> None:
-        """Check nothing any more. A question that waits for its answer is not waited for."""
+        """Check nothing any more."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(_LONGEST_END_S)
+            self._thread.join()
 
     def check_all(self) -> None:
         """Check every version that has golden samples, one after the other."""

@@ -19,6 +19,7 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.ShuttingDownError, grpc.StatusCode.UNAVAILABLE),
+    (errors.RequestTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),

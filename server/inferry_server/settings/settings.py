@@ -9,6 +9,9 @@ from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
 from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
 
+ALIASES = {"http_address": "metrics_address"}
+"""Older names of settings, which flags, variables and files may still have."""
+
 ENVIRONMENT_PREFIX = "INFERRY_"
 """Before the name of every setting in the environment."""
 
@@ -39,6 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue_delay_us": (0, 60e6),
     "inline_batch_ms": (0, 1000),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
+    "http_max_connections": (1, 65_535),
     "max_message_bytes": (1, _LARGEST_INT32),
     "max_streams_per_connection": (1, _LARGEST_INT32),
     "max_connection_age_s": (1, 365 * _DAY_S),
@@ -46,11 +50,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "decode_threads": (0, 1024),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
-    "model_load_timeout_s": (0.1, _DAY_S),
     "gpu_mem_limit_bytes": (0, 1 << 50),
     "self_check_interval_s": (0, _DAY_S),
-    "hang_after_s": (1, _DAY_S),
-    "max_run_s": (0.1, _DAY_S),
     "trace_sample_ratio": (0, 1),
 }
 
@@ -63,16 +64,14 @@ class Settings:
     grpc_address: AnyAddress = _setting(
         Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look), or unix:PATH"
     )
-    metrics_address: Address = _setting(Address("127.0.0.1", 8002), "where Prometheus finds /metrics")
+    http_address: Address = _setting(Address("127.0.0.1", 8002), "where HTTP listens: health and /metrics")
+    http_max_connections: int = _setting(256, "HTTP connections at a time; the longest idle makes room for a new one")
     model_control: str = _setting(
         "none",
         "once started: none leaves the models as they are, poll follows the repository, explicit obeys clients",
         choices=MODEL_CONTROLS,
     )
     poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
-    model_load_timeout_s: float = _setting(
-        120.0, "how long a version may take to load, warmed and checked; engines of TensorRT may need more"
-    )
     provider: str = _setting(
         "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
     )
@@ -88,12 +87,6 @@ class Settings:
     cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
     self_check_interval_s: float = _setting(
         0.0, "how often served models are compared with their golden samples again; 0: never"
-    )
-    hang_after_s: float = _setting(
-        30.0, "the server is not ready while one batch computes for longer, or calls are not read for so long"
-    )
-    max_run_s: float = _setting(
-        600.0, "a batch on the CPU that computes for longer is ended, and its requests fail with INTERNAL"
     )
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry_server.errors import StartError
-from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
+from inferry_server.settings.settings import ALIASES, ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.values import PARSERS, READERS, to_toml
 
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
@@ -88,13 +88,16 @@ def read_sources(flags: Mapping[str, str], environment: Mapping[str, str] = os.e
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in fields(Settings):
-        name, variable = setting.name, ENVIRONMENT_PREFIX + setting.name.upper()
+        name, alias = setting.name, ALIASES.get(setting.name, setting.name)
+        variable, old_variable = ENVIRONMENT_PREFIX + name.upper(), ENVIRONMENT_PREFIX + alias.upper()
+        variable = variable if variable in environment else old_variable
+        key = name if name in table else alias
         if name in flags:
             value, origin, parse = flags[name], f"flag --{name.replace('_', '-')}", PARSERS[setting.type]
         elif variable in environment:
             value, origin, parse = environment[variable], f"environment variable {variable}", PARSERS[setting.type]
-        elif name in table:
-            value, origin, parse = table[name], f"file {path}", READERS[setting.type]
+        elif key in table:
+            value, origin, parse = table[key], f"file {path}", READERS[setting.type]
         else:
             continue
         try:
@@ -108,10 +111,11 @@ def read_sources(flags: Mapping[str, str], environment: Mapping[str, str] = os.e
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = {CONFIG_VARIABLE, *(ENVIRONMENT_PREFIX + setting.name.upper() for setting in fields(Settings))}
+    names = (*(setting.name for setting in fields(Settings)), *ALIASES.values())
+    known = {CONFIG_VARIABLE, *(ENVIRONMENT_PREFIX + name.upper() for name in names)}
     for variable in _unknown_variables(environment, known):
-        names = [name.removeprefix(ENVIRONMENT_PREFIX) for name in known]
-        nearest = ENVIRONMENT_PREFIX + _nearest(variable.removeprefix(ENVIRONMENT_PREFIX), names)
+        bare = [name.removeprefix(ENVIRONMENT_PREFIX) for name in known]
+        nearest = ENVIRONMENT_PREFIX + _nearest(variable.removeprefix(ENVIRONMENT_PREFIX), bare)
         raise StartError(f"environment variable {variable} is no setting; the nearest is {nearest}")
 
 
@@ -132,7 +136,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise StartError(f"configuration file {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise StartError(f"configuration file {path} is not TOML: {error}") from None
-    known = {setting.name for setting in fields(Settings)}
+    known = {*(setting.name for setting in fields(Settings)), *ALIASES.values()}
     for key in table:
         if key not in known:
             raise StartError(

@@ -6,7 +6,6 @@ Counters, gauges and histograms with the same buckets everywhere: replicas can b
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from wsgiref.simple_server import WSGIServer
 
@@ -111,8 +110,6 @@ class ModelMetrics:
             metrics.overruns,
         ):  # fmt: skip
             metric.remove(*labels)
-        for reason in ("unwanted", "too_long"):
-            metrics.runs_ended.remove(*labels, reason)
         with self._lock:
             self._removed = True
             for reason in self._refused:
@@ -219,14 +216,6 @@ class ServerMetrics:
             "Versions whose batches the thread that reads requests computes no more, because one took far too long.",
             ["model", "version"], registry=self.registry,
         )  # fmt: skip
-        self.runs_ended = Counter(
-            "inferry_runs_ended", "Runs of the model that were ended before they were done (unwanted, too_long).",
-            ["model", "version", "reason"], registry=self.registry,
-        )  # fmt: skip
-        self.hangs = Counter(
-            "inferry_hangs", "What took far too long (model_run, reading, inline_batch).",
-            ["kind"], registry=self.registry,
-        )  # fmt: skip
         self.queue_rows = Gauge(
             "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
         )
@@ -289,30 +278,38 @@ class ServerMetrics:
             self.loads.remove(model, outcome)
 
 
-@dataclass(frozen=True)
 class MetricsPage:
-    """The running HTTP server that answers `GET /metrics`."""
+    """An HTTP server that answers `GET /metrics`, where the extra `http` is not installed.
 
-    address: Address
-    server: WSGIServer
+    `start` and `close` are called once each, by one thread.
+
+    Attributes:
+        address: where it listens; None before `start`.
+    """
+
+    def __init__(self, metrics: ServerMetrics) -> None:
+        self._registry = metrics.registry
+        self._server: WSGIServer | None = None
+        self.address: Address | None = None
+
+    def start(self, address: Address) -> None:
+        """Serve the metrics; port 0 takes a free one.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
+        try:
+            self._server, _ = start_http_server(address.port, address.host, registry=self._registry)
+        except OSError as error:
+            raise StartError(
+                f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
+                "--http-address"
+            ) from error
+        self.address = Address(address.host, self._server.server_port)
 
     def close(self) -> None:
         """Stop answering."""
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def serve_metrics(metrics: ServerMetrics, address: Address) -> MetricsPage:
-    """Serve the metrics over HTTP; port 0 takes a free one.
-
-    Raises:
-        StartError: the address cannot be bound.
-    """
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
-    try:
-        server, _ = start_http_server(address.port, address.host, registry=metrics.registry)
-    except OSError as error:
-        raise StartError(
-            f"metrics address {address} cannot be bound ({error.strerror}); free the port or choose another"
-        ) from error
-    return MetricsPage(Address(address.host, server.server_port), server)
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()

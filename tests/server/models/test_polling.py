@@ -213,7 +213,7 @@ def test_a_server_whose_transport_failed_is_not_ready(tmp_path: Path, monkeypatc
     onnx_models.save_doubler(tmp_path)
     told = threading.Event()
     server = Server(
-        Settings(repository=tmp_path, grpc_address=ANY_PORT, metrics_address=ANY_PORT, provider="cpu"),
+        Settings(repository=tmp_path, grpc_address=ANY_PORT, http_address=ANY_PORT, provider="cpu"),
         transport_failed=told.set,
     )
     server.start()

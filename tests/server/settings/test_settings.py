@@ -56,7 +56,7 @@ def test_every_setting_can_be_read_from_text() -> None:
         ("trace_endpoint", "localhost:4317", "trace_endpoint is localhost:4317; expected http://HOST:PORT or https"),
         ("trace_endpoint", "http://localhost", "expected http://HOST:PORT"),
         ("trace_sample_ratio", "1.5", "trace_sample_ratio is 1.5; expected 0 to 1"),
-        ("metrics_address", "localhost:99999", "between 0 and 65535, not 99999"),
+        ("http_address", "localhost:99999", "between 0 and 65535, not 99999"),
     ],
 )
 def test_a_wrong_value_names_the_setting_the_value_and_the_range(name: str, text: str, message: str) -> None:

@@ -48,7 +48,7 @@ def accepted_settings() -> st.SearchStrategy[Settings]:
             lambda name: Path("/models") / name
         ),
         grpc_address=addresses(),
-        metrics_address=addresses(),
+        http_address=addresses(),
         provider=st.sampled_from(PROVIDERS),
         instance_count=st.integers(1, 8),
         max_batch_size=st.integers(1, 64),

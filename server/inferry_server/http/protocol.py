@@ -1,0 +1,128 @@
+"""One HTTP connection, with bounds: clients that send or read slowly, or send nothing, are not waited for.
+
+uvicorn waits for a request as long as it takes, and for a client that does not read. Here each wait has a deadline,
+which `HttpServer` looks at once a second: timers would be set and cancelled for every request.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADERS_S = 10.0
+"""For a client to send the headers of a request, from its first byte or from connecting."""
+
+READ_S = 10.0
+"""For the body beyond the time that `LEAST_BYTES_PER_S` gives it."""
+
+LEAST_BYTES_PER_S = 64 << 10
+WRITE_S = 30.0
+"""For a client to read what the system does not buffer for it."""
+
+MOST_HEADER_BYTES = 64 << 10
+
+
+class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
+    """Ends its connection where the client is too slow, or the headers too long; see `expire`.
+
+    Attributes:
+        deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
+    """
+
+    def __init__(self, *arguments: Any, most_connections: int, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._most_connections = most_connections
+        self._header_bytes = 0
+        self._in_body = False
+        self.deadline: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it owes its client nothing: no request of it has come whole."""
+        return self.deadline is not None and self._is_between_requests()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Take a connection; where there are too many, the one that has been idle for longest makes room."""
+        super().connection_made(transport)
+        self._wait_for_client(HEADERS_S)
+        if len(self.connections) > self._most_connections:  # guard: http-connections-bounded
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; more of a body gives the rest more time."""
+        if self._in_body and self.deadline is not None:
+            self.deadline += len(data) / LEAST_BYTES_PER_S
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request has begun to come."""
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._wait_for_client(HEADERS_S)
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the path has come."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header has come."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The body comes next, and has time of its own."""
+        self._in_body = True
+        self._wait_for_client(READ_S)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The client waits for the answer now."""
+        self._in_body = False
+        self.deadline = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The client has its answer, and may ask again."""
+        super().on_response_complete()
+        self._rest()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._wait_for_client(WRITE_S)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self.deadline = None
+        self._rest()
+
+    def expire(self, now: float) -> None:
+        """End the connection if its client is too late, or does not read the rest of a connection that closes."""
+        if self.deadline is None and self.transport.is_closing():
+            self.deadline = now + WRITE_S
+        elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
+            self.transport.abort()
+
+    def _wait_for_client(self, seconds: float) -> None:
+        self.deadline = self.loop.time() + seconds
+
+    def _rest(self) -> None:
+        """Wait for the next request, if none is there; uvicorn itself closes after `timeout_keep_alive`."""
+        if self._is_between_requests():
+            self._wait_for_client(self.timeout_keep_alive + HEADERS_S)
+
+    def _is_between_requests(self) -> bool:
+        return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+
+    def _make_room(self) -> None:
+        idle = [one for one in self.connections if one is not self and one.is_idle]
+        longest = min(idle, key=lambda one: one.deadline, default=self)
+        self.connections.discard(longest)
+        longest.transport.abort()
+
+    def _count(self, header_bytes: int) -> None:
+        self._header_bytes += header_bytes
+        if self._header_bytes > MOST_HEADER_BYTES:  # guard: http-headers-bounded
+            raise ValueError(f"headers of more than {MOST_HEADER_BYTES} bytes")  # httptools makes it a 400

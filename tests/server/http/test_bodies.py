@@ -1,0 +1,82 @@
+"""Bodies of requests: whole, decompressed, and never more than the limit."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
+from inferry_server.http.bodies import ClientGoneError, read_body
+
+LIMIT = 1000
+
+
+class Connection:
+    """Tells of a body in pieces, then that the client has gone."""
+
+    def __init__(self, pieces: Sequence[bytes], *, whole: bool = True) -> None:
+        self.events: list[dict[str, Any]] = [
+            {"type": "http.request", "body": piece, "more_body": not whole or i < len(pieces) - 1}
+            for i, piece in enumerate(pieces)
+        ]
+
+    async def receive(self) -> dict[str, Any]:
+        return self.events.pop(0) if self.events else {"type": "http.disconnect"}
+
+
+def read(*pieces: bytes, whole: bool = True, **headers: str) -> bytes:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return asyncio.run(read_body(named, Connection(pieces or (b"",), whole=whole).receive, limit=LIMIT))
+
+
+@given(st.lists(st.binary(max_size=100), min_size=1, max_size=9))
+def test_a_body_is_the_pieces_that_came(pieces: list[bytes]) -> None:
+    assert read(*pieces) == b"".join(pieces)
+
+
+@given(st.binary(max_size=LIMIT), st.sampled_from(["gzip", "deflate", "GZIP"]))
+def test_compressed_bodies_are_decompressed(body: bytes, encoding: str) -> None:
+    compress = zlib.compress if encoding == "deflate" else gzip.compress
+    assert read(compress(body), content_encoding=encoding) == body
+
+
+def test_a_body_larger_than_the_limit_is_refused_however_it_comes() -> None:
+    assert len(read(bytes(LIMIT))) == LIMIT
+    with pytest.raises(RequestTooLargeError, match="1001 bytes are announced, and max_message_bytes is 1000"):
+        read(content_length="1001")
+    connection = Connection([bytes(600)] * 3)
+    with pytest.raises(RequestTooLargeError, match="more came"):
+        asyncio.run(read_body({}, connection.receive, limit=LIMIT))
+    assert len(connection.events) == 1  # the rest is not even read
+    for encoding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress)):
+        with pytest.raises(RequestTooLargeError, match=f"the {encoding} body is larger"):
+            read(compress(bytes(1 << 20))[:LIMIT], content_encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "message"),
+    [
+        (b"plain", "gzip", "the body is not gzip"),
+        (gzip.compress(b"x" * 99)[:-9], "gzip", "the gzip body is cut off after 99 decompressed bytes"),
+        (b"", "gzip", "cut off after 0"),
+        (zlib.compress(b"x") + b"more", "deflate", "4 bytes follow the end of the deflate body"),
+    ],
+)
+def test_bytes_that_are_not_what_they_are_said_to_be_are_undecodable(body: bytes, encoding: str, message: str) -> None:
+    with pytest.raises(DecodingError, match=message):
+        read(body, content_encoding=encoding)
+
+
+def test_an_unknown_compression_is_named() -> None:
+    with pytest.raises(InvalidRequestError, match="content-encoding 'br' is not known here; expected gzip, deflate"):
+        read(b"x", content_encoding="br")
+
+
+def test_a_client_that_goes_before_its_body_is_whole_is_told_nothing() -> None:
+    with pytest.raises(ClientGoneError):
+        read(b"half", whole=False)

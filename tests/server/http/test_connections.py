@@ -1,0 +1,215 @@
+"""Connections: bounded in number, and no client is waited for longer than it has time."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from inferry_server.addresses import Address
+from inferry_server.errors import StartError
+from inferry_server.http import protocol
+from inferry_server.http import server as http_server
+from inferry_server.http.application import make_application
+from inferry_server.http.server import HttpOptions, HttpServer
+from testkit.servers import ANY_PORT
+
+SOON_S = 20.0
+LARGE = 64 << 20
+
+
+async def hello(_request: Request) -> Response:
+    return Response(b"hello")
+
+
+async def large(_request: Request) -> Response:
+    return Response(bytes(LARGE))
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def fail(_request: Request) -> Response:
+    raise KeyError("secret")
+
+
+ROUTES = [Route("/", hello), Route("/large", large), Route("/echo", echo, methods=["POST"]), Route("/fail", fail)]
+
+
+@contextmanager
+def running(**options: Any) -> Iterator[Address]:
+    server = HttpServer(make_application(ROUTES), HttpOptions(**options))
+    address = server.start(ANY_PORT)
+    try:
+        yield address
+    finally:
+        server.close()
+
+
+def connect(address: Address) -> socket.socket:
+    connection = socket.create_connection((address.host, address.port), timeout=SOON_S)
+    connection.settimeout(SOON_S)
+    return connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the server ends the connection, in whatever way."""
+    came = b""
+    try:
+        while piece := connection.recv(1 << 16):
+            came += piece
+    except ConnectionError:
+        pass
+    return came
+
+
+def ask(connection: socket.socket, path: str = "/") -> bytes:
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    came = b""
+    while b"hello" not in came and (piece := connection.recv(4096)):
+        came += piece
+    return came
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait is over at the next look."""
+    for name in ("HEADERS_S", "READ_S", "WRITE_S"):
+        monkeypatch.setattr(protocol, name, 0.0)
+    monkeypatch.setattr(http_server, "_TICK_S", 0.01)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTT",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
+    ],
+)
+def test_a_client_that_does_not_send_its_request_is_not_waited_for(impatient: None, sent: bytes) -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(sent)
+        assert read_all(connection) == b""
+
+
+def test_a_client_that_does_not_read_its_answer_is_not_waited_for(impatient: None) -> None:
+    with running() as address, connect(address) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        with connect(address) as another:  # until this one is answered, the first has had its time
+            assert b"hello" in ask(another)
+        waiting = threading.Event()
+        while not waiting.wait(0.02):
+            try:
+                connection.send(b"G")  # an aborted connection takes nothing any more
+            except ConnectionError:
+                break
+
+
+def test_a_body_that_comes_steadily_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = FakeTransport()
+    now = [100.0]
+    loop = asyncio.new_event_loop()
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    monkeypatch.setattr(loop, "create_task", lambda coroutine: coroutine.close() or loop.create_future())
+    one = connection_on(loop, transport)
+    one.data_received(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n")
+    for _ in range(5):
+        now[0] += 5
+        one.expire(now[0])
+        one.data_received(bytes(5 * protocol.LEAST_BYTES_PER_S))
+    aborted = [transport.aborted]
+    one.expire(now[0] + protocol.READ_S + 1)
+    aborted.append(transport.aborted)
+    assert aborted == [False, True]
+    loop.close()
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers that it was aborted."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+def connection_on(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> Any:
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    config = uvicorn.Config(make_application(ROUTES), log_config=None, lifespan="off")
+    one = protocol.BoundedProtocol(config, ServerState(), {}, loop, most_connections=9)
+    one.connection_made(transport)
+    return one
+
+
+def test_headers_are_bounded() -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * protocol.MOST_HEADER_BYTES) + b"\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_room() -> None:
+    with running(most_connections=3) as address, ExitStack() as stack:
+        oldest, *others = [stack.enter_context(connect(address)) for _ in range(3)]
+        for one in (oldest, *others):
+            assert b"hello" in ask(one)
+        newest = stack.enter_context(connect(address))
+        assert b"hello" in ask(newest)
+        assert read_all(oldest) == b""
+        for one in others:
+            assert b"hello" in ask(one)
+
+
+def test_a_client_that_keeps_its_connection_is_answered_again() -> None:
+    with running() as address, connect(address) as connection:
+        for _ in range(3):
+            assert b"hello" in ask(connection)
+
+
+def test_an_unexpected_error_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(b"GET /fail HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert b"secret" not in answer
+    assert "secret" in caplog.text
+
+
+def test_a_port_is_not_shared() -> None:
+    with running() as address, pytest.raises(StartError, match=r"HTTP address .* cannot be bound"):
+        HttpServer(make_application(ROUTES), HttpOptions()).start(address)
+
+
+def test_closing_ends_connections_and_gives_the_port_back() -> None:
+    with running() as address:
+        connection = connect(address)
+        assert b"hello" in ask(connection)
+    assert read_all(connection) == b""
+    connection.close()
+    again = HttpServer(make_application(ROUTES), HttpOptions())
+    assert again.start(address) == address
+    again.close()
