@@ -16,6 +16,7 @@ DEFAULT_SERVER = "127.0.0.1:8001"
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
 _MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
 _MAX_WORKERS = 1024  # threads
+_MAX_ROWS = 65_536  # more fit into no message
 _MAX_USERS = 10_000  # connections of one process
 
 # What a command may find missing, and the extra that brings it.
@@ -131,6 +132,9 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random pixels)"
+    )
+    command.add_argument(
+        "--rows", type=whole_number(1, _MAX_ROWS), default=1, metavar="N", help="pictures or rows a request (1)"
     )
     command.add_argument("--html", metavar="FILE", help="write Locust's report")
     command.add_argument("--json", metavar="FILE", help="write the summary")

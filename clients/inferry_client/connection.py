@@ -5,8 +5,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
 
 from inferry_client.addresses import DEFAULT_SERVER, names_several, parse_servers
 from inferry_client.calling import Session
@@ -22,6 +25,16 @@ Answer = TypeVar("Answer")
 
 READY_TIMEOUT_S = 60.0  # a large model may take that long to load
 READY_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class BareChannel:
+    """A channel that is to be opened, and what every call on it carries."""
+
+    address: str
+    settings: ChannelSettings
+    credentials: grpc.ChannelCredentials | None
+    metadata: tuple[tuple[str, str | bytes], ...]
 
 
 class Connection:
@@ -81,7 +94,7 @@ class Connection:
         self._credentials = security.credentials()
         self._session = Session(servers, timeout_s=timeout_s, retries=retries, clock=time.monotonic)
         self._several = len(servers) > 1 or names_several(servers[0])
-        self._metadata = (
+        self._metadata: tuple[tuple[str, str | bytes], ...] = (
             *((key.lower(), value) for key, value in (metadata or {}).items()),
             *security.metadata(),
         )
@@ -89,6 +102,15 @@ class Connection:
         self._opening = threading.Lock()
         self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
         self._methods: dict[tuple[int, str], Any] = {}
+
+    def bare_channel(self, number: int) -> BareChannel:
+        """What a load test needs to open a connection of its own, without retries: the servers in turn."""
+        return BareChannel(
+            address=self._session.servers[number % len(self._session.servers)],
+            settings=replace(self._settings, own_connection=True, resend=False),
+            credentials=self._credentials,
+            metadata=self._metadata,
+        )
 
     def _all_metadata(self, call: Call[Any]) -> tuple[tuple[str, str | bytes], ...] | None:
         return (*self._metadata, *call.metadata) if self._metadata or call.metadata else None

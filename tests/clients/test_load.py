@@ -1,5 +1,7 @@
 import argparse
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -11,16 +13,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import inferry_client.load
 from inferry_client.cli import main
+from inferry_client.load.answers import Expectation, WrongAnswerError, expect_labels
 from inferry_client.load.errors import LoadError
-from inferry_client.load.payloads import picture_calls, picture_files, random_calls, read_payloads, write_payloads
-from inferry_client.load.summary import LoadSummary, bucket_ms, describe, read_summary, report, write_summary
+from inferry_client.load.payloads import (
+    Payloads,
+    picture_calls,
+    picture_files,
+    random_calls,
+    read_payloads,
+    write_payloads,
+)
+from inferry_client.load.summary import (
+    LoadSummary,
+    bucket_ms,
+    describe,
+    percentile,
+    read_summary,
+    report,
+    summarize,
+    write_summary,
+)
 from inferry_client.option_types import duration_s
 from inferry_client.results import ModelMetadata, TensorSpec
+from inferry_proto import open_inference_pb2
+from inferry_proto.services import OPEN_INFERENCE
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer
 
-SUMMARY = LoadSummary(1000, 2, 456.78, 1.234, 56.7, errors=("2 x full",))
+SUMMARY = LoadSummary(1000, 990, 8, 2, 456.78, 1.234, 40.0, 56.7, 60.0, 61.0, errors=("8 x full",))
 USERS = 32
 
 
@@ -47,9 +69,10 @@ def test_users_overlap_and_every_request_is_counted(
     assert status == 0, printed.err
     assert not together.broken
     figures = json.loads(figures_file.read_text())
-    assert list(figures) == ["requests", "failures", "requests_per_second", "p50_ms", "p99_ms"]
+    assert {"requests", "failures", "requests_per_second", "p50_ms", "p99_ms"} <= set(figures)
     assert figures["requests"] == len(brightness_server.requests("ModelInfer")) - 1 > USERS
-    assert figures["failures"] == 0
+    assert figures["failures"] == figures["refusals"] == 0
+    assert figures["answered"] == figures["requests"]
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert figures["requests_per_second"] > USERS
     assert "ModelInfer brightness" in html.read_text()
@@ -57,7 +80,7 @@ def test_users_overlap_and_every_request_is_counted(
     assert len({request.raw_input_contents[0] for request in brightness_server.requests("ModelInfer")}) > 1
 
 
-def test_refusals_are_failures_and_not_retried(
+def test_refusals_are_counted_apart_not_retried_and_improve_nothing(
     brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -75,7 +98,9 @@ def test_refusals_are_failures_and_not_retried(
     brightness_server.scripts["ModelInfer"] = full_every_second_time
     assert _load(brightness_server, "--users", "4", "--json", "load.json") == 1
     figures = json.loads(Path("load.json").read_text())
-    assert figures["failures"] == outcomes[True] > 0
+    assert figures["refusals"] == outcomes[True] > 0
+    assert figures["failures"] == 0
+    assert figures["answered"] == outcomes[False] - 1
     assert figures["requests"] == outcomes.total() - 1
     assert "the queue is full" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["load.json"]  # no report that nobody asked for
@@ -159,9 +184,103 @@ def test_a_model_that_random_contents_cannot_fill_is_named(spec: TensorSpec) -> 
 def test_payloads_come_back_as_they_were(tmp_path: Path) -> None:
     paths = brightness_model.write_pictures(tmp_path / "in", 12)
     calls = picture_calls(picture_files(tmp_path / "in"), model="m", version="")
-    write_payloads(calls, tmp_path)
-    assert read_payloads(tmp_path) == [call.request.SerializeToString() for call in calls]
+    requests = tuple(call.request.SerializeToString() for call in calls)
+    payloads = Payloads(requests, expect_labels("m", rows=1))
+    write_payloads(payloads, tmp_path)
+    assert read_payloads(tmp_path) == payloads
     assert len(calls) == len(paths)
+
+
+def test_requests_of_several_pictures_have_all_of_them(tmp_path: Path) -> None:
+    brightness_model.write_pictures(tmp_path, 3)
+    calls = picture_calls(picture_files(tmp_path), model="m", version="", rows=5)
+    sent = [[image.encoded for image in call.request.images] for call in calls]  # type: ignore[attr-defined]
+    assert [len(group) for group in sent] == [5, 5, 5]
+    assert len({group[0] for group in sent}) == 3
+
+
+def test_replies_that_are_no_answers_are_failures(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = iter([True])  # the request that the command makes before Locust's
+
+    def empty(request: Any) -> Any:
+        return brightness_model.infer(request) if next(right, False) else open_inference_pb2.ModelInferResponse()
+
+    brightness_server.scripts["ModelInfer"] = empty
+    target = tmp_path / "load.json"
+    assert _load(brightness_server, "--users", "2", "--json", str(target)) == 1
+    figures = json.loads(target.read_text())
+    assert figures["failures"] == figures["requests"] > 0
+    assert (figures["answered"], figures["requests_per_second"], figures["p99_ms"]) == (0, 0, 0)
+    assert "wrong answer: from model ''; expected 'brightness'" in capsys.readouterr().err
+
+
+def test_a_server_whose_replies_are_empty_is_found_out_before_the_test(
+    brightness_server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brightness_server.scripts["ModelInfer"] = lambda _: open_inference_pb2.ModelInferResponse()
+    assert _load(brightness_server) == 1
+    assert "wrong answer" in capsys.readouterr().err
+    assert len(brightness_server.requests("ModelInfer")) == 1
+
+
+OUTPUTS = (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("z", "FP32", (-1, -1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "shapes", "named"),
+    [
+        ("other model", "n", {"y": (2, 3), "z": (2, 1)}, "from model 'n'; expected 'm'"),
+        ("missing", "m", {"y": (2, 3)}, "output 'z' is missing"),
+        ("too few rows", "m", {"y": (1, 3), "z": (2, 1)}, r"output 'y' has shape \[1, 3\]"),
+        ("other axis", "m", {"y": (2, 4), "z": (2, 1)}, r"output 'y' has shape \[2, 4\]"),
+        ("more axes", "m", {"y": (2, 3), "z": (2, 1, 1)}, "output 'z' has shape"),
+    ],
+)
+def test_an_answer_needs_every_output_with_a_row_for_each_sent(
+    name: str, model: str, shapes: dict[str, tuple[int, ...]], named: str
+) -> None:
+    expectation = Expectation(OPEN_INFERENCE["ModelInfer"].path, "m", 2, OUTPUTS)
+    reply = open_inference_pb2.ModelInferResponse(model_name=model)
+    for output, shape in shapes.items():
+        reply.outputs.add(name=output, datatype="FP32", shape=shape)
+        reply.raw_output_contents.append(np.zeros(shape, np.float32).tobytes())
+    with pytest.raises(WrongAnswerError, match=named):
+        expectation.read(reply.SerializeToString())
+
+
+@given(st.binary(max_size=40))
+def test_bytes_that_are_no_answer_never_pass(reply: bytes) -> None:
+    for expectation in (expect_labels("mnist", rows=1), Expectation(OPEN_INFERENCE["ModelInfer"].path, "mnist")):
+        with pytest.raises(WrongAnswerError):
+            expectation.read(reply)
+
+
+@pytest.mark.parametrize("alone", ["locustfile.py", "own"])
+def test_locust_runs_the_packaged_locustfile_and_five_lines_of_ones_own(
+    brightness_server: ScriptedServer, alone: str, tmp_path: Path
+) -> None:
+    locustfile = Path(inferry_client.load.__file__).with_name("locustfile.py")
+    if alone == "own":
+        locustfile = tmp_path / "mine.py"
+        brightness_model.write_pictures(tmp_path / "in", 2)
+        locustfile.write_text(
+            "from inferry_client.load.user import ModelUser\n\nclass MyUser(ModelUser):\n"
+            f"    model = 'brightness'\n    images = {str(tmp_path / 'in')!r}\n"
+        )
+    command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile), "--users", "2"]
+    command += ["--host", brightness_server.address, "--run-time", "1s", "--only-summary"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(brightness_server.requests("Classify" if alone == "own" else "ModelInfer")) > 10
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_the_smallest_time_that_enough_do_not_exceed(times: list[float], share: float) -> None:
+    found = percentile(Counter(times), share)
+    assert sum(time <= found for time in times) >= len(times) * share - 1e-6
+    assert sum(time < found for time in times) < len(times) * share
 
 
 @given(st.floats(0.001, 1e6))
@@ -171,13 +290,21 @@ def test_buckets_keep_three_digits(response_time_ms: float) -> None:
 
 def test_a_summary_crosses_processes_and_prints() -> None:
     assert read_summary(write_summary(SUMMARY)) == SUMMARY
-    assert describe(SUMMARY) == "1000 requests, 2 failures, 456.8 requests/s, p50 1.23 ms, p99 56.7 ms"
+    assert describe(SUMMARY) == ("1000 requests, 2 failures, 8 refused, 456.8 requests/s, p50 1.23 ms, p99 56.7 ms")
     assert "errors" not in json.loads(report(SUMMARY))
 
 
-@pytest.mark.parametrize(("requests", "failures", "passed"), [(10, 0, True), (10, 1, False), (0, 0, False)])
-def test_a_test_passes_only_with_answers_and_without_failures(requests: int, failures: int, passed: bool) -> None:
-    assert LoadSummary(requests, failures, 1.0, 1.0, 1.0).passed is passed
+@pytest.mark.parametrize(
+    ("answered", "refusals", "failures", "passed"),
+    [(9, 0, 0, True), (9, 1, 0, False), (9, 0, 1, False), (0, 0, 0, False)],
+)
+def test_a_test_passes_only_with_answers_and_nothing_else(
+    answered: int, refusals: int, failures: int, passed: bool
+) -> None:
+    counted = {"r": (answered, {1.0: answered}), "r (refused)": (refusals, {}), "r (failed)": (failures, {})}
+    summary = summarize(counted, seconds=2, errors=())
+    assert summary.passed is passed
+    assert summary.requests_per_second == answered / 2
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("5m", 300), ("1h1m1s", 3661)])

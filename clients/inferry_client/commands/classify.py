@@ -51,27 +51,32 @@ def describe_for_pictures(client: Client, model: str, version: str) -> ModelDesc
     return description
 
 
+def classify_file(client: Client, model: ModelDescription, path: str, *, top_k: int) -> Answer:
+    """The answer to one picture.
+
+    Raises:
+        InferryError: what concerns all pictures, not this one.
+    """
+    try:
+        picture = Path(path).read_bytes()
+    except OSError as error:
+        return Answer(path, problem=error.strerror or str(error))
+    try:
+        result = client.classify(model.model, picture, version=model.version, top_k=top_k)
+    except (InvalidRequestError, ReplyError) as error:
+        return Answer(path, problem=error.details.removeprefix("image 0: ") or str(error))
+    return Answer(path, result.images[0])
+
+
 def classify_files(client: Client, model: ModelDescription, paths: Sequence[str], *, top_k: int) -> Iterator[Answer]:
     """The answers in the order of the paths; several requests are under way at a time.
 
     Raises:
         InferryError: what concerns all pictures, not one: the server is away, full, ...
     """
-
-    def classify_file(path: str) -> Answer:
-        try:
-            picture = Path(path).read_bytes()
-        except OSError as error:
-            return Answer(path, problem=error.strerror or str(error))
-        try:
-            result = client.classify(model.model, [picture], version=model.version, top_k=top_k)
-        except (InvalidRequestError, ReplyError) as error:
-            return Answer(path, problem=error.details.removeprefix("image 0: ") or str(error))
-        return Answer(path, result.images[0])
-
     pool = ThreadPoolExecutor(min(_CONCURRENCY, len(paths)))
     try:
-        yield from pool.map(classify_file, paths)
+        yield from pool.map(lambda path: classify_file(client, model, path, top_k=top_k), paths)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what is under way
 

@@ -1,5 +1,6 @@
 """`inferry load`: Locust, headless, in a process of its own."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,16 +9,13 @@ from argparse import Namespace
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from inferry_client.client import Client
-from inferry_client.commands.classify import Answer, classify_files, describe_for_pictures
-from inferry_client.commands.models import choose_model
 from inferry_client.load.errors import LoadError
-from inferry_client.load.payloads import picture_calls, picture_files, random_calls, write_payloads
+from inferry_client.load.payloads import Payloads, choose_payloads, write_payloads
 from inferry_client.load.summary import LoadSummary, describe, read_summary, report
+from inferry_client.load.targets import check_target, write_target
 from inferry_client.output import say
-from inferry_client.requests import Call
 
 _GRACE_S = 60.0  # for Locust to start, and to write its report
 
@@ -62,39 +60,30 @@ def run(args: Namespace) -> int:
         show_log=args.verbose,
     )
     with Client(args.server, timeout_s=args.timeout_s) as client:
-        model = choose_model(client, args.model)
-        calls = _build_calls(client, model, args.version, args.images)
-        client.run(calls[0])  # what is wrong with the request shows here, not as thousands of failures
+        payloads = choose_payloads(client, args.model, version=args.version, images=args.images, rows=args.rows)
+    model = payloads.expectation.model
     print(f"{args.users} users for {args.duration} s, model {model} at {args.server}", file=sys.stderr)
-    summary = run_locust(calls, settings, name=f"{calls[0].method.path.rsplit('/', 1)[1]} {model}")
+    summary = run_locust(payloads, settings)
     say(describe(summary))
     if json_file:
-        _write(json_file, report(summary))
+        write_target(json_file, report(summary))
     for error in summary.errors:
         print(f"inferry: error: {error}", file=sys.stderr)
     return 0 if summary.passed else 1
 
 
-def run_locust(calls: list[Call[Any]], settings: LoadSettings, *, name: str) -> LoadSummary:
-    """Let Locust's users send the calls.
-
-    Args:
-        calls: all of the same method; users choose among them at random.
-        settings: of the test.
-        name: of the request in Locust's report.
+def run_locust(payloads: Payloads, settings: LoadSettings) -> LoadSummary:
+    """Let Locust's users send the requests.
 
     Raises:
         LoadError: Locust did not come to an end with a summary.
     """
     with tempfile.TemporaryDirectory(prefix="inferry-load-") as temporary:
         folder = Path(temporary)
-        write_payloads(calls, folder)
+        write_payloads(payloads, folder)
         summary_file, log_file = folder / "summary.json", folder / "locust.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
             "INFERRY_LOAD_FOLDER": str(folder),
-            "INFERRY_LOAD_NAME": name,
-            "INFERRY_LOAD_PATH": calls[0].method.path,
-            "INFERRY_LOAD_SUMMARY": str(summary_file),
             "INFERRY_LOAD_TIMEOUT_S": str(settings.timeout_s),
         }
         with log_file.open("w") as log:
@@ -119,7 +108,7 @@ def _locust_command(settings: LoadSettings) -> list[str]:
     locustfile = Path(__file__).with_name("locustfile.py")
     command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile)]
     command += ["--host", settings.address, "--users", str(settings.users), "--spawn-rate", str(settings.spawn_rate)]
-    command += ["--run-time", f"{settings.duration_s}s", "--stop-timeout", f"{settings.timeout_s:g}"]
+    command += ["--run-time", f"{settings.duration_s}s", "--stop-timeout", str(math.ceil(settings.timeout_s))]
     command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
     return [*command, "--html", str(settings.html)] if settings.html else command
 
@@ -135,62 +124,9 @@ def _wait(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> int:
             process.wait()
 
 
-def _build_calls(client: Client, model: str, version: str, images: str | None) -> list[Call[Any]]:
-    if images:
-        description = describe_for_pictures(client, model, version)
-        files = picture_files(Path(images))
-        answers = list(classify_files(client, description, [str(file) for file in files], top_k=1))
-        return picture_calls(_usable(answers), model=model, version=version)
-    return random_calls(client.model_metadata(model, version=version), version=version)
-
-
 def _is_installed(module: str) -> bool:
     """Without importing it: Locust would patch this process too."""
     try:
         return find_spec(module) is not None
     except ValueError:  # it was tried and found missing
         return False
-
-
-def _usable(answers: list[Answer]) -> list[Path]:
-    """The pictures that the server classified; the others are named and left out."""
-    bad = [answer for answer in answers if answer.problem]
-    if len(bad) == len(answers):
-        raise LoadError(f"no picture can be sent: {bad[0].path}: {bad[0].problem}" + _and_more(len(bad) - 1))
-    for answer in bad:
-        print(f"inferry: left out: {answer.path}: {answer.problem}", file=sys.stderr)
-    return [Path(answer.path) for answer in answers if not answer.problem]
-
-
-def _and_more(count: int) -> str:
-    return f" (and {count} more)" if count else ""
-
-
-def check_target(name: str | None) -> Path | None:
-    """The file that a report shall be written to, tried before the test and not after it.
-
-    Raises:
-        LoadError: it cannot be written.
-    """
-    if name is None:
-        return None
-    path = Path(name).absolute()
-    if not path.parent.is_dir():
-        raise LoadError(f"{path.parent} is no folder, so {path.name} cannot be written there; create it first")
-    if path.is_dir():
-        raise LoadError(f"{path} is a folder; expected a file to write")
-    existed = path.exists()
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise LoadError(f"{path} cannot be written: {error.strerror}") from error
-    if not existed:
-        path.unlink()  # nothing is left behind if the test fails
-    return path
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise LoadError(f"{path} cannot be written: {error.strerror}") from error

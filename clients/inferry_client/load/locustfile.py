@@ -1,57 +1,46 @@
-"""What Locust runs for `inferry load`: users that send prepared requests as fast as they are answered.
+"""What Locust runs for `inferry load`, and alone: `locust --locustfile FILE --host HOST:PORT`.
 
-Settings come in the environment (see `command`); what was measured goes to a file.
+`inferry load` prepares the requests and says in the environment where they are (see `command`);
+what was measured goes to a file there. Alone, the users prepare random requests of the one model
+that is ready, or of $INFERRY_LOAD_MODEL, and Locust reports in its own ways.
 """
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
 import locust.stats
-from gevent import get_hub
-from locust import constant, events, task
+from locust import events
 
 from inferry_client.load.payloads import read_payloads
-from inferry_client.load.summary import LoadSummary, bucket_ms, write_summary
-from inferry_client.load.user import GrpcUser
+from inferry_client.load.summary import LoadSummary, bucket_ms, summarize, write_summary
+from inferry_client.load.user import ModelUser
 
+_FOLDER = os.environ.get("INFERRY_LOAD_FOLDER")
 _ERRORS_KEPT = 5
 
 locust.stats.bucket_response_time = bucket_ms
-_PAYLOADS = read_payloads(Path(os.environ["INFERRY_LOAD_FOLDER"]))
 
 
-class ModelUser(GrpcUser):
-    """Sends one request after the other, each chosen at random from the prepared ones."""
+class PreparedUser(ModelUser):
+    """Sends what `inferry load` prepared, or what it finds fitting."""
 
-    wait_time = constant(0)
-    timeout_s = float(os.environ["INFERRY_LOAD_TIMEOUT_S"])
-
-    @task  # type: ignore[untyped-decorator]  # Locust is not followed: it may be absent
-    def ask(self) -> None:
-        """One request."""
-        payload = random.choice(_PAYLOADS)  # noqa: S311
-        self.send(os.environ["INFERRY_LOAD_NAME"], os.environ["INFERRY_LOAD_PATH"], payload)
-
-
-@events.init.add_listener  # type: ignore[untyped-decorator]
-def set_clock(**_: Any) -> None:
-    """Bring gevent's clock up to date: it stood still through the imports, which shortened the test by as much."""
-    get_hub().loop.update_now()
+    timeout_s = float(os.environ.get("INFERRY_LOAD_TIMEOUT_S", "10"))
+    model = os.environ.get("INFERRY_LOAD_MODEL", "")
+    payloads = read_payloads(Path(_FOLDER)) if _FOLDER else None
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def keep_summary(environment: Any, **_: Any) -> None:
     """Write what was measured, once the last answer has come."""
-    total = environment.stats.total
-    errors = sorted(environment.stats.errors.values(), key=lambda error: -error.occurrences)
-    summary = LoadSummary(
-        requests=total.num_requests,
-        failures=total.num_failures,
-        requests_per_second=float(total.total_rps),
-        p50_ms=float(total.get_response_time_percentile(0.50)),
-        p99_ms=float(total.get_response_time_percentile(0.99)),
+    if _FOLDER:
+        (Path(_FOLDER) / "summary.json").write_text(write_summary(_summarize(environment.stats)), encoding="utf-8")
+
+
+def _summarize(stats: Any) -> LoadSummary:
+    errors = sorted(stats.errors.values(), key=lambda error: -error.occurrences)
+    return summarize(
+        {name: (entry.num_requests, dict(entry.response_times)) for (name, _), entry in stats.entries.items()},
+        seconds=max((stats.last_request_timestamp or 0) - stats.start_time, 0),
         errors=tuple(f"{error.occurrences} x {error.error}" for error in errors[:_ERRORS_KEPT]),
     )
-    Path(os.environ["INFERRY_LOAD_SUMMARY"]).write_text(write_summary(summary), encoding="utf-8")

@@ -1,6 +1,8 @@
 """The requests of a load test, serialized beforehand so that sending one costs as little as can be."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ from numpy.typing import NDArray
 
 from inferry_client import requests
 from inferry_client.batch.pictures import find_pictures
+from inferry_client.client import Client
+from inferry_client.commands.classify import Answer, classify_file, describe_for_pictures
+from inferry_client.commands.models import choose_model
+from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation
 from inferry_client.load.errors import LoadError
 from inferry_client.requests import Call
 from inferry_client.results import ModelMetadata, TensorSpec
@@ -16,10 +22,65 @@ from inferry_proto.datatypes import DATATYPES
 
 _RANDOM_REQUESTS = 16  # different ones, so that no cache can answer
 _MAX_PICTURES = 256  # of a folder; more would only fill memory
+_EXPECTATION_FILE = "expectation.json"
 
 
-def random_calls(metadata: ModelMetadata, *, version: str) -> list[Call[Any]]:
-    """Requests of one row each with random contents, for any model whose shapes are known.
+@dataclass(frozen=True)
+class Payloads:
+    """What users send, and what answers must be.
+
+    Attributes:
+        requests: serialized, all of one RPC; users choose among them.
+        expectation: of every answer.
+    """
+
+    requests: tuple[bytes, ...]
+    expectation: Expectation
+
+    @property
+    def path(self) -> str:
+        """Of the RPC."""
+        return self.expectation.path
+
+    @property
+    def name(self) -> str:
+        """In reports: the RPC and the model."""
+        return f"{self.path.rsplit('/', 1)[1]} {self.expectation.model}"
+
+
+def choose_payloads(
+    client: Client, model: str | None, *, version: str = "", images: str | None = None, rows: int = 1
+) -> Payloads:
+    """The requests for a model, tried once: what is wrong with them shows here, not as thousands of failures.
+
+    Args:
+        client: of the server.
+        model: None or empty where one is ready.
+        version: a version or a label.
+        images: a picture, or a folder of them; else random contents of the model's shape.
+        rows: pictures or rows of a request.
+
+    Raises:
+        InferryError: the server refuses the request, or it cannot be made.
+    """
+    model = choose_model(client, model)
+    if images:
+        description = describe_for_pictures(client, model, version)
+        # One after the other: in Locust's process there are no threads that could do it together.
+        answers = [classify_file(client, description, str(path), top_k=1) for path in picture_files(Path(images))]
+        usable = _usable(answers)
+        calls: list[Call[Any]] = picture_calls(usable, model=model, version=version, rows=rows)
+        expectation = expect_labels(model, rows=rows)
+    else:
+        metadata = client.model_metadata(model, version=version)
+        calls = random_calls(metadata, version=version, rows=rows)
+        expectation = expect_tensors(metadata, rows=rows)
+    expectation.check(client.run(calls[0]))
+    return Payloads(tuple(call.request.SerializeToString() for call in calls), expectation)
+
+
+def random_calls(metadata: ModelMetadata, *, version: str, rows: int = 1) -> list[Call[Any]]:
+    """Requests with random contents, for any model whose shapes are known.
 
     Raises:
         LoadError: an axis besides the first has any length, or a tensor holds no numbers.
@@ -28,7 +89,7 @@ def random_calls(metadata: ModelMetadata, *, version: str) -> list[Call[Any]]:
     return [
         requests.infer(
             metadata.model,
-            {spec.name: _random_tensor(generator, spec, metadata.model) for spec in metadata.inputs},
+            {spec.name: _random_tensor(generator, spec, metadata.model, rows) for spec in metadata.inputs},
             version=version,
         )
         for _ in range(_RANDOM_REQUESTS)
@@ -46,28 +107,37 @@ def picture_files(path: Path) -> list[Path]:
     return [path / picture.path for picture in find_pictures(path, recursive=True)[:_MAX_PICTURES]]
 
 
-def picture_calls(files: Sequence[Path], *, model: str, version: str) -> list[Call[Any]]:
-    """Requests of one encoded picture each.
+def picture_calls(files: Sequence[Path], *, model: str, version: str, rows: int = 1) -> list[Call[Any]]:
+    """Requests of encoded pictures, each file first in one of them.
 
     Raises:
         OSError: a picture that cannot be read.
     """
-    return [requests.classify(model, [file.read_bytes()], version=version) for file in files]
+    pictures = [file.read_bytes() for file in files]
+    groups = [[pictures[(first + step) % len(pictures)] for step in range(rows)] for first in range(len(pictures))]
+    return [requests.classify(model, group, version=version) for group in groups]
 
 
-def write_payloads(calls: Sequence[Call[Any]], folder: Path) -> None:
-    """Keep the serialized requests for `read_payloads`."""
-    for number, call in enumerate(calls):
-        (folder / f"{number:04}.request").write_bytes(call.request.SerializeToString())
+def write_payloads(payloads: Payloads, folder: Path) -> None:
+    """Keep the requests for `read_payloads`."""
+    (folder / _EXPECTATION_FILE).write_text(payloads.expectation.dump(), encoding="utf-8")
+    for number, request in enumerate(payloads.requests):
+        (folder / f"{number:04}.request").write_bytes(request)
 
 
-def read_payloads(folder: Path) -> list[bytes]:
-    """The serialized requests, in order."""
-    return [path.read_bytes() for path in sorted(folder.glob("*.request"))]
+def read_payloads(folder: Path) -> Payloads:
+    """What `write_payloads` kept, in order."""
+    expectation = load_expectation((folder / _EXPECTATION_FILE).read_text(encoding="utf-8"))
+    return Payloads(tuple(path.read_bytes() for path in sorted(folder.glob("*.request"))), expectation)
 
 
-def _random_tensor(generator: np.random.Generator, spec: TensorSpec, model: str) -> NDArray[Any]:
-    shape = (1, *spec.shape[1:]) if spec.shape and spec.shape[0] == -1 else spec.shape
+def _random_tensor(generator: np.random.Generator, spec: TensorSpec, model: str, rows: int) -> NDArray[Any]:
+    batched = bool(spec.shape) and spec.shape[0] == -1
+    if rows > 1 and not batched:
+        raise LoadError(
+            f"model {model!r} takes {spec.name} as {list(spec.shape)}, which has no rows; expected --rows 1"
+        )
+    shape = (rows, *spec.shape[1:]) if batched else spec.shape
     datatype = DATATYPES.get(spec.datatype)
     if -1 in shape or datatype is None or datatype.name in ("BYTES", "BF16"):
         raise LoadError(
@@ -77,3 +147,17 @@ def _random_tensor(generator: np.random.Generator, spec: TensorSpec, model: str)
     if datatype.dtype.kind == "f":
         return generator.random(shape).astype(datatype.dtype)
     return generator.integers(0, 2 if datatype.name != "UINT8" else 256, shape).astype(datatype.dtype)
+
+
+def _usable(answers: list[Answer]) -> list[Path]:
+    """The pictures that the server classified; the others are named and left out."""
+    bad = [answer for answer in answers if answer.problem]
+    if len(bad) == len(answers):
+        raise LoadError(f"no picture can be sent: {bad[0].path}: {bad[0].problem}" + _and_more(len(bad) - 1))
+    for answer in bad:
+        print(f"inferry: left out: {answer.path}: {answer.problem}", file=sys.stderr)
+    return [Path(answer.path) for answer in answers if not answer.problem]
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more)" if count else ""

@@ -1,28 +1,57 @@
-"""A Locust user that speaks gRPC. Import it from a locustfile only: importing Locust patches Python.
+"""Locust users that speak gRPC. Import this from a locustfile only: importing Locust patches Python.
+
+A locustfile of one's own is
+
+    from inferry_client.load.user import ModelUser
+
+    class MyUser(ModelUser):
+        model = "mnist"
+        images = "pictures/"
+
+and runs with `locust --locustfile FILE --host HOST:PORT`.
 
 grpcio blocks in C, where gevent's patches do not reach; its own gevent mode makes a blocking call
 yield to the other users. (Measured: 32 calls to a server that takes 200 ms take 240 ms together.
 Calls on gevent's thread pool without that mode never return.)
 """
 
+import itertools
+import random
 import time
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import grpc
 import grpc.experimental.gevent
-from gevent import sleep
-from locust import User
+from gevent import get_hub, sleep
+from gevent.lock import RLock
+from locust import User, constant, events, task
 
-from inferry_client.channels import ChannelSettings, error_from_rpc, open_channel
+from inferry_client.channels import error_from_rpc, open_channel
+from inferry_client.client import Client
+from inferry_client.connection import Connection
+from inferry_client.errors import InferryError
+from inferry_client.load.answers import WrongAnswerError
+from inferry_client.load.payloads import Payloads, choose_payloads
+from inferry_client.load.summary import outcome_name
 
 grpc.experimental.gevent.init_gevent()  # after Locust's patches, before the first channel
 
 _PAUSE_AFTER_FAILURE_S = 0.1  # a server that went away is not hammered with calls that fail at once
 
 
-class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be absent
-    """One client with a connection of its own; `host` is HOST:PORT.
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def set_clock(**_: Any) -> None:
+    """Bring gevent's clock up to date: it stood still through the imports, which shortened the test by as much."""
+    get_hub().loop.update_now()
 
-    Nothing is retried: a test counts what a server refuses.
+
+class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be absent
+    """One client with a connection of its own; `host` is HOST:PORT, TLS comes from the environment.
+
+    Nothing is retried: a test counts what a server refuses. What was refused (RESOURCE_EXHAUSTED)
+    and what failed are reported under names of their own, so that the rate and the percentiles of
+    a request are those of right answers.
 
     Attributes:
         timeout_s: of every request.
@@ -30,38 +59,88 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
 
     abstract = True
     timeout_s = 10.0
+    _numbers = itertools.count()
 
     def on_start(self) -> None:
         """Open the connection."""
-        self._channel = open_channel(self.host, ChannelSettings(resend=False, own_connection=True))
+        bare = Connection(self.host).bare_channel(next(self._numbers))
+        self._metadata = bare.metadata
+        self._channel = open_channel(bare.address, bare.settings, bare.credentials)
 
     def on_stop(self) -> None:
         """Close it."""
         self._channel.close()
 
-    def send(self, name: str, path: str, payload: bytes) -> bytes:
+    def send(self, name: str, path: str, payload: bytes, check: Callable[[bytes], object] = len) -> bytes:
         """Make one call and report it to Locust; an empty reply after a failure.
 
         Args:
             name: in the report (`ModelInfer mnist`).
             path: of the RPC.
             payload: the serialized request.
+            check: raises InferryError where a reply is no answer.
         """
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
-        failure, reply = None, b""
+        failure: InferryError | None = None
+        reply = b""
         started = time.perf_counter()
         try:
-            reply = method(payload, timeout=self.timeout_s)
+            reply = method(payload, timeout=self.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             failure = error_from_rpc(error, address=self.host, asked=f"answer {name}", timeout_s=self.timeout_s)
+        elapsed_s = time.perf_counter() - started
+        if failure is None:
+            try:
+                check(reply)
+            except InferryError as error:
+                failure = error
         self.environment.events.request.fire(
             request_type="grpc",
-            name=name,
-            response_time=(time.perf_counter() - started) * 1000,
+            name=outcome_name(name, failure),
+            response_time=elapsed_s * 1000,
             response_length=len(reply),
             exception=failure,
             context={},
         )
-        if failure:
+        if failure and not isinstance(failure, WrongAnswerError):
             sleep(_PAUSE_AFTER_FAILURE_S)
-        return reply
+        return b"" if failure else reply
+
+
+class ModelUser(GrpcUser):
+    """Sends one request after the other to a model, each chosen at random from prepared ones.
+
+    Attributes:
+        model: its name; empty where the server has one model ready.
+        version: a version or a label.
+        images: a picture or a folder of pictures to send encoded; empty for random contents of the
+            model's shape, as tensors.
+        rows: pictures or rows of a request.
+    """
+
+    abstract = True
+    wait_time = constant(0)
+    model = ""
+    version = ""
+    images = ""
+    rows = 1
+    payloads: ClassVar[Payloads | None] = None
+    _preparing: ClassVar[Any] = RLock()
+
+    def on_start(self) -> None:
+        """Open the connection; the first user of a process prepares the requests."""
+        super().on_start()
+        kind = type(self)
+        with self._preparing:
+            if kind.payloads is None:
+                with Client(self.host) as client:
+                    kind.payloads = choose_payloads(
+                        client, kind.model, version=kind.version, images=kind.images, rows=kind.rows
+                    )
+
+    @task  # type: ignore[untyped-decorator]  # Locust is not followed: it may be absent
+    def ask(self) -> None:
+        """One request."""
+        payloads = self.payloads
+        assert payloads is not None  # noqa: S101 - `on_start` came before
+        self.send(payloads.name, payloads.path, random.choice(payloads.requests), payloads.expectation.read)  # noqa: S311
