@@ -1,0 +1,117 @@
+"""The server's image, built from the unmodified Dockerfile without a daemon, and run as Kubernetes runs it.
+
+Debian's `buildah` builds in a chroot, on a base made by `debootstrap`; both need root. Where one is missing, the test
+is skipped and says which package brings it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+
+from testkit import onnx_models
+
+ROOT = Path(__file__).parents[2]
+BASE, IMAGE = "localhost/inferry-test-base:bookworm", "localhost/inferry-test-server:built"
+SUITE = "bookworm"
+MOST_MB = 200  # of the environment: with python:3.12-slim's 125 MB below the 330 MB that are promised
+
+pytestmark = pytest.mark.slow
+
+
+def buildah(*arguments: str) -> str:
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+    done = subprocess.run(["buildah", *arguments], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.strip()
+
+
+def pip_mounts() -> list[str]:
+    """How this machine's pip finds packages, for the build's: its files of settings, and certificates."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "debug"], capture_output=True, text=True, check=True
+    ).stdout
+    files = [line.rsplit(", exists: ", 1)[0].strip() for line in listed.splitlines() if line.endswith("exists: True")]
+    paths = [Path("/etc/ssl/certs"), Path("/etc/xdg/pip"), *(Path(file).parent for file in files)]
+    kept = dict.fromkeys(path for path in paths if path.is_dir() and path not in (Path("/etc"), Path.home()))
+    mounts = [*kept, *(Path(file) for file in files if Path(file).parent == Path("/etc"))]
+    return [part for path in mounts for part in ("--volume", f"{path}:{path}:ro")]
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """The server's image."""
+    for tool in ("buildah", "debootstrap"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: apt-get install {tool}")
+    if os.geteuid() != 0:
+        pytest.skip("building needs root")
+    if BASE not in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+        make_base()
+    buildah(
+        "build", "--pull=never", "--build-arg", f"PYTHON_IMAGE={BASE}", *pip_mounts(), "--target", "server",
+        "--file", str(ROOT / "deploy/docker/Dockerfile"), "--tag", IMAGE, str(ROOT),
+    )  # fmt: skip
+    return IMAGE
+
+
+def make_base() -> None:
+    """Debian with its Python, as python:3.12-slim is Debian with another."""
+    container = buildah("from", "scratch")
+    root = buildah("mount", container)
+    packages = "python3,python3-venv,python3-pip,ca-certificates"
+    subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", SUITE, root], check=True)
+    (Path(root) / "usr/bin/python").symlink_to("python3")
+    for marker in Path(root).glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+        marker.unlink()  # the official images' pip installs where it is told
+    buildah("commit", container, BASE)
+    buildah("rm", container)
+
+
+@pytest.fixture
+def container(image: str) -> Iterator[str]:
+    name = buildah("from", "--pull=never", image)
+    yield name
+    buildah("rm", name)
+
+
+def test_the_environment_is_small_and_has_neither_trainer_nor_clients_nor_cuda(container: str) -> None:
+    root = Path(buildah("mount", container)) / "opt" / "inferry"
+    (packages,) = root.glob("lib/python3*/site-packages")
+    assert {path.name for path in packages.glob("inferry_*")} == {"inferry_proto", "inferry_server"}
+    assert not [path.name for path in packages.iterdir() if path.name.startswith(("nvidia", "tensorflow", "pip"))]
+    assert [path.name for path in (root / "bin").glob("inferry*")] == ["inferry-serve"]
+    size_mb = int(subprocess.run(["du", "-sm", root], capture_output=True, text=True, check=True).stdout.split()[0])
+    assert size_mb <= MOST_MB
+
+
+def test_it_serves_as_another_user_from_a_root_that_cannot_be_written(container: str, tmp_path: Path) -> None:
+    onnx_models.save_brightness(tmp_path / "models")
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    addresses = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    command = [
+        "buildah", "run", "--isolation", "chroot", "--user", "10001:10001",
+        "--volume", f"{tmp_path / 'models'}:/models:ro", container, "--", "inferry-serve", *addresses,
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "STORAGE_DRIVER": "vfs"}
+    ) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        try:
+            assert "ready" in ready
+            address = ready.split("gRPC ")[1].split(",")[0]
+            with triton.InferenceServerClient(address) as client:
+                tensor = triton.InferInput("images", [1, 4, 4, 1], "UINT8")
+                tensor.set_data_from_numpy(np.full((1, 4, 4, 1), 255, np.uint8))
+                assert client.infer("brightness", [tensor]).get_response().model_version == "1"
+        finally:
+            process.terminate()
+    assert process.returncode is not None
