@@ -4,6 +4,7 @@ from mutants.guards_batching import BATCHING
 from mutants.guards_boundary import BOUNDARY
 from mutants.guards_clients import CLIENTS
 from mutants.guards_costs import COSTS
+from mutants.guards_gates import GATES
 from mutants.guards_http import HTTP
 from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
@@ -11,4 +12,4 @@ from mutants.guards_requests import REQUESTS
 from mutants.guards_rows import ROWS
 from mutants.guards_transport import TRANSPORT
 
-MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY, *ROWS, *HTTP, *CLIENTS)
+MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY, *ROWS, *HTTP, *CLIENTS, *GATES)

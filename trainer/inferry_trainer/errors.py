@@ -1,5 +1,15 @@
 """Everything the trainer refuses, each with a message that says what was expected and what came."""
 
+from collections.abc import Sequence
+
+_NAMED_AT_MOST = 5
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are: a message stays a line."""
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(map(repr, names[:_NAMED_AT_MOST])) + more
+
 
 class TrainerError(Exception):
     """What a user can put right; the command line prints its message as one line."""

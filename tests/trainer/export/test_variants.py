@@ -18,8 +18,8 @@ from inferry_trainer.export.quantize import quantize_int8
 from inferry_trainer.workflow.export import ExportOptions, publish_candidate
 
 GATES = [
-    "checker", "signature", "varied-outputs", "parity", "third-opinion", "recorded-figures", "labels", "accuracy-drop",
-    "batch-consistency", "latency", "golden",
+    "checker", "signature", "varied-outputs", "parity", "third-opinion", "recorded-figures", "labels", "above-chance",
+    "accuracy-drop", "batch-consistency", "golden", "latency",
 ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_each_precision_is_a_model_of_its_own_with_every_gate_recorded(tinted_mo
     skipped = {gate.name for gate in manifest.gates if gate.outcome != Gate.PASSED}
     assert skipped == {"recorded-figures"} | ({"accuracy-drop"} if precision == "float32" else set())
     opinion = next(gate for gate in manifest.gates if gate.name == "third-opinion")
-    assert opinion.figures["images"] == 64
+    assert opinion.figures["images"] >= 64
     assert 0 < opinion.figures["keras_max_abs_difference"] <= opinion.figures["keras_max_abs_difference_limit"]
     assert manifest.evaluation.metrics["test_accuracy"] > 0.9
     assert sum(one.images for one in manifest.evaluation.classes) == 360

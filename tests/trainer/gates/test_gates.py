@@ -8,16 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferry_proto.manifest import read_manifest
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import GateError
 from inferry_trainer.evaluation.classifier import make_classifier
 from inferry_trainer.evaluation.evaluate import Evaluation, predict_probabilities
+from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.export.convert import export_onnx
 from inferry_trainer.export.onnx_model import load_onnx_model
-from inferry_trainer.gates.accuracy import check_accuracy_drop, check_labels
+from inferry_trainer.gates.accuracy import check_above_chance, check_accuracy_drop, check_labels
 from inferry_trainer.gates.graph import check_graph
 from inferry_trainer.gates.outputs import check_varied, compare_outputs
+from inferry_trainer.gates.table import GATES
 from inferry_trainer.gates.third_opinion import check_third_opinion
+from inferry_trainer.publishing.verification import Evidence, verify_version
 
 IMAGES: UInt8Array = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)
 
@@ -60,7 +64,7 @@ def probabilities(*rows: list[float]) -> Float32Array:
 def test_a_faithful_export_passes(model: Any, graph: Path) -> None:
     report = compare_outputs(predict_probabilities(model, IMAGES), run_onnx(graph, IMAGES))
     assert (report.images, report.label_mismatches, report.label_ties) == (40, 0, 0)
-    assert report.max_abs_difference < report.limit == 1e-5
+    assert report.max_abs_difference < report.rounding.difference_limit == 1e-5
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,7 @@ def test_a_graph_that_computes_something_else_is_refused_with_figures(
     model: Any, graph: Path, dims: list[int], change: Any
 ) -> None:
     change_initializer(graph, dims, change)
-    message = r"gate parity: .*over 40 images the largest difference is [\d.e-]+ \(at most 1e-05 is accepted\)"
+    message = r"gate parity: .*over 40 images the largest difference is [\d.e-]+ \(at most 1e-05 is accepted; .*\)"
     with pytest.raises(GateError, match=message):
         compare(model, graph)
 
@@ -165,10 +169,10 @@ def test_labels_that_are_no_names_are_refused(labels: tuple[str, ...]) -> None:
 def test_reduced_precision_may_cost_a_tenth_of_a_point_and_no_more(correct: int, passes: bool) -> None:
     evaluation = Evaluation(images=10_000, correct=correct, loss=0.1, confusion=np.diag([correct]))
     if passes:
-        check_accuracy_drop(evaluation, float32_accuracy=0.999, precision="int8", limit=0.1)
+        check_accuracy_drop(evaluation, keras_accuracy=0.999, precision="int8", limit=0.1)
         return
     with pytest.raises(GateError, match=r"0\.110 percentage points are lost; at most 0\.1 .* 0\.01 points"):
-        check_accuracy_drop(evaluation, float32_accuracy=0.999, precision="int8", limit=0.1)
+        check_accuracy_drop(evaluation, keras_accuracy=0.999, precision="int8", limit=0.1)
 
 
 def test_a_third_opinion_that_differs_is_refused_and_says_who_is_wrong(model: Any) -> None:
@@ -191,3 +195,52 @@ def test_a_model_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:
     assert classifier.model.layers[-1].compute_dtype == "float32"
     export_onnx(half, tmp_path / "model.onnx")
     compare_outputs(classifier.predict(IMAGES), run_onnx(tmp_path / "model.onnx", IMAGES))
+
+
+def evaluation_of(confusion: Any) -> Evaluation:
+    confusion = np.array(confusion)
+    return Evaluation(int(confusion.sum()), int(np.trace(confusion)), 0.5, confusion)
+
+
+@given(st.integers(2, 8), st.integers(0, 1000))
+def test_who_answers_without_looking_is_refused_however_often_each_class_occurs(classes: int, seed: int) -> None:
+    shown = np.random.default_rng(seed).integers(5, 60, classes)
+    constant = np.zeros((classes, classes), np.int64)
+    constant[:, shown.argmax()] = shown
+    proportional = np.full((classes, classes), 3)
+    for confusion in (constant, proportional):
+        with pytest.raises(GateError, match="no better than guessing") as refused:
+            check_above_chance(evaluation_of(confusion))
+        assert refused.value.gate == "above-chance"
+
+
+@pytest.mark.parametrize(
+    "confusion",
+    [
+        [[8, 2], [2, 8]],
+        [[95, 5], [2, 3]],  # rare, and less accurate than always answering the commonest class
+        np.eye(200, dtype=int),
+        np.diag([5, 5]),
+    ],
+)
+def test_who_recognises_something_of_each_class_does_not_guess(confusion: Any) -> None:
+    assert not check_above_chance(evaluation_of(confusion)).reason
+
+
+def test_pictures_of_one_class_do_not_tell_who_guesses() -> None:
+    assert "show one class" in check_above_chance(evaluation_of([[60, 0], [1, 0]])).reason
+
+
+def test_a_gate_that_finds_guessing_says_what_may_be_wrong() -> None:
+    with pytest.raises(GateError, match=r"by luck; try this\. Are pixels"):
+        check_above_chance(evaluation_of([[20, 0], [20, 0]]), hint=lambda: "; try this")
+
+
+def test_every_gate_of_the_table_gives_its_own_name(tinted: Candidate, tinted_models: Path) -> None:
+    version = tinted_models / "tinted" / "1"
+    assert len({gate.name for gate in GATES}) == len(GATES)
+    results = verify_version(version, Evidence(tinted.classifier, tinted.test, tinted.labels))
+    assert [result.gate for result in results] == [gate.name for gate in GATES]
+    manifest = read_manifest(version)
+    assert manifest is not None
+    assert [gate.name for gate in manifest.gates] == [gate.name for gate in GATES if not gate.of_versions]

@@ -71,3 +71,14 @@ def test_a_batch_that_loses_rows_or_fails_is_refused() -> None:
 
     with pytest.raises(GateError, match="the model fails in batches of 1: no memory"):
         check_batches(fail, IMAGES)
+
+
+def test_what_rounding_makes_of_a_model_is_accepted_in_batches_too() -> None:
+    def run(images: UInt8Array) -> Float32Array:
+        outputs = np.full((len(images), 2), 0.5, np.float32)
+        outputs[:, 0] += 5e-5 * (len(images) >= 8)
+        return outputs
+
+    with pytest.raises(GateError, match=r"at most 1e-05 is accepted \(--max-difference"):
+        check_batches(run, IMAGES)
+    assert check_batches(run, IMAGES, rounding=1e-4).figures["max_abs_difference_limit"] == 1e-4

@@ -1,16 +1,19 @@
 """Is it the model that was measured, are its labels in order, and did reduced precision cost too much?"""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from inferry_trainer.arrays import Int64Array
-from inferry_trainer.errors import GateError
+from inferry_trainer.errors import GateError, name_some
 from inferry_trainer.evaluation.evaluate import Evaluation
 from inferry_trainer.gates.result import GateResult
 
 MAX_ACCURACY_DROP = 0.1  # percentage points
 _IMAGES_THAT_MAY_CHANGE_SIDES = 1.5  # between two machines; more mean that another model was measured
 _LOSS_TOLERANCE = (3e-3, 1e-4)  # relative and absolute: a GPU rounds otherwise, weights of another epoch differ more
-_LEAST_IMAGES = 5  # of a class, before its mistakes say anything
+_ONE_IN_TWENTY = 1.645  # standard deviations
+_LEAST_IMAGES = 5  # of a class, or of all but the commonest, before its mistakes say anything
 
 
 def check_recorded(evaluation: Evaluation, *, accuracy: float, loss: float | None, where: str) -> GateResult:
@@ -56,7 +59,8 @@ def check_labels(confusion: Int64Array, labels: tuple[str, ...]) -> GateResult:
     if len(labels) != len(confusion):
         raise GateError("labels", f"the model gives {len(confusion)} probabilities an image; there are {len(labels)}")
     if len(set(labels)) != len(labels) or any(label != " ".join(label.split()) or not label for label in labels):
-        raise GateError("labels", f"{list(labels)}: expected different names, each one line without stray spaces")
+        odd = [label for label in labels if labels.count(label) > 1 or label != " ".join(label.split()) or not label]
+        raise GateError("labels", f"{name_some(odd)}: expected different names, each one line without stray spaces")
     ring = _swapped(confusion)
     if ring:
         pairs = zip(ring, [*ring[1:], ring[0]], strict=True)
@@ -80,27 +84,59 @@ def _swapped(confusion: Int64Array) -> list[int]:
     return []
 
 
-def check_accuracy_drop(evaluation: Evaluation, *, float32_accuracy: float, precision: str, limit: float) -> GateResult:
-    """What reduced precision costs, against float32 on the same images.
+def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str) -> GateResult:
+    """Look for answers that have nothing to do with the pictures.
+
+    Whoever answers without looking gets, of each class, the share of images that he calls so: 1/K on average over
+    the classes, however often each occurs. What chance adds to that is bounded at one in twenty.
+
+    Args:
+        evaluation: of the model.
+        hint: asked where the gate refuses: what may be wrong.
+
+    Raises:
+        GateError: `above-chance`.
+    """
+    shown = [one for one in evaluation.classes if one.images]
+    others = evaluation.images - max(one.images for one in shown)
+    if others < _LEAST_IMAGES:
+        return GateResult("above-chance", reason=f"all test images but {others} show one class; that tells little")
+    recall = float(np.mean([one.recall for one in shown]))
+    guessed = np.array([one.answered for one in shown]) / evaluation.images
+    chance = float(guessed.mean())
+    by_luck = _ONE_IN_TWENTY * float(np.sqrt(sum(g * (1 - g) / c.images for g, c in zip(guessed, shown, strict=True))))
+    least = chance + by_luck / len(shown)
+    if not recall > least:
+        raise GateError(
+            "above-chance",
+            f"over {evaluation.images} images of {len(shown)} classes the model is no better than guessing: of a class "
+            f"it recognises {recall:.3f} on average, and who answers as often without looking gets {least:.3f} by luck"
+            f"{hint()}. Are pixels, labels and pictures those that it was trained on?",
+        )
+    return GateResult("above-chance", {"mean_recall": recall, "mean_recall_least": least})
+
+
+def check_accuracy_drop(evaluation: Evaluation, *, keras_accuracy: float, precision: str, limit: float) -> GateResult:
+    """What reduced precision costs, against Keras on the same images.
 
     Args:
         evaluation: of the variant.
-        float32_accuracy: of the float32 graph; fraction of 1.
+        keras_accuracy: of the Keras model; fraction of 1.
         precision: of the variant, for the message.
         limit: percentage points that may be lost.
 
     Raises:
         GateError: `accuracy-drop`.
     """
-    drop = 100 * (float32_accuracy - evaluation.accuracy)
+    drop = 100 * (keras_accuracy - evaluation.accuracy)
     if drop > limit + 1e-9:
         raise GateError(
             "accuracy-drop",
-            f"{precision} has a test accuracy of {evaluation.accuracy:.4f}, float32 {float32_accuracy:.4f}: {drop:.3f} "
+            f"{precision} has a test accuracy of {evaluation.accuracy:.4f}, Keras {keras_accuracy:.4f}: {drop:.3f} "
             f"percentage points are lost; at most {limit:g} are accepted (--max-accuracy-drop). One of the "
             f"{evaluation.images} images is {100 / evaluation.images:.3g} points",
         )
     return GateResult(
         "accuracy-drop",
-        {"float32_accuracy": float32_accuracy, "accuracy": evaluation.accuracy, "points": drop, "points_limit": limit},
+        {"keras_accuracy": keras_accuracy, "accuracy": evaluation.accuracy, "points": drop, "points_limit": limit},
     )

@@ -14,21 +14,26 @@ LIMITS = {"float32": 1e-5, "float16": 5e-3, "int8": 2e-2}
 
 
 def check_batches(
-    run: Callable[[UInt8Array], Float32Array], images: UInt8Array, *, precision: str = "float32"
+    run: Callable[[UInt8Array], Float32Array],
+    images: UInt8Array,
+    *,
+    precision: str = "float32",
+    rounding: float = 0.0,
 ) -> GateResult:
     """Ask for the same images alone and in batches of every size of the ladder, each in several places.
 
     Args:
         run: computes one batch.
         images: `(N, H, W, C)` uint8; repeated up to 32 where there are fewer.
-        precision: of the weights: what difference is accepted.
+        precision: of the weights: what difference is accepted in any case.
+        rounding: accepted as well: what float32 may make of this model's probabilities.
 
     Raises:
         GateError: `batch-consistency`: names the size.
     """
     images = np.resize(images, (LADDER[-1], *images.shape[1:])) if len(images) < LADDER[-1] else images[: LADDER[-1]]
     alone: Float32Array | None = None
-    largest, limit = 0.0, LIMITS[precision]
+    largest, limit = 0.0, max(LIMITS[precision], rounding)
     for size in LADDER:
         try:
             parts = [run(images[start : start + size]) for start in range(0, len(images), size)]
@@ -43,7 +48,7 @@ def check_batches(
             raise GateError(
                 "batch-consistency",
                 f"in batches of {size} an image's probabilities differ by {difference:.3g} from those it gets alone; "
-                f"at most {limit:g} is accepted",
+                f"at most {limit:.3g} is accepted (--max-difference sets the least limit)",
             )
         largest = max(largest, difference)
     return GateResult(

@@ -1,15 +1,13 @@
 """Does the graph give the answers that Keras gave to a few chosen images?"""
 
-from pathlib import Path
-
 import numpy as np
 
-from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference, load_golden_samples
+from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference
 from inferry_trainer.arrays import Float32Array, Int64Array, UInt8Array
 from inferry_trainer.errors import GateError
 from inferry_trainer.export.onnx_model import CPU, INPUT, OUTPUT, OnnxModel
-from inferry_trainer.gates.outputs import MAX_DIFFERENCE
 from inferry_trainer.gates.result import GateResult
+from inferry_trainer.gates.rounding import MAX_DIFFERENCE
 
 GOLDEN_IMAGES = 4
 
@@ -24,7 +22,12 @@ TOLERANCES = {
 
 
 def golden_tolerances(precision: str, max_difference: float) -> dict[str, float]:
-    """Largest accepted differences by execution provider; at least what was accepted of the export itself."""
+    """Largest accepted differences by execution provider.
+
+    Args:
+        precision: of the graph's weights.
+        max_difference: accepted of the float32 graph, so that another processor may round as this one did.
+    """
     return {provider: max(tolerance, max_difference) for provider, tolerance in TOLERANCES[precision].items()}
 
 
@@ -55,24 +58,23 @@ def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *,
     return close[doubtful_first[np.sort(first_of_label)[:GOLDEN_IMAGES]]].astype(np.int64)
 
 
-def check_golden(model: OnnxModel, path: Path, *, tolerance: float) -> GateResult:
+def check_golden(model: OnnxModel, samples: GoldenSamples, *, tolerance: float) -> GateResult:
     """Compare the graph's answers with the recorded ones.
 
     Args:
         model: the graph.
-        path: of the golden samples.
+        samples: images with Keras' answers.
         tolerance: largest accepted absolute difference.
 
     Raises:
         GateError: `golden`: it is exceeded, or the samples do not fit the model.
     """
     try:
-        samples = load_golden_samples(path)
         difference = largest_difference(samples.outputs, {OUTPUT: model.run(samples.inputs[INPUT])})
     except (GoldenSamplesError, KeyError) as error:
-        raise GateError("golden", f"{path.name} does not fit the model: {error}") from error
+        raise GateError("golden", f"the golden samples do not fit the model: {error}") from error
     except Exception as error:  # ONNX Runtime raises its own kinds, by no common name
-        raise GateError("golden", f"the model fails on {path.name}: {error}") from error
+        raise GateError("golden", f"the model fails on the golden samples: {error}") from error
     if not difference <= tolerance:
         raise GateError(
             "golden",

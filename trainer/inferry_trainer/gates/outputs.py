@@ -1,14 +1,14 @@
 """Are the answers probabilities, do they depend on the picture, and are they Keras' own?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inferry_trainer.arrays import Float32Array
 from inferry_trainer.errors import GateError
 from inferry_trainer.gates.result import GateResult
+from inferry_trainer.gates.rounding import Rounding, Truth, distances
 
-MAX_DIFFERENCE = 1e-5
 _LEAST_SPREAD = 1e-3  # a trained network's answers differ by a thousand times as much
 _ROW_SUM_TOLERANCE = {"float32": 1e-4, "float16": 4e-3, "int8": 1e-4}
 
@@ -49,61 +49,104 @@ class ParityReport:
     Attributes:
         images: how many were compared.
         max_abs_difference: between two probabilities.
-        limit: what it may be; infinite for reduced precision, which its accuracy judges.
+        rounding: of the model in float32: what is accepted of the float32 graph, and what counts as a tie.
         label_mismatches: images whose most probable label differs.
-        label_ties: of those, the ones whose two best probabilities lie closer together than twice
-            `max_abs_difference`: no two programs need agree on them.
+        label_ties: of those, the ones whose two best probabilities lie within rounding of each other: no two
+            programs need agree on them.
+        to_truth: largest distance of the graph's probabilities from the float64 evaluation, and the middle
+            image's; None where it was not asked.
     """
 
     images: int
     max_abs_difference: float
-    limit: float
+    rounding: Rounding
     label_mismatches: int
     label_ties: int
+    to_truth: tuple[float, float] | None = None
 
-    def to_result(self) -> GateResult:
-        """As a gate that was passed."""
-        figures = {name: float(value) for name, value in vars(self).items() if np.isfinite(value) and name != "limit"}
-        limit = {"max_abs_difference_limit": self.limit} if np.isfinite(self.limit) else {}
-        return GateResult("parity", figures | limit)
+    def to_result(self, *, judged: bool = True) -> GateResult:
+        """As a gate that was passed; the limit is stated where it was one."""
+        figures = {
+            "images": float(self.images),
+            "max_abs_difference": self.max_abs_difference,
+            "label_mismatches": float(self.label_mismatches),
+            "label_ties": float(self.label_ties),
+            "rounding": self.rounding.difference_limit,
+            "floor": self.rounding.floor,
+        }
+        if judged:
+            figures["max_abs_difference_limit"] = self.rounding.difference_limit
+        if self.to_truth is not None:
+            figures |= {
+                "float64_images": float(self.rounding.images),
+                "keras_to_float64": self.rounding.largest,
+                "onnx_to_float64": self.to_truth[0],
+                "onnx_to_float64_limit": self.rounding.limit,
+            }
+        return GateResult("parity", figures)
 
 
 def compare_outputs(
-    keras_outputs: Float32Array, onnx_outputs: Float32Array, *, limit: float = MAX_DIFFERENCE
+    keras_outputs: Float32Array,
+    onnx_outputs: Float32Array,
+    *,
+    truth: Truth | None = None,
+    rounding: Rounding = Rounding(),  # noqa: B008 - frozen
 ) -> ParityReport:
-    """Compare both programs' answers to the same images.
+    """Compare both programs' answers to the same images, and refuse more than rounding.
 
     Args:
         keras_outputs: `(N, K)` float32 probabilities.
-        onnx_outputs: likewise, from the exported graph.
-        limit: the largest difference accepted; infinite measures only.
+        onnx_outputs: from the float32 graph, in the same shape.
+        truth: the float64 evaluation of some of the images.
+        rounding: of Keras about that truth: what is accepted.
 
     Raises:
-        GateError: `parity`: answers that differ by more, or labels that differ by more than rounding.
+        GateError: `parity`: answers, or labels, that differ by more than rounding.
     """
-    if keras_outputs.shape != onnx_outputs.shape:
-        raise GateError("parity", f"Keras gives outputs {keras_outputs.shape}, ONNX Runtime {onnx_outputs.shape}")
-    report = _measure(keras_outputs, onnx_outputs, limit)
+    report = measure_difference(keras_outputs, onnx_outputs, rounding=rounding)
     different = report.label_mismatches - report.label_ties
-    if report.max_abs_difference > limit or (different and np.isfinite(limit)):
+    if report.max_abs_difference > rounding.difference_limit or different:
         raise GateError(
             "parity",
             f"the graph does not compute what Keras does: over {report.images} images the largest difference is "
-            f"{report.max_abs_difference:.3g} (at most {limit:g} is accepted), and {different} labels differ by more "
-            "than rounding",
+            f"{report.max_abs_difference:.3g} (at most {rounding.difference_limit:.3g} is accepted; "
+            f"{rounding.explain()}), and {different} labels differ by more than rounding",
         )
-    return report
+    if truth is None or not rounding.images:
+        return report
+    largest, typical = distances(truth, onnx_outputs)
+    if largest > rounding.limit or typical > rounding.typical_limit:
+        raise GateError(
+            "parity",
+            f"the graph is further from the model than Keras is: over {rounding.images} images its probabilities "
+            f"differ from a float64 evaluation by {largest:.3g} at most and {typical:.3g} in the middle one, Keras' by "
+            f"{rounding.largest:.3g} and {rounding.typical:.3g}; at most {rounding.limit:.3g} and "
+            f"{rounding.typical_limit:.3g} are accepted (--max-difference sets the least limit)",
+        )
+    return replace(report, to_truth=(largest, typical))
 
 
-def _measure(keras_outputs: Float32Array, onnx_outputs: Float32Array, limit: float) -> ParityReport:
+def measure_difference(keras_outputs: Float32Array, onnx_outputs: Float32Array, *, rounding: Rounding) -> ParityReport:
+    """How far a graph's answers lie from Keras', whatever its precision. Its accuracy judges it, not these figures.
+
+    Args:
+        keras_outputs: `(N, K)` float32 probabilities.
+        onnx_outputs: from the graph, in the same shape.
+        rounding: of the model in float32: labels that it cannot decide are ties, whatever the difference.
+
+    Raises:
+        GateError: `parity`: another shape.
+    """
+    if keras_outputs.shape != onnx_outputs.shape:
+        raise GateError("parity", f"Keras gives outputs {keras_outputs.shape}, ONNX Runtime {onnx_outputs.shape}")
     expected = keras_outputs.astype(np.float64)
-    difference = float(np.abs(expected - onnx_outputs).max())
     second, best = np.sort(expected, axis=1)[:, -2:].T
     mismatched = expected.argmax(axis=1) != onnx_outputs.argmax(axis=1)
     return ParityReport(
         images=len(expected),
-        max_abs_difference=difference,
-        limit=limit,
+        max_abs_difference=float(np.abs(expected - onnx_outputs).max()),
+        rounding=rounding,
         label_mismatches=int(mismatched.sum()),
-        label_ties=int((mismatched & (best - second <= 2 * difference)).sum()),
+        label_ties=int((mismatched & (best - second <= 2 * rounding.difference_limit)).sum()),
     )

@@ -1,7 +1,7 @@
 """What goes into a published version: graph, golden samples, labels, and a manifest that says what was proven."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -14,14 +14,13 @@ from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.evaluate import Evaluation
 from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.export.half_precision import to_float16
-from inferry_trainer.export.onnx_model import CPU, INPUT, OUTPUT, load_onnx_model
+from inferry_trainer.export.onnx_model import CPU, INPUT, OUTPUT
 from inferry_trainer.export.quantize import quantize_int8
-from inferry_trainer.gates.golden import check_golden, golden_tolerances, make_golden_samples
-from inferry_trainer.gates.proof import Baseline, FullPrecision, Limits, Proof, digest_of, prove
 from inferry_trainer.gates.result import GateResult
+from inferry_trainer.gates.subject import Subject, digest_of
+from inferry_trainer.gates.table import LABELS_FILE, MODEL_FILE, judge
 
-MODEL_FILE, GOLDEN_FILE, LABELS_FILE = "model.onnx", "golden.npz", "labels.txt"
-PRECISIONS = ("float32", "float16", "int8")
+GOLDEN_FILE = "golden.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,25 +28,18 @@ class Release:
     """What was measured of a version before it was published.
 
     Attributes:
-        proof: the gates it passed.
+        subject: the graph and what it was held against.
         manifest: as it was written.
         model_bytes: size of the graph's file.
     """
 
-    proof: Proof
+    subject: Subject
     manifest: manifest_pb2.ModelManifest
     model_bytes: int
 
 
 def write_release(
-    folder: Path,
-    candidate: Candidate,
-    *,
-    model_name: str,
-    precision: str,
-    float32_graph: Path,
-    baseline: Baseline,
-    limits: Limits,
+    folder: Path, candidate: Candidate, *, model_name: str, precision: str, float32: Subject, gates: list[GateResult]
 ) -> Release:
     """Make a variant of a candidate, prove it, and write the files of a version.
 
@@ -55,32 +47,26 @@ def write_release(
         folder: an empty folder.
         candidate: the model and what it is judged by.
         model_name: as in the repository.
-        precision: one of `PRECISIONS`.
-        float32_graph: the candidate's exported graph.
-        baseline: the candidate's.
-        limits: what is accepted.
+        precision: `float32`, `float16` or `int8`.
+        float32: the candidate's float32 graph, which has passed its gates.
+        gates: those it passed.
 
     Raises:
         ExportError: the graph has no variant of this precision.
         GateError: the first gate that refuses it.
     """
-    quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32_graph)
-    proof = prove(candidate, folder / MODEL_FILE, baseline, precision=precision, limits=limits)
-    samples = make_golden_samples(candidate.images, baseline.keras_outputs, proof.golden)
-    save_golden_samples(folder / GOLDEN_FILE, samples)
+    quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32.graph)
+    subject = float32
+    if precision != "float32":
+        subject = replace(float32, graph=folder / MODEL_FILE, precision=precision, float32=float32)
+        gates = judge(subject)
+    save_golden_samples(folder / GOLDEN_FILE, subject.golden)
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in candidate.labels), encoding="utf-8")
-    golden = check_golden(
-        load_onnx_model(folder / MODEL_FILE),
-        folder / GOLDEN_FILE,
-        tolerance=golden_tolerances(precision, limits.difference)[CPU],
-    )
-    manifest = _manifest(
-        folder, candidate, proof, golden, baseline, model_name=model_name, precision=precision, limits=limits
-    )
+    manifest = _manifest(folder, candidate, subject, gates, model_name=model_name)
     if quantization is not None:
         manifest.quantization.CopyFrom(quantization)
     write_manifest(folder, manifest)
-    return Release(proof, manifest, (folder / MODEL_FILE).stat().st_size)
+    return Release(subject, manifest, (folder / MODEL_FILE).stat().st_size)
 
 
 def _write_graph(
@@ -93,24 +79,18 @@ def _write_graph(
         path.write_bytes(to_float16(onnx.load(float32_graph)).SerializeToString())
         return None
     if candidate.calibration is None:
-        raise ExportError("int8 needs training images to calibrate with, and there are none")
+        raise ExportError(
+            "int8 needs training images to calibrate with, and there are none: name a folder of them with --calibration"
+        )
     quantized = quantize_int8(float32_graph, candidate.calibration)
     path.write_bytes(quantized.model.SerializeToString())
     return quantized.quantization
 
 
 def _manifest(
-    folder: Path,
-    candidate: Candidate,
-    proof: Proof,
-    golden: GateResult,
-    baseline: Baseline,
-    *,
-    model_name: str,
-    precision: str,
-    limits: Limits,
+    folder: Path, candidate: Candidate, subject: Subject, gates: list[GateResult], *, model_name: str
 ) -> manifest_pb2.ModelManifest:
-    parity = proof.parity
+    parity, precision = subject.parity, subject.precision
     *image_shape, classes = *candidate.classifier.image_shape, candidate.classifier.classes
     manifest = manifest_pb2.ModelManifest(
         format_version=FORMAT_VERSION,
@@ -123,37 +103,37 @@ def _manifest(
         labels=candidate.labels,
         preprocessing=candidate.preprocessing,
         files=[describe_file(folder / name) for name in (MODEL_FILE, GOLDEN_FILE, LABELS_FILE)],
-        golden_samples=manifest_pb2.GoldenSamples(
-            file=GOLDEN_FILE, tolerances=golden_tolerances(precision, limits.difference)
-        ),
+        golden_samples=manifest_pb2.GoldenSamples(file=GOLDEN_FILE, tolerances=dict(subject.golden_tolerances)),
         parity=manifest_pb2.Parity(
             images=parity.images,
             max_abs_difference=parity.max_abs_difference,
-            max_abs_difference_limit=parity.limit if precision == "float32" else 0,
+            max_abs_difference_limit=parity.rounding.difference_limit if subject.is_full_precision else 0,
             label_mismatches=parity.label_mismatches,
             label_ties=parity.label_ties,
         ),
         provenance=candidate.provenance,
-        gates=[gate.to_manifest() for gate in (*proof.gates, golden)],
-        latency=proof.latency.to_manifest(CPU),
+        gates=[gate.to_manifest() for gate in gates],
+        latency=subject.latency.to_manifest(CPU),
         unverified=candidate.test is None,
     )
-    if candidate.test is not None and proof.evaluation is not None and baseline.evaluation is not None:
-        manifest.evaluation.CopyFrom(_evaluation(candidate, candidate.test, proof.evaluation, baseline.evaluation))
+    if candidate.test is not None and subject.evaluation is not None and subject.keras_evaluation is not None:
+        manifest.evaluation.CopyFrom(
+            _evaluation(candidate, candidate.test, subject.evaluation, subject.keras_evaluation)
+        )
+        full = subject.float32 or subject
+        if full.evaluation is not None:
+            manifest.evaluation.metrics["float32_test_accuracy"] = full.evaluation.accuracy
     return manifest
 
 
-def _evaluation(
-    candidate: Candidate, test: Part, evaluation: Evaluation, full: FullPrecision
-) -> manifest_pb2.Evaluation:
+def _evaluation(candidate: Candidate, test: Part, evaluation: Evaluation, keras: Evaluation) -> manifest_pb2.Evaluation:
     return manifest_pb2.Evaluation(
         dataset=candidate.dataset,
         test_images=len(test),
         metrics={
             "test_accuracy": evaluation.accuracy,
             "test_loss": evaluation.loss,
-            "keras_test_accuracy": full.keras.accuracy,
-            "float32_test_accuracy": full.float32.accuracy,
+            "keras_test_accuracy": keras.accuracy,
         },
         test_sha256=digest_of(test),
         classes=[

@@ -10,15 +10,15 @@ from inferry_trainer.export.candidate import Candidate, candidate_from_run
 from inferry_trainer.export.convert import export_classifier
 from inferry_trainer.export.keras_source import KerasSource, candidate_from_keras
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
-from inferry_trainer.gates.outputs import MAX_DIFFERENCE
-from inferry_trainer.gates.proof import Baseline, Limits, take_baseline
+from inferry_trainer.gates.result import GateResult
+from inferry_trainer.gates.rounding import CEILING, MAX_DIFFERENCE
+from inferry_trainer.gates.subject import Limits, Recorded, Subject
+from inferry_trainer.gates.table import PRECISIONS, judge
 from inferry_trainer.publishing.publish import check_model_name, publish_version
-from inferry_trainer.publishing.release import PRECISIONS, Release, write_release
+from inferry_trainer.publishing.release import Release, write_release
 from inferry_trainer.publishing.version_labels import check_new_label, point_label_at
 from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
-
-_LARGEST_MAX_DIFFERENCE = 1e-3  # more is not rounding
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ExportOptions:
         model_name: the data set's name where None; variants add their precision: `mnist-int8`.
         precisions: what to publish, each as a model of its own.
         max_accuracy_drop: percentage points of test accuracy that reduced precision may cost.
-        max_difference: between a probability of Keras' and one of the float32 graph's. Very deep networks
-            may need more than the default; what was accepted is recorded.
+        max_difference: between a probability of Keras' and one of the float32 graph's, accepted whatever the
+            model's own rounding is; what was accepted is recorded.
         label: to point at what is published; None for none.
 
     Raises:
@@ -51,10 +51,8 @@ class ExportOptions:
             raise ConfigError(f"precision is {', '.join(unknown) or 'empty'}; expected some of {', '.join(PRECISIONS)}")
         if not 0 <= self.max_accuracy_drop <= 100:
             raise ConfigError(f"max_accuracy_drop is {self.max_accuracy_drop}; expected 0 to 100 percentage points")
-        if not 0 < self.max_difference <= _LARGEST_MAX_DIFFERENCE:
-            raise ConfigError(
-                f"max_difference is {self.max_difference:g}; expected more than 0, {_LARGEST_MAX_DIFFERENCE:g} at most"
-            )
+        if not 0 < self.max_difference <= CEILING:
+            raise ConfigError(f"max_difference is {self.max_difference:g}; expected more than 0, {CEILING:g} at most")
         if self.model_name is not None:
             check_model_name(self.model_name)
         if self.label is not None:
@@ -109,16 +107,14 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
         _check_unverified(options)
     published, refused = [], []
     with tempfile.TemporaryDirectory(prefix="inferry-export-") as folder:
-        graph = Path(folder) / "float32.onnx"
         try:
-            export_classifier(candidate.classifier, graph)
-            baseline = take_baseline(candidate, graph)
+            float32, gates = _prove_float32(candidate, options, Path(folder) / "float32.onnx")
         except (GateError, ExportError) as error:
             raise _nothing_published(error) from error
         for precision in options.precisions:
             model = name if precision == "float32" else f"{name}-{precision}"
             try:
-                published.append(_publish(candidate, options, graph, baseline, model, precision, say))
+                published.append(_publish(candidate, options, float32, gates, model, precision, say))
             except (GateError, ExportError) as error:
                 if len(options.precisions) == 1:
                     raise _nothing_published(error) from error
@@ -128,26 +124,34 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     return published
 
 
+def _prove_float32(candidate: Candidate, options: ExportOptions, path: Path) -> tuple[Subject, list[GateResult]]:
+    """The float32 graph passes its gates once, whatever is published: variants are made of it."""
+    export_classifier(candidate.classifier, path)
+    subject = Subject(
+        graph=path,
+        precision="float32",
+        labels=candidate.labels,
+        limits=Limits(options.max_accuracy_drop, options.max_difference),
+        classifier=candidate.classifier,
+        test=candidate.test,
+        recorded=Recorded(accuracy=candidate.recorded_accuracy, loss=candidate.recorded_loss),
+    )
+    only_variants = "float32" not in options.precisions
+    return subject, judge(subject, leave_out=("golden", "latency") if only_variants else ())
+
+
 def _publish(
     candidate: Candidate,
     options: ExportOptions,
-    graph: Path,
-    baseline: Baseline,
+    float32: Subject,
+    gates: list[GateResult],
     model: str,
     precision: str,
     say: Say,
 ) -> Path:
     def write(folder: Path) -> None:
-        release = write_release(
-            folder,
-            candidate,
-            model_name=model,
-            precision=precision,
-            float32_graph=graph,
-            baseline=baseline,
-            limits=Limits(options.max_accuracy_drop, options.max_difference),
-        )
-        _say_what_was_measured(release, baseline, say)
+        release = write_release(folder, candidate, model_name=model, precision=precision, float32=float32, gates=gates)
+        _say_what_was_measured(release, say)
 
     version = publish_version(options.repository, model, write)
     if options.label is not None:
@@ -169,24 +173,23 @@ def _check_unverified(options: ExportOptions) -> None:
         raise ConfigError("reduced precision is published only with its accuracy measured; give it data, or float32")
 
 
-def _say_what_was_measured(release: Release, baseline: Baseline, say: Say) -> None:
-    proof, manifest = release.proof, release.manifest
-    parity = proof.parity
+def _say_what_was_measured(release: Release, say: Say) -> None:
+    subject, manifest = release.subject, release.manifest
+    parity, keras = subject.parity, subject.keras_evaluation
     size = f"{release.model_bytes / 1e6:.1f} MB of ONNX"
     say(f"exported: {size}, {manifest.precision}, uint8 pixels to probabilities, any batch size")
-    limit = f" (limit {parity.limit:g})" if manifest.precision == "float32" else ""
-    what = "test images" if proof.evaluation else "made-up images"
+    limit = f" (limit {parity.rounding.difference_limit:.2g})" if subject.is_full_precision else ""
+    what = "test images" if subject.evaluation else "made-up images"
     say(
         f"verified: over {parity.images} {what} Keras and ONNX Runtime differ by {parity.max_abs_difference:.2g} "
         f"at most{limit}; labels differ on {parity.label_mismatches} ({parity.label_ties} ties); "
         f"{len(manifest.gates)} gates"
     )
-    if proof.evaluation and baseline.evaluation:
-        keras_accuracy = baseline.evaluation.keras.accuracy
-        say(f"test accuracy: Keras {keras_accuracy:.4f}, ONNX Runtime {proof.evaluation.accuracy:.4f}")
+    if subject.evaluation and keras:
+        say(f"test accuracy: Keras {keras.accuracy:.4f}, ONNX Runtime {subject.evaluation.accuracy:.4f}")
     else:
         say("test accuracy: not measured: unverified")
-    latency = proof.latency
+    latency = subject.latency
     say(
         f"latency: a batch of n takes about {latency.fixed_ms:.2f} + {latency.per_image_ms:.3f} n ms on "
         f"{latency.threads} CPU threads"
