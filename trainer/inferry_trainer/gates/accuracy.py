@@ -106,7 +106,7 @@ def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str)
     chance = float(guessed.mean())
     by_luck = _ONE_IN_TWENTY * float(np.sqrt(sum(g * (1 - g) / c.images for g, c in zip(guessed, shown, strict=True))))
     least = chance + by_luck / len(shown)
-    if not recall > least:
+    if not recall > least:  # guard: gates-chance
         raise GateError(
             "above-chance",
             f"over {evaluation.images} images of {len(shown)} classes the model is no better than guessing: of a class "

@@ -116,7 +116,8 @@ def compare_outputs(
     if truth is None or not rounding.images:
         return report
     largest, typical = distances(truth, onnx_outputs)
-    if largest > rounding.limit or typical > rounding.typical_limit:
+    too_far = largest > rounding.limit or typical > rounding.typical_limit  # guard: gates-truth, gates-typical-image
+    if too_far:
         raise GateError(
             "parity",
             f"the graph is further from the model than Keras is: over {rounding.images} images its probabilities "
@@ -143,10 +144,11 @@ def measure_difference(keras_outputs: Float32Array, onnx_outputs: Float32Array, 
     expected = keras_outputs.astype(np.float64)
     second, best = np.sort(expected, axis=1)[:, -2:].T
     mismatched = expected.argmax(axis=1) != onnx_outputs.argmax(axis=1)
+    tied = mismatched & (best - second <= 2 * rounding.difference_limit)  # guard: gates-ties-by-rounding
     return ParityReport(
         images=len(expected),
         max_abs_difference=float(np.abs(expected - onnx_outputs).max()),
         rounding=rounding,
         label_mismatches=int(mismatched.sum()),
-        label_ties=int((mismatched & (best - second <= 2 * rounding.difference_limit)).sum()),
+        label_ties=int(tied.sum()),
     )

@@ -105,7 +105,7 @@ def ask_float64(
         onnx_outputs: of the float32 graph, in the same shape.
     """
     difference = np.abs(keras_outputs.astype(np.float64) - onnx_outputs).max(axis=1)
-    worst = np.argsort(-difference, kind="stable")[:_EACH]
+    worst = np.argsort(-difference, kind="stable")[:_EACH]  # guard: gates-worst-images
     spread = np.linspace(0, len(images) - 1, min(len(images), _EACH)).round()
     positions = np.unique(np.concatenate([worst, spread])).astype(np.int64)
     try:
@@ -126,7 +126,7 @@ def measure_rounding(truth: Truth, keras_outputs: Float32Array, *, floor: float 
     if truth.reason:
         return Rounding(floor, reason=truth.reason)
     largest, typical = distances(truth, keras_outputs)
-    if not largest <= CEILING:
+    if not largest <= CEILING:  # guard: gates-no-other-truth
         reason = f"Keras' answers lie {largest:.2g} from their float64 evaluation, which is more than rounding"
         return Rounding(floor, reason=reason)
     return Rounding(floor, len(truth.positions), largest, typical)
