@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from inferry_client.async_client import AsyncClient
     from inferry_client.client import Client
     from inferry_client.errors import (
+        CertificateError,
         DeadlineExceededError,
         InferryError,
         InvalidRequestError,
@@ -45,6 +46,7 @@ _HOMES = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": (
+        "CertificateError",
         "DeadlineExceededError",
         "InferryError",
         "InvalidRequestError",
@@ -75,6 +77,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncClient",
+    "CertificateError",
     "Classification",
     "ClassifyResult",
     "Client",

@@ -116,6 +116,7 @@ class AsyncClient(Connection):
                 asked=call.asked,
                 timeout_s=step.within_s,
                 closed=self._closing.is_set(),
+                encrypted=self._credentials is not None,
             ) from error
         except (grpc.aio.UsageError, asyncio.CancelledError) as error:
             if not self._closing.is_set():

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from inferry_client import requests
 from inferry_client.balancing import Balancer
 from inferry_client.errors import (
+    CertificateError,
     DeadlineExceededError,
     InferryError,
     InvalidRequestError,
@@ -255,6 +256,8 @@ class Session:
         """The pause before the next attempt; None: the error is the call's."""
         now = self._clock()
         unreached = isinstance(error, ServerUnavailableError) and error.unreached
+        if isinstance(error, CertificateError) and self._balancer.others(tried):
+            return 0.0  # the others may have better ones
         if not may_repeat(error):
             return None
         pause_s = plan_retry(

@@ -114,7 +114,9 @@ def open_async_channel(
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-def error_from_rpc(error: Any, *, address: str, asked: str, timeout_s: float, closed: bool = False) -> InferryError:
+def error_from_rpc(
+    error: Any, *, address: str, asked: str, timeout_s: float, closed: bool = False, encrypted: bool = False
+) -> InferryError:
     """What a failed RPC means to the caller; `closed`: its client was, which cancels calls."""
     pushback = None
     for key, value in error.trailing_metadata() or ():
@@ -128,4 +130,5 @@ def error_from_rpc(error: Any, *, address: str, asked: str, timeout_s: float, cl
         timeout_s=timeout_s,
         pushback=pushback,
         closed=closed,
+        encrypted=encrypted,
     )

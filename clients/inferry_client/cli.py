@@ -4,15 +4,18 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
+from inferry_client.addresses import DEFAULT_SERVER
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 from inferry_client.option_types import duration_s, number, whole_number
 from inferry_client.output import say
 
-DEFAULT_SERVER = "127.0.0.1:8001"
+_SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
 _MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
 _MAX_WORKERS = 1024  # threads
@@ -51,8 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     everywhere = _Parser(add_help=False)
     everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     everywhere.add_argument(
-        "--server", metavar="HOST:PORT", default=DEFAULT_SERVER, help="the server's gRPC address (%(default)s)"
+        "--server",
+        metavar="HOST:PORT",
+        default=os.environ.get("INFERRY_SERVER") or DEFAULT_SERVER,
+        help="the server's gRPC address, or several separated by commas ($INFERRY_SERVER, else " + DEFAULT_SERVER + ")",
     )
+    _add_security(everywhere)
     everywhere.add_argument(
         "--timeout-s",
         type=number(0.001, MAX_SECONDS),
@@ -75,6 +82,41 @@ def build_parser() -> argparse.ArgumentParser:
     _add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
     _add_load(add("load", "load.command", "Load-test a model with Locust"))
     return parser
+
+
+def _add_security(everywhere: argparse.ArgumentParser) -> None:
+    everywhere.add_argument(
+        "--tls", action="store_const", const="1", help="encrypt, and believe the usual authorities ($INFERRY_TLS=1)"
+    )
+    for flag, metavar, meaning in (
+        ("--ca", "FILE", "encrypt, and believe these authorities"),
+        ("--certificate", "FILE", "the client's certificate"),
+        ("--private-key", "FILE", "its key"),
+        ("--server-name", "NAME", "the name that the server's certificate has, where it is not the address's"),
+    ):
+        variable = f"INFERRY_{flag[2:].upper().replace('-', '_')}"
+        everywhere.add_argument(flag, metavar=metavar, help=f"{meaning} (${variable})")
+    everywhere.add_argument(
+        "--token-file", metavar="FILE", help="the bearer token that every request carries ($INFERRY_TOKEN is one)"
+    )
+
+
+@contextmanager
+def _security_in_environment(args: argparse.Namespace) -> Iterator[None]:
+    """While a command runs, its flags are the variables that mean the same: Locust's processes read them too."""
+    given = {f"INFERRY_{name.upper()}": getattr(args, name) for name in _SECURITY if getattr(args, name)}
+    if args.token_file:
+        given["INFERRY_TOKEN"] = Path(args.token_file).read_text(encoding="utf-8").strip()
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _add_classify(command: argparse.ArgumentParser) -> None:
@@ -146,7 +188,8 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     command: Any = import_module(f"inferry_client.{args.module}")
-    status: int = command.run(args)
+    with _security_in_environment(args):
+        status: int = command.run(args)
     return status
 
 

@@ -124,6 +124,7 @@ class Client(Connection):
                 asked=call.asked,
                 timeout_s=step.within_s,
                 closed=self._closing.is_set(),
+                encrypted=self._credentials is not None,
             ) from error
         except ValueError as error:
             if not self._closing.is_set():

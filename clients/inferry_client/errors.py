@@ -37,6 +37,12 @@ class ServerUnavailableError(InferryError):
     unreached: bool = False
 
 
+class CertificateError(ServerUnavailableError):
+    """A server is there, but TLS was not agreed upon: a certificate, a name or a setting is wrong."""
+
+    retryable = False
+
+
 class OverloadedError(InferryError):
     """The server is up, but its queue is full; it may say when to ask again (`retry_after_s`)."""
 
@@ -112,6 +118,7 @@ def error_from_status(
     timeout_s: float,
     pushback: str | None = None,
     closed: bool = False,
+    encrypted: bool = False,
 ) -> InferryError:
     """The error that a call ends with.
 
@@ -127,8 +134,11 @@ def error_from_status(
         pushback: `grpc-retry-pushback-ms` as it came: when to ask again. What is no number of
             milliseconds (-1 above all) forbids it, as gRPC has it.
         closed: whether the client was closed, which cancels its calls.
+        encrypted: whether the client used TLS.
     """
     error = _find_error(code, details, address=address, asked=asked, timeout_s=timeout_s, closed=closed)
+    if isinstance(error, ServerUnavailableError) and error.unreached:
+        error = _explain_tls(error, encrypted=encrypted)
     if pushback is not None and error.retryable:
         error.retryable = _MILLISECONDS.fullmatch(pushback) is not None  # guard: client-forbidden
         error.retry_after_s = int(pushback) / 1000 if error.retryable else None
@@ -176,6 +186,38 @@ def error_from_reply(problem: str, *, address: str, asked: str) -> ReplyError:
 def _unreached(message: str, **known: str) -> ServerUnavailableError:
     error = ServerUnavailableError(message, **known)
     error.unreached = True
+    return error
+
+
+# What gRPC says where TLS fails, and what that means.
+_TLS_PROBLEMS = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "the certificate of {address} is not trusted ({cause}); give with `ca` the authority that issued it"
+    ),
+    "Hostname Verification Check failed": (
+        "the certificate of {address} is for another name; give with `server_name` the name that it is for"
+    ),
+    "WRONG_VERSION_NUMBER": (
+        "{address} answers without TLS; leave TLS out (`tls`, `ca`, `certificate`), or check the port"
+    ),
+    "Failed to create security handshaker": (
+        "the client's certificate cannot be used; give the `private_key` that belongs to `certificate`"
+    ),
+}
+_VERIFICATION = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+
+
+def _explain_tls(error: ServerUnavailableError, *, encrypted: bool) -> ServerUnavailableError:
+    known = {"address": error.address, "asked": error.asked, "details": error.details}
+    for words, meaning in _TLS_PROBLEMS.items():
+        if words in error.details:
+            found = _VERIFICATION.search(error.details)
+            wrong = CertificateError(meaning.format(address=error.address, cause=found[1] if found else ""), **known)
+            wrong.unreached = True
+            return wrong
+    if error.details.endswith("Socket closed"):  # it hung up, which may mean this, or only that it was stopped
+        guess = "it may not accept the client's certificate" if encrypted else "it may expect TLS (`tls` or `ca`)"
+        return _unreached(f"{error}; {guess}", **known)
     return error
 
 

@@ -1,0 +1,39 @@
+"""Certificates that are made where a test needs them, with openssl."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """Issues certificates for two days."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self.certificate, self._key = folder / f"{name}.pem", folder / f"{name}.key"
+        _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-days", "2",
+                 "-subj", f"/CN={name}")  # fmt: skip
+
+    def issue(self, name: str, *alternatives: str) -> Certificate:
+        """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`)."""
+        issued = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={','.join(alternatives)}\n")
+        _openssl("req", *_KEY, "-keyout", issued.key, "-out", request, "-subj", f"/CN={name}")
+        _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial",
+                 "-out", issued.certificate, "-days", "2", "-extfile", extensions)  # fmt: skip
+        return issued
+
+
+def _openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
