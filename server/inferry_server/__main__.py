@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -31,6 +32,7 @@ DEVICE_LOST = 3
 """Exit status of a server whose GPU was lost; 2 is argparse's."""
 
 
+_STOP_SLACK_S = 5.0  # after both times of draining, for what has to be told to end
 # How long a thread that has computed a batch may wait for one that reads or refuses requests. Python's own 5 ms
 # kept a device that takes 37 ms a batch idle for some of the time under overload: 0.89 of its peak, not all of it.
 _SWITCH_INTERVAL_S = 0.001
@@ -40,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, or print the settings.
 
     Returns:
-        0 after a clean stop, 1 if the server could not start or did not finish every request; a server
-        whose GPU was lost ends the process with 3.
+        0 for settings that were printed, 1 if the server could not start. A server that has started ends the
+        process itself: with 0 after a clean stop, 1 if it did not finish every request, 3 if its GPU was lost.
     """
     stop, hurry = threading.Event(), threading.Event()
     _on_signals(stop, hurry)
@@ -86,6 +88,7 @@ def _on_signals(stop: threading.Event, hurry: threading.Event) -> None:
 
 
 def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) -> int:
+    _bound_stop(stop, settings.drain_delay_s + settings.drain_timeout_s + _STOP_SLACK_S)
     environment.prepare(transport=settings.transport, verbose=settings.verbose)
     try:
         from inferry_server.app import Server  # here: it imports gRPC, and --help is instant
@@ -123,10 +126,28 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         os._exit(_FAILED)  # gRPC's own end would wait for events that nobody polls
     if finished:
         logger.info("stopped")
-        return _OK
-    logger.error("stopped with requests unanswered")
+    else:
+        logger.error("stopped with requests unanswered")
     logging.shutdown()
-    os._exit(_FAILED)  # a model still runs; ending its threads in order is not possible
+    # Not in order: a model may still run, a picture be decoded, a load be left behind, for nobody.
+    os._exit(_OK if finished else _FAILED)
+
+
+def _bound_stop(stop: threading.Event, limit_s: float) -> None:
+    """See that the process ends after so long, whatever it does when `stop` is set: with status 1.
+
+    Python's fault handler has a thread that needs no interpreter: it ends a process that is stuck in any library, and
+    prints where its threads are.
+    """
+
+    def bound() -> None:
+        stop.wait()
+        try:
+            faulthandler.dump_traceback_later(limit_s, exit=True)
+        except (RuntimeError, ValueError, OSError):  # standard error is closed, and cannot be written
+            threading.Timer(limit_s, os._exit, (_FAILED,)).start()
+
+    threading.Thread(target=bound, name="stop-limit", daemon=True).start()
 
 
 def _announce(line: str) -> None:

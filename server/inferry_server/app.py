@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.watchdog import Sign, Watchdog
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
-from inferry_server.models.version import ServedVersion
+from inferry_server.models.version import ServedVersion, close_all
 from inferry_server.rpc.router import Router
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_health import DeviceHealth
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
+_UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
@@ -107,11 +109,26 @@ class Server:
             parallel_runs=settings.parallel_runs,
         )
         self._manager = ModelManager(
-            settings.repository, self.registry, options, drain_timeout_s=settings.drain_timeout_s
+            settings.repository,
+            self.registry,
+            options,
+            drain_timeout_s=settings.drain_timeout_s,
+            model_load_timeout_s=settings.model_load_timeout_s,
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
         self._transport = make_transport(
-            settings.transport, self._route(), _transport_options(settings), spare=spare, failed=self._lose_transport
+            settings.transport,
+            self._route(),
+            _transport_options(settings),
+            spare=spare,
+            failed=self._lose_transport,
+            relieved=self.metrics.hangs.labels("inline_batch").inc,
+        )
+        self._watchdog = Watchdog(
+            self._signs,
+            hang_after_s=settings.hang_after_s,
+            hangs=self.readiness.report_hang,
+            counted=lambda kind: self.metrics.hangs.labels(kind).inc(),
         )
         self._http = self._make_http_port()
         self.grpc_address: AnyAddress | None = None
@@ -143,6 +160,7 @@ class Server:
             self._tracer.start()
             self._http.start(self._settings.http_address)
             self.grpc_address = self._transport.start(self._settings.grpc_address)
+            self._watchdog.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
@@ -162,6 +180,9 @@ class Server:
     def stop(self, hurry: threading.Event | None = None) -> bool:
         """Turn not ready, go on answering for a while, then finish what was accepted.
 
+        Everything together ends within `drain_delay_s` and `drain_timeout_s`, and a few seconds for what has to be
+        told to end.
+
         Args:
             hurry: set, it ends the wait for balancers to turn away.
 
@@ -175,14 +196,30 @@ class Server:
         ends = time.monotonic() + self._settings.drain_timeout_s
         self._self_check.close()
         self._manager.close()
-        self._transport.stop(self._settings.drain_timeout_s)  # guard: stop-was-accepted
+        answered = self._transport.stop(max(0.0, ends - time.monotonic()))  # guard: stop-was-accepted
         self._decoding.close()
-        finished = [
-            version.close(max(_LEAST_JOIN_S, ends - time.monotonic())) for version in self.registry.served()
-        ]  # fmt: skip
+        finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
+        self._watchdog.close()
         self._http.close()
-        return all(finished)
+        return answered and finished
+
+    def _signs(self) -> Iterator[Sign]:
+        """What is under way, and may take too long."""
+        yield Sign("reading", "calls are not read", self._transport.look())
+        for version in self.registry.served():
+            oldest_s, ended = version.batcher.end_long_runs(
+                unwanted_s=_UNWANTED_RUN_S, longest_s=self._settings.max_run_s
+            )
+            for reason in ended:
+                logger.warning(
+                    "a run of %.1f s was ended: %s",
+                    oldest_s,
+                    reason,
+                    extra={"model": f"{version.model}/{version.version}"},
+                )
+                self.metrics.runs_ended.labels(version.model, version.version, reason).inc()
+            yield Sign("model_run", f"model {version.model}/{version.version} computes one batch", oldest_s)
 
     def _make_http_port(self) -> "HttpPort | MetricsPage":
         try:

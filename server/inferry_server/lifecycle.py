@@ -25,6 +25,7 @@ class Readiness:
         self._changed = changed
         self._phase = Phase.STARTING
         self._fault: str | None = None
+        self._hang: str | None = None
 
     @property
     def phase(self) -> Phase:
@@ -36,14 +37,25 @@ class Readiness:
         """Why it is not ready although it is in that phase; it stays so until the process ends."""
         return self._fault
 
+    @property
+    def hang(self) -> str | None:
+        """What it is that takes so long that the server is not ready meanwhile."""
+        return self._hang
+
     def is_ready(self) -> bool:
-        """Models are loaded, nothing is wrong, and no shutdown is under way."""
-        return self._phase is Phase.READY and self._fault is None
+        """Models are loaded, nothing is wrong or hangs, and no shutdown is under way."""
+        return self._phase is Phase.READY and self._fault is None and self._hang is None
+
+    def report_hang(self, what: str | None) -> None:
+        """Something takes far too long; None: not any more. The server is ready again then."""
+        if what != self._hang:
+            self._hang = what
+            self._changed()
 
     def not_ready(self) -> tuple[str, ...]:
         """Why it is not ready, a sentence each; empty where it is."""
         phase = _NOT_READY.get(self._phase)
-        return tuple(reason for reason in (phase, self._fault) if reason is not None)
+        return tuple(reason for reason in (phase, self._fault, self._hang) if reason is not None)
 
     def report_fault(self, reason: str) -> None:
         """The server must not be asked any more; the first reason is kept."""

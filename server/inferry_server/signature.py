@@ -1,18 +1,33 @@
 """What a model takes and gives: names, datatypes, shapes."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from inferry_proto import manifest_pb2
 from inferry_proto.datatypes import DATATYPES, Datatype
 
+_MADE_UP = re.compile(r"unk__\d+|.*_dim_\d+|.*_dynamic_axes_\d+")
+"""Names of axes that say nothing: made up by tf2onnx, ONNX's shape inference and PyTorch for what has none."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. Axes of any length are -1; the first is N where the model is batched."""
+    """One input or output. Axes of any length are -1; the first is N where the model is batched.
+
+    Attributes:
+        axes: the names that ONNX gives to axes, None where it gives none; they are no part of what tensors have
+            in common, and empty where nobody knows them.
+    """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
+    axes: tuple[str | None, ...] = field(default=(), compare=False)
+
+    def axis_name(self, place: int) -> str | None:
+        """The name that somebody gave to an axis; None where it has none, or a converter made one up."""
+        name = self.axes[place] if place < len(self.axes) else None
+        return None if name is None or _MADE_UP.fullmatch(name) else name
 
     def __str__(self) -> str:
         return f"{self.name} {self.datatype.name} {list(self.shape)}"
@@ -29,6 +44,15 @@ class Signature:
     def has_batch_dimension(self) -> bool:
         """Whether the first axis of every input and output may have any length."""
         return bool(self.inputs) and all(spec.shape[:1] == (-1,) for spec in self.inputs + self.outputs)
+
+    @property
+    def first_axes(self) -> dict[str, str]:
+        """The names of first axes, each with the tensor that has it first; two of them are no one batch."""
+        names: dict[str, str] = {}
+        for spec in self.inputs + self.outputs:
+            if (name := spec.axis_name(0)) is not None:
+                names.setdefault(name, spec.name)
+        return names
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"

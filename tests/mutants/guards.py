@@ -5,6 +5,7 @@ from mutants.guards_boundary import BOUNDARY
 from mutants.guards_clients import CLIENTS
 from mutants.guards_costs import COSTS
 from mutants.guards_gates import GATES
+from mutants.guards_hangs import HANGS
 from mutants.guards_http import HTTP
 from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
@@ -12,4 +13,17 @@ from mutants.guards_requests import REQUESTS
 from mutants.guards_rows import ROWS
 from mutants.guards_transport import TRANSPORT
 
-MUTANTS = (*BATCHING, *PARALLEL, *COSTS, *TRANSPORT, *REQUESTS, *MODELS, *BOUNDARY, *ROWS, *HTTP, *CLIENTS, *GATES)
+MUTANTS = (
+    *BATCHING,
+    *PARALLEL,
+    *COSTS,
+    *TRANSPORT,
+    *REQUESTS,
+    *MODELS,
+    *BOUNDARY,
+    *ROWS,
+    *HTTP,
+    *CLIENTS,
+    *GATES,
+    *HANGS,
+)

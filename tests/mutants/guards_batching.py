@@ -6,6 +6,7 @@ _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_SPARE_TIME = ("tests/server/executing/test_inline.py",)
 _TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
+_TEST_RECOVERY = ("tests/server/batching/test_recovery.py",)
 _TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
 
 BATCHING = (
@@ -22,11 +23,11 @@ BATCHING = (
     Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_SPARE_TIME),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
-    Mutant("deadline-refused-door", "deadline: refused at the door", "if False:", _TEST_SCHEDULER),
+    Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_SCHEDULER),
     Mutant(
         "deadline-passed-refused",
         "deadline: a passed one is refused where nothing is known of the device",
-        "if late_s is not None:",
+        "if late_s is None:",
         _TEST_SCHEDULER,
     ),
     Mutant("deadline-not-computed", "deadline: not computed once it cannot be met", "if True:", _TEST_SCHEDULER),
@@ -41,11 +42,11 @@ BATCHING = (
         "if not self._busy_until:",
         _TEST_SCHEDULER,
     ),
-    Mutant("backlog-jobs-wait", "backlog: jobs wait for people", "ahead += 0", _TEST_SCHEDULER),
+    Mutant("backlog-jobs-wait", "backlog: jobs wait for people", "for shape, rows in ():", _TEST_SCHEDULER),
     Mutant(
         "backlog-due-later",
         "backlog: what is due later is not in the way",
-        "return sum(waiting.waiting_rows for waiting, entry in self._entries.items())",
+        "if True:",
         _TEST_SCHEDULER,
     ),
     Mutant("batch-requests-fit", "batch: requests that fit ride whole", "wanted = room", _TEST_SCHEDULER),
@@ -102,6 +103,16 @@ BATCHING = (
     Mutant(
         "deadline-waits-before", "deadline: nobody waits for a batch that makes it late", "before = 0", _TEST_SCHEDULER
     ),
+    Mutant("doubt-guess", "doubt: nothing is refused on a guess", "if False:", _TEST_RECOVERY),
+    Mutant("doubt-at-admission", "doubt: a prediction that refuses is put to the test", "pass", _TEST_RECOVERY),
+    Mutant("doubt-in-queue", "doubt: a probe is computed when its turn comes", "if False:", _TEST_RECOVERY),
+    Mutant("doubt-turns", "doubt: a neighbour's turns are put to the test too", "pass", _TEST_RECOVERY),
+    Mutant("doubt-believed", "doubt: what a probe took is believed at once", "pass", _TEST_RECOVERY),
+    Mutant("doubt-turns-believed", "doubt: so is what it waited for its turn", "pass", _TEST_RECOVERY),
+    Mutant("doubt-witness", "doubt: what is measured anyway is not probed", "pass", _TEST_RECOVERY),
+    Mutant("doubt-rarely", "doubt: probes are rare", "pass", _TEST_RECOVERY),
+    Mutant("doubt-bounded", "doubt: what is remembered is bounded", "pass", _TEST_RECOVERY),
+    Mutant("shapes-bounded", "latency: so are the shapes that are learned", "pass", _TEST_RECOVERY),
     Mutant(
         "latency-old-batches", "latency: old batches fade", "keep = 1.0", ("tests/server/batching/test_latency.py",)
     ),

@@ -4,12 +4,23 @@ from mutants.mutant import Mutant
 
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
 _TEST_FILES = ("tests/proto/test_files.py",)
+_TEST_LOADS = ("tests/server/models/test_load_queue.py",)
 
 BOUNDARY = (
     Mutant("boundary-version", "boundary: an error that no check foresaw fails one version", "raise", _TEST_BOUNDARY),
     Mutant("boundary-model", "boundary: a folder that cannot be followed costs one model", "raise", _TEST_BOUNDARY),
     Mutant("boundary-unknown-unload", "boundary: unknown names are not remembered", "if False:", _TEST_BOUNDARY),
     Mutant("boundary-name", "boundary: names that are not UTF-8 are not served", "if False:", _TEST_BOUNDARY),
+    Mutant("loads-cancelled", "loads: what was given up is not served", "if True:", _TEST_LOADS),
+    Mutant("loads-bounded", "loads: no more wait than may", "if False:", _TEST_LOADS),
+    Mutant("loads-dropped", "loads: one that nobody waits for is dropped", "if False:", _TEST_LOADS),
+    Mutant("loads-one-at-a-time", "loads: one has the machine for itself at first", "if False:", _TEST_LOADS),
+    Mutant(
+        "loads-one-of-a-model",
+        "loads: changes of one model do not overlap",
+        "return next(iter(self._waiting), None)",
+        _TEST_LOADS,
+    ),
     Mutant("files-size", "files: no more is read than may be", "if False:", _TEST_FILES),
     Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),
     Mutant("golden-size", "golden samples: no more is decompressed than may be", "if False:", _TEST_FILES),

@@ -15,7 +15,7 @@ MODELS = (
         "proof-batched-models",
         "proof: batched models answer row by row",
         "if False:",
-        ("tests/contract/test_protocol.py::test_a_model_whose_free_axes_are_no_rows_runs_one_request_at_a_time",),
+        ("tests/server/models/test_warm_up.py",),
     ),
     Mutant(
         "proof-checksum-file",
@@ -88,7 +88,7 @@ MODELS = (
     Mutant(
         "stop-was-accepted",
         "stop: what was accepted is finished",
-        "self._transport.stop(0.0)",
+        "answered = self._transport.stop(0.0)",
         (
             "tests/contract/test_error_table_busy.py"
             "::test_a_server_that_goes_away_finishes_what_it_has_and_is_unavailable_to_what_is_new",

@@ -2,6 +2,9 @@
 
 from mutants.mutant import Mutant
 
+_TEST = ("tests/server/models/test_row_independence.py",)
+_TEST_PROOF = ("tests/server/models/test_row_proof.py",)
+
 ROWS = (
     Mutant(
         "labels-manifest",
@@ -21,4 +24,18 @@ ROWS = (
         "if True:",
         ("tests/server/models/test_class_labels.py",),
     ),
+    Mutant(
+        "rows-others-exchanged", "rows: whatever comes beside a row changes nothing of its answer", "if False:", _TEST
+    ),
+    Mutant("rows-alone", "rows: a row is answered alone as in a batch", "if False:", _TEST),
+    Mutant("rows-varied", "rows: an output that never changes shows nothing", "if False:", _TEST),
+    Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),
+    Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "count = self.largest", _TEST),
+    Mutant(
+        "rows-alone-unless-shown",
+        "rows: no batches unless rows were shown to be independent",
+        "return plan, False",
+        _TEST_PROOF,
+    ),
+    Mutant("rows-axis-names", "rows: first axes with two names are no batch", "if False:", _TEST_PROOF),
 )

@@ -53,6 +53,7 @@ class Simulation:
     """Plays callers against a scheduler whose device takes `a + b n` seconds for n rows.
 
     Attributes:
+        slowness: at a time, what that is multiplied by; and how long the device is waited for before.
         batches: when each began, its rows, and its lane.
         members: when each began, and whose rows it has.
     """
@@ -61,6 +62,7 @@ class Simulation:
     a: float
     b: float
     latency: LatencyModel | None = None
+    slowness: Callable[[float], tuple[float, float]] = lambda _: (1.0, 0.0)
     batches: list[tuple[float, int, Lane]] = field(default_factory=list)
     members: list[tuple[float, list[Caller]]] = field(default_factory=list)
     now: float = 0.0
@@ -100,7 +102,8 @@ class Simulation:
             if wait_s > 0:
                 at(self.now + wait_s, lambda: None)
                 return
-            batch = scheduler.take_batch(self.now)
+            times, waited_s = self.slowness(self.now)
+            batch = scheduler.take_batch(self.now, waited_s=waited_s)
             for request, error in batch.refused:
                 _caller(request).left_at = self.now
                 request.reply.fail(error)
@@ -108,15 +111,16 @@ class Simulation:
                 running.append(batch)
                 self.batches.append((self.now, batch.rows, batch.slices[0].request.lane))
                 self.members.append((self.now, [_caller(part.request) for part in batch.slices]))
-                at(self.now + self.a + self.b * batch.rows, lambda: finish(batch))
+                batch_s = times * (self.a + self.b * batch.rows)
+                at(self.now + batch_s, lambda: finish(batch, batch_s))
             else:
                 begin()
 
-        def finish(batch: TakenBatch) -> None:
+        def finish(batch: TakenBatch, batch_s: float) -> None:
             running.clear()
             x = assemble(batch.slices, exact)["x"]
             failed = bool((x == POISON).any())
-            scheduler.finished(batch.rows, None if failed else self.a + self.b * batch.rows)
+            scheduler.finished(batch, None if failed else batch_s)
             scattered = scatter_outputs(batch.slices, {"y": 2 * x}, batched=True)
             for part, outputs in zip(batch.slices, scattered, strict=True):
                 request = part.request

@@ -11,6 +11,7 @@ import itertools
 from typing import Any
 
 from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.shape_latency import ShapeKey
 
 # A place in the queue: when it is due, its arrival, and the request, None once that has left. A list: heapq
 # compares those in C, and has to compare each request with several others.
@@ -65,12 +66,22 @@ class LaneQueue:
         self.rows -= request.waiting_rows
         self._leave(request)
 
-    def rows_due_before(self, request: InferenceRequest) -> int:
-        """Rows whose turn comes before that of a request enqueued now."""
+    def rows_due_before(self, request: InferenceRequest) -> dict[ShapeKey, int]:
+        """Rows whose turn comes before that of a request enqueued now, by shape."""
         due = self._due(request)
-        return sum(
-            waiting.waiting_rows for waiting, entry in self._entries.items() if entry[_DUE] <= due
-        )  # guard: backlog-due-later
+        rows: dict[ShapeKey, int] = {}
+        for waiting, entry in self._entries.items():
+            if entry[_DUE] <= due:  # guard: backlog-due-later
+                shape = waiting.shape_key
+                rows[shape] = rows.get(shape, 0) + waiting.waiting_rows
+        return rows
+
+    def rows_by_shape(self) -> dict[ShapeKey, int]:
+        """All rows that wait."""
+        rows: dict[ShapeKey, int] = {}
+        for waiting in self._entries:
+            rows[waiting.shape_key] = rows.get(waiting.shape_key, 0) + waiting.waiting_rows
+        return rows
 
     def first_enqueued_at(self) -> float | None:
         """When the request whose turn it is was enqueued."""

@@ -30,6 +30,30 @@ class LatencyModel:
         """Seconds a row costs."""
         return self._b / self._scale
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether a batch was seen; before, there is a guess at most."""
+        return self._xx_aa > 0
+
+    def guess(self, like: "LatencyModel", times: float) -> None:
+        """Expect so many times what another model expects, until a batch was seen."""
+        self._a, self._b = like._a * times, like._b * times
+
+    def at_most(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows has just run in so little time: expect no more.
+
+        What was learned is kept as far as it says how the time depends on the rows; all of it is scaled,
+        as if the device had always been as fast as now.
+        """
+        expected = self.batch_s(rows)
+        scale = max(seconds, _SHORTEST_S) / expected if expected else 1.0
+        if scale >= 1.0:
+            return
+        self._a, self._b = self._a * scale, self._b * scale
+        self._x_a, self._x_b = self._x_a / scale, self._x_b / scale
+        squared = scale * scale
+        self._xx_aa, self._xx_ab, self._xx_bb = self._xx_aa / squared, self._xx_ab / squared, self._xx_bb / squared
+
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a batch that ran."""
         seconds = max(seconds, _SHORTEST_S)
@@ -78,6 +102,10 @@ class TurnWait:
     def expected_s(self, now: float) -> float:
         """Seconds that the next batch may have to wait."""
         return self._s * self._freshness(now) if self._s else 0.0
+
+    def at_most(self, waited_s: float) -> None:
+        """A batch has just waited for so little time: expect no more."""
+        self._s = min(self._s, waited_s)
 
     def _freshness(self, now: float) -> float:
         return float(0.5 ** ((now - self._seen_at) / _WAIT_HALVES_S))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_server.batching.policy import Lane
+from inferry_server.batching.shape_latency import ShapeKey
 from inferry_server.errors import InferenceError
 from inferry_server.trace import RequestTrace
 
@@ -59,6 +60,8 @@ class InferenceRequest:
         trace: its trace, where it is sampled.
         nbytes: of all inputs.
         item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
+        shape_key: of requests that take as long, row by row.
+        is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
         waiting_rows: not handed out to a batch yet.
         settled: answered, failed or cancelled: nothing more happens to it.
@@ -72,6 +75,8 @@ class InferenceRequest:
     trace: RequestTrace | None = None
     nbytes: int = field(init=False)
     item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
+    shape_key: ShapeKey = field(init=False)
+    is_probe: bool = field(default=False, init=False)
     enqueued_at: float = field(default=0.0, init=False)
     waiting_rows: int = field(init=False)
     settled: bool = field(default=False, init=False)
@@ -87,6 +92,7 @@ class InferenceRequest:
         for array in self.inputs.values():
             self.nbytes += array.nbytes
             self.item_shapes += (array.shape[1:],)
+        self.shape_key = (self.item_shapes, self.nbytes // (self.rows or 1))
 
     def late_by_s(self, done_at: float) -> float | None:
         """How late an answer at `done_at` would be, or None if it is in time."""

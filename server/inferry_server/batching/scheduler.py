@@ -6,23 +6,39 @@ would come too late.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from inferry_server.batching.doubt import PredictionDoubt
 from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, TurnWait
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
+from inferry_server.batching.shape_latency import ShapeKey, ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
 
 
 @dataclass(frozen=True)
 class TakenBatch:
-    """What is to be computed together, so many rows, and what came too late for it."""
+    """What is to be computed together.
+
+    Attributes:
+        slices: of one shape.
+        rows: of all of them.
+        refused: what came too late for it.
+        taken_at: now, when it was taken.
+        waited_s: it had to wait for its turn at the device.
+        done_at: when it should be done.
+        is_probe: it has a request that a prediction speaks against.
+    """
 
     slices: Sequence[BatchSlice]
     rows: int
     refused: Sequence[tuple[InferenceRequest, DeadlineExceededError]]
+    taken_at: float
+    waited_s: float
+    done_at: float
+    is_probe: bool
 
 
 class BatchScheduler:
@@ -30,8 +46,11 @@ class BatchScheduler:
 
     Args:
         policy: the limits.
-        latency: what is known of the device; kept up to date by `finished`.
+        latency: what is known of the device; kept up to date by `finished`, for each shape by itself.
         instances: batches that can run at the same time.
+
+    Attributes:
+        is_warmed: whether a batch was measured before any request came.
     """
 
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
@@ -39,7 +58,9 @@ class BatchScheduler:
         self._most_rows = policy.most_rows
         self._full_rows = min(policy.most_rows, policy.max_queue_size)  # guard: parallel-runs-lane
         self._person_at = -math.inf  # when the latest interactive request was admitted
-        self._latency = latency
+        self.is_warmed = latency.is_measured
+        self._latencies = ShapeLatencies(latency, policy.max_batch_size)
+        self._doubt = PredictionDoubt()
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
         self._turn = TurnWait()
@@ -77,7 +98,7 @@ class BatchScheduler:
         if request.deadline is not None:
             self._check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)
-        if request.deadline is not None:
+        if request.deadline is not None and not request.is_probe:
             self._check_backlog(lane, request, now)  # guard: backlog-makes-late
         lane.push(request)
         if request.lane is Lane.INTERACTIVE:
@@ -95,11 +116,14 @@ class BatchScheduler:
 
     def next_batch_s(self) -> float:
         """How long the next batch should take, if it takes what waits; 0 if nothing does."""
-        return self._latency.batch_s(min(self.rows, self._most_rows))
+        first = self._interactive.first() or self._bulk.first()
+        if first is None:
+            return 0.0
+        return self._latencies[first.shape_key].batch_s(min(self.rows, self._most_rows))
 
-    def batch_s(self, rows: int) -> float:
-        """How long a batch of so many rows should take."""
-        return self._latency.batch_s(rows)
+    def batch_s(self, batch: TakenBatch) -> float:
+        """How long a batch should take."""
+        return self._latencies[batch.slices[0].request.shape_key].batch_s(batch.rows)
 
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
         """The rows to compute now. May be empty where all that waited came too late.
@@ -113,7 +137,7 @@ class BatchScheduler:
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
         lane = self._next_lane()
         largest = self._largest(lane, now)
-        rows, ends_by = 0, math.inf  # the earliest deadline in the batch
+        rows, ends_by, is_probe = 0, math.inf, False  # `ends_by` is the earliest deadline in the batch
         while (request := lane.first()) is not None:
             deadline = request.deadline
             if deadline is not None:
@@ -127,21 +151,24 @@ class BatchScheduler:
                 wanted = self._rows_that_fit(slices, request, rows, now, largest=largest, ends_by=ends_by)
                 if wanted == 0:
                     break
-            if deadline is not None and deadline < ends_by:  # guard: deadline-any-member
+            if deadline is not None and deadline < ends_by and not request.is_probe:  # guard: deadline-any-member
                 ends_by = deadline
             slices.append(BatchSlice(request, request.rows - request.waiting_rows, wanted))
             lane.take(request, wanted)
             request.started(now)
             rows += wanted
+            is_probe = is_probe or request.is_probe
+        done_at = now
         if slices:
-            self._busy_until.append(now + self._latency.batch_s(rows))
-        return TakenBatch(slices, rows, refused)
+            done_at += self._latencies[slices[0].request.shape_key].batch_s(rows)
+            self._busy_until.append(done_at)
+        return TakenBatch(slices, rows, refused, now, waited_s, done_at, is_probe)
 
-    def finished(self, rows: int, batch_s: float | None) -> None:
+    def finished(self, batch: TakenBatch, batch_s: float | None) -> None:
         """A batch has been answered, so long after it was taken; None if it failed, and its time says nothing."""
-        self._busy_until.remove(min(self._busy_until))
+        self._busy_until.remove(batch.done_at)
         if batch_s is not None:  # guard: latency-time-failed
-            self._latency.observe(rows, batch_s)
+            self._learn(batch, batch_s)
 
     def settle(self, request: InferenceRequest) -> bool:
         """Nothing more shall happen to a request; its rows no longer wait.
@@ -199,13 +226,31 @@ class BatchScheduler:
         """
         # Who has less time than those before it, and none to ride with them, would have to wait for them.
         before = rows if tightest and self._instances == 1 else 0  # guard: deadline-waits-before
-        needed_s = self._latency.total_s(before + request.waiting_rows, largest=self._most_rows)
+        latency = self._latencies[request.shape_key]
+        needed_s = latency.total_s(before + request.waiting_rows, largest=self._most_rows)
         late_s = request.late_by_s(now + needed_s)
-        if late_s is None and tightest:
+        if late_s is not None and self._is_to_be_probed(request, latency, now):  # guard: doubt-in-queue
+            return None
+        if late_s is None and tightest and not request.is_probe:
             late_s = self._holds_others_up_by_s(lane, request, now, taken=rows)
         if late_s is None and request.deadline != now:  # guard: deadline-not-computed
             return None
         return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
+
+    def _is_to_be_probed(self, request: InferenceRequest, latency: LatencyModel, now: float) -> bool:
+        """Whether a request that waits is computed though a prediction says that it will be late.
+
+        While others wait, some of them will be measured; and what was cut has begun.
+        """
+        left_s = math.inf if request.deadline is None else request.deadline - now
+        if left_s <= 0:
+            return False
+        if request.is_probe or not latency.is_measured:
+            return True
+        if self.rows > request.rows or self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+            return False
+        request.is_probe = True
+        return True
 
     def _holds_others_up_by_s(
         self, lane: LaneQueue, tight: InferenceRequest, now: float, *, taken: int
@@ -223,18 +268,18 @@ class BatchScheduler:
             now: on the monotonic clock.
             taken: rows of the batch before it, all of them with more time.
         """
-        largest = self._most_rows
+        largest, latency = self._most_rows, self._latencies[tight.shape_key]
         rows = min(taken + tight.waiting_rows, largest)
-        if tight.late_by_s(now + self._latency.batch_s(min(taken + lane.rows, largest))) is None:
+        if tight.late_by_s(now + latency.batch_s(min(taken + lane.rows, largest))) is None:
             return None
         for following in lane.in_order(largest + 1)[1:]:
             fuller = rows + following.waiting_rows
             if fuller > largest or following.item_shapes != tight.item_shapes:
                 return None  # it is not the deadline that ends the batch here
-            late_s = tight.late_by_s(now + self._latency.batch_s(fuller))
+            late_s = tight.late_by_s(now + latency.batch_s(fuller))
             if late_s is not None:
-                rest_s = self._latency.batch_s(min(taken + lane.rows - rows, largest))
-                is_late = following.late_by_s(now + self._latency.batch_s(rows) + rest_s) is not None
+                rest_s = latency.batch_s(min(taken + lane.rows - rows, largest))
+                is_late = following.late_by_s(now + latency.batch_s(rows) + rest_s) is not None
                 return late_s if is_late else None  # guard: overload-given-up, deadlines-short-met
             rows = fuller
         return None
@@ -261,38 +306,62 @@ class BatchScheduler:
         if wanted == 0 or slices[0].request.item_shapes != request.item_shapes:  # guard: batch-item-shapes
             return 0
         deadline = request.deadline
-        if deadline is not None and deadline < ends_by and wanted == request.waiting_rows:
+        if deadline is not None and not request.is_probe and deadline < ends_by and wanted == request.waiting_rows:
             ends_by = deadline
         if ends_by == math.inf:
             return wanted
-        fits = now + self._latency.batch_s(rows + wanted) <= ends_by
+        fits = now + self._latencies[request.shape_key].batch_s(rows + wanted) <= ends_by
         return wanted if fits else 0  # guard: deadline-batch-does
 
     def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
-        """Refuse what even an idle server would answer late."""
-        alone_s = self._latency.total_s(request.rows, largest=self._most_rows)
+        """Refuse what even an idle server would answer late; or mark it as the probe that puts this to the test."""
+        latency = self._latencies[request.shape_key]
+        alone_s = latency.total_s(request.rows, largest=self._most_rows)
         late_s = request.late_by_s(now + alone_s)
-        if late_s is not None or deadline == now:  # guard: deadline-refused-door, deadline-passed-refused
-            raise DeadlineExceededError(late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission")
+        if late_s is None and deadline != now:  # guard: deadline-passed-refused
+            return
+        left_s = deadline - now
+        if left_s > 0 and not latency.is_measured:  # guard: doubt-guess
+            return
+        if left_s > 0 and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+            request.is_probe = True  # guard: doubt-at-admission
+            return
+        raise DeadlineExceededError(  # guard: deadline-refused-door
+            late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission"
+        )
 
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
         if lane.rows and rows > policy.max_queue_size:  # guard: room-rows-lane
-            raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(now))
+            raise QueueFullError(
+                "rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(request, now)
+            )
         if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane
-            raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(now))
+            raise QueueFullError(
+                "bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(request, now)
+            )
 
     def _check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long."""
         wait_s = self._busy_s(now)
-        if request.late_by_s(now + wait_s + self._backlog_s(self.rows + request.rows, now)) is None:
-            return
+        if len(self._latencies) == 1:
+            whole = {request.shape_key: self.rows}
+            if request.late_by_s(now + wait_s + self._backlog_s(whole, request, now)) is None:
+                return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
-            ahead += self._interactive.rows  # guard: backlog-jobs-wait
-        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead + request.rows, now))
-        if late_s is not None:
-            raise OverloadedError(late_s=late_s, retry_after_s=late_s)
+            for shape, rows in self._interactive.rows_by_shape().items():  # guard: backlog-jobs-wait
+                ahead[shape] = ahead.get(shape, 0) + rows
+        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead, request, now))
+        if late_s is None:
+            return
+        if not self.rows and not wait_s:
+            if not self._latencies[request.shape_key].is_measured:
+                return
+            if not self._doubt.allows_refusal(request.shape_key, request.rows, math.inf, now):
+                request.is_probe = True  # guard: doubt-turns
+                return
+        raise OverloadedError(late_s=late_s, retry_after_s=late_s)
 
     def _busy_s(self, now: float) -> float:
         """Seconds until an instance is free."""
@@ -300,23 +369,44 @@ class BatchScheduler:
             return 0.0
         return max(0.0, min(self._busy_until) - now)  # guard: backlog-batch-runs
 
-    def _backlog_s(self, rows: int, now: float) -> float:
-        """Seconds until so many rows are computed; beyond one batch, full batches are counted.
+    def _backlog_s(self, ahead: Mapping[ShapeKey, int], request: InferenceRequest, now: float) -> float:
+        """Seconds until a request is computed, and the rows ahead of it; beyond one batch, full batches are counted.
 
         Every batch waits for its turn as long as the latest ones did.
 
         Counted to the row, the last ones admitted would make their batches smaller to be in time,
         and the device would lose under load what they gain.
-        """
-        largest = self._most_rows
-        turn_s = self._turn.expected_s(now)
-        if rows <= largest:
-            return turn_s + self._latency.batch_s(rows)
-        return -(-rows // largest) * (turn_s + self._latency.batch_s(largest)) / self._instances
 
-    def _drain_s(self, now: float) -> float:
+        Args:
+            ahead: rows by shape.
+            request: the one behind them.
+            now: on the monotonic clock.
+        """
+        largest, own = self._most_rows, request.shape_key
+        turn_s = self._turn.expected_s(now)
+        if not ahead.get(own) and len(ahead) <= (own in ahead):  # alone: the last batch it is cut into need not be full
+            return turn_s + self._latencies[own].total_s(request.rows, largest=largest)
+        backlog_s = 0.0
+        for shape, rows in {**ahead, own: ahead.get(own, 0) + request.rows}.items():
+            if rows <= largest:
+                backlog_s += turn_s + self._latencies[shape].batch_s(rows)
+            else:
+                backlog_s += -(-rows // largest) * (turn_s + self._latencies[shape].batch_s(largest)) / self._instances
+        return backlog_s
+
+    def _drain_s(self, request: InferenceRequest, now: float) -> float:
         """Seconds until about one batch's worth of room has come free."""
-        return self._busy_s(now) + max(self._latency.batch_s(self._most_rows), _LEAST_RETRY_S)
+        batch_s = self._latencies[request.shape_key].batch_s(self._most_rows)
+        return self._busy_s(now) + max(batch_s, _LEAST_RETRY_S)
+
+    def _learn(self, batch: TakenBatch, batch_s: float) -> None:
+        """Take in what a batch took; at once, if it was to tell whether that has become less."""
+        latency = self._latencies[batch.slices[0].request.shape_key]
+        if batch.is_probe:
+            latency.at_most(batch.rows, batch_s)  # guard: doubt-believed
+            self._turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
+        latency.observe(batch.rows, batch_s)
+        self._doubt.measured(batch.slices[0].request.shape_key, batch.rows, batch_s, batch.taken_at + batch_s)
 
 
 _LEAST_RETRY_S = 0.001

@@ -17,6 +17,8 @@ from inferry_server.executing.execution import BatchExecution, BatchObserver, Ru
 from inferry_server.executing.inline import SpareTime
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
 
+Interrupter = Callable[[], Callable[[], None]]
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +38,7 @@ class DynamicBatcher:
         instances: computes a batch, one function a thread; all compute the same.
         policy: the limits.
         observer: told of batches.
+        interrupters: of each instance; asked for what ends the run that is under way. None where it cannot be ended.
         prepare: called by the thread of each instance, in order, before it runs a batch.
         latency: what is known of the device, from warming it up.
         pad_to: rows of a batch to the rows it runs with.
@@ -54,6 +57,7 @@ class DynamicBatcher:
         policy: BatchingPolicy,
         *,
         observer: BatchObserver,
+        interrupters: Sequence[Interrupter] = (),
         prepare: Sequence[Callable[[], None]] = (),
         latency: LatencyModel | None = None,
         pad_to: PadTo = exact,
@@ -78,6 +82,7 @@ class DynamicBatcher:
         self._execution = BatchExecution(
             self._queue, observer, pad_to=pad_to, batched=batched, runs=policy.runs, clock=clock
         )
+        self._interrupters = dict(zip(seats, interrupters, strict=False))
         self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, args=(run, seat, ready), name=f"batcher-{name}-{i}", daemon=True)
@@ -107,6 +112,31 @@ class DynamicBatcher:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
         return self._queue.oldest_age_s(lane)
 
+    def end_long_runs(self, *, unwanted_s: float, longest_s: float) -> tuple[float, Sequence[str]]:
+        """End runs of the model that nobody waits for any more, and those that take too long. Any thread may call.
+
+        Args:
+            unwanted_s: how long a run may take, once all of its requests were cancelled.
+            longest_s: how long any run may take; its requests fail.
+
+        Returns:
+            Seconds for which the longest run is under way, 0 if none is; and why runs were ended: `unwanted` or
+            `too_long` for each.
+        """
+        now, oldest_s, ended = self._clock(), 0.0, []
+        for seat, run in self._execution.under_way():
+            since, slices = run
+            took_s = now - since
+            oldest_s = max(oldest_s, took_s)
+            is_unwanted = took_s >= unwanted_s and all(part.request.settled for part in slices)  # guard: runs-unwanted
+            if (is_unwanted or took_s >= longest_s) and seat in self._interrupters:  # guard: runs-too-long
+                end = self._interrupters[seat]()
+                # Else `end` has nothing to end, and the next run goes on.
+                if self._execution.is_under_way(seat, run):  # guard: runs-right-one
+                    end()
+                    ended.append("unwanted" if is_unwanted else "too_long")
+        return oldest_s, ended
+
     def submit(self, request: InferenceRequest) -> None:
         """Queue a request; its reply comes later.
 
@@ -125,6 +155,10 @@ class DynamicBatcher:
             False where it was answered already.
         """
         return self._queue.settle(request)
+
+    def refuse_new(self) -> None:
+        """Refuse new requests from now on, as `close` does before it waits for the queued ones."""
+        self._queue.close()
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new requests and finish the queued ones; what is left after the timeout is told so.

@@ -16,6 +16,8 @@ from inferry_server.trace import TracedBatch
 logger = logging.getLogger(__name__)
 
 Run = Callable[[Arrays], Arrays]
+UnderWay = tuple[float, Sequence[BatchSlice]]
+"""A run of the model: since when, and whose rows it computes."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,15 @@ class BatchExecution:
         self._batched = batched
         self._runs = runs
         self._clock = clock
+        self._under_way: dict[Seat, UnderWay] = {}
+
+    def under_way(self) -> Sequence[tuple[Seat, UnderWay]]:
+        """The runs that the model is computing now, by instance. Any thread may ask."""
+        return list(self._under_way.items())
+
+    def is_under_way(self, seat: Seat, run: UnderWay) -> bool:
+        """Whether an instance is still at that run."""
+        return self._under_way.get(seat) is run
 
     def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
         """Compute a batch and answer its requests; nothing that the model raises comes out.
@@ -143,25 +154,29 @@ class BatchExecution:
     def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
         began = self._clock()
         try:
-            done = self._run(run, batch.slices)
+            done = self._run(run, seat, batch.slices)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             failed_s = self._clock() - began
             seat.release(failed_s, again=True)
-            self._queue.finished(batch.rows, failed_s, failed=True)
+            self._queue.finished(batch, failed_s, failed=True)
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
         self._deliver(batch.slices, done)
         # With the replies: a caller waits for them too, and so does the next batch of this instance.
-        self._queue.finished(batch.rows, self._clock() - began)
+        self._queue.finished(batch, self._clock() - began)
         self._trace(batch.slices, done)
         return None
 
-    def _run(self, run: Run, slices: Sequence[BatchSlice]) -> _Done:
+    def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice]) -> _Done:
         rows, began = sum([part.rows for part in slices]), self._clock()
         inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
         assembled = self._clock()
-        outputs = run(inputs)
+        self._under_way[seat] = (assembled, slices)
+        try:
+            outputs = run(inputs)
+        finally:
+            del self._under_way[seat]
         done = _Done(rows, outputs, began, assembled, self._clock())
         if self._batched:  # guard: answers-only-row
             check_rows(outputs, self._pad_to(rows))
@@ -179,7 +194,7 @@ class BatchExecution:
         seat.acquire()
         began = self._clock()
         try:
-            done = self._run(run, [part])
+            done = self._run(run, seat, [part])
         except Exception as error:  # noqa: BLE001 - as above
             self._trace_failure([part], began, error)
             self.retry(run, seat, ([part], error))

@@ -51,7 +51,7 @@ class RequestQueue:
         self._spare = spare
         self._steadiness = Steadiness(keep_up_to_s) if keep_up_to_s > 0 else None
         self._keep_up_to_s = keep_up_to_s
-        if not scheduler.batch_s(1):  # guard: inline-no-unmeasured
+        if not scheduler.is_warmed:  # guard: inline-no-unmeasured
             self._keep_up_to_s = -1.0
         self._overran = overran
         self._lock = threading.Lock()
@@ -203,14 +203,14 @@ class RequestQueue:
         with self._lock:
             return self._failed.popleft() if self._failed else None
 
-    def finished(self, rows: int, batch_s: float, *, failed: bool = False) -> None:
+    def finished(self, batch: TakenBatch, batch_s: float, *, failed: bool = False) -> None:
         """A batch has been answered, or has failed, so long after it was taken."""
         with self._lock:
             if self._steadiness is not None:
-                if self._steadiness.observe(self._scheduler.batch_s(rows), batch_s):
+                if self._steadiness.observe(self._scheduler.batch_s(batch), batch_s):
                     self._overran(batch_s)
                 self._keep_up_to_s = self._steadiness.limit_s
-            self._scheduler.finished(rows, None if failed else batch_s)
+            self._scheduler.finished(batch, None if failed else batch_s)
 
     def collect(
         self, slices: Sequence[BatchSlice], outputs: Sequence[Arrays], *, assembly_s: float, compute_s: float

@@ -31,6 +31,7 @@ from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
@@ -54,6 +55,7 @@ class LoadOptions:
         gate: before the cores, which all models share.
         spare: of the thread that reads requests, where short batches of the CPU are computed.
         keep_up_to_s: how long such a batch may be expected to take.
+        watch: ends what ONNX Runtime does for the version; of one load alone.
         parallel_runs: whether several full batches of a model may be computed at the same time, each on one core.
     """
 
@@ -67,6 +69,7 @@ class LoadOptions:
     spare: SpareTime = field(default_factory=SpareTime)
     keep_up_to_s: float = 0.0
     parallel_runs: bool = False
+    watch: LoadWatch = field(default_factory=LoadWatch)
 
 
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
@@ -80,6 +83,8 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     except ModelLoadError as error:
         raise ModelLoadError(readable(str(error))) from error
     except Exception as error:
+        if options.watch.reason is not None:
+            raise ModelLoadError(options.watch.reason) from error
         logger.exception("loading a version failed unexpectedly", extra={"model": str(folder)})
         raise ModelLoadError(f"{readable(folder.path)}: {unexpected(error)}") from error  # guard: boundary-version
 
@@ -114,9 +119,14 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads = _threads(settings, options)
             seat = _seat(plan, CPU, options)
-            plan, instances[0] = with_parallel_runs(plan, instances[0], latency, threads=threads, seat=seat)
+            plan, instances[0] = with_parallel_runs(
+                plan, instances[0], latency, threads=threads, seat=seat, watch=options.watch
+            )
+        if options.watch.reason is not None:  # what ended early may look like a model that zeros do not suit
+            raise ModelLoadError(options.watch.reason)
         seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
-        version = _serve(seen, instances, latency, sessions[0].session.provider, options)
+        apart = _why_apart(plan, sessions) if sessions[0].session.provider == CPU else None
+        version = _serve(seen, instances, latency, sessions[0].session.provider, options, apart=apart)
     except BaseException:
         for session in sessions:
             session.close()
@@ -162,7 +172,14 @@ def _load_sessions(
     try:
         for device_id in device_ids:
             sessions.append(  # noqa: PERF401 - those that are open are closed if the next one fails
-                open_session(source, providers, options.devices, device_id=device_id, intra_op_num_threads=threads)
+                open_session(
+                    source,
+                    providers,
+                    options.devices,
+                    device_id=device_id,
+                    intra_op_num_threads=threads,
+                    watch=options.watch,
+                )
             )
     except BaseException as error:
         for session in sessions:
@@ -214,7 +231,13 @@ def _check_signature(path: Path, signature: Signature, manifest: ModelManifest) 
 
 
 def _serve(
-    plan: VersionPlan, instances: Sequence[Instance], latency: LatencyModel, provider: str, options: LoadOptions
+    plan: VersionPlan,
+    instances: Sequence[Instance],
+    latency: LatencyModel,
+    provider: str,
+    options: LoadOptions,
+    *,
+    apart: str | None,
 ) -> ServedVersion:
     folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
     labels = _labels(plan)
@@ -228,12 +251,13 @@ def _serve(
         [plan.reshaping.run(instance.run) for instance in instances],
         policy,
         observer=observer,
+        interrupters=[instance.interrupter for instance in instances],
         prepare=[instance.prepare for instance in instances],
         latency=latency,
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in instances],
-        spare=_spare(plan, provider, instances, options),
+        spare=_spare(provider, instances, options) if apart is None else None,
         keep_up_to_s=options.keep_up_to_s,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
@@ -259,6 +283,7 @@ def _serve(
         instance_count=len(instances),
         instances=tuple(instances),
         golden=golden,
+        end_runs=options.watch.end_runs,
         device_options=plan.devices.options if provider == CUDA else None,
         gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
         model_file=settings.model_file,
@@ -266,15 +291,20 @@ def _serve(
     )
 
 
-def _spare(plan: VersionPlan, provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
+def _spare(provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
     """Whose spare time a batcher may use: none, if reading on is better meanwhile, or threads can compute at once."""
-    if provider != CPU or len(instances) != 1 or not options.keep_up_to_s:
-        return None
-    reason = why_apart(plan)
-    if reason is not None:
-        logger.info("computed apart from reading: %s", reason, extra={"model": str(plan.folder)})
-        return None
-    return options.spare
+    alone = provider == CPU and len(instances) == 1
+    return options.spare if alone and options.keep_up_to_s else None
+
+
+def _why_apart(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> str | None:
+    """Why nobody can tell from its batches so far how long the next one takes, or how much memory; None if one can."""
+    apart = why_apart(plan)
+    if apart is not None:
+        logger.info("computed apart from reading: %s", apart, extra={"model": str(plan.folder)})
+        for one in sessions:
+            one.session.give_memory_back()
+    return apart
 
 
 def _start(plan: VersionPlan, batcher: DynamicBatcher) -> None:

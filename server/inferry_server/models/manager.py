@@ -2,23 +2,30 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from inferry_proto.version_labels import LABELS_FILE, VersionLabelsError, read_labels_and_traffic
-from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
+from inferry_server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError, StartError
 from inferry_server.models.config_pbtxt import ConfigError, read_model_settings
+from inferry_server.models.limited_load import GRACE_S, load_within
+from inferry_server.models.load_queue import Done, Job, LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version, unexpected
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
+_STOPPING = "the server is stopping"
+_LOOK_S = 0.1  # how often a start asks whether it is to stop
+_LONGEST_END_S = GRACE_S + 1.0  # of loads that are told to end
+_POLL_PATIENCE_S = 5.0  # then the next look, which sees other models
 _NO_VERSION = 0  # the entry of a model that has none, or whose folder could not be followed
 _NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
 
@@ -27,49 +34,75 @@ Fingerprint = tuple[object, ...]
 
 
 class ModelManager:
-    """Loads and unloads versions, one model at a time, away from the threads that serve.
+    """Loads and unloads versions, away from the threads that serve.
 
     Whatever replaces a version is loaded, warmed and checked first; only then do requests go to it,
-    and the one before finishes what it has accepted. What fails to load changes nothing else.
+    and the one before finishes what it has accepted. What fails to load changes nothing else. Changes of one model
+    happen one after the other; a load that does not end is given up after `model_load_timeout_s`, and holds up
+    neither the loads of other models nor the end of the server.
 
     Args:
         root: the repository.
         registry: told what is served.
         options: how versions are loaded.
         drain_timeout_s: how long a version that is no longer served may take to finish.
+        model_load_timeout_s: how long a version may take to load.
+        loads: runs what changes a model.
     """
 
-    def __init__(self, root: Path, registry: ModelRegistry, options: LoadOptions, *, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        registry: ModelRegistry,
+        options: LoadOptions,
+        *,
+        drain_timeout_s: float,
+        model_load_timeout_s: float = 120.0,
+        loads: LoadQueue | None = None,
+    ) -> None:
         self._root = root
         self._registry = registry
         self._options = options
         self._drain_timeout_s = drain_timeout_s
+        self._load_timeout_s = model_load_timeout_s
+        self._loads = loads or LoadQueue()
+        self._lock = threading.Lock()  # of what follows, and of steps that look at the registry and change it
         self._loaded: dict[tuple[str, int], Fingerprint] = {}  # from which state of its files
         self._unloaded: set[str] = set()  # models that were unloaded on request, and stay so
-        self._lock = threading.Lock()  # one change at a time
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._watches: set[LoadWatch] = set()  # of the versions that are loaded just now
+        self._closing = False
         self._stop_polling = threading.Event()
         self._poller: threading.Thread | None = None
 
     def load_all(self, folders: Iterable[ModelFolder], stop_requested: Callable[[], bool]) -> None:
-        """Load what the repository holds, model by model, until a stop is requested.
+        """Load what the repository holds, until all is loaded or given up, or a stop is requested.
 
         What fails is in the registry with its reason, and not logged: whoever starts the server knows
         whether it ends the start, and says it once.
         """
-        for folder in folders:
-            if stop_requested():
-                return
-            with self._lock:
-                self._reconcile(folder, quiet=True)
+        jobs = [self._follow_soon(folder, quiet=True) for folder in folders]
+        for job in jobs:
+            while not job.ended.wait(_LOOK_S):
+                if stop_requested():
+                    return
 
-    def load_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
-        """Load a model as it now lies in the repository; `done` hears how it went, on another thread."""
-        self._worker.submit(self._report, lambda: self._load_model(name), done)
+    def load_model(self, name: str, done: Done) -> Callable[[], None]:
+        """Load a model as it now lies in the repository; `done` hears how it went, on another thread.
 
-    def unload_model(self, name: str, done: Callable[[Exception | None], None]) -> None:
-        """Stop serving a model; `done` hears when requests no longer reach it."""
-        self._worker.submit(self._report, lambda: self._unload_model(name), done)
+        Returns:
+            To be called when nobody wants the load any more.
+
+        Raises:
+            QueueFullError: too many loads wait.
+            ShuttingDownError: `close` was called.
+        """
+        job = self._loads.submit(name, lambda: self._load_model(name), done)
+        return lambda: self._loads.drop(job)
+
+    def unload_model(self, name: str, done: Done) -> Callable[[], None]:
+        """Stop serving a model; `done` hears when requests no longer reach it. Else as `load_model`."""
+        job = self._loads.submit(name, lambda: self._unload_model(name), done)
+        return lambda: self._loads.drop(job)
 
     def withdraw(self, version: ServedVersion, reason: str) -> None:
         """Stop serving a version that no longer answers as it should; loading the model again may bring it back."""
@@ -87,42 +120,73 @@ class ModelManager:
         self._poller = threading.Thread(target=self._poll, args=(interval_s,), name="repository-poll", daemon=True)
         self._poller.start()
 
-    def poll_once(self) -> None:
-        """Bring what is served in step with the repository, once."""
+    def poll_once(self, patience_s: float | None = None) -> None:
+        """Bring what is served in step with the repository, once.
+
+        Args:
+            patience_s: how long to wait for what is loaded; None: until it is loaded or given up.
+        """
         try:
             folders = scan_repository(self._root, may_be_empty=True)
         except StartError as error:
             logger.error("the repository cannot be read; what is served stays: %s", error)
             return
-        with self._lock:
-            for folder in folders:
-                if folder.name not in self._unloaded:
-                    self._reconcile(folder)
-            for name in set(self._registry.names()) - {folder.name for folder in folders}:
-                self._drop_versions(name, keep=())
-                self._options.metrics.forget_loads(name)
+        jobs: list[Job] = []
+        for folder in folders:
+            if folder.name in self._unloaded or self._loads.is_busy(folder.name):
+                continue
+            if self._has_new(folder):
+                jobs.append(self._follow_soon(folder))
+            else:
+                self._reconcile(folder)
+        for name in set(self._registry.names()) - {folder.name for folder in folders}:
+            self._drop_versions(name, keep=())
+            self._options.metrics.forget_loads(name)
+        ends = None if patience_s is None else time.monotonic() + patience_s
+        for job in jobs:
+            job.ended.wait(None if ends is None else max(0.0, ends - time.monotonic()))
 
     def close(self) -> None:
-        """Change nothing any more. Served versions go on until their batchers are closed."""
+        """Change nothing any more, and end what is being loaded. Served versions go on until they are closed.
+
+        Waits a few seconds at most, for loads that do not end when they are told to.
+        """
         self._stop_polling.set()
+        with self._lock:
+            self._closing = True
+            watches = tuple(self._watches)
+        running = self._loads.close()
+        for watch in watches:
+            watch.cancel(_STOPPING)
+        ends = time.monotonic() + _LONGEST_END_S
+        for job in running:
+            job.ended.wait(max(0.0, ends - time.monotonic()))
         if self._poller is not None:
-            self._poller.join()
-        self._worker.shutdown()
+            self._poller.join(max(0.0, ends - time.monotonic()))
 
     def _poll(self, interval_s: float) -> None:
         while not self._stop_polling.wait(interval_s):
             try:
-                self.poll_once()
+                self.poll_once(_POLL_PATIENCE_S)
+            except ShuttingDownError:
+                return
             except Exception:  # the next look may fare better, and serving goes on
                 logger.exception("polling the repository failed")
 
-    def _report(self, action: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
+    def _follow_soon(self, folder: ModelFolder, *, quiet: bool = False) -> Job:
+        def run() -> None:
+            self._reconcile(folder, quiet=quiet)
+
+        return self._loads.submit(folder.name, run, lambda _: None, bounded=False)
+
+    def _has_new(self, folder: ModelFolder) -> bool:
+        """Whether following this folder would load something, or cannot be told."""
         try:
-            action()
-        except Exception as error:  # noqa: BLE001 - whoever asked is told
-            done(error)
-        else:
-            done(None)
+            labels = read_labels_and_traffic(folder.path).labels
+            wanted = _wanted_versions(folder, labels.values())
+            return any(version.version in wanted and self._is_new(version) for version in folder.versions)
+        except Exception:  # noqa: BLE001 - whoever follows it says why
+            return False
 
     def _load_model(self, name: str) -> None:
         folder = find_model(self._root, name)
@@ -130,7 +194,7 @@ class ModelManager:
             raise ModelNotFoundError(name)
         with self._lock:
             self._unloaded.discard(name)
-            failures = self._reconcile(folder, reload=True)
+        failures = self._reconcile(folder, reload=True)
         if failures:
             raise ModelLoadError("; ".join(failures))
 
@@ -155,8 +219,10 @@ class ModelManager:
         try:
             return self._follow(folder, reload=reload, quiet=quiet)
         except Exception as error:
-            logger.exception("a model's folder could not be followed", extra={"model": folder.name})
             reason = f"{readable(folder.path)}: {unexpected(error)}"
+            known = (self._registry.model(folder.name) or ModelEntry()).versions.get("")
+            if known is None or known.reason != reason:  # else it was said already
+                logger.exception("a model's folder could not be followed", extra={"model": folder.name})
             return [self._fail(folder.name, _NO_VERSION, reason, quiet=quiet)]  # guard: boundary-model
 
     def _follow(self, folder: ModelFolder, *, reload: bool, quiet: bool) -> list[str]:
@@ -179,8 +245,10 @@ class ModelManager:
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
         self._loaded[folder.model, folder.version] = _fingerprint(folder)  # a failure is not tried again either
         try:
-            served = load_version(folder, self._options)
+            served = self._load_version(folder)
         except ModelLoadError as error:
+            if self._closing:  # that says nothing of the version
+                return [str(error)]
             if before is not None and before.served is not None:  # guard: versions-bad-exchange
                 logger.error("model not replaced: %s", error, extra={"model": str(folder)})
                 self._options.metrics.loads.labels(folder.model, "failed").inc()
@@ -189,6 +257,23 @@ class ModelManager:
         self._options.metrics.loads.labels(folder.model, "ready").inc()
         self._retire(self._registry.put(IndexEntry(folder.model, folder.version, State.READY, served=served)))
         return []
+
+    def _load_version(self, folder: VersionFolder) -> ServedVersion:
+        watch = LoadWatch()
+        with self._lock:
+            if self._closing:
+                raise ModelLoadError(_STOPPING)
+            self._watches.add(watch)
+        try:
+            return load_within(
+                lambda watch: load_version(folder, replace(self._options, watch=watch)),
+                watch,
+                timeout_s=self._load_timeout_s,
+                name=str(folder),
+            )
+        finally:
+            with self._lock:
+                self._watches.discard(watch)
 
     def _fail(self, model: str, version: int, reason: str, *, quiet: bool) -> str:
         entry = IndexEntry(model, version, State.UNAVAILABLE, reason, failed=True)

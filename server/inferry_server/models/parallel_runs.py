@@ -14,6 +14,7 @@ from inferry_server.executing.core_turns import Seat
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.device import can_be_bound
 from inferry_server.runtime.instance import Instance
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import load_session
@@ -33,6 +34,7 @@ def with_parallel_runs(
     *,
     threads: int,
     seat: Seat,
+    watch: LoadWatch | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[VersionPlan, Instance]:
     """Let a version compute several full batches at the same time, unless that is slower than one after the other.
@@ -43,6 +45,7 @@ def with_parallel_runs(
         latency: what warming up told; told of the parallel runs, if there will be any.
         threads: that compute a batch.
         seat: before the cores, so that what is measured has them to itself.
+        watch: ends what ONNX Runtime does for the version.
         clock: monotonic seconds.
 
     Returns:
@@ -55,7 +58,7 @@ def with_parallel_runs(
         return plan, instance
     model = {"model": str(plan.folder)}
     try:
-        single = load_session(plan.source or plan.model_path, providers=(CPU,), intra_op_num_threads=1)
+        single = load_session(plan.source or plan.model_path, providers=(CPU,), intra_op_num_threads=1, watch=watch)
         golden = plan.golden_check(CPU)
         if golden is not None:
             golden.check(single.run)  # guard: parallel-runs-second

@@ -15,6 +15,7 @@ from inferry_server.errors import (
     RecordingError,
 )
 from inferry_server.models.checks import RowsMismatchError, can_warm_up, warm_up
+from inferry_server.models.row_proof import with_shown_rows
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import LoadedSession, make_instance
@@ -37,10 +38,11 @@ def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[Version
         ModelLoadError: it failed, or the device did.
         RecordingError: it can be served without CUDA graphs only.
     """
-    latency = LatencyModel(plan.policy.max_batch_size)
     try:
+        plan, shown = _examined(plan, sessions[0])
+        latency = LatencyModel(plan.policy.max_batch_size)
         instances = [
-            make_instance(one, plan.devices, plan.signature, plan.steps, bound=_answers_rows(plan, one))
+            make_instance(one, plan.devices, plan.signature, plan.steps, bound=shown or plan.is_vouched_for)
             for one in sessions
         ]
         for session, instance in zip(sessions, instances, strict=True):
@@ -59,30 +61,21 @@ def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[Version
     return plan, latency, instances
 
 
-def _answers_rows(plan: VersionPlan, loaded: LoadedSession) -> bool:
-    """Whether outputs can be given their room before they are there: they have the rows of the inputs.
+def _examined(plan: VersionPlan, loaded: LoadedSession) -> tuple[VersionPlan, bool]:
+    """The plan, without rows where they are none, and whether they were shown to be some.
 
     Raises:
-        RowsMismatchError: they have not.
         RecordingError: it cannot be known before the session is used, which would record already.
     """
-    if loaded.memory is None or plan.is_vouched_for or not plan.batched or not can_warm_up(plan.signature):
-        return plan.is_vouched_for
-    if plan.devices.options.cuda_graphs:
-        raise RecordingError("nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt")
-    try:
-        warm_up(
-            loaded.session.run,
-            plan.signature,
-            (2,),
-            batched=True,
-            every_size=True,
-            budget_s=float("inf"),
-            clock=time.monotonic,
-        )
-    except InferenceError:
-        return False  # zeros do not suit it; what it answers is seen when it is asked
-    return True
+    if not plan.batched:
+        return plan, False
+    if loaded.memory is not None and plan.devices.options.cuda_graphs:
+        if not plan.is_vouched_for:
+            raise RecordingError(
+                "nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt"
+            )
+        return plan, False
+    return with_shown_rows(plan, loaded.session.run, loaded.session.provider)
 
 
 def _warm_up(plan: VersionPlan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:

@@ -16,11 +16,12 @@ from inferry_server.models.version import ServedVersion
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_END_S = 0.5
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
 class SelfCheck:
-    """Checks served versions by their golden samples, on a thread of its own. `close` waits for it.
+    """Checks served versions by their golden samples, on a thread of its own. `close` waits for it, for a moment.
 
     Args:
         served: the versions that answer now.
@@ -50,10 +51,10 @@ class SelfCheck:
         self._thread.start()
 
     def close(self) -> None:
-        """Check nothing any more."""
+        """Check nothing any more. A question that waits for its answer is not waited for."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_LONGEST_END_S)
 
     def check_all(self) -> None:
         """Check every version that has golden samples, one after the other."""

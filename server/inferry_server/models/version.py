@@ -1,5 +1,7 @@
 """A version that is being served, and everything requests need to know of it."""
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inferry_proto.manifest_pb2 import Preprocessing
@@ -34,6 +36,7 @@ class ServedVersion:
         instance_count: batches of it that can run at the same time.
         instances: what computes it.
         golden: what it can be checked with while it is served; None where nothing was recorded.
+        end_runs: lets every run fail, those under way and all later ones.
         device_options: how a GPU computes it; None on anything but CUDA.
         gpus: the devices it computes on; none on the CPU.
         model_file: the file it was loaded from.
@@ -54,6 +57,7 @@ class ServedVersion:
     instance_count: int
     instances: tuple[Instance, ...]
     golden: GoldenCheck | None
+    end_runs: Callable[[], None]
     device_options: CudaOptions | None
     gpus: tuple[int, ...]
     model_file: str
@@ -79,6 +83,8 @@ class ServedVersion:
         if finished:
             for instance in self.instances:
                 instance.close()
+        else:
+            self.end_runs()  # nobody waits for them any more
         return finished
 
     def require_preprocessing(self) -> Preprocessing:
@@ -93,6 +99,19 @@ class ServedVersion:
                 "[-1, height, width, 1 or 3] and an output [-1, classes]; send it tensors through ModelInfer"
             )
         return self.preprocessing
+
+
+def close_all(versions: Sequence[ServedVersion], timeout_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Close versions at the same time: all of them have the same moment to finish by.
+
+    Returns:
+        Whether everything that was accepted was computed in time.
+    """
+    ends = clock() + timeout_s
+    for version in versions:
+        version.batcher.refuse_new()
+    finished = [version.close(max(0.0, ends - clock())) for version in versions]  # every one, whatever the others say
+    return all(finished)
 
 
 def usable_preprocessing(signature: Signature, recorded: Preprocessing | None) -> Preprocessing | None:

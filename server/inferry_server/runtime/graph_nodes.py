@@ -11,7 +11,7 @@ _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE = 1
 _FUNCTION_NODE = 7
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
-_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
+_ATTRIBUTE_INTEGER, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 3, 6, 11
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
@@ -28,6 +28,7 @@ class Node:
         inputs: names of tensors; empty for one that is left out.
         outputs: names of tensors.
         has_graph: whether an attribute of it is a graph, as of Loop, If and Scan.
+        casts_to: of Cast, ONNX's number of the element type; None of all others.
         in_function: whether it stands in a function of the file, whose tensors have names of their own.
     """
 
@@ -37,6 +38,7 @@ class Node:
     outputs: tuple[str, ...]
     has_graph: bool
     in_function: bool = False
+    casts_to: int | None = None
 
 
 def read_nodes(model: Path | bytes) -> Iterator[Node]:
@@ -66,12 +68,13 @@ def read_nodes(model: Path | bytes) -> Iterator[Node]:
 
 def _node(data: bytes, *, in_function: bool = False) -> Node:
     texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_OP_TYPE: [""], _NODE_DOMAIN: [""]}
-    has_graph = False
+    has_graph, integer = False, None
     for number, content in _fields(data):
         if number in texts:
             texts[number].append(content.decode(errors="replace"))
         elif number == _NODE_ATTRIBUTE:
             has_graph |= any(inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS) for inner, _ in _fields(content))
+            integer = _integer(content, _ATTRIBUTE_INTEGER) or integer
     domain = texts[_NODE_DOMAIN][-1]
     return Node(
         op_type=texts[_NODE_OP_TYPE][-1],
@@ -80,7 +83,25 @@ def _node(data: bytes, *, in_function: bool = False) -> Node:
         outputs=tuple(texts[_NODE_OUTPUT]),
         has_graph=has_graph,
         in_function=in_function,
+        casts_to=integer if texts[_NODE_OP_TYPE][-1] == "Cast" else None,
     )
+
+
+def _integer(data: bytes, wanted: int) -> int | None:
+    """A number in a message; None where it is not there."""
+    position = 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        if tag & 7 == _VARINT:
+            value, position = _varint(data, position)
+            if tag >> 3 == wanted:
+                return value
+        elif tag & 7 == _LENGTH_DELIMITED:
+            size, position = _varint(data, position)
+            position += size
+        else:
+            position += _fixed_bytes(tag)
+    return None
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -32,6 +32,9 @@ class Instance(Protocol):
     def batch_limit(self) -> int | None:
         """Rows that the device runs at once; None where it was never asked for less."""
 
+    def interrupter(self) -> Callable[[], None]:
+        """What ends the run that is under way now, as soon as its device allows; later ones go on."""
+
     def close(self) -> None:
         """Give back memory; nothing is computed any more."""
 
@@ -43,6 +46,7 @@ class CpuInstance:
 
     def __init__(self, session: OnnxSession) -> None:
         self.run = session.run
+        self.interrupter = session.interrupter
 
     def prepare(self) -> None:
         """Any thread will do."""
@@ -122,6 +126,10 @@ class DeviceInstance:
             ]
         return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
+    def interrupter(self) -> Callable[[], None]:
+        """What does nothing: a GPU finishes what it has begun."""
+        return _do_nothing
+
     def close(self) -> None:
         """Give back the device's memory."""
         with self._running:
@@ -197,3 +205,7 @@ def _check_replay(expected: Arrays, replayed: Arrays, step: int) -> None:
             raise RecordingError(
                 f"a recorded batch of {step} rows does not answer in output {name!r} as the model does"
             )
+
+
+def _do_nothing() -> None:
+    """A run that cannot be ended."""

@@ -16,6 +16,7 @@ from inferry_server.runtime.device_errors import CudaCallError
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.device_memory import CudaMemory, DeviceMemory
 from inferry_server.runtime.instance import CpuInstance, DeviceInstance, Instance
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import Arrays, OnnxSession, load_session
@@ -54,7 +55,13 @@ class LoadedSession:
 
 
 def open_session(
-    source: Path | ModelSource, providers: Sequence[str], devices: Devices, *, device_id: int, intra_op_num_threads: int
+    source: Path | ModelSource,
+    providers: Sequence[str],
+    devices: Devices,
+    *,
+    device_id: int,
+    intra_op_num_threads: int,
+    watch: LoadWatch | None = None,
 ) -> LoadedSession:
     """Load a model where it is to compute.
 
@@ -62,7 +69,7 @@ def open_session(
         ModelLoadError: ONNX Runtime or the device refuses.
     """
     if tuple(providers) == (CPU,):
-        session = load_session(source, providers=providers, intra_op_num_threads=intra_op_num_threads)
+        session = load_session(source, providers=providers, intra_op_num_threads=intra_op_num_threads, watch=watch)
         return LoadedSession(session, None)
     devices.health.check()
     try:
@@ -73,7 +80,7 @@ def open_session(
     options = provider_options(providers, devices.options, device_id=device_id, stream=memory.stream)
     try:
         with devices.gate.computing():
-            session = load_session(source, providers=options, intra_op_num_threads=intra_op_num_threads)
+            session = load_session(source, providers=options, intra_op_num_threads=intra_op_num_threads, watch=watch)
     except BaseException:
         memory.close()
         raise

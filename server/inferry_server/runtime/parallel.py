@@ -67,6 +67,16 @@ class ParallelInstance:
         computed = [first, *(other.result() for other in others)]
         return {name: np.concatenate([outputs[name] for outputs in computed]) for name in first}
 
+    def interrupter(self) -> Callable[[], None]:
+        """What ends the runs that are under way now; later ones go on."""
+        ends = self._whole.interrupter(), self._single.interrupter()
+
+        def end() -> None:
+            for one in ends:
+                one()
+
+        return end
+
     def close(self) -> None:
         """End its threads. The sessions go with their last user."""
         self._others.shutdown()

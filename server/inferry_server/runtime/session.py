@@ -1,6 +1,7 @@
 """One ONNX model in ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
+from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
@@ -55,7 +57,11 @@ _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 
 def load_session(
-    source: Path | ModelSource, *, providers: Sequence[str | ProviderOptions], intra_op_num_threads: int
+    source: Path | ModelSource,
+    *,
+    providers: Sequence[str | ProviderOptions],
+    intra_op_num_threads: int,
+    watch: LoadWatch | None = None,
 ) -> "OnnxSession":
     """Load an ONNX model. Nothing of it is read from files afterwards.
 
@@ -63,6 +69,8 @@ def load_session(
         source: a model in memory, or the path of one as `read_model` takes it.
         providers: execution providers in order of preference, with their options where they have some.
         intra_op_num_threads: threads that compute one batch together.
+
+        watch: told how to end the load, and the runs of the session.
 
     Raises:
         ModelLoadError: ONNX Runtime refuses the file, goes on without the first provider, or a tensor has a
@@ -81,6 +89,8 @@ def load_session(
     if source.weights:
         names, contents = list(source.weights), list(source.weights.values())
         options.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
+    if watch is not None:
+        watch.add(partial(options.set_load_cancellation_flag, True))
     try:
         # Its own fallback would go on with the CPU, print to standard output, and tell nobody.
         session = onnxruntime.InferenceSession(source.model, options, providers=list(providers), enable_fallback=0)
@@ -93,7 +103,10 @@ def load_session(
         inputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_inputs()),
         outputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_outputs()),
     )
-    return OnnxSession(session, signature)
+    loaded = OnnxSession(session, signature)
+    if watch is not None:
+        watch.add(loaded.end_runs)
+    return loaded
 
 
 class OnnxSession:
@@ -104,6 +117,30 @@ class OnnxSession:
         self._output_names = [spec.name for spec in signature.outputs]
         self._bfloat16 = {spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16}
         self.signature = signature
+        self._shrinks = self._ended = False
+        self._run_options = self._new_run_options()
+
+    def give_memory_back(self) -> None:
+        """Keep no more memory after a run than the next one of the usual size needs: sizes differ much.
+
+        Else ONNX Runtime keeps for ever what the largest request took.
+        """
+        self._shrinks = True
+        self._run_options = self._new_run_options()
+
+    def interrupter(self) -> Callable[[], None]:
+        """What ends the runs that are under way now, between two of their operators. Later runs go on."""
+        options, self._run_options = self._run_options, self._new_run_options()
+
+        def end() -> None:
+            options.terminate = True
+
+        return end
+
+    def end_runs(self) -> None:
+        """Let every run fail: those that are under way, between two of their operators, and all later ones."""
+        self._ended = True
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """Give back the model and its memory; nothing can be computed any more."""
@@ -138,18 +175,26 @@ class OnnxSession:
         try:
             if self._bfloat16:
                 return self._run_values(inputs)
-            outputs = self._session.run(self._output_names, dict(inputs))
+            outputs = self._session.run(self._output_names, dict(inputs), self._run_options)
         except Exception as error:
             raise InferenceError(f"the model failed: {_first_line(error)}") from error
         return dict(zip(self._output_names, map(np.asarray, outputs), strict=True))
 
     def _run_values(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         values = {name: to_ort_value(array, bfloat16=name in self._bfloat16) for name, array in inputs.items()}
-        outputs = self._session.run_with_ort_values(self._output_names, values)
+        outputs = self._session.run_with_ort_values(self._output_names, values, self._run_options)
         return {
             spec.name: from_ort_value(value, dtype=spec.datatype.dtype, bfloat16=spec.name in self._bfloat16)
             for spec, value in zip(self.signature.outputs, outputs, strict=True)
         }
+
+    def _new_run_options(self) -> Any:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _LOG_FATAL_ONLY
+        if self._shrinks:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options.terminate = self._ended
+        return options
 
 
 def _check_provider(path: Path, *, wanted: str | ProviderOptions, taken: Sequence[str]) -> None:
@@ -167,7 +212,8 @@ def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
             + (_ZIP_MAP if tensor.type.startswith("seq(map(") else "")
         )
     shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in tensor.shape)
-    return TensorSpec(tensor.name, DATATYPES[datatype], shape)
+    names = tuple(axis if isinstance(axis, str) else None for axis in tensor.shape)
+    return TensorSpec(tensor.name, DATATYPES[datatype], shape, names)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,8 @@ from inferry_server.rpc.call import Call, UnaryHandler, fail
 from inferry_server.wire.messages import parse
 
 Done = Callable[[Exception | None], None]
-Change = Callable[[str, Done], None]
+Change = Callable[[str, Done], Callable[[], None]]
+"""Begins a change of a model and returns what drops it, for when nobody waits for it any more."""
 
 
 class RepositoryService:
@@ -42,13 +43,13 @@ class RepositoryService:
                 f"load parameters {', '.join(map(repr, sorted(request.parameters)))} are not offered by this server; "
                 "it loads what lies in its repository"
             )
-        self._load(request.model_name, _answer(call, pb.RepositoryModelLoadResponse()))
+        call.on_cancel(self._load(request.model_name, _answer(call, pb.RepositoryModelLoadResponse())))
 
     def unload(self, call: Call, message: bytes) -> None:
         """Answer when requests no longer reach the model. There is nothing to do for an unknown one."""
         request = parse(pb.RepositoryModelUnloadRequest, message)
         self._check_allowed()
-        self._unload(request.model_name, _answer(call, pb.RepositoryModelUnloadResponse()))
+        call.on_cancel(self._unload(request.model_name, _answer(call, pb.RepositoryModelUnloadResponse())))
 
     def _check_allowed(self) -> None:
         if not self._allowed:  # guard: control-loading-outside

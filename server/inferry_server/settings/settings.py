@@ -50,8 +50,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "decode_threads": (0, 1024),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
+    "model_load_timeout_s": (0.1, _DAY_S),
     "gpu_mem_limit_bytes": (0, 1 << 50),
     "self_check_interval_s": (0, _DAY_S),
+    "hang_after_s": (1, _DAY_S),
+    "max_run_s": (0.1, _DAY_S),
     "trace_sample_ratio": (0, 1),
 }
 
@@ -72,6 +75,9 @@ class Settings:
         choices=MODEL_CONTROLS,
     )
     poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
+    model_load_timeout_s: float = _setting(
+        120.0, "how long a version may take to load, warmed and checked; engines of TensorRT may need more"
+    )
     provider: str = _setting(
         "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
     )
@@ -87,6 +93,12 @@ class Settings:
     cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
     self_check_interval_s: float = _setting(
         0.0, "how often served models are compared with their golden samples again; 0: never"
+    )
+    hang_after_s: float = _setting(
+        30.0, "the server is not ready while one batch computes for longer, or calls are not read for so long"
+    )
+    max_run_s: float = _setting(
+        600.0, "a batch on the CPU that computes for longer is ended, and its requests fail with INTERNAL"
     )
     intra_op_num_threads: int = _setting(0, "threads that compute a batch; 0: the cores of the container's quota")
     instance_count: int = _setting(1, "batches of one model that run at the same time, each on its share of the cores")

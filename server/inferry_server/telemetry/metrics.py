@@ -110,6 +110,8 @@ class ModelMetrics:
             metrics.overruns,
         ):  # fmt: skip
             metric.remove(*labels)
+        for reason in ("unwanted", "too_long"):
+            metrics.runs_ended.remove(*labels, reason)
         with self._lock:
             self._removed = True
             for reason in self._refused:
@@ -215,6 +217,14 @@ class ServerMetrics:
             "inferry_inline_overruns",
             "Versions whose batches the thread that reads requests computes no more, because one took far too long.",
             ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.runs_ended = Counter(
+            "inferry_runs_ended", "Runs of the model that were ended before they were done (unwanted, too_long).",
+            ["model", "version", "reason"], registry=self.registry,
+        )  # fmt: skip
+        self.hangs = Counter(
+            "inferry_hangs", "What took far too long (model_run, reading, inline_batch).",
+            ["kind"], registry=self.registry,
         )  # fmt: skip
         self.queue_rows = Gauge(
             "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry

@@ -11,6 +11,7 @@ from typing import Any
 from inferry_server.addresses import A, bound
 from inferry_server.errors import ShuttingDownError
 from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import flooded, unknown_method
@@ -34,7 +35,8 @@ _EMPTY_POLLS = 4
 _AWAKE_POLLS = 75
 _SLEPT_S = 0.001  # whoever waited so long for an event had none to read
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
-_STOP_SLACK_S = 5.0
+_RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expected to be short
+_STOP_SLACK_S = 2.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 # When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
 # it waits before that for the answers that are owed, because who gets one may ask again.
@@ -51,6 +53,7 @@ class CompletionQueueTransport:
         options: of the connections.
         failed: called on the polling thread if it has to end: no call will be answered any more.
         spare: that thread's; used whenever no event is ready.
+        relieved: called by `look` when another thread polls from now on.
     """
 
     def __init__(
@@ -60,14 +63,21 @@ class CompletionQueueTransport:
         failed: Callable[[], object] = lambda: None,
         *,
         spare: SpareTime | None = None,
+        relieved: Callable[[], object] = lambda: None,
     ) -> None:
         self._router = router
         self._options = options
         self._spare = spare or SpareTime()
         self._intake = Intake()
         self._failed = failed
+        self._relieved = relieved
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
+        self._turns = 0  # of the polling thread
+        self._pulse = Pulse()
+        self._handover = threading.Lock()
+        self._reader = 0  # the number of the thread that polls: one more for each that was relieved
+        self._computing = False  # the thread that polls; nothing is read meanwhile
         self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
         self._streams: set[QueueStreamCall] = set()
         self._unasked: set[QueueCall] = set()  # unary calls whose request has not come yet
@@ -100,17 +110,20 @@ class CompletionQueueTransport:
         self._thread.start()
         return bound(address, port)
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
 
         gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
         answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
         everything held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
         asked nothing is owed nothing. Does nothing where `start` was not called.
+
+        Returns:
+            Whether every call ended by itself.
         """
         server = self._server
         if server is None:
-            return
+            return True
         self._holding = True
         owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
         while self._owes_answers() and time.monotonic() < owed_until:  # guard: stop-connections-closed
@@ -123,9 +136,37 @@ class CompletionQueueTransport:
         self._thread.join(min(STRAGGLER_S, grace_s))
         self.soon(self._turn_away)
         self._thread.join(max(0.0, ends - time.monotonic()))
-        if not self._stopped:
-            server.cancel_all_calls()
-            self._thread.join(_STOP_SLACK_S)
+        if self._stopped:
+            return True
+        server.cancel_all_calls()
+        self._thread.join(_STOP_SLACK_S)
+        return False
+
+    def look(self) -> float:
+        """See whether calls are read; the watchdog looks every quarter of a second.
+
+        A thread that computes for long instead is relieved: another one polls from then on, and the first one
+        ends when it is done.
+
+        Returns:
+            Seconds for which nothing was read, though the thread polled, or should have.
+        """
+        still_s = self._pulse.still_s(self._turns)
+        if still_s >= _RELIEVED_AFTER_S:  # guard: watchdog-relieves
+            self._relieve()
+        return still_s
+
+    def _relieve(self) -> None:
+        """Let another thread poll, if the one that should computes."""
+        with self._handover:
+            if not self._computing or self._stopped:
+                return
+            self._reader += 1
+            self._computing = False
+            self._thread = threading.Thread(target=self._serve, name=f"grpc-queue-{self._reader}", daemon=True)
+            self._thread.start()
+        logger.warning("a batch that should be short is not: another thread reads requests")
+        self._relieved()
 
     def _owes_answers(self) -> bool:
         """Whether unary requests that are not held have no answer yet."""
@@ -154,21 +195,24 @@ class CompletionQueueTransport:
         self._streams.discard(call)
 
     def _serve(self) -> None:
+        reader = self._reader
         self._spare.adopt()
         try:
-            self._poll()
+            self._poll(reader)
         finally:
-            self._spare.leave()
+            if self._reader == reader:
+                self._spare.leave()
 
-    def _poll(self) -> None:
-        """Read what is ready; compute when nothing is, or reading has taken long."""
+    def _poll(self, reader: int) -> None:
+        """Read what is ready; compute when nothing is, or reading has taken long. Ends when it was relieved."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
         poll, spare, work = self._server.poll, self._spare, self._spare.work
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
         awake = 0  # polls until it sleeps
-        while not self._stopped:
+        while not self._stopped and self._reader == reader:
+            self._turns += 1
             has_work, asleep_since = bool(work), math.inf  # guard: wait-was-ready
             try:
                 if has_work or soon:
@@ -206,7 +250,13 @@ class CompletionQueueTransport:
                 if not has_work:
                     read_since = now
                 elif is_idle or now - read_since > _LONGEST_READ_S:
-                    spare.do_next()
+                    self._computing = True
+                    try:
+                        spare.do_next()
+                    finally:
+                        with self._handover:  # whoever relieves this thread does so before, or not at all
+                            if self._reader == reader:
+                                self._computing = False
                     awake = _AWAKE_POLLS  # guard: cost-computed-stays
                     read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away

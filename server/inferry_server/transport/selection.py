@@ -22,7 +22,11 @@ class Transport(Protocol):
         """Listen; returns the address with the port that was bound, or raises StartError."""
         ...
 
-    def stop(self, grace_s: float) -> None:
+    def look(self) -> float:
+        """Seconds for which it has read no call although it should; asked every quarter of a second, by one thread."""
+        ...
+
+    def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`."""
 
 
@@ -34,6 +38,7 @@ def make_transport(
     spare: SpareTime | None = None,
     check: Callable[[], None] = check_layer,
     failed: Callable[[], object] = lambda: None,
+    relieved: Callable[[], object] = lambda: None,
 ) -> Transport:
     """A transport by its name; where grpcio's private layer is not the one we know, the public one.
 
@@ -43,6 +48,7 @@ def make_transport(
         options: of the connections.
         spare: of the polling thread, where there is one.
         check: raises LayerChangedError.
+        relieved: called on any thread when another one reads calls, because the one that did computes for long.
         failed: called on any thread if the transport can answer no call any more.
     """
     if name == "aio":
@@ -52,4 +58,4 @@ def make_transport(
     except LayerChangedError as changed:
         logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
         return AioTransport(router, options)
-    return CompletionQueueTransport(router, options, failed, spare=spare)
+    return CompletionQueueTransport(router, options, failed, spare=spare, relieved=relieved)

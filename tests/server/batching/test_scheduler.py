@@ -46,7 +46,7 @@ def take(queue: BatchScheduler, now: float = 0.0) -> list[tuple[InferenceRequest
     """The slices of the next batch; it is done at once."""
     batch = queue.take_batch(now)
     if batch.slices:
-        queue.finished(batch.rows, None)
+        queue.finished(batch, None)
     return [(part.request, part.start, part.rows) for part in batch.slices]
 
 
@@ -232,7 +232,7 @@ def test_turns_of_busy_neighbours_are_in_the_way_too_and_soon_forgotten() -> Non
     for _ in range(50):  # every batch had to wait for half a second
         now += 0.5
         admit(queue, request(), now=now)
-        queue.finished(queue.take_batch(now, waited_s=0.5).rows, 0.1)
+        queue.finished(queue.take_batch(now, waited_s=0.5), 0.1)
     with pytest.raises(OverloadedError):
         admit(queue, request(deadline=now + 0.4), now=now)
     admit(queue, request(deadline=now + 0.65), now=now)

@@ -16,6 +16,7 @@ import pytest
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays
+from inferry_server.batching.shape_latency import ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, Seat
@@ -175,7 +176,7 @@ def test_a_batch_that_has_become_long_while_it_was_kept_is_left_to_the_batchers_
         slow = LatencyModel(4)
         for rows in (1, 4):
             slow.observe(rows, rows * 0.004)  # one row is short, four are not
-        batcher._queue._scheduler._latency = slow
+        batcher._queue._scheduler._latencies = ShapeLatencies(slow, 4)
         replies = submit(batcher, 1, 2, 3, 4)
         spare.do_next()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6], [8]]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
 from inferry_server.models import loading, verified
+from inferry_server.models.load_queue import Done
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.manager import ModelManager
 from inferry_server.models.registry import ModelRegistry, State
@@ -19,6 +21,7 @@ from inferry_server.models.repository import VersionFolder, scan_repository
 from inferry_server.runtime.providers import CPU
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
+from testkit.waiting import SOON_S
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
@@ -51,6 +54,13 @@ def served(tmp_path: Path) -> Served:
     for name in ("first", "last"):
         onnx_models.save_doubler(tmp_path, name=name)
     return Served(tmp_path)
+
+
+def changed(change: Callable[[str, Done], object], model: str) -> Exception | None:
+    """How a change of a model went that a client asks for."""
+    outcomes: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    change(model, outcomes.put)
+    return outcomes.get(timeout=SOON_S)
 
 
 def tensor_without_utf8(folder: Path) -> None:
@@ -133,11 +143,9 @@ def test_an_explicit_load_of_an_odd_model_is_answered_logged_and_counted(
 ) -> None:
     served.load_all()
     tensor_without_utf8(served.root / "odd")
-    said: list[Exception | None] = []
     with caplog.at_level(logging.ERROR):
-        served.manager.load_model("odd", said.append)
-        served.manager.close()
-    assert isinstance(said[0], ModelLoadError)
+        outcome = changed(served.manager.load_model, "odd")
+    assert isinstance(outcome, ModelLoadError)
     assert "model not loaded" in caplog.text
     assert served.failures("odd") == 1
 
@@ -248,17 +256,13 @@ def test_polling_sees_new_bytes_under_the_old_size_and_time(served: Served) -> N
 def test_unloading_what_is_not_there_is_not_remembered(served: Served) -> None:
     served.load_all()
     for number in range(3):
-        served.manager.unload_model(f"unknown {number}", lambda _: None)
-    served.manager.unload_model("first", lambda _: None)
-    served.manager.close()
+        assert changed(served.manager.unload_model, f"unknown {number}") is None
+    assert changed(served.manager.unload_model, "first") is None
     assert served.manager._unloaded == {"first"}
 
 
 def test_a_name_longer_than_any_files_is_not_in_the_repository(served: Served) -> None:
-    said: list[Exception | None] = []
-    served.manager.load_model("n" * 300, said.append)
-    served.manager.close()
-    assert isinstance(said[0], ModelNotFoundError)
+    assert isinstance(changed(served.manager.load_model, "n" * 300), ModelNotFoundError)
 
 
 def test_golden_samples_outside_the_versions_folder_are_not_read(served: Served) -> None:

@@ -1,8 +1,10 @@
 """From a Keras model to an ONNX graph: uint8 pixels in, probabilities out, any number of images at once."""
 
+import contextlib
 import logging
 import math
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import tf2onnx
 
 from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, every_layer, make_classifier
-from inferry_trainer.export.onnx_graph import fold_flatten_transposes, name_batch_dimension
+from inferry_trainer.export.frozen_graph import freeze_function
+from inferry_trainer.export.onnx_graph import fix_output_shape, fold_flatten_transposes, name_batch_dimension
 from inferry_trainer.export.onnx_model import INPUT, OUTPUT
+from inferry_trainer.export.operations import HANDLERS
 
 # Every ONNX Runtime since 1.12 and TensorRT since 8.6 read it, and it has all that CNNs need,
 # per-channel quantization included; a newer one would only shut older servers out.
@@ -53,25 +57,39 @@ def export_classifier(classifier: Classifier, path: Path) -> None:
     _check_operators(graph, model)
     fold_flatten_transposes(graph)
     name_batch_dimension(graph, "N")
+    fix_output_shape(graph, classifier.classes)
     path.write_bytes(graph.SerializeToString())
 
 
 def _convert(classifier: Classifier) -> onnx.ModelProto:
-    shape = (None, *classifier.image_shape)
+    def infer(images: Any) -> Any:
+        return _probabilities(classifier, classifier.model(_scaled(classifier, images), training=False))
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name=INPUT)])  # type: ignore[untyped-decorator]
-    def infer(images: Any) -> dict[str, Any]:
-        return {OUTPUT: _probabilities(classifier, classifier.model(_scaled(classifier, images), training=False))}
-
-    # from_keras does not know Keras 3's tensors; from_function sees only TensorFlow's operations.
-    logger = logging.getLogger("tf2onnx")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it would say, `_check_operators` finds
-    try:
-        graph, _ = tf2onnx.convert.from_function(infer, input_signature=infer.input_signature, opset=OPSET)
-    finally:
-        logger.setLevel(before)
+    frozen = freeze_function(infer, tf.TensorSpec((None, *classifier.image_shape), tf.uint8, name=INPUT))
+    with _silence("tf2onnx", "tensorflow"):  # what the first would say, `_check_operators` finds
+        graph, _ = tf2onnx.convert.from_graph_def(
+            frozen.definition,
+            input_names=[frozen.input],
+            output_names=[frozen.output],
+            tensors_to_rename={frozen.input: INPUT, frozen.output: OUTPUT},
+            custom_op_handlers=HANDLERS,
+            opset=OPSET,
+        )
     return graph
+
+
+@contextlib.contextmanager
+def _silence(*names: str) -> Iterator[None]:
+    """Keep what these loggers say below an outcry to themselves; TensorFlow deprecates what tf2onnx calls."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _scaled(classifier: Classifier, images: Any) -> Any:
@@ -121,9 +139,7 @@ def _with_static_flatten(model: Any) -> Any:
 
     def clone(layer: Any) -> Any:
         if isinstance(layer, keras.layers.Flatten):
-            return keras.layers.Lambda(
-                lambda tensor: keras.ops.reshape(tensor, (-1, math.prod(tensor.shape[1:]))), name=layer.name
-            )
+            return keras.layers.Lambda(_flatten_to(layer.output.shape[1]), name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
     try:
@@ -132,3 +148,13 @@ def _with_static_flatten(model: Any) -> Any:
     except Exception:  # noqa: BLE001 - Keras raises many kinds; the model itself converts as well, only less neatly
         return model
     return copy
+
+
+def _flatten_to(size: int) -> Callable[[Any], Any]:
+    """A reshape to as many numbers as the tensor has, or, where TensorFlow infers no shape, as Keras says it has."""
+
+    def flatten(tensor: Any) -> Any:
+        known = None not in tensor.shape[1:]
+        return keras.ops.reshape(tensor, (-1, math.prod(tensor.shape[1:]) if known else size))
+
+    return flatten

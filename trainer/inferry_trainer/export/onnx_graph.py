@@ -19,6 +19,14 @@ def name_batch_dimension(model: onnx.ModelProto, name: str) -> None:
     model.opset_import.extend(kept)
 
 
+def fix_output_shape(model: onnx.ModelProto, classes: int) -> None:
+    """Say that every image gets `classes` numbers, where the converter could not infer it."""
+    for output in model.graph.output:
+        axes = output.type.tensor_type.shape.dim
+        if len(axes) == 2 and not axes[1].dim_value:
+            axes[1].dim_value = classes
+
+
 def fold_flatten_transposes(model: onnx.ModelProto) -> None:
     """Reorder the rows of dense kernels so that features can be flattened as convolutions leave them.
 

@@ -1,0 +1,193 @@
+"""Rows that a model can be tried with when nobody recorded any: random values of several kinds, and lengths.
+
+Nothing is known of what a model takes but datatypes and shapes. So values are of several kinds, from the usual scale
+of a network's inputs to those that reach thresholds, and a kind that the model fails on is left out.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_server.signature import Signature, TensorSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz 0123456789"))
+_WORDS = ("0", "1", "2.5", "a", "b", "yes", "no", "true", "red", "the", "male", "female", "")
+_LENGTHS = (5, 16, 64, 224)
+"""Of free axes: sequences take any of them, convolutional networks often multiples of 32 only."""
+
+
+class Kind(enum.Enum):
+    """What values are like. Integers of the first kind are indices that every table has."""
+
+    NORMAL = enum.auto()
+    UNIT = enum.auto()
+    WIDE = enum.auto()
+    LEVELS = enum.auto()
+    SPARSE = enum.auto()
+    COUNTS = enum.auto()
+
+
+class RowMaker:
+    """Makes rows for one choice of lengths.
+
+    Args:
+        signature: whose inputs all begin with N.
+        lengths: by input, those of the axes behind N.
+        seed: of the values.
+    """
+
+    def __init__(self, signature: Signature, lengths: Mapping[str, tuple[int, ...]], *, seed: int = 0) -> None:
+        self._inputs = signature.inputs
+        self.lengths = lengths
+        self._random = np.random.default_rng(seed)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of all inputs of one row."""
+        elements = [_product(self.lengths[spec.name]) * spec.datatype.dtype.itemsize for spec in self._inputs]
+        return max(1, sum(elements))
+
+    def rows(self, kind: Kind, count: int) -> dict[str, NDArray[Any]]:
+        """New rows of a kind, by input."""
+        return {spec.name: self._array(spec, kind, (count, *self.lengths[spec.name])) for spec in self._inputs}
+
+    def _array(self, spec: TensorSpec, kind: Kind, shape: tuple[int, ...]) -> NDArray[Any]:
+        dtype, random = spec.datatype.dtype, self._random
+        if dtype.hasobject:
+            return _texts(random, kind, shape)
+        if dtype.kind == "b":
+            return np.asarray(random.random(shape) < 0.5)
+        if dtype.kind == "V":  # BF16: the upper half of a float32
+            bits = _fractions(random, kind, shape).astype(np.float32).view(np.uint32) >> 16
+            return bits.astype(np.uint16).view(dtype)
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):  # what is too large for a half is infinite, which a caller may send too
+                return _fractions(random, kind, shape).astype(dtype)
+        info = np.iinfo(dtype.str)
+        low, high = _RANGES[kind]
+        if dtype.itemsize == 1 and kind is not Kind.COUNTS:  # pixels, and what was quantised: all levels are usual
+            low, high = int(info.min), int(info.max)
+        return random.integers(max(low, int(info.min)), min(high, int(info.max)), shape, dtype, endpoint=True)
+
+
+_RANGES = {
+    Kind.NORMAL: (0, 1),
+    Kind.UNIT: (0, 99),
+    Kind.WIDE: (-1000, 1000),
+    Kind.LEVELS: (0, 7),
+    Kind.SPARSE: (-(1 << 31), (1 << 31) - 1),
+    Kind.COUNTS: (1, 3),
+}
+"""Of integers, both ends included."""
+
+
+def length_choices(signature: Signature) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Lengths of the axes behind N by input, to be tried in turn; those that are fixed stay as they are.
+
+    Axes with one name have one length. At first all free axes have the same one: where names are missing, some may
+    have to agree.
+    """
+    if all(-1 not in spec.shape[1:] for spec in signature.inputs):
+        yield {spec.name: spec.shape[1:] for spec in signature.inputs}
+        return
+    for length in _LENGTHS:
+        for spread in (0, length):
+            yield _lengths(signature, length, spread)
+
+
+def _lengths(signature: Signature, length: int, spread: int) -> dict[str, tuple[int, ...]]:
+    """Free axes with `length`, every other one with `spread` more."""
+    known: dict[str, int] = {}
+    chosen: dict[str, tuple[int, ...]] = {}
+    for spec in signature.inputs:
+        axes: list[int] = []
+        for place, axis in enumerate(spec.shape[1:], 1):
+            name = spec.axis_name(place) or f"{spec.name} {place}"
+            if axis == -1:
+                axis = known.setdefault(name, length + spread * (len(known) % 2))
+            axes.append(axis)
+        chosen[spec.name] = tuple(axes)
+    return chosen
+
+
+def row(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
+    """One row of every input."""
+    return {name: array[index : index + 1] for name, array in arrays.items()}
+
+
+def take(arrays: Arrays, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Rows in an order; a row may be taken more than once."""
+    return {name: array[list(indices)] for name, array in arrays.items()}
+
+
+def join(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """The rows of several, one behind the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def exchange(arrays: Arrays, others: Arrays, kept: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """The rows that are kept, and all others from elsewhere."""
+    exchanged = {name: array.copy() for name, array in others.items()}
+    for name, array in arrays.items():
+        exchanged[name][list(kept)] = array[list(kept)]
+    return exchanged
+
+
+def poisoned(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Rows whose fractions are no numbers: whatever is computed from one of them is none either. Others move on."""
+    return {
+        name: np.full_like(array, np.nan) if array.dtype.kind == "f" else np.roll(array, 1, axis=0)
+        for name, array in arrays.items()
+    }
+
+
+def nudged(arrays: Arrays, seed: int = 1) -> dict[str, NDArray[Any]]:
+    """The rows, each fraction moved by about as much as it is rounded by."""
+    random = np.random.default_rng(seed)
+    return {
+        name: (array * (1 + np.finfo(array.dtype).eps * random.choice([-1, 1], array.shape))).astype(array.dtype)
+        if array.dtype.kind == "f"
+        else array
+        for name, array in arrays.items()
+    }
+
+
+def _fractions(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    match kind:
+        case Kind.UNIT:
+            return random.random(shape)
+        case Kind.WIDE:
+            signs = random.choice([-1.0, 1.0], shape)
+            return np.asarray(10 ** random.uniform(-3, 4, shape) * signs)
+        case Kind.LEVELS:
+            return np.floor(random.uniform(0, 256, shape))
+        case Kind.SPARSE:
+            return random.choice([0.0, 0.0, 1.0, -1.0], shape)
+        case Kind.COUNTS:
+            return np.floor(random.uniform(1, 4, shape))
+        case _:
+            return random.standard_normal(shape)
+
+
+def _texts(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.object_]:
+    texts = np.empty(_product(shape), dtype=object)
+    for i in range(len(texts)):
+        if kind in (Kind.NORMAL, Kind.LEVELS, Kind.COUNTS):
+            texts[i] = str(random.integers(*_RANGES[kind], endpoint=True))
+        elif kind is Kind.UNIT:
+            texts[i] = _WORDS[random.integers(len(_WORDS))]
+        else:
+            texts[i] = "".join(random.choice(_LETTERS, random.integers(1, 12)))
+    return texts.reshape(shape)
+
+
+def _product(shape: Sequence[int]) -> int:
+    count = 1  # not numpy's: a length that somebody wrote into a file must not wrap around
+    for axis in shape:
+        count *= axis
+    return count
