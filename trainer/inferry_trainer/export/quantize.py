@@ -38,6 +38,7 @@ _METHODS = {
 }
 # The rest (softmax, sigmoid, ...) stays in float32: it takes no time and loses most.
 _OPERATORS = ["Conv", "MatMul", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Add", "Reshape"]
+_KERNELS = {"Conv", "ConvTranspose", "MatMul", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def _quantize(source: Path, images: UInt8Array, method: CalibrationMethod) -> on
                 _Reader(images),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATORS,
+                nodes_to_exclude=_kept_in_float(onnx.load(source)),
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
@@ -100,6 +102,24 @@ def _quantize(source: Path, images: UInt8Array, method: CalibrationMethod) -> on
             return onnx.load(target)
     except Exception as error:  # raises whatever a graph it does not know leads it to
         raise ExportError(f"the graph cannot be quantized to int8: {error}") from error
+
+
+def _kept_in_float(model: onnx.ModelProto) -> list[str]:
+    """Names of nodes that int8 would harm and hardly speed up.
+
+    They are those behind the last kernels, which make probabilities of what these give and are no more than a few
+    numbers an image, and products whose first factor is the constant one: resizing, whose weights are no channel's.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = {node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[0] in constants}
+    waiting = [output.name for output in model.graph.output]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.op_type not in _KERNELS and node.name not in kept:
+            kept.add(node.name)
+            waiting += node.input
+    return sorted(kept)
 
 
 def _answers(model: onnx.ModelProto, images: UInt8Array) -> Float32Array:
