@@ -17,12 +17,14 @@ class TensorSpec:
     Attributes:
         axes: the names that ONNX gives to axes, None where it gives none; they are no part of what tensors have
             in common, and empty where nobody knows them.
+        any_rank: whether the number of axes is free as well; the shape is empty then.
     """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
     axes: tuple[str | None, ...] = field(default=(), compare=False)
+    any_rank: bool = field(default=False, compare=False)
 
     def axis_name(self, place: int) -> str | None:
         """The name that somebody gave to an axis; None where it has none, or a converter made one up."""
@@ -30,7 +32,17 @@ class TensorSpec:
         return None if name is None or _MADE_UP.fullmatch(name) else name
 
     def __str__(self) -> str:
-        return f"{self.name} {self.datatype.name} {list(self.shape)}"
+        return f"{self.name} {self.datatype.name} {self.shape_text}"
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as errors name it."""
+        return "[...]" if self.any_rank else str(list(self.shape))
+
+    @property
+    def stated_shape(self) -> tuple[int, ...]:
+        """The shape as the protocol can state it: it has no word for any number of axes."""
+        return (-1,) if self.any_rank else self.shape
 
 
 @dataclass(frozen=True)
@@ -85,4 +97,4 @@ def _spec_from_manifest(spec: manifest_pb2.TensorSpec) -> TensorSpec:
 
 
 def _spec_to_manifest(spec: TensorSpec) -> manifest_pb2.TensorSpec:
-    return manifest_pb2.TensorSpec(name=spec.name, datatype=spec.datatype.name, shape=spec.shape)
+    return manifest_pb2.TensorSpec(name=spec.name, datatype=spec.datatype.name, shape=spec.stated_shape)

@@ -38,4 +38,16 @@ ROWS = (
         _TEST_PROOF,
     ),
     Mutant("rows-axis-names", "rows: first axes with two names are no batch", "if False:", _TEST_PROOF),
+    Mutant(
+        "shapes-of-any-rank",
+        "shapes: what has any number of axes is no scalar",
+        "any_rank = False",
+        ("tests/server/models/test_any_rank.py",),
+    ),
+    Mutant(
+        "golden-alone",
+        "proof: golden samples are asked alone as well",
+        "for start in range(0):",
+        ("tests/server/models/test_loading.py",),
+    ),
 )

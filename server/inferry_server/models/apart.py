@@ -15,8 +15,8 @@ def why_apart(plan: VersionPlan) -> str | None:
     for spec in plan.signature.inputs:
         if spec.datatype.dtype.hasobject:
             return f"input {spec.name!r} is of BYTES, of any length"
-        if -1 in _fixed_axes(spec, batched=plan.batched):  # guard: inline-no-free-lengths
-            return f"input {spec.name!r} has free lengths {list(spec.shape)}"
+        if spec.any_rank or -1 in _fixed_axes(spec, batched=plan.batched):  # guard: inline-no-free-lengths
+            return f"input {spec.name!r} has free lengths {spec.shape_text}"
     try:
         return what_data_decides(
             read_nodes(plan.model_path if plan.source is None else plan.source.model),

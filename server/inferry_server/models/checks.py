@@ -20,6 +20,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 
 
+_MOST_ALONE = 32  # golden samples that are asked alone as well
 _ALWAYS_RUN = 2  # sizes: one row always looks like as many as were asked
 
 
@@ -95,7 +96,7 @@ def _check_rows(outputs: Arrays, rows: int) -> None:
 
 def can_warm_up(signature: Signature) -> bool:
     """Whether every axis but the first has a known length, so that inputs can be made up."""
-    return all(-1 not in spec.shape[1:] for spec in signature.inputs)
+    return not any(spec.any_rank or -1 in spec.shape[1:] for spec in signature.inputs)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class GoldenCheck:
 
     Attributes:
         path: where they were read from.
-        runs: inputs with their outputs, as many rows as may run at once.
+        runs: inputs with their outputs: as many rows as may run at once, and rows alone.
         tolerance: largest accepted absolute difference on `provider`.
     """
 
@@ -173,10 +174,20 @@ def _runs(samples: GoldenSamples, max_batch_size: int | None) -> Iterator[tuple[
         return
     for start in range(0, samples.count, max_batch_size):
         yield _rows(samples.inputs, start, max_batch_size), _rows(samples.outputs, start, max_batch_size)
+    if max_batch_size == 1:
+        return
+    for start in range(min(samples.count, _MOST_ALONE)):  # guard: golden-alone
+        yield _rows(samples.inputs, start, 1), _rows(samples.outputs, start, 1)
+    if samples.count == 1:
+        yield _twice(samples.inputs), _twice(samples.outputs)
 
 
 def _rows(arrays: Arrays, start: int, size: int) -> Arrays:
     return {name: array[start : start + size] for name, array in arrays.items()}
+
+
+def _twice(arrays: Arrays) -> Arrays:
+    return {name: np.concatenate([array, array]) for name, array in arrays.items()}
 
 
 def _zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:

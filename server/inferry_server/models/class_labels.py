@@ -68,7 +68,7 @@ def read_labels(
 def class_count(spec: TensorSpec, *, batched: bool) -> int | None:
     """How many classes an output scores, of each row where the model is batched; None where a length is free."""
     axes = spec.shape[1:] if batched else spec.shape
-    return None if -1 in axes else math.prod(axes)
+    return None if spec.any_rank or -1 in axes else math.prod(axes)
 
 
 def _fit(folder: Path, spec: TensorSpec, labels: tuple[str, ...], *, batched: bool) -> tuple[str, ...]:

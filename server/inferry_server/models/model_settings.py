@@ -68,6 +68,7 @@ class ModelSettings:
 
     def is_batched(self, signature: Signature) -> bool:
         """Whether requests may share a batch: as stated, else as the shapes look."""
+        signature = self._ranked(signature, batched=bool(self.max_batch_size))
         if self.max_batch_size and not signature.has_batch_dimension:
             raise ValueError(
                 f"max_batch_size is {self.max_batch_size}, but not every input and output of the model begins with an "
@@ -77,6 +78,7 @@ class ModelSettings:
 
     def narrow(self, signature: Signature, *, batched: bool) -> Signature:
         """The signature with the lengths that the declared inputs fix; declared outputs must only fit."""
+        signature = self._ranked(signature, batched=batched)
         for declared in self.outputs:
             _narrow(_find("output", declared.name, signature.outputs), declared, batched=batched)
         narrowed = {
@@ -84,6 +86,16 @@ class ModelSettings:
             for declared in self.inputs
         }
         return replace(signature, inputs=tuple(narrowed.get(spec.name, spec) for spec in signature.inputs))
+
+    def _ranked(self, signature: Signature, *, batched: bool) -> Signature:
+        """The signature with the declared shapes of tensors that have any number of axes in the model."""
+        dims = {one.name: one.dims if one.reshape is None else one.reshape for one in self.inputs + self.outputs}
+
+        def ranked(spec: TensorSpec) -> TensorSpec:
+            axes = dims.get(spec.name) if spec.any_rank else None
+            return spec if axes is None else replace(spec, shape=(-1, *axes) if batched else axes, any_rank=False)
+
+        return Signature(tuple(map(ranked, signature.inputs)), tuple(map(ranked, signature.outputs)))
 
     def reshaping(self, *, batched: bool) -> Reshaping:
         """What becomes of tensors that clients see in other shapes than the model has."""

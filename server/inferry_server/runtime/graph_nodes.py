@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 # Numbers of the fields, as onnx.proto has them.
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
-_GRAPH_NODE = 1
+_GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 11, 12
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE = 1, 2, 1, 2
 _FUNCTION_NODE = 7
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_INTEGER, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 3, 6, 11
@@ -64,6 +65,42 @@ def read_nodes(model: Path | bytes) -> Iterator[Node]:
                     if inner == _FUNCTION_NODE:
                         yield _node(content, in_function=True)
             file.seek(start + size)
+
+
+def read_unranked(model: Path | bytes) -> frozenset[str]:
+    """The names of inputs and outputs whose shape a file does not state, not even how many axes there are.
+
+    Raises:
+        ValueError: the file is no protobuf message.
+        OSError: it cannot be read.
+    """
+    unranked: set[str] = set()
+    with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as file:
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        for number, size in _fields_of_file(file, length):
+            start = file.tell()
+            if number == _MODEL_GRAPH:
+                for inner, inner_size in _fields_of_file(file, start + size):
+                    if inner in (_GRAPH_INPUT, _GRAPH_OUTPUT):
+                        name, has_shape = _value(file.read(inner_size))
+                        unranked |= set() if has_shape else {name}
+                    else:
+                        file.seek(inner_size, 1)
+            file.seek(start + size)
+    return frozenset(unranked)
+
+
+def _value(data: bytes) -> tuple[str, bool]:
+    """The name of an input or output, and whether its shape is stated."""
+    name, has_shape = "", False
+    for number, content in _fields(data):
+        if number == _VALUE_NAME:
+            name = content.decode(errors="replace")
+        elif number == _VALUE_TYPE:
+            tensors = [tensor for inner, tensor in _fields(content) if inner == _TYPE_TENSOR]
+            has_shape |= any(inner == _TENSOR_SHAPE for tensor in tensors for inner, _ in _fields(tensor))
+    return name, has_shape
 
 
 def _node(data: bytes, *, in_function: bool = False) -> Node:

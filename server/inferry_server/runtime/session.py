@@ -13,6 +13,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
+from inferry_server.runtime.graph_nodes import read_unranked
 from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import dropped_reason
@@ -99,9 +100,10 @@ def load_session(
             raise RecordingError(f"{path}: {_first_line(error)}") from error
         raise ModelLoadError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     _check_provider(path, wanted=providers[0], taken=session.get_providers())
+    unranked = _unranked(source)
     signature = Signature(
-        inputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_inputs()),
-        outputs=tuple(_tensor_spec(path, tensor) for tensor in session.get_outputs()),
+        inputs=tuple(_tensor_spec(path, tensor, unranked) for tensor in session.get_inputs()),
+        outputs=tuple(_tensor_spec(path, tensor, unranked) for tensor in session.get_outputs()),
     )
     loaded = OnnxSession(session, signature)
     if watch is not None:
@@ -204,7 +206,15 @@ def _check_provider(path: Path, *, wanted: str | ProviderOptions, taken: Sequenc
         raise ModelLoadError(f"{path}: ONNX Runtime dropped {name}: {dropped_reason(name)}")
 
 
-def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
+def _unranked(source: ModelSource) -> frozenset[str]:
+    """Tensors of any number of axes: ONNX Runtime says of them what it says of scalars."""
+    try:
+        return read_unranked(source.model)
+    except (OSError, ValueError):
+        return frozenset()  # ONNX Runtime has read it, and may know formats that we do not
+
+
+def _tensor_spec(path: Path, tensor: Any, unranked: frozenset[str]) -> TensorSpec:
     datatype = _ELEMENT_TYPES.get(tensor.type)
     if datatype is None:
         raise ModelLoadError(
@@ -213,7 +223,8 @@ def _tensor_spec(path: Path, tensor: Any) -> TensorSpec:
         )
     shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in tensor.shape)
     names = tuple(axis if isinstance(axis, str) else None for axis in tensor.shape)
-    return TensorSpec(tensor.name, DATATYPES[datatype], shape, names)
+    any_rank = not shape and tensor.name in unranked  # guard: shapes-of-any-rank
+    return TensorSpec(tensor.name, DATATYPES[datatype], shape, names, any_rank)
 
 
 def _first_line(error: Exception) -> str:

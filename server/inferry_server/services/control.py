@@ -144,11 +144,11 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
         default_model_filename=model.model_file,
     )
     for spec in model.signature.inputs:
-        tensor = config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        tensor = config.input.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.stated_shape[first:])
         if (reshape := model.reshaping.inputs.get(spec.name)) is not None:
             tensor.reshape.CopyFrom(model_config_pb2.ModelTensorReshape(shape=reshape.own[first:]))
     for spec in model.signature.outputs:
-        output = config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.shape[first:])
+        output = config.output.add(name=spec.name, data_type=spec.datatype.config_type, dims=spec.stated_shape[first:])
         if (reshape := model.reshaping.outputs.get(spec.name)) is not None:
             output.reshape.CopyFrom(model_config_pb2.ModelTensorReshape(shape=reshape.own[first:]))
     groups = model_config_pb2.ModelInstanceGroup
@@ -171,4 +171,4 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
-    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype.name, shape=spec.shape)
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype.name, shape=spec.stated_shape)

@@ -246,12 +246,13 @@ def _check_datatype(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec
 
 def _check_shape(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec, model: str) -> None:
     came = tuple(tensor.shape)
-    fits = len(came) == len(spec.shape) and all(
-        axis >= 0 and expected in (-1, axis) for axis, expected in zip(came, spec.shape, strict=True)
+    expected_shape = (-1,) * len(came) if spec.any_rank else spec.shape
+    fits = len(came) == len(expected_shape) and all(
+        axis >= 0 and expected in (-1, axis) for axis, expected in zip(came, expected_shape, strict=True)
     )
     if not fits:  # guard: request-shapes-fit
         raise SignatureMismatchError(
-            f"input {tensor.name!r} of model {model!r} has shape {list(came)}; expected {list(spec.shape)}"
+            f"input {tensor.name!r} of model {model!r} has shape {list(came)}; expected {spec.shape_text}"
         )
 
 
@@ -264,7 +265,7 @@ def _check_room(outputs: Sequence[RequestedOutput], rows: int | None, model: str
         model: named in errors.
     """
     for output in outputs:
-        if output.destination is None or output.spec.datatype.dtype.hasobject:
+        if output.destination is None or output.spec.datatype.dtype.hasobject or output.spec.any_rank:
             continue
         shape = output.spec.shape if rows is None else (rows, *output.spec.shape[1:])
         needed = element_count(shape) * output.spec.datatype.dtype.itemsize

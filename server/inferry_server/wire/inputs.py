@@ -13,6 +13,8 @@ from inferry_server.wire.elements import bytes_to_elements, element_count
 from inferry_server.wire.regions import read_region
 from inferry_server.wire.shared_memory import RegionSlice, SharedMemoryRegions
 
+_MOST_BYTES, _MOST_AXES = 1 << 63, 64  # of an array
+
 # Raw bytes of the message, shared memory, or None: the typed contents of the tensor itself.
 InputData = bytes | RegionSlice | None
 
@@ -83,14 +85,14 @@ def _check_data_once(tensor: ModelInferRequest.InferInputTensor, region: RegionS
 def _from_raw(data: bytes | memoryview, shape: tuple[int, ...], spec: TensorSpec, *, where: str = "") -> NDArray[Any]:
     count = element_count(shape)
     if spec.datatype.dtype.hasobject:
-        return _elements(bytes(data), count, spec, where).reshape(shape)
+        return _shaped(_elements(bytes(data), count, spec, where), shape, spec)
     expected = count * spec.datatype.dtype.itemsize
     if len(data) != expected:  # guard: request-bytes-fit
         raise DecodingError(
             f"input {spec.name!r} has {len(data)} bytes{where}; "
             f"shape {list(shape)} of {spec.datatype.name} takes {expected}"
         )
-    array = np.frombuffer(data, spec.datatype.dtype).reshape(shape)
+    array = _shaped(np.frombuffer(data, spec.datatype.dtype), shape, spec)
     return array if array.flags.aligned else array.copy()  # a region may be used from any offset
 
 
@@ -116,7 +118,17 @@ def _from_contents(
     if len(values) != count:  # guard: request-typed-elements
         raise DecodingError(f"input {spec.name!r} has {len(values)} elements; shape {list(shape)} takes {count}")
     array = _convert(values, spec)
-    return (_texts(array, spec) if spec.datatype.dtype.hasobject else array).reshape(shape)
+    return _shaped(_texts(array, spec) if spec.datatype.dtype.hasobject else array, shape, spec)
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...], spec: TensorSpec) -> NDArray[Any]:
+    try:
+        return array.reshape(shape)
+    except ValueError:  # as many elements, none of them perhaps: but axes that no array can have, or too many of them
+        raise DecodingError(
+            f"input {spec.name!r} has shape {list(shape)}; expected axes whose product, those of 0 left out, "
+            f"is below {_MOST_BYTES:,} bytes, and at most {_MOST_AXES} of them"
+        ) from None
 
 
 def _convert(values: Sequence[Any], spec: TensorSpec) -> NDArray[Any]:

@@ -10,12 +10,14 @@ import pytest
 
 from inferry_proto.golden import GoldenSamples, save_golden_samples
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
+from inferry_proto.manifest_pb2 import GoldenSamples as GoldenSamplesMessage
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.request import Arrays, InferenceRequest
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.executing.core_turns import ComputeGate
+from inferry_server.models.checks import read_golden_check
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder, scan_repository
 from inferry_server.models.version import ServedVersion
@@ -140,6 +142,24 @@ def test_more_golden_samples_than_a_batch_holds_are_all_compared(tmp_path: Path)
     edit_manifest(folder, lambda m: m.files[1].CopyFrom(describe_file(folder / "golden.npz")))
     with pytest.raises(ModelLoadError, match="not the model that was verified"):
         load(tmp_path, "brightness")
+
+
+@pytest.mark.parametrize(("count", "largest", "asked"), [(3, 2, [2, 1, 1, 1, 1]), (1, 8, [1, 1, 2]), (2, 1, [1, 1])])
+def test_golden_samples_are_asked_alone_and_in_a_batch(
+    tmp_path: Path, count: int, largest: int, asked: list[int]
+) -> None:
+    recorded = GoldenSamplesMessage(file="golden.npz", tolerances={CPU: 0.0})
+    values = {"x": np.arange(count, dtype=np.float32)}
+    samples = GoldenSamples(values, values)
+    check = read_golden_check(tmp_path, recorded, samples, provider=CPU, max_batch_size=largest)
+    sizes: list[int] = []
+
+    def run(inputs: Arrays) -> Arrays:
+        sizes.append(len(inputs["x"]))
+        return inputs
+
+    assert check.check(run) == 0.0
+    assert sizes == asked
 
 
 def test_a_manifest_without_tolerance_for_the_provider_is_refused(tmp_path: Path) -> None:

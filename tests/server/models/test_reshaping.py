@@ -113,7 +113,7 @@ def test_golden_samples_are_recorded_in_the_models_shape_and_asked_in_the_client
     write_manifest(folder, manifest)
     golden = load(tmp_path, "flat").golden
     assert golden is not None
-    assert [inputs["x"].shape for inputs, _ in golden.runs] == [(2, 6)]
+    assert [inputs["x"].shape for inputs, _ in golden.runs] == [(2, 6), (1, 6), (1, 6)]
     assert golden.check(lambda inputs: {"y": inputs["x"]}) == 0.0
 
 

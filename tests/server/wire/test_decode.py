@@ -1,5 +1,7 @@
 """Requests are checked completely and in a fixed order; good ones lose nothing on the way."""
 
+import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +53,28 @@ def test_a_good_request_passes_with_every_output() -> None:
     assert [output.spec.name for output in decoded.outputs] == ["out", "aux"]
     assert decoded.timeout_s is None
     assert {name: array.shape for name, array in decoded.inputs.items()} == {"x": (3, 2), "y": (3,)}
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 3), st.integers(1 << 30, (1 << 63) - 1)), max_size=70).map(lambda a: [*a, 0]),
+    st.sampled_from(["FP32", "BYTES"]),
+    st.booleans(),
+)
+def test_shapes_without_elements_are_arrays_or_bad_requests_however_long_their_axes(
+    shape: list[int], datatype: str, typed: bool
+) -> None:
+    free = Signature((TensorSpec("x", DATATYPES[datatype], (), any_rank=True),), ())
+    request = ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype=datatype, shape=shape)
+    if typed:
+        request.inputs[0].contents.SetInParent()
+    else:
+        request.raw_input_contents.append(b"")
+    if len(shape) <= 64 and math.prod(axis for axis in shape if axis) < 1 << 59:
+        assert decode(request, free, max_request_rows=0).inputs["x"].shape == tuple(shape)
+        return
+    with contextlib.suppress(DecodingError):  # nothing else
+        decode(request, free, max_request_rows=0)
 
 
 def test_inputs_may_come_in_any_order() -> None:
