@@ -87,6 +87,7 @@ class Server:
         cores = available_cores()
         self._settings = settings
         self._device_lost = device_lost
+        self._served_versions = 0
         self._transport_failed = transport_failed
         self.metrics = ServerMetrics()
         self._tracer = tracer or _make_tracer(settings)
@@ -248,10 +249,10 @@ class Server:
             allowed=self._settings.remote_logging_control,
         )
         inference = InferenceService(self.registry, deadlines, regions, self._tracer)
-        router.add_unary(inference.unary_handlers(), sheddable=True)
+        router.add_unary(inference.unary_handlers(), sheddable=self._is_one_version_served)
         router.add_streams(inference.stream_handlers())
         classifier = ClassifierService(self.registry, deadlines, self._decoding, self._tracer)
-        router.add_unary(classifier.unary_handlers(), sheddable=True)
+        router.add_unary(classifier.unary_handlers(), sheddable=self._is_one_version_served)
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
         router.add_unary(
@@ -328,9 +329,14 @@ class Server:
         if failed and self._settings.strict:
             raise StartError("not every model could be loaded (--strict): " + "; ".join(e.reason for e in failed))
 
+    def _is_one_version_served(self) -> bool:
+        """Whether every inference call is meant for the same version, so that it need not be read to be shed."""
+        return self._served_versions == 1  # guard: shed-one-version
+
     def _readiness_changed(self) -> None:
+        self._served_versions = len(self.registry.served())
         self.metrics.ready.set(self.readiness.is_ready())
-        self.metrics.ready_models.set(len(self.registry.served()))
+        self.metrics.ready_models.set(self._served_versions)
         self._health.changed()
 
 

@@ -127,6 +127,20 @@ class QueueFullError(ServingError):
         super().__init__(f"the queue is full: with this request it would hold {actual} {what}, the limit is {limit}")
 
 
+class ShedError(ServingError):
+    """More requests come for a model than can be computed, and others wait; this one was not decoded.
+
+    Attributes:
+        retry_after_s: what the batch takes that has to be computed first.
+    """
+
+    kind = "shed"
+
+    def __init__(self, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__("more requests come for this model than can be computed; this one was not queued")
+
+
 class DeadlineExceededError(ServingError):
     """No answer can come before the request's deadline any more, not even from an idle server.
 

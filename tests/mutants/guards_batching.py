@@ -219,10 +219,12 @@ BATCHING = (
         _TEST_SPARE_TIME,
     ),
     Mutant(
-        "flood-full-batch",
-        "flood: a full batch is pressing while requests are refused",
-        "if False:",
+        "shed-full-batch",
+        "shedding: requests are shed while a full batch waits",
+        "is_full = False",
         ("tests/server/executing/test_inline.py",),
     ),
+    Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "pass", _TEST_SPARE_TIME),
+    Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_SPARE_TIME),
     Mutant("inline-left-behind", "inline: what is left behind is told of", "if False:", _TEST_SPARE_TIME),
 )

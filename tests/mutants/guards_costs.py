@@ -8,7 +8,7 @@ COSTS = (
     Mutant(
         "cost-nobody-woken",
         "cost: nobody is woken for what is kept",
-        "if self._kept:\n    self._press_if_crowded(now)\nif not self._keep(now, serve) or True:\n    self._changed.notify()",
+        "if self._kept:\n    self._shed_if_full(now)\nif not self._keep(now, serve) or True:\n    self._changed.notify()",
         _TEST_COSTS,
     ),
     Mutant(

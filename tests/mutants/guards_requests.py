@@ -2,6 +2,9 @@
 
 from mutants.mutant import Mutant
 
+_TEST_SHEDDING = ("tests/server/transport/test_shedding.py",)
+_TEST_SHEDDING_BY_MODEL = ("tests/server/services/test_shedding_by_model.py",)
+
 _TEST_CODEC = ("tests/server/wire/test_decode.py",)
 _TEST_TABLE = ("tests/contract/test_error_table.py",)
 _TEST_ORDER = ("tests/contract/test_check_order.py",)
@@ -185,14 +188,14 @@ REQUESTS = (
         "if False and (late_s := self._clock() - deadline) >= 0:",
         ("tests/server/services/test_classifier.py",),
     ),
+    Mutant("shed-unread", "shedding: calls are refused unread", "if False:", _TEST_SHEDDING),
+    Mutant("shed-by-model", "shedding: requests are refused by model", "if False:", _TEST_SHEDDING_BY_MODEL),
+    Mutant("shed-pictures", "shedding: so are pictures", "if False:", _TEST_SHEDDING_BY_MODEL),
     Mutant(
-        "flood-calls-refused", "flood: calls are refused unread", "if False:", ("tests/server/transport/test_flood.py",)
-    ),
-    Mutant(
-        "flood-health-answered",
-        "flood: health is answered",
-        "if self._spare.pressing_s:",
-        ("tests/server/transport/test_flood.py",),
+        "shed-one-version",
+        "shedding: no call for another model is refused unread",
+        "return True",
+        _TEST_SHEDDING_BY_MODEL,
     ),
     Mutant(
         "intake-objective-counts",

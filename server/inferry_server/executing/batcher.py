@@ -11,7 +11,8 @@ from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler
-from inferry_server.errors import ShuttingDownError
+from inferry_server.batching.shedding import Shedding
+from inferry_server.errors import ShedError, ShuttingDownError
 from inferry_server.executing.core_turns import OpenSeat, Seat
 from inferry_server.executing.execution import BatchExecution, BatchObserver, Run
 from inferry_server.executing.inline import SpareTime
@@ -48,6 +49,9 @@ class DynamicBatcher:
             thread can use.
         keep_up_to_s: how long a batch may be expected to take that is computed there.
         clock: monotonic seconds.
+
+    Attributes:
+        shedding: whether requests are to be refused before they are decoded; whoever submits looks at it before.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class DynamicBatcher:
             raise ValueError(f"spare time is for one instance, not for {len(instances)}")
         seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
+        self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
         self._queue = RequestQueue(
             BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
             clock,
             spare=spare or SpareTime(),
             keep_up_to_s=keep_up_to_s if spare is not None else 0.0,
             overran=observer.overran,
+            shedding=self.shedding,
         )
         self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
         self._execution = BatchExecution(

@@ -5,14 +5,15 @@ the interpreter from the other, and is woken for it. So a short batch is compute
 read its requests. Python does one thing after the other then, and nobody waits for it.
 """
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
 
-Work = Callable[[], None]
+from inferry_server.batching.shedding import Shedding
 
-_SHORTEST_S = 1e-6
+__all__ = ["Shedding", "SpareTime", "Work"]
+
+Work = Callable[[], None]
 
 
 class SpareTime:
@@ -20,15 +21,13 @@ class SpareTime:
 
     Attributes:
         work: what waits to be done; for its owner, which looks at it all the time.
-        pressing_s: how long what is to be done before more is read should take; 0 where nothing is pressing.
-        refused_at: when a request was refused last, because more came than can be computed; monotonic seconds.
+        shedding: of the queue that began to shed last.
     """
 
     def __init__(self) -> None:
         self._thread: int | None = None
         self.work: deque[Work] = deque()
-        self.pressing_s = 0.0
-        self.refused_at = -math.inf
+        self.shedding: Shedding | None = None
 
     def is_here(self) -> bool:
         """Whether it is the calling thread's."""
@@ -48,11 +47,6 @@ class SpareTime:
         """Have something done. From any thread: its owner is not woken for it, and may sleep for long."""
         self.work.append(work)
 
-    def press(self, takes_s: float) -> None:
-        """Ask for something to be done before more is read."""
-        self.pressing_s = max(takes_s, _SHORTEST_S)
-
     def do_next(self) -> None:
         """Do what was accepted first."""
-        self.pressing_s = 0.0
         self.work.popleft()()

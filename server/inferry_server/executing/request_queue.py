@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.batching.shedding import Shedding
 from inferry_server.batching.steadiness import Steadiness
 from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import SpareTime, Work
 
 FailedBatch = tuple[Sequence[BatchSlice], Exception]
 
-_INVITED_S = 0.005  # in which the thread that reads requests begins, if it is awake and not flooded
-_CROWDED_S = 2.0  # after a request was refused: more come than can be computed, until none was for so long
+_INVITED_S = 0.005  # in which the thread that reads requests begins, if it is awake and not overloaded
 
 
 class RequestQueue:
@@ -25,8 +25,8 @@ class RequestQueue:
     read itself. Where an instance's thread was computing just then, that invites it afterwards: else the
     threads would go on as long as there is always a next batch.
 
-    While more come than can be computed, that thread is pressed to compute full batches before it reads on:
-    what it read would only wait longer, or be refused, at the expense of what waits already.
+    While more come than can be computed, and a full batch waits for that thread, requests are shed
+    (`batching/shedding.py`).
 
     Args:
         scheduler: decides; of this queue alone.
@@ -35,6 +35,7 @@ class RequestQueue:
         keep_up_to_s: how long a batch may be expected to take that is kept; nothing is kept below 0.
         overran: called under the lock, with its seconds, for the first batch that took so much longer that none
             is kept any more.
+        shedding: whether requests for this model are refused before they are decoded.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class RequestQueue:
         spare: SpareTime,
         keep_up_to_s: float,
         overran: Callable[[float], None] = lambda _: None,
+        shedding: Shedding | None = None,
     ) -> None:
+        self._shedding = shedding or Shedding()
         self._scheduler = scheduler
         self._clock = clock
         self._spare = spare
@@ -92,13 +95,13 @@ class RequestQueue:
             try:
                 self._scheduler.admit(request, now)
             except (OverloadedError, QueueFullError):
-                self._spare.refused_at = now
-                self._press_if_crowded(now)
+                self._shedding.refused(now)  # guard: shed-real-refusals
+                self._shed_if_full(now)
                 raise
             if request.trace is not None:
                 request.trace.queued_at = now
             if self._kept:  # guard: cost-nobody-woken
-                self._press_if_crowded(now)
+                self._shed_if_full(now)
             elif not self._keep(now, serve):
                 self._changed.notify()
 
@@ -143,6 +146,7 @@ class RequestQueue:
                     timeout_s = None
                 if not self._changed.wait(timeout_s) and self._kept and not self._begun:  # guard: inline-nobody-comes
                     self._kept = False  # who keeps it does not come to it
+                    self._shedding.end()
                     break
             self._served = True
             return True
@@ -178,6 +182,7 @@ class RequestQueue:
                 return None
             if self._is_short() and try_turn():  # guard: inline-only-short, inline-nobody-waits
                 self._begun = True
+                self._shedding.end()
                 return self._scheduler.take_batch(now, waited_s=now - self._kept_since)
             self._device_taken = self._is_short()
             self._let_go(idle)
@@ -251,12 +256,11 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.settle_all()  # guard: closing-left-told
 
-    def _press_if_crowded(self, now: float) -> None:
-        """Do not let the thread that reads requests keep a full batch for long."""
-        if (
-            self._kept and now - self._spare.refused_at < _CROWDED_S and self._scheduler.is_full()
-        ):  # guard: flood-full-batch
-            self._spare.press(self._scheduler.next_batch_s())
+    def _shed_if_full(self, now: float) -> None:
+        """Read no more requests for this model while the thread that reads them keeps a full batch of it."""
+        is_full = self._kept and self._scheduler.is_full()  # guard: shed-full-batch
+        if is_full and self._shedding.begin(now, self._scheduler.next_batch_s()):
+            self._spare.shedding = self._shedding
 
     def _is_due(self, now: float) -> bool:
         wait_s = self._scheduler.wait_s(now)
@@ -274,7 +278,7 @@ class RequestQueue:
             return False
         self._spare.do_soon(serve)
         self._kept, self._kept_since = True, now
-        self._press_if_crowded(now)
+        self._shed_if_full(now)
         return True
 
     def _can_invite(self) -> bool:
@@ -284,6 +288,7 @@ class RequestQueue:
     def _let_go(self, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
         self._kept = self._begun = False
+        self._shedding.end()
         if self._failed or self._closing or self._scheduler.rows:  # guard: inline-left-behind
             self._changed.notify_all()
         else:

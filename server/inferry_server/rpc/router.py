@@ -49,23 +49,30 @@ class Router:
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._clock = clock
         self._traced: set[str] = set()
-        self._sheddable: set[str] = set()
+        self._sheddable: dict[str, Callable[[], bool]] = {}
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
         self._methods: dict[str, MethodMetrics] = {}
 
-    def add_unary(self, handlers: Mapping[str, UnaryHandler], *, traced: bool = True, sheddable: bool = False) -> None:
+    def add_unary(
+        self,
+        handlers: Mapping[str, UnaryHandler],
+        *,
+        traced: bool = True,
+        sheddable: Callable[[], bool] | None = None,
+    ) -> None:
         """Register handlers by path.
 
         Args:
             handlers: of unary calls.
             traced: ask the tracer for each call whether to trace it.
-            sheddable: whether their calls may be refused unread where more come than can be computed.
+            sheddable: whether their calls can be meant for one model only now, so that they may be refused unread
+                while that sheds; None: never.
         """
         if traced:
             self._traced |= handlers.keys()
-        if sheddable:
-            self._sheddable |= handlers.keys()
+        if sheddable is not None:
+            self._sheddable |= dict.fromkeys(handlers, sheddable)
         self._unary |= handlers
 
     def add_streams(self, handlers: Mapping[str, StreamHandler]) -> None:
@@ -77,8 +84,9 @@ class Router:
         return path in self._unary
 
     def is_sheddable(self, path: str) -> bool:
-        """Whether its calls may be refused unread."""
-        return path in self._sheddable
+        """Whether its calls may be refused unread now."""
+        sheddable = self._sheddable.get(path)
+        return sheddable is not None and sheddable()
 
     def is_stream(self, path: str) -> bool:
         """Whether a streaming handler answers this path."""

@@ -21,6 +21,7 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.ShuttingDownError, grpc.StatusCode.UNAVAILABLE),
     (errors.RequestTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.ShedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
@@ -74,13 +75,13 @@ def unknown_method(path: str) -> Status:
 
 
 @lru_cache(maxsize=64)  # it is asked for where every microsecond counts, and always with the time of one batch
-def flooded(retry_after_s: float) -> Status:
+def shed(retry_after_s: float) -> Status:
     """For a call that was refused unread: as one that is refused for its queue, with the same advice."""
     return Status(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "more requests come than can be computed; this one was not read",
         _retry_after(retry_after_s),
-        "flooded",
+        errors.ShedError.kind,
     )
 
 
@@ -105,7 +106,7 @@ _LONGEST_MESSAGE = 1024  # characters, up to four bytes each
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
     if isinstance(
-        error, errors.QueueFullError | errors.OverloadedError | errors.DeviceOutOfMemoryError
+        error, errors.QueueFullError | errors.OverloadedError | errors.ShedError | errors.DeviceOutOfMemoryError
     ):  # guard: overload-caller-hears
         return _retry_after(error.retry_after_s)
     return ()

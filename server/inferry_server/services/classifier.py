@@ -15,7 +15,7 @@ from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError
+from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError, ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
@@ -128,6 +128,8 @@ class ClassifierService:
             timeout_s=None,
             model_objective_s=model.latency_objective_s,
         )
+        if model.batcher.shedding.retry_after_s:  # guard: shed-pictures
+            raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
         cancellation = _Cancellation()
         self._pool.submit(
             lambda: self._decode_and_submit(request, outcome, deadline, cancellation, trace), nbytes=request.ByteSize()

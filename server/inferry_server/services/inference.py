@@ -13,6 +13,7 @@ from inferry_proto.open_inference_pb2 import (
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.errors import ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
@@ -105,6 +106,8 @@ class InferenceService:
     ) -> Cancel:
         if trace is not None:
             trace.concerns(model.model, model.version)
+        if model.batcher.shedding.retry_after_s:  # guard: shed-by-model
+            raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
         request = self._reader.read(incoming, model)
         queued = InferenceRequest(
             inputs=request.inputs,

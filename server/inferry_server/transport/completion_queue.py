@@ -10,11 +10,11 @@ from typing import Any
 
 from inferry_server.addresses import A, bound
 from inferry_server.errors import ShuttingDownError
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import Shedding, SpareTime
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
-from inferry_server.rpc.statuses import flooded, unknown_method
+from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.core_layer import CoreServer, send_status
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.intake import Intake
@@ -303,10 +303,9 @@ class CompletionQueueTransport:
                 return
             known = self._paths[method] = (path, self._router.is_unary(path))
         path, is_unary = known
-        if self._spare.pressing_s and self._router.is_sheddable(
-            path
-        ):  # guard: flood-calls-refused, flood-health-answered
-            self._shed(event, path)
+        shedding = self._spare.shedding
+        if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
+            self._shed(event, path, shedding)
             return
         account = self._router.received(path, event.invocation_metadata)
         if is_unary:
@@ -330,11 +329,11 @@ class CompletionQueueTransport:
         if self._stopping:
             call.drain()
 
-    def _shed(self, event: Any, path: str) -> None:
+    def _shed(self, event: Any, path: str, shedding: Shedding) -> None:
         """Refuse a call unread, for half of what it costs to read it and refuse it then."""
-        self._spare.refused_at = self._now
-        status = flooded(self._spare.pressing_s)
+        status = shed(shedding.retry_after_s)
         self._router.shed(path, status)
+        shedding.count()
         send_status(event.call, status, _ignore, first=True, close_watched=False)
 
     def _refuse(self, event: Any, path: str) -> None:

@@ -117,38 +117,55 @@ def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() 
     assert observer.batch_rows == [4, 3]
 
 
-def test_full_batches_are_pressing_while_more_comes_than_there_is_room_for() -> None:
+def test_requests_are_shed_while_full_batches_wait_and_more_come_than_there_is_room_for() -> None:
     now = 100.0
     policy = dataclasses.replace(POLICY, max_queue_size=10)
     with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
 
-        def pressing() -> bool:
-            return spare.pressing_s > 0
+        def sheds() -> bool:
+            assert batcher.shedding is spare.shedding or not batcher.shedding.retry_after_s
+            return batcher.shedding.retry_after_s > 0
 
         submit(batcher, *range(10))
-        assert not pressing()
+        assert not sheds()
         with pytest.raises(QueueFullError):
             submit(batcher, 10)
-        assert pressing()
+        assert sheds()
         spare.do_next()
-        assert pressing()
+        assert sheds()
         spare.do_next()
-        assert not pressing()  # two are left, and others may join them
+        assert not sheds()  # two are left, and others may join them
         submit(batcher, 10, 11)
-        assert pressing()
+        assert sheds()
         spare.do_next()
-        now += 3
+        now += 0.3
         submit(batcher, *range(10))
-        assert not pressing()
+        assert not sheds()
 
 
-def test_a_request_without_a_chance_presses_nobody() -> None:
+def test_a_request_without_a_chance_makes_nobody_shed() -> None:
     with reading(Threads().run) as (batcher, spare, _):
         submit(batcher, *range(4))
         with pytest.raises(DeadlineExceededError):
             batcher.submit(request(4, deadline=0.0)[0])
-        assert not spare.pressing_s
+        assert not batcher.shedding.retry_after_s
         spare.do_next()
+
+
+def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
+    gate = ComputeGate(1)
+    other = gate.seat("other", 1)
+    other.acquire()
+    policy = dataclasses.replace(POLICY, max_queue_size=4, max_request_rows=4)
+    with reading(Threads().run, seat=gate.seat("mine", 1), policy=policy) as (batcher, spare, _):
+        replies = submit(batcher, *range(4))
+        with pytest.raises(QueueFullError):
+            submit(batcher, 4)
+        assert batcher.shedding.retry_after_s
+        spare.do_next()
+        assert not batcher.shedding.retry_after_s
+        other.release(0.001, again=False)
+        assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(4)]
 
 
 def test_what_other_threads_submit_is_computed_on_the_batchers_own() -> None:

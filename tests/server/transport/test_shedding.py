@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inferry_server.batching.shedding import Shedding
 from inferry_server.executing.inline import SpareTime
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import Status
@@ -17,15 +18,16 @@ from inferry_server.transport.options import TransportOptions
 INFER, HEALTH = "/test/Infer", "/test/Health"
 
 
-class Flooded:
+class Overloaded:
     """A transport over calls that the test lets come."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statuses: list[Status] = []
-        self.read = 0
+        self.read = self.counted = 0
+        self.one_version = True
         self.spare, self.metrics = SpareTime(), ServerMetrics()
         router = Router(self.metrics)
-        router.add_unary({INFER: lambda *_: None}, sheddable=True)
+        router.add_unary({INFER: lambda *_: None}, sheddable=lambda: self.one_version)
         router.add_unary({HEALTH: lambda *_: None})
         options = TransportOptions(max_message_bytes=1000, max_streams=10)
         self._transport = CompletionQueueTransport(router, options, spare=self.spare)
@@ -53,34 +55,45 @@ class Flooded:
             if sample.labels["method"] == path
         }
 
+    def sheds(self, batch_s: float) -> Shedding:
+        """A queue begins to shed."""
+        shedding = self.spare.shedding = Shedding(self.count)
+        shedding.refused(0.0)
+        assert shedding.begin(0.0, batch_s)
+        return shedding
 
-def test_calls_are_refused_unread_while_a_full_batch_is_pressing(monkeypatch: pytest.MonkeyPatch) -> None:
-    flooded = Flooded(monkeypatch)
-    flooded.spare.do_soon(lambda: None)
-    flooded.spare.press(0.012)
+    def count(self) -> None:
+        self.counted += 1
+
+
+def test_calls_are_refused_unread_while_a_full_batch_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Overloaded(monkeypatch)
+    shedding = server.sheds(0.012)
     for _ in range(3):
-        flooded.comes(INFER)
-    assert flooded.read == 0
-    assert [status.code for status in flooded.statuses] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
-    assert flooded.statuses[0].trailing_metadata == (("grpc-retry-pushback-ms", "12"),)
-    assert flooded.ended(INFER) == {("RESOURCE_EXHAUSTED", "flooded"): 3}
-    flooded.spare.do_next()
-    flooded.comes(INFER)
-    assert flooded.read == 1
-    assert len(flooded.statuses) == 3
+        server.comes(INFER)
+    assert server.read == 0
+    assert [status.code for status in server.statuses] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    assert server.statuses[0].trailing_metadata == (("grpc-retry-pushback-ms", "12"),)
+    assert server.ended(INFER) == {("RESOURCE_EXHAUSTED", "shed"): 3}
+    assert server.counted == 3  # among the refusals of the model
+    shedding.end()
+    server.comes(INFER)
+    assert server.read == 1
+    assert len(server.statuses) == 3
 
 
 def test_what_is_no_inference_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    flooded = Flooded(monkeypatch)
-    flooded.spare.press(0.012)
-    flooded.comes(HEALTH)
-    assert flooded.read == 1
-    assert flooded.statuses == []
+    server = Overloaded(monkeypatch)
+    server.sheds(0.012)
+    server.comes(HEALTH)
+    assert server.read == 1
+    assert server.statuses == []
 
 
-def test_refusing_unread_goes_on_being_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
-    flooded = Flooded(monkeypatch)
-    flooded.spare.press(0.012)
-    flooded._transport._now = 7.0
-    flooded.comes(INFER)
-    assert flooded.spare.refused_at == 7.0
+def test_a_call_that_may_be_for_another_model_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Overloaded(monkeypatch)
+    server.sheds(0.012)
+    server.one_version = False
+    server.comes(INFER)
+    assert server.read == 1
+    assert server.statuses == []

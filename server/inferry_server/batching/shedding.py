@@ -1,0 +1,53 @@
+"""Whether requests for a model are refused before they are decoded, because others wait. Pure: time is passed in.
+
+Rules:
+
+- What waits for the thread that reads requests has to be computed before that reads more, where more come than
+  can be computed: what it would read could only wait longer, or be refused, at the expense of what waits already.
+- More come than can be computed if a request was refused lately because of those before it. That it was shed is
+  no such reason: shedding does not prolong itself.
+- A model sheds for itself: a request for another one is never shed for it.
+- Unary calls and requests of streams are shed alike.
+"""
+
+import math
+from collections.abc import Callable
+
+_LATELY_S = 0.25
+_SHORTEST_S = 1e-6
+
+
+class Shedding:
+    """The state of one model's queue. Its owner holds a lock; `retry_after_s` may be read by any thread.
+
+    Args:
+        count: told of each request that is refused before its message is read.
+
+    Attributes:
+        retry_after_s: what callers are told to wait, the time of the batch that is to be computed first; 0 while
+            nothing is shed.
+    """
+
+    def __init__(self, count: Callable[[], object] = lambda: None) -> None:
+        self.retry_after_s = 0.0
+        self.count = count
+        self._refused_at = -math.inf
+
+    def refused(self, now: float) -> None:
+        """A request was refused because of those before it."""
+        self._refused_at = now
+
+    def begin(self, now: float, batch_s: float) -> bool:
+        """A full batch waits for the thread that reads requests, and should take so long.
+
+        Returns:
+            Whether requests are shed until it is taken.
+        """
+        if now - self._refused_at >= _LATELY_S:
+            return False  # guard: shed-only-lately
+        self.retry_after_s = max(batch_s, _SHORTEST_S)
+        return True
+
+    def end(self) -> None:
+        """The batch was taken, or is for another thread."""
+        self.retry_after_s = 0.0
