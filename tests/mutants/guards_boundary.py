@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
 _TEST_FILES = ("tests/proto/test_files.py",)
 _TEST_LOADS = ("tests/server/models/test_load_queue.py",)
+_TEST_SIZES = ("tests/server/models/test_sizes.py",)
 
 BOUNDARY = (
     Mutant("boundary-version", "boundary: an error that no check foresaw fails one version", "raise", _TEST_BOUNDARY),
@@ -21,6 +22,11 @@ BOUNDARY = (
         "return next(iter(self._waiting), None)",
         _TEST_LOADS,
     ),
+    Mutant("sizes-inputs", "sizes: a model that no request can ask", "if False:", _TEST_SIZES),
+    Mutant("sizes-outputs", "sizes: an answer that no message can carry", "if False:", _TEST_SIZES),
+    Mutant("sizes-tried", "sizes: no more is tried than a bound", "return tuple(sizes)", _TEST_SIZES),
+    Mutant("sizes-instances", "sizes: instances for which there is no memory", "if False:", _TEST_SIZES),
+    Mutant("sizes-instance-count", "sizes: instances of a model are few", "if False:", _TEST_SIZES),
     Mutant("files-size", "files: no more is read than may be", "if False:", _TEST_FILES),
     Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),
     Mutant("golden-size", "golden samples: no more is decompressed than may be", "if False:", _TEST_FILES),

@@ -18,6 +18,7 @@ from inferry_server.runtime.model_source import MODEL_FILE
 from inferry_server.runtime.providers import CHOICES
 
 CONFIG_FILE = "config.pbtxt"
+MOST_INSTANCES = 256  # as the setting instance_count
 PLATFORM = "onnxruntime_onnx"  # Triton's names, which clients look at
 BACKEND = "onnxruntime"
 LATENCY_OBJECTIVE = "latency_objective_ms"
@@ -164,6 +165,8 @@ def _instances(config: ModelConfig) -> tuple[int | None, InstanceKind]:
     counts = [group.count for group in config.instance_group if group.count]
     if any(count < 0 for count in counts):
         raise ValueError(f"instance_group has count {min(counts)}; expected at least 1")
+    if sum(counts) > MOST_INSTANCES:  # guard: sizes-instance-count
+        raise ValueError(f"instance_group has {sum(counts)} instances; expected at most {MOST_INSTANCES}")
     return sum(counts) or None, InstanceKind(kinds.pop()) if kinds else InstanceKind.AUTO
 
 

@@ -26,12 +26,14 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import with_parallel_runs
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
+from inferry_server.models.sizes import check_sizes
 from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
 from inferry_server.runtime.load_watch import LoadWatch
+from inferry_server.runtime.memory import available_bytes, trim_heap
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
@@ -115,6 +117,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if manifest is not None:
             _check_signature(folder.path, signature, manifest)
         plan = replace(_plan(folder, settings, manifest, signature, options), source=source, golden=golden)
+        check_sizes(plan)
         plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads = _threads(settings, options)
@@ -131,6 +134,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         for session in sessions:
             session.close()
         raise
+    trim_heap()  # of what was only read, and tried
     logger.info(
         "model loaded",
         extra={
@@ -168,6 +172,12 @@ def _load_sessions(
         raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
     threads = _threads(settings, options)
     device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
+    needed, available = source.size_bytes * len(device_ids), available_bytes()
+    if needed > available:  # guard: sizes-instances
+        raise ModelLoadError(
+            f"{source.path}: {len(device_ids)} instances of a model of {source.size_bytes} bytes need {needed}; "
+            f"{available} are available"
+        )
     sessions: list[LoadedSession] = []
     try:
         for device_id in device_ids:

@@ -11,6 +11,7 @@ from inferry_server.batching.assembly import check_rows
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.executing.core_turns import Seat
+from inferry_server.models.sizes import tried_sizes
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.device import can_be_bound
 from inferry_server.runtime.instance import Instance
@@ -54,6 +55,7 @@ def with_parallel_runs(
     policy = replace(plan.policy, parallel_runs=threads)
     full_s, all_s = latency.batch_s(policy.max_batch_size), latency.batch_s(policy.most_rows)
     fits = full_s >= _SHORTEST_S and all_s <= _LONGEST_S
+    fits &= policy.most_rows in tried_sizes(plan.signature, (1, policy.most_rows))
     if not (plan.batched and threads > 1 and can_be_bound(plan.signature) and fits):  # guard: parallel-runs-not-outputs
         return plan, instance
     model = {"model": str(plan.folder)}

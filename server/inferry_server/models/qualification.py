@@ -16,6 +16,7 @@ from inferry_server.errors import (
 )
 from inferry_server.models.checks import RowsMismatchError, can_warm_up, warm_up
 from inferry_server.models.row_proof import with_shown_rows
+from inferry_server.models.sizes import tried_sizes
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import LoadedSession, make_instance
@@ -105,7 +106,7 @@ def _measured_steps(plan: VersionPlan, instance: Instance, budget_s: float) -> d
     return warm_up(
         instance.run,
         plan.signature,
-        ladder(plan.policy.max_batch_size),
+        tried_sizes(plan.signature, ladder(plan.policy.max_batch_size)),
         batched=plan.batched,
         every_size=False,
         budget_s=budget_s,

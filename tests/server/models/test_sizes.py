@@ -1,0 +1,100 @@
+"""What a model would allocate is told from its shapes, before anything is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from inferry_proto.datatypes import DATATYPES
+from inferry_server.batching.assembly import ladder
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.errors import ModelLoadError
+from inferry_server.models import loading
+from inferry_server.models.loading import LoadOptions, load_version
+from inferry_server.models.repository import VersionFolder
+from inferry_server.models.sizes import TRIED_BYTES, row_bytes, tried_sizes
+from inferry_server.models.version import ServedVersion
+from inferry_server.runtime.providers import CPU
+from inferry_server.signature import Signature, TensorSpec
+from inferry_server.telemetry.metrics import ServerMetrics
+from testkit import onnx_models
+
+POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
+
+Axes = list[int | str]
+
+
+def save_echo(repository: Path, axes: Axes, *, name: str = "echo") -> None:
+    """`y = max(x, 0)`, float32 of any shape."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, axes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, axes)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (repository / name / "1").mkdir(parents=True)
+    (repository / name / "1" / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def load(repository: Path, name: str = "echo") -> ServedVersion:
+    served = load_version(
+        VersionFolder(name, 1, repository / name / "1"), LoadOptions((CPU,), 1, 1, POLICY, ServerMetrics())
+    )
+    served.close(1)
+    return served
+
+
+@pytest.mark.parametrize("axes", [["N", 1 << 40], ["N", 1 << 20, 1 << 20, 1 << 20], [1, 1 << 40], ["N", 1 << 18, 2]])
+def test_a_model_that_no_request_can_ask_is_refused_with_both_sizes(tmp_path: Path, axes: Axes) -> None:
+    save_echo(tmp_path, axes)
+    with pytest.raises(
+        ModelLoadError, match=r"the inputs of one (row|request) have \d+ bytes .* at most 1048576 can wait"
+    ):
+        load(tmp_path)
+
+
+def test_outputs_that_no_reply_can_carry_are_refused(tmp_path: Path) -> None:
+    onnx_models.save_model(
+        tmp_path / "echo" / "1" / "model.onnx",
+        [helper.make_node("Expand", ["x", "shape"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1 << 40])],
+        [numpy_helper.from_array(np.array([1, 1 << 40]), "shape")],
+    )
+    with pytest.raises(ModelLoadError, match="the outputs of one row have 4398046511104 bytes"):
+        load(tmp_path)
+
+
+def test_a_row_as_large_as_the_queue_is_served(tmp_path: Path) -> None:
+    save_echo(tmp_path, ["N", 1 << 18])
+    assert load(tmp_path).max_request_rows == 8
+
+
+@given(st.integers(1, 1 << 40), st.integers(1, 1 << 16))
+def test_no_more_is_tried_than_a_bound_except_the_smallest(width: int, most: int) -> None:
+    spec = TensorSpec("x", DATATYPES["FP32"], (-1, width))
+    signature = Signature((spec,), (spec,))
+    sizes = ladder(most)
+    tried = tried_sizes(signature, sizes)
+    assert tried == sizes[: len(tried)]
+    assert tried[0] == sizes[0]
+    assert all(size * row_bytes((spec, spec)) <= TRIED_BYTES for size in tried[1:])
+
+
+def test_thousands_of_instances_are_refused_before_one_is_made(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    (tmp_path / "doubler" / "config.pbtxt").write_text("instance_group { count: 100000 }")
+    with pytest.raises(ModelLoadError, match="has 100000 instances; expected at most 256"):
+        load(tmp_path, "doubler")
+
+
+def test_instances_for_which_there_is_no_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx_models.save_doubler(tmp_path)
+    (tmp_path / "doubler" / "config.pbtxt").write_text("instance_group { count: 3 }")
+    monkeypatch.setattr(loading, "available_bytes", lambda: 200)
+    with pytest.raises(ModelLoadError, match=r"3 instances of a model of .* bytes need .*; 200 are available"):
+        load(tmp_path, "doubler")
