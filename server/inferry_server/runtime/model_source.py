@@ -47,7 +47,10 @@ def read_model(path: Path) -> ModelSource:
         ModelLoadError: a file is missing or cannot be read, lies outside the model's folder, or there is no memory
             for it.
     """
-    inside = path.name + "/" if path.is_dir() else ""
+    try:
+        inside = path.name + "/" if path.is_dir() else ""
+    except OSError as error:  # a folder above may not be searched, or the name is too long
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
     if inside:
         path = path / MODEL_FILE
     model = _read(path, most_bytes=_MOST_MODEL_BYTES)
