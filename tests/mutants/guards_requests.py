@@ -197,6 +197,7 @@ REQUESTS = (
         "return True",
         _TEST_SHEDDING_BY_MODEL,
     ),
+    Mutant("intake-stalls", "intake: a stall is no waiting", "pass", ("tests/server/models/test_polling.py",)),
     Mutant(
         "intake-objective-counts",
         "intake: an objective counts from the arrival",

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
 _LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
+# One event, and one short batch, take less: the process stood still, and callers on the same machine with it.
+_STALL_S = 0.1
 _AT_ONCE = 0.0  # a time that is past
 # So many polls without an event say that none is ready: each of them looks at one connection. With one, batches of
 # 32 requests at a time had 10 rows; with four 29, and with more no more.
@@ -233,8 +235,10 @@ class CompletionQueueTransport:
                 if self._gives_up(failures):
                     return
                 continue
-            failures = 0
+            failures, before = 0, now
             on_event, now = event.tag, time.monotonic()
+            if now - before > _STALL_S and asleep_since == math.inf:
+                self._intake.stalled(now - before)  # guard: intake-stalls
             self._now = now
             is_idle = on_event is None
             if is_idle and (has_work or soon) and (empty := empty + 1) < _EMPTY_POLLS:  # guard: cost-empty-poll

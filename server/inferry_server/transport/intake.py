@@ -17,6 +17,11 @@ class Intake:
         """Nothing was left to read at that time."""
         self._caught_up_at = now
 
+    def stalled(self, seconds: float) -> None:
+        """The process stood still for so long: that says nothing about how long a call has waited."""
+        self._caught_up_at += seconds
+        self._asked = deque([at + seconds for at in self._asked])
+
     def came(self, now: float) -> float:
         """A call has come.
 

@@ -185,6 +185,25 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
     assert told[told.index("computed") : told.index("later")] == ["computed", "ready", "caught up"]
 
 
+def test_what_was_ready_while_the_process_stood_still_has_not_waited_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    stalled_s, told = [0.0], list[float]()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + stalled_s[0], time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(completion_queue, "time", clock)
+
+    def stall(_: object) -> None:
+        stalled_s[0] += 50.0
+
+    spare = SpareTime()
+    server = ScriptedServer([lambda _: spare.do_soon(lambda: None), stall, lambda _: None])
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    monkeypatch.setattr(transport._intake, "stalled", told.append)
+    transport.start(ANY_PORT)
+    assert server.at_the_end.wait(SOON_S)
+    transport.stop(SOON_S)
+    assert any(50.0 <= seconds < 60.0 for seconds in told)
+
+
 def test_connections_are_closed_when_every_answer_has_gone_that_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
     server, router = ScriptedServer([]), Router(ServerMetrics())
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)

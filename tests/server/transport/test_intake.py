@@ -94,3 +94,13 @@ def test_a_burst_that_the_queue_has_room_for_is_answered(tmp_path: Path, transpo
     ):
         burst = [begin(channel, "ModelInfer", request) for _ in range(1000)]
         assert all(first_output(one).tolist() == [2.0] * 3 for one in burst)
+
+
+def test_a_stall_of_the_process_says_nothing_about_how_long_a_call_has_waited() -> None:
+    intake = Intake()
+    intake.ask(1.0)
+    intake.caught_up(2.0)
+    assert intake.came(2.3) == pytest.approx(0.3)
+    intake.stalled(5.0)
+    assert intake.came(7.5) == pytest.approx(0.5)  # half a second besides the five
+    assert intake.came(6.0) == 0.0
