@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ServerUnavailableError,
         UnsupportedError,
     )
+    from inferry_client.joining import Batching
     from inferry_client.results import (
         Classification,
         ClassifyResult,
@@ -59,6 +60,7 @@ _HOMES = {
         "ServerUnavailableError",
         "UnsupportedError",
     ),
+    "joining": ("Batching",),
     "results": (
         "Classification",
         "ClassifyResult",
@@ -77,6 +79,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncClient",
+    "Batching",
     "CertificateError",
     "Classification",
     "ClassifyResult",

@@ -1,9 +1,9 @@
 """The asynchronous client: carries out what `calling` decides, on gRPC's channels for asyncio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -14,7 +14,11 @@ from inferry_client.calling import Pause, Probe, Send, Step, Steps
 from inferry_client.channels import error_from_rpc, open_async_channel
 from inferry_client.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
-from inferry_client.requests import Call
+from inferry_client.joined_tasks import TaskJoiner
+from inferry_client.pictures import Pictures
+from inferry_client.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.results import ClassifyResult, InferResult
+from inferry_client.streaming import stream_in_tasks
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -46,6 +50,8 @@ class AsyncClient(Connection):
     model_ready = _awaitable(requests.model_ready)
     model_metadata = _awaitable(requests.model_metadata)
     server_metadata = _awaitable(requests.server_metadata)
+    _joiner: TaskJoiner | None = None
+    _asking: asyncio.Lock | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,9 +76,57 @@ class AsyncClient(Connection):
         )
         await self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
+    @overload
+    def stream(
+        self,
+        model: str,
+        items: Iterable[Tensors] | AsyncIterable[Tensors],
+        *,
+        window: int = DEFAULT_WINDOW,
+        **settings: Any,
+    ) -> AsyncIterator[InferResult]: ...
+
+    @overload
+    def stream(
+        self,
+        model: str,
+        items: Iterable[Pictures] | AsyncIterable[Pictures],
+        *,
+        window: int = DEFAULT_WINDOW,
+        **settings: Any,
+    ) -> AsyncIterator[ClassifyResult]: ...
+
+    def stream(
+        self,
+        model: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        window: int = DEFAULT_WINDOW,
+        **settings: Any,
+    ) -> AsyncIterator[Any]:
+        """The results of items in their order; see `Client.stream`. The items may come asynchronously."""
+        return stream_in_tasks(items, lambda item: self.run(request_of(model, item, settings)), window=window)
+
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
+        if self._batching and call.joint and await self._limit(call):
+            if self._joiner is None:
+                self._joiner = TaskJoiner(
+                    self._batching, self._session, lambda call: self._carry_out(self._session.perform(call))
+                )
+            result: Result = await self._joiner.run(call)
+            return result
         return await self._carry_out(self._session.perform(call))
+
+    async def _limit(self, call: Call[Any]) -> int:
+        known = self._session.known_limit(call)
+        if known is None:
+            self._asking = self._asking or asyncio.Lock()
+            async with self._asking:  # one of many callers asks
+                known = self._session.known_limit(call)
+                if known is None:
+                    known = await self._carry_out(self._session.learn_limit(call))
+        return known
 
     async def _carry_out(self, steps: Steps[Result]) -> Result:
         try:

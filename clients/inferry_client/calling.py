@@ -18,6 +18,7 @@ from inferry_client.errors import (
     DeadlineExceededError,
     InferryError,
     InvalidRequestError,
+    ModelNotFoundError,
     ServerUnavailableError,
     UnsupportedError,
     error_from_reply,
@@ -93,6 +94,7 @@ class Session:
         self._reached = False
         self._retrying = 0
         self._limits: dict[tuple[str, str], int] = {}
+        self._batch_limits: dict[tuple[str, str], int] = {}
 
     def perform(self, call: Call[Result]) -> Steps[Result]:
         """The steps of a call, in parts where its server takes less at a time.
@@ -126,6 +128,20 @@ class Session:
                     asked=call.asked,
                 )
             yield Pause(interval_s)
+
+    def known_limit(self, call: Call[Any]) -> int | None:
+        """The most rows that a call's model takes in a request; 0: it takes no batches, None: not known yet."""
+        return self._batch_limits.get(_model_of(call))
+
+    def learn_limit(self, call: Call[Any]) -> Steps[int]:
+        """Ask for what `known_limit` says; a server that does not tell is left with single calls."""
+        model, version = key = _model_of(call)
+        try:
+            _, limit = yield from self._ask_limit(model, version, self._clock() + self.timeout_s)
+        except (InvalidRequestError, ModelNotFoundError, UnsupportedError):
+            limit = 0
+        self._batch_limits[key] = limit
+        return limit
 
     def probed(self, server: int, *, serving: bool) -> None:
         """A probe ended."""
@@ -175,7 +191,7 @@ class Session:
             version = pieces.version
         else:
             try:
-                version, limit = yield from self._ask_limit(pieces, deadline)
+                version, limit = yield from self._ask_limit(pieces.model, pieces.version, deadline)
             except InferryError:
                 return pieces.version, None
         if not 1 <= limit < pieces.count:
@@ -183,15 +199,14 @@ class Session:
         self._limits[(pieces.model, pieces.version)] = limit
         return version, limit
 
-    def _ask_limit(self, pieces: Pieces[Any], deadline: float) -> Generator[Step, Any, tuple[str, int]]:
+    def _ask_limit(self, model: str, version: str, deadline: float) -> Generator[Step, Any, tuple[str, int]]:
+        """The version that says how many rows it takes, and how many; 0: it takes no batches."""
         try:
-            call = requests.describe_model(pieces.model, version=pieces.version)
+            call = requests.describe_model(model, version=version)
             description = yield from self._attempts(call, self.timeout_s, deadline)
         except UnsupportedError:  # another server of the protocol
-            limit = yield from self._attempts(
-                requests.model_limit(pieces.model, version=pieces.version), self.timeout_s, deadline
-            )
-            return pieces.version, limit
+            asked = requests.model_limit(model, version=version)
+            return version, (yield from self._attempts(asked, self.timeout_s, deadline))
         batched = all(spec.shape[:1] == (-1,) for spec in description.inputs)
         return description.version, description.max_batch_size if batched else 0
 
@@ -275,6 +290,11 @@ class Session:
         if wrong_address and now + pause_s - started > _FIRST_CONTACT_S:  # guard: client-first-contact
             return None
         return pause_s
+
+
+def _model_of(call: Call[Any]) -> tuple[str, str]:
+    request: Any = call.request
+    return request.model_name, request.model_version
 
 
 def _within(error: InvalidRequestError, start: int, stop: int) -> InvalidRequestError:

@@ -1,8 +1,8 @@
 """The synchronous client: carries out what `calling` decides, on gRPC's blocking channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
@@ -12,7 +12,12 @@ from inferry_client.calling import Pause, Probe, Send, Step, Steps
 from inferry_client.channels import error_from_rpc, open_channel
 from inferry_client.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
-from inferry_client.requests import Call
+from inferry_client.joined_threads import ThreadJoiner
+from inferry_client.joining import Batching
+from inferry_client.pictures import Pictures
+from inferry_client.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.results import ClassifyResult, InferResult
+from inferry_client.streaming import stream_in_threads
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -49,6 +54,7 @@ class Client(Connection):
     model_ready = _blocking(requests.model_ready)
     model_metadata = _blocking(requests.model_metadata)
     server_metadata = _blocking(requests.server_metadata)
+    _joiner: ThreadJoiner | None = None
     describe_model, repository_index, server_ready, server_live = describe, models, ready, live
 
     def __enter__(self) -> Self:
@@ -80,9 +86,56 @@ class Client(Connection):
         )
         self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
+    @overload
+    def stream(
+        self, model: str, items: Iterable[Tensors], *, window: int = DEFAULT_WINDOW, **settings: Any
+    ) -> Iterator[InferResult]: ...
+
+    @overload
+    def stream(
+        self, model: str, items: Iterable[Pictures], *, window: int = DEFAULT_WINDOW, **settings: Any
+    ) -> Iterator[ClassifyResult]: ...
+
+    def stream(
+        self, model: str, items: Iterable[Any], *, window: int = DEFAULT_WINDOW, **settings: Any
+    ) -> Iterator[Any]:
+        """The results of items in their order: pictures are classified, mappings of arrays are tensors.
+
+        Each item is a request of its own, with its own retries, also over several servers. Items are
+        taken on another thread, at most `window` of them before their results are; an error is
+        raised at its item's place and ends the stream.
+
+        Args:
+            model: its name.
+            items: what `classify` or `infer` takes, one after the other.
+            window: requests under way or answered whose results have not been taken.
+            settings: of `classify` or `infer`, for each item.
+        """
+        return stream_in_threads(items, lambda item: self.run(request_of(model, item, settings)), window=window)
+
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
+        if self._batching and call.joint and self._limit(call):
+            result: Result = self._joined(self._batching).run(call)
+            return result
         return self._carry_out(self._session.perform(call))
+
+    def _limit(self, call: Call[Any]) -> int:
+        known = self._session.known_limit(call)
+        if known is None:
+            with self._learning:  # one of many callers asks
+                known = self._session.known_limit(call)
+                if known is None:
+                    known = self._carry_out(self._session.learn_limit(call))
+        return known
+
+    def _joined(self, batching: Batching) -> ThreadJoiner:
+        with self._opening:
+            if self._joiner is None:
+                self._joiner = ThreadJoiner(
+                    batching, self._session, lambda call: self._carry_out(self._session.perform(call))
+                )
+            return self._joiner
 
     def _carry_out(self, steps: Steps[Result]) -> Result:
         try:

@@ -14,6 +14,7 @@ import grpc
 from inferry_client.addresses import DEFAULT_SERVER, names_several, parse_servers
 from inferry_client.calling import Session
 from inferry_client.channels import ChannelSettings
+from inferry_client.joining import Batching
 from inferry_client.limits import check_seconds
 from inferry_client.requests import Call
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
@@ -51,6 +52,8 @@ class Connection:
         connect_timeout_s: how long one attempt to connect may take.
         max_message_bytes: both ways; -1 leaves the limit to the server.
         metadata: sent with every call.
+        batching: join the small requests of many callers into larger ones; None sends each alone.
+            What carries an id, parameters or metadata of its own always travels alone.
         tls: encrypt, and believe the authorities that gRPC brings; $INFERRY_TLS=1.
         ca: PEM file of the authorities to believe instead; $INFERRY_CA.
         certificate: PEM file with the client's own certificate chain; $INFERRY_CERTIFICATE.
@@ -73,6 +76,7 @@ class Connection:
         connect_timeout_s: float = 2.0,
         max_message_bytes: int = -1,
         metadata: Mapping[str, str | bytes] | None = None,
+        batching: Batching | None = None,
         tls: bool = False,
         ca: str | Path | None = None,
         certificate: str | Path | None = None,
@@ -98,8 +102,10 @@ class Connection:
             *((key.lower(), value) for key, value in (metadata or {}).items()),
             *security.metadata(),
         )
+        self._batching = batching
         self._closing = threading.Event()
         self._opening = threading.Lock()
+        self._learning = threading.Lock()
         self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
         self._methods: dict[tuple[int, str], Any] = {}
 

@@ -69,6 +69,17 @@ def join_infer(parts: Sequence[InferResult], *, rows: int) -> InferResult:
     return InferResult(first.model, first.version, outputs, first.request_id)
 
 
+def part_of_classify(result: ClassifyResult, start: int, stop: int) -> ClassifyResult:
+    """Some pictures' share of a joined result."""
+    return ClassifyResult(result.model, result.version, result.images[start:stop], result.timing)
+
+
+def part_of_infer(result: InferResult, start: int, stop: int) -> InferResult:
+    """Some rows' share of a joined result."""
+    outputs = {name: output[start:stop] for name, output in result.outputs.items()}
+    return InferResult(result.model, result.version, outputs)
+
+
 def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescription:
     """What a model takes and gives."""
     return ModelDescription(

@@ -1,10 +1,11 @@
 """Requests built from what callers have. Each is a `Call`: all that a transport needs to know."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
+import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
@@ -68,6 +69,25 @@ class Pieces(Generic[Result]):
 
 
 @dataclass(frozen=True)
+class Joint:
+    """How a request is joined with those of other callers.
+
+    Attributes:
+        key: requests with the same one may travel together.
+        rows: of this one.
+        payload: what it carries.
+        merge: the call of several payloads, in order, with its timeout.
+        part: the result of some rows (start, stop) out of a joined one.
+    """
+
+    key: Hashable
+    rows: int
+    payload: Any
+    merge: "Callable[[Sequence[Any], float], Call[Any]]"
+    part: Callable[[Any, int, int], Any]
+
+
+@dataclass(frozen=True)
 class Call(Generic[Result]):
     """One RPC to be made, on whatever transport.
 
@@ -79,6 +99,7 @@ class Call(Generic[Result]):
         timeout_s: None for the client's.
         metadata: keys and values beside the request.
         pieces: how to cut it; None where it is one row, or cannot be cut.
+        joint: how to join it with others; None where it must travel alone.
         control: a question about the server itself, which is asked whether or not it is ready.
     """
 
@@ -89,6 +110,7 @@ class Call(Generic[Result]):
     timeout_s: float | None = None
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     pieces: Pieces[Result] | None = None
+    joint: Callable[[], Joint] | None = None
     control: bool = False
 
 
@@ -169,8 +191,11 @@ def infer(
         request.raw_input_contents.append(raw)
     timeout_s, metadata = _read_options(options)
     asked = f"run {_name_model(model, version)}"
-    call = Call(OPEN_INFERENCE["ModelInfer"], request, replies.read_infer, asked, timeout_s, metadata)
     rows = _common_rows(inputs)
+    joint = None
+    if not (request_id or parameters or metadata or rows < 1):
+        joint = partial(_infer_joint, model, inputs, version, tuple(outputs), priority, rows)
+    call = Call(OPEN_INFERENCE["ModelInfer"], request, replies.read_infer, asked, timeout_s, metadata, None, joint)
     if rows <= 1:
         return call
 
@@ -183,6 +208,15 @@ def infer(
 
     join = partial(replies.join_infer, rows=rows)
     return replace(call, pieces=Pieces(model, version, rows, cut, join))
+
+
+DEFAULT_WINDOW = 16
+"""Requests of a stream under way: enough for a server to form batches."""
+
+
+def request_of(model: str, item: Any, settings: Mapping[str, Any]) -> Call[Any]:
+    """The call of one item of a stream: tensors by name, else pictures."""
+    return infer(model, item, **settings) if isinstance(item, Mapping) else classify(model, item, **settings)
 
 
 def describe_model(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelDescription]:
@@ -274,9 +308,9 @@ def _name_model(model: str, version: str) -> str:
 
 
 def _common_rows(inputs: Tensors) -> int:
-    """The length of the first axis where all inputs share it, else 1: nothing to cut."""
-    lengths = {array.shape[0] if array.ndim else 1 for array in inputs.values()}
-    return lengths.pop() if len(lengths) == 1 else 1
+    """The length of the first axis where all inputs share it, else 0: nothing to cut or to join."""
+    lengths = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+    return lengths.pop() if len(lengths) == 1 else 0
 
 
 def _add_parameters(
@@ -293,6 +327,18 @@ def _add_parameters(
                 f"parameter {name!r} is {value!r}; expected text, a truth value, a number of 64 bits"
             )
         setattr(request.parameters[name], kind, value)
+
+
+def _infer_joint(
+    model: str, inputs: Tensors, version: str, outputs: tuple[str, ...], priority: int, rows: int
+) -> Joint:
+    shapes = tuple((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
+
+    def merge(payloads: Sequence[Tensors], timeout_s: float) -> Call[InferResult]:
+        joined = {name: np.concatenate([payload[name] for payload in payloads]) for name in inputs}
+        return infer(model, joined, version=version, outputs=outputs, priority=priority, timeout_s=timeout_s)
+
+    return Joint(("infer", model, version, outputs, priority, shapes), rows, inputs, merge, replies.part_of_infer)
 
 
 def _classify_request(
@@ -320,6 +366,14 @@ def _classify_call(
     read = partial(replies.read_classify, image_count=len(images))
     asked = f"classify {pictures} with {_name_model(model, version)}"
     call = Call(IMAGE_CLASSIFIER["Classify"], build(images, version), read, asked, *options)
+    if not (build.keywords["id"] or options[1]):
+
+        def merge(payloads: Sequence[Sequence[classifier_pb2.Image]], timeout_s: float) -> Call[ClassifyResult]:
+            return _classify_call([image for part in payloads for image in part], version, build, (timeout_s, ()))
+
+        key = ("classify", model, version, build.keywords["top_k"], build.keywords["min_probability"])
+        joint = partial(Joint, key, len(images), images, merge, replies.part_of_classify)
+        call = replace(call, joint=joint)
     if len(images) == 1:
         return call
 

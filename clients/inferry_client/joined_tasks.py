@@ -1,0 +1,70 @@
+"""Joined requests of asyncio's tasks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from inferry_client.calling import Session
+from inferry_client.errors import DeadlineExceededError, InferryError
+from inferry_client.joining import Batching, Joiner, Waiting, deliver, fail, join
+from inferry_client.requests import Call
+
+
+class TaskJoiner:
+    """Carries out joined calls; each joined request is a task. All of it runs on one event loop.
+
+    Args:
+        settings: how to join.
+        session: of the client.
+        send: makes one call, now.
+    """
+
+    def __init__(self, settings: Batching, session: Session, send: Callable[[Call[Any]], Awaitable[Any]]) -> None:
+        self._joiner = Joiner(settings)
+        self._session = session
+        self._send = send
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, call: Call[Any]) -> Any:
+        """The result of a call, whoever's request it travelled in."""
+        assert call.joint is not None  # noqa: S101 - its caller looked
+        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
+        woken = asyncio.Event()
+        mine = Waiting(call, call.joint(), timeout_s, woken.set)
+        self._joiner.add(mine)
+        asyncio.get_running_loop().call_soon(self._send_what_waits)  # tasks that are ready now join too
+        try:
+            await asyncio.wait_for(woken.wait(), timeout_s)
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"the server did not {call.asked} within {timeout_s:g} s; allow more time or send less",
+                asked=call.asked,
+            ) from None
+        finally:
+            self._joiner.remove(mine)
+        if mine.alone:
+            return await self._send(call)
+        if mine.error:
+            raise mine.error
+        return mine.result
+
+    def _send_what_waits(self) -> None:
+        while batch := self._joiner.take(self._limit):
+            task = asyncio.ensure_future(self._lead(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _lead(self, batch: list[Waiting]) -> None:
+        try:
+            deliver(batch, await self._send(join(batch)))
+        except InferryError as error:
+            fail(batch, error)
+        except BaseException as error:
+            fail(batch, InferryError(f"the joined request failed: {error}"))
+            raise
+        finally:
+            self._joiner.done()
+            self._send_what_waits()
+
+    def _limit(self, call: Call[Any]) -> int:
+        return self._session.known_limit(call) or 1

@@ -1,0 +1,88 @@
+"""Joined requests of threads: whoever finds none under way sends for all that wait."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from inferry_client.calling import Session
+from inferry_client.errors import DeadlineExceededError, InferryError
+from inferry_client.joining import Batching, Joiner, Waiting, deliver, fail, join
+from inferry_client.requests import Call
+
+
+class ThreadJoiner:
+    """Carries out joined calls on their callers' threads; it has none of its own.
+
+    A caller blocks until its call is answered, or its time is up. One lock guards the waiting
+    calls; nothing is sent while it is held.
+
+    Args:
+        settings: how to join.
+        session: of the client.
+        send: makes one call, now.
+    """
+
+    def __init__(self, settings: Batching, session: Session, send: Callable[[Call[Any]], Any]) -> None:
+        self._joiner = Joiner(settings)
+        self._session = session
+        self._send = send
+        self._lock = threading.Lock()
+
+    def run(self, call: Call[Any]) -> Any:
+        """The result of a call, whoever's request it travelled in."""
+        assert call.joint is not None  # noqa: S101 - its caller looked
+        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
+        deadline = time.monotonic() + timeout_s
+        woken = threading.Event()
+        mine = Waiting(call, call.joint(), timeout_s, woken.set)
+        with self._lock:
+            self._joiner.add(mine)
+            mine.lead = self._joiner.take(self._limit)
+        while not mine.answered:
+            if mine.lead:
+                self._lead(mine)
+            elif not woken.wait(deadline - time.monotonic()):
+                self._give_up(mine, timeout_s)
+            woken.clear()
+        while mine.lead:  # handed over while the answer came
+            self._lead(mine)
+        if mine.alone:
+            return self._send(call)
+        if mine.error:
+            raise mine.error
+        return mine.result
+
+    def _lead(self, mine: Waiting) -> None:
+        batch, mine.lead = mine.lead, None
+        assert batch is not None  # noqa: S101 - its caller looked
+        try:
+            deliver(batch, self._send(join(batch)))
+        except InferryError as error:
+            fail(batch, error)
+        except BaseException as error:
+            fail(batch, InferryError(f"the joined request failed: {error}"))
+            raise
+        finally:
+            with self._lock:
+                self._joiner.done()
+                following = self._joiner.take(self._limit)
+                if following:
+                    following[0].lead = following
+            if following:
+                following[0].wake()
+
+    def _give_up(self, mine: Waiting, timeout_s: float) -> None:
+        with self._lock:
+            if mine.lead or mine.answered:
+                return
+            self._joiner.remove(mine)
+        mine.settle(
+            error=DeadlineExceededError(
+                f"the server did not {mine.call.asked} within {timeout_s:g} s; allow more time or send less",
+                asked=mine.call.asked,
+            )
+        )
+
+    def _limit(self, call: Call[Any]) -> int:
+        return self._session.known_limit(call) or 1
