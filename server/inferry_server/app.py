@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
+from inferry_proto.open_inference_pb2 import InferTensorContents
+from inferry_proto.services import (
+    IMAGE_CLASSIFIER,
+    IMAGE_CLASSIFIER_SERVICE,
+    OPEN_INFERENCE,
+    OPEN_INFERENCE_SERVICE,
+)
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
@@ -50,6 +56,7 @@ from inferry_server.trace import NoTracer, Tracer
 from inferry_server.transport.connections import can_count_connections, count_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
+from inferry_server.wire.fields import FieldLimit
 from inferry_server.wire.shared_memory import FOLDER, SharedMemoryRegions
 
 if TYPE_CHECKING:
@@ -58,6 +65,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
+_REQUEST_TYPES = {
+    method.path: method.request_type.DESCRIPTOR
+    for methods in (OPEN_INFERENCE, IMAGE_CLASSIFIER)
+    for method in methods.values()
+}
+_DATA_TYPES = frozenset({InferTensorContents.DESCRIPTOR.full_name})
 _UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
@@ -236,7 +249,9 @@ class Server:
         return HttpPort(self.readiness, self.registry, self.metrics, options)
 
     def _route(self) -> Router:
-        router = Router(self.metrics, self._tracer)
+        most_fields = self._settings.max_message_fields
+        limit = FieldLimit(most_fields, _REQUEST_TYPES, data_types=_DATA_TYPES)
+        router = Router(self.metrics, self._tracer, check=limit.check, unchecked_bytes=most_fields)
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
@@ -360,6 +375,7 @@ def _transport_options(settings: Settings) -> TransportOptions:
         max_connection_age_s=settings.max_connection_age_s,
         keepalive_time_s=settings.keepalive_time_s,
         compression=settings.response_compression,
+        compressed_requests=settings.compressed_requests,
         certificate=settings.tls_certificate,
         private_key=settings.tls_private_key,
         client_ca=settings.tls_client_ca,

@@ -35,6 +35,19 @@ class RequestTooLargeError(ServingError):
     kind = "request_too_large"
 
 
+class TooManyFieldsError(InvalidRequestError):
+    """A message whose parsing would cost far more than its size says."""
+
+    kind = "too_many_fields"
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"the message has more than {limit} fields; expected at most so many (setting max_message_fields): "
+            "send tensors in raw_input_contents"
+        )
+
+
 class SignatureMismatchError(InvalidRequestError):
     """Tensors that the model does not take."""
 

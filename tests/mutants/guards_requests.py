@@ -13,8 +13,15 @@ _TEST_LATE = ("tests/server/transport/test_late_endings.py",)
 _TEST_QUEUE_CALLS = ("tests/server/transport/test_queue_calls.py",)
 _TEST_STREAMS = ("tests/server/services/test_streams.py",)
 _TEST_MEMORY = ("tests/server/wire/test_shared_memory.py",)
+_TEST_FIELDS = ("tests/server/wire/test_fields.py",)
+_TEST_COSTLY = ("tests/contract/test_costly_requests.py",)
 
 REQUESTS = (
+    Mutant("fields-counted", "fields: messages with too many are not parsed", "if False:", _TEST_FIELDS),
+    Mutant("fields-inside", "fields: those inside of fields count", "", _TEST_FIELDS),
+    Mutant("fields-packed", "fields: packed numbers count, unless they are data", "", _TEST_FIELDS),
+    Mutant("fields-unary", "fields: unary calls are checked", "", _TEST_COSTLY),
+    Mutant("fields-streams", "fields: streams are checked", "", _TEST_COSTLY),
     Mutant("request-rows-bounded", "request: rows are bounded", "if False:", _TEST_CODEC),
     Mutant("request-rows", "request: it has rows", "if False:", _TEST_CODEC),
     Mutant("request-rows-agree", "request: rows agree", "if False:", _TEST_CODEC),

@@ -40,11 +40,27 @@ class CallAccount:
 
 
 class Router:
-    """The methods of every service. Transports look handlers up here and call them through it."""
+    """The methods of every service. Transports look handlers up here and call them through it.
+
+    Args:
+        metrics: where every call is counted.
+        tracer: asked which calls to trace.
+        check: raises an error for a message that no handler should see, given the method's path.
+        unchecked_bytes: messages that are not longer need no check.
+        clock: monotonic seconds.
+    """
 
     def __init__(
-        self, metrics: ServerMetrics, tracer: Tracer | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: ServerMetrics,
+        tracer: Tracer | None = None,
+        *,
+        check: Callable[[str, bytes], None] = lambda *_: None,
+        unchecked_bytes: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._check = check
+        self._unchecked_bytes = unchecked_bytes
         self._metrics = metrics
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._clock = clock
@@ -112,6 +128,8 @@ class Router:
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
         try:
+            if len(message) > self._unchecked_bytes:
+                self._check(call.method, message)  # guard: fields-unary
             self._unary[call.method](call, message)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
             _fail(call, error)
@@ -126,7 +144,7 @@ class Router:
     def open(self, call: StreamCall) -> StreamReceiver:
         """Give a streaming call to its handler; what the handler raises becomes the call's status."""
         try:
-            return _GuardedReceiver(call, self._stream[call.method](call))
+            return _GuardedReceiver(call, self._stream[call.method](call), self._check)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             _fail(call, error)
             return _Deaf()
@@ -138,9 +156,11 @@ class _GuardedReceiver:
 
     call: StreamCall
     receiver: StreamReceiver
+    check: Callable[[str, bytes], None]
 
     def on_message(self, message: bytes) -> None:
         try:
+            self.check(self.call.method, message)  # guard: fields-streams
             self.receiver.on_message(message)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             _fail(self.call, error)

@@ -44,6 +44,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
     "http_max_connections": (1, 65_535),
     "max_message_bytes": (1, _LARGEST_INT32),
+    "max_message_fields": (64, _LARGEST_INT32),
     "max_streams_per_connection": (1, _LARGEST_INT32),
     "max_connection_age_s": (1, 365 * _DAY_S),
     "keepalive_time_s": (1, _DAY_S),
@@ -123,6 +124,14 @@ class Settings:
     )
     latency_objective_ms: float | None = _setting(None, "deadline of requests that carry none; unset: they have none")
     max_message_bytes: int = _setting(64 << 20, "largest request message")
+    max_message_fields: int = _setting(
+        65_536,
+        "fields of one request message, those inside of fields included; every field takes memory and time to parse "
+        "that a message's size, above all a compressed one's, says nothing of",
+    )
+    compressed_requests: bool = _setting(
+        True, "take requests that are compressed (gzip, deflate); without, they are refused with UNIMPLEMENTED"
+    )
     transport: str = _setting(
         "completion_queue",
         "what drives gRPC: its completion queue, or grpc.aio, which is public and takes three times the CPU",
@@ -135,9 +144,7 @@ class Settings:
         None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
     )
     keepalive_time_s: float = _setting(7200.0, "silence after which a connection is asked whether it still lives")
-    response_compression: str = _setting(
-        "none", "of responses, for clients that accept it; requests may always be compressed", choices=COMPRESSIONS
-    )
+    response_compression: str = _setting("none", "of responses, for clients that accept it", choices=COMPRESSIONS)
     tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
@@ -186,6 +193,11 @@ class Settings:
         """A setting that can change nothing is a mistake of whoever set it."""
         if (self.tls_certificate is None) != (self.tls_private_key is None):
             raise StartError("settings tls_certificate and tls_private_key belong together; one of them is missing")
+        if self.response_compression != "none" and not self.compressed_requests:
+            raise StartError(
+                f"setting response_compression is {self.response_compression} and has no effect with "
+                "no-compressed-requests: gRPC turns both off; leave one of them out"
+            )
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
         delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms

@@ -10,6 +10,7 @@ from inferry_server.errors import StartError
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
 _MIN_PING_INTERVAL_MS = 10_000
+_IDENTITY_ALONE = 1  # a bit for each algorithm, the first for none
 _COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
 
 
@@ -23,6 +24,7 @@ class TransportOptions:
         max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
         compression: of responses, for clients that accept it: `none`, `deflate` or `gzip`.
+        compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
@@ -33,6 +35,7 @@ class TransportOptions:
     max_connection_age_s: float | None = None
     keepalive_time_s: float = 7200.0
     compression: str = "none"
+    compressed_requests: bool = True
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
@@ -50,6 +53,8 @@ class TransportOptions:
         ]
         if self.max_connection_age_s is not None:
             arguments.append(("grpc.max_connection_age_ms", int(self.max_connection_age_s * 1e3)))
+        if not self.compressed_requests:
+            arguments.append(("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ALONE))
         algorithm = _COMPRESSIONS[self.compression]
         if algorithm is not None:
             arguments.append(("grpc.default_compression_algorithm", algorithm))
