@@ -6,11 +6,13 @@ bilinear resizes differ by enough levels to change answers.
 """
 
 import io
+import re
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from inferry_proto.manifest_pb2 import Preprocessing
 
@@ -18,6 +20,9 @@ UInt8Array: TypeAlias = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 64 * 1024 * 1024  # above any camera's picture, below what would exhaust a server
+MAX_SCANS = 100  # of a JPEG; encoders write 10, and each costs as much as a whole picture
+
+_READ_BYTES = 16 * 1024  # at a time, between two looks at whether somebody still waits
 
 _MODES = {Preprocessing.GRAYSCALE: "L", Preprocessing.RGB: "RGB"}
 _CHANNELS = {Preprocessing.GRAYSCALE: 1, Preprocessing.RGB: 3}
@@ -31,6 +36,10 @@ class PictureError(ValueError):
     """A picture that cannot be read or does not fit the preprocessing; says what was expected."""
 
 
+class CostlyPictureError(PictureError):
+    """A picture that would cost far more to decode than its size says; it was not decoded."""
+
+
 def channel_count(spec: Preprocessing) -> int:
     """How many channels the prepared pixels have: 1 or 3.
 
@@ -40,13 +49,22 @@ def channel_count(spec: Preprocessing) -> int:
     return _CHANNELS[_color_mode(spec)]
 
 
-def prepare_image(data: bytes, spec: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+def prepare_image(
+    data: bytes,
+    spec: Preprocessing,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_scans: int = MAX_SCANS,
+    go_on: Callable[[], None] = lambda: None,
+) -> UInt8Array:
     """The pixels a model takes, from an encoded picture.
 
     Args:
         data: a JPEG, PNG, WebP or BMP file.
         spec: from the model's manifest.
         max_pixels: a picture with more is refused before it is decoded.
+        max_scans: a JPEG with more is refused before it is decoded.
+        go_on: called again and again while it is decoded; what it raises ends that, and comes out.
 
     Returns:
         `(height, width, C)` uint8, 0-255; C is 1 (grey) or 3 (RGB).
@@ -54,7 +72,7 @@ def prepare_image(data: bytes, spec: Preprocessing, *, max_pixels: int = MAX_PIX
     Raises:
         PictureError: not a picture, damaged, too large, or smaller than the crop box.
     """
-    return _finish(_decode(data, max_pixels), spec)
+    return _finish(_decode(data, max_pixels, max_scans, go_on), spec)
 
 
 def prepare_pixels(pixels: UInt8Array, spec: Preprocessing) -> UInt8Array:
@@ -73,20 +91,79 @@ def prepare_pixels(pixels: UInt8Array, spec: Preprocessing) -> UInt8Array:
     return _finish(_from_pixels(pixels), spec)
 
 
-def _decode(data: bytes, max_pixels: int) -> Image.Image:
+class _Source(io.BytesIO):
+    """An encoded picture, of which a decoder reads one piece after another, unless it is told to stop."""
+
+    def __init__(self, data: bytes, go_on: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._go_on = go_on
+        self.stopped: BaseException | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            self._go_on()  # guard: pictures-stopped
+        except BaseException as error:
+            self.stopped = error  # decoders make what they like of errors
+            raise
+        return super().read(size)
+
+
+def _decode(data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], None]) -> Image.Image:
+    source = _Source(data, go_on)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        scans = count_scans(data, most=max_scans)
+        if scans > max_scans:  # guard: pictures-scans
+            raise CostlyPictureError(f"a JPEG of more than {max_scans} scans; at most {max_scans} are accepted")
+        with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:  # guard: pictures-pixels-bounded
-                raise PictureError(f"a picture of {width}x{height} pixels; at most {max_pixels} are accepted")
+                raise CostlyPictureError(f"a picture of {width}x{height} pixels; at most {max_pixels} are accepted")
+            if isinstance(picture, ImageFile.ImageFile):
+                picture.decodermaxblock = _READ_BYTES
             picture.load()
             return _flatten(ImageOps.exif_transpose(picture))
     except PictureError:
         raise
-    except UnidentifiedImageError:
-        raise PictureError(f"not a picture: expected {', '.join(FORMATS)}, {_came(data)}") from None
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        raise PictureError(f"a damaged picture: {error}; {_came(data)}") from error
+        if source.stopped is not None:
+            raise source.stopped from None
+        if not isinstance(error, UnidentifiedImageError):
+            raise PictureError(f"a damaged picture: {error}; {_came(data)}") from error
+        raise PictureError(f"not a picture: expected {', '.join(FORMATS)}, {_came(data)}") from None
+
+
+def count_scans(data: bytes, *, most: int) -> int:
+    """How often a JPEG describes its picture, each time better; 0 for other files. Stops beyond `most`.
+
+    Walks its segments, so that a thumbnail inside of one is not counted, and passes over a scan's data by looking
+    for the next marker: there, a byte 0xFF is followed by 0 or by the number of a restart.
+    """
+    if not data.startswith(_START):
+        return 0
+    scans, segments, position = 0, 0, len(_START)
+    while scans <= most:
+        marker = _NEXT_MARKER.search(data, position)
+        if marker is None:
+            break
+        position = marker.end()
+        kind = data[position - 1]
+        if kind == _END_OF_IMAGE:
+            break
+        if kind in _WITHOUT_LENGTH:
+            continue
+        segments += 1
+        if segments > _MOST_SEGMENTS:  # guard: pictures-segments
+            raise CostlyPictureError(f"a JPEG of more than {_MOST_SEGMENTS} segments; no camera writes so many")
+        scans += kind == _START_OF_SCAN
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
+_START = b"\xff\xd8"
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_WITHOUT_LENGTH = (0x01, 0xD8)
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_MOST_SEGMENTS = 10_000
 
 
 def _came(data: bytes) -> str:

@@ -44,6 +44,7 @@ from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
 from inferry_server.services.log_settings import LogSettingsService
+from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
 from inferry_server.services.shared_memory import SharedMemoryService
@@ -266,7 +267,15 @@ class Server:
         inference = InferenceService(self.registry, deadlines, regions, self._tracer)
         router.add_unary(inference.unary_handlers(), sheddable=self._is_one_version_served)
         router.add_streams(inference.stream_handlers())
-        classifier = ClassifierService(self.registry, deadlines, self._decoding, self._tracer)
+        classifier = ClassifierService(
+            self.registry,
+            deadlines,
+            self._decoding,
+            self._tracer,
+            limits=PictureLimits(
+                self._settings.max_image_pixels, self._settings.max_image_scans, self._settings.decode_timeout_s
+            ),
+        )
         router.add_unary(classifier.unary_handlers(), sheddable=self._is_one_version_served)
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())

@@ -35,6 +35,12 @@ class RequestTooLargeError(ServingError):
     kind = "request_too_large"
 
 
+class PictureTooCostlyError(InvalidRequestError):
+    """A picture that would cost far more to decode than its size says, or did."""
+
+    kind = "picture_too_costly"
+
+
 class TooManyFieldsError(InvalidRequestError):
     """A message whose parsing would cost far more than its size says."""
 

@@ -13,10 +13,19 @@ _TEST_LATE = ("tests/server/transport/test_late_endings.py",)
 _TEST_QUEUE_CALLS = ("tests/server/transport/test_queue_calls.py",)
 _TEST_STREAMS = ("tests/server/services/test_streams.py",)
 _TEST_MEMORY = ("tests/server/wire/test_shared_memory.py",)
+_TEST_PICTURES = ("tests/proto/test_preprocessing.py",)
+_TEST_CLASSIFIER = ("tests/server/services/test_classifier.py",)
 _TEST_FIELDS = ("tests/server/wire/test_fields.py",)
 _TEST_COSTLY = ("tests/contract/test_costly_requests.py",)
 
 REQUESTS = (
+    Mutant("pictures-scans", "pictures: scans are counted", "if False:", _TEST_PICTURES),
+    Mutant("pictures-segments", "pictures: segments are counted", "if False:", _TEST_PICTURES),
+    Mutant("pictures-stopped", "pictures: decoding can be stopped", "", _TEST_PICTURES),
+    Mutant("pictures-timeout", "pictures: decoding takes no longer than it may", "if False:", _TEST_CLASSIFIER),
+    Mutant(
+        "pictures-by-model", "pictures: pixels are bounded by the model", "return self.max_pixels", _TEST_CLASSIFIER
+    ),
     Mutant("fields-counted", "fields: messages with too many are not parsed", "if False:", _TEST_FIELDS),
     Mutant("fields-inside", "fields: those inside of fields count", "", _TEST_FIELDS),
     Mutant("fields-packed", "fields: packed numbers count, unless they are data", "", _TEST_FIELDS),

@@ -8,7 +8,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
+from inferry_proto.preprocessing import (
+    CostlyPictureError,
+    PictureError,
+    UInt8Array,
+    count_scans,
+    prepare_image,
+    prepare_pixels,
+)
 from testkit.pictures import encode_picture
 
 GREY_28 = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=28, width=28, filter=Preprocessing.BILINEAR)
@@ -118,3 +125,73 @@ def test_an_unspecified_preprocessing_is_an_error() -> None:
         prepare_pixels(np.zeros((2, 2, 3), np.uint8), Preprocessing(height=2, width=2))
     with pytest.raises(ValueError, match="filter"):
         prepare_pixels(np.zeros((3, 3, 3), np.uint8), Preprocessing(color_mode=Preprocessing.RGB, height=2, width=2))
+
+
+def a_jpeg(scans: int, *, side: int = 64) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = encode_picture(np.random.default_rng(0).integers(0, 256, (side, side), np.uint8), "JPEG", progressive=True)
+    own = count_scans(data, most=100)
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last:end] * (scans - own) + data[end:]
+
+
+@given(st.integers(10, 120), st.integers(10, 120))
+def test_a_jpeg_with_more_scans_than_may_be_is_refused_before_decoding(scans: int, most: int) -> None:
+    data = a_jpeg(scans)
+    assert min(count_scans(data, most=most), most + 1) == min(scans, most + 1)
+    looked: list[bool] = []
+    if scans > most:
+        with pytest.raises(CostlyPictureError, match=f"more than {most} scans"):
+            prepare_image(data, GREY_28, max_scans=most, go_on=lambda: looked.append(True))
+        assert looked == []
+    else:
+        prepare_image(data, GREY_28, max_scans=most)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_usual_jpeg_has_few_scans_and_a_thumbnail_inside_has_none(progressive: bool) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
+    options = {"progressive": progressive, "restart_marker_rows": 1}
+    plain = encode_picture(pixels, "JPEG", **options)
+    assert count_scans(plain, most=100) <= 12
+    thumbnail = b"\xff\xda" * 1000
+    assert count_scans(encode_picture(pixels, "JPEG", comment=thumbnail, **options), most=100) == count_scans(
+        plain, most=100
+    )
+
+
+def test_a_jpeg_of_very_many_segments_is_refused_before_decoding() -> None:
+    plain = encode_picture(gradient(8, 8), "JPEG")
+    data = plain[:2] + b"\xff\xfe\x00\x02" * 10_001 + plain[2:]
+    with pytest.raises(CostlyPictureError, match="segments"):
+        prepare_image(data, GREY_28)
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})],
+)
+def test_decoding_can_be_stopped_and_tells_by_whom(format_: str, options: dict[str, object]) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (256, 256, 3), np.uint8)
+    data = encode_picture(noise, format_, **options)
+    looks = 0
+
+    def go_on() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == stop_at:
+            raise StoppedError
+
+    stop_at = 0
+    prepare_image(data, GREY_28, go_on=go_on)
+    total = looks
+    for place in (1, total // 2 + 1, total):
+        looks, stop_at = 0, place
+        with pytest.raises(StoppedError):
+            prepare_image(data, GREY_28, go_on=go_on)
+    if format_ != "WEBP":  # which is decoded at once
+        assert total >= len(data) // (16 * 1024)

@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import PictureError, UInt8Array, prepare_image, prepare_pixels
+from inferry_proto.preprocessing import CostlyPictureError, PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_server.batching.request import Arrays, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, DecodingError, InvalidRequestError, ShedError
+from inferry_server.errors import (
+    DeadlineExceededError,
+    DecodingError,
+    InvalidRequestError,
+    PictureTooCostlyError,
+    ShedError,
+    ShuttingDownError,
+)
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.decoding import DecodingPool
+from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.services.submission import DeadlinePolicy, with_version
 from inferry_server.signature import signature_to_manifest
@@ -39,11 +47,13 @@ class ClassifierService:
         pool: DecodingPool,
         tracer: Tracer | None = None,
         *,
+        limits: PictureLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._deadlines = deadlines
         self._pool = pool
+        self._limits = limits or PictureLimits()
         self._tracer = tracer or NoTracer()
         self._clock = clock
 
@@ -168,9 +178,10 @@ class ClassifierService:
         started = self._clock()
         preprocessing = model.require_preprocessing()
         pictures = []
+        go_on = partial(self._check_wanted, deadline, cancellation, started)
         for position, image in enumerate(request.images):
-            self._check_wanted(deadline, cancellation)
-            pictures.append(_pixels(image, preprocessing, position))
+            go_on()
+            pictures.append(self._pixels(image, preprocessing, position, go_on))
         images = np.stack(pictures)
         queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
@@ -182,12 +193,37 @@ class ClassifierService:
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
 
-    def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation") -> None:
-        """Decode nothing that nobody waits for, or that comes too late."""
+    def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation", started: float) -> None:
+        """Decode nothing that nobody waits for, that comes too late or takes too long; called while decoding, too."""
+        if self._pool.is_closed:
+            raise ShuttingDownError
+        if (took_s := self._clock() - started) > self._limits.timeout_s:  # guard: pictures-timeout
+            raise PictureTooCostlyError(
+                f"decoding the pictures has taken {took_s:.1f} s; at most {self._limits.timeout_s:g} s are given to a "
+                "request (setting decode_timeout_s)"
+            )
         if cancellation.cancelled:  # guard: pictures-none-decoded
             raise _CancelledError
         if deadline is not None and (late_s := self._clock() - deadline) >= 0:  # guard: pictures-none-decoded-too
             raise DeadlineExceededError(late_s=late_s, needed_s=0.0, stage="in_decoding")
+
+    def _pixels(
+        self, image: pb.Image, preprocessing: Preprocessing, position: int, go_on: Callable[[], None]
+    ) -> UInt8Array:
+        try:
+            if image.WhichOneof("content") == "pixels":
+                return prepare_pixels(_raw_pixels(image.pixels), preprocessing)
+            return prepare_image(
+                image.encoded,
+                preprocessing,
+                max_pixels=self._limits.pixels_for(preprocessing),
+                max_scans=self._limits.max_scans,
+                go_on=go_on,
+            )
+        except CostlyPictureError as error:
+            raise PictureTooCostlyError(f"image {position}: {error}") from error
+        except PictureError as error:
+            raise DecodingError(f"image {position}: {error}") from error
 
     def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
         return self._registry.find(request.model_name, request.model_version, request_id=request.id)
@@ -266,15 +302,6 @@ def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.Clas
             if not probabilities[index] < request.min_probability
         ]
     )
-
-
-def _pixels(image: pb.Image, preprocessing: Preprocessing, position: int) -> UInt8Array:
-    try:
-        if image.WhichOneof("content") == "pixels":
-            return prepare_pixels(_raw_pixels(image.pixels), preprocessing)
-        return prepare_image(image.encoded, preprocessing)
-    except PictureError as error:
-        raise DecodingError(f"image {position}: {error}") from error
 
 
 def _raw_pixels(pixels: pb.Pixels) -> UInt8Array:

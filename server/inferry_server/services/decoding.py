@@ -16,6 +16,9 @@ class DecodingPool:
     Args:
         threads: jobs that run at the same time.
         max_bytes: encoded pictures that may wait or be worked on.
+
+    Attributes:
+        is_closed: whether `close` was called.
     """
 
     def __init__(self, threads: int, *, max_bytes: int) -> None:
@@ -24,6 +27,7 @@ class DecodingPool:
         self._lock = threading.Lock()
         self._jobs = 0
         self._bytes = 0
+        self.is_closed = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def submit(self, job: Callable[[], None], *, nbytes: int) -> None:
@@ -46,7 +50,8 @@ class DecodingPool:
         self._pool.submit(job).add_done_callback(lambda _: self._release(nbytes))
 
     def close(self) -> None:
-        """Take no more and drop what has not begun. A job that runs ends by itself."""
+        """Take no more and drop what has not begun. A job that runs sees that it is closed, and ends."""
+        self.is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, what: str, actual: int, limit: int) -> None:

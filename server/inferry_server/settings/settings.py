@@ -49,6 +49,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_connection_age_s": (1, 365 * _DAY_S),
     "keepalive_time_s": (1, _DAY_S),
     "decode_threads": (0, 1024),
+    "decode_timeout_s": (0.001, _DAY_S),
+    "max_image_pixels": (1, 1 << 32),
+    "max_image_scans": (1, _LARGEST_INT32),
     "drain_delay_s": (0, _DAY_S),
     "drain_timeout_s": (0, _DAY_S),
     "model_load_timeout_s": (0.1, _DAY_S),
@@ -149,6 +152,12 @@ class Settings:
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
     decode_threads: int = _setting(0, "threads that decode pictures; 0: as many as compute")
+    decode_timeout_s: float = _setting(10.0, "how long the pictures of one request may be decoded")
+    max_image_pixels: int = _setting(
+        64 << 20,
+        "pixels of a picture, before it is resized; at most 1024 for each pixel that the model takes, or 16 Mi",
+    )
+    max_image_scans: int = _setting(100, "scans of a JPEG; encoders write 10, and each costs as much as a picture")
     drain_delay_s: float = _setting(
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
     )

@@ -46,7 +46,9 @@ class FieldLimit:
         Raises:
             TooManyFieldsError: it may not.
         """
-        if len(message) > self.most and has_more_fields(message, self._plans.get(path, {}), self.most):
+        if len(message) > self.most and has_more_fields(
+            message, self._plans.get(path, {}), self.most
+        ):  # guard: fields-counted
             raise TooManyFieldsError(limit=self.most)
 
     def _plan(self, descriptor: Descriptor, known: dict[str, Plan]) -> Plan:
@@ -73,7 +75,7 @@ def has_more_fields(message: bytes, plan: Plan, most: int) -> bool:
         try:
             while position < end:
                 count += 1
-                if count > most:  # guard: fields-counted
+                if count > most:
                     return True
                 tag, position = _varint(message, position)
                 wire_type = tag & 7

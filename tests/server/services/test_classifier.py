@@ -3,9 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from inferry_proto import classifier_pb2 as pb
+from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import QueueFullError
 from inferry_server.models.loading import LoadOptions, load_version
@@ -14,10 +20,12 @@ from inferry_server.models.repository import VersionFolder
 from inferry_server.runtime.providers import CPU
 from inferry_server.services.classifier import ClassifierService
 from inferry_server.services.decoding import DecodingPool
+from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
 from testkit.calls import FakeCall
+from testkit.pictures import encode_picture, grey
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
@@ -46,10 +54,11 @@ class Decoding:
         self.pool = ManualPool()
         self.service = ClassifierService(registry, DeadlinePolicy(), self.pool, clock=lambda: self.now)
 
-    def classify(self, *, deadline: float | None = None) -> FakeCall:
-        """A call whose picture fails if anybody decodes it."""
+    def classify(self, *pictures: bytes, deadline: float | None = None) -> FakeCall:
+        """A call whose picture fails if anybody decodes it, where none is given."""
         call = FakeCall(deadline=deadline)
-        request = pb.ClassifyRequest(model_name="brightness", images=[pb.Image(encoded=b"damaged")])
+        images = [pb.Image(encoded=picture) for picture in pictures or (b"damaged",)]
+        request = pb.ClassifyRequest(model_name="brightness", images=images)
         self.service.classify(call, request.SerializeToString())
         return call
 
@@ -77,6 +86,53 @@ def test_a_picture_whose_deadline_passed_is_not_decoded(decoding: Decoding) -> N
     decoding.now = 6.0
     decoding.pool.jobs[0]()
     assert call.statuses[0].code.name == "DEADLINE_EXCEEDED"
+
+
+def slow(decoding: Decoding, monkeypatch: pytest.MonkeyPatch, seconds: float) -> bytes:
+    """A picture whose decoding takes so long, by the clock."""
+
+    def load(self: ImageFile.ImageFile) -> None:
+        for _ in range(round(seconds)):
+            decoding.now += 1.0
+            assert self.fp is not None
+            self.fp.read(1)
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    return encode_picture(grey(9))
+
+
+@pytest.mark.parametrize(
+    ("deadline", "seconds", "code"),
+    [(None, 30, "INVALID_ARGUMENT"), (5.0, 7, "DEADLINE_EXCEEDED")],
+)
+def test_a_picture_that_takes_too_long_to_decode_is_given_up_meanwhile(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch, deadline: float | None, seconds: float, code: str
+) -> None:
+    call = decoding.classify(slow(decoding, monkeypatch, seconds), deadline=deadline)
+    decoding.pool.jobs[0]()
+    assert call.statuses[0].code.name == code
+    assert decoding.now <= 11.0 if deadline is None else decoding.now <= deadline
+
+
+def test_a_server_that_stops_decodes_no_more(decoding: Decoding) -> None:
+    call = decoding.classify(encode_picture(grey(9)))
+    decoding.pool.close()
+    decoding.pool.jobs[0]()
+    assert call.statuses[0].code.name == "UNAVAILABLE"
+
+
+def test_a_picture_far_larger_than_the_model_takes_is_refused(decoding: Decoding) -> None:
+    call = decoding.classify(encode_picture(np.zeros((4097, 4096), np.uint8)))
+    decoding.pool.jobs[0]()
+    assert call.statuses[0].reason == "picture_too_costly"
+    assert "at most 16777216" in call.statuses[0].message
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 1 << 32))
+def test_what_a_picture_may_have_follows_from_the_model_within_the_setting(height: int, width: int, most: int) -> None:
+    pixels = PictureLimits(max_pixels=most).pixels_for(Preprocessing(height=height, width=width))
+    assert pixels <= most
+    assert pixels == most or pixels >= max(1 << 24, 1024 * height * width)
 
 
 def test_the_pool_is_bounded_in_jobs_and_bytes_and_room_comes_back() -> None:
