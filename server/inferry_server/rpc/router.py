@@ -60,7 +60,7 @@ class Router:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._check = check
-        self._unchecked_bytes = unchecked_bytes
+        self._unchecked = unchecked_bytes
         self._metrics = metrics
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._clock = clock
@@ -128,7 +128,7 @@ class Router:
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
         try:
-            if len(message) > self._unchecked_bytes:
+            if message[self._unchecked : self._unchecked + 1]:  # it is longer; `len` would be a call more a request
                 self._check(call.method, message)  # guard: fields-unary
             self._unary[call.method](call, message)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
