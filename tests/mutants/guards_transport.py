@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 TRANSPORT = (
+    Mutant("tls-files", "tls: files that are none are named", "", ("tests/server/transport/test_transports.py",)),
     Mutant(
         "unix-socket-taken",
         "start: the socket of a server that runs is not taken",

@@ -1,5 +1,6 @@
 """What both transports tell gRPC."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,13 @@ class TransportOptions:
         """TLS as the settings say; None for connections in the clear.
 
         Raises:
-            StartError: a file cannot be read.
+            StartError: a file cannot be read, or is not what it should be.
         """
         if self.certificate is None or self.private_key is None:
             return None
         authorities = None if self.client_ca is None else _read("tls_client_ca", self.client_ca)
         pair = (_read("tls_private_key", self.private_key), _read("tls_certificate", self.certificate))
+        _check_files(self.certificate, self.private_key, self.client_ca)
         return grpc.ssl_server_credentials(
             [pair], root_certificates=authorities, require_client_auth=authorities is not None
         )
@@ -83,6 +85,26 @@ def refuse_taken(address: AnyAddress) -> None:
     """
     if isinstance(address, UnixAddress) and address.is_answered():  # guard: unix-socket-taken
         raise cannot_bind(address)
+
+
+def _check_files(certificate: Path, private_key: Path, client_ca: Path | None) -> None:
+    """See that the files are what they should be: gRPC would only say that the address cannot be bound."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, private_key, password=lambda: "")  # guard: tls-files
+    except (OSError, ValueError) as error:
+        raise _unusable(
+            "settings tls_certificate and tls_private_key", f"{certificate} and {private_key}", error
+        ) from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ValueError) as error:
+            raise _unusable("setting tls_client_ca", str(client_ca), error) from error
+
+
+def _unusable(settings: str, paths: str, error: Exception) -> StartError:
+    return StartError(f"{settings}: {paths} cannot be used for TLS: {error}; expected PEM files, the key not encrypted")
 
 
 def cannot_bind(address: AnyAddress) -> StartError:

@@ -288,6 +288,22 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return key, certificate
 
 
+@pytest.mark.parametrize("spoiled", ["certificate", "private_key", "client_ca", "another key"])
+def test_a_file_for_tls_that_is_not_one_is_named_instead_of_the_address(
+    transport: str, tmp_path: Path, spoiled: str
+) -> None:
+    key, certificate = make_certificate(tmp_path, "server")
+    files: dict[str, Any] = {"certificate": certificate, "private_key": key, "client_ca": certificate}
+    if spoiled == "another key":
+        files["private_key"], _ = make_certificate(tmp_path, "other")
+    else:
+        files[spoiled] = tmp_path / "spoiled"
+        files[spoiled].write_bytes(b"-----BEGIN NOTHING-----")
+    with pytest.raises(StartError, match="cannot be used for TLS") as raised, running(transport, **files):
+        pass
+    assert ("tls_client_ca" if spoiled == "client_ca" else "tls_certificate and tls_private_key") in str(raised.value)
+
+
 def test_tls_lets_in_whom_the_authority_knows(transport: str, tmp_path: Path) -> None:
     key, certificate = make_certificate(tmp_path, "server")
     client_key, client_certificate = make_certificate(tmp_path, "client")
