@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 TRANSPORT = (
+    Mutant("odd-metadata-log", "log: odd metadata fills none", "", ("tests/server/transport/test_transports.py",)),
     Mutant("tls-files", "tls: files that are none are named", "", ("tests/server/transport/test_transports.py",)),
     Mutant(
         "unix-socket-taken",

@@ -51,6 +51,7 @@ def make_transport(
         relieved: called on any thread when another one reads calls, because the one that did computes for long.
         failed: called on any thread if the transport can answer no call any more.
     """
+    logging.getLogger(_LAYER_LOGGER).addFilter(_is_not_of_a_caller)  # guard: odd-metadata-log
     if name == "aio":
         return AioTransport(router, options)
     try:
@@ -59,3 +60,14 @@ def make_transport(
         logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
         return AioTransport(router, options)
     return CompletionQueueTransport(router, options, failed, spare=spare, relieved=relieved)
+
+
+_LAYER_LOGGER = "grpc._cython.cygrpc"
+
+
+def _is_not_of_a_caller(record: logging.LogRecord) -> bool:
+    """Whether a record of grpcio tells of more than metadata that is not UTF-8.
+
+    It logs a traceback for every such value, goes on, and lets any caller fill the log.
+    """
+    return not str(record.msg).startswith("Invalid encoding on")

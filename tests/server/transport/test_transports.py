@@ -1,6 +1,7 @@
 """What a transport owes beyond the protocol: limits, cancellation, deadlines, compression and TLS."""
 
 import socket
+import logging
 import subprocess
 import threading
 import time
@@ -286,6 +287,13 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
         check=True, capture_output=True,
     )  # fmt: skip
     return key, certificate
+
+
+def test_metadata_that_is_not_text_fills_no_log(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    grpcs_own = logging.getLogger("grpc._cython.cygrpc")
+    grpcs_own.error("Invalid encoding on %s", b"\xff")
+    grpcs_own.error("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
 @pytest.mark.parametrize("spoiled", ["certificate", "private_key", "client_ca", "another key"])
