@@ -1,7 +1,7 @@
 """What a transport owes beyond the protocol: limits, cancellation, deadlines, compression and TLS."""
 
-import socket
 import logging
+import socket
 import subprocess
 import threading
 import time
