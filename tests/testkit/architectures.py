@@ -72,7 +72,10 @@ def make_lively(model: Any, pixels: Pixels) -> Any:
     each class its turn.
     """
     rng = np.random.default_rng(7)
+    normalised = any("Normalization" in type(layer).__name__ for layer in model._flatten_layers())
     for variable in model.trainable_variables:
+        if len(variable.shape) > 1 and not normalised:
+            variable.assign(variable * 2**0.5)  # else every ReLU halves what is left of the picture
         if len(variable.shape) == 1:
             spread = 0.2 if variable.name.endswith("gamma") else 0.05
             centre = 1.0 if variable.name.endswith("gamma") else 0.0

@@ -174,22 +174,6 @@ def test_a_model_that_insists_on_its_batch_size_is_refused() -> None:
         make_classifier(keras.Model(inputs, outputs))
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        keras.Sequential([keras.Input((9,)), layers.Dense(3)], name="flat"),
-        keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(3)], name="open"),
-        keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(3, 1)], name="dense"),
-    ],
-    ids=lambda model: model.name,
-)
-def test_what_is_no_classifier_of_pictures_is_refused(model: Any) -> None:
-    with pytest.raises(
-        ExportError, match=r"takes .* and gives .*; expected one input \(batch, height, width, 1 or 3\)"
-    ):
-        make_classifier(model)
-
-
 def test_a_last_layer_that_says_nothing_asks_for_outputs() -> None:
     model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3), layers.Dropout(0.1)])
     with pytest.raises(ExportError, match=r"'dropout\w*' \(Dropout\), does not tell .* --outputs"):

@@ -59,12 +59,15 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
         "--calibration", type=Path, metavar="FOLDER", help="training images, for int8: pictures in any folders below"
     )
     keras.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers its layers")
+    keras.add_argument(
+        "--image-size", metavar="SIDE|HxW", help="what it takes, where it takes pictures of any size: 224, or 160x120"
+    )
     export.set_defaults(do=_export)
 
 
 def _export(chosen: argparse.Namespace) -> None:
     import_tensorflow_quietly(verbose=chosen.verbose)
-    from inferry_trainer.export.keras_source import KerasSource  # brings TensorFlow: not for --help
+    from inferry_trainer.export.keras_source import KerasSource, is_saved_model  # brings TensorFlow: not for --help
     from inferry_trainer.workflow.export import ExportOptions, export_keras, export_run
 
     options = ExportOptions(
@@ -75,8 +78,11 @@ def _export(chosen: argparse.Namespace) -> None:
         max_difference=chosen.max_difference,
         label=chosen.label,
     )
-    about = {name: getattr(chosen, name) for name in ("labels", "data", "pixels", "outputs", "calibration", "module")}
-    if chosen.source.is_dir():
+    about = {
+        name: getattr(chosen, name)
+        for name in ("labels", "data", "pixels", "outputs", "calibration", "module", "image_size")
+    }
+    if chosen.source.is_dir() and not is_saved_model(chosen.source):
         _refuse_what_a_run_says_itself(chosen, about)
         export_run(chosen.source, options, say=say)
     else:

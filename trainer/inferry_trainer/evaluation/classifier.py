@@ -14,6 +14,7 @@ import numpy as np
 
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ExportError
+from inferry_trainer.evaluation.pictures_in import ImageSize, is_functional, take_pictures
 
 _PREDICT_BATCH = 256
 _CHUNK = 4096  # images scaled to float32 at a time: 200 MB at 64x64x3
@@ -110,34 +111,38 @@ class Classifier:
         return probabilities
 
 
-def make_classifier(model: Any, *, pixels: Pixels = Pixels.UNIT, outputs: Outputs | None = None) -> Classifier:
+def make_classifier(
+    model: Any,
+    *,
+    pixels: Pixels = Pixels.UNIT,
+    outputs: Outputs | None = None,
+    image_size: ImageSize | None = None,
+) -> Classifier:
     """A classifier from a Keras model whose batch size is free and that computes in float32.
 
     Args:
         model: one input of pictures, one output.
         pixels: what it takes its inputs to be.
         outputs: what its outputs are; None asks the last layer's activation.
+        image_size: what a model of open size is to take; None where it says itself.
 
     Raises:
         ExportError: not a classifier of pictures, or nothing tells what its outputs are.
     """
-    _check_shapes(model)
+    model = take_pictures(model, image_size)
+    _check_output(model)
     if model.input_shape[0] is not None or _computes_in_half(model):
         model = _rebuilt(model)
     return Classifier(model, pixels, outputs or outputs_of(model))
 
 
-def _check_shapes(model: Any) -> None:
-    taken, given = model.input_shape, model.output_shape
-    if not _is_picture(taken) or not (isinstance(given, tuple) and len(given) == 2 and given[1]):
+def _check_output(model: Any) -> None:
+    given = model.output_shape
+    if not (isinstance(given, tuple) and len(given) == 2 and given[1]):
         raise ExportError(
-            f"the model {model.name!r} takes {taken} and gives {given}; expected one input (batch, height, width, "
-            "1 or 3), none of them open but the batch, and one output (batch, classes)"
+            f"the model {model.name!r} gives {given}; expected one output (batch, classes): end it with Flatten, or "
+            "with GlobalAveragePooling2D, and a Dense layer"
         )
-
-
-def _is_picture(shape: Any) -> bool:
-    return isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:] and shape[3] in (1, 3)
 
 
 def outputs_of(model: Any) -> Outputs:
@@ -147,7 +152,7 @@ def outputs_of(model: Any) -> Outputs:
         ExportError: it says nothing.
     """
     last = model
-    while getattr(last, "layers", None):
+    while is_functional(last):
         last = last.outputs[0]._keras_history.operation if getattr(last, "outputs", None) else last.layers[-1]
     if isinstance(last, keras.layers.Softmax):
         return Outputs.PROBABILITIES

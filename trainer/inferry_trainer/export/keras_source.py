@@ -18,6 +18,7 @@ from inferry_trainer.datasets.labelled_folder import read_labelled_folder
 from inferry_trainer.environment import library_versions
 from inferry_trainer.errors import ConfigError, DatasetError, ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, make_classifier
+from inferry_trainer.evaluation.pictures_in import ImageSize, parse_image_size
 from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.training.description import timestamp
 
@@ -37,6 +38,7 @@ class KerasSource:
         outputs: what it gives; None asks its last layer.
         calibration: a folder of training images, for int8.
         module: a Python module that registers the layers it needs.
+        image_size: what a model of open size is to take, as `parse_image_size` reads it.
 
     Raises:
         ConfigError: labels or data are missing.
@@ -50,6 +52,7 @@ class KerasSource:
     outputs: str | None = None
     calibration: Path | None = None
     module: str | None = None
+    image_size: str | None = None
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -66,6 +69,7 @@ class Reading(TypedDict):
 
     pixels: Pixels
     outputs: Outputs | None
+    image_size: ImageSize | None
 
 
 def candidate_from_keras(source: KerasSource) -> Candidate:
@@ -77,7 +81,8 @@ def candidate_from_keras(source: KerasSource) -> Candidate:
     if source.module is not None:
         _import(source.module)
     outputs = None if source.outputs is None else Outputs(source.outputs)
-    classifier = load_classifier(source.path, pixels=Pixels(source.pixels), outputs=outputs)
+    image_size = None if source.image_size is None else parse_image_size(source.image_size)
+    classifier = load_classifier(source.path, pixels=Pixels(source.pixels), outputs=outputs, image_size=image_size)
     labels = read_labels(source.labels or "")
     if len(labels) != classifier.classes:
         raise ConfigError(
@@ -102,26 +107,42 @@ def candidate_from_keras(source: KerasSource) -> Candidate:
     )
 
 
-def load_classifier(path: Path, *, pixels: Pixels, outputs: Outputs | None) -> Classifier:
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder holds a model in TensorFlow's own format."""
+    return (path / "saved_model.pb").is_file()
+
+
+def load_classifier(
+    path: Path, *, pixels: Pixels, outputs: Outputs | None, image_size: ImageSize | None = None
+) -> Classifier:
     """A Keras file's model as a classifier.
 
     Raises:
         ExportError: the file cannot be loaded, names the layer that Keras does not know, or is no classifier.
     """
+    if is_saved_model(path):
+        raise ExportError(
+            f"{path} is a TensorFlow SavedModel, which Keras 3 does not load as a model; in the program that has the "
+            "model, or with the Keras that wrote the folder, call model.save('model.keras') and export that file"
+        )
     if not path.is_file():
         raise ExportError(f"{path} is not there; expected a run folder or a Keras model's file (.keras, .h5)")
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever a damaged archive or an unknown layer leads it to
         raise ExportError(f"{path} cannot be loaded as a Keras model: {_reason(error)}") from error
-    return make_classifier(model, pixels=pixels, outputs=outputs)
+    return make_classifier(model, pixels=pixels, outputs=outputs, image_size=image_size)
 
 
 def recorded_reading(provenance: Provenance) -> Reading:
     """How a published model's inputs and outputs were understood when it was exported."""
     config = provenance.config
     outputs = Outputs(config["outputs"]) if "outputs" in config else None
-    return Reading(pixels=Pixels(config["pixels"]) if "pixels" in config else Pixels.UNIT, outputs=outputs)
+    return Reading(
+        pixels=Pixels(config["pixels"]) if "pixels" in config else Pixels.UNIT,
+        outputs=outputs,
+        image_size=parse_image_size(config["image_size"]) if "image_size" in config else None,
+    )
 
 
 def read_labels(text: str) -> tuple[str, ...]:
@@ -175,7 +196,8 @@ def _provenance(source: KerasSource, classifier: Classifier) -> Provenance:
             "pixels": classifier.pixels.value,
             "outputs": classifier.outputs.value,
             "parameters": str(sum(math.prod(weight.shape) for weight in _weights(classifier.model))),
-        },
+        }
+        | ({} if source.image_size is None else {"image_size": source.image_size}),
         library_versions=library_versions(),
     )
 
