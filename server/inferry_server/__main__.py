@@ -164,7 +164,8 @@ def _ready_line(server: "Server") -> str:
     models = ", ".join(f"{model.model}/{model.version}" for model in server.registry.served())
     providers = ", ".join(sorted({model.provider for model in server.registry.served()}))
     return (
-        f"inferry-serve ready: gRPC {server.grpc_address}, metrics http://{server.metrics_address}/metrics, "
+        f"inferry-serve ready: gRPC {server.grpc_address}, "
+        f"metrics {server.http_scheme}://{server.metrics_address}/metrics, "
         f"models {models} ({providers})"
     )
 

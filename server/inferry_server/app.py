@@ -131,9 +131,10 @@ class Server:
             model_load_timeout_s=settings.model_load_timeout_s,
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
+        router = self._route()
         self._transport = make_transport(
             settings.transport,
-            self._route(),
+            router,
             _transport_options(settings),
             spare=spare,
             failed=self._lose_transport,
@@ -145,7 +146,7 @@ class Server:
             hangs=self.readiness.report_hang,
             counted=lambda kind: self.metrics.hangs.labels(kind).inc(),
         )
-        self._http = self._make_http_port()
+        self._http = self._make_http_port(router)
         self.grpc_address: AnyAddress | None = None
 
     @property
@@ -157,6 +158,11 @@ class Server:
     def metrics_address(self) -> Address | None:
         """Where `/metrics` is."""
         return self.http_address
+
+    @property
+    def http_scheme(self) -> str:
+        """`https` where HTTP is encrypted, else `http`."""
+        return self._http.scheme
 
     def start(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
         """Bind the addresses, load the models, become ready.
@@ -173,7 +179,7 @@ class Server:
         preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
             self._tracer.start()
-            self._http.start(self._settings.http_address)
+            self._http.start()
             self.grpc_address = self._transport.start(self._settings.grpc_address)
             self._watchdog.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
@@ -236,18 +242,27 @@ class Server:
                 self.metrics.runs_ended.labels(version.model, version.version, reason).inc()
             yield Sign("model_run", f"model {version.model}/{version.version} computes one batch", oldest_s)
 
-    def _make_http_port(self) -> "HttpPort | MetricsPage":
+    def _make_http_port(self, router: Router) -> "HttpPort | MetricsPage":
+        settings = self._settings
         try:
-            from inferry_server.http.port import HttpPort  # here: what it needs is an extra
-            from inferry_server.http.server import HttpOptions
+            from inferry_server.http.port import HttpPort, PortOptions  # here: what they need is an extra
         except ModuleNotFoundError as error:
-            logger.warning(
-                "HTTP answers /metrics alone, because %s is not installed; pip install 'inferry[server,http]'",
-                error.name,
-            )
-            return MetricsPage(self.metrics)
-        options = HttpOptions(most_connections=self._settings.http_max_connections)
-        return HttpPort(self.readiness, self.registry, self.metrics, options)
+            way_out = f"{error.name} is not installed; install it: pip install 'inferry[server,http]'"
+            if settings.http_inference == "on":
+                raise StartError(f"setting http_inference is on, and {way_out}") from error
+            logger.warning("HTTP answers /metrics alone: %s", way_out)
+            return MetricsPage(self.metrics, settings.http_address)
+        options = PortOptions(
+            address=settings.http_address,
+            inference=settings.serves_http_inference,
+            max_message_bytes=settings.max_message_bytes,
+            compression=settings.response_compression,
+            most_connections=settings.http_max_connections,
+            certificate=settings.tls_certificate,
+            private_key=settings.tls_private_key,
+            client_ca=settings.tls_client_ca,
+        )
+        return HttpPort(router, self.readiness, self.registry, self.metrics, options)
 
     def _route(self) -> Router:
         most_fields = self._settings.max_message_fields

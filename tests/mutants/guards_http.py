@@ -2,6 +2,9 @@
 
 from mutants.mutant import Mutant
 
+_TEST_GUARD = ("tests/server/http/test_guard.py",)
+_TEST_REST = ("tests/contract/test_rest.py",)
+_TEST_JSON = ("tests/server/http/test_json_tensors.py",)
 _TEST_BODIES = ("tests/server/http/test_bodies.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 
@@ -17,4 +20,10 @@ HTTP = (
     Mutant("http-body-stated", "HTTP: an announced body that is too large is not read", "if False:", _TEST_BODIES),
     Mutant("http-body-read", "HTTP: what is read of a body is bounded", "if False:", _TEST_BODIES),
     Mutant("http-body-decompressed", "HTTP: what a body decompresses to is bounded", "if False:", _TEST_BODIES),
+    Mutant("http-origin", "HTTP: pages of other sites ask nothing", "if False:", _TEST_GUARD),
+    Mutant("http-certificate", "HTTP: inference asks for the client's certificate", "if False:", _TEST_GUARD),
+    Mutant("http-binary-left", "HTTP: bytes behind the JSON belong to inputs", "if False:", _TEST_REST),
+    Mutant("json-bounded", "JSON: how much is read is bounded", "if False:", _TEST_JSON),
+    Mutant("json-kinds", "JSON: elements are of the datatype's kind", "if False:", _TEST_JSON),
+    Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
 )

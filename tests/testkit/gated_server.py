@@ -18,7 +18,6 @@ from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays
 from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
-from inferry_server.signature import Signature
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit.clock import ManualClock, server_clock
 from testkit.servers import running_server
@@ -85,13 +84,8 @@ class _GatedSession:
     session: OnnxSession
     gate: Gate
 
-    @property
-    def signature(self) -> Signature:
-        return self.session.signature
-
-    @property
-    def provider(self) -> str:
-        return self.session.provider
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
 
     def run(self, inputs: Arrays) -> Arrays:
         self.gate.enter(inputs)

@@ -10,6 +10,7 @@ from inferry_server.errors import DecodingError, InvalidRequestError, RequestToo
 Receive = Callable[[], Awaitable[Any]]
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_MOST_DIGITS = 19
 _PIECE_BYTES = 1 << 20  # decompressed at once; other requests are looked at in between
 
 
@@ -31,8 +32,8 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int)
         InvalidRequestError: a compression that this server does not know.
         ClientGoneError: it has not come whole.
     """
-    stated = headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > limit:  # guard: http-body-stated
+    stated = read_length(headers.get("content-length", ""))
+    if stated is not None and stated > limit:  # guard: http-body-stated
         raise _too_large(f"{stated} bytes are announced", limit)
     body = await _read(receive, limit)
     encoding = headers.get("content-encoding", "").strip().lower()
@@ -43,6 +44,11 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int)
             f"content-encoding {encoding!r} is not known here; expected {', '.join(_WINDOWS)} or none"
         )
     return await _decompress(body, encoding, limit)
+
+
+def read_length(text: str) -> int | None:
+    """A number of bytes as headers state it; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

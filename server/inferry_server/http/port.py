@@ -1,44 +1,105 @@
 """The HTTP port put together: which routes it has, by what the settings allow."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from prometheus_client import disable_created_metrics
+from starlette.routing import Route
 
 from inferry_server.addresses import Address
+from inferry_server.http.answers import Compression
 from inferry_server.http.application import make_application
+from inferry_server.http.calls import Calls
+from inferry_server.http.control import control_routes
+from inferry_server.http.guard import Guard
 from inferry_server.http.health import HealthQuestions, health_routes
+from inferry_server.http.inference import InferenceRoutes
 from inferry_server.http.metrics_page import metrics_route
 from inferry_server.http.server import HttpOptions, HttpServer
+from inferry_server.http.tls import tls_context
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
+from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
 
 
+@dataclass(frozen=True)
+class PortOptions:
+    """What the port answers, and how.
+
+    Attributes:
+        address: where it listens; port 0 takes a free one.
+        inference: whether it answers more than health and metrics.
+        max_message_bytes: the most bytes of a request's body.
+        compression: of answers, for clients that accept it: `gzip`, `deflate` or `none`.
+        most_connections: open at a time.
+        certificate: with the private key: the port speaks TLS, if it answers more than health and metrics.
+        private_key: of the certificate.
+        client_ca: only clients with a certificate from it may ask for more than health and metrics.
+    """
+
+    address: Address
+    inference: bool
+    max_message_bytes: int
+    compression: str = "none"
+    most_connections: int = 256
+    certificate: Path | None = None
+    private_key: Path | None = None
+    client_ca: Path | None = None
+
+
 class HttpPort:
-    """Health and metrics over HTTP. `start` and `close` are called once each, by one thread.
+    """Health, metrics and, where it is on, the protocol's REST half.
+
+    `start` and `close` are called once each, by one thread.
 
     Args:
+        router: the handlers, as gRPC's transport has them.
         readiness: the server's.
         registry: the models.
         metrics: what `/metrics` shows.
-        options: of the connections.
+        options: what is answered, and how.
+
+    Attributes:
+        address: where it listens; None before `start`.
+        scheme: `http` or `https`.
+
+    Raises:
+        StartError: TLS cannot be set up.
     """
 
     def __init__(
-        self, readiness: Readiness, registry: ModelRegistry, metrics: ServerMetrics, options: HttpOptions
+        self,
+        router: Router,
+        readiness: Readiness,
+        registry: ModelRegistry,
+        metrics: ServerMetrics,
+        options: PortOptions,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         self._registry = registry
+        self._options = options
         questions = HealthQuestions(readiness.not_ready, self._model_versions)
-        routes = [*health_routes(questions), metrics_route(metrics.registry)]
-        self._server = HttpServer(make_application(routes), options)
+        routes = [*health_routes(questions), metrics_route(metrics.registry), *_model_routes(router, options)]
+        tls = None
+        if options.inference and options.certificate is not None and options.private_key is not None:
+            tls = tls_context(options.certificate, options.private_key, options.client_ca)
+        guarded = Guard(
+            make_application(routes),
+            client_certificates=tls is not None and options.client_ca is not None,
+            loopback=options.address.is_loopback,
+        )
+        self._server = HttpServer(guarded, HttpOptions(most_connections=options.most_connections, tls=tls))
+        self.scheme = "http" if tls is None else "https"
         self.address: Address | None = None
 
-    def start(self, address: Address) -> None:
+    def start(self) -> None:
         """Listen, from now on at `self.address`.
 
         Raises:
             StartError: the address cannot be bound.
         """
-        self.address = self._server.start(address)
+        self.address = self._server.start(self._options.address)
 
     def close(self) -> None:
         """Answer nothing more."""
@@ -47,3 +108,11 @@ class HttpPort:
     def _model_versions(self, model: str) -> tuple[list[str], dict[str, int]] | None:
         entry = self._registry.model(model)
         return None if entry is None else (self._registry.ready_versions(model), dict(entry.labels))
+
+
+def _model_routes(router: Router, options: PortOptions) -> list[Route]:
+    if not options.inference:
+        return []
+    calls = Calls(router)
+    inference = InferenceRoutes(calls, Compression(options.compression), max_message_bytes=options.max_message_bytes)
+    return [*control_routes(calls, max_message_bytes=options.max_message_bytes), *inference.routes()]

@@ -44,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Take a connection; where there are too many, the one that has been idle for longest makes room."""
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self.app_state = {"has_certificate": tls is not None and bool(tls.getpeercert())}
         self._wait_for_client(HEADERS_S)
         if len(self.connections) > self._most_connections:  # guard: http-connections-bounded
             self._make_room()

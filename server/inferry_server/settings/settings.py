@@ -19,6 +19,7 @@ MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 CUDNN_SEARCHES = ("heuristic", "exhaustive", "default")
 TRANSPORTS = ("completion_queue", "aio")
+HTTP_INFERENCES = ("auto", "on", "off")
 COMPRESSIONS = ("none", "deflate", "gzip")
 
 _MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
@@ -71,7 +72,14 @@ class Settings:
     grpc_address: AnyAddress = _setting(
         Address("127.0.0.1", 8001), "where gRPC listens (8001: where Triton's clients look), or unix:PATH"
     )
-    http_address: Address = _setting(Address("127.0.0.1", 8002), "where HTTP listens: health and /metrics")
+    http_address: Address = _setting(
+        Address("127.0.0.1", 8002), "where HTTP listens: health, /metrics, and the protocol's REST half"
+    )
+    http_inference: str = _setting(
+        "auto",
+        "whether HTTP answers more than health and metrics: auto does on loopback, where gRPC uses no TLS",
+        choices=HTTP_INFERENCES,
+    )
     http_max_connections: int = _setting(256, "HTTP connections at a time; the longest idle makes room for a new one")
     model_control: str = _setting(
         "none",
@@ -190,7 +198,7 @@ class Settings:
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
         for name in (
             "model_control", "provider", "cudnn_conv_algo_search", "transport", "response_compression",
-            "log_format", "log_level",
+            "http_inference", "log_format", "log_level",
         ):  # fmt: skip
             choices = next(f.metadata["choices"] for f in fields(self) if f.name == name)
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
@@ -235,6 +243,12 @@ class Settings:
         names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs")
         defaults = {f.name: f.default for f in fields(self)}
         return next((name for name in names if getattr(self, name) != defaults[name]), None)
+
+    @property
+    def serves_http_inference(self) -> bool:
+        """Whether HTTP answers more than health and metrics."""
+        on_loopback = self.http_address.is_loopback and self.tls_certificate is None
+        return self.http_inference == "on" or (self.http_inference == "auto" and on_loopback)
 
     def warnings(self, cores: int) -> tuple[str, ...]:
         """What is allowed and hardly meant, a sentence each.

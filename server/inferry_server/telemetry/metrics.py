@@ -293,21 +293,29 @@ class MetricsPage:
 
     `start` and `close` are called once each, by one thread.
 
+    Args:
+        metrics: what it shows.
+        wanted: where it shall listen; port 0 takes a free one.
+
     Attributes:
         address: where it listens; None before `start`.
     """
 
-    def __init__(self, metrics: ServerMetrics) -> None:
+    scheme = "http"
+
+    def __init__(self, metrics: ServerMetrics, wanted: Address) -> None:
         self._registry = metrics.registry
+        self._wanted = wanted
         self._server: WSGIServer | None = None
         self.address: Address | None = None
 
-    def start(self, address: Address) -> None:
-        """Serve the metrics; port 0 takes a free one.
+    def start(self) -> None:
+        """Serve the metrics.
 
         Raises:
             StartError: the address cannot be bound.
         """
+        address = self._wanted
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         try:
             self._server, _ = start_http_server(address.port, address.host, registry=self._registry)

@@ -1,0 +1,48 @@
+"""Answers over HTTP: JSON, errors, and how the client wants them compressed."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from inferry_server.http.statuses import http_code, retry_headers
+from inferry_server.rpc.statuses import Status
+
+_COMPRESS = {"gzip": lambda body: gzip.compress(body, 1), "deflate": lambda body: zlib.compress(body, 1)}
+_TOO_LARGE = 413
+
+
+def json_answer(value: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON body."""
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return Response(body, code, {"content-type": "application/json", **(headers or {})})
+
+
+def refusal(status: Status) -> Response:
+    """The answer for any status but OK: `error`, as the protocol has it, and when to come back."""
+    code = http_code(status)
+    headers = retry_headers(status)
+    if code == _TOO_LARGE:
+        headers["connection"] = "close"  # the rest of the body is not read
+    return json_answer({"error": status.message}, code, headers)
+
+
+class Compression:
+    """Compresses answers as the server's setting says, for clients that accept it.
+
+    Args:
+        algorithm: `gzip`, `deflate` or `none`.
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+
+    def apply(self, body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
+        """The body as it is sent, and the headers for that; `accepted` is the client's Accept-Encoding."""
+        compress = _COMPRESS.get(self._algorithm)
+        if compress is None or self._algorithm not in accepted:
+            return body, {}
+        return compress(body), {"content-encoding": self._algorithm, "vary": "accept-encoding"}

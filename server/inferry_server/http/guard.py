@@ -1,0 +1,60 @@
+"""Who may ask for more than health and metrics: no pages of other sites, and nobody without a certificate it takes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from inferry_server.addresses import Address
+from inferry_server.http.answers import json_answer
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+_OPEN = ("/livez", "/readyz", "/metrics", "/v2/health/")
+
+
+class Guard:
+    """Stands before an application and refuses what it must not be asked. For the loop's thread.
+
+    A browser lets any page post to any server, this machine's own too, and says from which site it comes
+    (`Origin`). That must be this server's own; on loopback by one of loopback's names, because the name of any site
+    may be made to point there.
+
+    Args:
+        application: what is guarded.
+        client_certificates: whether clients must have one; the TLS layer has verified those that came.
+        loopback: whether the server listens there.
+    """
+
+    def __init__(self, application: Application, *, client_certificates: bool, loopback: bool) -> None:
+        self._application = application
+        self._client_certificates = client_certificates
+        self._loopback = loopback
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, or refuse it."""
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._application(scope, receive, send)
+        else:
+            code, message = refusal
+            await json_answer({"error": message}, code)(scope, receive, send)
+
+    def _refusal(self, scope: Any) -> tuple[int, str] | None:
+        if scope["path"].startswith(_OPEN):
+            return None
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if origin is not None and not self._is_own(origin.decode("latin-1"), headers):  # guard: http-origin
+            return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
+        if self._client_certificates and not scope["state"].get("has_certificate"):  # guard: http-certificate
+            return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
+        return None
+
+    def _is_own(self, origin: str, headers: dict[bytes, bytes]) -> bool:
+        try:
+            asked = urlsplit(origin)
+            name = asked.hostname or ""
+        except ValueError:
+            return False
+        host = headers.get(b"host", b"").decode("latin-1")
+        return asked.netloc == host and (not self._loopback or Address(name, 0).is_loopback)

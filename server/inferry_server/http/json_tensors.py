@@ -1,0 +1,123 @@
+"""Tensors as JSON has them, nested or flat, to raw bytes and back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_server.errors import DecodingError
+from inferry_server.wire.elements import elements_to_bytes
+
+_BF16, _BYTES = DATATYPES["BF16"], DATATYPES["BYTES"]
+_EXPECTED = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "V": "numbers"}
+_ACCEPTED: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "V": {int, float}}
+_HALF_BITS, _HALF_ULP, _QUIET_NAN = 16, 0x7FFF, 0x7FC0
+
+
+def raw_from_json(data: Any, datatype: Datatype, *, tensor: str) -> bytes:
+    """The raw contents of a tensor.
+
+    Args:
+        data: a list, nested in any regular way; row-major.
+        datatype: that it has.
+        tensor: named in errors.
+
+    Raises:
+        DecodingError: elements of another kind, or beyond what the datatype holds.
+    """
+    if not isinstance(data, list):
+        raise DecodingError(f"input {tensor!r}: data must be a list, not {type(data).__name__}")
+    if datatype is _BYTES:
+        return elements_to_bytes(_texts(data, tensor))
+    if datatype is _BF16:
+        return _to_bfloat16(_numbers(data, datatype, np.dtype(np.float32), tensor)).tobytes()
+    return _numbers(data, datatype, datatype.dtype, tensor).tobytes()
+
+
+def json_from_raw(raw: bytes, datatype: Datatype, *, tensor: str) -> list[Any]:
+    """The elements of a tensor, flat, as JSON has them.
+
+    Args:
+        raw: as in raw_output_contents.
+        datatype: that it has.
+        tensor: named in errors.
+
+    Raises:
+        DecodingError: a text that is not UTF-8.
+    """
+    if datatype is _BYTES:
+        try:
+            return [element.decode() for element in _elements(raw)]
+        except UnicodeDecodeError as error:
+            raise DecodingError(f"output {tensor!r} is not UTF-8; ask for it with binary_data: true") from error
+    if datatype is _BF16:
+        bits = np.frombuffer(raw, "<u2").astype(np.uint32) << _HALF_BITS
+        return list(bits.view(np.float32).tolist())
+    return list(np.frombuffer(raw, datatype.dtype).tolist())
+
+
+def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: str) -> NDArray[Any]:
+    if not _kinds(data) <= _ACCEPTED[datatype.dtype.kind]:  # guard: json-kinds
+        expected = _EXPECTED[datatype.dtype.kind]
+        raise DecodingError(f"input {tensor!r}: data must be {expected}, as {datatype.name} has them")
+    try:
+        if dtype.kind != "f":
+            return np.array(data, dtype)
+        exact = np.array(data, np.float64)
+    except OverflowError as error:
+        raise DecodingError(f"input {tensor!r}: a number is no {datatype.name}: {error}") from None
+    except (ValueError, RecursionError):
+        raise DecodingError(f"input {tensor!r}: data is nested irregularly or too deeply") from None
+    with np.errstate(over="ignore"):
+        array = exact.astype(dtype)
+    lost = np.isfinite(exact) & ~np.isfinite(array)
+    if lost.any():  # guard: json-range
+        raise DecodingError(f"input {tensor!r}: {exact[lost].flat[0]} is no {datatype.name}")
+    return array
+
+
+def _kinds(data: list[Any]) -> set[type]:
+    """The types of the elements, in whatever lists."""
+    kinds = set(map(type, data))
+    if list in kinds:
+        kinds.discard(list)
+        kinds.update(*(_kinds(item) for item in data if isinstance(item, list)))
+    return kinds
+
+
+def _texts(data: list[Any], tensor: str) -> NDArray[np.object_]:
+    texts = list(_flat(data))
+    for text in texts:
+        if not isinstance(text, str):
+            raise DecodingError(f"input {tensor!r}: data must be texts, as BYTES has them, not {type(text).__name__}")
+    array = np.empty(len(texts), dtype=object)
+    try:
+        array[:] = [text.encode() for text in texts]
+    except UnicodeEncodeError as error:
+        raise DecodingError(f"input {tensor!r}: a text is no UTF-8: {error.reason}") from None
+    return array
+
+
+def _flat(data: list[Any]) -> Iterator[Any]:
+    for item in data:
+        if isinstance(item, list):
+            yield from _flat(item)
+        else:
+            yield item
+
+
+def _to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Rounded to the nearest, ties to even; what is not a number stays so."""
+    bits = array.view(np.uint32)
+    rounded = (bits + _HALF_ULP + ((bits >> _HALF_BITS) & 1)) >> _HALF_BITS
+    return np.where(np.isnan(array), _QUIET_NAN, rounded).astype("<u2")
+
+
+def _elements(raw: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(raw):
+        start = position + 4
+        position = start + int.from_bytes(raw[position:start], "little")
+        yield raw[start:position]

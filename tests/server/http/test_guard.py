@@ -1,0 +1,101 @@
+"""Who may ask for more than health and metrics."""
+
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferry_server.addresses import Address
+from inferry_server.errors import StartError
+from inferry_server.settings.settings import Settings
+from testkit import onnx_models
+from testkit.certificates import Authority
+from testkit.http_client import ask_http
+from testkit.servers import running_server
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "host", "code"),
+    [
+        ("/v2", None, "anything", 200),
+        ("/v2", "http://localhost:8002", "localhost:8002", 200),
+        ("/v2", "http://127.0.0.1:8002", "127.0.0.1:8002", 200),
+        ("/v2", "http://localhost:8002", "127.0.0.1:8002", 403),
+        ("/v2", "https://example.org", "127.0.0.1:8002", 403),
+        ("/v2", "http://example.org", "example.org", 403),  # a name that was made to point to this machine
+        ("/v2", "null", "127.0.0.1:8002", 403),
+        ("/v2", "http://[", "[", 403),
+        ("/readyz", "https://example.org", "127.0.0.1:8002", 200),
+    ],
+)
+def test_pages_of_other_sites_may_ask_for_health_alone(
+    tmp_path: Path, path: str, origin: str | None, host: str, code: int
+) -> None:
+    onnx_models.save_doubler(tmp_path)
+    headers = {"host": host} | ({} if origin is None else {"origin": origin})
+    with running_server(tmp_path) as server:
+        assert ask_http(server, path, None, **headers).code == code
+
+
+@pytest.mark.parametrize(
+    ("settings", "served"),
+    [
+        ({}, True),
+        ({"http_address": Address("::1", 8002)}, True),
+        ({"http_address": Address("localhost", 8002)}, True),
+        ({"http_address": Address("0.0.0.0", 8002)}, False),
+        ({"http_address": Address("0.0.0.0", 8002), "http_inference": "on"}, True),
+        ({"http_inference": "off"}, False),
+        ({"tls_certificate": Path("c"), "tls_private_key": Path("k")}, False),
+        ({"tls_certificate": Path("c"), "tls_private_key": Path("k"), "http_inference": "on"}, True),
+    ],
+)
+def test_inference_is_on_where_nobody_else_can_ask_or_it_is_asked_for(settings: dict[str, Any], served: bool) -> None:
+    assert Settings(repository=Path("models"), **settings).serves_http_inference is served
+
+
+def test_what_is_off_is_not_found(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path, http_inference="off") as server:
+        codes = [ask_http(server, path).code for path in ("/v2", "/v2/models/doubler", "/readyz", "/metrics")]
+        assert codes == [404, 404, 200, 200]
+        assert ask_http(server, "/v2/models/doubler/infer", b"{}").code == 404
+
+
+def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
+    trusting = ssl.create_default_context(cafile=authority.certificate)
+    known = ssl.create_default_context(cafile=authority.certificate)
+    known.load_cert_chain(client.certificate, client.key)
+
+    def code(context: ssl.SSLContext, path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"{url}{path}", timeout=20, context=context) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with running_server(
+        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
+        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
+    ) as server:  # fmt: skip
+        url = f"{server.http_scheme}://{server.http_address}"
+        assert url.startswith("https://")
+        assert [code(trusting, path) for path in ("/readyz", "/metrics", "/v2")] == [200, 200, 401]
+        assert [code(known, path) for path in ("/readyz", "/v2")] == [200, 200]
+
+
+def test_a_key_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    with (
+        pytest.raises(StartError, match=r"TLS for HTTP cannot be set up from .*junk.pem"),
+        running_server(tmp_path / "models", http_inference="on", tls_certificate=junk, tls_private_key=junk),
+    ):
+        pass

@@ -1,0 +1,86 @@
+"""Tensors as JSON has them: every datatype, no number that another one would be made of."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_proto.datatypes import DATATYPES
+from inferry_server.errors import DecodingError, RequestTooLargeError
+from inferry_server.http.infer_request import MOST_JSON_BYTES, read_json_object
+from inferry_server.http.json_tensors import json_from_raw, raw_from_json
+
+INTEGERS = ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
+
+
+@given(st.sampled_from(INTEGERS), st.lists(st.integers(-(1 << 65), 1 << 65), max_size=6))
+def test_whole_numbers_are_taken_as_they_are_or_refused(name: str, values: list[int]) -> None:
+    limits = np.iinfo(name.lower())
+    if all(limits.min <= value <= limits.max for value in values):
+        raw = raw_from_json(values, DATATYPES[name], tensor="x")
+        assert json_from_raw(raw, DATATYPES[name], tensor="x") == values
+        return
+    with pytest.raises(DecodingError, match=f"input 'x': a number is no {name}"):
+        raw_from_json(values, DATATYPES[name], tensor="x")
+
+
+@given(st.lists(st.floats() | st.integers(-(1 << 53), 1 << 53), max_size=6))
+def test_doubles_come_back_as_they_were(values: list[Any]) -> None:
+    datatype = DATATYPES["FP64"]
+    found = json_from_raw(raw_from_json(values, datatype, tensor="x"), datatype, tensor="x")
+    np.testing.assert_array_equal(found, np.array(values, np.float64))
+
+
+@given(st.lists(st.floats(width=32), max_size=6))
+def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
+    datatype = DATATYPES["BF16"]
+    found = json_from_raw(raw_from_json(values, datatype, tensor="x"), datatype, tensor="x")
+    for value, nearest in zip(values, found, strict=True):
+        bits = np.float32(value).view(np.uint32) & np.uint32(0xFFFF0000)
+        below, above = (np.uint32(bits + step).view(np.float32) for step in (0, 0x10000))
+        if np.isfinite(above):
+            assert abs(nearest - value) == min(abs(below - value), abs(above - value))
+        else:
+            assert np.isnan(nearest) == np.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("INT32", [1.0], "must be whole numbers, as INT32 has them"),
+        ("INT32", [True], "must be whole numbers"),
+        ("FP32", [True], "must be numbers"),
+        ("FP32", [1e39], r"1e\+39 is no FP32"),
+        ("FP16", [[1], [70000]], "70000.0 is no FP16"),
+        ("FP64", [10**400], "a number is no FP64"),
+        ("BOOL", [1], "must be true or false"),
+        ("BOOL", ["true"], "must be true or false"),
+        ("BYTES", ["a", 1], "must be texts, as BYTES has them, not int"),
+        ("BYTES", ["\ud800"], "a text is no UTF-8"),
+        ("FP32", [[1, 2], [3]], "nested irregularly or too deeply"),
+        ("FP32", {"0": 1}, "data must be a list, not dict"),
+    ],
+)
+def test_elements_of_another_kind_are_refused(name: str, data: Any, message: str) -> None:
+    with pytest.raises(DecodingError, match=message):
+        raw_from_json(data, DATATYPES[name], tensor="x")
+
+
+def test_no_depth_of_lists_breaks_anything() -> None:
+    data: list[Any] = [1.0]
+    for _ in range(70):
+        data = [data]
+    with pytest.raises(DecodingError, match="too deeply"):
+        raw_from_json(data, DATATYPES["FP32"], tensor="x")
+
+
+def test_a_text_that_is_not_utf_8_is_told_how_to_be_asked_for() -> None:
+    with pytest.raises(DecodingError, match="output 'y' is not UTF-8; ask for it with binary_data: true"):
+        json_from_raw(b"\x01\x00\x00\x00\xff", DATATYPES["BYTES"], tensor="y")
+
+
+def test_how_much_json_is_read_is_bounded() -> None:
+    with pytest.raises(RequestTooLargeError, match="send tensors behind it, with Inference-Header-Content-Length"):
+        read_json_object(b" " * (MOST_JSON_BYTES + 1))
