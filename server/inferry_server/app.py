@@ -227,7 +227,9 @@ class Server:
 
     def _signs(self) -> Iterator[Sign]:
         """What is under way, and may take too long."""
-        yield Sign("reading", "calls are not read", self._transport.look())
+        unread_s = self._transport.look()
+        self.readiness.report_unread(unread_s >= self._settings.hang_after_s)
+        yield Sign("reading", "calls are not read", unread_s)
         for version in self.registry.served():
             oldest_s, ended = version.batcher.end_long_runs(
                 unwanted_s=_UNWANTED_RUN_S, longest_s=self._settings.max_run_s

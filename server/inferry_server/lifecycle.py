@@ -26,6 +26,7 @@ class Readiness:
         self._phase = Phase.STARTING
         self._fault: str | None = None
         self._hang: str | None = None
+        self._unread = False
 
     @property
     def phase(self) -> Phase:
@@ -51,6 +52,14 @@ class Readiness:
         if what != self._hang:
             self._hang = what
             self._changed()
+
+    def report_unread(self, unread: bool) -> None:
+        """Whether calls have not been read for far too long: the process is of no use then, ready or not."""
+        self._unread = unread
+
+    def not_live(self) -> tuple[str, ...]:
+        """Why only a new process can help, a sentence each; empty while this one is of use."""
+        return ("calls are not read",) if self._unread else ()
 
     def not_ready(self) -> tuple[str, ...]:
         """Why it is not ready, a sentence each; empty where it is."""

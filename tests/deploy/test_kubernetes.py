@@ -33,9 +33,13 @@ class Manifests:
     def __init__(self, objects: list[Manifest]) -> None:
         self.objects = objects
 
+    def every(self, kind: str) -> list[Manifest]:
+        """The objects of a kind."""
+        return [item for item in self.objects if item["kind"] == kind]
+
     def one(self, kind: str) -> Manifest:
         """The only object of its kind."""
-        (found,) = [item for item in self.objects if item["kind"] == kind]
+        (found,) = self.every(kind)
         return found
 
     @property
@@ -107,7 +111,7 @@ def test_every_object_passes_the_kubernetes_schema(base: Manifests, publisher: M
 
 
 def test_schema_check_refuses_a_misspelt_field() -> None:
-    service = written().one("Service")
+    service = written().every("Service")[0]
     service["spec"]["clusterIp"] = "None"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, KUBERNETES_VERSION, strict=True)
@@ -115,7 +119,8 @@ def test_schema_check_refuses_a_misspelt_field() -> None:
 
 def test_base_holds_what_a_server_needs_and_nothing_else(base: Manifests) -> None:
     assert sorted(item["kind"] for item in base.objects) == [
-        "ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service", "ServiceAccount",
+        "ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service", "Service",
+        "ServiceAccount",
     ]  # fmt: skip
 
 
@@ -124,7 +129,7 @@ def test_every_selector_finds_the_pods(base: Manifests) -> None:
     pod_labels = deployment["spec"]["template"]["metadata"]["labels"]
     selectors = [
         deployment["spec"]["selector"]["matchLabels"],
-        base.one("Service")["spec"]["selector"],
+        *[service["spec"]["selector"] for service in base.every("Service")],
         base.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         *[constraint["labelSelector"]["matchLabels"] for constraint in base.pod["topologySpreadConstraints"]],
     ]
@@ -141,7 +146,8 @@ def test_selectors_hold_nothing_that_a_release_changes(base: Manifests) -> None:
 
 
 def test_no_selector_takes_the_publisher_for_a_server(base: Manifests, publisher: Manifest) -> None:
-    assert not base.one("Service")["spec"]["selector"].items() <= publisher["metadata"]["labels"].items()
+    for service in base.every("Service"):
+        assert not service["spec"]["selector"].items() <= publisher["metadata"]["labels"].items()
 
 
 def test_rendered_objects_carry_the_recommended_labels() -> None:
@@ -151,18 +157,20 @@ def test_rendered_objects_carry_the_recommended_labels() -> None:
         ), item["kind"]
 
 
-def test_service_is_headless_and_leads_to_ports_of_the_pod(base: Manifests) -> None:
-    service = base.one("Service")["spec"]
-    assert service["clusterIP"] == "None"
-    assert {port["targetPort"] for port in service["ports"]} == {"grpc", "metrics"}
-    for port in service["ports"]:
-        assert port["port"] == base.container_ports[port["targetPort"]], "a headless Service translates no ports"
+def test_one_service_names_every_pod_and_one_has_an_address(base: Manifests) -> None:
+    assert {service["metadata"]["name"]: service["spec"].get("clusterIP") for service in base.every("Service")} == {
+        "inferry-server": "None", "inferry-server-vip": None,
+    }  # fmt: skip
+    for service in base.every("Service"):
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == {"grpc", "http"}
+        for port in service["spec"]["ports"]:
+            assert port["port"] == base.container_ports[port["targetPort"]], "a headless Service translates no ports"
 
 
 def test_server_listens_where_the_pod_says(base: Manifests) -> None:
-    grpc_address, metrics_address = parse_address(str(base.settings.grpc_address)), base.settings.http_address
-    assert {grpc_address.host, metrics_address.host} == {"0.0.0.0"}
-    assert base.container_ports == {"grpc": grpc_address.port, "metrics": metrics_address.port}
+    grpc_address, http_address = parse_address(str(base.settings.grpc_address)), base.settings.http_address
+    assert {grpc_address.host, http_address.host} == {"0.0.0.0"}
+    assert base.container_ports == {"grpc": grpc_address.port, "http": http_address.port}
 
 
 def test_prometheus_is_sent_to_the_metrics_port(base: Manifests) -> None:
@@ -171,15 +179,24 @@ def test_prometheus_is_sent_to_the_metrics_port(base: Manifests) -> None:
     assert annotations["prometheus.io/scrape"] == "true"
 
 
-def test_every_probe_asks_the_grpc_port(base: Manifests) -> None:
+def test_every_probe_asks_over_http_which_has_no_tls(base: Manifests) -> None:
+    asked = {kind: probe["httpGet"] for kind, probe in base.probes.items()}
+    ready, live = {"path": "/readyz", "port": "http"}, {"path": "/livez", "port": "http"}
+    assert asked == {"startup": ready, "readiness": ready, "liveness": live}
     for probe in base.probes.values():
-        assert probe["grpc"]["port"] == parse_address(str(base.settings.grpc_address)).port
-        assert not {"exec", "httpGet", "tcpSocket"} & set(probe)
+        assert not {"exec", "grpc", "tcpSocket"} & set(probe)
 
 
-def test_only_readiness_follows_the_overall_status(base: Manifests) -> None:
-    asked = {kind: probe["grpc"]["service"] for kind, probe in base.probes.items()}
-    assert asked == {"startup": "liveness", "readiness": "", "liveness": "liveness"}
+def test_a_start_has_time_to_load_and_a_roll_out_to_start(base: Manifests) -> None:
+    startup = base.probes["startup"]
+    budget_s = startup["periodSeconds"] * startup["failureThreshold"]
+    assert budget_s >= base.settings.model_load_timeout_s
+    assert base.one("Deployment")["spec"]["progressDeadlineSeconds"] >= budget_s + 300
+
+
+def test_new_pods_get_a_share_of_clients_within_minutes(base: Manifests) -> None:
+    assert base.settings.max_connection_age_s is not None
+    assert base.settings.max_connection_age_s <= 300
 
 
 def test_liveness_waits_longer_than_a_drain(base: Manifests) -> None:

@@ -13,6 +13,8 @@ import yaml
 
 from inferry_server.settings.settings import Settings
 from inferry_server.settings.sources import read_settings
+from testkit import onnx_models
+from testkit.servers import running_server
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
@@ -173,6 +175,23 @@ def test_output_is_unbuffered_nothing_is_written_beside_the_code_and_nothing_is_
     variables = environment(image)
     assert variables["PYTHONUNBUFFERED"] == variables["PYTHONDONTWRITEBYTECODE"] == "1"
     assert variables["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_the_health_check_tells_a_ready_server_from_one_that_is_not(tmp_path: Path) -> None:
+    (check,) = [rest for word, rest in stages()["serving"][1] if word == "HEALTHCHECK"]
+    program = json.loads(check.partition("CMD ")[2])
+    assert program[0] == "python"
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        variables = {"INFERRY_HTTP_ADDRESS": f"0.0.0.0:{server.http_address.port}" if server.http_address else ""}
+
+        def status() -> int:
+            return subprocess.run([sys.executable, *program[1:]], env=variables, capture_output=True).returncode
+
+        assert status() == 0
+        server.readiness.report_fault("the device is lost")
+        assert status() == 1
+    assert status() == 1
 
 
 def test_sigterm_stops_the_server() -> None:

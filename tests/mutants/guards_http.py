@@ -6,6 +6,7 @@ _TEST_GUARD = ("tests/server/http/test_guard.py",)
 _TEST_REST = ("tests/contract/test_rest.py",)
 _TEST_JSON = ("tests/server/http/test_json_tensors.py",)
 _TEST_BODIES = ("tests/server/http/test_bodies.py",)
+_TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 
 HTTP = (
@@ -17,6 +18,7 @@ HTTP = (
         "elif False:",
         (_TEST_CONNECTIONS[0] + "::test_a_body_that_comes_steadily_has_its_time",),
     ),
+    Mutant("livez-reading", "HTTP: a server that reads no calls does not live", "if False:", _TEST_HEALTH),
     Mutant("http-body-stated", "HTTP: an announced body that is too large is not read", "if False:", _TEST_BODIES),
     Mutant("http-body-read", "HTTP: what is read of a body is bounded", "if False:", _TEST_BODIES),
     Mutant("http-body-decompressed", "HTTP: what a body decompresses to is bounded", "if False:", _TEST_BODIES),

@@ -15,10 +15,12 @@ class HealthQuestions:
     """What is asked for each answer; every one is answered at once.
 
     Attributes:
+        not_live: why only a new process can help, a sentence each; empty while this one is of use.
         not_ready: why the server is not ready, a sentence each; empty where it is.
         model_versions: the versions of a model that answer, and its labels; None for a model that is unknown.
     """
 
+    not_live: Callable[[], Sequence[str]]
     not_ready: Callable[[], Sequence[str]]
     model_versions: Callable[[str], tuple[Sequence[str], dict[str, int]] | None]
 
@@ -27,6 +29,9 @@ def health_routes(questions: HealthQuestions) -> list[Route]:
     """Routes of `/livez`, `/readyz` and the protocol's health."""
 
     async def live(_request: Request) -> Response:
+        reasons = questions.not_live()
+        if reasons:  # guard: livez-reading
+            return JSONResponse({"live": False, "reasons": list(reasons)}, _NOT_READY)
         return JSONResponse({"live": True})
 
     async def ready(_request: Request) -> Response:

@@ -79,7 +79,7 @@ class HttpPort:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         self._registry = registry
         self._options = options
-        questions = HealthQuestions(readiness.not_ready, self._model_versions)
+        questions = HealthQuestions(readiness.not_live, readiness.not_ready, self._model_versions)
         routes = [*health_routes(questions), metrics_route(metrics.registry), *_model_routes(router, options)]
         tls = None
         if options.inference and options.certificate is not None and options.private_key is not None:

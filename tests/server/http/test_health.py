@@ -4,6 +4,8 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from inferry_proto.version_labels import write_version_labels
 from inferry_server.app import Server
 from inferry_server.lifecycle import Phase
@@ -53,6 +55,16 @@ def test_a_server_that_is_not_ready_lives_and_says_why(tmp_path: Path) -> None:
         assert get(server, "/readyz") == (503, {"ready": False, "reasons": reasons})
         assert get(server, "/livez") == (200, {"live": True})
         assert get(server, "/v2/models/doubler/ready") == (503, {"name": "doubler", "ready": False})
+
+
+def test_a_server_that_reads_no_calls_does_not_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path, hang_after_s=20) as server:
+        for unread_s, code in ((19.0, 200), (20.0, 503), (0.0, 200)):
+            monkeypatch.setattr(server._transport, "look", lambda unread_s=unread_s: unread_s)
+            server._watchdog.look()
+            assert get(server, "/livez")[0] == code
+            assert get(server, "/readyz")[0] == code
 
 
 def test_other_methods_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""The compose file for one machine agrees with the Dockerfile, the server and Prometheus."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inferry_client.cli import build_parser
+from inferry_server.settings.sources import read_settings
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "compose"
+DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+    return found
+
+
+def image_environment() -> dict[str, str]:
+    """What the image of the server says to it."""
+    return dict(re.findall(r"(INFERRY_(?:REPOSITORY|GRPC_ADDRESS|HTTP_ADDRESS))=(\S+)", DOCKERFILE))
+
+
+def test_images_are_built_from_targets_of_the_dockerfile_and_have_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in ("server", "load"):
+        service = services()[name]
+        assert f"FROM {'serving' if name == 'server' else 'runtime'} AS {service['build']['target']}\n" in DOCKERFILE
+        assert (FOLDER / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        assert service["image"].endswith(f":{version}")
+
+
+def test_the_server_reads_its_settings_where_the_models_are_mounted() -> None:
+    server = services()["server"]
+    settings = read_settings({}, environment=image_environment() | server["environment"])
+    (volume,) = server["volumes"]
+    assert volume.endswith(f":{settings.repository}:ro")
+    assert server["stop_grace_period"] == "40s"
+    assert settings.drain_delay_s + settings.drain_timeout_s + 5 <= 40
+
+
+def test_nothing_is_reachable_from_other_machines() -> None:
+    published = [port for service in services().values() for port in service.get("ports", [])]
+    assert len(published) == 3
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_prometheus_scrapes_the_servers_http_port() -> None:
+    prometheus = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    settings = read_settings({}, environment=image_environment())
+    assert prometheus["scrape_configs"][0]["static_configs"] == [{"targets": [f"server:{settings.http_address.port}"]}]
+    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in services()["prometheus"]["volumes"]
+
+
+def test_the_load_test_of_the_first_lines_is_one_that_the_client_knows() -> None:
+    text = (FOLDER / "compose.yaml").read_text()
+    (arguments,) = re.findall(r"^# .* run --rm load (.*)$", text, re.MULTILINE)
+    chosen = build_parser().parse_args([*services()["load"]["entrypoint"][1:], *arguments.split()])
+    assert chosen.server == f"server:{image_environment()['INFERRY_GRPC_ADDRESS'].rpartition(':')[2]}"
+    assert services()["load"]["depends_on"] == {"server": {"condition": "service_healthy"}}
+    assert "\nHEALTHCHECK " in DOCKERFILE
