@@ -90,6 +90,7 @@ def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescri
         labels=tuple(reply.labels),
         preprocessing=reply.preprocessing if reply.HasField("preprocessing") else None,
         max_batch_size=reply.max_batch_size,
+        model_sha256=reply.model_sha256,
     )
 
 

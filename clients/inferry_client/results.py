@@ -98,6 +98,7 @@ class ModelDescription:
         labels: label i names class i; empty where it has none.
         preprocessing: for `inferry_proto.preprocessing`; None where pictures cannot be prepared.
         max_batch_size: the most rows one request may carry.
+        model_sha256: of the bytes that are served; empty where the server does not tell.
     """
 
     model: str
@@ -107,6 +108,7 @@ class ModelDescription:
     labels: tuple[str, ...]
     preprocessing: Preprocessing | None
     max_batch_size: int
+    model_sha256: str = ""
 
 
 @dataclass(frozen=True)

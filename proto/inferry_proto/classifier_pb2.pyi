@@ -102,17 +102,19 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model_name", "model_version", "signature", "labels", "preprocessing", "max_batch_size")
+    __slots__ = ("model_name", "model_version", "signature", "labels", "preprocessing", "max_batch_size", "model_sha256")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     signature: _manifest_pb2.Signature
     labels: _containers.RepeatedScalarFieldContainer[str]
     preprocessing: _manifest_pb2.Preprocessing
     max_batch_size: int
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., signature: _Optional[_Union[_manifest_pb2.Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[_manifest_pb2.Preprocessing, _Mapping]] = ..., max_batch_size: _Optional[int] = ...) -> None: ...
+    model_sha256: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., signature: _Optional[_Union[_manifest_pb2.Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[_manifest_pb2.Preprocessing, _Mapping]] = ..., max_batch_size: _Optional[int] = ..., model_sha256: _Optional[str] = ...) -> None: ...

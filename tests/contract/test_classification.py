@@ -1,5 +1,6 @@
 """Pictures classified by a real server, one by one, several at once and in streams."""
 
+import hashlib
 from pathlib import Path
 
 import grpc
@@ -118,6 +119,20 @@ def test_a_model_describes_how_pictures_become_its_input(channel: grpc.Channel) 
     assert (response.preprocessing.height, response.max_batch_size, response.model_version) == (4, 256, "1")
     assert [t.name for t in response.signature.inputs] == ["images"]
     assert not call(channel, "DescribeModel", pb.DescribeModelRequest(model_name="doubler")).HasField("preprocessing")
+
+
+def test_a_model_tells_the_digest_of_the_bytes_that_answer_whatever_lies_there_later(
+    tmp_path: Path, transport: str
+) -> None:
+    file = onnx_models.save_brightness(tmp_path) / "model.onnx"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with (
+        running_server(tmp_path, transport=transport) as running,
+        grpc.insecure_channel(str(running.grpc_address)) as channel,
+    ):
+        file.write_bytes(b"another model")
+        described = call(channel, "DescribeModel", pb.DescribeModelRequest(model_name="brightness"))
+    assert described.model_sha256 == digest
 
 
 def test_classes_of_an_output_have_its_own_labels_or_none(tmp_path: Path, transport: str) -> None:

@@ -297,6 +297,7 @@ def _serve(
         device_options=plan.devices.options if provider == CUDA else None,
         gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
         model_file=settings.model_file,
+        model_sha256=plan.source.sha256 if plan.source else "",
         latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
     )
 

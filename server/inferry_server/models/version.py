@@ -40,6 +40,7 @@ class ServedVersion:
         device_options: how a GPU computes it; None on anything but CUDA.
         gpus: the devices it computes on; none on the CPU.
         model_file: the file it was loaded from.
+        model_sha256: of the bytes that compute.
         latency_objective_s: the deadline of requests that carry none; None: the server's applies.
     """
 
@@ -61,6 +62,7 @@ class ServedVersion:
     device_options: CudaOptions | None
     gpus: tuple[int, ...]
     model_file: str
+    model_sha256: str
     latency_objective_s: float | None
 
     @property

@@ -1,7 +1,9 @@
 """The bytes of a model, read once: what was checked is what is computed, whoever writes to the files afterwards."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from inferry_proto.files import read_file
@@ -35,6 +37,15 @@ class ModelSource:
     def size_bytes(self) -> int:
         """Of all that was read."""
         return sum(map(len, self.files.values()))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the one file that was read; of several, of what `sha256sum` prints for them by name."""
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.files.items())}
+        if len(digests) == 1:
+            return next(iter(digests.values()))
+        printed = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+        return hashlib.sha256(printed.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_model(path: Path) -> ModelSource:

@@ -79,6 +79,7 @@ class ClassifierService:
             labels=model.score_labels,
             preprocessing=model.preprocessing,
             max_batch_size=model.max_request_rows,
+            model_sha256=model.model_sha256,
         )
         call.reply(response.SerializeToString())
 

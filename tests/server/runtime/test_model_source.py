@@ -1,5 +1,6 @@
 """A model in memory computes what its files said when they were read, wherever its weights stood."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,13 @@ def test_bytes_that_are_no_model_are_refused_or_passed_on_as_they_are(data: byte
     except ExternalDataError:
         return
     assert not owned.files or owned.model
+
+
+def test_the_digest_of_several_files_is_what_sha256sum_says_of_them(tmp_path: Path) -> None:
+    path = in_the_graph(tmp_path)
+    digests = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("model.onnx", "w.bin")}
+    printed = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    before = read_model(path).sha256
+    assert before == hashlib.sha256(printed.encode()).hexdigest()
+    (tmp_path / "w.bin").write_bytes((WEIGHTS + 1).tobytes())
+    assert read_model(path).sha256 != before
