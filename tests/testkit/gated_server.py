@@ -6,7 +6,7 @@ requests meet in a batch, and what time it is when they do, and waits for nothin
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,12 @@ class _GatedSession:
     def run(self, inputs: Arrays) -> Arrays:
         self.gate.enter(inputs)
         return self.session.run(inputs)
+
+    def interrupter(self) -> Callable[[], None]:
+        return self.session.interrupter()
+
+    def close(self) -> None:
+        self.session.close()
 
 
 @dataclass
