@@ -40,5 +40,17 @@ GATES = (
         "return subject, [] if only_variants else judge(subject)",
         _TEST_FAULTS,
     ),
-    Mutant("gates-chance", "gates: chance", "if False:", _TEST_GATES),
+    Mutant(
+        "folder-hidden-files",
+        "pictures: hidden files are nobody's",
+        "return True",
+        ("tests/trainer/datasets/test_labelled_folder.py",),
+    ),
+    Mutant(
+        "pixels-scaled-twice",
+        "pixels: what a model scales by itself is not scaled before",
+        "if False:",
+        ("tests/trainer/export/test_pixel_range.py",),
+    ),
+    Mutant("gates-chance", "gates: chance", "if True:", _TEST_GATES),
 )

@@ -105,3 +105,12 @@ def test_a_refused_run_speaks_in_one_line(digits_run: Path, capsys: pytest.Captu
     assert spoken.out == ""
     assert spoken.err.count("\n") == 1
     assert "already holds a model" in spoken.err
+
+
+@pytest.mark.parametrize("flags", [["--pixels", "-1-1"], ["--pixels=-1-1"]])
+def test_a_value_that_begins_with_a_hyphen_is_taken_as_documented(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", str(tmp_path / "none.keras"), "--repository", str(tmp_path), "--labels", "a,b", *flags]
+    assert main([*arguments, "--unverified"]) == 1
+    assert "none.keras is not there" in capsys.readouterr().err

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from inferry_trainer.commands import diff, export, list_versions, run, show_augmentation, verify
+from inferry_trainer.commands.export import PIXELS
 from inferry_trainer.errors import TrainerError
 
 _PROGRAM = "inferry-train"
 _NEEDED = {"tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "sklearn"}
+_SIGNED = tuple(value for value in PIXELS if value.startswith("-"))
 _INTERRUPTED = 130  # as shells report it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status: 0 done, 1 refused, 2 called wrongly, 130 interrupted."""
-    chosen = build_parser().parse_args(arguments)
+    chosen = build_parser().parse_args(_join_signed(sys.argv[1:] if arguments is None else arguments))
     try:
         chosen.do(chosen)
     except KeyboardInterrupt:
@@ -28,6 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(_explain(error))
         return 1
     return 0
+
+
+def _join_signed(arguments: Sequence[str]) -> list[str]:
+    """`--pixels -1-1` as `--pixels=-1-1`: argparse takes a value that begins with a hyphen for a flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        if argument in _SIGNED and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 class _Parser(argparse.ArgumentParser):

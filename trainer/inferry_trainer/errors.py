@@ -6,9 +6,9 @@ _NAMED_AT_MOST = 5
 
 
 def name_some(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are: a message stays a line."""
+    """The first names, and how many more there are: a message stays a line."""
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(map(repr, names[:_NAMED_AT_MOST])) + more
+    return ", ".join(names[:_NAMED_AT_MOST]) + more
 
 
 class TrainerError(Exception):

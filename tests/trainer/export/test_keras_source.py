@@ -16,7 +16,7 @@ from inferry_trainer.cli import main
 from inferry_trainer.errors import ConfigError, DatasetError, ExportError, TrainerError
 from inferry_trainer.evaluation.classifier import Outputs, Pixels, make_classifier
 from inferry_trainer.export.candidate import make_probes
-from inferry_trainer.export.keras_source import KerasSource, read_labels
+from inferry_trainer.export.keras_source import KerasSource
 from inferry_trainer.publishing.evidence import EvidenceOptions
 from inferry_trainer.workflow.export import ExportOptions, export_keras
 from inferry_trainer.workflow.verify import verify_path
@@ -207,12 +207,6 @@ def test_a_layer_that_keras_does_not_know_is_named(tmp_path: Path, monkeypatch: 
     registered.update(kept)
 
 
-def test_labels_come_from_the_line_or_a_file(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("cat\n\ndog \r\n")
-    assert read_labels("cat, dog") == ("cat", "dog")
-    assert read_labels(str(tmp_path / "labels.txt")) == ("cat", "dog")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -222,6 +216,9 @@ def test_labels_come_from_the_line_or_a_file(tmp_path: Path) -> None:
         (["--labels", "a,b", "--unverified"], "is not there; expected a run folder or a Keras model's file"),
         (["--labels", "a,b", "--unverified", "--precision", "int4"], "precision is int4; expected some of float32"),
         (["--labels", "a,b", "--unverified", "--import", "no_such"], "--import no_such: ModuleNotFoundError"),
+        (["--labels", "a,b", "--unverified", "--import", "no_such.py"], "name it 'no_such', without path and suffix"),
+        (["--labels", "classes.txt", "--unverified"], "--labels classes.txt: there is no such file"),
+        (["--labels", "a,b", "--data", "x", "--precision", "int8"], "name a folder of them with --calibration"),
     ],
 )
 def test_what_is_missing_or_wrong_is_one_line(
@@ -241,3 +238,24 @@ def test_data_that_does_not_fit_the_labels_is_refused(tmp_path: Path) -> None:
         export_keras(KerasSource(keras_file, "ham,spam", data=tmp_path / "pictures"), options, say=silent)
     with pytest.raises(TrainerError, match="tells 2 classes apart; 3 labels came"):
         export_keras(KerasSource(keras_file, "ham,spam,eggs", data=tmp_path / "pictures"), options, say=silent)
+    many = ",".join(f"class {number}" for number in range(999))
+    with pytest.raises(TrainerError, match=r"999 labels came .*class 4 and 994 more.* one for each output") as refused:
+        export_keras(KerasSource(keras_file, many, data=tmp_path / "pictures"), options, say=silent)
+    assert len(str(refused.value)) < 400 + len(str(keras_file))
+
+
+def test_a_model_that_scales_its_own_pixels_is_not_scaled_again(tmp_path: Path) -> None:
+    keras_file = save_with_data(
+        perturb(residual_network(), 1.5), tmp_path, pixels=Pixels.BYTES, labels=["cat", "dog", "owl"]
+    )
+    options = ExportOptions(tmp_path / "models")
+    lines: list[str] = []
+    source = KerasSource(keras_file, "cat,dog,owl", data=tmp_path / "pictures")
+    [version] = export_keras(source, options, say=lines.append)
+    assert lines[0].startswith("pixels: 0-255: the model scales its own pixels")
+    manifest = read_manifest(version)
+    assert manifest is not None
+    assert manifest.provenance.config["pixels"] == "0-255"
+    wrong = KerasSource(keras_file, "cat,dog,owl", data=tmp_path / "pictures", pixels="0-1")
+    with pytest.raises(ConfigError, match="--pixels 0-1 would scale pixels twice"):
+        export_keras(wrong, options, say=silent)

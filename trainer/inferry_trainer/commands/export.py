@@ -44,7 +44,8 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
         type=float,
         default=1e-5,
         metavar="D",
-        help="between a probability of Keras' and one of the float32 graph's (default: %(default)s)",
+        help="accepted between probabilities of Keras' and the float32 graph's, whatever rounding is "
+        "(default: %(default)s)",
     )
     export.add_argument("--label", metavar="LABEL", help="point this label, canary say, at what is published")
     keras = export.add_argument_group("any Keras model")
@@ -53,7 +54,9 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     )
     keras.add_argument("--data", type=Path, metavar="FOLDER", help="test images: a folder of pictures for each label")
     keras.add_argument("--unverified", action="store_true", help="publish without data: its accuracy stays unknown")
-    keras.add_argument("--pixels", choices=PIXELS, default="0-1", help="what it takes pixels to be (default: 0-1)")
+    keras.add_argument(
+        "--pixels", choices=PIXELS, help="what it takes pixels to be (default: 0-255 where it scales them, else 0-1)"
+    )
     keras.add_argument("--outputs", choices=OUTPUTS, help="what it gives (default: as its last layer says)")
     keras.add_argument(
         "--calibration", type=Path, metavar="FOLDER", help="training images, for int8: pictures in any folders below"
@@ -90,6 +93,6 @@ def _export(chosen: argparse.Namespace) -> None:
 
 
 def _refuse_what_a_run_says_itself(chosen: argparse.Namespace, about: dict[str, object]) -> None:
-    given = [name for name, value in about.items() if value not in (None, "0-1")] + ["unverified"] * chosen.unverified
+    given = [name for name, value in about.items() if value is not None] + ["unverified"] * chosen.unverified
     if given:
         raise ConfigError(f"{chosen.source} is a run and says itself what --{given[0]} would; leave it out")

@@ -104,9 +104,30 @@ def load_folder(data_dir: Path | None, options: FolderOptions, *, validation_ima
     )
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted, but for hidden ones and those in hidden folders.
+
+    So `._1.png`, which macOS leaves beside `1.png`, and `.ipynb_checkpoints` are no pictures of anybody's.
+    """
+    visible = (
+        path for path in folder.rglob("*") if not any(is_hidden(part) for part in path.relative_to(folder).parts)
+    )
+    return sorted(path for path in visible if path.is_file())
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Every visible file below a folder whose suffix is a picture's, sorted."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is some program's own."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise DatasetError(f"{folder} cannot be read as a folder of pictures: {error.strerror or error}") from error
     if names and {name.lower() for name in names} <= _PARTS:
@@ -125,8 +146,7 @@ def _read_pictures(folder: Path, classes: tuple[str, ...], options: FolderOption
     unreadable: list[str] = []
     others = 0
     for label, name in enumerate(classes):
-        files = sorted(path for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-        for file in files:
+        for file in visible_files(folder / name):
             if file.suffix.lower() not in SUFFIXES:
                 others += 1
                 continue

@@ -7,8 +7,8 @@ import numpy as np
 
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_trainer.datasets import FilePart, Part
-from inferry_trainer.datasets.folder import SUFFIXES
-from inferry_trainer.errors import DatasetError
+from inferry_trainer.datasets.folder import SUFFIXES, find_pictures, is_hidden
+from inferry_trainer.errors import DatasetError, name_some
 
 
 def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessing) -> Part:
@@ -24,7 +24,7 @@ def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessin
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; expected one that holds a folder for each label")
-    found = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    found = {path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)}
     missing, foreign = [label for label in labels if label not in found], sorted(found - set(labels))
     if missing or foreign:
         raise DatasetError(
@@ -32,15 +32,15 @@ def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessin
             + "; ".join(
                 text
                 for text in (
-                    f"missing {', '.join(missing)}" if missing else "",
-                    f"no label is called {', '.join(foreign)}" if foreign else "",
+                    f"missing {name_some(missing)}" if missing else "",
+                    f"no label is called {name_some(foreign)}" if foreign else "",
                 )
                 if text
             )
         )
     files, classes = [], []
     for index, label in enumerate(labels):
-        pictures = sorted(path for path in (folder / label).rglob("*") if path.suffix.lower() in SUFFIXES)
+        pictures = find_pictures(folder / label)
         if not pictures:
             raise DatasetError(f"{folder / label} holds no picture ({', '.join(SUFFIXES)})")
         files += pictures

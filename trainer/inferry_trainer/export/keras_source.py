@@ -1,9 +1,8 @@
 """Anybody's Keras model, from its file, with what has to be said about it by hand."""
 
 import hashlib
-import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,13 +12,16 @@ import numpy as np
 from inferry_proto.manifest_pb2 import Preprocessing, Provenance
 from inferry_trainer.arrays import UInt8Array
 from inferry_trainer.datasets.dataset import read_picture
-from inferry_trainer.datasets.folder import SUFFIXES
+from inferry_trainer.datasets.folder import SUFFIXES, find_pictures
 from inferry_trainer.datasets.labelled_folder import read_labelled_folder
 from inferry_trainer.environment import library_versions
 from inferry_trainer.errors import ConfigError, DatasetError, ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, make_classifier
 from inferry_trainer.evaluation.pictures_in import ImageSize, parse_image_size
 from inferry_trainer.export.candidate import Candidate
+from inferry_trainer.export.class_labels import check_label_count, read_labels
+from inferry_trainer.export.loading import import_module, reason_of
+from inferry_trainer.export.pixel_range import decide_pixels
 from inferry_trainer.training.description import timestamp
 
 _CALIBRATION_IMAGES = 1024
@@ -34,7 +36,7 @@ class KerasSource:
         labels: its classes in the order of its outputs, with commas between, or a file with one a line.
         data: test images, a folder for each label.
         unverified: publish without data.
-        pixels: what it takes pixels to be.
+        pixels: what it takes pixels to be; None asks its first layers.
         outputs: what it gives; None asks its last layer.
         calibration: a folder of training images, for int8.
         module: a Python module that registers the layers it needs.
@@ -48,7 +50,7 @@ class KerasSource:
     labels: str | None
     data: Path | None = None
     unverified: bool = False
-    pixels: str = "0-1"
+    pixels: str | None = None
     outputs: str | None = None
     calibration: Path | None = None
     module: str | None = None
@@ -78,16 +80,15 @@ def candidate_from_keras(source: KerasSource) -> Candidate:
     Raises:
         TrainerError: a model, labels or pictures that cannot be read or do not fit together.
     """
+    labels = read_labels(source.labels or "")
     if source.module is not None:
-        _import(source.module)
+        import_module(source.module)
     outputs = None if source.outputs is None else Outputs(source.outputs)
     image_size = None if source.image_size is None else parse_image_size(source.image_size)
-    classifier = load_classifier(source.path, pixels=Pixels(source.pixels), outputs=outputs, image_size=image_size)
-    labels = read_labels(source.labels or "")
-    if len(labels) != classifier.classes:
-        raise ConfigError(
-            f"{source.path} tells {classifier.classes} classes apart; {len(labels)} labels came: {', '.join(labels)}"
-        )
+    classifier = load_classifier(source.path, pixels=Pixels.UNIT, outputs=outputs, image_size=image_size)
+    pixels, why = decide_pixels(classifier.model, None if source.pixels is None else Pixels(source.pixels))
+    classifier = replace(classifier, pixels=pixels)
+    check_label_count(labels, classifier.classes, of=source.path)
     height, width, channels = classifier.image_shape
     spec = Preprocessing(
         color_mode=Preprocessing.GRAYSCALE if channels == 1 else Preprocessing.RGB,
@@ -103,7 +104,7 @@ def candidate_from_keras(source: KerasSource) -> Candidate:
         dataset="" if source.data is None else source.data.name,
         test=None if source.data is None else read_labelled_folder(source.data, labels, spec),
         calibration=None if source.calibration is None else _read_calibration(source.calibration, spec),
-        provenance=_provenance(source, classifier),
+        provenance=_provenance(source, classifier, why),
     )
 
 
@@ -130,7 +131,7 @@ def load_classifier(
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever a damaged archive or an unknown layer leads it to
-        raise ExportError(f"{path} cannot be loaded as a Keras model: {_reason(error)}") from error
+        raise ExportError(f"{path} cannot be loaded as a Keras model: {reason_of(error)}") from error
     return make_classifier(model, pixels=pixels, outputs=outputs, image_size=image_size)
 
 
@@ -145,48 +146,15 @@ def recorded_reading(provenance: Provenance) -> Reading:
     )
 
 
-def read_labels(text: str) -> tuple[str, ...]:
-    """Labels with commas between, or, where a file has this name, one a line.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    path = Path(text)
-    if "," in text or not path.is_file():
-        return tuple(label.strip() for label in text.split(","))
-    try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as labels, one a line: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "Could not locate class" in text:
-        name = text.partition("Could not locate class '")[2].partition("'")[0]
-        return (
-            f"it has the layer {name!r}, which is not one of Keras' own; name the Python module that registers it "
-            "(@keras.saving.register_keras_serializable) with --import"
-        )
-    return text[:300]
-
-
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # a user's module raises what it likes
-        raise ConfigError(f"--import {module}: {type(error).__name__}: {error}") from error
-
-
 def _read_calibration(folder: Path, spec: Preprocessing) -> UInt8Array:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = find_pictures(folder)
     if not files:
         raise DatasetError(f"{folder} holds no picture ({', '.join(SUFFIXES)}) to calibrate with")
     chosen = np.random.default_rng(0).permutation(len(files))[:_CALIBRATION_IMAGES]
     return np.stack([read_picture(files[index], spec) for index in chosen])
 
 
-def _provenance(source: KerasSource, classifier: Classifier) -> Provenance:
+def _provenance(source: KerasSource, classifier: Classifier, pixels_why: str) -> Provenance:
     return Provenance(
         created_at=timestamp(),
         dataset="" if source.data is None else source.data.name,
@@ -194,6 +162,7 @@ def _provenance(source: KerasSource, classifier: Classifier) -> Provenance:
             "keras_file": source.path.name,
             "keras_sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
             "pixels": classifier.pixels.value,
+            "pixels_why": pixels_why,
             "outputs": classifier.outputs.value,
             "parameters": str(sum(math.prod(weight.shape) for weight in _weights(classifier.model))),
         }

@@ -58,8 +58,8 @@ def check_labels(confusion: Int64Array, labels: tuple[str, ...]) -> GateResult:
     """
     if len(labels) != len(confusion):
         raise GateError("labels", f"the model gives {len(confusion)} probabilities an image; there are {len(labels)}")
-    if len(set(labels)) != len(labels) or any(label != " ".join(label.split()) or not label for label in labels):
-        odd = [label for label in labels if labels.count(label) > 1 or label != " ".join(label.split()) or not label]
+    odd = [repr(one) for one in labels if labels.count(one) > 1 or one != " ".join(one.split()) or not one]
+    if odd:
         raise GateError("labels", f"{name_some(odd)}: expected different names, each one line without stray spaces")
     ring = _swapped(confusion)
     if ring:
@@ -92,10 +92,14 @@ def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str)
 
     Args:
         evaluation: of the model.
-        hint: asked where the gate refuses: what may be wrong.
+        hint: asked where the model guesses: what else it may have been told, with which it does not; empty for
+            nothing.
+
+    Returns:
+        With a note where the model guesses and nothing tells why: it may be all that it learnt.
 
     Raises:
-        GateError: `above-chance`.
+        GateError: `above-chance`: the model guesses, and would not if it had been told something else.
     """
     shown = [one for one in evaluation.classes if one.images]
     others = evaluation.images - max(one.images for one in shown)
@@ -106,14 +110,16 @@ def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str)
     chance = float(guessed.mean())
     by_luck = _ONE_IN_TWENTY * float(np.sqrt(sum(g * (1 - g) / c.images for g, c in zip(guessed, shown, strict=True))))
     least = chance + by_luck / len(shown)
-    if not recall > least:  # guard: gates-chance
-        raise GateError(
-            "above-chance",
-            f"over {evaluation.images} images of {len(shown)} classes the model is no better than guessing: of a class "
-            f"it recognises {recall:.3f} on average, and who answers as often without looking gets {least:.3f} by luck"
-            f"{hint()}. Are pixels, labels and pictures those that it was trained on?",
-        )
-    return GateResult("above-chance", {"mean_recall": recall, "mean_recall_least": least})
+    figures = {"mean_recall": recall, "mean_recall_least": least}
+    if recall > least:  # guard: gates-chance
+        return GateResult("above-chance", figures)
+    note = (
+        f"over {evaluation.images} images of {len(shown)} classes the model is no better than guessing: of a class it "
+        f"recognises {recall:.3f} on average, and who answers as often without looking gets {least:.3f} by luck"
+    )
+    if better := hint():
+        raise GateError("above-chance", note + better)
+    return GateResult("above-chance", figures, note=note)
 
 
 def check_accuracy_drop(evaluation: Evaluation, *, keras_accuracy: float, precision: str, limit: float) -> GateResult:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from inferry_trainer.datasets import Part
 from inferry_trainer.evaluation.classifier import Classifier, Pixels
 from inferry_trainer.evaluation.evaluate import evaluate_probabilities
+from inferry_trainer.gates.accuracy import check_above_chance
 
 
 def better_pixels(classifier: Classifier | None, test: Part | None) -> str:
-    """What to try where a model guesses, as the end of a message; empty where no other reading is better.
+    """What to try where a model guesses, as the end of a message; empty where it guesses with every reading.
 
     Args:
         classifier: the Keras model; None where it is not at hand.
@@ -16,14 +17,16 @@ def better_pixels(classifier: Classifier | None, test: Part | None) -> str:
     """
     if classifier is None or test is None:
         return ""
-    accuracies = {
-        pixels: evaluate_probabilities(replace(classifier, pixels=pixels).predict(test.images), test.labels).accuracy
+    evaluations = {
+        pixels: evaluate_probabilities(replace(classifier, pixels=pixels).predict(test.images), test.labels)
         for pixels in Pixels
+        if pixels is not classifier.pixels
     }
-    best = max(accuracies, key=lambda pixels: accuracies[pixels])
-    if accuracies[best] <= accuracies[classifier.pixels]:
+    better = {pixels: each.accuracy for pixels, each in evaluations.items() if not check_above_chance(each).note}
+    if not better:
         return ""
+    best = max(better, key=lambda pixels: better[pixels])
     return (
-        f"; its pixels were taken to be {classifier.pixels.value}, with an accuracy of "
-        f"{accuracies[classifier.pixels]:.3f}: with --pixels {best.value} it is {accuracies[best]:.3f}"
+        f". Its pixels were taken to be {classifier.pixels.value}; with --pixels {best.value} its accuracy is "
+        f"{better[best]:.3f}"
     )

@@ -121,8 +121,8 @@ def _check_same_labels(labels: tuple[str, ...], others: tuple[str, ...], where: 
     raise GateError(
         "label-names",
         f"{len(different)} of the manifest's {len(labels)} labels are others than in {where}: "
-        f"{name_some([labels[index] for index in different])} where it has "
-        f"{name_some([others[index] for index in different])}",
+        f"{name_some([repr(labels[index]) for index in different])} where it has "
+        f"{name_some([repr(others[index]) for index in different])}",
     )
 
 

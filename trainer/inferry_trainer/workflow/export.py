@@ -92,7 +92,11 @@ def export_keras(source: KerasSource, options: ExportOptions, *, say: Say) -> li
     """
     if source.data is None:
         _check_unverified(options)
-    return publish_candidate(candidate_from_keras(source), options, say=say)
+    if "int8" in options.precisions and source.calibration is None:
+        raise ConfigError("int8 needs training pictures to calibrate with: name a folder of them with --calibration")
+    candidate = candidate_from_keras(source)
+    say(f"pixels: {candidate.classifier.pixels.value}: {candidate.provenance.config['pixels_why']}")
+    return publish_candidate(candidate, options, say=say)
 
 
 def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say) -> list[Path]:
@@ -153,6 +157,9 @@ def _publish(
     def write(folder: Path) -> None:
         release = write_release(folder, candidate, model_name=model, precision=precision, float32=float32, gates=gates)
         _say_what_was_measured(release, say)
+        for gate in release.manifest.gates:
+            if gate.outcome == gate.PASSED and gate.reason:
+                say(f"warning: {gate.name}: {gate.reason}")
 
     version = publish_version(options.repository, model, write)
     if options.label is not None:
