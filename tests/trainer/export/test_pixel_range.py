@@ -1,6 +1,7 @@
 """What a model takes its pixels to be is seen from its first layers, and contradictions are refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -69,8 +70,9 @@ SAYS_NOTHING = {
 
 
 @pytest.mark.parametrize("name", SCALES_BY_ITSELF)
-def test_a_model_that_scales_by_itself_gets_pixels_as_they_are(name: str) -> None:
-    model = SCALES_BY_ITSELF[name]()
+def test_a_model_that_scales_by_itself_gets_pixels_as_they_are(name: str, tmp_path: Path) -> None:
+    SCALES_BY_ITSELF[name]().save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Scale": Scale}, compile=False)
     pixels, why = decide_pixels(model, None)
     assert pixels is Pixels.BYTES
     assert "0 to 255 span" in why

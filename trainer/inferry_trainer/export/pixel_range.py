@@ -76,9 +76,8 @@ def _before_first_kernel(model: Any, values: Any) -> Any:
     for operation in graph.operations:
         if not _has_kernel(operation):
             continue
-        [given] = [
-            tensor for node in operation._inbound_nodes for tensor in node.input_tensors[:1] if _is_in(tensor, graph)
-        ]
+        nodes = (node for level in graph._nodes_by_depth.values() for node in level)
+        given = next(node for node in nodes if node.operation is operation).input_tensors[0]
         reached = keras.Function(graph.inputs[0], given)(values)
         return _before_first_kernel(operation, reached) if isinstance(operation, keras.Model) else reached
     return graph(values, training=False)
@@ -86,7 +85,3 @@ def _before_first_kernel(model: Any, values: Any) -> Any:
 
 def _has_kernel(operation: Any) -> bool:
     return isinstance(operation, keras.layers.Layer) and any(len(weight.shape) > 1 for weight in operation.weights)
-
-
-def _is_in(tensor: Any, graph: Any) -> bool:
-    return tensor is graph.inputs[0] or tensor._keras_history.operation in graph.operations
