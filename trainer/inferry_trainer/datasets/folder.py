@@ -109,10 +109,11 @@ def visible_files(folder: Path) -> list[Path]:
 
     So `._1.png`, which macOS leaves beside `1.png`, and `.ipynb_checkpoints` are no pictures of anybody's.
     """
-    visible = (
-        path for path in folder.rglob("*") if not any(is_hidden(part) for part in path.relative_to(folder).parts)
-    )
-    return sorted(path for path in visible if path.is_file())
+
+    def is_visible(path: Path) -> bool:
+        return not any(is_hidden(part) for part in path.relative_to(folder).parts)  # guard: folder-hidden-files
+
+    return sorted(path for path in folder.rglob("*") if is_visible(path) and path.is_file())
 
 
 def find_pictures(folder: Path) -> list[Path]:
