@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from inferry_client.addresses import DEFAULT_SERVER
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
-from inferry_client.option_types import duration_s, number, whole_number
+from inferry_client.option_types import duration_s, number, numbers, whole_number
 from inferry_client.output import say
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
@@ -20,6 +20,7 @@ _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
 _MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
 _MAX_WORKERS = 1024  # threads
 _MAX_ROWS = 65_536  # more fit into no message
+_MAX_RATE = 1e6  # requests a second; more leave no machine
 _MAX_USERS = 10_000  # connections of one process
 
 # What a command may find missing, and the extra that brings it.
@@ -159,27 +160,72 @@ def _add_batch(command: argparse.ArgumentParser) -> None:
 
 
 def _add_load(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", nargs="*", metavar="compare A B", help="compare two files written with --json")
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
-    command.add_argument(
+    command.add_argument("--duration", type=duration_s, metavar="T", help="like 30s or 5m (30s; 5s a trial of a peak)")
+    _add_what_is_sent(command)
+    closed = command.add_argument_group("closed loop: users wait for their answers (Locust)")
+    closed.add_argument(
         "--users",
         type=whole_number(1, _MAX_USERS),
         default=32,
         metavar="N",
         help="each sends as soon as answered (%(default)s)",
     )
-    command.add_argument("--duration", type=duration_s, default=30, metavar="T", help="like 30s or 5m (30s)")
-    command.add_argument(
+    closed.add_argument(
         "--spawn-rate", type=number(0.001, _MAX_USERS), metavar="R", help="users started a second (all at once)"
     )
+    opened = command.add_argument_group("open loop: requests leave on a schedule, however the server answers")
+    opened.add_argument(
+        "--rate",
+        type=numbers(0.1, _MAX_RATE),
+        metavar="R[,R...]",
+        help="requests a second; several are steps or a spike, each for an equal part of the time",
+    )
+    opened.add_argument(
+        "--arrivals", choices=("poisson", "constant"), default="poisson", help="at random, or evenly (%(default)s)"
+    )
+    opened.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the schedule (0)")
+    opened.add_argument(
+        "--processes", type=whole_number(1, 256), metavar="N", help="that send (by the rate, up to the cores)"
+    )
+    opened.add_argument(
+        "--find-peak",
+        action="store_true",
+        help="find the highest rate whose p99 is within --p99-ms; --rate is the first",
+    )
+    gates = command.add_argument_group("gates: exit status 1 where one is not kept")
+    gates.add_argument(
+        "--p99-ms",
+        type=number(0.001, MAX_SECONDS * 1e3),
+        metavar="MS",
+        help="the latency objective: p99, and of goodput",
+    )
+    gates.add_argument(
+        "--max-error-rate",
+        type=number(0, 1),
+        default=0.0,
+        metavar="SHARE",
+        help="of requests refused or failed (0; 0.001 for --find-peak)",
+    )
+    command.add_argument("--html", metavar="FILE", help="write a report with charts")
+    command.add_argument("--json", metavar="FILE", help="write the figures")
+
+
+def _add_what_is_sent(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random pixels)"
+        "--images", metavar="PATH", help="send this file, or the pictures of this folder, encoded (random contents)"
     )
     command.add_argument(
         "--rows", type=whole_number(1, _MAX_ROWS), default=1, metavar="N", help="pictures or rows a request (1)"
     )
-    command.add_argument("--html", metavar="FILE", help="write Locust's report")
-    command.add_argument("--json", metavar="FILE", help="write the summary")
+    command.add_argument(
+        "--verify",
+        metavar="folders|FILE",
+        help="what answers must be: labels by the names of the pictures' folders, or a recording",
+    )
+    command.add_argument("--record", metavar="FILE", help="keep what the server answers, for --verify")
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

@@ -36,6 +36,16 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
+    """Reads numbers in a range, separated by commas."""
+    read_one = number(low, high)
+
+    def read(text: str) -> tuple[float, ...]:
+        return tuple(read_one(part.strip()) for part in text.split(","))
+
+    return read
+
+
 def duration_s(text: str) -> int:
     """Reads `90`, `30s`, `5m` or `1m30s` into whole seconds."""
     match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?", text, re.ASCII)

@@ -25,15 +25,15 @@ from inferry_client.load.payloads import (
     read_payloads,
     write_payloads,
 )
+from inferry_client.load.records import make_records, summarize
 from inferry_client.load.summary import (
+    Gates,
     LoadSummary,
     bucket_ms,
     describe,
     percentile,
-    read_summary,
+    read_report,
     report,
-    summarize,
-    write_summary,
 )
 from inferry_client.option_types import duration_s
 from inferry_client.results import ModelMetadata, TensorSpec
@@ -76,6 +76,7 @@ def test_users_overlap_and_every_request_is_counted(
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert figures["requests_per_second"] > USERS
     assert "ModelInfer brightness" in html.read_text()
+    assert sum(second["answered"] for second in figures["series"]) == figures["requests"]
     assert printed.out.startswith(f"{figures['requests']} requests, 0 failures, ")
     assert len({request.raw_input_contents[0] for request in brightness_server.requests("ModelInfer")}) > 1
 
@@ -288,23 +289,28 @@ def test_buckets_keep_three_digits(response_time_ms: float) -> None:
     assert bucket_ms(response_time_ms) == pytest.approx(response_time_ms, rel=0.005)
 
 
-def test_a_summary_crosses_processes_and_prints() -> None:
-    assert read_summary(write_summary(SUMMARY)) == SUMMARY
+def test_a_summary_is_kept_and_prints() -> None:
+    assert read_report(report(SUMMARY), name="a.json") == SUMMARY
     assert describe(SUMMARY) == ("1000 requests, 2 failures, 8 refused, 456.8 requests/s, p50 1.23 ms, p99 56.7 ms")
-    assert "errors" not in json.loads(report(SUMMARY))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"requests": 1}', '{"series": [1]}'])
+def test_what_is_no_report_is_named(text: str) -> None:
+    with pytest.raises(LoadError, match=r"a\.json is no report of `inferry load --json`"):
+        read_report(text, name="a.json")
 
 
 @pytest.mark.parametrize(
-    ("answered", "refusals", "failures", "passed"),
-    [(9, 0, 0, True), (9, 1, 0, False), (9, 0, 1, False), (0, 0, 0, False)],
+    ("rows", "passed"), [("aaa", True), ("aar", False), ("aaf", False), ("", False), ("rrr", False)]
 )
-def test_a_test_passes_only_with_answers_and_nothing_else(
-    answered: int, refusals: int, failures: int, passed: bool
-) -> None:
-    counted = {"r": (answered, {1.0: answered}), "r (refused)": (refusals, {}), "r (failed)": (failures, {})}
-    summary = summarize(counted, seconds=2, errors=())
-    assert summary.passed is passed
-    assert summary.requests_per_second == answered / 2
+def test_a_test_passes_only_with_right_answers_and_nothing_else(rows: str, passed: bool) -> None:
+    outcomes = {"a": 0, "r": 1, "f": 2}
+    records = make_records(((n, n, n + 0.5, outcomes[kind]) for n, kind in enumerate(rows)), Counter())
+    summary = summarize(records)
+    assert (not Gates().broken(summary)) is passed
+    assert summary.answered == rows.count("a")
+    assert (summary.refusals, summary.failures) == (rows.count("r"), rows.count("f"))
+    assert summary.p99_ms == (500 if summary.answered else 0)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("5m", 300), ("1h1m1s", 3661)])

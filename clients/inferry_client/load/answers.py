@@ -1,8 +1,10 @@
 """What makes an answer right. A reply that came is no success before it has been looked at."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from inferry_client.errors import InferryError
 from inferry_client.replies import read_classify, read_infer
@@ -10,6 +12,8 @@ from inferry_client.results import ClassifyResult, InferResult, ModelMetadata, T
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 
+_TOLERANCE = 1e-3  # relative and absolute, between the same rows in different batches
+_SHOWN = 60  # characters of an answer in a message
 _ROUNDING = 1e-5  # of probabilities in float32
 _INFER, _CLASSIFY = OPEN_INFERENCE["ModelInfer"], IMAGE_CLASSIFIER["Classify"]
 
@@ -27,19 +31,21 @@ class Expectation:
         model: that answers.
         rows: pictures or rows of each request.
         outputs: of the model, for tensors; an axis of -1 may have any length but the first, which is `rows`.
+        answers: what each request's answer must say (`said`), where that is known; else empty.
     """
 
     path: str
     model: str
     rows: int = 1
     outputs: tuple[TensorSpec, ...] = ()
+    answers: tuple[Any, ...] = ()
 
     def dump(self) -> str:
         """Text for `load_expectation`."""
         return json.dumps(asdict(self))
 
-    def read(self, reply: bytes) -> ClassifyResult | InferResult:
-        """The result in a reply.
+    def read(self, reply: bytes, number: int = 0) -> ClassifyResult | InferResult:
+        """The result in a reply to the request of this number.
 
         Raises:
             WrongAnswerError: it is not what was expected; says how.
@@ -53,6 +59,10 @@ class Expectation:
         except Exception as error:  # protobuf raises its own where bytes are no message
             raise WrongAnswerError(f"wrong answer: {error}") from error
         self.check(result)
+        if self.answers and not same(said(result), self.answers[number]):
+            raise WrongAnswerError(
+                f"wrong answer: {_short(said(result))}; expected {_short(self.answers[number])} to request {number}"
+            )
         return result
 
     def check(self, result: ClassifyResult | InferResult) -> None:
@@ -86,7 +96,7 @@ def load_expectation(text: str) -> Expectation:
     outputs = tuple(
         TensorSpec(output["name"], output["datatype"], tuple(output["shape"])) for output in document.pop("outputs")
     )
-    return Expectation(**document, outputs=outputs)
+    return Expectation(**document | {"answers": tuple(document["answers"])}, outputs=outputs)
 
 
 def expect_tensors(metadata: ModelMetadata, *, rows: int) -> Expectation:
@@ -103,6 +113,32 @@ def expect_tensors(metadata: ModelMetadata, *, rows: int) -> Expectation:
 def expect_labels(model: str, *, rows: int) -> Expectation:
     """What answers of a model to pictures must have."""
     return Expectation(_CLASSIFY.path, model, rows)
+
+
+def said(result: ClassifyResult | InferResult) -> Any:
+    """What an answer says, as JSON can keep it: the best label of each picture, or every output's elements."""
+    if isinstance(result, ClassifyResult):
+        return [image[0].label or image[0].index for image in result.images]
+    return {
+        name: output.tolist() if output.dtype != object else [element.hex() for element in output.ravel()]
+        for name, output in result.outputs.items()
+    }
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers say the same: labels exactly, numbers within what another batch size changes."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) or (one != one and other != other)
+    return bool(one == other)
+
+
+def _short(answer: Any) -> str:
+    text = json.dumps(answer)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _check_labels(result: ClassifyResult) -> None:

@@ -1,132 +1,170 @@
-"""`inferry load`: Locust, headless, in a process of its own."""
+"""`inferry load`: one test, the search for a peak, or the comparison of two tests."""
 
-import math
-import os
-import subprocess
 import sys
-import tempfile
 from argparse import Namespace
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from inferry_client.client import Client
+from inferry_client.load.compare import Change, compare
 from inferry_client.load.errors import LoadError
-from inferry_client.load.payloads import Payloads, choose_payloads, write_payloads
-from inferry_client.load.summary import LoadSummary, describe, read_summary, report
+from inferry_client.load.locust_run import ClosedLoop, check_locust
+from inferry_client.load.page import Trial, render_peak, render_run
+from inferry_client.load.payloads import Payloads, choose_payloads
+from inferry_client.load.peak import PeakSearch
+from inferry_client.load.schedule import MAX_REQUESTS, Load
+from inferry_client.load.summary import Gates, LoadSummary, describe, read_report, report
 from inferry_client.load.targets import check_target, write_target
+from inferry_client.load.workers import OpenLoop
 from inferry_client.output import say
+from inferry_client.printing import table
 
-_GRACE_S = 60.0  # for Locust to start, and to write its report
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """How a load test runs.
-
-    Attributes:
-        address: of the server.
-        users: each sends its next request when the last is answered.
-        duration_s: from the start of the first user.
-        spawn_rate: users started a second.
-        timeout_s: of every request; also how long the last ones may take after the duration.
-        html: where Locust writes its report; None writes none.
-        show_log: print what Locust says.
-    """
-
-    address: str
-    users: int
-    duration_s: int
-    spawn_rate: float
-    timeout_s: float
-    html: Path | None = None
-    show_log: bool = False
+_DURATION_S, _TRIAL_S = 30, 5
+_FIRST_RATE = 100.0
 
 
 def run(args: Namespace) -> int:
-    """Run a load test and print what it measured; the exit status is 0 only if nothing failed."""
-    if not _is_installed("locust"):
-        raise ModuleNotFoundError("no module named 'locust'", name="locust")
-    html, json_file = check_target(args.html), check_target(args.json)
+    """Do what was asked; the exit status is 0 only if every gate was kept."""
+    if args.action:
+        return _compare(args.action)
+    if args.rate is None and not args.find_peak:
+        check_locust()
+    html, json_file, record = (check_target(name) for name in (args.html, args.json, args.record))
     if html and html == json_file:
         raise LoadError(f"--html and --json both name {html}; expected two files")
-    settings = LoadSettings(
-        address=args.server,
-        users=args.users,
-        duration_s=args.duration,
-        spawn_rate=args.spawn_rate or args.users,
-        timeout_s=args.timeout_s,
-        html=html,
-        show_log=args.verbose,
-    )
+    _check_combination(args)
     with Client(args.server, timeout_s=args.timeout_s) as client:
-        payloads = choose_payloads(client, args.model, version=args.version, images=args.images, rows=args.rows)
+        payloads = choose_payloads(
+            client,
+            args.model,
+            version=args.version,
+            images=args.images,
+            rows=args.rows,
+            verify=args.verify,
+            record=record,
+        )
+    return _find_peak(args, payloads, html, json_file) if args.find_peak else _test(args, payloads, html, json_file)
+
+
+def _check_combination(args: Namespace) -> None:
+    rates = args.rate or ()
+    if args.find_peak and args.p99_ms is None:
+        raise LoadError("--find-peak needs --p99-ms: the objective that the peak is to hold")
+    if args.find_peak and len(rates) > 1:
+        raise LoadError("--find-peak takes one --rate: the first to be tried")
+    if max(rates, default=0) * (args.duration or _DURATION_S) > MAX_REQUESTS:
+        raise LoadError(f"so many requests are not kept; expected up to {MAX_REQUESTS} in a test")
+
+
+def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
+    duration_s = args.duration or _DURATION_S
     model = payloads.expectation.model
-    print(f"{args.users} users for {args.duration} s, model {model} at {args.server}", file=sys.stderr)
-    summary = run_locust(payloads, settings)
+    if args.rate:
+        offered = ", then ".join(f"{rate:g}" for rate in args.rate)
+        what = f"{offered} requests/s for {duration_s} s, model {model} at {args.server}"
+        print(what, file=sys.stderr)
+        summary = _open_loop(args, payloads).run(
+            Load(args.rate, duration_s, poisson=args.arrivals == "poisson", seed=args.seed)
+        )
+    else:
+        what = f"{args.users} users for {duration_s} s, model {model} at {args.server}"
+        print(what, file=sys.stderr)
+        closed = ClosedLoop(
+            args.server,
+            payloads,
+            args.users,
+            args.spawn_rate or args.users,
+            timeout_s=args.timeout_s,
+            objective_ms=args.p99_ms,
+            verbose=args.verbose,
+        )
+        summary = closed.run(duration_s)
+    broken = Gates(args.p99_ms, args.max_error_rate).broken(summary)
     say(describe(summary))
     if json_file:
         write_target(json_file, report(summary))
-    for error in summary.errors:
-        print(f"inferry: error: {error}", file=sys.stderr)
-    return 0 if summary.passed else 1
+    if html:
+        write_target(html, render_run(summary, title=f"{payloads.name}: {what}", broken=broken))
+    for problem in (*broken, *summary.errors):
+        print(f"inferry: error: {problem}", file=sys.stderr)
+    return 1 if broken else 0
 
 
-def run_locust(payloads: Payloads, settings: LoadSettings) -> LoadSummary:
-    """Let Locust's users send the requests.
-
-    Raises:
-        LoadError: Locust did not come to an end with a summary.
-    """
-    with tempfile.TemporaryDirectory(prefix="inferry-load-") as temporary:
-        folder = Path(temporary)
-        write_payloads(payloads, folder)
-        summary_file, log_file = folder / "summary.json", folder / "locust.log"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
-            "INFERRY_LOAD_FOLDER": str(folder),
-            "INFERRY_LOAD_TIMEOUT_S": str(settings.timeout_s),
-        }
-        with log_file.open("w") as log:
-            status = _wait(
-                subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                    _locust_command(settings),
-                    env=environment,
-                    cwd=folder,  # where no configuration of Locust's lies
-                    stdin=subprocess.DEVNULL,
-                    stdout=None if settings.show_log else log,
-                    stderr=None if settings.show_log else log,
-                ),
-                timeout_s=settings.duration_s + settings.users / settings.spawn_rate + settings.timeout_s + _GRACE_S,
-            )
-        if status != 0 or not summary_file.exists():
-            said = log_file.read_text(errors="replace").strip().splitlines() or ["nothing"]
-            raise LoadError(f"Locust ended with status {status}, saying {said[-1]!r}; --verbose shows all it says")
-        return read_summary(summary_file.read_text(encoding="utf-8"))
+def _find_peak(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
+    gates = Gates(args.p99_ms, args.max_error_rate or 0.001)
+    search = PeakSearch(start=args.rate[0] if args.rate else _FIRST_RATE)
+    loop = _open_loop(args, payloads)
+    trials: list[Trial] = []
+    duration_s = args.duration or _TRIAL_S
+    while (rate := search.next_rate()) is not None:
+        load = Load((rate,), duration_s, poisson=args.arrivals == "poisson", seed=args.seed + search.trials)
+        summary = loop.run(load, stop_when_lost=True)
+        broken = gates.broken(summary, client=False)  # what the client sends late is late all the same
+        search.note(rate, held=not broken)
+        trials.append(Trial(rate, summary, tuple(broken)))
+        print(f"{rate:.1f} offered: {'held' if not broken else broken[0]}", file=sys.stderr)
+    return _report_peak(search, trials, args.p99_ms, html, json_file)
 
 
-def _locust_command(settings: LoadSettings) -> list[str]:
-    locustfile = Path(__file__).with_name("locustfile.py")
-    command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile)]
-    command += ["--host", settings.address, "--users", str(settings.users), "--spawn-rate", str(settings.spawn_rate)]
-    command += ["--run-time", f"{settings.duration_s}s", "--stop-timeout", str(math.ceil(settings.timeout_s))]
-    command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
-    return [*command, "--html", str(settings.html)] if settings.html else command
+def _report_peak(
+    search: PeakSearch, trials: list[Trial], p99_ms: float, html: Path | None, json_file: Path | None
+) -> int:
+    peak = search.peak
+    best = [trial for trial in trials if trial.rate == peak and not trial.broken]
+    header = ("OFFERED/S", "GOOD/S", "P50 MS", "P99 MS", "REFUSED", "FAILED", "SEND LAG P99 MS", "HELD")
+    say(table(header, [_trial_row(trial) for trial in sorted(trials, key=lambda trial: trial.rate)]))
+    if html:
+        write_target(html, render_peak(trials, peak=peak, p99_ms=p99_ms))
+    if json_file and best:
+        write_target(json_file, report(best[-1].summary))
+    if peak is None:
+        raise LoadError(f"no rate was found at which p99 is within {p99_ms:g} ms; the table says what was tried")
+    say(f"peak: {peak:.1f} requests/s with p99 within {p99_ms:g} ms")
+    lost = [trial for trial in trials if trial.broken and trial.rate > peak]
+    if lost and min(lost, key=lambda trial: trial.rate).summary.client_limited:
+        raise LoadError(
+            "the client sent late at the rate above the peak, so the server may hold more; give it more cores "
+            "(--processes), or a machine of its own"
+        )
+    return 0
 
 
-def _wait(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> int:
-    try:
-        return process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        raise LoadError(f"Locust did not end within {timeout_s:g} s and was stopped") from None
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+def _trial_row(trial: Trial) -> tuple[str, ...]:
+    summary = trial.summary
+    lag = "" if summary.send_lag_p99_ms is None else f"{summary.send_lag_p99_ms:.2f}"
+    return (
+        f"{trial.rate:.1f}", f"{summary.goodput_per_second:.1f}", f"{summary.p50_ms:.2f}", f"{summary.p99_ms:.2f}",
+        str(summary.refusals), str(summary.failures), lag, "no" if trial.broken else "yes",
+    )  # fmt: skip
 
 
-def _is_installed(module: str) -> bool:
-    """Without importing it: Locust would patch this process too."""
-    try:
-        return find_spec(module) is not None
-    except ValueError:  # it was tried and found missing
-        return False
+def _open_loop(args: Namespace, payloads: Payloads) -> OpenLoop:
+    return OpenLoop(
+        args.server,
+        payloads,
+        timeout_s=args.timeout_s,
+        processes=args.processes,
+        objective_ms=args.p99_ms,
+        verbose=args.verbose,
+    )
+
+
+def _compare(action: list[str]) -> int:
+    if len(action) != 3 or action[0] != "compare":
+        raise LoadError(f"`inferry load {' '.join(action)}` is not understood; expected `inferry load compare A B`")
+    summaries: list[LoadSummary] = []
+    for name in action[1:]:
+        try:
+            summaries.append(read_report(Path(name).read_text(encoding="utf-8"), name=name))
+        except UnicodeDecodeError as error:
+            raise LoadError(f"{name} is no report of `inferry load --json`: {error}") from error
+    changes = compare(*summaries)
+    say(table(("FIGURE", "A", "B", "B / A", "95 % INTERVAL", "B IS"), [_change_row(change) for change in changes]))
+    return 1 if any(change.verdict == "worse" for change in changes) else 0
+
+
+def _change_row(change: Change) -> tuple[str, ...]:
+    ratio = change.b / change.a if change.a else 1.0 if change.b == 0 else float("inf")
+    return (
+        change.name, f"{change.a:.4g}", f"{change.b:.4g}", f"{ratio:.3f}",
+        f"{change.low:.3f} to {change.high:.3f}", change.verdict,
+    )  # fmt: skip

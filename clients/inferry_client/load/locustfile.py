@@ -6,6 +6,7 @@ that is ready, or of $INFERRY_LOAD_MODEL, and Locust reports in its own ways.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import locust.stats
 from locust import events
 
 from inferry_client.load.payloads import read_payloads
-from inferry_client.load.summary import LoadSummary, bucket_ms, summarize, write_summary
+from inferry_client.load.records import OUTCOMES, make_records
+from inferry_client.load.summary import bucket_ms, outcome_of
 from inferry_client.load.user import ModelUser
 
 _FOLDER = os.environ.get("INFERRY_LOAD_FOLDER")
-_ERRORS_KEPT = 5
-
 locust.stats.bucket_response_time = bucket_ms
+
+_rows: list[tuple[float, float, float, int]] = []
+_errors: Counter[str] = Counter()
 
 
 class PreparedUser(ModelUser):
@@ -30,17 +33,19 @@ class PreparedUser(ModelUser):
     payloads = read_payloads(Path(_FOLDER)) if _FOLDER else None
 
 
+@events.request.add_listener  # type: ignore[untyped-decorator]
+def keep_record(response_time: float, exception: BaseException | None, context: dict[str, float], **_: Any) -> None:
+    """Note what became of a request."""
+    if exception:
+        _errors[str(exception)] += 1
+    sent = context["sent"]
+    _rows.append((sent, sent, sent + response_time / 1e3, OUTCOMES.index(outcome_of(exception))))
+
+
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
-def keep_summary(environment: Any, **_: Any) -> None:
-    """Write what was measured, once the last answer has come."""
+def keep_records(**_: Any) -> None:
+    """Write what was measured, once the last answer has come; times count from the first request."""
     if _FOLDER:
-        (Path(_FOLDER) / "summary.json").write_text(write_summary(_summarize(environment.stats)), encoding="utf-8")
-
-
-def _summarize(stats: Any) -> LoadSummary:
-    errors = sorted(stats.errors.values(), key=lambda error: -error.occurrences)
-    return summarize(
-        {name: (entry.num_requests, dict(entry.response_times)) for (name, _), entry in stats.entries.items()},
-        seconds=max((stats.last_request_timestamp or 0) - stats.start_time, 0),
-        errors=tuple(f"{error.occurrences} x {error.error}" for error in errors[:_ERRORS_KEPT]),
-    )
+        first = min((row[0] for row in _rows), default=0.0)
+        rows = ((scheduled - first, sent - first, ended - first, outcome) for scheduled, sent, ended, outcome in _rows)
+        make_records(rows, _errors).save(Path(_FOLDER) / "locust.records")

@@ -1,8 +1,10 @@
 """The requests of a load test, serialized beforehand so that sending one costs as little as can be."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,18 @@ from inferry_client.batch.pictures import find_pictures
 from inferry_client.client import Client
 from inferry_client.commands.classify import Answer, classify_file, describe_for_pictures
 from inferry_client.commands.models import choose_model
-from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation
+from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation, said
 from inferry_client.load.errors import LoadError
+from inferry_client.load.targets import write_target
 from inferry_client.requests import Call
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto.datatypes import DATATYPES
 
 _RANDOM_REQUESTS = 16  # different ones, so that no cache can answer
 _MAX_PICTURES = 256  # of a folder; more would only fill memory
+FOLDERS = "folders"
+"""For `verify`: the name of a picture's folder is its label."""
+
 _EXPECTATION_FILE = "expectation.json"
 
 
@@ -49,7 +55,14 @@ class Payloads:
 
 
 def choose_payloads(
-    client: Client, model: str | None, *, version: str = "", images: str | None = None, rows: int = 1
+    client: Client,
+    model: str | None,
+    *,
+    version: str = "",
+    images: str | None = None,
+    rows: int = 1,
+    verify: str | None = None,
+    record: Path | None = None,
 ) -> Payloads:
     """The requests for a model, tried once: what is wrong with them shows here, not as thousands of failures.
 
@@ -59,6 +72,8 @@ def choose_payloads(
         version: a version or a label.
         images: a picture, or a folder of them; else random contents of the model's shape.
         rows: pictures or rows of a request.
+        verify: FOLDERS, where a picture's folder names its label, or the file of a recorded run.
+        record: where to keep what the server answers now, for later runs to be verified against.
 
     Raises:
         InferryError: the server refuses the request, or it cannot be made.
@@ -72,11 +87,58 @@ def choose_payloads(
         calls: list[Call[Any]] = picture_calls(usable, model=model, version=version, rows=rows)
         expectation = expect_labels(model, rows=rows)
     else:
+        usable = []
         metadata = client.model_metadata(model, version=version)
         calls = random_calls(metadata, version=version, rows=rows)
         expectation = expect_tensors(metadata, rows=rows)
+    calls = [replace(call, pieces=None) for call in calls]  # a request too large is refused, not cut
     expectation.check(client.run(calls[0]))
-    return Payloads(tuple(call.request.SerializeToString() for call in calls), expectation)
+    serialized = tuple(call.request.SerializeToString() for call in calls)
+    if record:
+        write_recording(record, serialized, [said(client.run(call)) for call in calls])
+    if verify:
+        known = (
+            _folder_labels(usable, rows, list(client.describe(model, version=version).labels))
+            if verify == FOLDERS
+            else read_recording(Path(verify), serialized)
+        )
+        expectation = replace(expectation, answers=tuple(known))
+    return Payloads(serialized, expectation)
+
+
+def write_recording(path: Path, requests: Sequence[bytes], answers: Sequence[Any]) -> None:
+    """Keep answers by the digests of their requests, for `read_recording`."""
+    kept = {sha256(request).hexdigest(): answer for request, answer in zip(requests, answers, strict=True)}
+    write_target(path, json.dumps({"answers": kept}) + "\n")
+
+
+def read_recording(path: Path, requests: Sequence[bytes]) -> list[Any]:
+    """The answers that were recorded for these requests.
+
+    Raises:
+        LoadError: the file is no recording, or was made with other requests.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["answers"]
+        return [kept[sha256(request).hexdigest()] for request in requests]
+    except OSError as error:
+        raise LoadError(f"--verify {path} cannot be read: {error.strerror}") from error
+    except KeyError:
+        raise LoadError(
+            f"--verify {path} was recorded with other requests; record it anew with the same --images and --rows"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise LoadError(f"--verify {path} is no recording of `inferry load --record`: {error}") from error
+
+
+def _folder_labels(files: Sequence[Path], rows: int, labels: Sequence[str]) -> list[list[str]]:
+    names = [file.resolve().parent.name for file in files]
+    if not names:
+        raise LoadError(f"--verify {FOLDERS} needs pictures in folders named by their labels; give them with --images")
+    unknown = sorted(set(names) - set(labels))
+    if unknown:
+        raise LoadError(f"--verify {FOLDERS}: {unknown[0]!r} is no label of the model; it has {', '.join(labels)}")
+    return [[names[(first + step) % len(names)] for step in range(rows)] for first in range(len(names))]
 
 
 def random_calls(metadata: ModelMetadata, *, version: str, rows: int = 1) -> list[Call[Any]]:

@@ -1,15 +1,19 @@
-"""What a load test measured, and how it crosses from Locust's process to the command."""
+"""The figures of a load test: what they are, how they are printed, and which of them may fail it."""
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from inferry_client.errors import InferryError, OverloadedError
+from inferry_client.load.errors import LoadError
 
-_NOTED = {"refused": " (refused)", "failed": " (failed)"}
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "p999": 0.999}
+
+_LEAST_LAG_MS = 5.0  # of the client, below which nothing is said
+_LAG_SHARE = 0.2  # of the p99 latency, above which it is the client that was measured
 
 
 class Outcome(Enum):
@@ -21,6 +25,23 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
+class Second:
+    """What became of the requests of one second.
+
+    Attributes:
+        answered: rightly.
+        refused: for being full.
+        failed: otherwise.
+        times: how many answers took each time in ms (three digits).
+    """
+
+    answered: int
+    refused: int
+    failed: int
+    times: Mapping[float, int]
+
+
+@dataclass(frozen=True)
 class LoadSummary:
     """The figures of one load test.
 
@@ -29,13 +50,18 @@ class LoadSummary:
         answered: those among them that got a right answer.
         refusals: those that the server refused for being full.
         failures: the others: no answer, or a wrong one.
-        requests_per_second: right answers, from the first user's start to the last answer.
+        requests_per_second: right answers, from the start to the last end.
         p50_ms: half of the right answers took at most this long; 0 where there is none.
         p90_ms: all but one in ten did.
         p99_ms: all but one in a hundred did.
         p999_ms: all but one in a thousand did.
         max_ms: the slowest.
+        offered_per_second: by the schedule of an open loop; None in a closed one.
+        objective_ms: within which an answer is good; None: however long it took.
+        goodput_per_second: good answers.
+        send_lag_p99_ms: how late the client sent, all but one request in a hundred; None in a closed loop.
         errors: what was refused and failed, each kind once, most frequent first.
+        series: second by second.
     """
 
     requests: int
@@ -48,15 +74,63 @@ class LoadSummary:
     p99_ms: float
     p999_ms: float
     max_ms: float
+    offered_per_second: float | None = None
+    objective_ms: float | None = None
+    goodput_per_second: float = 0.0
+    send_lag_p99_ms: float | None = None
     errors: tuple[str, ...] = ()
+    series: tuple[Second, ...] = field(default=(), repr=False)
 
     @property
-    def passed(self) -> bool:
-        """Whether there were right answers and nothing else."""
-        return self.answered > 0 and self.failures == 0 and self.refusals == 0
+    def full_seconds(self) -> tuple[Second, ...]:
+        """The series without the last second of a closed loop, which is seldom whole."""
+        return self.series if self.offered_per_second is not None else self.series[:-1] or self.series
+
+    @property
+    def error_rate(self) -> float:
+        """The share of requests without a right answer."""
+        return (self.refusals + self.failures) / self.requests if self.requests else 1.0
+
+    @property
+    def client_limited(self) -> bool:
+        """Whether the client sent so late that it is the client that was measured."""
+        lag_ms = self.send_lag_p99_ms
+        return lag_ms is not None and lag_ms > max(_LEAST_LAG_MS, _LAG_SHARE * self.p99_ms)
 
 
-def outcome_of(error: InferryError | None) -> Outcome:
+@dataclass(frozen=True)
+class Gates:
+    """What a test must keep to pass.
+
+    Attributes:
+        p99_ms: of right answers, at most; None: no matter.
+        max_error_rate: share of requests refused or failed, at most.
+    """
+
+    p99_ms: float | None = None
+    max_error_rate: float = 0.0
+
+    def broken(self, summary: LoadSummary, *, client: bool = True) -> list[str]:
+        """What a test did not keep, in words; `client`: also that it was the client that was measured."""
+        found = []
+        if summary.answered == 0:
+            found.append("no request got a right answer")
+        elif summary.error_rate > self.max_error_rate:
+            found.append(
+                f"{summary.error_rate:.3%} of the requests were refused or failed; "
+                f"at most {self.max_error_rate:.3%} may be"
+            )
+        if self.p99_ms is not None and summary.p99_ms > self.p99_ms:
+            found.append(f"p99 is {summary.p99_ms:.3g} ms; at most {self.p99_ms:g} ms may be")
+        if client and summary.client_limited:
+            found.append(
+                f"the client was the limit: it sent one request in a hundred {summary.send_lag_p99_ms:.3g} ms late or "
+                "more; offer less, or give it more cores (--processes)"
+            )
+        return found
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
     """What became of a request that ended with this error, or with a right answer."""
     if error is None:
         return Outcome.ANSWERED
@@ -64,40 +138,8 @@ def outcome_of(error: InferryError | None) -> Outcome:
 
 
 def outcome_name(name: str, error: InferryError | None) -> str:
-    """The name under which Locust counts a request, apart by outcome."""
-    return name + _NOTED.get(outcome_of(error).value, "")
-
-
-def summarize(
-    entries: Mapping[str, tuple[int, Mapping[float, int]]], *, seconds: float, errors: tuple[str, ...]
-) -> LoadSummary:
-    """The figures of what was counted.
-
-    Args:
-        entries: by `outcome_name`: how many, and how many took each time in ms.
-        seconds: that the test took.
-        errors: as in the summary.
-    """
-    counts, times = Counter[Outcome](), Counter[float]()
-    for name, (count, took) in entries.items():
-        outcome = next((Outcome(word) for word, note in _NOTED.items() if name.endswith(note)), Outcome.ANSWERED)
-        counts[outcome] += count
-        if outcome is Outcome.ANSWERED:
-            times.update(took)
-    answered = counts[Outcome.ANSWERED]
-    return LoadSummary(
-        requests=counts.total(),
-        answered=answered,
-        refusals=counts[Outcome.REFUSED],
-        failures=counts[Outcome.FAILED],
-        requests_per_second=answered / seconds if seconds else 0.0,
-        **{f"{name}_ms": percentile(times, share) for name, share in PERCENTILES.items()},
-        max_ms=max(times, default=0.0),
-        errors=errors,
-    )
-
-
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "p999": 0.999}
+    """The name under which Locust counts a request: what is refused or failed stands apart in its tables."""
+    return name if error is None else f"{name} ({outcome_of(error).value})"
 
 
 def percentile(times: Mapping[float, int], share: float) -> float:
@@ -115,33 +157,42 @@ def percentile(times: Mapping[float, int], share: float) -> float:
     return 0.0
 
 
-def write_summary(summary: LoadSummary) -> str:
-    """All of it, for `read_summary`."""
-    return json.dumps(asdict(summary))
-
-
-def read_summary(text: str) -> LoadSummary:
-    """The summary that `write_summary` wrote."""
-    document = json.loads(text)
-    known = {field.name for field in fields(LoadSummary)}
-    figures = {name: value for name, value in document.items() if name in known}
-    return LoadSummary(**figures | {"errors": tuple(document.get("errors", ()))})
-
-
 def report(summary: LoadSummary) -> str:
-    """The figures as JSON, for whoever compares them."""
-    figures = asdict(summary)
-    del figures["errors"]
-    return json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    """The figures as JSON, for `read_report` and for whoever compares them."""
+    return json.dumps(asdict(summary), indent=1, allow_nan=False) + "\n"
+
+
+def read_report(text: str, *, name: str) -> LoadSummary:
+    """What `report` wrote.
+
+    Raises:
+        LoadError: another document; `name` says which.
+    """
+    try:
+        document: dict[str, Any] = json.loads(text)
+        series = tuple(
+            Second(s["answered"], s["refused"], s["failed"], {float(ms): n for ms, n in s["times"].items()})
+            for s in document.pop("series")
+        )
+        known = {each.name for each in fields(LoadSummary)}
+        figures = {key: value for key, value in document.items() if key in known}
+        return LoadSummary(**figures | {"errors": tuple(document["errors"]), "series": series})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(f"{name} is no report of `inferry load --json`: {error}") from error
 
 
 def describe(summary: LoadSummary) -> str:
     """The figures in one line."""
-    return (
-        f"{summary.requests} requests, {summary.failures} failures, {summary.refusals} refused, "
-        f"{summary.requests_per_second:.1f} requests/s, "
-        f"p50 {summary.p50_ms:.3g} ms, p99 {summary.p99_ms:.3g} ms"
-    )
+    words = [f"{summary.requests} requests, {summary.failures} failures, {summary.refusals} refused"]
+    if summary.objective_ms is not None:
+        words.append(f"{summary.goodput_per_second:.1f} good answers/s within {summary.objective_ms:g} ms")
+    words.append(f"{summary.requests_per_second:.1f} requests/s")
+    if summary.offered_per_second is not None:
+        words.append(f"{summary.offered_per_second:.1f} offered")
+    words.append(f"p50 {summary.p50_ms:.3g} ms, p99 {summary.p99_ms:.3g} ms")
+    if summary.send_lag_p99_ms is not None:
+        words.append(f"send lag p99 {summary.send_lag_p99_ms:.3g} ms")
+    return ", ".join(words)
 
 
 def bucket_ms(response_time_ms: float) -> float:

@@ -19,6 +19,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import grpc
@@ -83,12 +84,12 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
         failure: InferryError | None = None
         reply = b""
-        started = time.perf_counter()
+        started = time.monotonic()
         try:
             reply = method(payload, timeout=self.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             failure = error_from_rpc(error, address=self.host, asked=f"answer {name}", timeout_s=self.timeout_s)
-        elapsed_s = time.perf_counter() - started
+        elapsed_s = time.monotonic() - started
         if failure is None:
             try:
                 check(reply)
@@ -100,7 +101,7 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
             response_time=elapsed_s * 1000,
             response_length=len(reply),
             exception=failure,
-            context={},
+            context={"sent": started},
         )
         if failure and not isinstance(failure, WrongAnswerError):
             sleep(_PAUSE_AFTER_FAILURE_S)
@@ -143,4 +144,6 @@ class ModelUser(GrpcUser):
         """One request."""
         payloads = self.payloads
         assert payloads is not None  # noqa: S101 - `on_start` came before
-        self.send(payloads.name, payloads.path, random.choice(payloads.requests), payloads.expectation.read)  # noqa: S311
+        number = random.randrange(len(payloads.requests))  # noqa: S311
+        check = partial(payloads.expectation.read, number=number)
+        self.send(payloads.name, payloads.path, payloads.requests[number], check)

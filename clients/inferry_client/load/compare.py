@@ -1,0 +1,93 @@
+"""Two load tests side by side: what differs, and whether more than chance would explain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_client.load.errors import LoadError
+from inferry_client.load.summary import LoadSummary, Second
+
+_RESAMPLES = 1000
+_LEAST_SECONDS = 4  # fewer say nothing about how much seconds differ
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of two tests.
+
+    Attributes:
+        name: of the figure.
+        a: in the first test.
+        b: in the second.
+        low: of the 95 % interval of b / a.
+        high: of it.
+        more_is_better: or less.
+    """
+
+    name: str
+    a: float
+    b: float
+    low: float
+    high: float
+    more_is_better: bool
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, or that nothing is shown."""
+        if self.low <= 1 <= self.high:
+            return "no difference shown"
+        return "better" if (self.low > 1) == self.more_is_better else "worse"
+
+
+def compare(a: LoadSummary, b: LoadSummary, *, seed: int = 0) -> list[Change]:
+    """The changes from one test to another, with 95 % intervals.
+
+    The interval comes from drawing each test's seconds anew, with replacement, a thousand times
+    (the bootstrap): so much would the ratio swing if the tests were repeated. It knows nothing of
+    what differs between runs but not within them, such as where a process has its memory.
+
+    Raises:
+        LoadError: a test too short for that.
+    """
+    for summary in (a, b):
+        if (seconds := len(summary.full_seconds)) < _LEAST_SECONDS:
+            raise LoadError(f"a test of {seconds} full seconds cannot be compared; expected at least {_LEAST_SECONDS}")
+    generator = np.random.default_rng(seed)
+    sides = [_Side(summary.full_seconds, generator) for summary in (a, b)]
+    return [
+        _change("right answers/s", [side.rates for side in sides], more_is_better=True),
+        _change("p50 ms", [side.percentiles(0.50) for side in sides], more_is_better=False),
+        _change("p99 ms", [side.percentiles(0.99) for side in sides], more_is_better=False),
+        _change("refused or failed, share", [side.error_rates for side in sides], more_is_better=False),
+    ]
+
+
+class _Side:
+    """A test as it was (first) and with its seconds drawn anew: each figure is an array over those."""
+
+    def __init__(self, seconds: Sequence[Second], generator: np.random.Generator) -> None:
+        drawn = generator.multinomial(len(seconds), [1 / len(seconds)] * len(seconds), _RESAMPLES)
+        weights = np.vstack([np.ones(len(seconds), int), drawn])
+        self._times = np.array(sorted({time for second in seconds for time in second.times}) or [0.0])
+        counts = np.array([[second.times.get(time, 0) for time in self._times] for second in seconds])
+        self._counts = weights @ counts
+        answered = weights @ np.array([second.answered for second in seconds])
+        bad = weights @ np.array([second.refused + second.failed for second in seconds])
+        self.rates = answered / len(seconds)
+        self.error_rates = bad / np.maximum(1, bad + answered)
+
+    def percentiles(self, share: float) -> NDArray[np.float64]:
+        """The time that this share of the answers does not exceed."""
+        reached = np.cumsum(self._counts, axis=1) >= np.ceil(self._counts.sum(axis=1, keepdims=True) * share)
+        found: NDArray[np.float64] = self._times[np.argmax(reached, axis=1)]
+        return found
+
+
+def _change(name: str, figures: Sequence[NDArray[np.float64]], *, more_is_better: bool) -> Change:
+    a, b = figures
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(a == b, 1.0, b / a)
+    low, high = np.quantile(ratios[1:], (0.025, 0.975), method="nearest")
+    return Change(name, float(a[0]), float(b[0]), float(low), float(high), more_is_better)

@@ -1,0 +1,129 @@
+"""An open loop: requests leave when the schedule says, however the server answers.
+
+So many callers as come in a second do not wait for each other. A server that stops for two seconds
+is asked all the same, and every request of those seconds counts with what it waited; in a closed
+loop the users wait with it, and the stop hardly shows.
+"""
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_client.channels import error_from_rpc, open_async_channel
+from inferry_client.connection import BareChannel
+from inferry_client.errors import InferryError
+from inferry_client.load.payloads import Payloads
+from inferry_client.load.records import OUTCOMES, Records, make_records
+from inferry_client.load.summary import outcome_of
+
+_SLEEPLESS_S = 0.0005  # before a request is due; an event loop cannot sleep so shortly
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How a process sends its part of a schedule.
+
+    Attributes:
+        channels: to be opened; requests go round them.
+        payloads: requests go round them too.
+        timeout_s: of every request, from when it leaves.
+        begin: called when everything is connected; gives the start on the monotonic clock, which
+            all processes of a machine share.
+        late_s: an answer that takes longer counts as late; None: none does.
+        most_late: when more requests are late, refused or failed, the rest is not sent.
+    """
+
+    channels: tuple[BareChannel, ...]
+    payloads: Payloads
+    timeout_s: float
+    begin: Callable[[], float]
+    late_s: float | None = None
+    most_late: float = float("inf")
+
+
+def send(times: NDArray[np.float64], sending: Sending) -> Records:
+    """Send requests at these times, in seconds from the start, and wait for the last answer."""
+    gc.collect()
+    gc.disable()  # a collection would hold up what is due; nothing here makes cycles
+    try:
+        return asyncio.run(_OpenLoop(sending).run(times))
+    finally:
+        gc.enable()
+
+
+class _OpenLoop:
+    """One process's part of a test."""
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+        self._rows: list[tuple[float, float, float, int]] = []
+        self._errors: Counter[str] = Counter()
+        self._bad = 0
+        self._start = 0.0
+
+    async def run(self, times: NDArray[np.float64]) -> Records:
+        sending = self._sending
+        channels = [open_async_channel(bare.address, bare.settings, bare.credentials) for bare in sending.channels]
+        methods: list[Any] = [channel.unary_unary(sending.payloads.path) for channel in channels]
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            await self._connect(methods)
+            self._start = sending.begin()
+            for number, scheduled in enumerate(times.tolist()):
+                await self._sleep_until(scheduled)
+                if self._bad > sending.most_late:
+                    break  # what is searched for is found: this rate is not held
+                bare = sending.channels[number % len(methods)]
+                task = asyncio.create_task(self._ask(methods[number % len(methods)], bare, number, scheduled))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            for channel in channels:
+                await channel.close()
+        return make_records(self._rows, self._errors)
+
+    async def _connect(self, methods: list[Any]) -> None:
+        """One request on each connection, which no figure counts."""
+        for bare, method in zip(self._sending.channels, methods, strict=True):
+            with suppress(grpc.RpcError):  # the test will tell
+                payload = self._sending.payloads.requests[0]
+                await method(payload, timeout=self._sending.timeout_s, metadata=bare.metadata or None)
+
+    async def _sleep_until(self, scheduled: float) -> None:
+        while (left_s := self._start + scheduled - time.monotonic()) > 0:
+            await asyncio.sleep(left_s - _SLEEPLESS_S if left_s > _SLEEPLESS_S else 0)
+
+    async def _ask(self, method: Any, bare: BareChannel, number: int, scheduled: float) -> None:
+        sending, payloads = self._sending, self._sending.payloads
+        index = number % len(payloads.requests)
+        failure: InferryError | None = None
+        sent = time.monotonic() - self._start
+        reply = b""
+        try:
+            reply = await method(payloads.requests[index], timeout=sending.timeout_s, metadata=bare.metadata or None)
+        except grpc.RpcError as error:
+            failure = error_from_rpc(
+                error, address=bare.address, asked=f"answer {payloads.name}", timeout_s=sending.timeout_s
+            )
+        ended = time.monotonic() - self._start
+        if failure is None:
+            try:
+                payloads.expectation.read(reply, index)
+            except InferryError as error:
+                failure = error
+        if failure:
+            self._errors[str(failure)] += 1
+        late = sending.late_s is not None and ended - scheduled > sending.late_s
+        self._bad += bool(failure or late)
+        self._rows.append((scheduled, sent, ended, OUTCOMES.index(outcome_of(failure))))

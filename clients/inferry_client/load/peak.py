@@ -1,0 +1,79 @@
+"""The search for the highest rate that a server holds. Decides only.
+
+The rate doubles until it is not held, then the interval between the highest rate that was held and
+the lowest that was not is halved (geometrically) until its ends are near each other. A rate that is
+held only by chance is found out: the result is tried a second time, and lowered until it is held again.
+"""
+
+from dataclasses import dataclass, field
+
+_NEAR = 1.05  # the ends of the interval, when the search is over
+_CONFIRMED_STEP = 0.03  # lower after the first failure, twice that after the second, and so on
+_TIMES_HELD = 2
+_MOST_TRIALS = 30
+
+
+@dataclass
+class PeakSearch:
+    """Tells which rate to try next.
+
+    Attributes:
+        start: the first rate.
+        lowest: a rate below which the search gives up.
+        highest: a rate that is not exceeded.
+    """
+
+    start: float
+    lowest: float = 0.5
+    highest: float = 1e6
+    trials: int = 0
+    confirming: float | None = None
+    _held: float | None = field(default=None)
+    _not_held: float | None = field(default=None)
+    _confirmed: float | None = field(default=None)
+    _failures: int = 0
+    _times_held: int = 1  # of the rate that is being confirmed: the search held it
+
+    def next_rate(self) -> float | None:
+        """The rate to try; None: the search is over."""
+        if self._confirmed is not None or self.trials >= _MOST_TRIALS:
+            return None
+        if self.confirming is not None:
+            return self.confirming
+        if self._held is None and self._not_held is None:
+            return min(max(self.start, self.lowest), self.highest)
+        if self._not_held is None:
+            assert self._held is not None  # noqa: S101 - one of them is known
+            if self._held >= self.highest:
+                self.confirming = self._held
+                return self.confirming
+            return min(2 * self._held, self.highest)
+        if self._held is None:
+            return self._not_held / 2 if self._not_held / 2 >= self.lowest else None
+        if self._not_held / self._held <= _NEAR:
+            self.confirming = self._held
+            return self.confirming
+        return float((self._held * self._not_held) ** 0.5)
+
+    def note(self, rate: float, *, held: bool) -> None:
+        """How the trial of a rate went."""
+        self.trials += 1
+        if self.confirming is not None:
+            self._times_held += held
+            if held and self._times_held >= _TIMES_HELD:
+                self._confirmed = rate
+            elif not held:
+                self._times_held = 0
+                self._failures += 1
+                lower = rate * (1 - min(0.5, _CONFIRMED_STEP * self._failures))
+                self.confirming = lower if lower >= self.lowest else None
+                self._held, self._not_held = None, rate
+        elif held:
+            self._held = rate
+        else:
+            self._not_held = rate
+
+    @property
+    def peak(self) -> float | None:
+        """The highest rate that was held, twice; None: none was."""
+        return self._confirmed
