@@ -184,6 +184,22 @@ def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_roo
             assert b"hello" in ask(one)
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        await Response(b"hello")(scope, receive, send)
+
+    server = HttpServer(look, HttpOptions())
+    address = server.start(ANY_PORT)
+    with connect(address) as connection:
+        assert b"hello" in ask(connection)
+        options = [
+            one.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for one in server._server.server_state.connections
+        ]
+    server.close()
+    assert options == [1]
+
+
 def test_a_client_that_keeps_its_connection_is_answered_again() -> None:
     with running() as address, connect(address) as connection:
         for _ in range(3):
