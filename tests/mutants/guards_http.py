@@ -28,4 +28,6 @@ HTTP = (
     Mutant("json-bounded", "JSON: how much is read is bounded", "if False:", _TEST_JSON),
     Mutant("json-kinds", "JSON: elements are of the datatype's kind", "if False:", _TEST_JSON),
     Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
+    Mutant("json-output-bounded", "JSON: how much is written is bounded", "if False:", _TEST_JSON),
+    Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
 )

@@ -5,12 +5,13 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
+from inferry_server.errors import DecodingError, InvalidRequestError, QueueFullError, RequestTooLargeError
 
 Receive = Callable[[], Awaitable[Any]]
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _MOST_DIGITS = 19
+_RETRY_BODIES_S = 0.1
 _PIECE_BYTES = 1 << 20  # decompressed at once; other requests are looked at in between
 
 
@@ -18,24 +19,76 @@ class ClientGoneError(Exception):
     """The client has gone before its request was whole."""
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int) -> bytes:
+class BodyBudget:
+    """Bytes of bodies that are being read, of all connections together. For the loop's thread.
+
+    Without it, as many bodies as there are connections could each be as large as a message may be.
+
+    Args:
+        limit: bytes of one body, compressed and decompressed.
+        most: bytes of all of them.
+    """
+
+    def __init__(self, *, limit: int, most: int) -> None:
+        self.limit = limit
+        self._most = most
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """Bytes have come. Raises QueueFullError where there is no room for them."""
+        if self._taken + size > self._most:  # guard: http-bodies-bounded
+            raise QueueFullError(
+                "body bytes", limit=self._most, actual=self._taken + size, retry_after_s=_RETRY_BODIES_S
+            )
+        self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """They are read, or given up."""
+        self._taken -= size
+
+
+class _Account:
+    """What one body has taken of the budget."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        self._budget.take(size)
+        self.size += size
+
+    def give_back(self) -> None:
+        self._budget.give_back(self.size)
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, budget: BodyBudget) -> bytes:
     """The body of a request, decompressed.
 
     Args:
         headers: of the request.
         receive: tells what came on its connection.
-        limit: bytes that it may have, compressed and decompressed.
+        budget: what it may have, and all bodies together.
 
     Raises:
+        QueueFullError: other bodies take all the room there is.
         RequestTooLargeError: more bytes come, or would.
         DecodingError: bytes that are not as they are said to be compressed.
         InvalidRequestError: a compression that this server does not know.
         ClientGoneError: it has not come whole.
     """
     stated = read_length(headers.get("content-length", ""))
-    if stated is not None and stated > limit:  # guard: http-body-stated
-        raise _too_large(f"{stated} bytes are announced", limit)
-    body = await _read(receive, limit)
+    if stated is not None and stated > budget.limit:  # guard: http-body-stated
+        raise _too_large(f"{stated} bytes are announced", budget.limit)
+    account = _Account(budget)
+    try:
+        return await _read_whole(headers, receive, budget.limit, account)
+    finally:
+        account.give_back()
+
+
+async def _read_whole(headers: Mapping[str, str], receive: Receive, limit: int, account: _Account) -> bytes:
+    body = await _read(receive, limit, account)
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return body
@@ -43,7 +96,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int)
         raise InvalidRequestError(
             f"content-encoding {encoding!r} is not known here; expected {', '.join(_WINDOWS)} or none"
         )
-    return await _decompress(body, encoding, limit)
+    return await _decompress(body, encoding, limit, account)
 
 
 def read_length(text: str) -> int | None:
@@ -51,7 +104,7 @@ def read_length(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int, account: _Account) -> bytes:
     pieces: list[bytes] = []
     size, more = 0, True
     while more:
@@ -63,10 +116,11 @@ async def _read(receive: Receive, limit: int) -> bytes:
         more = event.get("more_body", False)
         if size > limit:  # guard: http-body-read
             raise _too_large("more came", limit)
+        account.take(len(pieces[-1]))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
+async def _decompress(body: bytes, encoding: str, limit: int, account: _Account) -> bytes:
     stream = zlib.decompressobj(_WINDOWS[encoding])
     pieces: list[bytes] = []
     size = 0
@@ -78,6 +132,7 @@ async def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
             size += len(piece)
             if size > limit:  # guard: http-body-decompressed
                 raise _too_large(f"the {encoding} body is larger", limit)
+            account.take(len(piece))
             if not piece and not body and not stream.eof:
                 raise DecodingError(f"the {encoding} body is cut off after {size} decompressed bytes")
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError
 from inferry_server.http.answers import json_answer, refusal
-from inferry_server.http.bodies import read_body
+from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_request import read_json_object, set_parameter
 from inferry_server.http.json_messages import to_json
@@ -41,18 +41,18 @@ class RestCall:
     method: str = "GET"
 
 
-def control_routes(calls: Calls, *, max_message_bytes: int) -> list[Route]:
+def control_routes(calls: Calls, budget: BodyBudget) -> list[Route]:
     """The routes of every call in `REST_CALLS`."""
     return [
-        Route(one.path, _endpoint(one, calls, max_message_bytes), methods=[one.method], name=f"{one.method} {one.path}")
+        Route(one.path, _endpoint(one, calls, budget), methods=[one.method], name=f"{one.method} {one.path}")
         for one in REST_CALLS
     ]
 
 
-def _endpoint(one: RestCall, calls: Calls, limit: int) -> Any:
+def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
     async def endpoint(request: Request) -> Response:
         async def message() -> bytes:
-            body = await read_body(request.headers, request.receive, limit=limit)
+            body = await read_body(request.headers, request.receive, budget)
             values = read_json_object(body) if one.method == "POST" else {}
             path = {name: text.encode(errors="replace").decode() for name, text in request.path_params.items()}
             try:

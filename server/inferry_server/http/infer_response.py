@@ -6,7 +6,8 @@ from typing import Any
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferResponse
-from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted
+from inferry_server.errors import InvalidRequestError
+from inferry_server.http.infer_request import HEADER_LENGTH, MOST_JSON_BYTES, BinaryWanted
 from inferry_server.http.json_tensors import json_from_raw
 
 
@@ -19,8 +20,10 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
 
     Raises:
         DecodingError: a text that JSON cannot carry.
+        InvalidRequestError: more than JSON should carry.
     """
     response = ModelInferResponse.FromString(message)
+    _check_size(response, wanted)
     binary: list[bytes] = []
     outputs = [
         _output(tensor, raw, binary if wanted(tensor.name) else None)
@@ -34,6 +37,17 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
         return text, {"content-type": "application/json"}
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
     return b"".join((text, *binary)), headers
+
+
+def _check_size(response: ModelInferResponse, wanted: BinaryWanted) -> None:
+    """Refuse what would hold everything else in this process up while it is written."""
+    tensors = zip(response.outputs, response.raw_output_contents, strict=True)
+    size = sum(len(raw) for tensor, raw in tensors if not wanted(tensor.name))
+    if size > MOST_JSON_BYTES:  # guard: json-output-bounded
+        raise InvalidRequestError(
+            f"the outputs have {size} bytes, and JSON is written of {MOST_JSON_BYTES} at most; ask for them with "
+            "binary_data: true"
+        )
 
 
 def _output(tensor: ModelInferResponse.InferOutputTensor, raw: bytes, binary: list[bytes] | None) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from inferry_proto import classifier_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 from inferry_server.errors import DecodingError, InvalidRequestError
 from inferry_server.http.answers import Compression, json_answer, refusal
-from inferry_server.http.bodies import read_body
+from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_request import BinaryWanted, read_infer_request
 from inferry_server.http.infer_response import write_infer_response
@@ -29,13 +29,13 @@ class InferenceRoutes:
     Args:
         calls: asks the handlers.
         compression: of answers.
-        max_message_bytes: the most bytes of a body.
+        budget: of bodies.
     """
 
-    def __init__(self, calls: Calls, compression: Compression, *, max_message_bytes: int) -> None:
+    def __init__(self, calls: Calls, compression: Compression, budget: BodyBudget) -> None:
         self._calls = calls
         self._compression = compression
-        self._limit = max_message_bytes
+        self._budget = budget
 
     def routes(self) -> list[Route]:
         """Of every model, with and without a version."""
@@ -51,7 +51,7 @@ class InferenceRoutes:
         wanted: list[BinaryWanted] = []
 
         async def message() -> bytes:
-            body = await read_body(headers, request.receive, limit=self._limit)
+            body = await read_body(headers, request.receive, self._budget)
             asked, binary = read_infer_request(body, headers, **_version(request.path_params))
             wanted.append(binary)
             return asked
@@ -61,7 +61,7 @@ class InferenceRoutes:
             return refusal(status)
         try:
             body, described = write_infer_response(response, wanted[0])
-        except DecodingError as error:
+        except InvalidRequestError as error:
             return refusal(status_of(error))
         body, compressed = self._compression.apply(body, headers.get("accept-encoding", ""))
         return Response(body, headers={**described, **compressed})
@@ -70,7 +70,7 @@ class InferenceRoutes:
         """Labels of the picture that is the body, in whatever format the server decodes."""
 
         async def message() -> bytes:
-            body = await read_body(request.headers, request.receive, limit=self._limit)
+            body = await read_body(request.headers, request.receive, self._budget)
             return _classify_request(body, request.headers, request.query_params, request.path_params)
 
         status, response = await self._calls.ask(_CLASSIFY, request.scope, request.receive, message)

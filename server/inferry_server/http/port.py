@@ -9,6 +9,7 @@ from starlette.routing import Route
 from inferry_server.addresses import Address
 from inferry_server.http.answers import Compression
 from inferry_server.http.application import make_application
+from inferry_server.http.bodies import BodyBudget
 from inferry_server.http.calls import Calls
 from inferry_server.http.control import control_routes
 from inferry_server.http.guard import Guard
@@ -114,5 +115,10 @@ def _model_routes(router: Router, options: PortOptions) -> list[Route]:
     if not options.inference:
         return []
     calls = Calls(router)
-    inference = InferenceRoutes(calls, Compression(options.compression), max_message_bytes=options.max_message_bytes)
-    return [*control_routes(calls, max_message_bytes=options.max_message_bytes), *inference.routes()]
+    most = options.max_message_bytes
+    budget = BodyBudget(limit=most, most=_BODIES_AT_A_TIME * most)
+    inference = InferenceRoutes(calls, Compression(options.compression), budget)
+    return [*control_routes(calls, budget), *inference.routes()]
+
+
+_BODIES_AT_A_TIME = 4  # of the largest

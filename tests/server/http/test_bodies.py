@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
-from inferry_server.http.bodies import ClientGoneError, read_body
+from inferry_server.errors import DecodingError, InvalidRequestError, QueueFullError, RequestTooLargeError
+from inferry_server.http.bodies import BodyBudget, ClientGoneError, read_body
 
 LIMIT = 1000
 
@@ -31,7 +31,9 @@ class Connection:
 
 def read(*pieces: bytes, whole: bool = True, **headers: str) -> bytes:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return asyncio.run(read_body(named, Connection(pieces or (b"",), whole=whole).receive, limit=LIMIT))
+    return asyncio.run(
+        read_body(named, Connection(pieces or (b"",), whole=whole).receive, BodyBudget(limit=LIMIT, most=4 * LIMIT))
+    )
 
 
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=9))
@@ -51,7 +53,7 @@ def test_a_body_larger_than_the_limit_is_refused_however_it_comes() -> None:
         read(content_length="1001")
     connection = Connection([bytes(600)] * 3)
     with pytest.raises(RequestTooLargeError, match="more came"):
-        asyncio.run(read_body({}, connection.receive, limit=LIMIT))
+        asyncio.run(read_body({}, connection.receive, BodyBudget(limit=LIMIT, most=4 * LIMIT)))
     assert len(connection.events) == 1  # the rest is not even read
     for encoding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress)):
         with pytest.raises(RequestTooLargeError, match=f"the {encoding} body is larger"):
@@ -80,3 +82,31 @@ def test_an_unknown_compression_is_named() -> None:
 def test_a_client_that_goes_before_its_body_is_whole_is_told_nothing() -> None:
     with pytest.raises(ClientGoneError):
         read(b"half", whole=False)
+
+
+def test_bodies_have_a_bound_together_and_give_their_room_back() -> None:
+    budget = BodyBudget(limit=LIMIT, most=1500)
+
+    async def two_at_a_time() -> list[Any]:
+        slow = Connection([bytes(800), bytes(100)])
+        goes_on = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if len(slow.events) == 1:
+                await goes_on.wait()
+            return await slow.receive()
+
+        first = asyncio.ensure_future(read_body({}, receive, budget))
+        await asyncio.sleep(0)
+        outcomes: list[Any] = []
+        try:
+            await read_body({}, Connection([bytes(800)]).receive, budget)
+        except QueueFullError as error:
+            outcomes.append(str(error))
+        goes_on.set()
+        outcomes.append(len(await first))
+        outcomes.append(len(await read_body({}, Connection([bytes(LIMIT)]).receive, budget)))
+        return outcomes
+
+    full = "the queue is full: with this request it would hold 1600 body bytes, the limit is 1500"
+    assert asyncio.run(two_at_a_time()) == [full, 900, LIMIT]

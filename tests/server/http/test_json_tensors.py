@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_proto.datatypes import DATATYPES
-from inferry_server.errors import DecodingError, RequestTooLargeError
-from inferry_server.http.infer_request import MOST_JSON_BYTES, read_json_object
+from inferry_proto.open_inference_pb2 import ModelInferResponse
+from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
+from inferry_server.http.infer_request import MOST_JSON_BYTES, BinaryWanted, read_json_object
+from inferry_server.http.infer_response import write_infer_response
 from inferry_server.http.json_tensors import json_from_raw, raw_from_json
 
 INTEGERS = ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
@@ -84,3 +86,13 @@ def test_a_text_that_is_not_utf_8_is_told_how_to_be_asked_for() -> None:
 def test_how_much_json_is_read_is_bounded() -> None:
     with pytest.raises(RequestTooLargeError, match="send tensors behind it, with Inference-Header-Content-Length"):
         read_json_object(b" " * (MOST_JSON_BYTES + 1))
+
+
+def test_how_much_json_is_written_is_bounded() -> None:
+    response = ModelInferResponse(model_name="m", raw_output_contents=[bytes(MOST_JSON_BYTES + 1)])
+    response.outputs.add(name="y", datatype="UINT8", shape=[MOST_JSON_BYTES + 1])
+    message = response.SerializeToString()
+    with pytest.raises(InvalidRequestError, match="ask for them with binary_data: true"):
+        write_infer_response(message, BinaryWanted({}))
+    body, _ = write_infer_response(message, BinaryWanted({"parameters": {"binary_data_output": True}}))
+    assert len(body) > MOST_JSON_BYTES
