@@ -19,6 +19,12 @@ BATCHING = (
     Mutant("inline-no-data-sizes", "deaf: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
     Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_SPARE_TIME),
     Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_SPARE_TIME),
+    Mutant(
+        "inline-stall-forgiven",
+        "deaf: a stall of the machine is no overrun",
+        "overruns = took_s > self.overrun_s and not self.has_overrun",
+        _TEST_SPARE_TIME,
+    ),
     Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_SPARE_TIME),
     Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_SPARE_TIME),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),

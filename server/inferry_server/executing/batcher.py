@@ -49,6 +49,8 @@ class DynamicBatcher:
             thread can use.
         keep_up_to_s: how long a batch may be expected to take that is computed there.
         clock: monotonic seconds.
+        cpu_clock: seconds for which the calling thread has had a core: of a batch that took far too long, they tell
+            whether the model computed or the machine stood still.
 
     Attributes:
         shedding: whether requests are to be refused before they are decoded; whoever submits looks at it before.
@@ -70,6 +72,7 @@ class DynamicBatcher:
         spare: SpareTime | None = None,
         keep_up_to_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         if spare is not None and len(instances) > 1:
             raise ValueError(f"spare time is for one instance, not for {len(instances)}")
@@ -86,7 +89,13 @@ class DynamicBatcher:
         )
         self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
         self._execution = BatchExecution(
-            self._queue, observer, pad_to=pad_to, batched=batched, runs=policy.runs, clock=clock
+            self._queue,
+            observer,
+            pad_to=pad_to,
+            batched=batched,
+            runs=policy.runs,
+            clock=clock,
+            cpu_clock=cpu_clock,
         )
         self._interrupters = dict(zip(seats, interrupters, strict=False))
         self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()

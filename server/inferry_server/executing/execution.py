@@ -88,6 +88,7 @@ class BatchExecution:
         batched: whether inputs and outputs have rows; without, requests run one at a time.
         runs: rows of a batch to those of each run that it is computed in.
         clock: monotonic seconds.
+        cpu_clock: seconds for which the calling thread has had a core.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class BatchExecution:
         batched: bool,
         runs: Callable[[int], Sequence[int]],
         clock: Callable[[], float],
+        cpu_clock: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._observer = observer
@@ -106,6 +108,7 @@ class BatchExecution:
         self._batched = batched
         self._runs = runs
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._under_way: dict[Seat, UnderWay] = {}
 
     def under_way(self) -> Sequence[tuple[Seat, UnderWay]]:
@@ -152,24 +155,28 @@ class BatchExecution:
         self._reply_error(request, error)
 
     def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
-        began = self._clock()
+        began, cpu_began = self._clock(), self._cpu_clock()
+
+        def computed_s() -> float:
+            return self._cpu_clock() - cpu_began
+
         try:
-            done = self._run(run, seat, batch.slices)
+            done = self._run(run, seat, batch.slices, began)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             failed_s = self._clock() - began
             seat.release(failed_s, again=True)
-            self._queue.finished(batch, failed_s, failed=True)
+            self._queue.finished(batch, failed_s, computed_s, failed=True)
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
         self._deliver(batch.slices, done)
         # With the replies: a caller waits for them too, and so does the next batch of this instance.
-        self._queue.finished(batch, self._clock() - began)
+        self._queue.finished(batch, self._clock() - began, computed_s)
         self._trace(batch.slices, done)
         return None
 
-    def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice]) -> _Done:
-        rows, began = sum([part.rows for part in slices]), self._clock()
+    def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], began: float) -> _Done:
+        rows = sum([part.rows for part in slices])
         inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
         assembled = self._clock()
         self._under_way[seat] = (assembled, slices)
@@ -194,7 +201,7 @@ class BatchExecution:
         seat.acquire()
         began = self._clock()
         try:
-            done = self._run(run, seat, [part])
+            done = self._run(run, seat, [part], began)
         except Exception as error:  # noqa: BLE001 - as above
             self._trace_failure([part], began, error)
             self.retry(run, seat, ([part], error))

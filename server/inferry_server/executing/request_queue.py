@@ -208,13 +208,24 @@ class RequestQueue:
         with self._lock:
             return self._failed.popleft() if self._failed else None
 
-    def finished(self, batch: TakenBatch, batch_s: float, *, failed: bool = False) -> None:
-        """A batch has been answered, or has failed, so long after it was taken."""
+    def finished(
+        self, batch: TakenBatch, batch_s: float, computed_s: Callable[[], float], *, failed: bool = False
+    ) -> None:
+        """A batch has been answered, or has failed, so long after it was taken.
+
+        Args:
+            batch: from `take` or `take_kept`.
+            batch_s: that long.
+            computed_s: how long the calling thread had a core meanwhile; asked only after a batch that took long.
+            failed: whether it has no outputs.
+        """
         with self._lock:
-            if self._steadiness is not None:
-                if self._steadiness.observe(self._scheduler.batch_s(batch), batch_s):
+            steadiness = self._steadiness
+            if steadiness is not None:
+                had_core_s = computed_s() if batch_s > steadiness.overrun_s else batch_s
+                if steadiness.observe(self._scheduler.batch_s(batch), batch_s, had_core_s):
                     self._overran(batch_s)
-                self._keep_up_to_s = self._steadiness.limit_s
+                self._keep_up_to_s = steadiness.limit_s
             self._scheduler.finished(batch, None if failed else batch_s)
 
     def collect(

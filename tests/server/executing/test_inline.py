@@ -58,6 +58,7 @@ def reading(
     seat: Seat | None = None,
     policy: BatchingPolicy = POLICY,
     clock: Callable[[], float] = lambda: 100.0,  # it stands still: how busy the machine is changes nothing
+    cpu_clock: Callable[[], float] = lambda: 100.0,
 ) -> Iterator[tuple[DynamicBatcher, SpareTime, Observer]]:
     """A batcher, the spare time of the test's thread, and what is told of batches."""
     spare, observer, latency = SpareTime(), Observer(), LatencyModel(POLICY.max_batch_size)
@@ -66,7 +67,7 @@ def reading(
     spare.adopt()
     batcher = DynamicBatcher(
         "test", [run], policy, observer=observer, latency=latency, spare=spare, keep_up_to_s=KEEP_UP_TO_S,
-        seats=None if seat is None else [seat], clock=clock,
+        seats=None if seat is None else [seat], clock=clock, cpu_clock=cpu_clock,
     )  # fmt: skip
     batcher.start()
     try:
@@ -336,14 +337,16 @@ class Slow(Threads):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 100.0
+        self.now = self.cpu = 100.0
         self.takes_s = 0.001
+        self.stalls_s = 0.0
 
     def run(self, inputs: Arrays) -> Arrays:
         try:
             return super().run(inputs)
         finally:
-            self.now += self.takes_s
+            self.now += self.takes_s + self.stalls_s
+            self.cpu += self.takes_s
 
     def asked_once(self, batcher: DynamicBatcher, spare: SpareTime, value: float = 1) -> bool:
         """Have it compute one request; whether the thread that reads did."""
@@ -358,13 +361,26 @@ class Slow(Threads):
 @pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
 def test_a_model_that_took_far_too_long_once_is_left_to_its_own_thread_for_good(value: float) -> None:
     model = Slow()
-    with reading(model.run, clock=lambda: model.now) as (batcher, spare, observer):
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, spare, observer):
         assert model.asked_once(batcher, spare)
         model.takes_s = 6 * KEEP_UP_TO_S
         model.asked_once(batcher, spare, value)
         model.takes_s = 0.001
         assert [model.asked_once(batcher, spare) for _ in range(100)] == [False] * 100
     assert observer.overruns == [pytest.approx(6 * KEEP_UP_TO_S)]
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
+def test_a_machine_that_stood_still_during_a_batch_costs_inline_batches_for_a_while_only(value: float) -> None:
+    model = Slow()
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, spare, observer):
+        assert model.asked_once(batcher, spare)
+        model.stalls_s = 100 * KEEP_UP_TO_S
+        model.asked_once(batcher, spare, value)
+        model.stalls_s = 0.0
+        assert not model.asked_once(batcher, spare)
+        assert [model.asked_once(batcher, spare) for _ in range(50)][-1]
+    assert observer.overruns == []
 
 
 def test_a_model_whose_times_vary_much_is_left_to_its_own_thread_until_they_do_not() -> None:
