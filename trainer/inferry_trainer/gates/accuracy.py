@@ -96,10 +96,8 @@ def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str)
             nothing.
 
     Returns:
-        With a note where the model guesses and nothing tells why: it may be all that it learnt.
-
-    Raises:
-        GateError: `above-chance`: the model guesses, and would not if it had been told something else.
+        With a note where the model guesses: it may be all that it learnt, and a model that learnt little may by luck
+        do better with pixels it was not trained on.
     """
     shown = [one for one in evaluation.classes if one.images]
     others = evaluation.images - max(one.images for one in shown)
@@ -117,9 +115,7 @@ def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str)
         f"over {evaluation.images} images of {len(shown)} classes the model is no better than guessing: of a class it "
         f"recognises {recall:.3f} on average, and who answers as often without looking gets {least:.3f} by luck"
     )
-    if better := hint():
-        raise GateError("above-chance", note + better)
-    return GateResult("above-chance", figures, note=note)
+    return GateResult("above-chance", figures, note=note + hint())
 
 
 def check_accuracy_drop(evaluation: Evaluation, *, keras_accuracy: float, precision: str, limit: float) -> GateResult:
