@@ -399,6 +399,8 @@ def _transport_options(settings: Settings) -> TransportOptions:
         max_message_bytes=settings.max_message_bytes,
         max_streams=settings.max_streams_per_connection,
         max_connection_age_s=settings.max_connection_age_s,
+        max_connection_idle_s=settings.max_connection_idle_s,
+        request_read_timeout_s=settings.request_read_timeout_s,
         keepalive_time_s=settings.keepalive_time_s,
         compression=settings.response_compression,
         compressed_requests=settings.compressed_requests,

@@ -189,6 +189,22 @@ class ShuttingDownError(ServingError):
         super().__init__("the server is shutting down; ask another replica")
 
 
+class RequestNotReceivedError(ServingError):
+    """A unary call whose request message did not come whole in time.
+
+    Attributes:
+        limit_s: how long it could take.
+    """
+
+    kind = "request_not_received"
+
+    def __init__(self, *, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(
+            f"the request message did not come whole within {limit_s:g} s (setting request_read_timeout_s)"
+        )
+
+
 class InferenceError(ServingError):
     """The model failed on a valid request."""
 

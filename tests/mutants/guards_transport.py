@@ -4,7 +4,13 @@ from mutants.mutant import Mutant
 
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
+_TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
+
 TRANSPORT = (
+    Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
+    Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),
+    Mutant("requests-overdue-aio", "bounds: nor over grpc.aio", "", _TEST_BOUNDS),
+    Mutant("health-names", "bounds: watchers keep no long names", "if False:", _TEST_BOUNDS),
     Mutant("odd-metadata-log", "log: odd metadata fills none", "", ("tests/server/transport/test_transports.py",)),
     Mutant("tls-files", "tls: files that are none are named", "", ("tests/server/transport/test_transports.py",)),
     Mutant(

@@ -23,6 +23,7 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.ShedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.RequestNotReceivedError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
     (errors.DeviceOutOfMemoryError, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from inferry_proto.services import IMAGE_CLASSIFIER_SERVICE, OPEN_INFERENCE_SERVICE
-from inferry_server.errors import DecodingError, ModelNotFoundError
+from inferry_server.errors import DecodingError, InvalidRequestError, ModelNotFoundError
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, UnaryHandler
 
 SERVING = HealthCheckResponse.SERVING
@@ -19,6 +19,7 @@ NOT_SERVING = HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
 LIVENESS = "liveness"
+_LONGEST_REQUEST = 4096  # bytes; a watcher's name is kept as long as it watches, and no folder's is longer than 255
 WHOLE_SERVER = ("", OPEN_INFERENCE_SERVICE.full_name, IMAGE_CLASSIFIER_SERVICE.full_name)
 
 
@@ -126,6 +127,10 @@ class _WatchReceiver:
 
 
 def _service_name(message: bytes) -> str:
+    if len(message) > _LONGEST_REQUEST:  # guard: health-names
+        raise InvalidRequestError(
+            f"the request has {len(message)} bytes; expected the name of a service or model, at most {_LONGEST_REQUEST}"
+        )
     try:
         return str(HealthCheckRequest.FromString(message).service)
     except DecodeError as error:

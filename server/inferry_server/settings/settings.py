@@ -48,6 +48,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_message_fields": (64, _LARGEST_INT32),
     "max_streams_per_connection": (1, _LARGEST_INT32),
     "max_connection_age_s": (1, 365 * _DAY_S),
+    "max_connection_idle_s": (1, 365 * _DAY_S),
+    "request_read_timeout_s": (0.1, _DAY_S),
     "keepalive_time_s": (1, _DAY_S),
     "decode_threads": (0, 1024),
     "decode_timeout_s": (0.001, _DAY_S),
@@ -153,6 +155,12 @@ class Settings:
     )
     max_connection_age_s: float | None = _setting(
         None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
+    )
+    max_connection_idle_s: float = _setting(
+        300.0, "a connection without a call for so long is closed; clients connect again by themselves"
+    )
+    request_read_timeout_s: float = _setting(
+        120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
     )
     keepalive_time_s: float = _setting(7200.0, "silence after which a connection is asked whether it still lives")
     response_compression: str = _setting("none", "of responses, for clients that accept it", choices=COMPRESSIONS)

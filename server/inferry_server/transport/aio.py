@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from inferry_server.addresses import A, bound
-from inferry_server.errors import ShuttingDownError
+from inferry_server.errors import RequestNotReceivedError, ServingError, ShuttingDownError
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
@@ -42,7 +44,7 @@ class AioTransport:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
-        self._handler = _GenericHandler(router, self._loop)
+        self._handler = _GenericHandler(router, self._loop, options.request_read_timeout_s)
         self._turns = 0
         self._pulse = Pulse()
 
@@ -85,6 +87,7 @@ class AioTransport:
 
     def _turn(self) -> None:
         self._turns += 1
+        self._handler.end_overdue()
         self._loop.call_later(_TURN_S, self._turn)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -130,16 +133,18 @@ class AioTransport:
 class _GenericHandler(grpc.GenericRpcHandler):
     """Finds a method's handler for grpcio; every message stays bytes."""
 
-    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, read_timeout_s: float = math.inf) -> None:
         self._router = router
         self._loop = loop
+        self._read_timeout_s = read_timeout_s
         self._released = asyncio.Event()
         self._released.set()
         self._last_arrival = 0.0
         self._held = 0  # calls that wait for the release
         self._stopping = False
         self._streams: set[AioStreamCall] = set()
-        self._unasked: set[asyncio.Task[Any]] = set()  # of unary calls whose request has not come yet
+        self._unasked: dict[asyncio.Task[Any], float] = {}  # of unary calls without a request yet, and since when
+        self._sent_away: dict[asyncio.Task[Any], ServingError] = {}  # those of them that were ended, and why
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         path = str(handler_call_details.method)
@@ -172,8 +177,19 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def turn_away(self) -> None:
         """Wait no longer for requests of calls that were opened."""
-        while self._unasked:
-            self._unasked.pop().cancel()
+        for task in list(self._unasked):
+            self._send_away(task, ShuttingDownError())
+
+    def end_overdue(self) -> None:
+        """End the unary calls whose request has not come in time."""
+        due = self._loop.time() - self._read_timeout_s
+        for task in list(takewhile(lambda task: self._unasked[task] <= due, self._unasked)):
+            self._send_away(task, RequestNotReceivedError(limit_s=self._read_timeout_s))  # guard: requests-overdue-aio
+
+    def _send_away(self, task: asyncio.Task[Any], error: ServingError) -> None:
+        del self._unasked[task]
+        self._sent_away[task] = error
+        task.cancel()
 
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
@@ -226,7 +242,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         """The request of a unary call; None where the call was ended for want of one."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - grpcio runs every handler in one
-        self._unasked.add(task)
+        self._unasked[task] = self._loop.time()
         try:
             message = await context.read()
             if message is not grpc.aio.EOF:
@@ -236,12 +252,14 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 raise asyncio.CancelledError
             call.abort(no_message(call.method))
         except asyncio.CancelledError:
-            if task in self._unasked:
+            error = self._sent_away.get(task)
+            if error is None:
                 raise
-            task.uncancel()  # it was `turn_away`
-            fail(call, ShuttingDownError())
+            task.uncancel()  # it was `_send_away`
+            fail(call, error)
         finally:
-            self._unasked.discard(task)
+            self._unasked.pop(task, None)
+            self._sent_away.pop(task, None)
         return None
 
     async def _arrived(self) -> None:

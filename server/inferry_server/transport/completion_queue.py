@@ -6,10 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from inferry_server.addresses import A, bound
-from inferry_server.errors import ShuttingDownError
+from inferry_server.errors import RequestNotReceivedError, ShuttingDownError
 from inferry_server.executing.inline import Shedding, SpareTime
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
@@ -82,7 +83,7 @@ class CompletionQueueTransport:
         self._computing = False  # the thread that polls; nothing is read meanwhile
         self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
         self._streams: set[QueueStreamCall] = set()
-        self._unasked: set[QueueCall] = set()  # unary calls whose request has not come yet
+        self._unasked: dict[QueueCall, float] = {}  # unary calls whose request has not come yet, and since when
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
@@ -154,6 +155,8 @@ class CompletionQueueTransport:
             Seconds for which nothing was read, though the thread polled, or should have.
         """
         still_s = self._pulse.still_s(self._turns)
+        if self._unasked:
+            self.soon(self._end_overdue)
         if still_s >= _RELIEVED_AFTER_S:  # guard: watchdog-relieves
             self._relieve()
         return still_s
@@ -176,7 +179,7 @@ class CompletionQueueTransport:
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
         """Handle a request, unless the server is about to close."""
-        self._unasked.discard(call)
+        self._unasked.pop(call, None)
         if self._holding:
             self._last_arrival = self._now
             self._held.append((call, message))
@@ -186,7 +189,7 @@ class CompletionQueueTransport:
 
     def unary_without_request(self, call: QueueCall) -> None:
         """Wait for it no longer."""
-        self._unasked.discard(call)
+        self._unasked.pop(call, None)
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once no event is ready, or those that were are past."""
@@ -314,7 +317,7 @@ class CompletionQueueTransport:
         account = self._router.received(path, event.invocation_metadata)
         if is_unary:
             call = QueueCall(event, path, account, self, waited_s)
-            self._unasked.add(call)
+            self._unasked[call] = self._now
             call.begin()
         else:
             self._open(QueueStreamCall(event, path, account, self))
@@ -360,7 +363,19 @@ class CompletionQueueTransport:
     def _turn_away(self) -> None:
         """Wait no longer for requests of calls that were opened."""
         while self._unasked:
-            fail(self._unasked.pop(), ShuttingDownError())  # guard: drain-calls-ask
+            fail(self._unasked.popitem()[0], ShuttingDownError())  # guard: drain-calls-ask
+
+    def _end_overdue(self) -> None:
+        """End the unary calls whose request has not come in time.
+
+        Of some calls that are reset as they are opened, gRPC says nothing any more: they would stay for good, each
+        with its connection.
+        """
+        limit_s = self._options.request_read_timeout_s
+        overdue = list(takewhile(lambda call: self._unasked[call] <= self._now - limit_s, self._unasked))
+        for call in overdue:
+            del self._unasked[call]
+            fail(call, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True

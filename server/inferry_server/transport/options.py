@@ -23,6 +23,8 @@ class TransportOptions:
         max_message_bytes: the largest request.
         max_streams: calls at a time on one connection; a client keeps further ones to itself.
         max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
+        max_connection_idle_s: without a call, after which a connection is closed; clients connect again when they ask.
+        request_read_timeout_s: for the message of a unary call to come whole.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
         compression: of responses, for clients that accept it: `none`, `deflate` or `gzip`.
         compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.
@@ -34,6 +36,8 @@ class TransportOptions:
     max_message_bytes: int
     max_streams: int
     max_connection_age_s: float | None = None
+    max_connection_idle_s: float = 300.0
+    request_read_timeout_s: float = 120.0
     keepalive_time_s: float = 7200.0
     compression: str = "none"
     compressed_requests: bool = True
@@ -52,6 +56,10 @@ class TransportOptions:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
         ]
+        # It also ends connections that gRPC's own polling still holds although their clients have gone.
+        arguments.append(
+            ("grpc.max_connection_idle_ms", int(self.max_connection_idle_s * 1e3))
+        )  # guard: connections-idle
         if self.max_connection_age_s is not None:
             arguments.append(("grpc.max_connection_age_ms", int(self.max_connection_age_s * 1e3)))
         if not self.compressed_requests:

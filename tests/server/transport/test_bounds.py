@@ -1,0 +1,141 @@
+"""Bounds against greed that both transports keep: calls without a request, idle connections, watchers' names."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from inferry_server.addresses import Address
+from inferry_server.rpc.call import Call
+from inferry_server.rpc.router import Router
+from inferry_server.services.health import HealthService
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport import completion_queue
+from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.selection import Transport, make_transport
+from testkit.servers import ANY_PORT
+from testkit.waiting import SOON_S, wait_until
+
+KEEP, CHECK, WATCH = "/test/Keep", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+LIMIT_S = 120.0
+OPTIONS = TransportOptions(max_message_bytes=1 << 20, max_streams=10, request_read_timeout_s=LIMIT_S)
+
+
+class Running(SimpleNamespace):
+    """A transport whose clock the test moves, with the calls that wait in it."""
+
+    transport: Transport
+    router: Router
+    address: Address
+    kept: list[Call]
+    advance: Callable[[float], None]
+
+
+@contextmanager
+def moved_clock(transport: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """What lets a transport's clock jump ahead."""
+    ahead = [0.0]
+
+    def monotonic() -> float:
+        return time.monotonic() + ahead[0]
+
+    read = SimpleNamespace(monotonic=monotonic, time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(completion_queue, "time", read)
+    if hasattr(transport, "_loop"):
+        monkeypatch.setattr(transport._loop, "time", monotonic)
+
+    def advance(seconds: float) -> None:
+        ahead[0] += seconds
+
+    yield advance
+
+
+@pytest.fixture
+def server(transport: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    router = Router(ServerMetrics())
+    health = HealthService(lambda: True, lambda _: None)
+    kept: list[Call] = []
+    router.add_unary({KEEP: lambda call, _: kept.append(call), **health.unary_handlers()})
+    router.add_streams(health.stream_handlers())
+    made = make_transport(transport, router, OPTIONS)
+    with moved_clock(made, monkeypatch) as advance:
+        address = made.start(ANY_PORT)
+        yield Running(transport=made, router=router, address=address, kept=kept, advance=advance)
+        made.stop(0)
+
+
+@pytest.fixture
+def channel(server: Running) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(str(server.address)) as opened:
+        yield opened
+
+
+class Silent:
+    """A call whose headers came and whose message does not."""
+
+    def __init__(self, server: Running, channel: grpc.Channel) -> None:
+        in_flight = server.router.unary_in_flight()
+        self._gone = False
+
+        def nothing() -> Iterator[bytes]:
+            wait_until(lambda: self._gone, "the call to end")
+            yield from ()
+
+        stub: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(KEEP)
+        self._call: Any = stub.future(nothing(), timeout=10 * LIMIT_S)
+        wait_until(lambda: server.router.unary_in_flight() > in_flight, "the call to arrive")
+
+    def end(self) -> Any:
+        error = self._call.exception(SOON_S)
+        self._gone = True
+        assert isinstance(error, grpc.RpcError)
+        return error
+
+
+def test_a_unary_call_whose_request_does_not_come_in_time_is_ended_and_others_wait_on(
+    server: Running, channel: grpc.Channel
+) -> None:
+    stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
+    asked: Any = stub.future(b"asked", timeout=10 * LIMIT_S)
+    wait_until(lambda: bool(server.kept), "the request to arrive")
+    late = Silent(server, channel)
+    server.advance(LIMIT_S / 2)
+    young = Silent(server, channel)
+    server.advance(LIMIT_S / 2)
+
+    def looked() -> bool:
+        server.transport.look()
+        return server.router.unary_in_flight() == 2
+
+    wait_until(looked, "the silent call to be ended")
+    error: Any = late.end()
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "within 120 s (setting request_read_timeout_s)" in error.details()
+    server.kept[0].reply(b"answer")
+    assert asked.result(SOON_S) == b"answer"
+    server.transport.stop(0)
+    young.end()
+
+
+def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> None:
+    options = TransportOptions(max_message_bytes=1, max_streams=1, max_connection_idle_s=7.5)
+    assert ("grpc.max_connection_idle_ms", 7500) in options.arguments()
+
+
+@pytest.mark.parametrize("method", [CHECK, WATCH])
+def test_a_health_check_for_a_name_that_nothing_can_have_is_refused(channel: grpc.Channel, method: str) -> None:
+    def ask(name: str) -> Iterator[bytes]:
+        stub: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method)
+        return stub(HealthCheckRequest(service=name).SerializeToString(), timeout=SOON_S)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        next(ask("n" * 5000))
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "at most 4096" in error.details()
+    assert HealthCheckResponse.FromString(next(ask(""))).status == HealthCheckResponse.SERVING
