@@ -16,7 +16,7 @@ from inferry_client.calling import Session
 from inferry_client.channels import ChannelSettings
 from inferry_client.joining import Batching
 from inferry_client.limits import check_seconds
-from inferry_client.requests import Call
+from inferry_client.requests import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
 from inferry_client.security import Security, security_from_environment
 
@@ -99,7 +99,7 @@ class Connection:
         self._session = Session(servers, timeout_s=timeout_s, retries=retries, clock=time.monotonic)
         self._several = len(servers) > 1 or names_several(servers[0])
         self._metadata: tuple[tuple[str, str | bytes], ...] = (
-            *((key.lower(), value) for key, value in (metadata or {}).items()),
+            *check_metadata(metadata or {}),
             *security.metadata(),
         )
         self._batching = batching

@@ -1,5 +1,6 @@
 """Requests built from what callers have. Each is a `Call`: all that a transport needs to know."""
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,7 @@ Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Parameter: TypeAlias = bool | int | float | str
 
 _MAX_INT64 = 2**63 - 1
+_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
 
 
 class CallOptions(TypedDict, total=False):
@@ -291,16 +293,39 @@ def server_ready(**options: Unpack[CallOptions]) -> Call[bool]:
     return Call(method, request, replies.read_ready, "say whether it is ready", *_read_options(options), control=True)
 
 
+def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str | bytes], ...]:
+    """Keys and values as gRPC carries them; keys become lower case.
+
+    Raises:
+        InvalidRequestError: a key or a value that no header can be.
+    """
+    checked = tuple((str(key).lower(), value) for key, value in metadata.items())
+    for key, value in checked:
+        binary = key.endswith("-bin")
+        if not _METADATA_KEY.fullmatch(key) or key.startswith("grpc-"):
+            raise InvalidRequestError(f"metadata has the key {key!r}; expected letters, digits, '-', '_' and '.'")
+        if not isinstance(value, bytes if binary else str):
+            raise InvalidRequestError(
+                f"metadata {key!r} is a {type(value).__name__}; expected {'bytes' if binary else 'text'} "
+                "(bytes where the key ends with -bin)"
+            )
+        if isinstance(value, str) and not (value.isascii() and (value.isprintable() or not value)):
+            raise InvalidRequestError(f"metadata {key!r} holds what a header cannot carry; expected printable ASCII")
+    return checked
+
+
 def _read_options(options: CallOptions) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
     if not options:
         return None, ()
+    if unknown := options.keys() - CallOptions.__annotations__.keys():
+        raise TypeError(f"{min(unknown)!r} is no option of a call; known are {', '.join(CallOptions.__annotations__)}")
     timeout_s = options.get("timeout_s")
     if timeout_s is not None:
         check_seconds("timeout_s", timeout_s)
-    metadata = [(key.lower(), value) for key, value in options.get("metadata", {}).items()]
+    metadata = dict(options.get("metadata") or {})
     if options.get("traceparent"):
-        metadata.append(("traceparent", options["traceparent"]))
-    return timeout_s, tuple(metadata)
+        metadata["traceparent"] = options["traceparent"]
+    return timeout_s, check_metadata(metadata)
 
 
 def _name_model(model: str, version: str) -> str:

@@ -69,3 +69,27 @@ def test_tensors_travel_raw_in_the_order_of_the_inputs() -> None:
 def test_an_array_that_the_protocol_cannot_carry_is_named(array: Any) -> None:
     with pytest.raises(InvalidRequestError, match="input 'x' of model 'm' cannot be sent"):
         requests.infer("m", {"x": array})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"Bad Key": "x"}, "'bad key'; expected letters, digits"),
+        ({"grpc-status": "0"}, "'grpc-status'; expected"),
+        ({"k": "two\nlines"}, "'k' holds what a header cannot carry"),
+        ({"k": "é"}, "'k' holds what a header cannot carry"),
+        ({"k": b"x"}, "'k' is a bytes; expected text"),
+        ({"k-bin": "x"}, "'k-bin' is a str; expected bytes"),
+    ],
+)
+def test_metadata_that_no_header_can_carry_is_named(metadata: Any, named: str) -> None:
+    with pytest.raises(InvalidRequestError, match=named):
+        requests.server_live(metadata=metadata)
+
+
+def test_an_option_that_no_call_has_is_never_ignored() -> None:
+    misspelt: Any = {"timeot_s": 1}
+    with pytest.raises(
+        TypeError, match="'timeot_s' is no option of a call; known are timeout_s, metadata, traceparent"
+    ):
+        requests.infer("m", {}, **misspelt)

@@ -1,0 +1,62 @@
+"""The programs in examples/ do what they say."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testkit import brightness_model
+from testkit.onnx_models import save_brightness
+from testkit.servers import running_server
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    repository = tmp_path_factory.mktemp("models")
+    save_brightness(repository, name="mnist", side=8)
+    with running_server(repository) as server:
+        yield str(server.grpc_address)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(brightness_model.picture(255 * (number % 2)))
+    return folder
+
+
+def run(name: str, *arguments: object, address: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    environment = os.environ | {"INFERRY_SERVER": address}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pictures_are_classified_in_ten_lines(address: str, pictures: Path) -> None:
+    assert "1.png  bright  9" in run("classify.py", "mnist", pictures / "1.png", pictures / "2.png", address=address)
+    assert len((EXAMPLES / "classify.py").read_text().strip().splitlines()) <= 10
+
+
+def test_a_folder_is_classified_at_the_same_time(address: str, pictures: Path) -> None:
+    assert run("fan_out.py", "mnist", pictures, address=address).split() == ["3", "dark", "3", "bright"]
+
+
+def test_pictures_of_a_folder_are_classified_as_they_come(address: str, pictures: Path) -> None:
+    lines = run("stream_folder.py", "mnist", pictures, 6, address=address).splitlines()
+    assert lines == [f"{number}  {('dark', 'bright')[number % 2]}" for number in range(6)]
+
+
+def test_tritons_client_speaks_to_the_server(address: str) -> None:
+    assert run("with_tritonclient.py", "mnist", 4, address=address).count("[") == 1
+
+
+def test_every_example_is_listed() -> None:
+    text = (EXAMPLES / "README.md").read_text()
+    assert all(f"[{path.name}]({path.name})" in text for path in EXAMPLES.glob("*.py"))
