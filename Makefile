@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs bench-path soak gpu-export gpu-check figures clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs bench-path soak gpu-export gpu-check figures deploy-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -90,6 +90,13 @@ gpu-export: $(READY) ## Write the graphs that gpu-check compares; ARGS=DIR, for 
 gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS="--effort quick|brief|thorough"; without a GPU its rows say so
 	@test -d $(GPU_MODELS)/resnet50-float16 || PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
+
+deploy-check: $(READY) ## Check images and manifests without a cluster; ARGS=FOLDER checks an overlay of your own
+ifdef ARGS
+	@PYTHONPATH=tests $(BIN)/python -m manifests $(ARGS)
+else
+	@$(BIN)/python -m pytest -q -m "not slow" --no-skips tests/deploy
+endif
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.soak $(ARGS)

@@ -1,0 +1,61 @@
+"""Every overlay, every component, every two of them and all together render, and nothing is wrong with them."""
+
+import shutil
+from collections.abc import Iterator
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+
+from manifests.bundle import K8S, render
+from manifests.check import asked_paths, faults
+from manifests.facts import ServerFacts
+from manifests.schemas import VERSIONS
+
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+ONE_OF = (("hpa", "keda"), ("models-bucket", "models-image"))  # who scales, and where models come from
+
+NEWEST_AND_OLDEST = (VERSIONS[0], VERSIONS[-1])
+
+
+def chosen() -> Iterator[tuple[str, ...]]:
+    """The combinations: few enough for every run, and any two that do not get on are among them."""
+    yield from ((one,) for one in COMPONENTS)
+    yield from (pair for pair in combinations(COMPONENTS, 2) if pair not in ONE_OF)
+    rest = tuple(one for one in COMPONENTS if not any(one in group for group in ONE_OF))
+    yield from ((*rest, *picked) for picked in product(*ONE_OF))
+
+
+@pytest.fixture(scope="module")
+def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deploy") / "k8s"
+    shutil.copytree(K8S, folder)
+    return folder
+
+
+def test_every_component_is_used_alone_and_with_every_other() -> None:
+    assert len(COMPONENTS) >= 11
+    assert {one for group in ONE_OF for one in group} <= set(COMPONENTS)
+    pairs = len(COMPONENTS) * (len(COMPONENTS) - 1) // 2 - len(ONE_OF)
+    assert len(list(chosen())) == len(COMPONENTS) + pairs + 4
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_has_no_fault_on_any_version_of_kubernetes(overlay: str, facts: ServerFacts) -> None:
+    bundle = render(K8S / "overlays" / overlay)
+    assert bundle.objects
+    assert asked_paths(bundle) <= facts.paths
+    assert faults(bundle, facts) == []
+
+
+@pytest.mark.parametrize("components", list(chosen()), ids="+".join)
+def test_components_get_on_with_one_another(components: tuple[str, ...], k8s: Path, facts: ServerFacts) -> None:
+    folder = k8s / "overlays" / "-".join(components)
+    folder.mkdir(exist_ok=True)
+    listed = "\n".join(f"  - ../../components/{one}" for one in components)
+    (folder / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"resources:\n  - ../../base\ncomponents:\n{listed}\n"
+    )
+    assert faults(render(folder), facts, versions=NEWEST_AND_OLDEST) == []

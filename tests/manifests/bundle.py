@@ -1,0 +1,113 @@
+"""Objects that are applied together, and the pods that they make."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "deploy" / "k8s"
+KUBECTL = Path(sys.executable).with_name("kubectl")  # the development environment brings it
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A pod that an object makes.
+
+    Attributes:
+        owner: kind and name of the object.
+        metadata: of the pod.
+        spec: of the pod.
+    """
+
+    owner: str
+    metadata: Manifest
+    spec: Manifest
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the pod."""
+        labels: dict[str, str] = self.metadata.get("labels") or {}
+        return labels
+
+    @property
+    def containers(self) -> list[Manifest]:
+        """All of them, those that run first too."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    @property
+    def servers(self) -> list[Manifest]:
+        """The containers that run Inferry's server."""
+        return [one for one in self.spec["containers"] if image_name(one).startswith("inferry-server")]
+
+
+class Bundle:
+    """Objects by kind and name."""
+
+    def __init__(self, objects: list[Manifest]) -> None:
+        self.objects = objects
+
+    def every(self, *kinds: str) -> list[Manifest]:
+        """The objects of these kinds."""
+        return [one for one in self.objects if one["kind"] in kinds]
+
+    def names(self, kind: str) -> set[str]:
+        """Of the objects of a kind."""
+        return {one["metadata"]["name"] for one in self.every(kind)}
+
+    def find(self, kind: str, name: str) -> Manifest | None:
+        """The object, if there is one."""
+        return next((one for one in self.every(kind) if one["metadata"]["name"] == name), None)
+
+    def templates(self) -> Iterator[Template]:
+        """The pods of all objects."""
+        for one in self.objects:
+            owner = label(one)
+            match one["kind"]:
+                case "Deployment" | "StatefulSet" | "DaemonSet" | "Job":
+                    yield Template(owner, one["spec"]["template"].get("metadata", {}), one["spec"]["template"]["spec"])
+                case "CronJob":
+                    template = one["spec"]["jobTemplate"]["spec"]["template"]
+                    yield Template(owner, template.get("metadata", {}), template["spec"])
+                case "Pod":
+                    yield Template(owner, one["metadata"], one["spec"])
+                case "ClusterServingRuntime" | "ServingRuntime":
+                    yield Template(owner, one["metadata"], one["spec"])
+
+    def selected(self, labels: dict[str, str]) -> list[Template]:
+        """The pods that have these labels."""
+        return [one for one in self.templates() if labels.items() <= one.labels.items()]
+
+
+def label(one: Manifest) -> str:
+    """An object as messages name it."""
+    return f"{one['kind']} {one['metadata']['name']}"
+
+
+def image_name(container: Manifest) -> str:
+    """The image's last part without its tag: `registry:5000/team/inferry-server:1` is `inferry-server`."""
+    image: str = container.get("image", "")
+    return image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+
+def parse(text: str) -> Bundle:
+    """The objects of YAML documents."""
+    return Bundle([document for document in yaml.safe_load_all(text) if document])
+
+
+def render(folder: Path) -> Bundle:
+    """What `kubectl apply -k` would apply.
+
+    Raises:
+        ValueError: with what kubectl says.
+    """
+    done = subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(f"{folder} does not render: {done.stderr.strip()}")
+    return parse(done.stdout)

@@ -1,0 +1,90 @@
+"""What the manifests may count on: a server that runs says which paths, services, metrics and labels there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from inferry_server.__main__ import build_parser
+from inferry_server.app import Server
+from inferry_server.services.health import LIVENESS
+from inferry_server.settings.settings import Settings
+from inferry_server.settings.sources import read_settings
+from manifests.bundle import Manifest
+from testkit import onnx_models
+from testkit.http_client import ask_http
+from testkit.servers import running_server
+
+IMAGE_ENVIRONMENT = {  # of the images' own; `test_server_image.py` holds the Dockerfile to it
+    "INFERRY_REPOSITORY": "/models",
+    "INFERRY_GRPC_ADDRESS": "0.0.0.0:8001",
+    "INFERRY_HTTP_ADDRESS": "0.0.0.0:8002",
+}
+_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a running server has.
+
+    Attributes:
+        paths: that its HTTP port answers with 200, of those that were asked.
+        health_services: whose status `grpc.health.v1` tells of every server.
+        metrics: names of the series on its page, with the labels that each may have.
+    """
+
+    paths: frozenset[str]
+    health_services: frozenset[str]
+    metrics: dict[str, frozenset[str]]
+
+
+def server_facts(paths: Sequence[str]) -> ServerFacts:
+    """Start a server, and see.
+
+    Args:
+        paths: that manifests ask for.
+    """
+    with TemporaryDirectory() as folder:
+        onnx_models.save_doubler(Path(folder))
+        with running_server(Path(folder)) as server:
+            answered = frozenset(path for path in paths if ask_http(server, path).code == 200)
+            return ServerFacts(answered, frozenset({"", LIVENESS}), _metrics(server))
+
+
+def _metrics(server: Server) -> dict[str, frozenset[str]]:
+    page = ask_http(server, "/metrics").body.decode()
+    labels = {
+        name: frozenset[str](getattr(collector, "_labelnames", ()) or getattr(collector, "_label_names", ()))
+        for name, collector in server.metrics.registry._names_to_collectors.items()
+    }
+    found: dict[str, frozenset[str]] = {}
+    for family in text_string_to_metric_families(page):
+        seen = frozenset(key for sample in family.samples for key in sample.labels)
+        for suffix in _SUFFIXES.get(family.type, ("",)):
+            bucket = {"le"} if suffix == "_bucket" else set()
+            found[family.name + suffix] = labels.get(family.name, seen) | bucket
+    return found
+
+
+def container_settings(container: Manifest, environment: dict[str, str]) -> Settings:
+    """What a server in this container would read.
+
+    Args:
+        container: whose arguments and variables count.
+        environment: from the ConfigMaps that it names.
+
+    Raises:
+        StartError: a variable or value that the server refuses.
+        ValueError: an argument that it does not know.
+    """
+    own = {one["name"]: one.get("value", "") for one in container.get("env", []) if one["name"].startswith("INFERRY_")}
+    try:
+        parsed = vars(build_parser().parse_args(container.get("args", [])))
+    except SystemExit as error:
+        raise ValueError(f"inferry-serve refuses the arguments {container['args']}") from error
+    parsed.pop("print_config", None)
+    flags: dict[str, Any] = {name: str(value) for name, value in parsed.items() if value is not None}
+    return read_settings(flags, environment=IMAGE_ENVIRONMENT | environment | own)
