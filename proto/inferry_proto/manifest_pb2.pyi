@@ -139,16 +139,20 @@ class Preprocessing(_message.Message):
     BILINEAR: Preprocessing.Filter
     NEAREST: Preprocessing.Filter
     class CropBox(_message.Message):
-        __slots__ = ("top", "left", "height", "width")
+        __slots__ = ("top", "left", "height", "width", "picture_height", "picture_width")
         TOP_FIELD_NUMBER: _ClassVar[int]
         LEFT_FIELD_NUMBER: _ClassVar[int]
         HEIGHT_FIELD_NUMBER: _ClassVar[int]
         WIDTH_FIELD_NUMBER: _ClassVar[int]
+        PICTURE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+        PICTURE_WIDTH_FIELD_NUMBER: _ClassVar[int]
         top: int
         left: int
         height: int
         width: int
-        def __init__(self, top: _Optional[int] = ..., left: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+        picture_height: int
+        picture_width: int
+        def __init__(self, top: _Optional[int] = ..., left: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., picture_height: _Optional[int] = ..., picture_width: _Optional[int] = ...) -> None: ...
     COLOR_MODE_FIELD_NUMBER: _ClassVar[int]
     CROP_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]

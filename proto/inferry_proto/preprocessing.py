@@ -1,4 +1,4 @@
-"""What a picture becomes before a model sees it: decode, crop, resize, uint8.
+"""What a picture becomes before a model sees it: decode, scale to what the crop box refers to, crop, resize, uint8.
 
 The one definition: evaluation, golden samples, server, clients and batch jobs all call it, so a
 picture is treated in production exactly as when the accuracy was measured. Two decoders or two
@@ -49,6 +49,26 @@ def channel_count(spec: Preprocessing) -> int:
     return _CHANNELS[_color_mode(spec)]
 
 
+def check_crop(spec: Preprocessing) -> None:
+    """Check that a crop box lies within the pictures that it refers to, and that these are of a size to be decoded.
+
+    Raises:
+        ValueError: it does not; says what was expected. Where no size is recorded, nothing is checked.
+    """
+    crop = spec.crop
+    size = (crop.picture_width, crop.picture_height)
+    if size == (0, 0):
+        return
+    described = f"the crop box (left {crop.left}, top {crop.top}, {crop.width}x{crop.height})"
+    if 0 in size or size[0] * size[1] > MAX_PIXELS:  # guard: pictures-crop-size
+        raise ValueError(
+            f"{described} refers to pictures of {size[0]}x{size[1]} pixels; expected two sides, at most {MAX_PIXELS} "
+            "pixels"
+        )
+    if crop.left + crop.width > size[0] or crop.top + crop.height > size[1]:
+        raise ValueError(f"{described} reaches beyond the pictures of {size[0]}x{size[1]} pixels that it refers to")
+
+
 def prepare_image(
     data: bytes,
     spec: Preprocessing,
@@ -70,7 +90,8 @@ def prepare_image(
         `(height, width, C)` uint8, 0-255; C is 1 (grey) or 3 (RGB).
 
     Raises:
-        PictureError: not a picture, damaged, too large, or smaller than the crop box.
+        PictureError: not a picture, damaged, too large, smaller than the crop box, or of other proportions than the
+            pictures that the box refers to.
     """
     return _finish(_decode(data, max_pixels, max_scans, go_on), spec)
 
@@ -86,7 +107,8 @@ def prepare_pixels(pixels: UInt8Array, spec: Preprocessing) -> UInt8Array:
         `(height, width, C)` uint8, 0-255; C is 1 (grey) or 3 (RGB).
 
     Raises:
-        PictureError: another dtype or shape, or smaller than the crop box.
+        PictureError: another dtype or shape, smaller than the crop box, or of other proportions than the pictures
+            that the box refers to.
     """
     return _finish(_from_pixels(pixels), spec)
 
@@ -198,10 +220,26 @@ def _finish(picture: Image.Image, spec: Preprocessing) -> UInt8Array:
     if picture.mode != mode:
         picture = picture.convert(mode)
     if spec.HasField("crop"):
-        picture = _crop(picture, spec.crop)
+        picture = _crop(_scale_to_box(picture, spec), spec.crop)
     if picture.size != (spec.width, spec.height):
         picture = picture.resize((spec.width, spec.height), _filter(spec))
     return np.array(picture).reshape(spec.height, spec.width, channel_count(spec))
+
+
+def _scale_to_box(picture: Image.Image, spec: Preprocessing) -> Image.Image:
+    """A picture in the size that the crop box refers to, where one is recorded."""
+    crop = spec.crop
+    size = width, height = crop.picture_width, crop.picture_height
+    if 0 in size or picture.size == size:
+        return picture
+    # A scaled picture's sides are rounded: each may be half a pixel off.
+    off = abs(picture.width * height - picture.height * width)
+    if 2 * off > width + height:  # guard: pictures-proportions
+        raise PictureError(
+            f"the crop box refers to pictures of {width}x{height} pixels, or of the same proportions; "
+            f"{picture.width}x{picture.height} came: cut it to these proportions first"
+        )
+    return picture.resize(size, _filter(spec))
 
 
 def _crop(picture: Image.Image, crop: Preprocessing.CropBox) -> Image.Image:

@@ -19,6 +19,8 @@ _TEST_FIELDS = ("tests/server/wire/test_fields.py",)
 _TEST_COSTLY = ("tests/contract/test_costly_requests.py",)
 
 REQUESTS = (
+    Mutant("pictures-proportions", "pictures: a crop box has proportions", "if False:", _TEST_PICTURES),
+    Mutant("pictures-crop-size", "pictures: what a crop box refers to is bounded", "if False:", _TEST_PICTURES),
     Mutant("pictures-scans", "pictures: scans are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-segments", "pictures: segments are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-stopped", "pictures: decoding can be stopped", "", _TEST_PICTURES),

@@ -12,6 +12,7 @@ from inferry_proto.preprocessing import (
     CostlyPictureError,
     PictureError,
     UInt8Array,
+    check_crop,
     count_scans,
     prepare_image,
     prepare_pixels,
@@ -64,6 +65,63 @@ def test_a_crop_box_beyond_the_picture_names_both() -> None:
     spec.crop.top, spec.crop.left, spec.crop.height, spec.crop.width = 20, 0, 178, 178
     with pytest.raises(PictureError, match=r"178x178.*beyond a picture of 100x50"):
         prepare_pixels(np.zeros((50, 100, 3), np.uint8), spec)
+
+
+def of_a_face(height: int = 218, width: int = 178) -> Preprocessing:
+    """A crop box that refers to pictures of one size, as CelebA's does."""
+    spec = Preprocessing(color_mode=Preprocessing.RGB, height=16, width=16, filter=Preprocessing.BILINEAR)
+    side = min(height, width)
+    spec.crop.CopyFrom(Preprocessing.CropBox(top=height - side, left=width - side, height=side, width=side))
+    spec.crop.picture_height, spec.crop.picture_width = height, width
+    return spec
+
+
+def blots(height: int, width: int) -> UInt8Array:
+    """Smooth colours, which scaling by any filter leaves nearly as they are."""
+    rows, columns = np.mgrid[0 : 1 : complex(height), 0 : 1 : complex(width)]
+    waves = [np.sin(3 * rows + 2 * columns), np.cos(4 * columns), np.sin(5 * rows)]
+    return np.stack([(127 + 120 * wave).astype(np.uint8) for wave in waves], axis=2)
+
+
+@given(st.integers(40, 300), st.integers(40, 300), st.floats(0.5, 5))
+def test_a_crop_box_means_the_same_part_of_a_scaled_picture(height: int, width: int, scale: float) -> None:
+    spec = of_a_face(height, width)
+    scaled = blots(round(scale * height), round(scale * width))
+    expected = prepare_pixels(blots(height, width), spec).astype(int)
+    assert np.abs(prepare_pixels(scaled, spec) - expected).max() <= 12
+
+
+def test_a_picture_of_the_recorded_size_is_cut_as_it_is() -> None:
+    spec = of_a_face()
+    recorded = prepare_pixels(blots(218, 178), spec)
+    spec.crop.ClearField("picture_height")
+    spec.crop.ClearField("picture_width")
+    assert np.array_equal(prepare_pixels(blots(218, 178), spec), recorded)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1000, 1000), (178, 218), (218, 182), (600, 480), (400, 400)])
+def test_a_crop_box_means_nothing_in_a_picture_of_other_proportions(height: int, width: int) -> None:
+    with pytest.raises(PictureError, match=rf"refers to pictures of 178x218 .*; {width}x{height} came"):
+        prepare_pixels(np.zeros((height, width, 3), np.uint8), of_a_face())
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ({"picture_width": 100}, r"reaches beyond the pictures of 100x218"),
+        ({"top": 41}, r"top 41.*reaches beyond the pictures of 178x218"),
+        ({"picture_width": 0}, r"0x218 pixels; expected two sides"),
+        ({"picture_width": 2**31, "picture_height": 2**31}, r"expected two sides, at most \d+ pixels"),
+    ],
+)
+def test_a_crop_box_that_contradicts_itself_is_named(box: dict[str, int], message: str) -> None:
+    spec = of_a_face()
+    for name, value in box.items():
+        setattr(spec.crop, name, value)
+    with pytest.raises(ValueError, match=message):
+        check_crop(spec)
+    check_crop(of_a_face())
+    check_crop(RGB_8)
 
 
 def test_transparent_pixels_are_white() -> None:

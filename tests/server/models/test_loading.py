@@ -11,7 +11,7 @@ import pytest
 from inferry_proto.golden import GoldenSamples, save_golden_samples
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_proto.manifest_pb2 import GoldenSamples as GoldenSamplesMessage
-from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays, InferenceRequest
@@ -169,12 +169,16 @@ def test_a_manifest_without_tolerance_for_the_provider_is_refused(tmp_path: Path
         load(tmp_path, "brightness")
 
 
+FAR_CROP = Preprocessing.CropBox(left=1, width=4, height=4, picture_width=4, picture_height=4)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda m: m.signature.inputs[0].shape.__setitem__(1, 5), "the manifest says .* the model is"),
         (lambda m: setattr(m.signature.inputs[0], "datatype", "PIXEL"), "datatype 'PIXEL'; known are"),
         (lambda m: setattr(m.preprocessing, "height", 5), "makes pixels of shape"),
+        (lambda m: m.preprocessing.crop.MergeFrom(FAR_CROP), "crop box .* reaches beyond the pictures of 4x4"),
         (lambda m: m.labels.append("third"), "3 labels for output 'probabilities' with 2 classes"),
         (lambda m: m.files.pop(0), r"no checksum for model\.onnx"),
         (lambda m: setattr(m.golden_samples, "file", "none.npz"), r"none\.npz cannot be read"),

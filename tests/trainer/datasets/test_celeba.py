@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from inferry_proto.preprocessing import prepare_image
+from inferry_proto.preprocessing import prepare_image, prepare_pixels
 from inferry_trainer.cli import main
 from inferry_trainer.datasets import Dataset, FilePart
 from inferry_trainer.datasets.celeba import ATTRIBUTES, IDENTITIES, IMAGES, PARTITION, PREPROCESSING, load_celeba
 from inferry_trainer.errors import ConfigError, DatasetError
+from inferry_trainer.training.augmentation_chapter import crop_to_box
 from testkit.celeba_files import NAMES, write_celeba, write_lines
 
 
@@ -234,7 +236,17 @@ def test_a_damaged_photograph_is_named_when_its_turn_comes(
     assert f"{damaged} cannot be used: a damaged picture" in line
 
 
-def test_a_photograph_smaller_than_the_crop_box_is_named(celeba: Path) -> None:
+def test_a_photograph_of_other_proportions_is_named(celeba: Path) -> None:
     Image.new("RGB", (100, 100)).save(celeba / IMAGES / "000040.jpg")
     with pytest.raises(DatasetError, match=r"000040\.jpg cannot be used: the crop box"):
         load(celeba).test.prepare()
+
+
+def test_a_larger_photograph_is_seen_as_the_data_sets_own(official: Path) -> None:
+    with Image.open(official / IMAGES / "000001.jpg") as photograph:
+        own = np.asarray(photograph)
+        larger = np.asarray(photograph.resize((712, 872)))
+    expected = prepare_pixels(own, PREPROCESSING).astype(int)
+    assert np.abs(prepare_pixels(larger, PREPROCESSING) - expected).max() < 16  # the top left corner lies 40 away
+    scaled = crop_to_box(tf.constant(larger, tf.float32) / 255, PREPROCESSING.crop)
+    assert scaled.shape == (178, 178, 3)  # and training's own way agrees

@@ -29,7 +29,7 @@ _GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses", "Wearing_Hat", "Blurry")
 # The chapter's: a square around the face, from pictures 178 wide and 218 high.
 PREPROCESSING = Preprocessing(
     color_mode=Preprocessing.RGB,
-    crop=Preprocessing.CropBox(left=0, top=20, width=178, height=178),
+    crop=Preprocessing.CropBox(left=0, top=20, width=178, height=178, picture_width=178, picture_height=218),
     height=64,
     width=64,
     filter=Preprocessing.BILINEAR,

@@ -83,7 +83,9 @@ def render_model_card(run: RunDescription, evaluation: Evaluation, metrics: Mapp
 def _input(run: RunDescription) -> str:
     spec = run.preprocessing
     color = "grey" if spec.color_mode == spec.GRAYSCALE else "colour"
-    return f"any size, seen as {spec.width}x{spec.height} {color} pixels"
+    crop = spec.crop
+    taken = f"{crop.picture_width}x{crop.picture_height} or the same proportions" if crop.picture_width else "any size"
+    return f"{taken}, seen as {spec.width}x{spec.height} {color} pixels"
 
 
 def _figures(evaluation: Evaluation, metrics: Mapping[str, float]) -> list[str]:

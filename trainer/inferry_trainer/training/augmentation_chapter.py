@@ -12,7 +12,9 @@ from inferry_proto.manifest_pb2 import Preprocessing
 
 
 def crop_to_box(image: Any, box: Preprocessing.CropBox) -> Any:
-    """The part of an image inside a box."""
+    """The part of an image inside a box; the image is scaled first to what the box refers to, if it says so."""
+    if box.picture_height:
+        image = resize(image, box.picture_height, box.picture_width)
     return image[box.top : box.top + box.height, box.left : box.left + box.width]
 
 
