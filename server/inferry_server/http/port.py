@@ -15,6 +15,7 @@ from inferry_server.http.control import control_routes
 from inferry_server.http.guard import Guard
 from inferry_server.http.health import HealthQuestions, health_routes
 from inferry_server.http.inference import InferenceRoutes
+from inferry_server.http.live import LiveSnapshot, live_routes
 from inferry_server.http.metrics_page import metrics_route
 from inferry_server.http.server import HttpOptions, HttpServer
 from inferry_server.http.tls import tls_context
@@ -80,8 +81,11 @@ class HttpPort:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         self._registry = registry
         self._options = options
+        self._ending = False
         questions = HealthQuestions(readiness.not_live, readiness.not_ready, self._model_versions)
         routes = [*health_routes(questions), metrics_route(metrics.registry), *_model_routes(router, options)]
+        if options.inference:
+            routes += live_routes(LiveSnapshot(readiness, registry, metrics), lambda: self._ending)
         tls = None
         if options.inference and options.certificate is not None and options.private_key is not None:
             tls = tls_context(options.certificate, options.private_key, options.client_ca)
@@ -104,6 +108,7 @@ class HttpPort:
 
     def close(self) -> None:
         """Answer nothing more."""
+        self._ending = True
         self._server.close()
 
     def _model_versions(self, model: str) -> tuple[list[str], dict[str, int]] | None:

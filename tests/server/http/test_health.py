@@ -39,7 +39,7 @@ def test_a_ready_server_says_so_of_itself_and_of_each_model(tmp_path: Path) -> N
     write_version_labels(tmp_path / "doubler", {"stable": 1})
     with running_server(tmp_path) as server:
         assert [(path, *get(server, path)) for path, _, _ in READY] == READY
-        for path in ("/", "/metricss", "/v2/models/doubler/readyz", "/livez/x", "/healthz"):
+        for path in ("/metricss", "/v2/models/doubler/readyz", "/livez/x", "/healthz"):
             code, answer = get(server, path)
             assert (code, list(answer)) == (404, ["error"])
 

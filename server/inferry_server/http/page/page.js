@@ -1,0 +1,242 @@
+"use strict";
+// Everything is counted since the server's start: what is drawn are differences between two pictures of its state.
+
+const POINTS = 120;
+const ADVICE = {
+  shed: "requests of this model were being refused: add replicas",
+  queue_full_rows: "more than may wait: add replicas, or raise max-queue-size",
+  queue_full_bytes: "more than may wait: add replicas, or raise max-queue-bytes",
+  queue_full_requests_to_decode: "pictures come faster than they are decoded: raise decode-threads",
+  queue_full_bytes_to_decode: "pictures come faster than they are decoded: raise decode-threads",
+  overloaded: "the queue would have made it late: add replicas",
+  deadline_at_admission: "came too late, or with less time than its computation takes",
+  deadline_in_decoding: "became late here: the load changed faster than could be foreseen",
+  deadline_in_queue: "became late here: the load changed faster than could be foreseen",
+  shutting_down: "came to a server that was leaving",
+};
+const MISTAKES = "the caller's mistake: its answer says what was expected";
+const $ = (id) => document.getElementById(id);
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const number = (value, digits = 0) =>
+  value === null || !Number.isFinite(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
+
+class Chart {
+  constructor(title, unit, digits, names) {
+    Object.assign(this, { unit, digits, names, values: names.map(() => []) });
+    this.label = element("b", {}, "–");
+    this.canvas = element("canvas", { ariaHidden: "true" });
+    $("charts").append(element("figure", {}, element("figcaption", {}, element("span", {}, title), this.label), this.canvas));
+  }
+  add(latest) {
+    this.values.forEach((series, i) => { series.push(latest[i]); if (series.length > POINTS) series.shift(); });
+    this.label.textContent = latest.map((value, i) => `${this.names[i]} ${number(value, this.digits)}`.trim()).join(" · ") + this.unit;
+    this.draw();
+  }
+  draw() {
+    const { canvas } = this, scale = devicePixelRatio || 1, style = getComputedStyle(document.documentElement);
+    canvas.width = canvas.clientWidth * scale;
+    canvas.height = canvas.clientHeight * scale;
+    const context = canvas.getContext("2d"), top = Math.max(1e-9, ...this.values.flat().filter(Number.isFinite)) * 1.1;
+    this.values.forEach((series, index) => {
+      context.strokeStyle = style.getPropertyValue(index ? "--soft" : "--mark");
+      context.lineWidth = 1.5 * scale;
+      context.beginPath();
+      let drawn = false;
+      series.forEach((value, i) => {
+        if (!Number.isFinite(value)) { drawn = false; return; }
+        const x = (i + POINTS - series.length) / (POINTS - 1) * canvas.width, y = canvas.height * (1 - value / top) - 1;
+        drawn ? context.lineTo(x, y) : context.moveTo(x, y);
+        drawn = true;
+      });
+      context.stroke();
+    });
+  }
+}
+
+const charts = {
+  rows: new Chart("rows answered", " /s", 0, [""]),
+  latency: new Chart("latency", " ms", 1, ["p50", "p99"]),
+  queue: new Chart("rows waiting", "", 0, [""]),
+  batch: new Chart("rows a batch", "", 1, [""]),
+};
+addEventListener("resize", () => Object.values(charts).forEach((chart) => chart.draw()));
+
+let before = null;
+const key = (version) => `${version.model}/${version.version}`;
+
+function percentile(now, then, share) {
+  const bounds = Object.keys(now).map((le) => [le === "+Inf" ? Infinity : Number(le), now[le] - (then[le] || 0)]).sort((a, b) => a[0] - b[0]);
+  const total = bounds.length ? bounds[bounds.length - 1][1] : 0;
+  if (total <= 0) return NaN;
+  let lower = 0, below = 0;
+  for (const [upper, count] of bounds) {
+    if (count >= share * total) return (upper === Infinity ? lower : lower + (upper - lower) * (share * total - below) / (count - below)) * 1e3;
+    [lower, below] = [upper, count];
+  }
+  return NaN;
+}
+
+function mean(now, then) {
+  return now.count > then.count ? (now.ns - then.ns) / (now.count - then.count) / 1e6 : NaN;
+}
+
+function show(state) {
+  const line = $("state");
+  line.className = state.not_ready.length ? "bad" : "good";
+  line.textContent = `${state.server} · ` + (state.not_ready.length ? `not ready: ${state.not_ready.join("; ")}` : "ready");
+  const restarted = before && state.versions.some((v) => (earlier(v) || {}).rows > v.rows);
+  if (restarted || (before && state.time <= before.time)) before = restarted ? null : before;
+  const seconds = before ? state.time - before.time : 0;
+  if (!before || seconds > 0.2) {
+    versions(state, seconds);
+    refusals(state);
+    models(state);
+    if (before) draw(state, seconds);
+    before = state;
+  }
+}
+
+const earlier = (version) => before && before.versions.find((one) => key(one) === key(version));
+const sum = (state, field) => state.versions.reduce((total, one) => total + (field(one) || 0), 0);
+
+function draw(state, seconds) {
+  const rows = sum(state, (v) => v.rows) - sum(before, (v) => v.rows), batches = sum(state, (v) => v.batches) - sum(before, (v) => v.batches);
+  charts.rows.add([rows / seconds]);
+  charts.latency.add([percentile(state.latency, before.latency, 0.5), percentile(state.latency, before.latency, 0.99)]);
+  charts.queue.add([sum(state, (v) => v.queued && v.queued.interactive + v.queued.bulk)]);
+  charts.batch.add([batches > 0 ? rows / batches : NaN]);
+}
+
+function versions(state, seconds) {
+  $("versions").replaceChildren(...state.versions.map((version) => {
+    const cell = (text, className = "") => element("td", { className }, text);
+    const labels = version.labels.map((label) => element("span", { className: "tag" }, label));
+    if (version.traffic) labels.push(` ${version.traffic}`);
+    const head = [cell(version.model), cell(version.version), cell(version.state, version.state === "READY" ? "good" : "bad"), element("td", {}, ...labels)];
+    if (version.rows === undefined) return element("tr", {}, ...head, element("td", { className: "reason", colSpan: 7 }, version.reason));
+    const then = earlier(version), has = then && then.rows !== undefined && seconds;
+    const rows = has ? version.rows - then.rows : NaN, batches = has ? version.batches - then.batches : NaN;
+    const busy = has ? (version.compute.ns - then.compute.ns) / 1e9 / seconds / version.instances : NaN;
+    return element("tr", {}, ...head,
+      cell(version.provider + (version.golden ? ", checked" : "")),
+      cell(number(rows / seconds), "n"), cell(number(rows / batches, 1), "n"),
+      cell(number(version.queued.interactive + version.queued.bulk), "n"),
+      cell(number(has ? mean(version.queue, then.queue) : NaN, 2), "n"),
+      cell(number(has ? mean(version.compute, then.compute) : NaN, 2), "n"),
+      cell(Number.isFinite(busy) ? `${number(Math.min(100, 100 * busy))} %` : "–", "n"));
+  }));
+}
+
+function refusals(state) {
+  const reasons = Object.entries(state.refused).filter(([, count]) => count).sort((a, b) => b[1] - a[1]);
+  if (!reasons.length) return;
+  $("refused").replaceChildren(element("dl", {}, ...reasons.flatMap(([reason, count]) => [
+    element("dt", {}, reason), element("dd", { className: "n" }, number(count)),
+    element("dd", { className: "advice quiet" }, ADVICE[reason] || MISTAKES)])));
+}
+
+function models(state) {
+  const names = [...new Set(state.versions.filter((one) => one.pictures).map((one) => one.model))];
+  const select = $("model");
+  if (names.join("\n") !== [...select.options].map((one) => one.value).join("\n")) {
+    const chosen = select.value;
+    select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+    if (names.includes(chosen)) select.value = chosen;
+    if (!names.length) $("answers").replaceChildren(element("p", { className: "quiet" }, "No model here takes pictures."));
+  }
+}
+
+// Try it: the picture goes to every version of the model that answers, so that stable and canary stand side by side.
+const pad = $("pad"), pen = pad.getContext("2d");
+let drawing = false, drawn = false, timer = 0, asked = 0;
+
+function clear() {
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, pad.width, pad.height);
+  drawn = false;
+}
+
+function at(event) {
+  const box = pad.getBoundingClientRect();
+  return [(event.clientX - box.left) * pad.width / box.width, (event.clientY - box.top) * pad.height / box.height];
+}
+
+pad.addEventListener("pointerdown", (event) => {
+  drawing = drawn = true;
+  pad.setPointerCapture(event.pointerId);
+  Object.assign(pen, { strokeStyle: "#fff", lineWidth: 22, lineCap: "round", lineJoin: "round" });
+  pen.beginPath();
+  pen.moveTo(...at(event));
+  pen.lineTo(...at(event));
+  pen.stroke();
+});
+pad.addEventListener("pointermove", (event) => {
+  if (!drawing) return;
+  pen.lineTo(...at(event));
+  pen.stroke();
+  clearTimeout(timer);
+  timer = setTimeout(askDrawing, 150);
+});
+const lift = () => { if (drawing) { drawing = false; askDrawing(); } };
+pad.addEventListener("pointerup", lift);
+pad.addEventListener("pointercancel", lift);
+$("clear").addEventListener("click", () => { clear(); $("answers").replaceChildren(); });
+$("model").addEventListener("change", () => { if (drawn) askDrawing(); });
+const askDrawing = () => pad.toBlob((picture) => ask(picture), "image/png");
+
+$("file").addEventListener("change", (event) => { if (event.target.files[0]) take(event.target.files[0]); });
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+});
+
+async function take(file) {
+  clear();
+  try {
+    const picture = await createImageBitmap(file), scale = Math.min(pad.width / picture.width, pad.height / picture.height);
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    pen.drawImage(picture, (pad.width - width) / 2, (pad.height - height) / 2, width, height);
+  } catch { /* the server says what is wrong with it */ }
+  ask(file);
+}
+
+async function ask(picture) {
+  const model = $("model").value, turn = ++asked;
+  if (!model || !before) return;
+  const versions = before.versions.filter((one) => one.model === model && one.pictures);
+  const answers = await Promise.all(versions.map((one) => classify(model, one, picture)));
+  if (turn === asked) $("answers").replaceChildren(...answers);
+}
+
+async function classify(model, version, picture) {
+  const title = `${model} ${version.version}` + (version.labels.length ? ` (${version.labels.join(", ")})` : "");
+  const box = element("div", { className: "answer" }, element("h3", {}, title));
+  try {
+    const answer = await fetch(`v2/models/${encodeURIComponent(model)}/versions/${version.version}/classify?top_k=5`, { method: "POST", body: picture });
+    const said = await answer.json();
+    if (!answer.ok) throw new Error(said.error);
+    for (const one of said.results[0].classifications) {
+      const name = one.label || String(one.index), share = `${number(100 * one.probability, 1)} %`;
+      box.append(element("div", { className: "bar" }, element("span", { title: name }, name), element("meter", { value: one.probability, ariaLabel: `${name}: ${share}` }), element("span", { className: "n" }, share)));
+    }
+    const { decode_us, queue_us, compute_us } = said.timing;
+    box.append(element("p", { className: "quiet" }, `decoded in ${number(decode_us / 1e3, 1)} ms, waited ${number(queue_us / 1e3, 1)} ms, computed in ${number(compute_us / 1e3, 1)} ms`));
+  } catch (error) {
+    box.append(element("p", { className: "bad" }, error.message));
+  }
+  return box;
+}
+
+clear();
+const stream = new EventSource("live"); // it connects again by itself, also after the server's restart
+stream.addEventListener("message", (event) => show(JSON.parse(event.data)));
+stream.addEventListener("error", () => {
+  $("state").className = "bad";
+  $("state").textContent = "the server does not answer; trying again…";
+  if (stream.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+});

@@ -1,0 +1,67 @@
+"""What the live page is told, and what the browser is told about the page."""
+
+import http.client
+import json
+from pathlib import Path
+
+import pytest
+
+from inferry_proto.version_labels import write_version_labels
+from testkit import onnx_models
+from testkit.http_client import ask_http
+from testkit.servers import running_server
+
+REQUEST = b'{"inputs": [{"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6]}]}'
+
+
+def test_the_page_is_told_of_versions_traffic_refusals_and_latency(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    onnx_models.save_brightness(tmp_path)
+    write_version_labels(tmp_path / "doubler", {"stable": 1}, {"stable": 7})
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    with running_server(tmp_path) as server:
+        for _ in range(3):
+            assert ask_http(server, "/v2/models/doubler/infer", REQUEST).code == 200
+        ask_http(server, "/v2/models/doubler/infer", b"{}")
+        told = ask_http(server, "/live.json").json
+    versions = {one["model"]: one for one in told["versions"]}
+    doubler, brightness, broken = versions["doubler"], versions["brightness"], versions["broken"]
+    assert (doubler["rows"], doubler["batches"], doubler["compute"]["count"]) == (6, 3, 3)
+    assert (doubler["labels"], doubler["traffic"], doubler["provider"]) == (["stable"], 7, "CPU")
+    assert (doubler["pictures"], doubler["golden"]) == (False, False)
+    assert (brightness["pictures"], brightness["golden"]) == (True, True)
+    assert (broken["state"], "rows" in broken, "model.onnx" in broken["reason"]) == ("UNAVAILABLE", False, True)
+    assert told["not_ready"] == []
+    assert told["refused"] == {"signature_mismatch": 1}
+    assert told["latency"]["+Inf"] == 4
+    assert told["outcomes"] == {"OK": 3, "INVALID_ARGUMENT": 1}
+
+
+def test_the_stream_goes_on_and_ends_with_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        assert server.http_address is not None
+        connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=20)
+        connection.request("GET", "/live")
+        answer = connection.getresponse()
+        assert answer.headers["content-type"] == "text/event-stream"
+        for _ in range(2):
+            event = answer.readline()
+            assert json.loads(event.removeprefix(b"data: "))["not_ready"] == []
+            assert answer.readline() == b"\n"
+    assert all(line.startswith(b"data: ") or line == b"\n" for line in answer)
+    assert "ERROR" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")]
+)
+def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path, path: str, kind: str) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        answer = ask_http(server, path)
+        assert answer.headers["content-type"].startswith(kind)
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert b"//" not in answer.body.replace(b"// ", b"")
+    with running_server(tmp_path, http_inference="off") as server:
+        assert ask_http(server, path).code == ask_http(server, "/live").code == 404
