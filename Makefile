@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-costs bench-path soak gpu-export gpu-check figures deploy-check clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -75,6 +75,9 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
 	@PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.precision
+
+bench-loadgen: $(READY) ## Let MLPerf's LoadGen judge the model of `make demo` over gRPC; ARGS="--seconds 10" is quicker
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.loadgen $(ARGS)
 
 bench-costs: $(READY) ## Say where the microseconds of a single-image request go; ARGS="--concurrency 1"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_costs $(ARGS)

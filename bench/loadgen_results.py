@@ -1,0 +1,102 @@
+"""What MLPerf's LoadGen wrote about a run, and the table of several. Reads text only."""
+
+import re
+from dataclasses import dataclass
+
+_FIGURES = {  # scenario -> the line of its summary that states its figure, and the unit we print
+    "SingleStream": ("90.0th percentile latency (ns)", "p90 ms"),
+    "MultiStream": ("99.0th percentile latency (ns)", "p99 ms of 8"),
+    "Server": ("Completed samples per second", "samples/s"),
+    "Offline": ("Samples per second", "samples/s"),
+}
+_TO_MS = 1e6  # of a nanosecond
+
+
+class SummaryError(ValueError):
+    """A summary that does not say what it must."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One scenario's outcome.
+
+    Attributes:
+        scenario: LoadGen's name.
+        figure: in `unit`.
+        unit: of it.
+        valid: by LoadGen, and no request was refused or failed.
+        reasons: why it is not.
+        p99_ms: of single queries; None where a query is more than one sample.
+    """
+
+    scenario: str
+    figure: float
+    unit: str
+    valid: bool
+    reasons: tuple[str, ...] = ()
+    p99_ms: float | None = None
+
+
+def read_summary(text: str, *, failed: int) -> Result:
+    """The result in `mlperf_log_summary.txt`.
+
+    LoadGen knows no refusals: to it every completed query is an answer. A run with any is invalid.
+
+    Args:
+        text: of the file.
+        failed: requests of the run that got no answer.
+
+    Raises:
+        SummaryError: a line is missing.
+    """
+    scenario = _value(text, "Scenario")
+    name, unit = _FIGURES.get(scenario, ("", ""))
+    if not name:
+        raise SummaryError(f"scenario {scenario!r} is not known; known are {', '.join(_FIGURES)}")
+    figure = float(_value(text, name))
+    verdict = _value(text, "Result is")
+    reasons = [] if verdict == "VALID" else [f"LoadGen: {line}" for line in _unsatisfied(text) or [verdict]]
+    if failed:
+        reasons.append(f"{failed} requests were refused or failed")
+    found = re.search(r"^99\.00 percentile latency \(ns\)\s*:\s*(\S+)\s*$", text, re.MULTILINE)
+    return Result(
+        scenario,
+        figure / _TO_MS if name.endswith("(ns)") else figure,
+        unit,
+        not reasons,
+        tuple(reasons),
+        float(found[1]) / _TO_MS if found and scenario in ("SingleStream", "Server") else None,
+    )
+
+
+def table(results: list[Result], *, accuracy: tuple[int, int, int] | None) -> str:
+    """The results for people.
+
+    Args:
+        results: in the order they ran.
+        accuracy: images answered rightly, by Keras rightly, and all; None: not measured.
+    """
+    rows = ["| LoadGen, unofficial | | p99 ms | |", "| --- | --- | --- | --- |"]
+    for result in results:
+        p99 = "" if result.p99_ms is None else f"{result.p99_ms:.2f}"
+        said = "VALID" if result.valid else "INVALID: " + "; ".join(result.reasons)
+        rows.append(f"| {result.scenario} | {result.figure:,.2f} {result.unit} | {p99} | {said} |")
+    by_name = {result.scenario: result for result in results}
+    if "Server" in by_name and "Offline" in by_name and by_name["Offline"].figure:
+        rows.append(f"| Server ÷ Offline | {by_name['Server'].figure / by_name['Offline'].figure:.2f} | | |")
+    if accuracy:
+        served, keras, images = accuracy
+        verdict = "equal" if served == keras else "NOT EQUAL"
+        rows.append(f"| AccuracyOnly | {served} of {images} right, Keras {keras} | | {verdict} |")
+    return "\n".join(rows)
+
+
+def _value(text: str, name: str) -> str:
+    found = re.search(rf"^{re.escape(name)}\s*:\s*(.*?)\s*$", text, re.MULTILINE)
+    if not found:
+        raise SummaryError(f"LoadGen's summary has no line {name!r}")
+    return found[1]
+
+
+def _unsatisfied(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if re.search(r"satisfied\s*:\s*NO", line)]

@@ -1,0 +1,47 @@
+"""What is made of LoadGen's summaries."""
+
+import pytest
+
+from bench.loadgen_results import Result, SummaryError, read_summary, table
+
+SERVER = """\
+================================================
+MLPerf Results Summary
+================================================
+SUT name : PySUT
+Scenario : Server
+Mode     : PerformanceOnly
+Completed samples per second    : 1057.47
+Result is : {verdict}
+  Performance constraints satisfied : {satisfied}
+  Min duration satisfied : Yes
+90.00 percentile latency (ns)   : 9000000
+99.00 percentile latency (ns)   : 14500000
+"""
+
+
+def test_a_valid_summary_gives_its_figure() -> None:
+    result = read_summary(SERVER.format(verdict="VALID", satisfied="Yes"), failed=0)
+    assert result == Result("Server", 1057.47, "samples/s", valid=True, p99_ms=14.5)
+
+
+def test_an_invalid_summary_says_why_and_a_refusal_makes_any_invalid() -> None:
+    result = read_summary(SERVER.format(verdict="INVALID", satisfied="NO"), failed=0)
+    assert result.reasons == ("LoadGen: Performance constraints satisfied : NO",)
+    refused = read_summary(SERVER.format(verdict="VALID", satisfied="Yes"), failed=3)
+    assert not refused.valid
+    assert refused.reasons == ("3 requests were refused or failed",)
+
+
+@pytest.mark.parametrize("text", ["", "Scenario : Other\n", "Scenario : Offline\nResult is : VALID\n"])
+def test_what_is_no_summary_is_refused(text: str) -> None:
+    with pytest.raises(SummaryError):
+        read_summary(text, failed=0)
+
+
+def test_the_table_states_shares_and_accuracy() -> None:
+    results = [Result("Offline", 1000, "samples/s", True), Result("Server", 800, "samples/s", False, ("slow",), 20.0)]
+    printed = table(results, accuracy=(355, 356, 360))
+    assert "| Server ÷ Offline | 0.80 |" in printed
+    assert "INVALID: slow" in printed
+    assert "355 of 360 right, Keras 356 | | NOT EQUAL" in printed
