@@ -29,8 +29,8 @@ $(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist
-	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET)
+demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist, ARGS=--keep
+	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET) $(ARGS)
 
 test: lint ## Check style, types and import directions, and run the tests
 	@$(BIN)/python -m pytest -m "not slow"

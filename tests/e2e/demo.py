@@ -33,6 +33,7 @@ USERS, DURATION = 32, "5s"
 LARGEST_DIFFERENCE = 1e-5
 LEAST_ACCURACY = {"digits": 0.97, "mnist": 0.97, "fashion-mnist": 0.85}
 STOP_TIMEOUT_S = 60
+LIVE_PAGE = "http://127.0.0.1:8002/"
 
 Float32Array = NDArray[np.float32]
 
@@ -67,9 +68,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dataset", default="digits", choices=["digits", "mnist", "fashion-mnist"])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
+    parser.add_argument("--keep", action="store_true", help="serve on, until Ctrl-C")
     arguments = parser.parse_args()
     try:
-        return run_demo(arguments.dataset, arguments.out)
+        status = run_demo(arguments.dataset, arguments.out)
+        return keep_serving(arguments.out / "models") if arguments.keep and status == 0 else status
     except subprocess.CalledProcessError as error:
         print(f"demo: error: `{' '.join(map(str, error.cmd))}` ended with status {error.returncode}", file=sys.stderr)
         return 1
@@ -199,6 +202,18 @@ def report(summary: Summary, out: Path, images: int, wall_s: float) -> None:
     print(f"\nTraining report: {out / 'report.html'}\nLoad report:     {out / 'load.html'}")
     print(f"Serve it again:  {BIN / 'inferry-serve'} --repository {out / 'models'}")
     print(f"and meanwhile:   {BIN / 'inferry'} classify {out / 'digit.png'}")
+    print(f"or draw a digit: {LIVE_PAGE}")
+
+
+def keep_serving(repository: Path) -> int:
+    """A server on the usual ports, until it is interrupted."""
+    step("Serve", f"until Ctrl-C; draw a digit at {LIVE_PAGE}")
+    with subprocess.Popen([BIN / "inferry-serve", "--repository", repository]) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # the server got it too, and ends in order
+                continue
 
 
 if __name__ == "__main__":
