@@ -61,7 +61,7 @@ class RowMaker:
         if dtype.hasobject:
             return _texts(random, kind, shape)
         if dtype.kind == "b":
-            return np.asarray(random.random(shape) < 0.5)
+            return _flags(random, kind, shape)
         if dtype.kind == "V":  # BF16: the upper half of a float32
             bits = _fractions(random, kind, shape).astype(np.float32).view(np.uint32) >> 16
             return bits.astype(np.uint16).view(dtype)
@@ -69,8 +69,12 @@ class RowMaker:
             with np.errstate(over="ignore"):  # what is too large for a half is infinite, which a caller may send too
                 return _fractions(random, kind, shape).astype(dtype)
         info = np.iinfo(dtype.str)
+        if kind is Kind.NORMAL and dtype.itemsize > 1:
+            return _flags(random, kind, shape).astype(dtype)
         low, high = _RANGES[kind]
         if dtype.itemsize == 1 and kind is not Kind.COUNTS:  # pixels, and what was quantised: all levels are usual
+            if kind is Kind.NORMAL:
+                return _levels(random, shape, info.min, info.max).astype(dtype)
             low, high = int(info.min), int(info.max)
         return random.integers(max(low, int(info.min)), min(high, int(info.max)), shape, dtype, endpoint=True)
 
@@ -157,10 +161,27 @@ def nudged(arrays: Arrays, seed: int = 1) -> dict[str, NDArray[Any]]:
     }
 
 
+def _flags(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """True and False; of the first kind, whole rows of either too: what asks for any, or all, of a batch sees them."""
+    shares = np.full(shape[0], 0.5)
+    if kind is Kind.NORMAL:  # guard: rows-flags
+        shares = np.resize([0.0, 1.0, 0.5], shape[0])[random.permutation(shape[0])]
+    return np.asarray(random.random(shape) < shares.reshape(-1, *(1 for _ in shape[1:])))
+
+
+def _levels(random: np.random.Generator, shape: tuple[int, ...], lowest: int, highest: int) -> NDArray[np.float64]:
+    """Whole numbers of another range in each row, as pictures are of other brightness and contrast."""
+    ends = np.sort(random.integers(lowest, highest, (2, shape[0], *(1 for _ in shape[1:])), endpoint=True), axis=0)
+    return np.floor(ends[0] + random.random(shape) * (ends[1] - ends[0] + 1))
+
+
 def _fractions(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    each = (shape[0], *(1 for _ in shape[1:]))  # rows differ in brightness and contrast too, as pictures do
     match kind:
+        case Kind.NORMAL:
+            return random.standard_normal(shape) * 10 ** random.uniform(-1, 0.5, each) + random.standard_normal(each)
         case Kind.UNIT:
-            return random.random(shape)
+            return random.random(shape) * random.uniform(0.1, 1, each)
         case Kind.WIDE:
             signs = random.choice([-1.0, 1.0], shape)
             return np.asarray(10 ** random.uniform(-3, 4, shape) * signs)
@@ -170,8 +191,6 @@ def _fractions(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) 
             return random.choice([0.0, 0.0, 1.0, -1.0], shape)
         case Kind.COUNTS:
             return np.floor(random.uniform(1, 4, shape))
-        case _:
-            return random.standard_normal(shape)
 
 
 def _texts(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.object_]:

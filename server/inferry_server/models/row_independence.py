@@ -10,6 +10,7 @@ Two things are compared, and they fail for different models:
   Here kernels may differ, so rounding is allowed for.
 
 Every row is kept beside others at least once in each place, and every pair of places is separated, where time allows.
+Of a model whose rows are too slow for that, one large batch is tried all the same: some mix rows from a number on.
 """
 
 import enum
@@ -37,6 +38,7 @@ _ROWS_OF_SMALL = 25  # rows that one examination in small batches computes, abou
 _SIZES_BESIDE = (3, 5, 7)  # rows of a batch, besides the powers of two
 _MOST_CHOICES = 3  # of lengths that the model runs with
 _ROUNDS = 4  # of large batches, each with other values
+_LARGE_BUDGETS = 4  # times the budget, that a model may take whose rows are too slow for rounds of large batches
 
 
 class Verdict(enum.Enum):
@@ -94,6 +96,7 @@ class Examination:
     _began: float = field(default=0.0, init=False)
     _row_s: float = field(default=0.0, init=False)
     _varied: set[str] = field(default_factory=set, init=False)
+    _large_tried: bool = field(default=False, init=False)
 
     def judge(self) -> Finding:
         """Examine the model.
@@ -159,6 +162,8 @@ class Examination:
                 self._in_large_batches(fitting, maker, turn)
             except (_UnfitError, DeviceOutOfMemoryError):  # too many at once, or values that suited by chance
                 fitting = fitting[:1]
+        if not self._large_tried:
+            self._in_one_large_batch(before[0], maker)
         return True
 
     def _few(self, maker: RowMaker) -> int:
@@ -204,6 +209,7 @@ class Examination:
         each = -(-count // len(kinds))
         if count <= _FEWEST or not self._has_time(count * 3):
             return
+        self._large_tried = True
         # Kinds alternate, so that every kind has neighbours of every other, and is in another place each turn.
         groups = [(i + turn) % len(kinds) for i in range(count)]
         order = [group * each + i // len(kinds) for i, group in enumerate(groups)]
@@ -219,6 +225,26 @@ class Examination:
             if not self._has_time(size):
                 break
             self._like_alone(self._together(made_up.take(rows, range(size))), alone, range(size), rounding)
+
+    def _in_one_large_batch(self, few: Rows, maker: RowMaker) -> None:
+        """A few rows, each in many places of one batch, as large as time allows; then every other row exchanged."""
+        self._large_tried = True
+        count = min(self.largest, MOST_BYTES // maker.row_bytes, self._affordable() - _count(few))
+        if count <= _count(few):  # guard: rows-one-large-batch
+            return
+        order = [place % _count(few) for place in range(count)]
+        rows = made_up.take(few, order)
+        try:
+            alone = [self._alone(few, i) for i in range(_count(few))]
+            batch = self._together(rows)
+        except (_UnfitError, DeviceOutOfMemoryError):  # too many at once, or answers that waver
+            return
+        rounding = self._rounding(few, alone, [0] * len(alone))
+        self._like_alone(batch, alone, order, rounding)
+        if self._affordable() >= count:
+            of_each = self._rounding(rows, [alone[i] for i in order], [0] * count)
+            others = made_up.take(maker.rows(Kind.WIDE, _count(few)), order)
+            self._unmoved(rows, batch, others, [range(0, count, 2)], of_each)
 
     def _halves(self, rows: Rows, batch: Arrays, others: Rows, rounding: Rounding) -> None:
         """Exchange half of the rows, by each binary digit of their place: so every pair of places is separated."""
@@ -342,6 +368,11 @@ class Examination:
             return self._answers(made_up.nudged(rows))
         except InferenceError:
             return self._answers(rows)  # they do not suit the model, so nothing can be told from them
+
+    def _affordable(self) -> int:
+        """Rows that a slow model may compute for the large batch."""
+        left_s = _LARGE_BUDGETS * self.budget_s + self._began - self.clock()
+        return int(min(left_s / max(self._row_s, 1e-6), MOST_BYTES))
 
     def _has_time(self, rows: int) -> bool:
         return self.clock() - self._began + rows * self._row_s <= self.budget_s

@@ -239,10 +239,46 @@ def test_what_was_recorded_shows_what_nothing_made_up_does() -> None:
 
 @given(st.floats(0.0, 0.1), st.sampled_from([2, 32, 300]))
 @settings(max_examples=20, deadline=None)
-def test_the_examination_takes_a_second_or_so_however_slow_a_row_is(row_s: float, largest: int) -> None:
+def test_the_examination_takes_four_budgets_or_forty_rows_however_slow_a_row_is(row_s: float, largest: int) -> None:
     clock = Clock(row_s)
     assert judge(lambda x: x, clock=clock, largest=largest, shape=(-1, 2)).verdict is Verdict.INDEPENDENT
-    assert clock.now <= 1.0 + 40 * row_s
+    assert clock.now <= max(4.0, 1.0 + 40 * row_s)
+
+
+MIXED_UNSEEN_BY_UNIFORM_VALUES: dict[str, tuple[str, Callable[[Array], Array]]] = {
+    "any flag of the batch": ("BOOL", lambda x: x & x.any(1, keepdims=True) | x.any() & ~x),
+    "all flags of the batch": ("BOOL", lambda x: x ^ x.all()),
+    "stretched to the batch's range": ("UINT8", lambda x: (x - x.min()) * (255 // max(1, int(x.max()) - int(x.min())))),
+    "stretched, and with a sign": ("INT8", lambda x: x - x.min()),
+    "any token of the batch": ("INT64", lambda x: x + x.max()),
+    "louder than silence": ("FP32", lambda x: x + np.float32((x > 3).any())),
+}
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.05])
+@pytest.mark.parametrize("name", MIXED_UNSEEN_BY_UNIFORM_VALUES)
+def test_rows_differ_in_more_than_their_single_values(name: str, row_s: float) -> None:
+    datatype, model = MIXED_UNSEEN_BY_UNIFORM_VALUES[name]
+    found = judge(model, datatype=datatype, shape=(-1, 5000), clock=Clock(row_s))
+    assert found.verdict is Verdict.MIXED
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.03, 0.08])
+@pytest.mark.parametrize("name", ["summed up", "the largest of all", "by the place", "attention"])
+def test_slow_models_that_mix_only_large_batches_are_found_too(name: str, row_s: float) -> None:
+    def model(x: Array) -> Array:
+        return MIXED[name](x) if len(x) >= 8 else x
+
+    assert judge(model, clock=Clock(row_s)).verdict is Verdict.MIXED
+
+
+def test_a_slow_model_that_cannot_compute_large_batches_is_found() -> None:
+    def model(x: Array) -> Array:
+        if len(x) > 4:
+            raise InferenceError("too many rows")
+        return x
+
+    assert judge(model, clock=Clock(0.05)).verdict is Verdict.MIXED
 
 
 def test_a_model_whose_row_takes_longer_than_the_budget_is_not_examined() -> None:
