@@ -31,6 +31,7 @@ ROWS = (
     Mutant("rows-varied", "rows: an output that never changes shows nothing", "if False:", _TEST),
     Mutant("rows-one-large-batch", "rows: slow models are tried in a large batch too", "if True:", _TEST),
     Mutant("rows-flags", "rows: rows of flags are all true and all false too", "if False:", _TEST),
+    Mutant("rows-quickly-compared", "rows: the scale of a group is told once", "if True:", _TEST),
     Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),
     Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "count = self.largest", _TEST),
     Mutant(

@@ -43,6 +43,7 @@ class Rounding:
         self._precision = precision
         self._batch, self._nudged = batch, nudged
         self._moved: tuple[Arrays, Arrays] | None = None
+        self._scales: dict[tuple[str, int], float] = {}
 
     def differs(self, name: str, row: int, one: NDArray[Any], other: NDArray[Any]) -> bool:
         """Whether two answers to a row, given by different kernels, differ by more than rounding."""
@@ -66,8 +67,10 @@ class Rounding:
     def _scale(self, name: str, row: int) -> float:
         """The largest answer among the rows of its group; infinite ones do not count."""
         group = self._groups[row]
-        answers = [one[name] for one, of in zip(self._alone, self._groups, strict=True) if of == group]
-        return max((_largest(array) for array in answers), default=0.0)
+        if (name, group) not in self._scales:  # guard: rows-quickly-compared
+            answers = [one[name] for one, of in zip(self._alone, self._groups, strict=True) if of == group]
+            self._scales[name, group] = max((_largest(array) for array in answers), default=0.0)
+        return self._scales[name, group]
 
     def _movement(self, name: str, row: int) -> float:
         if self._moved is None:

@@ -172,14 +172,15 @@ def _flags(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> N
 def _levels(random: np.random.Generator, shape: tuple[int, ...], lowest: int, highest: int) -> NDArray[np.float64]:
     """Whole numbers of another range in each row, as pictures are of other brightness and contrast."""
     ends = np.sort(random.integers(lowest, highest, (2, shape[0], *(1 for _ in shape[1:])), endpoint=True), axis=0)
-    return np.floor(ends[0] + random.random(shape) * (ends[1] - ends[0] + 1))
+    return np.asarray(np.floor(ends[0] + random.random(shape) * (ends[1] - ends[0] + 1)))
 
 
 def _fractions(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.float64]:
     each = (shape[0], *(1 for _ in shape[1:]))  # rows differ in brightness and contrast too, as pictures do
     match kind:
         case Kind.NORMAL:
-            return random.standard_normal(shape) * 10 ** random.uniform(-1, 0.5, each) + random.standard_normal(each)
+            spread = 10 ** random.uniform(-1, 0.5, each)
+            return np.asarray(random.standard_normal(shape) * spread + random.standard_normal(each))
         case Kind.UNIT:
             return random.random(shape) * random.uniform(0.1, 1, each)
         case Kind.WIDE:

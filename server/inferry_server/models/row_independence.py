@@ -38,6 +38,9 @@ _ROWS_OF_SMALL = 25  # rows that one examination in small batches computes, abou
 _SIZES_BESIDE = (3, 5, 7)  # rows of a batch, besides the powers of two
 _MOST_CHOICES = 3  # of lengths that the model runs with
 _ROUNDS = 4  # of large batches, each with other values
+_MOST_ROWS = (
+    256  # of that one batch: the rows of a quick model, of which there may be very many, take longer to compare
+)
 _LARGE_BUDGETS = 4  # times the budget, that a model may take whose rows are too slow for rounds of large batches
 
 
@@ -229,7 +232,7 @@ class Examination:
     def _in_one_large_batch(self, few: Rows, maker: RowMaker) -> None:
         """A few rows, each in many places of one batch, as large as time allows; then every other row exchanged."""
         self._large_tried = True
-        count = min(self.largest, MOST_BYTES // maker.row_bytes, self._affordable() - _count(few))
+        count = min(self.largest, MOST_BYTES // maker.row_bytes, self._affordable() - _count(few), _MOST_ROWS)
         if count <= _count(few):  # guard: rows-one-large-batch
             return
         order = [place % _count(few) for place in range(count)]
@@ -274,6 +277,8 @@ class Examination:
             for name, answers in batch.items():
                 if changed[name].shape != answers.shape:
                     raise _MixedError(f"the shape of output {name!r} changes with the values of other rows")
+                if same(answers[list(kept)], changed[name][list(kept)]):
+                    continue
                 for place in kept:
                     moved = rounding.moved(name, place, answers[place], changed[name][place])
                     if moved and not self._wavers(rows, name, place):  # guard: rows-others-exchanged

@@ -1,6 +1,6 @@
 """Rows are shown to be independent by values, or are not shown to be: models of one line, and what is said of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.batching.request import Arrays
 from inferry_server.errors import InferenceError
 from inferry_server.models import row_independence
+from inferry_server.models.answer_rounding import Rounding
 from inferry_server.models.row_independence import MOST_BYTES, Examination, Finding, Verdict
 from inferry_server.signature import Signature, TensorSpec
 
@@ -147,6 +148,21 @@ def test_rounding_by_other_kernels_is_no_dependence(seed: int, depth: int) -> No
         return x
 
     assert judge(model, shape=(-1, 16), largest=8).verdict is Verdict.INDEPENDENT
+
+
+def test_the_scale_of_many_rows_is_told_once() -> None:
+    told: list[int] = []
+
+    class Alone(list[Arrays]):
+        def __iter__(self) -> Iterator[Arrays]:
+            told.append(len(self))
+            return super().__iter__()
+
+    rows = [{"y": np.array([1.0, row], np.float32)} for row in range(100)]
+    rounding = Rounding(Alone(rows), [0] * 100, precision=FLOAT32, batch=dict, nudged=dict)
+    answers = [(row, one["y"], one["y"] + 1e-3) for row, one in enumerate(rows)]
+    assert not any(rounding.differs("y", row, one, other) for row, one, other in answers)
+    assert told == [100]
 
 
 def test_steps_of_quantised_models_are_rounding_too() -> None:
