@@ -49,7 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; nothing heavy is imported for it."""
-    parser = _Parser(prog="inferry", description="Talk to an Inferry server.", allow_abbrev=False)
+    parser = _Parser(
+        prog="inferry",
+        description="Talk to an Inferry server.",
+        epilog="Exit status: 0 done; 1 something failed, said on stderr; 2 wrong arguments; 130 interrupted; "
+        "141 whoever read the output stopped reading.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--verbose", action="store_true", help="show a traceback with an error")
     everywhere = _Parser(add_help=False)
@@ -79,8 +85,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_classify(add("classify", "commands.classify", "Print the labels of pictures"))
     _add_json(add("models", "commands.models", "List the server's models, their versions and states"))
-    _add_json(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
+    _add_status(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
     _add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
+    completion = commands.add_parser(
+        "completion", help="Print a script that completes commands and options", allow_abbrev=False
+    )
+    completion.set_defaults(module="commands.completion", token_file=None, **dict.fromkeys(_SECURITY))
+    completion.add_argument("shell", choices=("bash", "zsh"), help='use it with eval "$(inferry completion bash)"')
     _add_load(add("load", "load.command", "Load-test a model with Locust"))
     return parser
 
@@ -118,6 +129,18 @@ def _security_in_environment(args: argparse.Namespace) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _add_status(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--watch",
+        nargs="?",
+        type=number(0.1, 3600),
+        const=2.0,
+        metavar="S",
+        help="show requests, rows, latency and queue, every so many seconds (2), until interrupted",
+    )
+    _add_json(command)
 
 
 def _add_classify(command: argparse.ArgumentParser) -> None:

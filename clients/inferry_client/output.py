@@ -34,3 +34,8 @@ def say(text: str) -> None:
 def say_json(document: Any) -> None:
     """Print a document as JSON."""
     say(json.dumps(document, indent=2, allow_nan=False))
+
+
+def say_json_line(document: Any) -> None:
+    """Print a document as one line of JSON."""
+    say(json.dumps(document, allow_nan=False))

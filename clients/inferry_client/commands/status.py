@@ -5,12 +5,15 @@ from dataclasses import asdict
 
 from inferry_client.client import Client
 from inferry_client.commands.models import models_table
+from inferry_client.commands.watch import watch
 from inferry_client.output import say, say_json
 
 
 def run(args: Namespace) -> int:
-    """Print the server's state; the exit status is 0 only if it is ready."""
+    """Print the server's state; the exit status is 0 only if it is ready. Watching ends with an interrupt."""
     with Client(args.server, timeout_s=args.timeout_s) as client:
+        if args.watch:
+            return watch(client, args)
         server, live, ready = client.server_metadata(), client.server_live(), client.server_ready()
         models = client.repository_index()
     if args.json:
