@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_ROUNDING = ("tests/trainer/gates/test_rounding.py",)
 _TEST_GATES = ("tests/trainer/gates/test_gates.py",)
 _TEST_FAULTS = ("tests/trainer/gates/test_planted_faults.py",)
+_TEST_COPIES = ("tests/trainer/evaluation/test_copying.py",)
 
 GATES = (
     Mutant(
@@ -52,5 +53,7 @@ GATES = (
         "if False:",
         ("tests/trainer/export/test_pixel_range.py",),
     ),
+    Mutant("copies-derived-state", "copies: what layers derive from weights is derived anew", "pass", _TEST_COPIES),
+    Mutant("copies-compared", "copies: a model made again is compared with the model", "if False:", _TEST_COPIES),
     Mutant("gates-chance", "gates: chance", "if True:", _TEST_GATES),
 )

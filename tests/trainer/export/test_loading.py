@@ -1,9 +1,12 @@
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
-from inferry_trainer.errors import ConfigError
+from inferry_trainer.errors import ConfigError, ExportError
+from inferry_trainer.evaluation.classifier import Pixels
+from inferry_trainer.export.keras_source import load_classifier
 from inferry_trainer.export.loading import import_module, reason_of
 
 
@@ -50,3 +53,10 @@ def test_a_long_error_without_a_marked_cause_keeps_both_ends() -> None:
 
 def test_an_error_without_words_has_its_kind() -> None:
     assert reason_of(KeyError()) == "KeyError"
+
+
+def test_a_lambda_layer_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Lambda(lambda images: images + 1)])
+    model.save(tmp_path / "mine.keras")
+    with pytest.raises(ExportError, match=r"has a Lambda layer, .* --import a module .*enable_unsafe_deserialization"):
+        load_classifier(tmp_path / "mine.keras", pixels=Pixels.UNIT, outputs=None)

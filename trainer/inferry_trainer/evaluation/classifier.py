@@ -14,9 +14,13 @@ import numpy as np
 
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ExportError
+from inferry_trainer.evaluation.copying import answers_alike, copy_model
 from inferry_trainer.evaluation.pictures_in import ImageSize, is_functional, take_pictures
 
 _PREDICT_BATCH = 256
+_NOISY_PICTURES = 4
+# How far apart a model and its copy in float32 may lie, as a share of the answers' size: both round, float16 more.
+_ROUNDING, _HALF_ROUNDING = 1e-3, 0.1
 _CHUNK = 4096  # images scaled to float32 at a time: 200 MB at 64x64x3
 
 
@@ -132,7 +136,7 @@ def make_classifier(
     model = take_pictures(model, image_size)
     _check_output(model)
     if model.input_shape[0] is not None or _computes_in_half(model):
-        model = _rebuilt(model)
+        model = _rebuilt(model, pixels)
     return Classifier(model, pixels, outputs or outputs_of(model))
 
 
@@ -168,7 +172,9 @@ def outputs_of(model: Any) -> Outputs:
 
 
 def _computes_in_half(model: Any) -> bool:
-    return any(getattr(layer, "compute_dtype", None) not in ("float32", None) for layer in every_layer(model))
+    """Whether any layer computes in floating point that is not float32."""
+    dtypes = {getattr(layer, "compute_dtype", None) or "" for layer in every_layer(model)}
+    return any("float" in dtype and dtype != "float32" for dtype in dtypes)
 
 
 def every_layer(model: Any) -> list[Any]:
@@ -181,21 +187,26 @@ def every_layer(model: Any) -> list[Any]:
     return found
 
 
-def _rebuilt(model: Any) -> Any:
+def _rebuilt(model: Any, pixels: Pixels) -> Any:
     """A copy, weights included, for batches of any size, in float32."""
-
-    def clone(layer: Any) -> Any:
-        return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
-
     try:
-        images = keras.Input(model.input_shape[1:], dtype="float32")
-        copy = keras.models.clone_model(model, input_tensors=images, clone_function=clone, recursive=True)
-        copy.set_weights(model.get_weights())
+        copy = copy_model(model, dtype="float32")
         if copy.output_shape[0] is not None:
             raise ValueError(f"its output has shape {copy.output_shape}")
+        noise = _noise(model.input_shape, pixels)
+        within = _HALF_ROUNDING if _computes_in_half(model) else _ROUNDING
+        if not answers_alike(model, copy, noise, within=within):  # guard: copies-compared
+            raise ValueError("the copy made of its layers' settings and weights answers otherwise than the model")
     except Exception as error:  # Keras raises whatever a layer that insists on its batch size leads it to
         raise ExportError(
             f"the model {model.name!r} was built for batches of {model.input_shape[0] or 'any number of'} images in "
             f"{model.compute_dtype} and cannot be rebuilt for any number in float32: {error}"
         ) from error
     return copy
+
+
+def _noise(input_shape: tuple[int | None, ...], pixels: Pixels) -> Float32Array:
+    """Pictures without any, in whole batches, as a model takes them."""
+    sizes = [size or _NOISY_PICTURES for size in input_shape]  # only the first may be open
+    levels = np.random.default_rng(0).integers(0, 256, sizes)
+    return (levels / pixels.divisor + pixels.offset).astype(np.float32)

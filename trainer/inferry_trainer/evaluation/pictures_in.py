@@ -96,6 +96,8 @@ def _input_shapes(model: Any) -> Any:
             f"the model {model.name!r} was saved before it was built, so that it has no weights, and nobody knows what "
             "it takes: call it on pictures, or fit it, in the program that has it, and save it again"
         )
+    if isinstance(shape, list) and not any(isinstance(axis, list | tuple | dict) for axis in shape):
+        return tuple(shape)  # a file knows no tuples
     return shape
 
 

@@ -16,6 +16,7 @@ import tf2onnx
 
 from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, every_layer, make_classifier
+from inferry_trainer.evaluation.copying import copy_model
 from inferry_trainer.export.frozen_graph import freeze_function
 from inferry_trainer.export.onnx_graph import fix_output_shape, fold_flatten_transposes, name_batch_dimension
 from inferry_trainer.export.onnx_model import INPUT, OUTPUT
@@ -137,17 +138,15 @@ def _with_static_flatten(model: Any) -> Any:
     if not any(isinstance(layer, keras.layers.Flatten) for layer in every_layer(model)):
         return model
 
-    def clone(layer: Any) -> Any:
+    def reshape(layer: Any) -> Any:
         if isinstance(layer, keras.layers.Flatten):
             return keras.layers.Lambda(_flatten_to(layer.output.shape[1]), name=layer.name)
-        return layer.__class__.from_config(layer.get_config())
+        return None
 
     try:
-        copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-        copy.set_weights(model.get_weights())
+        return copy_model(model, dtype="float32", exchange=reshape)
     except Exception:  # noqa: BLE001 - Keras raises many kinds; the model itself converts as well, only less neatly
         return model
-    return copy
 
 
 def _flatten_to(size: int) -> Callable[[Any], Any]:

@@ -38,6 +38,12 @@ def reason_of(error: Exception) -> str:
             f"it has the layer {name!r}, which is not one of Keras' own; name the Python module that registers it "
             "(@keras.saving.register_keras_serializable) with --import"
         )
+    if "`Lambda` layer" in text and "unsafe" in text:
+        return (
+            "it has a Lambda layer, whose code lies in the file and which Keras runs only for those who trust it; if "
+            "you do, name with --import a module that calls keras.config.enable_unsafe_deserialization(), or save the "
+            "model with a registered layer in its place"
+        )
     what, found, cause = text.rpartition(_CAUSE)
     if found:
         return f"{cause.strip()[:_LONGEST]} (Keras: {what.strip()[: _LONGEST // 3]} ...)"

@@ -5,7 +5,7 @@ that was converted wrongly is as far from it as it is from Keras. What is left b
 is what float32 rounds, on this processor, with this library's kernels.
 """
 
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from inferry_trainer.arrays import UInt8Array
 from inferry_trainer.blocks.activations import sigmoid, softmax
 from inferry_trainer.blocks.checks import Float64Array
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels
+from inferry_trainer.evaluation.copying import computing_in, copy_model
 
 _CHUNK = 16  # images at once: float64 takes twice the memory
 
@@ -37,42 +38,15 @@ def float64_probabilities(classifier: Classifier, images: UInt8Array) -> Float64
         NoTruthError: a layer that cannot be copied, or that computes in float32 only.
     """
     try:
-        model = _copy_in_float64(classifier.model)
+        model = copy_model(classifier.model, dtype="float64")
         chunks = (images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))
-        raw = np.concatenate([_answer(model, _scale(classifier, chunk)) for chunk in chunks])
+        with computing_in("float64"):
+            raw = np.concatenate([_answer(model, _scale(classifier, chunk)) for chunk in chunks])
     except Exception as error:  # Keras and TensorFlow raise whatever a layer without float64 leads them to
-        raise NoTruthError(f"it has no float64 evaluation: {type(error).__name__}: {_last_line(error)}") from error
+        raise NoTruthError(f"it has no float64 evaluation: {type(error).__name__}: {_cause(error)}") from error
     if raw.dtype != np.float64 or not np.isfinite(raw).all():
         raise NoTruthError(f"its copy in float64 answers in {raw.dtype}, or not with finite numbers")
     return _probabilities(classifier, raw)
-
-
-def _copy_in_float64(model: Any) -> Any:
-    def clone(layer: Any) -> Any:
-        return layer.__class__.from_config(_in_float64(layer.get_config()))
-
-    images = keras.Input(model.input_shape[1:], dtype="float64")
-    copy = keras.models.clone_model(model, input_tensors=images, clone_function=clone, recursive=True)
-    copy.set_weights(model.get_weights())
-    for layer in copy._flatten_layers():  # what a layer derives from its weights, `Normalization` say, it derives anew
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
-    return copy
-
-
-def _in_float64(value: Any) -> Any:
-    """A layer's settings with every floating dtype in them exchanged, those of layers within layers included."""
-    if isinstance(value, Mapping):
-        return {key: "float64" if _is_floating(key, each) else _in_float64(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_in_float64(each) for each in value)
-    return value
-
-
-def _is_floating(key: str, value: Any) -> bool:
-    if key != "dtype":
-        return False
-    return isinstance(value, Mapping) or "float" in str(value)  # a policy, or a dtype's name
 
 
 def _scale(classifier: Classifier, images: UInt8Array) -> Float64Array:
@@ -95,6 +69,7 @@ def _probabilities(classifier: Classifier, raw: Float64Array) -> Float64Array:
     return raw if classifier.outputs is Outputs.PROBABILITIES else softmax(raw)
 
 
-def _last_line(error: Exception) -> str:
-    """Keras puts the cause last."""
-    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"])[-1][:200]
+def _cause(error: Exception) -> str:
+    """Keras puts the cause last, in bold, but for what the layer was called with."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0]
+    return ([line.strip() for line in text.splitlines() if line.strip()] or ["no message"])[-1][:200]
