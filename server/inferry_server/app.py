@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from inferry_proto.open_inference_pb2 import InferTensorContents
@@ -33,6 +34,9 @@ from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
+from inferry_server.security.access import Access
+from inferry_server.security.policy import Policy, parse_policy
+from inferry_server.security.watching import Contents, FileWatcher, WatchedFiles, read_files
 from inferry_server.services.classifier import ClassifierService
 from inferry_server.services.control import (
     EXTENSIONS,
@@ -131,7 +135,9 @@ class Server:
             model_load_timeout_s=settings.model_load_timeout_s,
         )
         self._self_check = SelfCheck(self.registry.served, self._withdraw, self._count_self_check)
-        router = self._route()
+        self._watcher = FileWatcher()
+        access = self._make_access()
+        router = self._route(access)
         self._transport = make_transport(
             settings.transport,
             router,
@@ -182,6 +188,7 @@ class Server:
             self._http.start()
             self.grpc_address = self._transport.start(self._settings.grpc_address)
             self._watchdog.start()
+            self._watcher.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
@@ -222,6 +229,7 @@ class Server:
         finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         self._watchdog.close()
+        self._watcher.close()
         self._http.close()
         return answered and finished
 
@@ -266,10 +274,36 @@ class Server:
         )
         return HttpPort(router, self.readiness, self.registry, self.metrics, options)
 
-    def _route(self) -> Router:
+    def _make_access(self) -> Access | None:
+        path = self._settings.access_policy
+        if path is None:
+            return None
+
+        def read(contents: Contents) -> Policy:
+            policy = parse_policy(contents[path])
+            if policy.metrics is not None and not _has_http():
+                raise StartError("access policy: metrics must be open where inferry[http] is not installed")
+            if policy.certificates and self._settings.tls_client_ca is None:
+                raise StartError("access policy: certificates have no effect without setting tls_client_ca")
+            return policy
+
+        try:
+            contents = read_files([path])
+        except OSError as error:
+            raise StartError(f"setting access_policy: {path} cannot be read ({error.strerror})") from error
+        access = Access(read(contents))
+        self._watcher.add(
+            WatchedFiles("access policy", [path], contents, lambda new: access.exchange(read(new)), self._reloaded)
+        )
+        return access
+
+    def _reloaded(self, what: str, outcome: str) -> None:
+        self.metrics.reloads.labels(what, outcome).inc()
+
+    def _route(self, access: Access | None) -> Router:
         most_fields = self._settings.max_message_fields
         limit = FieldLimit(most_fields, _REQUEST_TYPES, data_types=_DATA_TYPES)
-        router = Router(self.metrics, self._tracer, check=limit.check, unchecked_bytes=most_fields)
+        router = Router(self.metrics, self._tracer, check=limit.check, unchecked_bytes=most_fields, access=access)
         deadlines = DeadlinePolicy(
             None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
         )
@@ -379,6 +413,11 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(self._served_versions)
         self._health.changed()
+
+
+def _has_http() -> bool:
+    """Whether the extra for the HTTP port is there."""
+    return all(find_spec(name) is not None for name in ("httptools", "starlette", "uvicorn"))
 
 
 def _make_tracer(settings: Settings) -> Tracer:

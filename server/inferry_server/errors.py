@@ -4,6 +4,7 @@ Code raises these; `statuses.py` gives each its gRPC status. They carry data for
 catches them, and their message says both what was expected and what came.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 
@@ -70,6 +71,22 @@ class NotAllowedError(ServingError):
     """Something that the server's settings do not allow; names the setting."""
 
     kind = "not_allowed"
+
+
+class UnauthenticatedError(ServingError):
+    """Who calls has not shown that the access policy knows it. The message never holds what was shown."""
+
+    kind = "unauthenticated"
+
+
+class PermissionDeniedError(ServingError):
+    """A caller that the access policy knows may not do this."""
+
+    kind = "permission_denied"
+
+    def __init__(self, path: str, *, role: str, callers: Sequence[str]) -> None:
+        self.path, self.role, self.callers = path, role, tuple(callers)
+        super().__init__(f"{path} asks for the role {role}, which the caller {' and '.join(callers)} has not")
 
 
 class NotOfferedError(ServingError):

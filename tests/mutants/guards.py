@@ -11,6 +11,7 @@ from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
 from mutants.guards_rows import ROWS
+from mutants.guards_security import SECURITY
 from mutants.guards_transport import TRANSPORT
 
 MUTANTS = (
@@ -18,6 +19,7 @@ MUTANTS = (
     *PARALLEL,
     *COSTS,
     *TRANSPORT,
+    *SECURITY,
     *REQUESTS,
     *MODELS,
     *BOUNDARY,

@@ -25,6 +25,7 @@ from inferry_server.wire import encode
 from testkit import onnx_models, played_grpc
 from testkit.clock import ManualClock
 from testkit.played_grpc import PlayedGrpc, played_server
+from testkit.policies import save_policy, token_of
 from testkit.rpc import infer_request
 
 SIDE, REQUESTS, ROUNDS = 28, 16, 3
@@ -83,6 +84,19 @@ def test_a_request_takes_so_many_calls_of_functions(
         counts = [CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS)]
     a_request = (counts[1] - counts[0]) / (ROUNDS * REQUESTS)
     assert a_request <= most, f"{a_request:.1f} calls of functions a request; expected at most {most}"
+
+
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
+def test_an_access_policy_takes_so_many_calls_of_functions_more(tmp_path: Path) -> None:
+    save_policy(tmp_path / "policy.toml", batch=("infer",))
+    metadata = (("user-agent", "any"), ("authorization", f"Bearer {token_of('batch')}"))
+    counts = []
+    for settings in ({}, {"access_policy": tmp_path / "policy.toml"}):
+        played = PlayedGrpc(pictures(), REQUESTS, metadata=metadata)
+        with ready(tmp_path / "models", played, **settings) as play:
+            short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
+        counts.append((long - short) / (ROUNDS * REQUESTS))
+    assert counts[1] - counts[0] <= 17, counts
 
 
 def test_a_request_takes_one_call_asked_for_and_two_operations(tmp_path: Path) -> None:

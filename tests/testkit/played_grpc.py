@@ -30,6 +30,7 @@ class PlayedGrpc:
         message: of every request; each gets bytes of its own.
         requests: in a round.
         deadline_s: of every call, from now; None for none.
+        metadata: of every call.
 
     Attributes:
         requested: calls that were asked for.
@@ -37,7 +38,8 @@ class PlayedGrpc:
         marks: when each part of the last round began, and when the last one ended.
     """
 
-    def __init__(self, message: bytes, requests: int, deadline_s: float | None = None) -> None:
+    def __init__(self, message: bytes, requests: int, deadline_s: float | None = None, metadata: Any = ()) -> None:
+        self._metadata = metadata
         self.requested = self.begun = 0
         self.marks: list[float] = []
         self._requests = requests
@@ -72,7 +74,7 @@ class PlayedGrpc:
             self.marks.append(time.perf_counter())
             part = len(self.marks)
             if part == 1:
-                call = {"tag": self._called, "success": True, "call": self, "invocation_metadata": ()}
+                call = {"tag": self._called, "success": True, "call": self, "invocation_metadata": self._metadata}
                 self._ready = [SimpleNamespace(call_details=self._details, **call) for _ in range(self._requests)]
             elif part == PARTS.index("batch") + 1:
                 return SimpleNamespace(tag=None)

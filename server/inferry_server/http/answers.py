@@ -12,7 +12,7 @@ from inferry_server.http.statuses import http_code, retry_headers
 from inferry_server.rpc.statuses import Status
 
 _COMPRESS = {"gzip": lambda body: gzip.compress(body, 1), "deflate": lambda body: zlib.compress(body, 1)}
-_TOO_LARGE = 413
+_TOO_LARGE, _UNAUTHENTICATED = 413, 401
 
 
 def json_answer(value: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -27,6 +27,8 @@ def refusal(status: Status) -> Response:
     headers = retry_headers(status)
     if code == _TOO_LARGE:
         headers["connection"] = "close"  # the rest of the body is not read
+    if code == _UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
     return json_answer({"error": status.message}, code, headers)
 
 

@@ -155,6 +155,9 @@ class Calls:
             ClientGoneError: nobody waits for the answer.
         """
         metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        refusal = self._router.refuses(method, metadata, lambda: scope["state"].get("certificate_names", ()))
+        if refusal is not None:
+            return refusal, b""
         account = self._router.received(method, metadata)
         call = HttpCall(method, metadata, _peer(scope), account, asyncio.get_running_loop())
         try:

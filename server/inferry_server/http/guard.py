@@ -5,10 +5,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inferry_server.addresses import Address
+from inferry_server.errors import ServingError
 from inferry_server.http.answers import json_answer
+from inferry_server.http.statuses import http_code
+from inferry_server.rpc.statuses import status_of
+from inferry_server.security.access import Access
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
+_METRICS = "/metrics"
 _OPEN = ("/livez", "/readyz", "/metrics", "/v2/health/")
 
 
@@ -23,9 +28,13 @@ class Guard:
         application: what is guarded.
         client_certificates: whether clients must have one; the TLS layer has verified those that came.
         loopback: whether the server listens there.
+        access: decides who may read the metrics; None: everybody may. Calls ask it where they begin.
     """
 
-    def __init__(self, application: Application, *, client_certificates: bool, loopback: bool) -> None:
+    def __init__(
+        self, application: Application, *, client_certificates: bool, loopback: bool, access: Access | None = None
+    ) -> None:
+        self._access = access
         self._application = application
         self._client_certificates = client_certificates
         self._loopback = loopback
@@ -40,6 +49,8 @@ class Guard:
             await json_answer({"error": message}, code)(scope, receive, send)
 
     def _refusal(self, scope: Any) -> tuple[int, str] | None:
+        if scope["path"].startswith(_METRICS) and self._access is not None:
+            return self._metrics_refusal(self._access, scope)
         if scope["path"].startswith(_OPEN):
             return None
         headers = dict(scope["headers"])
@@ -48,6 +59,15 @@ class Guard:
             return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
         if self._client_certificates and not scope["state"].get("has_certificate"):  # guard: http-certificate
             return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
+        return None
+
+    def _metrics_refusal(self, access: Access, scope: Any) -> tuple[int, str] | None:
+        metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        try:
+            access.check_metrics(metadata, lambda: scope["state"].get("certificate_names", ()))  # guard: metrics-access
+        except ServingError as error:
+            status = status_of(error)
+            return http_code(status), status.message
         return None
 
     def _is_own(self, origin: str, headers: dict[bytes, bytes]) -> bool:

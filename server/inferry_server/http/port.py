@@ -93,6 +93,7 @@ class HttpPort:
             make_application(routes),
             client_certificates=tls is not None and options.client_ca is not None,
             loopback=options.address.is_loopback,
+            access=router.access,
         )
         self._server = HttpServer(guarded, HttpOptions(most_connections=options.most_connections, tls=tls))
         self.scheme = "http" if tls is None else "https"

@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from inferry_server.security.certificate_names import names_of_peer
+
 HEADERS_S = 10.0
 """For a client to send the headers of a request, from its first byte or from connecting."""
 
@@ -45,7 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """Take a connection; where there are too many, the one that has been idle for longest makes room."""
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
-        self.app_state = {"has_certificate": tls is not None and bool(tls.getpeercert())}
+        certificate = None if tls is None else tls.getpeercert()
+        self.app_state = {"has_certificate": bool(certificate), "certificate_names": names_of_peer(certificate)}
         self._wait_for_client(HEADERS_S)
         if len(self.connections) > self._most_connections:  # guard: http-connections-bounded
             self._make_room()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from inferry_server.errors import ServingError
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
-from inferry_server.rpc.statuses import Status
+from inferry_server.rpc.statuses import Status, status_of
+from inferry_server.security.access import Access, Names
 from inferry_server.telemetry.metrics import MethodMetrics, ServerMetrics
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
 
@@ -47,7 +48,11 @@ class Router:
         tracer: asked which calls to trace.
         check: raises an error for a message that no handler should see, given the method's path.
         unchecked_bytes: messages that are not longer need no check.
+        access: decides who may call.
         clock: monotonic seconds.
+
+    Attributes:
+        access: decides who may call; None: everybody may.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class Router:
         check: Callable[[str, bytes], None] = lambda *_: None,
         unchecked_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        access: Access | None = None,
     ) -> None:
+        self.access = access
         self._check = check
         self._unchecked = unchecked_bytes
         self._metrics = metrics
@@ -118,6 +125,21 @@ class Router:
         metrics.received()
         trace = self._tracer.begin(path, metadata) if self._tracer is not None and path in self._traced else None
         return CallAccount(metrics, trace, self._clock)
+
+    def refuses(self, path: str, metadata: Metadata, names: Names) -> Status | None:
+        """The status for a caller that may not call this method, counted; None where it may.
+
+        Transports ask before they read the request.
+        """
+        if self.access is None:
+            return None
+        try:
+            self.access.check(path, metadata, names)  # guard: access-checked
+        except ServingError as error:
+            status = status_of(error)
+            self.shed(path, status)
+            return status
+        return None
 
     def shed(self, path: str, status: Status) -> None:
         """Count a call that is refused as it arrives; it has no trace."""

@@ -23,13 +23,15 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.ShedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (errors.RequestNotReceivedError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.ModelLoadError, grpc.StatusCode.INTERNAL),
     (errors.DeviceOutOfMemoryError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeviceLostError, grpc.StatusCode.UNAVAILABLE),
     (errors.InferenceError, grpc.StatusCode.INTERNAL),
     (errors.StartError, grpc.StatusCode.INTERNAL),
+    (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.RequestNotReceivedError, grpc.StatusCode.DEADLINE_EXCEEDED),
 )
 
 

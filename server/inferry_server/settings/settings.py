@@ -167,6 +167,9 @@ class Settings:
     tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
+    access_policy: Path | None = _setting(
+        None, "TOML file: which tokens and client certificates may infer, read or administer; unset: everybody may all"
+    )
     decode_threads: int = _setting(0, "threads that decode pictures; 0: as many as compute")
     decode_timeout_s: float = _setting(10.0, "how long the pictures of one request may be decoded")
     max_image_pixels: int = _setting(

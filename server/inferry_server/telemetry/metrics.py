@@ -255,6 +255,10 @@ class ServerMetrics:
             "inferry_self_checks", "Comparisons with golden samples while serving (passed, failed, skipped).",
             ["model", "outcome"], registry=self.registry,
         )  # fmt: skip
+        self.reloads = Counter(
+            "inferry_file_reloads", "Files that changed while serving, by outcome (reloaded, failed).",
+            ["what", "outcome"], registry=self.registry,
+        )  # fmt: skip
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

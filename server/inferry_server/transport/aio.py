@@ -19,6 +19,7 @@ from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
+from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
@@ -193,6 +194,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _unary(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
+            await self._refuse_caller(path, metadata, context)
             call = AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             try:
                 message = await self._request_of(call, context)
@@ -211,6 +213,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _stream(self, path: str, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:
+            await self._refuse_caller(path, metadata, context)
             call = AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
@@ -229,6 +232,12 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 await context.abort(status.code, status.message, status.trailing_metadata)
 
         return behave
+
+    async def _refuse_caller(self, path: str, metadata: Sequence[tuple[str, str | bytes]], context: Any) -> None:
+        """End a call unread whose caller may not make it."""
+        status = self._router.refuses(path, metadata, lambda: names_of(context.auth_context()))
+        if status is not None:
+            await context.abort(status.code, status.message)
 
     def _refuse(self, path: str) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -16,7 +17,7 @@ from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
-from inferry_server.transport.core_layer import CoreServer, send_status
+from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.intake import Intake
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
@@ -69,6 +70,7 @@ class CompletionQueueTransport:
         relieved: Callable[[], object] = lambda: None,
     ) -> None:
         self._router = router
+        self._access = router.access
         self._options = options
         self._spare = spare or SpareTime()
         self._intake = Intake()
@@ -310,6 +312,8 @@ class CompletionQueueTransport:
                 return
             known = self._paths[method] = (path, self._router.is_unary(path))
         path, is_unary = known
+        if self._access is not None and self._refuse_caller(event, path):  # guard: access-unread
+            return
         shedding = self._spare.shedding
         if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
             self._shed(event, path, shedding)
@@ -342,6 +346,14 @@ class CompletionQueueTransport:
         self._router.shed(path, status)
         shedding.count()
         send_status(event.call, status, _ignore, first=True, close_watched=False)
+
+    def _refuse_caller(self, event: Any, path: str) -> bool:
+        """Refuse a call unread whose caller may not make it."""
+        status = self._router.refuses(path, event.invocation_metadata, partial(certificate_names, event.call))
+        if status is None:
+            return False
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
+        return True
 
     def _refuse(self, event: Any, path: str) -> None:
         status = unknown_method(path)

@@ -10,6 +10,7 @@ a server relies on it:
   `completion_type`;
 - events of new calls: `call`, `call_details` (`method`, `deadline`), `invocation_metadata`;
 - `Call`: `start_server_batch` from any thread, `peer`;
+- `auth_context`, what is known of a call's client;
 - the operations that a server sends and receives.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 import grpc
 
 from inferry_server.rpc.statuses import Status
+from inferry_server.security.certificate_names import names_of
 
 try:
     from grpc._cython import cygrpc
@@ -51,6 +53,7 @@ _PIECES = {
     "SendInitialMetadataOperation": (),
     "SendMessageOperation": (),
     "SendStatusFromServerOperation": (),
+    "auth_context": (),
     "CompletionType": ("queue_timeout", "queue_shutdown"),
 }  # fmt: skip
 
@@ -201,6 +204,11 @@ def send_status(call: Handle, status: Status, on_event: OnEvent, *, first: bool,
     if not close_watched:
         operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
     call.start_server_batch(operations, on_event)
+
+
+def certificate_names(call: Handle) -> list[str]:
+    """What the client's verified certificate says: `DNS:name` and the like; nothing where there is none."""
+    return names_of({key.decode(): values for key, values in cygrpc.auth_context(call).items()})
 
 
 def peer_of(call: Handle) -> str:

@@ -1,0 +1,1 @@
+"""Who may do what: roles, the policy file, and what is done when files change."""

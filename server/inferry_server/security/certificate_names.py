@@ -1,0 +1,59 @@
+"""What a client's verified certificate says, in the words of policies: `CN:ops`, `DNS:ops.test`. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_GRPC = {
+    "x509_subject": "subject",
+    "x509_common_name": "CN",
+    "peer_dns": "DNS",
+    "peer_uri": "URI",
+    "peer_email": "email",
+    "peer_ip": "IP",
+}
+_PYTHON = {"DNS": "DNS", "URI": "URI", "email": "email", "IP Address": "IP"}
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "domainComponent": "DC",
+    "userId": "UID",
+}
+_ESCAPED = frozenset(',+"\\<>;')
+
+
+def names_of(auth_context: Mapping[str, Iterable[bytes]]) -> list[str]:
+    """From what gRPC tells of a connection: nothing where no certificate was verified."""
+    return [
+        f"{kind}:{value.decode(errors='replace')}" for key, kind in _GRPC.items() for value in auth_context.get(key, ())
+    ]
+
+
+def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
+    """From what `ssl.SSLSocket.getpeercert` tells: the same names as gRPC's."""
+    if not certificate:
+        return []
+    parts = certificate.get("subject", ())
+    subject = [pair for part in parts for pair in part]
+    names = [f"CN:{value}" for name, value in subject if name == "commonName"]
+    if subject and all(len(part) == 1 and part[0][0] in _SHORT for part in parts):  # others cannot be written alike
+        written = [f"{_SHORT[name]}={_escape(value)}" for name, value in reversed(subject)]
+        names.append(f"subject:{','.join(written)}")
+    alternatives = certificate.get("subjectAltName", ())
+    return names + [f"{_PYTHON[kind]}:{value}" for kind, value in alternatives if kind in _PYTHON]
+
+
+def _escape(value: str) -> str:
+    """A part of a subject as RFC 2253 writes it."""
+    escaped = "".join(
+        f"\\{c}" if c in _ESCAPED else c if " " <= c < "\x7f" else "".join(f"\\{byte:02X}" for byte in c.encode())
+        for c in value
+    )
+    if escaped[:1] in (" ", "#"):
+        escaped = f"\\{escaped}"
+    if len(value) > 1 and value.endswith(" "):
+        escaped = f"{escaped[:-1]}\\ "
+    return escaped

@@ -1,0 +1,23 @@
+"""The guards of who may do what, and of what is read again."""
+
+from mutants.mutant import Mutant
+
+_ACCESS = ("tests/contract/test_access.py",)
+_POLICY = ("tests/server/security/test_policy.py",)
+_DECISION = ("tests/server/security/test_access.py",)
+
+SECURITY = (
+    Mutant("access-checked", "access: every call is decided", "pass", _ACCESS),
+    Mutant("access-unread", "access: a refused call is not read", "if False:", _ACCESS),
+    Mutant("metrics-access", "access: the metrics page too", "pass", _ACCESS),
+    Mutant("token-expires", "access: tokens expire", "if True:", _DECISION),
+    Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
+    Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
+    Mutant("policy-one-caller", "access: a token is one caller's", "if False:", _POLICY),
+    Mutant(
+        "reload-settled",
+        "reload: who still writes is not overtaken",
+        "if contents == self._settled:",
+        ("tests/server/security/test_watching.py",),
+    ),
+)
