@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check rehearsal clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -100,6 +100,9 @@ ifdef ARGS
 else
 	@$(BIN)/python -m pytest -q -m "not slow" --no-skips tests/deploy
 endif
+
+rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real Envoy under traffic; two minutes
+	@PYTHONPATH=tests $(BIN)/python -m rehearsal
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.soak $(ARGS)

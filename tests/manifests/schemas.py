@@ -54,6 +54,9 @@ HAND_WRITTEN = {
                 ),
                 perRetry=_closed(timeout=_DURATION, backOff=_closed(baseInterval=_DURATION, maxInterval=_DURATION)),
             ),
+            circuitBreaker=_closed(
+                maxConnections=_COUNT, maxPendingRequests=_COUNT, maxParallelRequests=_COUNT, maxParallelRetries=_COUNT
+            ),
             healthCheck=_closed(
                 passive=_closed(
                     consecutive5XxErrors=_COUNT,

@@ -1,0 +1,1 @@
+"""`make rehearsal`: real servers behind a real Envoy, under verified traffic, with the manifests' own numbers."""

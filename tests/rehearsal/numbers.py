@@ -1,0 +1,111 @@
+"""What the manifests say: settings of the servers, and how a gateway calls them."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from manifests.bundle import K8S, Bundle, Manifest, render
+
+NOT_TAKEN = ("INFERRY_REPOSITORY", "INFERRY_GRPC_ADDRESS", "INFERRY_HTTP_ADDRESS", "INFERRY_LOG_FORMAT")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Of the base with the component gateway.
+
+    Attributes:
+        environment: of a server, but for what is this machine's own.
+        grace_s: after SIGTERM, before a pod would be killed.
+        replicas: of the Deployment.
+        unready_after_s: how long readiness may fail before a pod is left out.
+        policy: the specification of the BackendTrafficPolicy.
+    """
+
+    environment: dict[str, str]
+    grace_s: float
+    replicas: int
+    unready_after_s: float
+    policy: Manifest
+
+
+def read_numbers(*, overridden: Mapping[str, str]) -> Numbers:
+    """Render, and look.
+
+    Args:
+        overridden: settings that are to be others.
+    """
+    bundle = _rendered()
+    spec = bundle.every("Deployment")[0]["spec"]
+    pod = spec["template"]["spec"]
+    readiness = pod["containers"][0]["readinessProbe"]
+    settings: dict[str, str] = bundle.every("ConfigMap")[0]["data"]
+    return Numbers(
+        environment={name: value for name, value in settings.items() if name not in NOT_TAKEN} | dict(overridden),
+        grace_s=pod["terminationGracePeriodSeconds"],
+        replicas=spec["replicas"],
+        unready_after_s=readiness["periodSeconds"] * readiness["failureThreshold"],
+        policy=bundle.every("BackendTrafficPolicy")[0]["spec"],
+    )
+
+
+def _rendered() -> Bundle:
+    with TemporaryDirectory() as folder:
+        k8s = Path(folder) / "k8s"
+        shutil.copytree(K8S, k8s)
+        overlay = k8s / "overlays" / "rehearsal"
+        overlay.mkdir()
+        (overlay / "kustomization.yaml").write_text(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+            "resources: [../../base]\ncomponents: [../../components/gateway]\n"
+        )
+        return render(overlay)
+
+
+def envoy_retry(policy: Manifest) -> dict[str, Any]:
+    """The policy's retries as Envoy Gateway hands them to Envoy: never twice to one host, where there is another."""
+    retry = policy["retry"]
+    back_off = retry["perRetry"]["backOff"]
+    return {
+        "retry_on": ",".join(retry["retryOn"]["triggers"]),
+        "num_retries": retry["numRetries"],
+        "retry_back_off": {
+            "base_interval": seconds(back_off["baseInterval"]),
+            "max_interval": seconds(back_off["maxInterval"]),
+        },
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+
+
+def envoy_outliers(policy: Manifest) -> dict[str, Any]:
+    """The policy's passive health checks."""
+    passive = policy["healthCheck"]["passive"]
+    return {
+        "consecutive_5xx": passive["consecutive5XxErrors"],
+        "interval": seconds(passive["interval"]),
+        "base_ejection_time": seconds(passive["baseEjectionTime"]),
+        "max_ejection_percent": passive["maxEjectionPercent"],
+    }
+
+
+def seconds(duration: str) -> str:
+    """`250ms` as Envoy's JSON has it: `0.25s`.
+
+    Raises:
+        ValueError: another text than a number and a unit.
+    """
+    match = re.fullmatch(r"(\d+)(ms|s|m)", duration)
+    if match is None:
+        raise ValueError(f"expected a duration as 250ms, not {duration!r}")
+    return f"{int(match[1]) * {'ms': 0.001, 's': 1, 'm': 60}[match[2]]:g}s"
