@@ -228,6 +228,12 @@ class InferenceError(ServingError):
     kind = "inference_failed"
 
 
+class OutOfMemoryError(InferenceError):
+    """The machine has no memory for what the model computes."""
+
+    kind = "out_of_memory"
+
+
 class DeviceOutOfMemoryError(InferenceError):
     """The device has no memory for a batch of this size; smaller batches follow.
 

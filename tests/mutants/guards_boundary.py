@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
+_TEST_MEMORY = ("tests/server/runtime/test_memory.py",)
 _TEST_FILES = ("tests/proto/test_files.py",)
 _TEST_LOADS = ("tests/server/models/test_load_queue.py",)
 _TEST_SIZES = ("tests/server/models/test_sizes.py",)
@@ -26,6 +27,9 @@ BOUNDARY = (
     Mutant("sizes-outputs", "sizes: an answer that no message can carry", "if False:", _TEST_SIZES),
     Mutant("sizes-tried", "sizes: no more is tried than a bound", "return tuple(sizes)", _TEST_SIZES),
     Mutant("sizes-instances", "sizes: instances for which there is no memory", "if False:", _TEST_SIZES),
+    Mutant("sizes-allocations", "sizes: what is allocated while a version loads is bounded", "if True:", _TEST_SIZES),
+    Mutant("sizes-warmed", "sizes: a version for whose run there is no memory is not served", "return", _TEST_SIZES),
+    Mutant("memory-bound-lifted", "sizes: the bound of a load ends with it", "if False:", _TEST_MEMORY),
     Mutant("sizes-instance-count", "sizes: instances of a model are few", "if False:", _TEST_SIZES),
     Mutant("files-size", "files: no more is read than may be", "if False:", _TEST_FILES),
     Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),

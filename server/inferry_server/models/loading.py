@@ -33,7 +33,7 @@ from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
 from inferry_server.runtime.load_watch import LoadWatch
-from inferry_server.runtime.memory import available_bytes, trim_heap
+from inferry_server.runtime.memory import AllocationBound, available_bytes, trim_heap
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
@@ -74,6 +74,9 @@ class LoadOptions:
     watch: LoadWatch = field(default_factory=LoadWatch)
 
 
+_ALLOCATIONS = AllocationBound()  # of the process: so is the limit
+
+
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     """Load a version and let it prove itself; its batcher runs when this returns.
 
@@ -81,7 +84,10 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         ModelLoadError: says which file or check it failed. Nothing else is raised, whatever the files hold.
     """
     try:
-        return _load_with_graphs_or_without(folder, options)
+        if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
+            return _load_with_graphs_or_without(folder, options)
+        with _ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
+            return _load_with_graphs_or_without(folder, options)
     except ModelLoadError as error:
         raise ModelLoadError(readable(str(error))) from error
     except Exception as error:

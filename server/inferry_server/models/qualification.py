@@ -12,6 +12,7 @@ from inferry_server.errors import (
     DeviceOutOfMemoryError,
     InferenceError,
     ModelLoadError,
+    OutOfMemoryError,
     RecordingError,
 )
 from inferry_server.models.checks import RowsMismatchError, can_warm_up, warm_up
@@ -89,6 +90,10 @@ def _warm_up(plan: VersionPlan, instance: Instance, latency: LatencyModel, *, bu
         seconds = _measured_steps(plan, instance, budget_s)
     except DeviceLostError:
         raise
+    except OutOfMemoryError as error:
+        raise ModelLoadError(  # guard: sizes-warmed
+            f"{plan.model_path}: {error}, in batches of up to {plan.policy.max_batch_size} rows (max_batch_size)"
+        ) from error
     except InferenceError as error:
         if plan.manifest is not None:
             raise ModelLoadError(f"{plan.model_path}: warm-up failed: {error}") from error

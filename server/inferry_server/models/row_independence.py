@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError
+from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, OutOfMemoryError
 from inferry_server.models import made_up_rows as made_up
 from inferry_server.models.answer_rounding import Rounding, differ, readable, same
 from inferry_server.models.made_up_rows import Arrays, Kind, RowMaker
@@ -163,7 +163,11 @@ class Examination:
         for turn in range(_ROUNDS):
             try:
                 self._in_large_batches(fitting, maker, turn)
-            except (_UnfitError, DeviceOutOfMemoryError):  # too many at once, or values that suited by chance
+            except (
+                _UnfitError,
+                DeviceOutOfMemoryError,
+                OutOfMemoryError,
+            ):  # too many at once, or values that suited by chance
                 fitting = fitting[:1]
         if not self._large_tried:
             self._in_one_large_batch(before[0], maker)
@@ -240,7 +244,7 @@ class Examination:
         try:
             alone = [self._alone(few, i) for i in range(_count(few))]
             batch = self._together(rows)
-        except (_UnfitError, DeviceOutOfMemoryError):  # too many at once, or answers that waver
+        except (_UnfitError, DeviceOutOfMemoryError, OutOfMemoryError):  # too many at once, or answers that waver
             return
         rounding = self._rounding(few, alone, [0] * len(alone))
         self._like_alone(batch, alone, order, rounding)
@@ -344,7 +348,7 @@ class Examination:
     def _together(self, rows: Rows) -> Arrays:
         try:
             answers = self._answers(rows)
-        except (DeviceLostError, DeviceOutOfMemoryError):
+        except (DeviceLostError, DeviceOutOfMemoryError, OutOfMemoryError):
             raise
         except InferenceError as error:
             raise _MixedError(f"it fails with {_count(rows)} rows that it answers alone: {error}") from error

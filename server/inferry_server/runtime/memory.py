@@ -1,6 +1,11 @@
 """Giving memory back to the system once a model is gone, and how much there is."""
 
+import contextlib
 import ctypes
+import resource
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -42,6 +47,61 @@ def available_bytes(
 
 
 _UNBOUNDED = 1 << 62
+
+
+class AllocationBound:
+    """Lets allocations fail that there is no memory for, while a version is loaded, instead of ending the process.
+
+    Linux promises more memory than there is, and ends a process that uses it: a graph with one constant of 100 GB would
+    end all models that are served. Bounded in what it may be promised, the allocation fails, and with it that model
+    alone. The bound is half as much again as is left, and some for stacks: address space is promised that nobody uses.
+    It counts what threads of other models allocate meanwhile. Thread-safe; of loads that overlap the first sets it.
+    """
+
+    def __init__(self, status: Path = Path("/proc/self/status")) -> None:
+        self._status = status
+        self._lock = threading.Lock()
+        self._loads = 0
+        self._before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+    @contextlib.contextmanager
+    def while_loading(self, *, threads: int, available: int | None = None) -> Iterator[None]:
+        """Bound what is allocated in the block.
+
+        Args:
+            threads: that ONNX Runtime may start for the version.
+            available: bytes; else those of the machine and the container.
+        """
+        room = available_bytes() if available is None else available
+        with self._lock:
+            if not self._loads:  # what a load under way was promised must not raise the bound of the next
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+                _set_soft_limit(self._before, _bound(_fields(self._status).get("VmData:"), room, threads))
+            self._loads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._loads -= 1
+                if not self._loads:  # guard: memory-bound-lifted
+                    resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+_STACK_BYTES = 8 << 20
+_SLACK_BYTES = 256 << 20
+
+
+def _set_soft_limit(before: tuple[int, int], wanted: int | None) -> None:
+    if wanted is not None and sys.platform == "linux":
+        soft = min(limit for limit in (wanted, *before) if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+
+
+def _bound(promised_kib: int | None, available: int, threads: int) -> int | None:
+    """Bytes that may be promised; None where nothing is known."""
+    if promised_kib is None or available >= _UNBOUNDED:
+        return None
+    return (promised_kib << 10) + available + available // 2 + threads * _STACK_BYTES + _SLACK_BYTES
 
 
 def _fields(path: Path) -> dict[str, int]:

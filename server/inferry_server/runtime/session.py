@@ -1,5 +1,6 @@
 """One ONNX model in ONNX Runtime."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
-from inferry_server.errors import InferenceError, ModelLoadError, RecordingError
+from inferry_server.errors import InferenceError, ModelLoadError, OutOfMemoryError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
 from inferry_server.runtime.graph_nodes import read_unranked
@@ -179,7 +180,7 @@ class OnnxSession:
                 return self._run_values(inputs)
             outputs = self._session.run(self._output_names, dict(inputs), self._run_options)
         except Exception as error:
-            raise InferenceError(f"the model failed: {_first_line(error)}") from error
+            raise _failure(error) from error
         return dict(zip(self._output_names, map(np.asarray, outputs), strict=True))
 
     def _run_values(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -225,6 +226,17 @@ def _tensor_spec(path: Path, tensor: Any, unranked: frozenset[str]) -> TensorSpe
     names = tuple(axis if isinstance(axis, str) else None for axis in tensor.shape)
     any_rank = not shape and tensor.name in unranked  # guard: shapes-of-any-rank
     return TensorSpec(tensor.name, DATATYPES[datatype], shape, names, any_rank)
+
+
+_NO_MEMORY = re.compile(r"Failed to allocate memory for requested buffer of size (\d+)|bad_alloc|bad allocation")
+
+
+def _failure(error: Exception) -> InferenceError:
+    found = _NO_MEMORY.search(str(error))
+    if found is not None or isinstance(error, MemoryError):
+        size = f" of {found[1]} bytes" if found is not None and found[1] else ""
+        return OutOfMemoryError(f"the model failed: there is no memory for a tensor{size} that it computes")
+    return InferenceError(f"the model failed: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What a model would allocate is told from its shapes, before anything is."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.sizes import TRIED_BYTES, row_bytes, tried_sizes
 from inferry_server.models.version import ServedVersion
+from inferry_server.runtime import memory
 from inferry_server.runtime.providers import CPU
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -98,3 +100,28 @@ def test_instances_for_which_there_is_no_memory_are_refused(tmp_path: Path, monk
     monkeypatch.setattr(loading, "available_bytes", lambda: 200)
     with pytest.raises(ModelLoadError, match=r"3 instances of a model of .* bytes need .*; 200 are available"):
         load(tmp_path, "doubler")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts what is mapped on Linux only")
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Expand"])
+def test_a_constant_that_there_is_no_memory_for_fails_with_its_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operator: str
+) -> None:
+    inputs = ["shape"] if operator == "ConstantOfShape" else ["one", "shape"]
+    onnx_models.save_model(
+        tmp_path / "echo" / "1" / "model.onnx",
+        [
+            helper.make_node(operator, inputs, ["large"]),
+            helper.make_node("ReduceMax", ["large"], ["largest"], keepdims=0),
+            helper.make_node("Add", ["x", "largest"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        [
+            numpy_helper.from_array(np.array([1 << 14, 1 << 14]), "shape"),
+            numpy_helper.from_array(np.ones(1, np.float32), "one"),
+        ],
+    )
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    with pytest.raises(ModelLoadError, match="there is no memory for a tensor of 1073741824 bytes"):
+        load(tmp_path)

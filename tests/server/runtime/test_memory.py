@@ -1,10 +1,13 @@
 import ctypes
 import platform
+import resource
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from inferry_server.runtime.memory import available_bytes, trim_heap
+from inferry_server.runtime.memory import AllocationBound, available_bytes, trim_heap
 
 
 def test_memory_is_given_back_where_the_c_library_can() -> None:
@@ -30,3 +33,26 @@ def test_memory_that_is_left_is_the_least_that_machine_and_container_leave(tmp_p
     assert available_bytes(meminfo, limit, used, stat) == 2700
     used.write_text("9000\n")
     assert available_bytes(meminfo, limit, used, stat) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts what is mapped on Linux only")
+def test_what_there_is_no_memory_for_fails_while_a_version_is_loaded_and_no_longer() -> None:
+    bound, before = AllocationBound(), resource.getrlimit(resource.RLIMIT_DATA)
+    with bound.while_loading(threads=1, available=0):
+        with pytest.raises(MemoryError):
+            np.empty(1 << 30, np.uint8)
+        inner = resource.getrlimit(resource.RLIMIT_DATA)
+        with bound.while_loading(threads=1, available=1 << 40):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == inner
+        assert resource.getrlimit(resource.RLIMIT_DATA) == inner
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert np.empty(1 << 30, np.uint8).nbytes == 1 << 30  # promised, never touched
+
+
+@pytest.mark.parametrize("status", ["", "VmData: 100 kB\n"])
+def test_nothing_is_bounded_where_nothing_is_known(tmp_path: Path, status: str) -> None:
+    (tmp_path / "status").write_text(status)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    available = 0 if not status else 1 << 62
+    with AllocationBound(tmp_path / "status").while_loading(threads=1, available=available):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
