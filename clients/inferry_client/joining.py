@@ -100,7 +100,7 @@ class Joiner:
         most = max(1, min(self._settings.max_rows, limit(group[0].call)))
         taken = [group.popleft()]
         rows = taken[0].joint.rows
-        while group and rows + group[0].joint.rows <= most:
+        while group and rows + group[0].joint.rows <= most:  # guard: join-limit
             rows += group[0].joint.rows
             taken.append(group.popleft())
         del self._groups[key]
@@ -136,6 +136,6 @@ def deliver(waiting: Sequence[Waiting], result: Any) -> None:
 
 def fail(waiting: Sequence[Waiting], error: InferryError) -> None:
     """Give everybody the error; where one call may be to blame, everybody asks again alone."""
-    blame = len(waiting) > 1 and isinstance(error, InvalidRequestError)
+    blame = len(waiting) > 1 and isinstance(error, InvalidRequestError)  # guard: join-guilty-alone
     for each in waiting:
         each.settle(error=None if blame else copy.copy(error), alone=blame)

@@ -54,4 +54,43 @@ CLIENTS = (
         "",
         _TEST_CALLING,
     ),
+    Mutant(
+        "load-from-schedule",
+        "load: latency counts from the scheduled time",
+        'took_ms = np.sort((answered["ended"] - answered["sent"]) * 1e3)',
+        ("tests/clients/test_open_loop.py::test_latency_counts_from_the_schedule_and_every_request_is_in_one_second",),
+    ),
+    Mutant(
+        "load-answers-checked",
+        "load: a reply that is no answer is a failure",
+        "",
+        ("tests/clients/test_load.py::test_an_answer_needs_every_output_with_a_row_for_each_sent",),
+    ),
+    Mutant(
+        "load-client-limit",
+        "load: a client that sends late is found out",
+        "return False",
+        ("tests/clients/test_open_loop.py::test_a_client_that_sends_late_is_the_limit_and_says_so",),
+    ),
+    Mutant(
+        "load-peak-twice",
+        "load: a rate that is held by chance is no peak",
+        "if held:",
+        (
+            "tests/clients/test_open_loop.py"
+            "::test_the_search_ends_without_a_peak_where_nothing_is_held_and_believes_no_rate_held_once",
+        ),
+    ),
+    Mutant(
+        "join-limit",
+        "client: no joined request is larger than it may be",
+        "while group:",
+        ("tests/clients/test_joining.py",),
+    ),
+    Mutant(
+        "join-guilty-alone",
+        "client: only the guilty call of a joined request fails",
+        "blame = False",
+        ("tests/clients/test_joining.py",),
+    ),
 )

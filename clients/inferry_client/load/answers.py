@@ -58,7 +58,7 @@ class Expectation:
                 result = read_infer(open_inference_pb2.ModelInferResponse.FromString(reply))
         except Exception as error:  # protobuf raises its own where bytes are no message
             raise WrongAnswerError(f"wrong answer: {error}") from error
-        self.check(result)
+        self.check(result)  # guard: load-answers-checked
         if self.answers and not same(said(result), self.answers[number]):
             raise WrongAnswerError(
                 f"wrong answer: {_short(said(result))}; expected {_short(self.answers[number])} to request {number}"

@@ -60,7 +60,7 @@ class PeakSearch:
         self.trials += 1
         if self.confirming is not None:
             self._times_held += held
-            if held and self._times_held >= _TIMES_HELD:
+            if held and self._times_held >= _TIMES_HELD:  # guard: load-peak-twice
                 self._confirmed = rate
             elif not held:
                 self._times_held = 0

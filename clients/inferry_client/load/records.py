@@ -68,7 +68,7 @@ def summarize(
     rows = records.rows
     counts = {outcome: int(np.sum(rows["outcome"] == number)) for number, outcome in enumerate(OUTCOMES)}
     answered = rows[rows["outcome"] == OUTCOMES.index(Outcome.ANSWERED)]
-    took_ms = np.sort((answered["ended"] - answered["scheduled"]) * 1e3)
+    took_ms = np.sort((answered["ended"] - answered["scheduled"]) * 1e3)  # guard: load-from-schedule
     seconds = float(rows["ended"].max() - min(0.0, rows["scheduled"].min())) if len(rows) else 0.0
     within = len(took_ms) if objective_ms is None else int(np.searchsorted(took_ms, objective_ms, side="right"))
     lag_ms = (rows["sent"] - rows["scheduled"]) * 1e3

@@ -95,7 +95,7 @@ class LoadSummary:
     def client_limited(self) -> bool:
         """Whether the client sent so late that it is the client that was measured."""
         lag_ms = self.send_lag_p99_ms
-        return lag_ms is not None and lag_ms > max(_LEAST_LAG_MS, _LAG_SHARE * self.p99_ms)
+        return lag_ms is not None and lag_ms > max(_LEAST_LAG_MS, _LAG_SHARE * self.p99_ms)  # guard: load-client-limit
 
 
 @dataclass(frozen=True)
