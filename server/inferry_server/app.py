@@ -35,6 +35,7 @@ from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.security.access import Access
+from inferry_server.security.certificate_dates import earliest_end
 from inferry_server.security.policy import Policy, parse_policy
 from inferry_server.security.watching import Contents, FileWatcher, WatchedFiles, read_files
 from inferry_server.services.classifier import ClassifierService
@@ -61,6 +62,7 @@ from inferry_server.trace import NoTracer, Tracer
 from inferry_server.transport.connections import can_count_connections, count_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
+from inferry_server.transport.tls import ServerTls
 from inferry_server.wire.fields import FieldLimit
 from inferry_server.wire.shared_memory import FOLDER, SharedMemoryRegions
 
@@ -141,7 +143,7 @@ class Server:
         self._transport = make_transport(
             settings.transport,
             router,
-            _transport_options(settings),
+            _transport_options(settings, self._watch_tls),
             spare=spare,
             failed=self._lose_transport,
             relieved=self.metrics.hangs.labels("inline_batch").inc,
@@ -297,6 +299,24 @@ class Server:
         )
         return access
 
+    def _watch_tls(self, tls: ServerTls) -> None:
+        """Read the files of TLS again when they change, for gRPC and HTTP."""
+
+        def apply(contents: Contents) -> None:
+            tls.apply(contents)
+            self._http.reload_tls()
+            self._tell_ends(contents)
+
+        self._tell_ends(tls.contents)
+        self._watcher.add(WatchedFiles("TLS files", tls.paths, tls.contents, apply, self._reloaded))
+
+    def _tell_ends(self, contents: Contents) -> None:
+        settings = self._settings
+        for name, path in (("certificate", settings.tls_certificate), ("client_ca", settings.tls_client_ca)):
+            end = None if path is None else earliest_end(contents[path])
+            if end is not None:
+                self.metrics.certificate_end.labels(name).set(end)
+
     def _reloaded(self, what: str, outcome: str) -> None:
         self.metrics.reloads.labels(what, outcome).inc()
 
@@ -433,7 +453,7 @@ def _make_tracer(settings: Settings) -> Tracer:
     return otlp_tracer(settings.trace_endpoint, settings.trace_sample_ratio)
 
 
-def _transport_options(settings: Settings) -> TransportOptions:
+def _transport_options(settings: Settings, watch: Callable[[ServerTls], object]) -> TransportOptions:
     return TransportOptions(
         max_message_bytes=settings.max_message_bytes,
         max_streams=settings.max_streams_per_connection,
@@ -446,6 +466,7 @@ def _transport_options(settings: Settings) -> TransportOptions:
         certificate=settings.tls_certificate,
         private_key=settings.tls_private_key,
         client_ca=settings.tls_client_ca,
+        watch=watch,
     )
 
 

@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _ACCESS = ("tests/contract/test_access.py",)
+_ROTATION = ("tests/contract/test_rotation.py",)
 _POLICY = ("tests/server/security/test_policy.py",)
 _DECISION = ("tests/server/security/test_access.py",)
 
@@ -13,6 +14,8 @@ SECURITY = (
     Mutant("token-expires", "access: tokens expire", "if True:", _DECISION),
     Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
+    Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),
+    Mutant("certificate-reloaded", "reload: gRPC shows the new certificate", "pass", _ROTATION),
     Mutant("policy-one-caller", "access: a token is one caller's", "if False:", _POLICY),
     Mutant(
         "reload-settled",

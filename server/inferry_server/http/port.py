@@ -18,7 +18,7 @@ from inferry_server.http.inference import InferenceRoutes
 from inferry_server.http.live import LiveSnapshot, live_routes
 from inferry_server.http.metrics_page import metrics_route
 from inferry_server.http.server import HttpOptions, HttpServer
-from inferry_server.http.tls import tls_context
+from inferry_server.http.tls import HttpTls
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.rpc.router import Router
@@ -88,14 +88,16 @@ class HttpPort:
             routes += live_routes(LiveSnapshot(readiness, registry, metrics), lambda: self._ending)
         tls = None
         if options.inference and options.certificate is not None and options.private_key is not None:
-            tls = tls_context(options.certificate, options.private_key, options.client_ca)
+            tls = HttpTls(options.certificate, options.private_key, options.client_ca)
         guarded = Guard(
             make_application(routes),
             client_certificates=tls is not None and options.client_ca is not None,
             loopback=options.address.is_loopback,
             access=router.access,
         )
-        self._server = HttpServer(guarded, HttpOptions(most_connections=options.most_connections, tls=tls))
+        context = None if tls is None else tls.context
+        self._tls = tls
+        self._server = HttpServer(guarded, HttpOptions(most_connections=options.most_connections, tls=context))
         self.scheme = "http" if tls is None else "https"
         self.address: Address | None = None
 
@@ -106,6 +108,15 @@ class HttpPort:
             StartError: the address cannot be bound.
         """
         self.address = self._server.start(self._options.address)
+
+    def reload_tls(self) -> None:
+        """Show new connections what the certificate's files hold now.
+
+        Raises:
+            StartError: they cannot be used.
+        """
+        if self._tls is not None:
+            self._tls.reload()
 
     def close(self) -> None:
         """Answer nothing more."""

@@ -26,3 +26,33 @@ def tls_context(certificate: Path, private_key: Path, client_ca: Path | None) ->
             + f": {error}"
         ) from error
     return context
+
+
+class HttpTls:
+    """The certificate that new connections are shown; `reload` may be called by any thread while others connect.
+
+    Args:
+        certificate: PEM file with the chain.
+        private_key: PEM file with its key.
+        client_ca: PEM file with the authorities of clients; None: none is asked for a certificate.
+
+    Attributes:
+        context: of the listening socket.
+    """
+
+    def __init__(self, certificate: Path, private_key: Path, client_ca: Path | None) -> None:
+        self._files = (certificate, private_key, client_ca)
+        self._current = tls_context(*self._files)
+        self.context = tls_context(*self._files)
+        self.context.sni_callback = self._show
+
+    def reload(self) -> None:
+        """Read the files again.
+
+        Raises:
+            StartError: they cannot be used; what was read before stays.
+        """
+        self._current = tls_context(*self._files)
+
+    def _show(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current  # guard: http-certificate-reloaded

@@ -259,6 +259,11 @@ class ServerMetrics:
             "inferry_file_reloads", "Files that changed while serving, by outcome (reloaded, failed).",
             ["what", "outcome"], registry=self.registry,
         )  # fmt: skip
+        self.certificate_end = Gauge(
+            "inferry_tls_not_after_timestamp_seconds",
+            "When the first certificate of a TLS file ends, in seconds since the epoch.",
+            ["file"], registry=self.registry,
+        )  # fmt: skip
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -329,6 +334,9 @@ class MetricsPage:
                 "--http-address"
             ) from error
         self.address = Address(address.host, self._server.server_port)
+
+    def reload_tls(self) -> None:
+        """Do nothing: this page has no TLS."""
 
     def close(self) -> None:
         """Stop answering."""

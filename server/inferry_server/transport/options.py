@@ -1,6 +1,6 @@
 """What both transports tell gRPC."""
 
-import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import grpc
 
 from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
+from inferry_server.transport.tls import ServerTls
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
 _MIN_PING_INTERVAL_MS = 10_000
@@ -31,6 +32,7 @@ class TransportOptions:
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
+        watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
     """
 
     max_message_bytes: int
@@ -44,6 +46,7 @@ class TransportOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    watch: Callable[[ServerTls], object] = lambda _: None
 
     def arguments(self) -> list[tuple[str, int | str]]:
         """The channel arguments of gRPC."""
@@ -77,12 +80,9 @@ class TransportOptions:
         """
         if self.certificate is None or self.private_key is None:
             return None
-        authorities = None if self.client_ca is None else _read("tls_client_ca", self.client_ca)
-        pair = (_read("tls_private_key", self.private_key), _read("tls_certificate", self.certificate))
-        _check_files(self.certificate, self.private_key, self.client_ca)
-        return grpc.ssl_server_credentials(
-            [pair], root_certificates=authorities, require_client_auth=authorities is not None
-        )
+        tls = ServerTls(self.certificate, self.private_key, self.client_ca)
+        self.watch(tls)
+        return tls.credentials()
 
 
 def refuse_taken(address: AnyAddress) -> None:
@@ -95,36 +95,9 @@ def refuse_taken(address: AnyAddress) -> None:
         raise cannot_bind(address)
 
 
-def _check_files(certificate: Path, private_key: Path, client_ca: Path | None) -> None:
-    """See that the files are what they should be: gRPC would only say that the address cannot be bound."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, private_key, password=lambda: "")  # guard: tls-files
-    except (OSError, ValueError) as error:
-        raise _unusable(
-            "settings tls_certificate and tls_private_key", f"{certificate} and {private_key}", error
-        ) from error
-    if client_ca is not None:
-        try:
-            context.load_verify_locations(client_ca)
-        except (OSError, ValueError) as error:
-            raise _unusable("setting tls_client_ca", str(client_ca), error) from error
-
-
-def _unusable(settings: str, paths: str, error: Exception) -> StartError:
-    return StartError(f"{settings}: {paths} cannot be used for TLS: {error}; expected PEM files, the key not encrypted")
-
-
 def cannot_bind(address: AnyAddress) -> StartError:
     """The error for an address that gRPC refuses."""
     return StartError(
         f"gRPC address {address} cannot be bound: it is in use or not of this machine; "
         "free the port or choose another with --grpc-address"
     )
-
-
-def _read(setting: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StartError(f"setting {setting}: {path} cannot be read ({error.strerror})") from error
