@@ -10,7 +10,7 @@ import pytest
 from manifests.bundle import K8S, render
 from manifests.check import asked_paths, faults
 from manifests.facts import ServerFacts
-from manifests.schemas import VERSIONS
+from manifests.schemas import VERSIONS, unknown_kinds
 
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
@@ -47,6 +47,7 @@ def test_an_overlay_has_no_fault_on_any_version_of_kubernetes(overlay: str, fact
     assert bundle.objects
     assert asked_paths(bundle) <= facts.paths
     assert faults(bundle, facts) == []
+    assert unknown_kinds(bundle, VERSIONS[-1]) == []
 
 
 @pytest.mark.parametrize("components", list(chosen()), ids="+".join)

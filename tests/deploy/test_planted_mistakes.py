@@ -13,7 +13,7 @@ from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.rules_metrics import query_faults
 from manifests.rules_server import quantity
-from manifests.schemas import VERSIONS
+from manifests.schemas import VERSIONS, unknown_kinds
 
 COMPONENTS = ("gateway", "keda", "monitoring", "namespace", "networkpolicy", "priority", "tls")
 Change = Callable[[Bundle], object]
@@ -91,8 +91,6 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "an unknown trigger of retries": (
         lambda b: spec(b, "BackendTrafficPolicy")["retry"]["retryOn"]["triggers"].append("unavailible"), "unavailible",
     ),
-    "an unknown kind": (lambda b: b.objects.append({"apiVersion": "x/v1", "kind": "Y", "metadata": {"name": "z"}}),
-                        "no schema is known of x/v1/Y"),
     # selectors and ports
     "a Service for nobody": (lambda b: spec(b, "Service").update(selector={"app": "x"}), "no pod has the labels"),
     "a budget for nobody": (lambda b: spec(b, "PodDisruptionBudget").update(selector={"matchLabels": {"app": "x"}}),
@@ -132,7 +130,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "an issuer that is not there": (lambda b: spec(b, "Certificate", "inferry-server")["issuerRef"].update(name="x"),
                                     "there is no Issuer x"),
     "a secret that nobody makes": (lambda b: spec(b, "Certificate", "inferry-server").update(secretName="x"),
-                                   "no Certificate makes the Secret inferry-server-tls"),
+                                   "there is no Secret inferry-server-tls"),
     # security
     "root": (lambda b: pod(b)["securityContext"].update(runAsUser=0), "may run as root"),
     "a writable root": (lambda b: container(b)["securityContext"].update(readOnlyRootFilesystem=False), "readOnlyRoot"),
@@ -247,6 +245,46 @@ def test_an_image_volume_is_not_asked_of_versions_that_do_not_know_it(facts: Ser
     assert faults(bundle, facts) == []
     pod(bundle)["volumes"][0]["image"]["refrence"] = "x"
     assert faults(bundle, facts, versions=VERSIONS[-1:])
+
+
+def test_an_overlay_may_have_what_is_not_known_here(everything: Bundle, facts: ServerFacts) -> None:
+    """Kinds without a schema are told apart, and the rules go on; shapes that the base does not use are no faults."""
+    own = parse(
+        """
+apiVersion: example.com/v1
+kind: Thing
+metadata: {name: thing}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: elsewhere}
+spec: {type: ExternalName, externalName: models.example.com}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: expressed}
+spec:
+  maxUnavailable: 1
+  selector: {matchExpressions: [{key: a, operator: Exists}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: range}
+spec:
+  podSelector: {matchLabels: {app.kubernetes.io/component: server}}
+  ingress: [{ports: [{port: 8000, endPort: 9000, protocol: TCP}, {protocol: TCP}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: other}
+spec:
+  parentRefs: [{name: shared, namespace: gateways}]
+  rules: [{backendRefs: [{name: x, kind: InferencePool, group: inference.networking.k8s.io}]}, {}]
+"""
+    )
+    bundle = Bundle([*everything.objects, *own.objects])
+    assert unknown_kinds(bundle, VERSIONS[-1]) == ["Thing thing: no schema is known of example.com/v1/Thing"]
+    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
 
 
 def test_what_does_not_render_says_why(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from manifests.bundle import render
 from manifests.check import asked_paths, faults
 from manifests.facts import server_facts
+from manifests.schemas import VERSIONS, unknown_kinds
 
 
 def main(folders: list[str]) -> int:
@@ -16,6 +17,8 @@ def main(folders: list[str]) -> int:
         except ValueError as error:
             print(f"deploy-check: {error}")
             return 1
+        for note in unknown_kinds(bundle, VERSIONS[-1]):
+            print(f"{folder}: not checked: {note}")
         problems = faults(bundle, server_facts(sorted(asked_paths(bundle))))
         found += len(problems)
         for problem in problems:

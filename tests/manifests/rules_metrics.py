@@ -40,7 +40,7 @@ def _queries(bundle: Bundle) -> Iterator[tuple[str, str]]:
             if trigger["type"] == "prometheus":
                 yield f"{label(one)}, trigger {trigger.get('name')}", trigger["metadata"]["query"]
     for one in bundle.every("HorizontalPodAutoscaler"):
-        for metric in one["spec"]["metrics"]:
+        for metric in one["spec"].get("metrics", []):
             if metric["type"] == "Pods":
                 yield f"{label(one)}", metric["pods"]["metric"]["name"]
 

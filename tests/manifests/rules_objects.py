@@ -21,11 +21,11 @@ def selector_faults(bundle: Bundle) -> Iterator[str]:
     for one in bundle.objects:
         spec = one.get("spec") or {}
         match one["kind"]:
-            case "Service":
-                selector = spec.get("selector")
-            case "PodDisruptionBudget" | "PodMonitor":
-                selector = spec["selector"].get("matchLabels")
-            case "NetworkPolicy":
+            case "Service" if spec.get("selector"):  # others have endpoints that somebody else keeps
+                selector = spec["selector"]
+            case "PodDisruptionBudget" | "PodMonitor" if "matchExpressions" not in spec.get("selector", {}):
+                selector = spec.get("selector", {}).get("matchLabels")
+            case "NetworkPolicy" if "matchExpressions" not in spec["podSelector"]:
                 selector = spec["podSelector"].get("matchLabels", {})
             case "Deployment" | "StatefulSet" | "DaemonSet":
                 selector = spec["selector"]["matchLabels"]
@@ -41,7 +41,7 @@ def selector_faults(bundle: Bundle) -> Iterator[str]:
             yield f"{label(one)}: no pod has the labels {selector}"
     for template in bundle.templates():
         for constraint in template.spec.get("topologySpreadConstraints", []):
-            selector = constraint["labelSelector"]["matchLabels"]
+            selector = constraint.get("labelSelector", {}).get("matchLabels", {})
             if not selector.items() <= template.labels.items():
                 yield f"{template.owner}: a spread constraint counts pods with {selector}, which its own have not"
 
@@ -52,16 +52,17 @@ def port_faults(bundle: Bundle) -> Iterator[str]:
         spec = one.get("spec") or {}
         asked: list[Any] = []
         match one["kind"]:
-            case "Service":
-                templates = bundle.selected(spec.get("selector") or {})
+            case "Service" if spec.get("selector"):
+                templates = bundle.selected(spec["selector"])
                 asked = [port.get("targetPort", port["port"]) for port in spec["ports"]]
                 yield from _headless_faults(one, templates)
             case "PodMonitor":
                 templates = bundle.selected(spec["selector"].get("matchLabels", {}))
-                asked = [endpoint["port"] for endpoint in spec["podMetricsEndpoints"]]
+                asked = [endpoint["port"] for endpoint in spec["podMetricsEndpoints"] if "port" in endpoint]
             case "NetworkPolicy" if spec["podSelector"].get("matchLabels"):
                 templates = bundle.selected(spec["podSelector"]["matchLabels"])
-                asked = [port["port"] for rule in spec.get("ingress", []) for port in rule.get("ports", [])]
+                ports = [port for rule in spec.get("ingress", []) for port in rule.get("ports", [])]
+                asked = [port["port"] for port in ports if "port" in port and "endPort" not in port]
             case _:
                 continue
         for template in templates:
@@ -110,7 +111,7 @@ def reference_faults(bundle: Bundle) -> Iterator[str]:
             wanted.append(("ConfigMap", volume.get("configMap", {}).get("name")))
             secret = volume.get("secret", {})
             if secret and not secret.get("optional") and secret["secretName"] not in secrets:
-                yield f"{template.owner}: no Certificate makes the Secret {secret['secretName']}"
+                yield f"{template.owner}: there is no Secret {secret['secretName']}, nor a Certificate that makes it"
         for kind, name in wanted:
             if name is not None and name not in bundle.names(kind):
                 yield f"{template.owner}: there is no {kind} {name}"
@@ -146,13 +147,14 @@ def _target_faults(bundle: Bundle) -> Iterator[str]:
 
 def _route_faults(bundle: Bundle) -> Iterator[str]:
     for route in bundle.every("GRPCRoute"):
-        for parent in route["spec"].get("parentRefs", []):
+        for parent in _near(route["spec"].get("parentRefs", []), "Gateway"):
             gateway = bundle.find("Gateway", parent["name"])
             if gateway is None:
                 yield f"{label(route)}: there is no Gateway {parent['name']}"
             elif parent.get("sectionName") not in (None, *(one["name"] for one in gateway["spec"]["listeners"])):
                 yield f"{label(route)}: Gateway {parent['name']} has no listener {parent['sectionName']}"
-        for backend in (one for rule in route["spec"]["rules"] for one in rule["backendRefs"]):
+        backends = [one for rule in route["spec"].get("rules", []) for one in rule.get("backendRefs", [])]
+        for backend in _near(backends, "Service"):
             service = bundle.find("Service", backend["name"])
             if service is None:
                 yield f"{label(route)}: there is no Service {backend['name']}"
@@ -162,6 +164,11 @@ def _route_faults(bundle: Bundle) -> Iterator[str]:
         for target in policy["spec"]["targetRefs"]:
             if bundle.find(target["kind"], target["name"]) is None:
                 yield f"{label(policy)}: there is no {target['kind']} {target['name']}"
+
+
+def _near(references: list[Manifest], kind: str) -> list[Manifest]:
+    """Those to a kind, in the namespace of who refers."""
+    return [one for one in references if one.get("kind", kind) == kind and "namespace" not in one]
 
 
 def security_faults(bundle: Bundle) -> Iterator[str]:

@@ -153,7 +153,7 @@ def _grace_periods(bundle: Bundle, template: Template) -> Iterator[float]:
         yield template.spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_S)
         return
     for service in bundle.every("InferenceService"):
-        if service["spec"]["predictor"]["model"].get("runtime") == template.owner.partition(" ")[2]:
+        if service["spec"]["predictor"].get("model", {}).get("runtime") == template.owner.partition(" ")[2]:
             yield service["spec"]["predictor"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_S)
 
 
@@ -187,11 +187,11 @@ def quantity(text: str) -> float:
 
 def _protocol_faults(bundle: Bundle, template: Template, settings: Settings) -> Iterator[str]:
     for service in bundle.every("Service"):
-        selector = service["spec"].get("selector") or {}
+        selector = service["spec"].get("selector", {})
         if not selector or not selector.items() <= template.labels.items():
             continue
         for port in service["spec"]["ports"]:
-            if port["name"] == "grpc" and (port.get("appProtocol") == "https") != (
+            if port.get("name") == "grpc" and (port.get("appProtocol") == "https") != (
                 settings.tls_certificate is not None
             ):
                 spoken = "TLS" if settings.tls_certificate is not None else "HTTP/2 in the clear"

@@ -88,6 +88,21 @@ def schema_faults(bundle: Bundle, version: str) -> list[str]:
     return [fault for one in bundle.objects for fault in _faults(json.dumps(one, sort_keys=True), version)]
 
 
+def unknown_kinds(bundle: Bundle, version: str) -> list[str]:
+    """The objects of which no schema is known, a sentence each."""
+    found = []
+    for one in bundle.objects:
+        if f"{one.get('apiVersion')}/{one.get('kind')}" in _custom():
+            continue
+        try:
+            kubernetes_validate.validate(one, version)
+        except kubernetes_validate.SchemaNotFoundError:
+            found.append(f"{label(one)}: no schema is known of {one['apiVersion']}/{one['kind']}")
+        except kubernetes_validate.ValidationError:
+            continue
+    return found
+
+
 @cache  # most objects of one combination of components are those of another
 def _faults(text: str, version: str) -> tuple[str, ...]:
     return tuple(_object_faults(json.loads(text), version))
@@ -104,7 +119,7 @@ def _object_faults(one: Manifest, version: str) -> list[str]:
     except kubernetes_validate.ValidationError as error:
         return [f"{label(one)}: Kubernetes {version}: {error}"]
     except kubernetes_validate.SchemaNotFoundError:
-        return [f"{label(one)}: no schema is known of {name}, Kubernetes {version}"]
+        return []  # `unknown_kinds` tells
     return []
 
 
