@@ -1,12 +1,15 @@
 """When the server says that it is ready, from start to stop."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inferry_server.app import Server
 from inferry_server.errors import StartError
 from inferry_server.lifecycle import Phase, Readiness
+from inferry_server.runtime import instances
+from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.servers import ANY_PORT
@@ -16,21 +19,24 @@ def build(repository: Path) -> Server:
     return Server(Settings(repository=repository, grpc_address=ANY_PORT, http_address=ANY_PORT, provider="cpu"))
 
 
-def test_a_server_is_ready_from_its_last_model_on_until_it_stops(tmp_path: Path) -> None:
+def test_a_server_is_ready_from_its_last_model_on_until_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b"):
         onnx_models.save_doubler(tmp_path, name=name)
     server = build(tmp_path)
     while_loading: list[bool] = []
 
-    def asked_between_models() -> bool:
+    def seen_loading(*arguments: Any, **options: Any) -> OnnxSession:
         while_loading.append(server.readiness.is_ready())
-        return False
+        return load_session(*arguments, **options)
 
-    server.start(asked_between_models)
+    monkeypatch.setattr(instances, "load_session", seen_loading)
+    server.start()
     after_start = server.readiness.is_ready()
     assert server.stop()
-    assert while_loading == [False] * len(while_loading)
     assert len(while_loading) >= 2
+    assert while_loading == [False] * len(while_loading)
     assert (after_start, server.readiness.is_ready()) == (True, False)
 
 

@@ -80,7 +80,11 @@ class ModelManager:
         What fails is in the registry with its reason, and not logged: whoever starts the server knows
         whether it ends the start, and says it once.
         """
-        jobs = [self._follow_soon(folder, quiet=True) for folder in folders]
+        jobs = []
+        for folder in folders:
+            if stop_requested():
+                return
+            jobs.append(self._follow_soon(folder, quiet=True))
         for job in jobs:
             while not job.ended.wait(_LOOK_S):
                 if stop_requested():
