@@ -6,6 +6,8 @@ _TEST_ROUNDING = ("tests/trainer/gates/test_rounding.py",)
 _TEST_GATES = ("tests/trainer/gates/test_gates.py",)
 _TEST_FAULTS = ("tests/trainer/gates/test_planted_faults.py",)
 _TEST_COPIES = ("tests/trainer/evaluation/test_copying.py",)
+_TEST_LAYERS = ("tests/trainer/export/test_layers_that_convert.py",)
+_TEST_TRAIN = ("tests/trainer/training/test_train.py",)
 
 GATES = (
     Mutant(
@@ -55,5 +57,12 @@ GATES = (
     ),
     Mutant("copies-derived-state", "copies: what layers derive from weights is derived anew", "pass", _TEST_COPIES),
     Mutant("copies-compared", "copies: a model made again is compared with the model", "if False:", _TEST_COPIES),
+    Mutant(
+        "convert-pads-behind",
+        "conversion: a transposed convolution adds rows behind",
+        "pads[axis], pads[axes + axis] = 0, -more[axis]",
+        _TEST_LAYERS,
+    ),
+    Mutant("progress-sparse", "progress: a log has a line a minute", "if False:", _TEST_TRAIN),
     Mutant("gates-chance", "gates: chance", "if True:", _TEST_GATES),
 )

@@ -209,3 +209,29 @@ def test_resizing_is_one_matrix_for_rows_and_one_for_columns(
     found = np.einsum("ih,jw,nhwc->nijc", rows, columns, pictures)
     assert found.shape == expected.shape
     assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "settings"),
+    [
+        ((3, 3), (2, 2), {"padding": "valid", "output_padding": 1}),
+        ((2, 4), (3, 3), {"padding": "valid", "output_padding": 2}),
+        ((2, 3), (3, 1), {"padding": "same"}),
+        ((1, 2), (2, 3), {"padding": "valid"}),
+    ],
+)
+def test_a_transposed_convolution_may_give_more_than_its_kernel_reaches(
+    kernel: tuple[int, int], strides: tuple[int, int], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(5)
+    widened = layers.Conv2DTranspose(4, kernel, strides=strides, bias_initializer="random_normal", **settings)
+    classes = layers.Dense(3, activation="softmax")
+    classifier = Classifier(
+        keras.Sequential([keras.Input(SHAPE), widened, layers.ReLU(), layers.Flatten(), classes]),
+        Pixels.UNIT,
+        Outputs.PROBABILITIES,
+    )
+    export_classifier(classifier, tmp_path / "model.onnx")
+    images = np.random.default_rng(5).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
+    answers = load_onnx_model(tmp_path / "model.onnx").predict(images)
+    assert np.abs(answers - classifier.predict(images)).max() < 1e-5

@@ -237,11 +237,31 @@ def test_progress_in_a_log_is_one_line_an_epoch() -> None:
     )
 
 
+def test_a_long_epoch_tells_a_log_once_a_minute_how_far_it_is() -> None:
+    log, now = io.StringIO(), 0.0
+    progress = TrainingProgress(2, 600, stream=log, clock=lambda: now)
+    for step in range(1, 600):
+        now += 0.5  # so that an epoch takes five minutes
+        progress.step(1, step, 0.5)
+    told = log.getvalue().splitlines()
+    assert told[0] == "epoch 1/2  step 120/600  loss 0.5000  4:00 left of it"
+    assert [line.split()[3] for line in told] == ["120/600", "240/600", "360/600", "480/600"]
+    progress.epoch(EpochRecord(epoch=1, loss=0.5, accuracy=0.8, val_loss=0.25, val_accuracy=0.9, wall_s=300))
+    now += 59
+    progress.step(2, 118, 0.5)
+    now += 1
+    progress.step(2, 120, 0.5)
+    assert log.getvalue().splitlines()[5:] == ["epoch 2/2  step 120/600  loss 0.5000  4:00 left of it"]
+
+
 def test_progress_on_a_terminal_counts_the_steps_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
+    screen, now = io.StringIO(), 0.0
     monkeypatch.setattr(screen, "isatty", lambda: True)
-    TrainingProgress(2, 7, stream=screen).step(1, 3, 0.5)
-    assert screen.getvalue() == "\r\x1b[Kepoch 1/2  step 3/7  loss 0.5000"
+    progress = TrainingProgress(2, 7, stream=screen, clock=lambda: now)
+    for step in (1, 2, 3):
+        now += 0.15
+        progress.step(1, step, 0.5)
+    assert screen.getvalue() == "\r\x1b[Kepoch 1/2  step 2/7  loss 0.5000  0:01 left of it"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3725, "1:02:05")])

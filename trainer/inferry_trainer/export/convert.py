@@ -18,7 +18,12 @@ from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, every_layer, make_classifier
 from inferry_trainer.evaluation.copying import copy_model
 from inferry_trainer.export.frozen_graph import freeze_function
-from inferry_trainer.export.onnx_graph import fix_output_shape, fold_flatten_transposes, name_batch_dimension
+from inferry_trainer.export.onnx_graph import (
+    fix_output_shape,
+    fold_flatten_transposes,
+    name_batch_dimension,
+    pad_behind_transposed_convolutions,
+)
 from inferry_trainer.export.onnx_model import INPUT, OUTPUT
 from inferry_trainer.export.operations import HANDLERS
 
@@ -56,6 +61,7 @@ def export_classifier(classifier: Classifier, path: Path) -> None:
     except Exception as error:  # tf2onnx and Keras raise whatever an unknown layer leads them to
         raise ExportError(f"the model {model.name!r} cannot be converted to ONNX: {error}") from error
     _check_operators(graph, model)
+    pad_behind_transposed_convolutions(graph)
     fold_flatten_transposes(graph)
     name_batch_dimension(graph, "N")
     fix_output_shape(graph, classifier.classes)

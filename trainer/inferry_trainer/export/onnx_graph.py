@@ -27,6 +27,27 @@ def fix_output_shape(model: onnx.ModelProto, classes: int) -> None:
             axes[1].dim_value = classes
 
 
+def pad_behind_transposed_convolutions(model: onnx.ModelProto) -> None:
+    """Let transposed convolutions that give more rows or columns than their kernels reach add these behind.
+
+    The converter writes negative paddings, half of them in front; ONNX knows none, and TensorFlow adds behind only.
+    """
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type != "ConvTranspose" or "pads" not in attributes:
+            continue
+        pads = list(attributes["pads"].ints)
+        axes = len(pads) // 2
+        more = [max(0, -(pads[axis] + pads[axes + axis])) for axis in range(axes)]
+        if not any(more):
+            continue
+        for axis in range(axes):
+            if more[axis]:
+                pads[axis] = pads[axes + axis] = 0  # guard: convert-pads-behind
+        attributes["pads"].ints[:] = pads
+        node.attribute.append(onnx.helper.make_attribute("output_padding", more))
+
+
 def fold_flatten_transposes(model: onnx.ModelProto) -> None:
     """Reorder the rows of dense kernels so that features can be flattened as convolutions leave them.
 
