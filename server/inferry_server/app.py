@@ -19,7 +19,7 @@ from inferry_server.addresses import Address, AnyAddress
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.watchdog import Sign, Watchdog
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
@@ -116,7 +116,7 @@ class Server:
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._decoding = DecodingPool(settings.decode_threads or cores, max_bytes=settings.max_queue_bytes)
         self._providers = choose_providers(settings.provider)
-        spare = SpareTime()
+        inline = InlineWork()
         options = LoadOptions(
             providers=self._providers,
             intra_op_num_threads=settings.intra_op_num_threads or max(1, cores // settings.instance_count),
@@ -125,8 +125,8 @@ class Server:
             metrics=self.metrics,
             devices=self._devices(),
             gate=ComputeGate(cores),
-            spare=spare,
-            keep_up_to_s=settings.inline_batch_ms / 1e3,
+            inline=inline,
+            inline_batch_s=settings.inline_batch_ms / 1e3,
             parallel_runs=settings.parallel_runs,
         )
         self._manager = ModelManager(
@@ -144,7 +144,7 @@ class Server:
             settings.transport,
             router,
             _transport_options(settings, self._watch_tls),
-            spare=spare,
+            inline=inline,
             failed=self._lose_transport,
             relieved=self.metrics.hangs.labels("inline_batch").inc,
         )

@@ -4,7 +4,7 @@ from mutants.mutant import Mutant
 
 _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
-_TEST_SPARE_TIME = ("tests/server/executing/test_inline.py",)
+_TEST_INLINE = ("tests/server/executing/test_inline.py",)
 _TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
 _TEST_RECOVERY = ("tests/server/batching/test_recovery.py",)
 _TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
@@ -17,16 +17,16 @@ BATCHING = (
         _TEST_DATA_COSTS,
     ),
     Mutant("inline-no-data-sizes", "deaf: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
-    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_SPARE_TIME),
-    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_SPARE_TIME),
+    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_INLINE),
+    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_INLINE),
     Mutant(
         "inline-stall-forgiven",
         "deaf: a stall of the machine is no overrun",
         "overruns = took_s > self.overrun_s and not self.has_overrun",
-        _TEST_SPARE_TIME,
+        _TEST_INLINE,
     ),
-    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_SPARE_TIME),
-    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_SPARE_TIME),
+    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_INLINE),
+    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_INLINE),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_SCHEDULER),
@@ -204,25 +204,23 @@ BATCHING = (
     Mutant(
         "closing-queued-finished",
         "closing: what is queued is finished",
-        "return wait_s is not None and wait_s == 0",
+        "if waiting is None or waiting.wait_s:",
         _TEST_BATCHER,
     ),
-    Mutant("inline-not-while", "inline: not while a thread of the instance computes", "if False:", _TEST_SPARE_TIME),
-    Mutant(
-        "inline-thread-wakes", "inline: a thread that wakes leaves what is kept alone", "if True:", _TEST_SPARE_TIME
-    ),
+    Mutant("inline-not-while", "inline: not while a thread of the instance computes", "if False:", _TEST_INLINE),
+    Mutant("inline-thread-wakes", "inline: a thread that wakes leaves an inline batch alone", "if True:", _TEST_INLINE),
     Mutant(
         "inline-nobody-comes",
         "inline: what nobody comes for is computed all the same",
         "if not self._changed.wait(timeout_s) and False:",
-        _TEST_SPARE_TIME,
+        _TEST_INLINE,
     ),
-    Mutant("inline-only-short", "inline: only short batches", "if try_turn():", _TEST_SPARE_TIME),
+    Mutant("inline-only-short", "inline: only short batches", "if try_turn():", _TEST_INLINE),
     Mutant(
         "inline-nobody-waits",
         "inline: nobody waits for the cores where requests are read",
-        "if self._is_short() and (try_turn() or True):",
-        _TEST_SPARE_TIME,
+        "if is_short and (try_turn() or True):",
+        _TEST_INLINE,
     ),
     Mutant(
         "shed-full-batch",
@@ -230,7 +228,7 @@ BATCHING = (
         "is_full = False",
         ("tests/server/executing/test_inline.py",),
     ),
-    Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "pass", _TEST_SPARE_TIME),
-    Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_SPARE_TIME),
-    Mutant("inline-left-behind", "inline: what is left behind is told of", "if False:", _TEST_SPARE_TIME),
+    Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "if False:", _TEST_INLINE),
+    Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_INLINE),
+    Mutant("inline-left-behind", "inline: what is left behind is told of", "if False:", _TEST_INLINE),
 )

@@ -7,8 +7,8 @@ _TEST_COSTS = ("tests/server/test_request_costs.py",)
 COSTS = (
     Mutant(
         "cost-nobody-woken",
-        "cost: nobody is woken for what is kept",
-        "if self._kept:\n    self._shed_if_full(now)\nif not self._keep(now, serve) or True:\n    self._changed.notify()",
+        "cost: nobody is woken for an inline batch",
+        "if self._offer(Event.READ, now, compute_inline) or True:\n    self._changed.notify()\nif self._holder in INLINE_HOLDERS:",
         _TEST_COSTS,
     ),
     Mutant(

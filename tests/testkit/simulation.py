@@ -96,11 +96,11 @@ class Simulation:
                 caller.left_at = self.now
 
         def begin() -> None:
-            wait_s = scheduler.wait_s(self.now)
-            if running or wait_s is None:
+            waiting = scheduler.next_batch(self.now)
+            if running or waiting is None:
                 return
-            if wait_s > 0:
-                at(self.now + wait_s, lambda: None)
+            if waiting.wait_s > 0:
+                at(self.now + waiting.wait_s, lambda: None)
                 return
             times, waited_s = self.slowness(self.now)
             batch = scheduler.take_batch(self.now, waited_s=waited_s)

@@ -8,6 +8,7 @@ would come too late.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from inferry_server.batching.doubt import PredictionDoubt
 from inferry_server.batching.lane_queue import LaneQueue
@@ -16,6 +17,18 @@ from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
 from inferry_server.batching.shape_latency import ShapeKey, ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
+
+
+class NextBatch(NamedTuple):
+    """What an idle device would take.
+
+    Attributes:
+        wait_s: seconds before it does; 0: the batch is due.
+        batch_s: how long it should take, if it takes what waits.
+    """
+
+    wait_s: float
+    batch_s: float
 
 
 @dataclass(frozen=True)
@@ -104,26 +117,14 @@ class BatchScheduler:
         if request.lane is Lane.INTERACTIVE:
             self._person_at = now
 
-    def wait_s(self, now: float) -> float | None:
-        """Seconds an idle device waits before it takes a batch; None if nothing is there to take."""
-        rows = self.rows
-        if not rows:
-            return None
-        if not self._policy.max_queue_delay_s:
-            return 0.0
-        first = [at for lane in (self._interactive, self._bulk) if (at := lane.first_enqueued_at()) is not None]
-        return self._policy.wait_s(queued_rows=rows, oldest_age_s=now - min(first))
-
-    def next_batch_s(self) -> float:
-        """How long the next batch should take, if it takes what waits; 0 if nothing does."""
+    def next_batch(self, now: float) -> NextBatch | None:
+        """What would be taken next; None if nothing waits."""
         first = self._interactive.first() or self._bulk.first()
         if first is None:
-            return 0.0
-        return self._latencies[first.shape_key].batch_s(min(self.rows, self._most_rows))
-
-    def batch_s(self, batch: TakenBatch) -> float:
-        """How long a batch should take."""
-        return self._latencies[batch.slices[0].request.shape_key].batch_s(batch.rows)
+            return None
+        rows = self._interactive.rows + self._bulk.rows
+        batch_s = self._latencies[first.shape_key].batch_s(min(rows, self._most_rows))
+        return NextBatch(self._wait_s(rows, now) if self._policy.max_queue_delay_s else 0.0, batch_s)
 
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
         """The rows to compute now. May be empty where all that waited came too late.
@@ -191,6 +192,10 @@ class BatchScheduler:
                 self.settle(request)
                 waiting.append(request)
         return tuple(waiting)
+
+    def _wait_s(self, rows: int, now: float) -> float:
+        first = [at for lane in (self._interactive, self._bulk) if (at := lane.first_enqueued_at()) is not None]
+        return self._policy.wait_s(queued_rows=rows, oldest_age_s=now - min(first))
 
     def _lane(self, lane: Lane) -> LaneQueue:
         return self._bulk if lane is Lane.BULK else self._interactive

@@ -2,10 +2,10 @@
 
 Rules:
 
-- What waits for the thread that reads requests has to be computed before that reads more, where more come than
-  can be computed: what it would read could only wait longer, or be refused, at the expense of what waits already.
-- More come than can be computed if a request was refused lately because of those before it. That it was shed is
-  no such reason: shedding does not prolong itself.
+- Where more requests come than can be computed, the reading thread computes a full batch that it was offered before
+  it reads more: what it would read could only wait longer, or be refused, at the expense of what waits already.
+- More come than can be computed if a request was refused lately because of those before it. A request that was shed
+  does not count: shedding does not prolong itself.
 - A model sheds for itself: a request for another one is never shed for it.
 - Unary calls and requests of streams are shed alike.
 """
@@ -37,16 +37,13 @@ class Shedding:
         """A request was refused because of those before it."""
         self._refused_at = now
 
-    def begin(self, now: float, batch_s: float) -> bool:
-        """A full batch waits for the thread that reads requests, and should take so long.
+    def is_needed(self, now: float) -> bool:
+        """Whether more requests come than can be computed."""
+        return now - self._refused_at < _LATELY_S
 
-        Returns:
-            Whether requests are shed until it is taken.
-        """
-        if now - self._refused_at >= _LATELY_S:
-            return False  # guard: shed-only-lately
+    def begin(self, batch_s: float) -> None:
+        """Shed until `end`: a full batch was offered to the reading thread, and should take so long."""
         self.retry_after_s = max(batch_s, _SHORTEST_S)
-        return True
 
     def end(self) -> None:
         """The batch was taken, or is for another thread."""

@@ -15,7 +15,7 @@ from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError, ShuttingDownError
 from inferry_server.executing.core_turns import OpenSeat, Seat
 from inferry_server.executing.execution import BatchExecution, BatchObserver, Run
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
 
 Interrupter = Callable[[], Callable[[], None]]
@@ -31,8 +31,8 @@ class DynamicBatcher:
     batches, for the turns of other models on the same cores (`core_turns.py`). Every admitted request gets
     exactly one reply, unless it was cancelled: outputs, DeadlineExceededError, the model's error, or
     ShuttingDownError when `close` runs out of patience. What has no room or no chance is refused by
-    `submit`. Replies are made on the batcher's threads, so a reply must be quick; and, where one
-    instance is given spare time, short batches are computed and answered there.
+    `submit`. Replies are made on the batcher's threads, so a reply must be quick. With `inline`, short batches
+    are computed, and their replies made, on the thread that reads requests.
 
     Args:
         name: of the threads.
@@ -45,9 +45,9 @@ class DynamicBatcher:
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
         seats: the instances' places before the device; None where they share it with nobody.
-        spare: of the thread that reads requests; None: it computes nothing. For one instance that any
+        inline: of the thread that reads requests; None: it computes nothing. For one instance that any
             thread can use.
-        keep_up_to_s: how long a batch may be expected to take that is computed there.
+        inline_batch_s: how long a batch may be expected to take that is computed inline.
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core: of a batch that took far too long, they tell
             whether the model computed or the machine stood still.
@@ -69,21 +69,21 @@ class DynamicBatcher:
         pad_to: PadTo = exact,
         batched: bool = True,
         seats: Sequence[Seat] | None = None,
-        spare: SpareTime | None = None,
-        keep_up_to_s: float = 0.0,
+        inline: InlineWork | None = None,
+        inline_batch_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        if spare is not None and len(instances) > 1:
-            raise ValueError(f"spare time is for one instance, not for {len(instances)}")
+        if inline is not None and len(instances) > 1:
+            raise ValueError(f"inline batches are for one instance, not for {len(instances)}")
         seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
         self._queue = RequestQueue(
             BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
             clock,
-            spare=spare or SpareTime(),
-            keep_up_to_s=keep_up_to_s if spare is not None else 0.0,
+            inline=inline or InlineWork(),
+            inline_batch_s=inline_batch_s if inline is not None else 0.0,
             overran=observer.overran,
             shedding=self.shedding,
         )
@@ -161,7 +161,7 @@ class DynamicBatcher:
             QueueFullError: no room.
             ShuttingDownError: `close` was called.
         """
-        self._queue.submit(request, self._serve_kept)
+        self._queue.submit(request, self._compute_inline)
 
     def cancel(self, request: InferenceRequest) -> bool:
         """Forget a request: what of it still waits will not be computed, and no reply will be made.
@@ -199,7 +199,7 @@ class DynamicBatcher:
             return
         self._prepared.put(None)
         try:
-            while self._queue.wait_until_due(seat.leave, self._serve_kept):
+            while self._queue.wait_until_due(seat.leave, self._compute_inline):
                 self._serve_next(run, seat)
         except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
             self._give_up()
@@ -215,13 +215,15 @@ class DynamicBatcher:
         taken = self._queue.take(waited_s=seat.acquire())  # last: what arrives before its turn still joins it
         return None if taken is None else self._execution.execute(run, seat, taken)
 
-    def _serve_kept(self) -> None:
-        """Serve a batch on the thread that reads requests."""
+    def _compute_inline(self) -> None:
+        """Compute a batch on the thread that reads requests."""
         seat = self._seat
         try:
-            taken = self._queue.take_kept(seat.try_acquire, seat.leave)
+            taken = self._queue.take_inline(seat.try_acquire, seat.leave)
             if taken is not None:
-                self._queue.kept_done(self._execution.execute(self._run, seat, taken), seat.leave, self._serve_kept)
+                self._queue.inline_done(
+                    self._execution.execute(self._run, seat, taken), seat.leave, self._compute_inline
+                )
         except Exception:  # noqa: BLE001 - as above
             self._give_up()
 

@@ -1,4 +1,4 @@
-"""Work for the thread that reads requests, done whenever none is ready to be read.
+"""Batches that the thread that reads requests computes between two events.
 
 Two threads of one interpreter that meet over every request cost more than the request does: each takes
 the interpreter from the other, and is woken for it. So a short batch is computed by the thread that
@@ -7,46 +7,54 @@ read its requests. Python does one thing after the other then, and nobody waits 
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from inferry_server.batching.shedding import Shedding
 
-__all__ = ["Shedding", "SpareTime", "Work"]
+__all__ = ["InlineWork", "Shedding", "Work"]
 
 Work = Callable[[], None]
 
 
-class SpareTime:
-    """The spare time of one thread; nobody's until `adopt`. Whatever is accepted is done, once.
+class InlineWork:
+    """What one thread runs between two events; no thread's until `reading`. Whatever is accepted is run, once.
+
+    The reading thread calls `reading` and `run_next`; any thread may call `is_here` and `run_soon`. Nothing blocks.
 
     Attributes:
-        work: what waits to be done; for its owner, which looks at it all the time.
+        pending: what waits to be run; the reading thread looks at it before every event.
         shedding: of the queue that began to shed last.
     """
 
     def __init__(self) -> None:
         self._thread: int | None = None
-        self.work: deque[Work] = deque()
+        self.pending: deque[Work] = deque()
         self.shedding: Shedding | None = None
 
     def is_here(self) -> bool:
-        """Whether it is the calling thread's."""
+        """Whether the calling thread is the reading thread."""
         return threading.get_ident() == self._thread
 
-    def adopt(self) -> None:
-        """The calling thread will do the work: from now on it calls `do_next` while there is some."""
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The calling thread reads inside, and calls `run_next` while something is pending.
+
+        At the end everything pending is run, unless another thread has begun to read meanwhile.
+        """
         self._thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            if self.is_here():
+                self._thread = None
+                while self.pending:
+                    self.run_next()
 
-    def leave(self) -> None:
-        """It will not any more. Called by that thread; what was accepted is done before."""
-        self._thread = None
-        while self.work:
-            self.do_next()
+    def run_soon(self, work: Work) -> None:
+        """Have the reading thread run something. It is not woken for it, and may sleep for long."""
+        self.pending.append(work)
 
-    def do_soon(self, work: Work) -> None:
-        """Have something done. From any thread: its owner is not woken for it, and may sleep for long."""
-        self.work.append(work)
-
-    def do_next(self) -> None:
-        """Do what was accepted first."""
-        self.work.popleft()()
+    def run_next(self) -> None:
+        """Run what was accepted first."""
+        self.pending.popleft()()

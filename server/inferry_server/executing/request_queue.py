@@ -1,40 +1,40 @@
-"""The scheduler of one model behind a lock, and whoever waits for it to have a batch."""
+"""The scheduler of one model behind a lock, and the threads that wait for it to have a batch."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest
-from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.batching.scheduler import BatchScheduler, NextBatch, TakenBatch
 from inferry_server.batching.shedding import Shedding
 from inferry_server.batching.steadiness import Steadiness
 from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
-from inferry_server.executing.inline import SpareTime, Work
+from inferry_server.executing.inline import InlineWork, Work
 
 FailedBatch = tuple[Sequence[BatchSlice], Exception]
 
-_INVITED_S = 0.005  # in which the thread that reads requests begins, if it is awake and not overloaded
+_OFFERED_S = 0.005  # in which the reading thread begins, if it is awake and not overloaded
 
 
 class RequestQueue:
-    """Requests that wait, and whose they are to compute. Thread-safe.
+    """Requests that wait, and who computes them. Thread-safe; one lock, under which the device's may be taken.
 
-    What is queued is computed by the instances' own threads, unless the thread that reads requests keeps
-    it for its spare time: then theirs sleep until it lets go. It keeps short batches of requests that it
-    read itself. Where an instance's thread was computing just then, that invites it afterwards: else the
-    threads would go on as long as there is always a next batch.
+    Any thread calls `submit`, `settle` and `close`; the instances' threads `wait_until_due` and `take`; the reading
+    thread, the one that reads requests, `take_inline` and `inline_done`. Which of them computes the next batch stands
+    in `batching/ownership.py`.
 
-    While more come than can be computed, and a full batch waits for that thread, requests are shed
+    While more requests come than can be computed, and a full batch waits for the reading thread, requests are shed
     (`batching/shedding.py`).
 
     Args:
         scheduler: decides; of this queue alone.
         clock: monotonic seconds.
-        spare: of the thread that reads requests.
-        keep_up_to_s: how long a batch may be expected to take that is kept; nothing is kept below 0.
+        inline: of the reading thread.
+        inline_batch_s: how long a batch may be expected to take that is computed inline; below 0 none is.
         overran: called under the lock, with its seconds, for the first batch that took so much longer that none
-            is kept any more.
+            is computed inline any more.
         shedding: whether requests for this model are refused before they are decoded.
     """
 
@@ -43,28 +43,25 @@ class RequestQueue:
         scheduler: BatchScheduler,
         clock: Callable[[], float],
         *,
-        spare: SpareTime,
-        keep_up_to_s: float,
+        inline: InlineWork,
+        inline_batch_s: float,
         overran: Callable[[float], None] = lambda _: None,
         shedding: Shedding | None = None,
     ) -> None:
         self._shedding = shedding or Shedding()
         self._scheduler = scheduler
         self._clock = clock
-        self._spare = spare
-        self._steadiness = Steadiness(keep_up_to_s) if keep_up_to_s > 0 else None
-        self._keep_up_to_s = keep_up_to_s
+        self._inline = inline
+        self._steadiness = Steadiness(inline_batch_s) if inline_batch_s > 0 else None
+        self._inline_batch_s = inline_batch_s
         if not scheduler.is_warmed:  # guard: inline-no-unmeasured
-            self._keep_up_to_s = -1.0
+            self._inline_batch_s = -1.0
         self._overran = overran
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closing = False
-        self._kept = self._begun = False  # by the thread that reads requests
-        self._kept_since = 0.0
-        self._served = False  # by a thread of the instances
-        self._wanted = False  # by the thread that reads requests, while another one served
-        self._device_taken = False  # by another model, when a batch was kept
+        self._holder = Holder.NOBODY
+        self._offered_at = 0.0
         self._failed: deque[FailedBatch] = deque()
 
     def lane_rows(self, lane: Lane) -> int:
@@ -77,12 +74,12 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.oldest_age_s(lane, self._clock())
 
-    def submit(self, request: InferenceRequest, serve: Work) -> None:
+    def submit(self, request: InferenceRequest, compute_inline: Work) -> None:
         """Queue a request, and see that somebody computes it.
 
         Args:
             request: validated.
-            serve: what the thread that reads requests is to do, if it keeps it.
+            compute_inline: what the reading thread is to run, if it is offered the batch.
 
         Raises:
             ShuttingDownError: `close` was called.
@@ -100,9 +97,9 @@ class RequestQueue:
                 raise
             if request.trace is not None:
                 request.trace.queued_at = now
-            if self._kept:  # guard: cost-nobody-woken
+            if self._holder in INLINE_HOLDERS:  # guard: cost-nobody-woken
                 self._shed_if_full(now)
-            elif not self._keep(now, serve):
+            elif not self._offer(Event.READ, now, compute_inline):
                 self._changed.notify()
 
     def settle(self, request: InferenceRequest) -> bool:
@@ -114,47 +111,45 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.settle(request)
 
-    def wait_until_due(self, idle: Callable[[], None], serve: Work) -> bool:
-        """Wait, on a thread of the instances, for something to compute that nobody keeps.
+    def wait_until_due(self, idle: Callable[[], None], compute_inline: Work) -> bool:
+        """Wait, on a thread of the instances, for something that this thread is to compute.
 
         Args:
             idle: called before it waits for requests, under the lock.
-            serve: what the thread that reads requests is to do, if it is invited.
+            compute_inline: what the reading thread is to run, if it is offered the batch.
 
         Returns:
             False once closed and empty.
         """
         with self._lock:
-            self._served = False
             while True:
-                timeout_s: float | None = _INVITED_S
-                if not self._kept:  # guard: inline-thread-wakes
+                timeout_s: float | None = None
+                if self._holder not in INLINE_HOLDERS:  # guard: inline-thread-wakes
                     now = self._clock()
-                    is_due = self._is_due(now)
-                    if self._failed or (is_due and not self._can_invite()):
-                        break
-                    if not is_due and self._closing:  # whatever waits would be due
+                    waiting = self._scheduler.next_batch(now)
+                    is_due = waiting is not None and (not waiting.wait_s or self._closing)
+                    if not is_due and not self._failed and self._closing:  # whatever waits would be due
                         return False
+                    self._holder = TRANSITIONS[self._holder][self._event(waiting, is_due=is_due)]
+                    if self._holder is not Holder.NOBODY and self._holder is not Holder.OFFERED:
+                        return True
                     idle()
-                    if is_due:
-                        self._kept, self._kept_since, self._wanted = True, now, False
-                        self._spare.do_soon(serve)
-                    else:
-                        self._device_taken = False
-                        timeout_s = self._scheduler.wait_s(now)
-                elif self._begun:
-                    timeout_s = None
-                if not self._changed.wait(timeout_s) and self._kept and not self._begun:  # guard: inline-nobody-comes
-                    self._kept = False  # who keeps it does not come to it
+                    if self._holder is Holder.OFFERED:
+                        self._offered_at = now
+                        self._inline.run_soon(compute_inline)
+                    elif waiting is not None:
+                        timeout_s = waiting.wait_s
+                if self._holder is Holder.OFFERED:
+                    timeout_s = _OFFERED_S
+                if not self._changed.wait(timeout_s) and self._holder is Holder.OFFERED:  # guard: inline-nobody-comes
+                    self._holder = TRANSITIONS[self._holder][Event.NOT_TAKEN]
                     self._shedding.end()
-                    break
-            self._served = True
-            return True
+                    return True
 
     def has_due(self) -> bool:
         """Whether a batch could be taken now."""
         with self._lock:
-            return self._is_due(self._clock())
+            return self._due(self._clock()) is not None
 
     def take(self, waited_s: float) -> TakenBatch | None:
         """The next batch, for a thread of the instances; None if it was cancelled meanwhile, or another took it.
@@ -164,47 +159,44 @@ class RequestQueue:
         """
         with self._lock:
             now = self._clock()
-            return self._scheduler.take_batch(now, waited_s=waited_s) if self._is_due(now) else None
+            return None if self._due(now) is None else self._scheduler.take_batch(now, waited_s=waited_s)
 
-    def take_kept(self, try_turn: Callable[[], bool], idle: Callable[[], None]) -> TakenBatch | None:
-        """The next batch, for the thread that keeps it; None if there is none, or it is for the others after all.
+    def take_inline(self, try_turn: Callable[[], bool], idle: Callable[[], None]) -> TakenBatch | None:
+        """The next batch, for the reading thread; None if it is not offered, or is for the others after all.
 
         Args:
             try_turn: whether the device can be had at once.
             idle: called under the lock, if nothing is to be computed.
         """
         with self._lock:
-            if not self._kept:
+            if self._holder is not Holder.OFFERED:
                 return None
             now = self._clock()
-            if not self._is_due(now):
-                self._let_go(idle)
-                return None
-            if self._is_short() and try_turn():  # guard: inline-only-short, inline-nobody-waits
-                self._begun = True
+            due = self._due(now)
+            is_short = due is not None and due.batch_s <= self._inline_batch_s
+            if is_short and try_turn():  # guard: inline-only-short, inline-nobody-waits
+                self._holder = TRANSITIONS[self._holder][Event.BEGUN]
                 self._shedding.end()
-                return self._scheduler.take_batch(now, waited_s=now - self._kept_since)
-            self._device_taken = self._is_short()
-            self._let_go(idle)
+                return self._scheduler.take_batch(now, waited_s=now - self._offered_at)
+            self._leave(Event.NO_CORES if is_short else Event.LEFT, idle)
             return None
 
-    def kept_done(self, failed: FailedBatch | None, idle: Callable[[], None], serve: Work) -> None:
-        """The batch that was kept is done: keep what has come meanwhile, or let go.
+    def inline_done(self, failed: FailedBatch | None, idle: Callable[[], None], compute_inline: Work) -> None:
+        """The inline batch is done: the reading thread is offered what has come meanwhile, or leaves it.
 
         Args:
             failed: the batch, if it failed: it is for the others, for its members run one by one.
             idle: called under the lock, if nothing is to be computed.
-            serve: what this thread is to do, if it keeps more.
+            compute_inline: what this thread is to run, if it is offered more.
         """
         with self._lock:
-            self._kept = self._begun = False
             if failed is not None:
                 self._failed.append(failed)
-            if not self._keep(self._clock(), serve):
-                self._let_go(idle)
+            if not self._offer(Event.MORE, self._clock(), compute_inline):
+                self._leave(Event.LEFT, idle)
 
     def next_failed(self) -> FailedBatch | None:
-        """A batch that failed where it was kept, and whose members have no answer yet."""
+        """A batch that failed inline, and whose members have no reply yet."""
         with self._lock:
             return self._failed.popleft() if self._failed else None
 
@@ -214,7 +206,7 @@ class RequestQueue:
         """A batch has been answered, or has failed, so long after it was taken.
 
         Args:
-            batch: from `take` or `take_kept`.
+            batch: from `take` or `take_inline`.
             batch_s: that long.
             computed_s: how long the calling thread had a core meanwhile; asked only after a batch that took long.
             failed: whether it has no outputs.
@@ -223,9 +215,9 @@ class RequestQueue:
             steadiness = self._steadiness
             if steadiness is not None:
                 had_core_s = computed_s() if batch_s > steadiness.overrun_s else batch_s
-                if steadiness.observe(self._scheduler.batch_s(batch), batch_s, had_core_s):
+                if steadiness.observe(batch.done_at - batch.taken_at, batch_s, had_core_s):
                     self._overran(batch_s)
-                self._keep_up_to_s = steadiness.limit_s
+                self._inline_batch_s = steadiness.limit_s
             self._scheduler.finished(batch, None if failed else batch_s)
 
     def collect(
@@ -268,37 +260,45 @@ class RequestQueue:
             return self._scheduler.settle_all()  # guard: closing-left-told
 
     def _shed_if_full(self, now: float) -> None:
-        """Read no more requests for this model while the thread that reads them keeps a full batch of it."""
-        is_full = self._kept and self._scheduler.is_full()  # guard: shed-full-batch
-        if is_full and self._shedding.begin(now, self._scheduler.next_batch_s()):
-            self._spare.shedding = self._shedding
+        """Read no more requests for this model while a full batch of it waits for the thread that reads them."""
+        if not self._shedding.is_needed(now):  # guard: shed-only-lately
+            return
+        is_full = self._holder in INLINE_HOLDERS and self._scheduler.is_full()  # guard: shed-full-batch
+        if is_full and (waiting := self._scheduler.next_batch(now)) is not None:
+            self._shedding.begin(waiting.batch_s)
+            self._inline.shedding = self._shedding
 
-    def _is_due(self, now: float) -> bool:
-        wait_s = self._scheduler.wait_s(now)
-        return wait_s is not None and (wait_s == 0 or self._closing)  # guard: closing-queued-finished
+    def _due(self, now: float) -> NextBatch | None:
+        """What could be taken now."""
+        waiting = self._scheduler.next_batch(now)
+        if waiting is None or (waiting.wait_s and not self._closing):  # guard: closing-queued-finished
+            return None
+        return waiting
 
-    def _is_short(self) -> bool:
-        return self._scheduler.next_batch_s() <= self._keep_up_to_s
+    def _event(self, waiting: NextBatch | None, *, is_due: bool) -> Event:
+        """What it means that a thread of the instances is free."""
+        if self._failed or waiting is None or not is_due:
+            return Event.DUE if self._failed else Event.IDLE
+        return Event.DUE if self._closing or waiting.batch_s > self._inline_batch_s else Event.FREE
 
-    def _keep(self, now: float, serve: Work) -> bool:
-        """Keep what is queued for the calling thread, if that is the one that reads requests."""
-        if self._failed or not self._spare.is_here() or not self._is_short() or not self._is_due(now):
+    def _offer(self, event: Event, now: float, compute_inline: Work) -> bool:
+        """Offer what is due to the calling thread, if that is the reading thread, and may compute it."""
+        if self._failed or not self._inline.is_here():
             return False
-        if self._served:  # guard: inline-not-while
-            self._wanted = True
+        due = self._due(now)
+        if due is None or due.batch_s > self._inline_batch_s:
             return False
-        self._spare.do_soon(serve)
-        self._kept, self._kept_since = True, now
+        self._holder = TRANSITIONS[self._holder][event]
+        if self._holder is not Holder.OFFERED:  # guard: inline-not-while
+            return False
+        self._inline.run_soon(compute_inline)
+        self._offered_at = now
         self._shed_if_full(now)
         return True
 
-    def _can_invite(self) -> bool:
-        """Whether the thread that reads requests should have the next batch."""
-        return self._wanted and not self._closing and not self._device_taken and self._is_short()
-
-    def _let_go(self, idle: Callable[[], None]) -> None:
+    def _leave(self, event: Event, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
-        self._kept = self._begun = False
+        self._holder = TRANSITIONS[self._holder][event]
         self._shedding.end()
         if self._failed or self._closing or self._scheduler.rows:  # guard: inline-left-behind
             self._changed.notify_all()

@@ -18,7 +18,7 @@ from inferry_server.errors import (
 )
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.models.apart import why_apart
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
@@ -55,8 +55,8 @@ class LoadOptions:
         instance_count: batches of one model that can run at the same time, each with its threads.
         devices: what all models share of the GPUs.
         gate: before the cores, which all models share.
-        spare: of the thread that reads requests, where short batches of the CPU are computed.
-        keep_up_to_s: how long such a batch may be expected to take.
+        inline: what the thread that reads requests runs between two events: short batches of the CPU.
+        inline_batch_s: how long such a batch may be expected to take.
         watch: ends what ONNX Runtime does for the version; of one load alone.
         parallel_runs: whether several full batches of a model may be computed at the same time, each on one core.
     """
@@ -68,8 +68,8 @@ class LoadOptions:
     metrics: ServerMetrics
     gate: ComputeGate = field(default_factory=lambda: ComputeGate(available_cores()))
     devices: Devices = field(default_factory=Devices)
-    spare: SpareTime = field(default_factory=SpareTime)
-    keep_up_to_s: float = 0.0
+    inline: InlineWork = field(default_factory=InlineWork)
+    inline_batch_s: float = 0.0
     parallel_runs: bool = False
     watch: LoadWatch = field(default_factory=LoadWatch)
 
@@ -273,8 +273,8 @@ def _serve(
         pad_to=exact if provider == CPU else pad_to_ladder(policy.max_batch_size),
         batched=plan.batched,
         seats=[_seat(plan, provider, options) for _ in instances],
-        spare=_spare(provider, instances, options) if apart is None else None,
-        keep_up_to_s=options.keep_up_to_s,
+        inline=_inline(provider, instances, options) if apart is None else None,
+        inline_batch_s=options.inline_batch_s,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     try:
@@ -308,10 +308,10 @@ def _serve(
     )
 
 
-def _spare(provider: str, instances: Sequence[Instance], options: LoadOptions) -> SpareTime | None:
-    """Whose spare time a batcher may use: none, if reading on is better meanwhile, or threads can compute at once."""
+def _inline(provider: str, instances: Sequence[Instance], options: LoadOptions) -> InlineWork | None:
+    """Where inline batches go; None: on a GPU, and with several instances, nothing is computed inline."""
     alone = provider == CPU and len(instances) == 1
-    return options.spare if alone and options.keep_up_to_s else None
+    return options.inline if alone and options.inline_batch_s else None
 
 
 def _why_apart(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> str | None:

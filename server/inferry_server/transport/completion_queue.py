@@ -12,11 +12,11 @@ from typing import Any
 
 from inferry_server.addresses import A, bound
 from inferry_server.errors import RequestNotReceivedError, ShuttingDownError
-from inferry_server.executing.inline import Shedding, SpareTime
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
+from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
 from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.intake import Intake
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
-_LONGEST_READ_S = 0.02  # while something is to be computed: who floods the server must not stop it
+_LONGEST_READ_S = 0.02  # while inline work is pending: callers that send without a pause must not hold it up
 # One event, and one short batch, take less: the process stood still, and callers on the same machine with it.
 _STALL_S = 0.1
 _AT_ONCE = 0.0  # a time that is past
@@ -43,7 +43,7 @@ _RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expec
 _STOP_SLACK_S = 2.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 # When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
-# it waits before that for the answers that are owed, because who gets one may ask again.
+# it waits before that for the replies to requests under way: a caller that gets one may send the next request.
 _QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0
 
 
@@ -56,7 +56,7 @@ class CompletionQueueTransport:
         router: finds the handlers.
         options: of the connections.
         failed: called on the polling thread if it has to end: no call will be answered any more.
-        spare: that thread's; used whenever no event is ready.
+        inline: what that thread runs whenever no event is ready.
         relieved: called by `look` when another thread polls from now on.
     """
 
@@ -66,13 +66,13 @@ class CompletionQueueTransport:
         options: TransportOptions,
         failed: Callable[[], object] = lambda: None,
         *,
-        spare: SpareTime | None = None,
+        inline: BetweenEvents | None = None,
         relieved: Callable[[], object] = lambda: None,
     ) -> None:
         self._router = router
         self._access = router.access
         self._options = options
-        self._spare = spare or SpareTime()
+        self._inline = inline or Nothing()
         self._intake = Intake()
         self._failed = failed
         self._relieved = relieved
@@ -120,8 +120,8 @@ class CompletionQueueTransport:
 
         gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
         answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
-        everything held is handled after all. Unary calls without a request then have `STRAGGLER_S` to send it: who
-        asked nothing is owed nothing. Does nothing where `start` was not called.
+        everything held is handled after all. Unary calls without a request message then have `STRAGGLER_S` to send it;
+        after that they get no reply but UNAVAILABLE. Does nothing where `start` was not called.
 
         Returns:
             Whether every call ended by itself.
@@ -203,17 +203,13 @@ class CompletionQueueTransport:
 
     def _serve(self) -> None:
         reader = self._reader
-        self._spare.adopt()
-        try:
+        with self._inline.reading():
             self._poll(reader)
-        finally:
-            if self._reader == reader:
-                self._spare.leave()
 
     def _poll(self, reader: int) -> None:
         """Read what is ready; compute when nothing is, or reading has taken long. Ends when it was relieved."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, spare, work = self._server.poll, self._spare, self._spare.work
+        poll, inline, work = self._server.poll, self._inline, self._inline.pending
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
@@ -261,7 +257,7 @@ class CompletionQueueTransport:
                 elif is_idle or now - read_since > _LONGEST_READ_S:
                     self._computing = True
                     try:
-                        spare.do_next()
+                        inline.run_next()
                     finally:
                         with self._handover:  # whoever relieves this thread does so before, or not at all
                             if self._reader == reader:
@@ -314,7 +310,7 @@ class CompletionQueueTransport:
         path, is_unary = known
         if self._access is not None and self._refuse_caller(event, path):  # guard: access-unread
             return
-        shedding = self._spare.shedding
+        shedding = self._inline.shedding
         if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
             self._shed(event, path, shedding)
             return

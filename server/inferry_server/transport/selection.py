@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferry_server.addresses import A
-from inferry_server.executing.inline import SpareTime
 from inferry_server.rpc.router import Router
 from inferry_server.transport.aio import AioTransport
+from inferry_server.transport.between_events import BetweenEvents
 from inferry_server.transport.completion_queue import CompletionQueueTransport
 from inferry_server.transport.core_layer import LayerChangedError, check_layer
 from inferry_server.transport.options import TransportOptions
@@ -35,7 +35,7 @@ def make_transport(
     router: Router,
     options: TransportOptions,
     *,
-    spare: SpareTime | None = None,
+    inline: BetweenEvents | None = None,
     check: Callable[[], None] = check_layer,
     failed: Callable[[], object] = lambda: None,
     relieved: Callable[[], object] = lambda: None,
@@ -46,7 +46,7 @@ def make_transport(
         name: `completion_queue` or `aio`.
         router: finds the handlers.
         options: of the connections.
-        spare: of the polling thread, where there is one.
+        inline: what the polling thread runs between two events.
         check: raises LayerChangedError.
         relieved: called on any thread when another one reads calls, because the one that did computes for long.
         failed: called on any thread if the transport can answer no call any more.
@@ -59,7 +59,7 @@ def make_transport(
     except LayerChangedError as changed:
         logger.warning("transport: aio instead of completion_queue, which is faster: %s", changed)
         return AioTransport(router, options)
-    return CompletionQueueTransport(router, options, failed, spare=spare, relieved=relieved)
+    return CompletionQueueTransport(router, options, failed, inline=inline, relieved=relieved)
 
 
 _LAYER_LOGGER = "grpc._cython.cygrpc"

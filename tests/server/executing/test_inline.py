@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.ownership import Holder
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import Arrays
 from inferry_server.batching.shape_latency import ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, Seat
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.runtime.session import OnnxSession
 from testkit import onnx_models
 from testkit.batchers import Observer, Reply, ScriptedModel, request, values
@@ -29,7 +30,7 @@ from testkit.servers import running_server
 from testkit.waiting import SOON_S, wait_until
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=16, max_queue_size=1000, max_queue_bytes=1 << 20)
-KEEP_UP_TO_S = 0.01
+INLINE_BATCH_S = 0.01
 
 
 class Threads:
@@ -59,26 +60,25 @@ def reading(
     policy: BatchingPolicy = POLICY,
     clock: Callable[[], float] = lambda: 100.0,  # it stands still: how busy the machine is changes nothing
     cpu_clock: Callable[[], float] = lambda: 100.0,
-) -> Iterator[tuple[DynamicBatcher, SpareTime, Observer]]:
-    """A batcher, the spare time of the test's thread, and what is told of batches."""
-    spare, observer, latency = SpareTime(), Observer(), LatencyModel(POLICY.max_batch_size)
+) -> Iterator[tuple[DynamicBatcher, InlineWork, Observer]]:
+    """A batcher, the inline work of the test's thread, and what is told of batches."""
+    inline, observer, latency = InlineWork(), Observer(), LatencyModel(POLICY.max_batch_size)
     for rows in (1, 4):
         latency.observe(rows, batch_s)
-    spare.adopt()
     batcher = DynamicBatcher(
-        "test", [run], policy, observer=observer, latency=latency, spare=spare, keep_up_to_s=KEEP_UP_TO_S,
+        "test", [run], policy, observer=observer, latency=latency, inline=inline, inline_batch_s=INLINE_BATCH_S,
         seats=None if seat is None else [seat], clock=clock, cpu_clock=cpu_clock,
     )  # fmt: skip
     batcher.start()
     try:
-        yield batcher, spare, observer
+        with inline.reading():
+            yield batcher, inline, observer
     finally:
-        spare.leave()
         batcher.close(SOON_S)
 
 
 def elsewhere(act: Callable[[], object]) -> None:
-    """Do something on a thread that has no spare time."""
+    """Do something on a thread that reads no requests."""
     thread = threading.Thread(target=act)
     thread.start()
     thread.join(SOON_S)
@@ -94,12 +94,12 @@ def submit(batcher: DynamicBatcher, *rows: float) -> list[Reply]:
 
 def test_what_was_read_is_computed_together_by_the_thread_that_read_it_when_it_has_time() -> None:
     model = Threads()
-    with reading(model.run) as (batcher, spare, observer):
+    with reading(model.run) as (batcher, inline, observer):
         replies = submit(batcher, 1, 2, 3)
-        assert spare.work
+        assert inline.pending
         assert not model.seen
-        spare.do_next()
-        assert not spare.work
+        inline.run_next()
+        assert not inline.pending
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
     assert model.seen == [threading.get_ident()]
     assert observer.batch_rows == [3]
@@ -107,13 +107,13 @@ def test_what_was_read_is_computed_together_by_the_thread_that_read_it_when_it_h
 
 def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() -> None:
     model = Threads()
-    with reading(model.run) as (batcher, spare, observer):
+    with reading(model.run) as (batcher, inline, observer):
         replies = submit(batcher, *range(6))
-        spare.do_next()
+        inline.run_next()
         assert observer.batch_rows == [4]
         replies += submit(batcher, 6)
-        spare.do_next()
-        assert not spare.work
+        inline.run_next()
+        assert not inline.pending
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(7)]
     assert observer.batch_rows == [4, 3]
 
@@ -121,10 +121,10 @@ def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() 
 def test_requests_are_shed_while_full_batches_wait_and_more_come_than_there_is_room_for() -> None:
     now = 100.0
     policy = dataclasses.replace(POLICY, max_queue_size=10)
-    with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, spare, _):
+    with reading(Threads().run, policy=policy, clock=lambda: now) as (batcher, inline, _):
 
         def sheds() -> bool:
-            assert batcher.shedding is spare.shedding or not batcher.shedding.retry_after_s
+            assert batcher.shedding is inline.shedding or not batcher.shedding.retry_after_s
             return batcher.shedding.retry_after_s > 0
 
         submit(batcher, *range(10))
@@ -132,25 +132,25 @@ def test_requests_are_shed_while_full_batches_wait_and_more_come_than_there_is_r
         with pytest.raises(QueueFullError):
             submit(batcher, 10)
         assert sheds()
-        spare.do_next()
+        inline.run_next()
         assert sheds()
-        spare.do_next()
+        inline.run_next()
         assert not sheds()  # two are left, and others may join them
         submit(batcher, 10, 11)
         assert sheds()
-        spare.do_next()
+        inline.run_next()
         now += 0.3
         submit(batcher, *range(10))
         assert not sheds()
 
 
 def test_a_request_without_a_chance_makes_nobody_shed() -> None:
-    with reading(Threads().run) as (batcher, spare, _):
+    with reading(Threads().run) as (batcher, inline, _):
         submit(batcher, *range(4))
         with pytest.raises(DeadlineExceededError):
             batcher.submit(request(4, deadline=0.0)[0])
         assert not batcher.shedding.retry_after_s
-        spare.do_next()
+        inline.run_next()
 
 
 def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
@@ -158,12 +158,12 @@ def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
     other = gate.seat("other", 1)
     other.acquire()
     policy = dataclasses.replace(POLICY, max_queue_size=4, max_request_rows=4)
-    with reading(Threads().run, seat=gate.seat("mine", 1), policy=policy) as (batcher, spare, _):
+    with reading(Threads().run, seat=gate.seat("mine", 1), policy=policy) as (batcher, inline, _):
         replies = submit(batcher, *range(4))
         with pytest.raises(QueueFullError):
             submit(batcher, 4)
         assert batcher.shedding.retry_after_s
-        spare.do_next()
+        inline.run_next()
         assert not batcher.shedding.retry_after_s
         other.release(0.001, again=False)
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(4)]
@@ -171,56 +171,56 @@ def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
 
 def test_what_other_threads_submit_is_computed_on_the_batchers_own() -> None:
     model = Threads()
-    with reading(model.run) as (batcher, spare, _):
+    with reading(model.run) as (batcher, inline, _):
         replies: list[Reply] = []
         elsewhere(lambda: replies.extend(submit(batcher, 1)))
         assert values(replies[0].outcome()) == [2]
-        assert not spare.work
+        assert not inline.pending
     assert threading.get_ident() not in model.seen
 
 
 def test_a_batch_that_takes_long_is_left_to_the_batchers_thread() -> None:
     model = Threads()
-    with reading(model.run, batch_s=2 * KEEP_UP_TO_S) as (batcher, spare, _):
+    with reading(model.run, batch_s=2 * INLINE_BATCH_S) as (batcher, inline, _):
         (reply,) = submit(batcher, 1)
-        assert not spare.work
+        assert not inline.pending
         assert values(reply.outcome()) == [2]
     assert threading.get_ident() not in model.seen
 
 
-def test_a_batch_that_has_become_long_while_it_was_kept_is_left_to_the_batchers_thread() -> None:
+def test_a_batch_that_has_become_long_while_it_was_offered_is_left_to_the_batchers_thread() -> None:
     model = Threads()
-    with reading(model.run, batch_s=0.004) as (batcher, spare, _):
+    with reading(model.run, batch_s=0.004) as (batcher, inline, _):
         slow = LatencyModel(4)
         for rows in (1, 4):
             slow.observe(rows, rows * 0.004)  # one row is short, four are not
         batcher._queue._scheduler._latencies = ShapeLatencies(slow, 4)
         replies = submit(batcher, 1, 2, 3, 4)
-        spare.do_next()
+        inline.run_next()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6], [8]]
     assert threading.get_ident() not in model.seen
 
 
 def test_the_batchers_thread_gives_short_batches_back_and_takes_them_if_nobody_comes() -> None:
     model = ScriptedModel()
-    with reading(model.run) as (batcher, spare, observer):
+    with reading(model.run) as (batcher, inline, observer):
         replies: list[Reply] = []
         elsewhere(lambda: replies.extend(submit(batcher, 1)))
         model.started.get(timeout=SOON_S)
         replies += submit(batcher, 2, 3)
-        assert not spare.work  # the device is taken
+        assert not inline.pending  # the device is taken
         model.release()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
-        wait_until(lambda: bool(spare.work), "an invitation")
-        spare.do_next()  # too late, and does nothing
+        wait_until(lambda: bool(inline.pending), "the next batch to be offered")
+        inline.run_next()  # too late, and does nothing
     assert observer.batch_rows == [1, 2]
 
 
 def test_of_a_batch_that_fails_only_the_guilty_request_fails_and_not_on_the_thread_that_reads() -> None:
     model = Threads()
-    with reading(model.run) as (batcher, spare, _):
+    with reading(model.run) as (batcher, inline, _):
         replies = submit(batcher, 1, -1, 3)
-        spare.do_next()
+        inline.run_next()
         assert values(replies[0].outcome()) == [2]
         assert isinstance(replies[1].outcome(), InferenceError)
         assert values(replies[2].outcome()) == [6]
@@ -233,17 +233,17 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
     other = gate.seat("other", 1)
     other.acquire()
     model = Threads()
-    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, spare, _):
+    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, inline, _):
         (reply,) = submit(batcher, 1)
-        spare.do_next()
+        inline.run_next()
         assert not model.seen
-        assert not spare.work
+        assert not inline.pending
         other.release(0.001, again=False)
         assert values(reply.outcome()) == [2]
         assert threading.get_ident() not in model.seen
-        wait_until(lambda: batcher._queue._device_taken is False, "the model to be idle")
+        wait_until(lambda: batcher._queue._holder is Holder.NOBODY, "the model to be idle")
         (reply,) = submit(batcher, 1)
-        spare.do_next()
+        inline.run_next()
         assert values(reply.outcome()) == [2]
         assert model.seen[-1] == threading.get_ident()
 
@@ -251,12 +251,12 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
 def test_a_cancelled_request_leaves_the_cores_to_others() -> None:
     gate = ComputeGate(1)
     model = Threads()
-    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, spare, _):
+    with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, inline, _):
         queued, reply = request(1)
         batcher.submit(queued)
         assert batcher.cancel(queued)
-        spare.do_next()
-        assert not spare.work
+        inline.run_next()
+        assert not inline.pending
         other = gate.seat("other", 1)
         assert other.try_acquire()
         other.leave()
@@ -264,21 +264,21 @@ def test_a_cancelled_request_leaves_the_cores_to_others() -> None:
     assert not model.seen
 
 
-def test_closing_waits_for_what_is_kept() -> None:
+def test_closing_waits_for_what_is_offered_inline() -> None:
     model = Threads()
     finished: queue.Queue[bool] = queue.Queue()
-    with reading(model.run) as (batcher, spare, _):
+    with reading(model.run) as (batcher, inline, _):
         (reply,) = submit(batcher, 1)
         closing = threading.Thread(target=lambda: finished.put(batcher.close(SOON_S)))
         closing.start()
         wait_until(lambda: batcher._queue._closing, "the batcher to be closing")
-        spare.do_next()
+        inline.run_next()
         assert values(reply.outcome()) == [2]
         assert finished.get(timeout=SOON_S)
         closing.join(SOON_S)
 
 
-def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_what_is_kept_alone(
+def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_an_inline_batch_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = Threads()
@@ -298,25 +298,24 @@ def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_what_is_kept_alone
             waits.put("computes")
         return model.run(inputs)
 
-    with reading(run) as (batcher, spare, observer):
+    with reading(run) as (batcher, inline, observer):
         replies = submit(batcher, *range(6))
-        spare.do_next()
-        spare.do_next()
+        inline.run_next()
+        inline.run_next()
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(6)]
     assert observer.batch_rows == [4, 2]
 
 
 def test_what_was_accepted_is_done_before_the_thread_leaves() -> None:
     done: list[str] = []
-    spare = SpareTime()
-    assert not spare.is_here()
-    spare.adopt()
-    assert spare.is_here()
-    spare.do_soon(lambda: done.append("mine"))
-    elsewhere(lambda: spare.do_soon(lambda: done.append("theirs")))
-    elsewhere(lambda: done.append(f"here: {spare.is_here()}"))
-    spare.leave()
-    assert not spare.is_here()
+    inline = InlineWork()
+    assert not inline.is_here()
+    with inline.reading():
+        assert inline.is_here()
+        inline.run_soon(lambda: done.append("mine"))
+        elsewhere(lambda: inline.run_soon(lambda: done.append("theirs")))
+        elsewhere(lambda: done.append(f"here: {inline.is_here()}"))
+    assert not inline.is_here()
     assert done == ["here: False", "mine", "theirs"]
 
 
@@ -325,9 +324,9 @@ def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_c
     patient = BatchingPolicy(
         max_batch_size=4, max_request_rows=16, max_queue_size=99, max_queue_bytes=1 << 20, max_queue_delay_s=0.001
     )
-    with reading(model.run, policy=patient, clock=time.monotonic) as (batcher, spare, _):
+    with reading(model.run, policy=patient, clock=time.monotonic) as (batcher, inline, _):
         (reply,) = submit(batcher, 1)
-        assert not spare.work
+        assert not inline.pending
         assert values(reply.outcome()) == [2]
     assert threading.get_ident() not in model.seen
 
@@ -348,60 +347,60 @@ class Slow(Threads):
             self.now += self.takes_s + self.stalls_s
             self.cpu += self.takes_s
 
-    def asked_once(self, batcher: DynamicBatcher, spare: SpareTime, value: float = 1) -> bool:
+    def asked_once(self, batcher: DynamicBatcher, inline: InlineWork, value: float = 1) -> bool:
         """Have it compute one request; whether the thread that reads did."""
         (reply,) = submit(batcher, value)
-        while spare.work:
-            spare.do_next()
+        while inline.pending:
+            inline.run_next()
         assert isinstance(reply.outcome(), InferenceError) == (value < 0)
-        wait_until(lambda: not batcher._queue._kept and not batcher._queue._served, "the batcher to be idle")
+        wait_until(lambda: batcher._queue._holder is Holder.NOBODY, "the batcher to be idle")
         return self.seen[-1] == threading.get_ident()
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
 def test_a_model_that_took_far_too_long_once_is_left_to_its_own_thread_for_good(value: float) -> None:
     model = Slow()
-    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, spare, observer):
-        assert model.asked_once(batcher, spare)
-        model.takes_s = 6 * KEEP_UP_TO_S
-        model.asked_once(batcher, spare, value)
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, inline, observer):
+        assert model.asked_once(batcher, inline)
+        model.takes_s = 6 * INLINE_BATCH_S
+        model.asked_once(batcher, inline, value)
         model.takes_s = 0.001
-        assert [model.asked_once(batcher, spare) for _ in range(100)] == [False] * 100
-    assert observer.overruns == [pytest.approx(6 * KEEP_UP_TO_S)]
+        assert [model.asked_once(batcher, inline) for _ in range(100)] == [False] * 100
+    assert observer.overruns == [pytest.approx(6 * INLINE_BATCH_S)]
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
 def test_a_machine_that_stood_still_during_a_batch_costs_inline_batches_for_a_while_only(value: float) -> None:
     model = Slow()
-    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, spare, observer):
-        assert model.asked_once(batcher, spare)
-        model.stalls_s = 100 * KEEP_UP_TO_S
-        model.asked_once(batcher, spare, value)
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, inline, observer):
+        assert model.asked_once(batcher, inline)
+        model.stalls_s = 100 * INLINE_BATCH_S
+        model.asked_once(batcher, inline, value)
         model.stalls_s = 0.0
-        assert not model.asked_once(batcher, spare)
-        assert [model.asked_once(batcher, spare) for _ in range(50)][-1]
+        assert not model.asked_once(batcher, inline)
+        assert [model.asked_once(batcher, inline) for _ in range(50)][-1]
     assert observer.overruns == []
 
 
 def test_a_model_whose_times_vary_much_is_left_to_its_own_thread_until_they_do_not() -> None:
     model = Slow()
-    with reading(model.run, clock=lambda: model.now) as (batcher, spare, observer):
-        model.takes_s = 2 * KEEP_UP_TO_S  # expected: a tenth of it
-        assert model.asked_once(batcher, spare)
+    with reading(model.run, clock=lambda: model.now) as (batcher, inline, observer):
+        model.takes_s = 2 * INLINE_BATCH_S  # expected: a tenth of it
+        assert model.asked_once(batcher, inline)
         model.takes_s = 0.001
-        assert not model.asked_once(batcher, spare)
-        assert [model.asked_once(batcher, spare) for _ in range(20)][-1]
+        assert not model.asked_once(batcher, inline)
+        assert [model.asked_once(batcher, inline) for _ in range(20)][-1]
     assert observer.overruns == []
 
 
 def test_a_model_that_was_never_measured_is_left_to_its_own_thread() -> None:
-    model, spare = Threads(), SpareTime()
-    spare.adopt()
-    batcher = DynamicBatcher("test", [model.run], POLICY, observer=Observer(), spare=spare, keep_up_to_s=1.0)
+    model, inline = Threads(), InlineWork()
+    batcher = DynamicBatcher("test", [model.run], POLICY, observer=Observer(), inline=inline, inline_batch_s=1.0)
     batcher.start()
-    (reply,) = submit(batcher, 1)
-    assert not spare.work
-    assert values(reply.outcome()) == [2]
+    with inline.reading():
+        (reply,) = submit(batcher, 1)
+        assert not inline.pending
+        assert values(reply.outcome()) == [2]
     assert batcher.close(SOON_S)
 
 
@@ -409,7 +408,7 @@ def test_a_model_that_was_never_measured_is_left_to_its_own_thread() -> None:
 def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_once(seed: int) -> None:
     chance = random.Random(seed)
     model = Threads()
-    with reading(model.run, seat=ComputeGate(1).seat("mine", 1)) as (batcher, spare, _):
+    with reading(model.run, seat=ComputeGate(1).seat("mine", 1)) as (batcher, inline, _):
         asked: queue.SimpleQueue[tuple[float, Reply]] = queue.SimpleQueue()
 
         def ask(value: float) -> None:
@@ -425,12 +424,12 @@ def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_on
             thread.start()
         for i in range(50):
             ask(-1.0 if i % 17 == 3 else float(i))
-            while spare.work and chance.random() < 0.5:
-                spare.do_next()
+            while inline.pending and chance.random() < 0.5:
+                inline.run_next()
         for thread in others:
             thread.join(SOON_S)
-        while spare.work:
-            spare.do_next()
+        while inline.pending:
+            inline.run_next()
         for _ in range(150):
             value, reply = asked.get(timeout=SOON_S)
             outcome = reply.outcome()

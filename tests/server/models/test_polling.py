@@ -15,7 +15,7 @@ import pytest
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.app import Server
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.lifecycle import Phase
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import OK
@@ -110,34 +110,34 @@ def test_a_queue_that_only_fails_is_told_and_its_calls_are_cancelled_at_the_end(
 
 
 def test_who_floods_the_server_with_events_does_not_keep_it_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare, computed, floods = SpareTime(), threading.Event(), threading.Event()
+    inline, computed, floods = InlineWork(), threading.Event(), threading.Event()
 
     def flood(event: Any) -> None:
         if not floods.is_set():
             floods.set()
-            spare.do_soon(computed.set)
+            inline.run_soon(computed.set)
         if not computed.is_set():
             server.script.append(flood)  # there is always another one
 
     server = ScriptedServer([flood])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     transport.start(ANY_PORT)
     assert computed.wait(SOON_S)
     transport.stop(SOON_S)
 
 
 def test_one_empty_poll_is_no_reason_to_compute_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare, computed = SpareTime(), threading.Event()
+    inline, computed = InlineWork(), threading.Event()
     order: list[str] = []
 
     def compute() -> None:
         order.append("computed")
         computed.set()
 
-    server = ScriptedServer([lambda _: spare.do_soon(compute), None, lambda _: order.append("read")])
+    server = ScriptedServer([lambda _: inline.run_soon(compute), None, lambda _: order.append("read")])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     transport.start(ANY_PORT)
     assert computed.wait(SOON_S)
     transport.stop(SOON_S)
@@ -147,14 +147,14 @@ def test_one_empty_poll_is_no_reason_to_compute_a_smaller_batch(monkeypatch: pyt
 def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when_none_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spare = SpareTime()
-    request, awake = (lambda _: spare.do_soon(lambda: None)), completion_queue._AWAKE_POLLS
+    inline = InlineWork()
+    request, awake = (lambda _: inline.run_soon(lambda: None)), completion_queue._AWAKE_POLLS
     script: list[Exception | Callable[[Any], object] | None] = [lambda _: None, request, *[None] * 4]
     script += [None] * (awake - 1) + [lambda _: None]  # an event at the last moment
     script += [None] * awake + [None, lambda _: None, None]
     server = ScriptedServer(script)
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     transport.start(ANY_PORT)
     assert server.at_the_end.wait(SOON_S)
     transport.stop(SOON_S)
@@ -162,7 +162,7 @@ def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when
 
 
 def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare, computed_s, told = SpareTime(), [0.0], list[str]()
+    inline, computed_s, told = InlineWork(), [0.0], list[str]()
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + computed_s[0], time=time.time, sleep=time.sleep)
     monkeypatch.setattr(completion_queue, "time", clock)
 
@@ -174,10 +174,10 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
         return lambda _: told.append(name)
 
     empty = [None] * completion_queue._EMPTY_POLLS
-    script: list[Exception | Callable[[Any], object] | None] = [lambda _: spare.do_soon(compute), *empty]
+    script: list[Exception | Callable[[Any], object] | None] = [lambda _: inline.run_soon(compute), *empty]
     server = ScriptedServer([*script, event("ready"), *empty, event("later")])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     monkeypatch.setattr(transport._intake, "caught_up", lambda _: told.append("caught up"))
     transport.start(ANY_PORT)
     assert server.at_the_end.wait(SOON_S)
@@ -193,10 +193,10 @@ def test_what_was_ready_while_the_process_stood_still_has_not_waited_for_that(mo
     def stall(_: object) -> None:
         stalled_s[0] += 50.0
 
-    spare = SpareTime()
-    server = ScriptedServer([lambda _: spare.do_soon(lambda: None), stall, lambda _: None])
+    inline = InlineWork()
+    server = ScriptedServer([lambda _: inline.run_soon(lambda: None), stall, lambda _: None])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, spare=spare)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     monkeypatch.setattr(transport._intake, "stalled", told.append)
     transport.start(ANY_PORT)
     assert server.at_the_end.wait(SOON_S)

@@ -35,8 +35,8 @@ def begin_shedding(server: Server, model: str) -> Shedding:
     (version,) = [version for version in server.registry.served() if version.model == model]
     shedding = version.batcher.shedding
     shedding.refused(0.0)
-    assert shedding.begin(0.0, 0.02)
-    server._transport._spare.shedding = shedding  # type: ignore[attr-defined]
+    shedding.begin(0.02)
+    server._transport._inline.shedding = shedding  # type: ignore[attr-defined]
     return shedding
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from inferry_server.addresses import Address
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -25,7 +25,7 @@ class Computing:
     """A transport whose calls of COMPUTE are answered by work that takes as long as the test likes."""
 
     def __init__(self) -> None:
-        self.spare = SpareTime()
+        self.inline = InlineWork()
         self.go = threading.Event()
         self.computed_by: list[threading.Thread] = []
         self.relieved: list[bool] = []
@@ -34,7 +34,7 @@ class Computing:
         self.transport = CompletionQueueTransport(
             router,
             TransportOptions(max_message_bytes=1000, max_streams=1000),
-            spare=self.spare,
+            inline=self.inline,
             relieved=lambda: self.relieved.append(True),
         )
 
@@ -44,8 +44,8 @@ class Computing:
             assert self.go.wait(SOON_S)
             call.reply(message)
 
-        assert self.spare.is_here()
-        self.spare.do_soon(work)
+        assert self.inline.is_here()
+        self.inline.run_soon(work)
 
 
 class Client:
@@ -91,7 +91,7 @@ def test_calls_are_read_while_the_thread_that_read_them_computes_for_ever(monkey
             thread.join(SOON_S)
             assert not thread.is_alive()
         assert client.call(ECHO, b"and after") == b"and after"
-        assert client.call(COMPUTE, b"third") == b"third"  # the newest thread has spare time
+        assert client.call(COMPUTE, b"third") == b"third"  # the newest thread computes inline
         assert it.relieved == [True, True]
     assert not any(thread.is_alive() for thread in it.computed_by)
 

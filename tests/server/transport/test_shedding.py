@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from inferry_server.batching.shedding import Shedding
-from inferry_server.executing.inline import SpareTime
+from inferry_server.executing.inline import InlineWork
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import Status
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -25,12 +25,12 @@ class Overloaded:
         self.statuses: list[Status] = []
         self.read = self.counted = 0
         self.one_version = True
-        self.spare, self.metrics = SpareTime(), ServerMetrics()
+        self.inline, self.metrics = InlineWork(), ServerMetrics()
         router = Router(self.metrics)
         router.add_unary({INFER: lambda *_: None}, sheddable=lambda: self.one_version)
         router.add_unary({HEALTH: lambda *_: None})
         options = TransportOptions(max_message_bytes=1000, max_streams=10)
-        self._transport = CompletionQueueTransport(router, options, spare=self.spare)
+        self._transport = CompletionQueueTransport(router, options, inline=self.inline)
         self._transport._intake.ask(0.0)
 
         def send_status(call: object, status: Status, *_: object, **__: object) -> None:
@@ -57,9 +57,9 @@ class Overloaded:
 
     def sheds(self, batch_s: float) -> Shedding:
         """A queue begins to shed."""
-        shedding = self.spare.shedding = Shedding(self.count)
+        shedding = self.inline.shedding = Shedding(self.count)
         shedding.refused(0.0)
-        assert shedding.begin(0.0, batch_s)
+        shedding.begin(batch_s)
         return shedding
 
     def count(self) -> None:
