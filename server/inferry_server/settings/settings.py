@@ -128,7 +128,7 @@ class Settings:
     inline_batch_ms: float = _setting(
         20.0,
         "batches on the CPU expected to take no longer are computed by the thread that reads requests, "
-        "which spares the meetings of two; 0: none are",
+        "inline: no second thread is woken for them; 0: none are",
     )
     parallel_runs: bool = _setting(
         True,
