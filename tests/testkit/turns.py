@@ -9,6 +9,6 @@ def until_asked(gate: ComputeGate, *models: str) -> None:
 
     def all_ask() -> bool:
         with gate._lock:
-            return set(models) <= set(gate._queue._backlogged)
+            return set(models) <= set(gate._queue.backlogged)
 
     wait_until(all_ask, f"{', '.join(models)} to ask for a turn")

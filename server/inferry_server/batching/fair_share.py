@@ -47,18 +47,21 @@ class FairQueue:
 
     Args:
         cores: that may compute at the same time; a batch that wants more takes all of them.
+
+    Attributes:
+        backlogged: the models with claims that wait.
     """
 
     def __init__(self, cores: int) -> None:
         self._cores = self._free = cores
         self._now = 0.0  # virtual time: the latest tag at which a batch began
         self._accounts: dict[str, _Account] = {}
-        self._backlogged: dict[str, _Account] = {}  # those with claims that wait
+        self.backlogged: dict[str, _Account] = {}
         self._order = itertools.count()
 
     def is_alone(self, claim: Claim) -> bool:
         """Whether no other claim waits."""
-        return list(self._backlogged) == [claim.model] and len(self._backlogged[claim.model].waiting) == 1
+        return list(self.backlogged) == [claim.model] and len(self.backlogged[claim.model].waiting) == 1
 
     def ask(self, claim: Claim) -> None:
         """Wait for a turn, after a time in which the instance had nothing to compute."""
@@ -76,9 +79,9 @@ class FairQueue:
 
         Nobody overtakes it: a batch that needs many cores would wait for ever.
         """
-        if not self._backlogged:
+        if not self.backlogged:
             return None
-        account = min(self._backlogged.values(), key=lambda account: (account.tag, account.waiting[0].asked))
+        account = min(self.backlogged.values(), key=lambda account: (account.tag, account.waiting[0].asked))
         claim = account.waiting[0]
         if self._width(claim) > self._free:
             return None
@@ -107,19 +110,19 @@ class FairQueue:
 
     def forget_idle(self) -> None:
         """Drop what no decision needs any more: everything, where nothing runs or waits."""
-        if self._free == self._cores and not self._backlogged:
+        if self._free == self._cores and not self.backlogged:
             self._accounts.clear()
             self._now = 0.0
 
     def _enqueue(self, account: _Account, claim: Claim) -> None:
         claim.asked = next(self._order)
         account.waiting.append(claim)
-        self._backlogged[claim.model] = account
+        self.backlogged[claim.model] = account
 
     def _dequeue(self, account: _Account, claim: Claim) -> None:
         account.waiting.remove(claim)
         if not account.waiting:
-            del self._backlogged[claim.model]
+            del self.backlogged[claim.model]
 
     def _free_cores(self, claim: Claim) -> None:
         self._free += self._width(claim)

@@ -119,10 +119,11 @@ class BatchScheduler:
 
     def next_batch(self, now: float) -> NextBatch | None:
         """What would be taken next; None if nothing waits."""
-        first = self._interactive.first() or self._bulk.first()
-        if first is None:
-            return None
         rows = self._interactive.rows + self._bulk.rows
+        if not rows:
+            return None
+        first = self._interactive.first() or self._bulk.first()
+        assert first is not None  # noqa: S101 - rows are those of requests
         batch_s = self._latencies[first.shape_key].batch_s(min(rows, self._most_rows))
         return NextBatch(self._wait_s(rows, now) if self._policy.max_queue_delay_s else 0.0, batch_s)
 
@@ -139,7 +140,7 @@ class BatchScheduler:
         lane = self._next_lane()
         largest = self._largest(lane, now)
         rows, ends_by, is_probe = 0, math.inf, False  # `ends_by` is the earliest deadline in the batch
-        while (request := lane.first()) is not None:
+        while lane.rows and (request := lane.first()) is not None:
             deadline = request.deadline
             if deadline is not None:
                 error = self._too_late(lane, request, now, rows=rows, tightest=deadline < ends_by)

@@ -24,6 +24,7 @@ class Shedding:
         count: told of each request that is refused before its message is read.
 
     Attributes:
+        needed_until: before then, more requests come than can be computed.
         retry_after_s: what callers are told to wait, the time of the batch that is to be computed first; 0 while
             nothing is shed.
     """
@@ -31,15 +32,11 @@ class Shedding:
     def __init__(self, count: Callable[[], object] = lambda: None) -> None:
         self.retry_after_s = 0.0
         self.count = count
-        self._refused_at = -math.inf
+        self.needed_until = -math.inf
 
     def refused(self, now: float) -> None:
         """A request was refused because of those before it."""
-        self._refused_at = now
-
-    def is_needed(self, now: float) -> bool:
-        """Whether more requests come than can be computed."""
-        return now - self._refused_at < _LATELY_S
+        self.needed_until = now + _LATELY_S
 
     def begin(self, batch_s: float) -> None:
         """Shed until `end`: a full batch was offered to the reading thread, and should take so long."""

@@ -88,7 +88,7 @@ class ComputeGate:
             self._queue.forget_idle()
 
     def _grant(self) -> None:
-        while (claim := self._queue.grant()) is not None:
+        while self._queue.backlogged and (claim := self._queue.grant()) is not None:
             if claim in self._sleepers:
                 self._sleepers[claim].notify()
 

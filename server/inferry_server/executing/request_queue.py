@@ -143,7 +143,8 @@ class RequestQueue:
                     timeout_s = _OFFERED_S
                 if not self._changed.wait(timeout_s) and self._holder is Holder.OFFERED:  # guard: inline-nobody-comes
                     self._holder = TRANSITIONS[self._holder][Event.NOT_TAKEN]
-                    self._shedding.end()
+                    if self._shedding.retry_after_s:
+                        self._shedding.end()
                     return True
 
     def has_due(self) -> bool:
@@ -176,7 +177,8 @@ class RequestQueue:
             is_short = due is not None and due.batch_s <= self._inline_batch_s
             if is_short and try_turn():  # guard: inline-only-short, inline-nobody-waits
                 self._holder = TRANSITIONS[self._holder][Event.BEGUN]
-                self._shedding.end()
+                if self._shedding.retry_after_s:
+                    self._shedding.end()
                 return self._scheduler.take_batch(now, waited_s=now - self._offered_at)
             self._leave(Event.NO_CORES if is_short else Event.LEFT, idle)
             return None
@@ -261,7 +263,7 @@ class RequestQueue:
 
     def _shed_if_full(self, now: float) -> None:
         """Read no more requests for this model while a full batch of it waits for the thread that reads them."""
-        if not self._shedding.is_needed(now):  # guard: shed-only-lately
+        if now >= self._shedding.needed_until:  # guard: shed-only-lately
             return
         is_full = self._holder in INLINE_HOLDERS and self._scheduler.is_full()  # guard: shed-full-batch
         if is_full and (waiting := self._scheduler.next_batch(now)) is not None:
@@ -299,7 +301,8 @@ class RequestQueue:
     def _leave(self, event: Event, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
         self._holder = TRANSITIONS[self._holder][event]
-        self._shedding.end()
+        if self._shedding.retry_after_s:
+            self._shedding.end()
         if self._failed or self._closing or self._scheduler.rows:  # guard: inline-left-behind
             self._changed.notify_all()
         else:
