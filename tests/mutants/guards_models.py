@@ -43,6 +43,12 @@ MODELS = (
     ),
     Mutant("versions-bad-exchange", "versions: a bad exchange changes nothing", "if False:", _TEST_MANAGER),
     Mutant(
+        "versions-failed-before",
+        "versions: what failed before still leaves others answering",
+        "failed = bool(failures)",
+        _TEST_MANAGER,
+    ),
+    Mutant(
         "versions-failed-leaves",
         "versions: what failed leaves others answering",
         "if version.version in wanted or False:",

@@ -239,7 +239,8 @@ class ModelManager:
             if version.version in wanted and (reload or self._is_new(version)):
                 failures += self._load(version, quiet=quiet)
         self._registry.set_labels(folder.name, labels, traffic)
-        self._retire_others(folder, wanted, failed=bool(failures))
+        failed = bool(failures) or not self._are_served(folder.name, wanted)  # guard: versions-failed-before
+        self._retire_others(folder, wanted, failed=failed)
         self._drop_versions(folder.name, keep=[version.version for version in folder.versions] or [_NO_VERSION])
         return failures
 
@@ -302,6 +303,11 @@ class ModelManager:
 
     def _is_new(self, folder: VersionFolder) -> bool:
         return self._loaded.get((folder.model, folder.version)) != _fingerprint(folder)
+
+    def _are_served(self, name: str, wanted: set[int]) -> bool:
+        """Whether all of these versions answer: one that failed before still does not, and nothing is said again."""
+        versions = (self._registry.model(name) or ModelEntry()).versions
+        return all((entry := versions.get(str(one))) is not None and entry.served for one in wanted)
 
     def _retire_others(self, folder: ModelFolder, wanted: set[int], *, failed: bool) -> None:
         """Stop serving what is not wanted any more; where something failed, what answers goes on."""

@@ -63,6 +63,23 @@ def test_the_newest_version_is_served(served: Served) -> None:
         served.answers(version="1")
 
 
+@pytest.mark.parametrize("config", ["", "version_policy { latest { num_versions: 2 } }", "version_policy { all {} }"])
+def test_a_version_that_failed_takes_nothing_away_however_often_it_is_looked_at(served: Served, config: str) -> None:
+    (served.root / "doubler" / "config.pbtxt").write_text(config)
+    served.load_all()
+    answered = served.registry.ready_versions("doubler")
+    break_version(served.root, 3)
+    for _ in range(3):
+        served.manager.poll_once()
+        assert served.registry.ready_versions("doubler") == answered
+        assert served.states()["3"] is State.UNAVAILABLE
+    onnx_models.save_doubler(served.root, version=3)
+    served.manager.poll_once()
+    assert served.answers() == "3"
+    if not config:
+        assert served.registry.ready_versions("doubler") == ["3"]
+
+
 def test_a_new_version_takes_over_and_a_removed_one_goes(served: Served) -> None:
     served.load_all()
     onnx_models.save_doubler(served.root, version=3)
