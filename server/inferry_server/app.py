@@ -59,7 +59,7 @@ from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging
 from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics
 from inferry_server.trace import NoTracer, Tracer
-from inferry_server.transport.connections import can_count_connections, count_connections
+from inferry_server.transport.connections import affordable_connections, can_count_connections, count_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
 from inferry_server.transport.tls import ServerTls
@@ -457,6 +457,7 @@ def _transport_options(settings: Settings, watch: Callable[[ServerTls], object])
     return TransportOptions(
         max_message_bytes=settings.max_message_bytes,
         max_streams=settings.max_streams_per_connection,
+        max_connections=affordable_connections(settings.max_connections, others=settings.http_max_connections),
         max_connection_age_s=settings.max_connection_age_s,
         max_connection_idle_s=settings.max_connection_idle_s,
         request_read_timeout_s=settings.request_read_timeout_s,

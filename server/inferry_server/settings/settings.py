@@ -46,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "http_max_connections": (1, 65_535),
     "max_message_bytes": (1, _LARGEST_INT32),
     "max_message_fields": (64, _LARGEST_INT32),
+    "max_connections": (1, 1 << 20),
     "max_streams_per_connection": (1, _LARGEST_INT32),
     "max_connection_age_s": (1, 365 * _DAY_S),
     "max_connection_idle_s": (1, 365 * _DAY_S),
@@ -149,6 +150,10 @@ class Settings:
         "completion_queue",
         "what drives gRPC: its completion queue, or grpc.aio, which is public and takes three times the CPU",
         choices=TRANSPORTS,
+    )
+    max_connections: int = _setting(
+        10_000,
+        "gRPC connections at a time, fewer where the process may not open as many files; further ones are closed",
     )
     max_streams_per_connection: int = _setting(
         1024, "calls at a time on one connection; a client keeps further ones waiting itself"

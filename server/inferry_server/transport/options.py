@@ -23,6 +23,7 @@ class TransportOptions:
     Attributes:
         max_message_bytes: the largest request.
         max_streams: calls at a time on one connection; a client keeps further ones to itself.
+        max_connections: open at a time; further ones are closed as soon as they are accepted.
         max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
         max_connection_idle_s: without a call, after which a connection is closed; clients connect again when they ask.
         request_read_timeout_s: for the message of a unary call to come whole.
@@ -37,6 +38,7 @@ class TransportOptions:
 
     max_message_bytes: int
     max_streams: int
+    max_connections: int = 10_000
     max_connection_age_s: float | None = None
     max_connection_idle_s: float = 300.0
     request_read_timeout_s: float = 120.0
@@ -59,6 +61,7 @@ class TransportOptions:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
         ]
+        arguments.append(("grpc.max_allowed_incoming_connections", self.max_connections))  # guard: connections-bounded
         # It also ends connections that gRPC's own polling still holds although their clients have gone.
         arguments.append(
             ("grpc.max_connection_idle_ms", int(self.max_connection_idle_s * 1e3))

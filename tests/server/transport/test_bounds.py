@@ -1,5 +1,7 @@
 """Bounds against greed that both transports keep: calls without a request, idle connections, watchers' names."""
 
+import resource
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from inferry_server.rpc.router import Router
 from inferry_server.services.health import HealthService
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport import completion_queue
+from inferry_server.transport.connections import affordable_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from testkit.servers import ANY_PORT
@@ -23,6 +26,7 @@ from testkit.waiting import SOON_S, wait_until
 
 KEEP, CHECK, WATCH = "/test/Keep", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 LIMIT_S = 120.0
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty SETTINGS
 OPTIONS = TransportOptions(max_message_bytes=1 << 20, max_streams=10, request_read_timeout_s=LIMIT_S)
 
 
@@ -120,6 +124,47 @@ def test_a_unary_call_whose_request_does_not_come_in_time_is_ended_and_others_wa
     assert asked.result(SOON_S) == b"answer"
     server.transport.stop(0)
     young.end()
+
+
+def answers(address: Address) -> tuple[socket.socket, bool]:
+    """A new connection, and whether the server says anything on it before it closes it."""
+    connection = socket.create_connection((address.host, address.port), timeout=SOON_S)
+    connection.sendall(HTTP2_PREFACE)
+    try:
+        return connection, bool(connection.recv(1))
+    except ConnectionResetError:
+        return connection, False
+
+
+def test_more_connections_than_the_limit_are_closed_until_one_has_gone(transport: str) -> None:
+    options = TransportOptions(max_message_bytes=1, max_streams=1, max_connections=2)
+    made = make_transport(transport, Router(ServerMetrics()), options)
+    address = made.start(ANY_PORT)
+    connections = []
+    try:
+        for expected in (True, True, False):
+            connection, answered = answers(address)
+            connections.append(connection)
+            assert answered is expected
+        connections[0].close()
+
+        def room() -> bool:
+            connection, answered = answers(address)
+            connections.append(connection)
+            return answered
+
+        wait_until(room, "room for another connection")
+    finally:
+        for connection in connections:
+            connection.close()
+        made.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"), [(1024, 640), (100_000, 10_000), (200, 16), (resource.RLIM_INFINITY, 10_000)]
+)
+def test_there_are_no_more_connections_than_the_process_has_descriptors_for(files: int, expected: int) -> None:
+    assert affordable_connections(10_000, others=256, files=files) == expected
 
 
 def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> None:
