@@ -22,6 +22,7 @@ from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.ending import STRAGGLER_S
+from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class AioTransport:
 
     def look(self) -> float:
         """Seconds for which the event loop has not gone on; the watchdog looks every quarter of a second."""
+        self._handler.half_sent.look()
         return self._pulse.still_s(self._turns)
 
     def _turn(self) -> None:
@@ -138,6 +140,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._router = router
         self._loop = loop
         self._read_timeout_s = read_timeout_s
+        self.half_sent = HalfSent()
         self._released = asyncio.Event()
         self._released.set()
         self._last_arrival = 0.0
@@ -186,6 +189,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         due = self._loop.time() - self._read_timeout_s
         for task in list(takewhile(lambda task: self._unasked[task] <= due, self._unasked)):
             self._send_away(task, RequestNotReceivedError(limit_s=self._read_timeout_s))  # guard: requests-overdue-aio
+            self.half_sent.ended()  # guard: overdue-trimmed-aio
 
     def _send_away(self, task: asyncio.Task[Any], error: ServingError) -> None:
         del self._unasked[task]

@@ -19,6 +19,7 @@ from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
 from inferry_server.transport.ending import STRAGGLER_S
+from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
@@ -89,6 +90,7 @@ class CompletionQueueTransport:
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
+        self._half_sent = HalfSent()
         self._holding = self._stopping = self._stopped = False
         self._now = 0.0  # when the latest event was had
         self._last_arrival = 0.0  # of a request, while the server stops
@@ -157,6 +159,7 @@ class CompletionQueueTransport:
             Seconds for which nothing was read, though the thread polled, or should have.
         """
         still_s = self._pulse.still_s(self._turns)
+        self._half_sent.look()
         if self._unasked:
             self.soon(self._end_overdue)
         if still_s >= _RELIEVED_AFTER_S:  # guard: watchdog-relieves
@@ -384,6 +387,7 @@ class CompletionQueueTransport:
         for call in overdue:
             del self._unasked[call]
             fail(call, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue
+            self._half_sent.ended()  # guard: overdue-trimmed
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True

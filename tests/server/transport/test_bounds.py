@@ -17,7 +17,7 @@ from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
 from inferry_server.services.health import HealthService
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport import completion_queue
+from inferry_server.transport import completion_queue, half_sent
 from inferry_server.transport.connections import affordable_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
@@ -37,6 +37,7 @@ class Running(SimpleNamespace):
     router: Router
     address: Address
     kept: list[Call]
+    trimmed: list[str]
     advance: Callable[[float], None]
 
 
@@ -64,12 +65,14 @@ def server(transport: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]
     router = Router(ServerMetrics())
     health = HealthService(lambda: True, lambda _: None)
     kept: list[Call] = []
+    trimmed: list[str] = []
+    monkeypatch.setattr(half_sent.HalfSent.__init__, "__defaults__", (lambda: trimmed.append("once"),))
     router.add_unary({KEEP: lambda call, _: kept.append(call), **health.unary_handlers()})
     router.add_streams(health.stream_handlers())
     made = make_transport(transport, router, OPTIONS)
     with moved_clock(made, monkeypatch) as advance:
         address = made.start(ANY_PORT)
-        yield Running(transport=made, router=router, address=address, kept=kept, advance=advance)
+        yield Running(transport=made, router=router, address=address, kept=kept, trimmed=trimmed, advance=advance)
         made.stop(0)
 
 
@@ -120,6 +123,9 @@ def test_a_unary_call_whose_request_does_not_come_in_time_is_ended_and_others_wa
     error: Any = late.end()
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "within 120 s (setting request_read_timeout_s)" in error.details()
+    for _ in range(10):
+        server.transport.look()
+    assert server.trimmed == ["once"]
     server.kept[0].reply(b"answer")
     assert asked.result(SOON_S) == b"answer"
     server.transport.stop(0)
