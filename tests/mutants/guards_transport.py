@@ -9,6 +9,7 @@ _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
 TRANSPORT = (
     Mutant("overdue-trimmed", "bounds: memory of half-sent requests goes back", "", _TEST_BOUNDS),
     Mutant("overdue-trimmed-aio", "bounds: over grpc.aio too, memory goes back", "", _TEST_BOUNDS),
+    Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),
     Mutant("connections-bounded", "bounds: connections", "", _TEST_BOUNDS),
     Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),

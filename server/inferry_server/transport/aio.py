@@ -267,6 +267,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         except asyncio.CancelledError:
             error = self._sent_away.get(task)
             if error is None:
+                self.half_sent.ended()
                 raise
             task.uncancel()  # it was `_send_away`
             fail(call, error)

@@ -195,6 +195,7 @@ class CompletionQueueTransport:
     def unary_without_request(self, call: QueueCall) -> None:
         """Wait for it no longer."""
         self._unasked.pop(call, None)
+        self._half_sent.ended()  # guard: half-sent-trimmed
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once no event is ready, or those that were are past."""

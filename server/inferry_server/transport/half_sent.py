@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 from inferry_server.runtime.memory import trim_heap
 
-_LOOKS = 4  # of the watchdog, a second: gRPC frees a call's message soon after its end
+_LOOKS = 20  # of the watchdog, five seconds: gRPC frees a call's message soon after its end
 
 
 class HalfSent:
-    """Gives memory back some looks after calls were ended for want of their requests.
+    """Gives memory back some looks after calls ended without their requests: at most once in so many looks.
 
-    `ended` is called by the thread that ends calls, `look` by the watchdog's; a call that ends between two steps of
-    `look` is given another round by the next one that ends.
+    `ended` is called by the thread that reads calls, `look` by the watchdog's.
     """
 
     def __init__(self, trim: Callable[[], object] = trim_heap) -> None:
@@ -19,8 +18,9 @@ class HalfSent:
         self._looks_left = 0
 
     def ended(self) -> None:
-        """Calls were ended, and may have brought half of a message."""
-        self._looks_left = _LOOKS
+        """A call has ended, and may have brought half of a message."""
+        if not self._looks_left:  # else callers who come and go would put it off for ever
+            self._looks_left = _LOOKS
 
     def look(self) -> None:
         """Give memory back if it is time."""

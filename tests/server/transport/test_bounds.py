@@ -97,6 +97,10 @@ class Silent:
         self._call: Any = stub.future(nothing(), timeout=10 * LIMIT_S)
         wait_until(lambda: server.router.unary_in_flight() > in_flight, "the call to arrive")
 
+    def cancel(self) -> None:
+        self._call.cancel()
+        self._gone = True
+
     def end(self) -> Any:
         error = self._call.exception(SOON_S)
         self._gone = True
@@ -123,13 +127,22 @@ def test_a_unary_call_whose_request_does_not_come_in_time_is_ended_and_others_wa
     error: Any = late.end()
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "within 120 s (setting request_read_timeout_s)" in error.details()
-    for _ in range(10):
+    for _ in range(30):
         server.transport.look()
     assert server.trimmed == ["once"]
     server.kept[0].reply(b"answer")
     assert asked.result(SOON_S) == b"answer"
     server.transport.stop(0)
     young.end()
+
+
+def test_what_a_client_has_sent_of_a_request_before_it_left_goes_back(server: Running, channel: grpc.Channel) -> None:
+    gone = Silent(server, channel)
+    gone.cancel()
+    wait_until(lambda: server.router.unary_in_flight() == 0, "the server to notice")
+    for _ in range(30):
+        server.transport.look()
+    assert server.trimmed == ["once"]
 
 
 def answers(address: Address) -> tuple[socket.socket, bool]:
