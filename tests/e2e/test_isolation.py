@@ -111,6 +111,8 @@ def test_the_wheel_carries_stubs_contracts_and_types_and_no_tests(wheel: Path) -
     assert {f"{package}/py.typed" for package in packages} <= names
     for contract in ("open_inference", "model_config", "classifier", "manifest"):
         assert {f"inferry_proto/{contract}{end}" for end in (".proto", "_pb2.py", "_pb2.pyi")} <= names
+    page = ROOT / "server" / "inferry_server" / "http" / "page"
+    assert {f"inferry_server/http/page/{file.name}" for file in page.iterdir()} <= names
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == set(packages)
 
 
