@@ -1,5 +1,6 @@
 """Every overlay, every component, every two of them and all together render, and nothing is wrong with them."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.bundle import K8S, render
+from manifests.bundle import K8S, ROOT, Bundle, render
 from manifests.check import asked_paths, faults
 from manifests.facts import ServerFacts
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -60,3 +61,19 @@ def test_components_get_on_with_one_another(components: tuple[str, ...], k8s: Pa
         f"resources:\n  - ../../base\ncomponents:\n{listed}\n"
     )
     assert faults(render(folder), facts, versions=NEWEST_AND_OLDEST) == []
+
+
+def test_a_canary_as_the_readme_has_it_is_none_of_the_stable_pods(k8s: Path, facts: ServerFacts) -> None:
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    (overlay,) = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "-canary" in block]
+    folder = k8s / "overlays" / "canary-of-the-readme"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(overlay)
+    stable, canary = render(K8S / "base"), render(folder)
+    both = Bundle([*stable.objects, *canary.objects])
+    assert faults(both, facts, versions=NEWEST_AND_OLDEST) == []
+    for service in both.every("Service", "PodDisruptionBudget"):
+        selector = service["spec"]["selector"]
+        (template,) = both.selected(selector.get("matchLabels", selector))
+        assert service["metadata"]["name"].endswith("-canary") == template.owner.endswith("-canary")
+    assert {"inferry-server-vip", "inferry-server-vip-canary"} <= both.names("Service")
