@@ -33,13 +33,13 @@ class Reply(Protocol):
     """Whom the batcher tells: exactly one of the two is called, once, on a batcher's thread."""
 
     def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
-        """Make the answer from the outputs of this request's rows.
+        """Make the reply from the outputs of this request's rows.
 
         They may be views into the batch's: to be read, not kept.
 
         Returns:
-            What sends the answer; called when the request has been counted, so that whoever has an
-            answer finds it in the statistics.
+            What sends the reply; called when the request has been counted, so that a caller with a
+            reply finds it in the statistics.
         """
         ...
 
@@ -95,7 +95,7 @@ class InferenceRequest:
         self.shape_key = (self.item_shapes, self.nbytes // (self.rows or 1))
 
     def late_by_s(self, done_at: float) -> float | None:
-        """How late an answer at `done_at` would be, or None if it is in time."""
+        """How late a reply at `done_at` would be, or None if it is in time."""
         if self.deadline is None or done_at <= self.deadline:
             return None
         return done_at - self.deadline

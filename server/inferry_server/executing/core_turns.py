@@ -137,7 +137,7 @@ class OpenSeat:
         return 0.0
 
     def try_acquire(self) -> bool:
-        """Likewise."""
+        """It can be had at once."""
         return True
 
     def release(self, compute_s: float, *, again: bool) -> None:

@@ -120,7 +120,7 @@ class BatchExecution:
         return self._under_way.get(seat) is run
 
     def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
-        """Compute a batch and answer its requests; nothing that the model raises comes out.
+        """Compute a batch and reply to its requests; nothing that the model raises comes out.
 
         Args:
             run: of the instance.
@@ -128,7 +128,7 @@ class BatchExecution:
             batch: taken from the queue.
 
         Returns:
-            The batch, if it failed, for `retry`; None: every request in it has its answer.
+            The batch, if it failed, for `retry`; None: every request in it has its reply.
         """
         for request, error in batch.refused:
             self.refuse(request, error)
@@ -150,7 +150,7 @@ class BatchExecution:
             self._reply_error(slices[0].request, error)
 
     def refuse(self, request: InferenceRequest, error: ServingError) -> None:
-        """Answer a request that is not computed."""
+        """Reply to a request that is not computed."""
         self._observer.request_refused(error)
         self._reply_error(request, error)
 
