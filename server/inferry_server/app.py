@@ -57,7 +57,8 @@ from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.services.trace_settings import TraceSettingsService
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging
-from inferry_server.telemetry.metrics import MetricsPage, ServerMetrics
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.metrics_page import MetricsPage
 from inferry_server.trace import NoTracer, Tracer
 from inferry_server.transport.connections import affordable_connections, can_count_connections, count_connections
 from inferry_server.transport.options import TransportOptions

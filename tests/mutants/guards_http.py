@@ -2,6 +2,7 @@
 
 from mutants.mutant import Mutant
 
+_TEST_WITHOUT_EXTRA = ("tests/server/http/test_without_extra.py",)
 _TEST_GUARD = ("tests/server/http/test_guard.py",)
 _TEST_REST = ("tests/contract/test_rest.py",)
 _TEST_JSON = ("tests/server/http/test_json_tensors.py",)
@@ -10,6 +11,8 @@ _TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 
 HTTP = (
+    Mutant("metrics-page-few", "metrics page: the oldest connection makes room", "oldest = None", _TEST_WITHOUT_EXTRA),
+    Mutant("metrics-page-alone", "metrics page: nothing else looks well", "if False:", _TEST_WITHOUT_EXTRA),
     Mutant("http-connections-bounded", "HTTP: connections are bounded", "if False:", _TEST_CONNECTIONS),
     Mutant("http-headers-bounded", "HTTP: headers are bounded", "if False:", _TEST_CONNECTIONS),
     Mutant(

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,13 +14,9 @@ from prometheus_client import (
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
-    start_http_server,
 )
 
-from inferry_server.addresses import Address
 from inferry_server.batching.policy import Lane
-from inferry_server.errors import StartError
 from inferry_server.telemetry.counters import Count, Counter, Histogram, observe_each
 
 logger = logging.getLogger(__name__)
@@ -295,51 +290,3 @@ class ServerMetrics:
         """A model has left the repository."""
         for outcome in ("ready", "failed"):
             self.loads.remove(model, outcome)
-
-
-class MetricsPage:
-    """An HTTP server that answers `GET /metrics`, where the extra `http` is not installed.
-
-    `start` and `close` are called once each, by one thread.
-
-    Args:
-        metrics: what it shows.
-        wanted: where it shall listen; port 0 takes a free one.
-
-    Attributes:
-        address: where it listens; None before `start`.
-    """
-
-    scheme = "http"
-
-    def __init__(self, metrics: ServerMetrics, wanted: Address) -> None:
-        self._registry = metrics.registry
-        self._wanted = wanted
-        self._server: WSGIServer | None = None
-        self.address: Address | None = None
-
-    def start(self) -> None:
-        """Serve the metrics.
-
-        Raises:
-            StartError: the address cannot be bound.
-        """
-        address = self._wanted
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
-        try:
-            self._server, _ = start_http_server(address.port, address.host, registry=self._registry)
-        except OSError as error:
-            raise StartError(
-                f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
-                "--http-address"
-            ) from error
-        self.address = Address(address.host, self._server.server_port)
-
-    def reload_tls(self) -> None:
-        """Do nothing: this page has no TLS."""
-
-    def close(self) -> None:
-        """Stop answering."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()

@@ -1,14 +1,18 @@
 """Where the HTTP port's libraries are not installed."""
 
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from inferry_server.errors import StartError
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.metrics_page import MOST_CONNECTIONS, MetricsPage
 from testkit import onnx_models
 from testkit.http_client import ask_http
-from testkit.servers import running_server
+from testkit.servers import ANY_PORT, running_server
+from testkit.waiting import SOON_S
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +28,8 @@ def test_the_metrics_page_is_there_and_the_log_says_what_is_missing(
     onnx_models.save_doubler(tmp_path)
     with running_server(tmp_path) as server:
         assert b"inferry_ready 1.0" in ask_http(server, "/metrics").body
+        for path in ("/", "/readyz", "/livez", "/metrics/x"):  # what it cannot tell must not look well
+            assert ask_http(server, path).code == 404
     assert "HTTP answers /metrics alone" in caplog.text
     assert "pip install 'inferry[server,http]'" in caplog.text
 
@@ -35,3 +41,21 @@ def test_inference_that_is_asked_for_stops_the_start(tmp_path: Path) -> None:
         running_server(tmp_path, http_inference="on"),
     ):
         pass
+
+
+def test_clients_that_keep_connections_of_the_metrics_page_open_shut_nobody_out() -> None:
+    page = MetricsPage(ServerMetrics(), ANY_PORT)
+    page.start()
+    assert page.address is not None
+    address = (page.address.host, page.address.port)
+    slow: list[socket.socket] = []
+    try:
+        for i in range(3 * MOST_CONNECTIONS):
+            slow.append(socket.create_connection(address, timeout=SOON_S))
+            slow[-1].sendall(b"GET /metrics HTTP/1.1\r\nHost" if i % 2 else b"")
+        assert ask_http(page.address, "/metrics").code == 200
+        assert [one.recv(1) for one in slow[:MOST_CONNECTIONS]] == [b""] * MOST_CONNECTIONS  # they made room
+    finally:
+        for one in slow:
+            one.close()
+        page.close()
