@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferry_server.errors import StartError
+from inferry_server.telemetry import metrics_page
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.metrics_page import MOST_CONNECTIONS, MetricsPage
 from testkit import onnx_models
@@ -43,7 +44,10 @@ def test_inference_that_is_asked_for_stops_the_start(tmp_path: Path) -> None:
         pass
 
 
-def test_clients_that_keep_connections_of_the_metrics_page_open_shut_nobody_out() -> None:
+def test_clients_that_keep_connections_of_the_metrics_page_open_shut_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics_page._Handler, "timeout", None)  # it is not patience that ends them
     page = MetricsPage(ServerMetrics(), ANY_PORT)
     page.start()
     assert page.address is not None
