@@ -63,6 +63,14 @@ GATES = (
         "pads[axis], pads[axes + axis] = 0, -more[axis]",
         _TEST_LAYERS,
     ),
+    Mutant("convert-operators", "conversion: operators are ONNX's own", "if False:", _TEST_LAYERS),
+    Mutant(
+        "labels-count",
+        "labels: as many as classes",
+        "if True:",
+        ("tests/trainer/export/test_class_labels.py",),
+    ),
     Mutant("progress-sparse", "progress: a log has a line a minute", "if False:", _TEST_TRAIN),
+    Mutant("gates-float64-twice", "gates: two float64 evaluations agree", "if False:", _TEST_GATES),
     Mutant("gates-chance", "gates: chance", "if True:", _TEST_GATES),
 )

@@ -17,8 +17,10 @@ from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.export.convert import export_onnx
 from inferry_trainer.export.onnx_model import load_onnx_model
 from inferry_trainer.gates.accuracy import check_above_chance, check_accuracy_drop, check_labels
+from inferry_trainer.gates.float64 import float64_probabilities
 from inferry_trainer.gates.graph import check_graph
 from inferry_trainer.gates.outputs import check_varied, compare_outputs
+from inferry_trainer.gates.rounding import Truth
 from inferry_trainer.gates.table import GATES
 from inferry_trainer.gates.third_opinion import check_third_opinion
 from inferry_trainer.publishing.verification import Evidence, verify_version
@@ -184,6 +186,16 @@ def test_a_third_opinion_that_differs_is_refused_and_says_who_is_wrong(model: An
         check_third_opinion(classifier, IMAGES, keras_outputs=outputs, onnx_outputs=wrong)
     with pytest.raises(GateError, match="the keras model's probabilities"):
         check_third_opinion(classifier, IMAGES, keras_outputs=wrong, onnx_outputs=outputs)
+
+
+def test_a_truth_that_another_float64_evaluation_contradicts_is_refused(model: Any) -> None:
+    classifier = make_classifier(model)
+    outputs = classifier.predict(IMAGES)
+    exact = float64_probabilities(classifier, IMAGES[:3])
+    answers: dict[str, Any] = {"keras_outputs": outputs, "onnx_outputs": outputs}
+    check_third_opinion(classifier, IMAGES, truth=Truth(np.arange(3), exact), **answers)
+    with pytest.raises(GateError, match="evaluated in float64, differs"):
+        check_third_opinion(classifier, IMAGES, truth=Truth(np.arange(3), exact + 1e-6), **answers)
 
 
 def test_a_model_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def check_label_count(labels: tuple[str, ...], classes: int, *, of: Path) -> Non
     Raises:
         ConfigError: names both counts, and the first of the labels.
     """
-    if len(labels) == classes:
+    if len(labels) == classes:  # guard: labels-count
         return
     hint = "; a label with a comma in it needs a file, one a line" if len(labels) > classes else ""
     raise ConfigError(

@@ -117,7 +117,7 @@ def _probabilities(classifier: Classifier, raw: Any) -> Any:
 def _check_operators(graph: onnx.ModelProto, model: Any) -> None:
     """Raises ExportError for an operation that the converter only copied, which it does where it knows no other way."""
     for node in graph.graph.node:
-        if not onnx.defs.has(node.op_type, node.domain):
+        if not onnx.defs.has(node.op_type, node.domain):  # guard: convert-operators
             raise ExportError(
                 f"the model {model.name!r} cannot be converted to ONNX: TensorFlow's {node.op_type} in {node.name} "
                 f"has no counterpart there; use another layer in place of {_layer_of(node.name, model)}"

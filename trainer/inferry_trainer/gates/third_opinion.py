@@ -80,7 +80,7 @@ def check_third_opinion(
 
 def _check_float64(truth: Truth, reference: Float64Array) -> None:
     difference = float(np.abs(reference - truth.probabilities).max(initial=0.0))
-    if not difference <= _FLOAT64_TOLERANCE:
+    if not difference <= _FLOAT64_TOLERANCE:  # guard: gates-float64-twice
         raise GateError(
             NAME,
             f"over {len(reference)} images the keras model, evaluated in float64, differs from the float64 reference "
