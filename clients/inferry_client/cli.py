@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from inferry_client.addresses import DEFAULT_SERVER
+from inferry_client.batch.options import add_batch
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 from inferry_client.option_types import duration_s, number, numbers, whole_number
 from inferry_client.output import say
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
-_MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
-_MAX_WORKERS = 1024  # threads
 _MAX_ROWS = 65_536  # more fit into no message
 _MAX_RATE = 1e6  # requests a second; more leave no machine
 _MAX_USERS = 10_000  # connections of one process
@@ -86,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_classify(add("classify", "commands.classify", "Print the labels of pictures"))
     _add_json(add("models", "commands.models", "List the server's models, their versions and states"))
     _add_status(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
-    _add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
+    add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
     completion = commands.add_parser(
         "completion", help="Print a script that completes commands and options", allow_abbrev=False
     )
@@ -151,35 +150,6 @@ def _add_classify(command: argparse.ArgumentParser) -> None:
         "--top-k", type=whole_number(1, MAX_TOP_K), default=1, metavar="K", help="labels a picture (%(default)s)"
     )
     _add_json(command)
-
-
-def _add_batch(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", metavar="FOLDER", help="pictures: .jpg .jpeg .png .webp .bmp")
-    command.add_argument("--out", required=True, metavar="DIR", help="where results and the job's plan go")
-    command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
-    command.add_argument(
-        "--version", default="", metavar="V", help="a version or label; one version answers the whole job"
-    )
-    command.add_argument(
-        "--batch-size",
-        type=whole_number(1, _MAX_PICTURES),
-        metavar="N",
-        help="pictures a request (32, or the model's limit if lower)",
-    )
-    command.add_argument(
-        "--workers",
-        type=whole_number(1, _MAX_WORKERS),
-        metavar="N",
-        help="requests prepared or under way at a time (by cores)",
-    )
-    command.add_argument(
-        "--part-size", type=whole_number(1, _MAX_PICTURES), metavar="N", help="pictures a part file (1024)"
-    )
-    command.add_argument(
-        "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into subfolders too (yes)"
-    )
-    command.add_argument("--all-probabilities", action="store_true", help="keep every class's probability too")
-    command.add_argument("--overwrite", action="store_true", help="begin anew where DIR holds another job")
 
 
 def _add_load(command: argparse.ArgumentParser) -> None:

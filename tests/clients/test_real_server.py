@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from inferry_client import Client, errors
-from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
+from inferry_client.batch.job import Summary
+from inferry_client.batch.predict import JOB_RETRIES
 from inferry_client.cli import main
 from inferry_proto.preprocessing import prepare_image
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_proto.version_labels import write_version_labels
 from testkit import brightness_model
+from testkit.batch_jobs import opened, run_opened
 from testkit.gated_server import count_outcomes, gated_server
 from testkit.onnx_models import save_brightness, save_text_echo
 from testkit.servers import running_server
@@ -71,7 +73,7 @@ def test_a_batch_job_answers_what_classify_answers(address: str, tmp_path: Path)
     expected = [
         (path.name, best.label, pytest.approx(best.probability)) for path, (best,) in zip(paths, images, strict=True)
     ]
-    assert [(row["path"], row["label"], row["probability"]) for row in rows] == expected
+    assert [(row["id"], row["label"], row["probability"]) for row in rows] == expected
 
 
 def test_a_label_names_a_version_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,17 +107,18 @@ def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
     brightness_model.write_pictures(tmp_path / "in", 600)
     done = Semaphore(0)
 
-    def count(pictures: int) -> None:
+    def count(pictures: int, _: int) -> None:
         for _ in range(pictures):
             done.release()
 
-    settings = BatchSettings(tmp_path / "in", tmp_path / "out", batch_size=1, workers=16)
     with ExitStack() as servers, ThreadPoolExecutor(1) as pool:
         address = servers.enter_context(running_server(tmp_path / "models")).grpc_address
 
         def run() -> Summary:
-            with Client(str(address)) as client, open_job(client, settings) as opened:
-                return run_job(client, opened, progress=count)
+            with opened(
+                str(address), tmp_path / "in", tmp_path / "out", batch_size=1, workers=16, retries=JOB_RETRIES
+            ) as job:
+                return run_opened(job, count)
 
         job = pool.submit(run)
         for _ in range(3):
@@ -129,7 +132,6 @@ def test_a_batch_job_outlasts_restarts_of_the_server(tmp_path: Path) -> None:
 def test_a_batch_job_finishes_its_work_on_a_server_that_refuses_most_of_it(tmp_path: Path) -> None:
     save_brightness(tmp_path / "models", name="mnist", side=8)
     brightness_model.write_pictures(tmp_path / "in", 40)
-    settings = BatchSettings(tmp_path / "in", tmp_path / "out", batch_size=1, workers=16)
     little_room = {"max_batch_size": 1, "max_request_rows": 1, "max_queue_size": 1}
     with gated_server(tmp_path / "models", **little_room) as gated, ThreadPoolExecutor(1) as pool:
 
@@ -137,8 +139,10 @@ def test_a_batch_job_finishes_its_work_on_a_server_that_refuses_most_of_it(tmp_p
             return count_outcomes(gated.server.metrics, OPEN_INFERENCE["ModelInfer"].path)["RESOURCE_EXHAUSTED"]
 
         def run() -> Summary:
-            with Client(gated.address) as client, open_job(client, settings) as opened:
-                return run_job(client, opened, progress=lambda _: None)
+            with opened(
+                gated.address, tmp_path / "in", tmp_path / "out", batch_size=1, workers=16, retries=JOB_RETRIES
+            ) as job:
+                return run_opened(job)
 
         gated.gate.close()
         job = pool.submit(run)

@@ -1,5 +1,6 @@
 """Every guard that is taken away in turn."""
 
+from mutants.guards_batch_jobs import BATCH_JOBS
 from mutants.guards_batching import BATCHING
 from mutants.guards_boundary import BOUNDARY
 from mutants.guards_clients import CLIENTS
@@ -26,6 +27,7 @@ MUTANTS = (
     *ROWS,
     *HTTP,
     *CLIENTS,
+    *BATCH_JOBS,
     *GATES,
     *HANGS,
 )

@@ -1,27 +1,61 @@
 """Batch jobs against a scripted server, and what they leave in their folder."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from inferry_client import Client, RetryPolicy
-from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
+from inferry_client.batch.decode import DecodeSettings
+from inferry_client.batch.decoding import InlineDecoder
+from inferry_client.batch.folder import FolderInput
+from inferry_client.batch.job import Draining, Summary, run_job
+from inferry_client.batch.opening import Input, Job, open_job
+from inferry_client.batch.predict import open_server_target
+from inferry_client.batch.settings import BatchSettings, Progress
+from inferry_client.batch.window import Limit, Window
 from inferry_client.retries import NO_RETRIES
 from testkit.scripted_server import ScriptedServer
 
 QUICK = RetryPolicy(max_attempts=8, initial_backoff_s=0.001, max_backoff_s=0.002)
 
 
-def run_batch(server: ScriptedServer, folder: Path, out: Path, **settings: Any) -> Summary:
-    """Open a job and run it: small parts, requests of four pictures, retries without a pause."""
-    wanted: dict[str, Any] = {"part_size": 10, "batch_size": 4, "retries": QUICK} | settings
+@contextmanager
+def opened(
+    address: str, source: Path | Input, out: Path, *, retries: RetryPolicy = QUICK, **settings: Any
+) -> Iterator[Job]:
+    """A job that is open: small parts, requests of four pictures, retries without a pause."""
+    wanted: dict[str, Any] = {"part_size": 10, "batch_size": 4, "max_errors": 1.0} | settings
+    pictures = FolderInput(source) if isinstance(source, Path) else source
+    settings_ = BatchSettings(out, **wanted)
+    window = Window(Limit(most=settings_.workers))
     with (
-        Client(server.address, retries=NO_RETRIES) as client,
-        open_job(client, BatchSettings(folder, out, **wanted)) as job,
+        Client(address, retries=NO_RETRIES) as client,
+        open_job(
+            pictures,
+            settings_,
+            lambda begun: open_server_target(
+                client, name=None, version="", begun=begun, window=window, retries=retries
+            ),
+        ) as job,
     ):
-        return run_job(client, job, progress=lambda _: None)
+        yield job
+
+
+def run_opened(job: Job, progress: Progress = lambda *_: None, draining: Draining | None = None) -> Summary:
+    """Run it, decoding on the threads that send."""
+    spec = job.target.model.preprocessing.SerializeToString()
+    decoder = InlineDecoder(DecodeSettings(spec, job.settings.max_file_bytes))
+    return run_job(job, decoder, progress=progress, draining=draining)
+
+
+def run_batch(server: ScriptedServer, source: Path | Input, out: Path, **settings: Any) -> Summary:
+    """Open a job and run it."""
+    with opened(server.address, source, out, **settings) as job:
+        return run_opened(job)
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -31,6 +65,6 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
 
 
 def read_errors(out: Path) -> dict[str, str]:
-    """Why each picture that has no row has none, by its path."""
+    """Why each picture that has no row has none, by its id."""
     with (out / "errors.csv").open(newline="", encoding="utf-8") as file:
-        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+        return {row["id"]: row["reason"] for row in csv.DictReader(file)}

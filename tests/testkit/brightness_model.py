@@ -62,6 +62,7 @@ def describe(request: Any) -> classifier_pb2.DescribeModelResponse:
         labels=LABELS,
         preprocessing=PREPROCESSING,
         max_batch_size=MAX_BATCH_SIZE,
+        model_sha256="0" * 64,
     )
     reply.signature.inputs.add(name="image", datatype="UINT8", shape=(-1, 8, 8, 1))
     reply.signature.outputs.add(name="probabilities", datatype="FP32", shape=(-1, 3))

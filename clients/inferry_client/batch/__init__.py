@@ -1,5 +1,6 @@
-"""Batch jobs: a folder of pictures in, Parquet files out; a job that was interrupted resumes.
+"""Batch jobs: pictures in, files of answers out, each exactly once; a job that was interrupted resumes.
 
-`pictures` lists the folder, `plan` says what the job is, `store` keeps plan, parts and errors on
-disk, `predict` prepares and sends one chunk, `job` drives them, `command` is `inferry batch`.
+`folder` yields `records`; `survey` lists them and compares them with `receipts` of what is done; `plan` says what
+the job is. `opening` checks all of it, `job` runs it: `decoding` (`decode`) makes pixels, `predict` asks for their
+probabilities as `window` allows, `parts` gathers them, `formats` makes bytes of them, `store` commits those.
 """

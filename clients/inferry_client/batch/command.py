@@ -1,61 +1,155 @@
 """`inferry batch`: a job with a progress bar."""
 
 import os
+import signal
 import sys
+import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
-from tqdm import tqdm
 
-from inferry_client.batch.errors import JobError
-from inferry_client.batch.job import BatchSettings, Summary, open_job, run_job
+from inferry_client.batch.decode import DecodeSettings
+from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
+from inferry_client.batch.errors import JobError, StoppedError
+from inferry_client.batch.folder import FolderInput
+from inferry_client.batch.job import Draining, Summary, run_job
+from inferry_client.batch.opening import Job, open_job
+from inferry_client.batch.predict import JOB_RETRIES, open_server_target
+from inferry_client.batch.progress import progress_bar, progress_events
+from inferry_client.batch.report import report_lines
+from inferry_client.batch.settings import BatchSettings
+from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.output import say
+from inferry_client.retries import NO_RETRIES
 
-_QUIET_INTERVAL_S = 10.0  # between lines of progress in a log, where nobody watches
+STOPPED = 75
+"""The exit status of a job that was told to stop: EX_TEMPFAIL, run again and it goes on."""
+
+_FEW_PICTURES = 512  # are decoded before a process has started
 
 
 def run(args: Namespace) -> int:
-    """Run or resume a job; the exit status is 0 if any picture was classified."""
-    settings = BatchSettings(
-        folder=Path(args.folder),
+    """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
+    workers = args.workers or default_workers(os.cpu_count() or 1)
+    settings = read_settings(args, workers)
+    source = FolderInput(Path(args.folder), recursive=args.recursive, follow_links=args.follow_links)
+    window = Window(Limit(most=workers))
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES))
+        job = stack.enter_context(
+            open_job(
+                source,
+                settings,
+                lambda begun: open_server_target(
+                    client, name=args.model, version=args.version, begun=begun, window=window, retries=JOB_RETRIES
+                ),
+            )
+        )
+        for line in describe_left_out(source):
+            print(line, file=sys.stderr)
+        draining = stack.enter_context(stopped_by_sigterm(settings.grace_s))
+        decoders = decoder_count(args.decoders, job.plan.picture_count)
+        decoder = stack.enter_context(open_decoder(job, settings, decoders))
+        progress = stack.enter_context(
+            progress_events(job.pictures, write=write_event) if args.json_progress else progress_bar(job.pictures)
+        )
+        try:
+            summary = run_job(job, decoder, progress=progress, draining=draining)
+        except StoppedError as error:
+            print(f"inferry: {error}", file=sys.stderr)
+            return STOPPED
+    say(describe(summary, settings.out))
+    if args.report:
+        for line in report_lines(summary.times, decoders=decoders, workers=workers, refusals=window.refusals):
+            say(line)
+    if summary.classified == 0 and summary.bad:
+        raise JobError(f"none of the pictures could be classified; {settings.out / 'errors.csv'} says why")
+    return 0
+
+
+def read_settings(args: Namespace, workers: int) -> BatchSettings:
+    """The settings that the arguments state."""
+    return BatchSettings(
         out=Path(args.out),
         model=args.model,
         version=args.version,
         batch_size=args.batch_size,
         part_size=args.part_size,
-        workers=args.workers or default_workers(os.cpu_count() or 1),
-        recursive=args.recursive,
+        workers=workers,
+        output=args.format,
+        top_k=args.top_k,
         all_probabilities=args.all_probabilities,
         overwrite=args.overwrite,
+        incremental=args.incremental,
+        max_errors=args.max_errors,
+        max_file_bytes=args.max_file_bytes,
+        grace_s=args.grace_s,
     )
-    with Client(args.server, timeout_s=args.timeout_s) as client:
-        interval_s = 0.1 if sys.stderr.isatty() else _QUIET_INTERVAL_S
-        with (
-            open_job(client, settings) as job,
-            tqdm(total=len(job.pictures), unit=" pictures", mininterval=interval_s, file=sys.stderr) as bar,
-        ):
-            summary = run_job(client, job, progress=bar.update)
-    say(describe(summary, settings.out))
-    if summary.classified == 0:
-        raise JobError(
-            f"none of the {summary.bad} pictures could be classified; {settings.out / 'errors.csv'} says why"
-        )
-    return 0
 
 
 def default_workers(cores: int) -> int:
-    """Requests prepared or under way at a time: while some wait for the server, others decode."""
+    """Requests under way at a time: while some wait for the server, others are made."""
     return min(16, max(4, 2 * cores))
+
+
+def decoder_count(asked: int | None, pictures: int) -> int:
+    """Processes that decode; 0 where the threads that send do it."""
+    cores = len(os.sched_getaffinity(0))
+    if asked is not None:
+        return asked
+    return 0 if pictures <= _FEW_PICTURES or cores == 1 else cores
+
+
+@contextmanager
+def open_decoder(job: Job, settings: BatchSettings, processes: int) -> Iterator[Decoder]:
+    """What decodes a job's pictures."""
+    decode = DecodeSettings(job.target.model.preprocessing.SerializeToString(), settings.max_file_bytes)
+    if processes:
+        with ProcessDecoder(decode, processes=processes) as decoder:
+            yield decoder
+    else:
+        yield InlineDecoder(decode)
+
+
+@contextmanager
+def stopped_by_sigterm(grace_s: float) -> Iterator[Draining]:
+    """A job that SIGTERM tells to stop, and a second one to stop at once."""
+    draining = Draining(grace_s)
+    if threading.current_thread() is not threading.main_thread():
+        yield draining
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: draining.begin())
+    try:
+        yield draining
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def describe(summary: Summary, out: Path) -> str:
     """The summary in one line."""
-    plan, total = summary.plan, summary.classified + summary.bad
+    plan, bad = summary.plan, summary.bad
     resumed = f" ({summary.resumed} done in earlier runs)" if summary.resumed else ""
-    errors = f"; {summary.bad} could not be classified, see {out / 'errors.csv'}" if summary.bad else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
+    errors = f"; {bad} could not be classified ({kinds}), see {out / 'errors.csv'}" if bad else ""
     return (
-        f"classified {summary.classified} of {total} pictures{resumed} with {plan.model} version "
-        f"{plan.model_version} in {summary.seconds:.1f} s into {out}{errors}"
+        f"classified {summary.classified} of {summary.classified + bad} pictures{resumed} with {plan.model} version "
+        f"{plan.model_version} in {summary.times.wall_s:.1f} s into {out}{errors}"
     )
+
+
+def describe_left_out(source: FolderInput) -> list[str]:
+    """What of the input is no picture, in one line."""
+    if not source.left_out:
+        return []
+    kinds = ", ".join(f"{count} {kind}" for kind, count in source.left_out.most_common(8))
+    return [f"left out as no pictures: {kinds}"]
+
+
+def write_event(line: str) -> None:
+    """One line of progress, at once."""
+    sys.stderr.write(line)
+    sys.stderr.flush()

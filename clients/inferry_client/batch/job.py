@@ -1,179 +1,210 @@
-"""A batch job from its settings to its summary.
+"""A batch job that was opened, to its summary.
 
-Workers prepare and send chunks; the caller's thread hands them out, takes the answers in order and
-writes the parts. At most two chunks a worker are in memory.
+Other threads and processes read, decode and send chunks; the caller's thread hands them out, takes the answers in
+order and writes the parts. In memory are at most two chunks a worker, and the records of the parts they belong to.
 """
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
-from pathlib import Path
 
-from inferry_client.batch.errors import JobError
-from inferry_client.batch.pictures import PictureFile, find_pictures, listing_digest
-from inferry_client.batch.plan import Chunk, Plan, chunks, part_length
-from inferry_client.batch.predict import JOB_RETRIES, PictureModel, Predictor, picture_model
-from inferry_client.batch.store import JobFolder, PartRows
-from inferry_client.client import Client
-from inferry_client.commands.models import choose_model
-from inferry_client.errors import ModelNotFoundError
-from inferry_client.retries import RetryPolicy
+import numpy as np
+from numpy.typing import NDArray
 
-DEFAULT_BATCH_SIZE = 32
-DEFAULT_PART_SIZE = 1024
+from inferry_client.batch.decode import Decoded
+from inferry_client.batch.decoding import Decoder, decoded_by
+from inferry_client.batch.errors import JobError, StoppedError
+from inferry_client.batch.formats import part_bytes
+from inferry_client.batch.opening import Job
+from inferry_client.batch.parts import PartRows
+from inferry_client.batch.plan import Plan, list_parts, part_digest, part_length
+from inferry_client.batch.predict import Target
+from inferry_client.batch.receipts import Receipt
+from inferry_client.batch.records import Record
+from inferry_client.batch.report import Times
+from inferry_client.batch.settings import DEFAULT_BATCH_SIZE, Progress, errors_allowed
 
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """What a job is asked to do.
-
-    Attributes:
-        folder: of the pictures.
-        out: of plan, parts and errors.
-        model: None for the one of the job in `out`, else the only one that is ready.
-        version: empty for the one of the job in `out`, else the newest.
-        batch_size: pictures a request; None for 32, or the model's limit if lower.
-        part_size: pictures a part; None for the one of the job in `out`, else 1024.
-        workers: chunks prepared or under way at a time.
-        recursive: whether to look into subfolders.
-        all_probabilities: whether to keep every class's probability.
-        overwrite: whether to begin anew where `out` holds a job.
-        retries: while the server is away or full.
-    """
-
-    folder: Path
-    out: Path
-    model: str | None = None
-    version: str = ""
-    batch_size: int | None = None
-    part_size: int | None = None
-    workers: int = 4
-    recursive: bool = True
-    all_probabilities: bool = False
-    overwrite: bool = False
-    retries: RetryPolicy = JOB_RETRIES
+_LOOK_S = 0.2  # between two looks at whether the job is to stop
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did: every picture is in exactly one of classified and bad."""
+    """What a job did: every picture is in exactly one of classified and bad.
+
+    Attributes:
+        plan: of this run.
+        classified: pictures with an answer, of earlier runs too.
+        kinds: of the errors of those without.
+        resumed: pictures of parts that were complete before.
+        times: where the time went.
+    """
 
     plan: Plan
     classified: int
-    bad: int
-    resumed: int  # pictures of parts that were complete before
-    seconds: float
+    kinds: Counter[str]
+    resumed: int
+    times: Times
+
+    @property
+    def bad(self) -> int:
+        """Pictures without an answer."""
+        return self.kinds.total()
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job that may begin: what could be wrong with it has been checked, and its folder is its own."""
+@dataclass
+class Draining:
+    """Tells a job to stop: it finishes the part it is at, if it can in time."""
 
-    plan: Plan
-    model: PictureModel
-    pictures: list[PictureFile]
-    store: JobFolder
-    settings: BatchSettings
+    grace_s: float = 20.0
+    ends_at: float | None = None
 
+    def begin(self) -> None:
+        """Stop; called again, stop at once."""
+        self.ends_at = time.monotonic() + (self.grace_s if self.ends_at is None else 0.0)
 
-@contextmanager
-def open_job(client: Client, settings: BatchSettings) -> Iterator[Job]:
-    """Check the settings against the folder, the server and the job that `out` may hold.
+    @property
+    def begun(self) -> bool:
+        """Whether the job is to stop."""
+        return self.ends_at is not None
 
-    On leaving, `out` is free for another job; until then it is refused there.
-
-    Raises:
-        InferryError: the job cannot run; says why.
-    """
-    pictures = find_pictures(settings.folder, recursive=settings.recursive)
-    store = JobFolder(settings.out)
-    store.check_place()
-    begun = None if settings.overwrite else store.read_plan()
-    model = _pin_model(client, settings, begun)
-    if settings.batch_size is not None and settings.batch_size > model.max_batch_size:
-        raise JobError(
-            f"--batch-size is {settings.batch_size}; model {model.model!r} takes 1 to {model.max_batch_size} a request"
-        )
-    plan = Plan(
-        listing_sha256=listing_digest(pictures),
-        picture_count=len(pictures),
-        model=model.model,
-        model_version=model.version,
-        part_size=settings.part_size or (begun.part_size if begun else DEFAULT_PART_SIZE),
-        all_probabilities=settings.all_probabilities,
-    )
-    with store.locked():
-        store.begin(plan, overwrite=settings.overwrite)
-        yield Job(plan, model, pictures, store, settings)
+    @property
+    def over(self) -> bool:
+        """Whether it is to stop at once."""
+        return self.ends_at is not None and time.monotonic() >= self.ends_at
 
 
-def run_job(client: Client, job: Job, *, progress: Callable[[int], object]) -> Summary:
+def run_job(job: Job, decoder: Decoder, *, progress: Progress, draining: Draining | None = None) -> Summary:
     """Do what is left of a job.
 
     Args:
-        client: whose timeout holds for each request.
         job: from `open_job`, which is still open.
-        progress: told how many pictures are done, first those of complete parts, then each chunk's.
+        decoder: reads and decodes its pictures.
+        progress: told what is done, first of complete parts, then of each chunk.
+        draining: tells it to stop.
 
     Raises:
-        InferryError: the server refused or stayed away; complete parts are kept.
+        StoppedError: it was told to; complete parts are kept.
+        InferryError: the server refused or stayed away, or too many pictures have no answer; complete parts are kept.
     """
-    started = time.monotonic()
-    done_parts = job.store.done_parts()
-    resumed = sum(part_length(job.plan, part) for part in done_parts)
-    progress(resumed)
-    batch_size = job.settings.batch_size or min(DEFAULT_BATCH_SIZE, job.model.max_batch_size)
+    job.store.success_file.unlink(missing_ok=True)
+    run = _Run(job, decoder, progress, draining or Draining())
     try:
-        _run_chunks(client, job, chunks(job.plan, done_parts=done_parts, batch_size=batch_size), progress)
+        run.run()
     finally:
-        bad = job.store.write_errors()
-    return Summary(job.plan, job.store.count_rows(), bad, resumed, time.monotonic() - started)
+        kinds = job.store.write_errors()
+    if run.pictures != job.pictures:
+        raise JobError(f"{run.pictures} pictures are in the parts of {job.store.folder}; expected {job.pictures}")
+    job.store.write_success(pictures=run.pictures, answered=run.pictures - run.bad)
+    return Summary(job.plan, run.pictures - run.bad, kinds, run.resumed, run.times.ended())
 
 
-def _run_chunks(client: Client, job: Job, todo: Iterable[Chunk], progress: Callable[[int], object]) -> None:
-    stop = threading.Event()
-    predictor = Predictor(client, job.model, job.settings.folder, stop=stop, retries=job.settings.retries)
-    pool = ThreadPoolExecutor(job.settings.workers, thread_name_prefix="batch")
-    under_way: deque[tuple[Chunk, Future[PartRows]]] = deque()
-    part = PartRows()
+class _Run:
+    """One run of a job; its methods are called on one thread."""
 
-    def take_oldest() -> None:
-        nonlocal part
-        chunk, future = under_way.popleft()
-        rows = future.result()
-        part.paths += rows.paths
-        part.probabilities += rows.probabilities
-        part.errors += rows.errors
-        if chunk.ends_part:
-            job.store.write_part(chunk.part, part, plan=job.plan, labels=job.model.labels)
-            part = PartRows()
-        progress(chunk.stop - chunk.start)
+    def __init__(self, job: Job, decoder: Decoder, progress: Progress, draining: Draining) -> None:
+        self._job = job
+        self._decoder = decoder
+        self._progress = progress
+        self._draining = draining
+        self._allowed = errors_allowed(job.settings.max_errors, job.pictures)
+        self._pool = ThreadPoolExecutor(job.settings.workers, thread_name_prefix="batch")
+        self._under_way: deque[tuple[int, list[Record], bool, Future[tuple[Decoded, NDArray[np.float32]]]]] = deque()
+        self._rows = PartRows()
+        self.times = Times()
+        self.pictures = self.bad = self.resumed = 0
 
-    try:
-        for chunk in todo:
-            paths = [picture.path for picture in job.pictures[chunk.start : chunk.stop]]
-            under_way.append((chunk, pool.submit(predictor.predict, paths)))
-            if len(under_way) >= 2 * job.settings.workers:
-                take_oldest()
-        while under_way:
-            take_oldest()
-    finally:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    def run(self) -> None:
+        """Every part that is not complete."""
+        self._count_done()
+        batch_size = self._job.settings.batch_size or min(DEFAULT_BATCH_SIZE, self._job.target.model.max_batch_size)
+        try:
+            for number, part in enumerate(list_parts(self._job.records(), self._job.plan.part_size)):
+                self._check_part(number, part)
+                if self._job.plan.first_part + number not in self._job.done:
+                    self._send_part(self._job.plan.first_part + number, part, batch_size)
+            while self._under_way:
+                self._take_oldest()
+        finally:
+            self._job.target.stop()
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _count_done(self) -> None:
+        for part, receipt in self._job.store.receipts():
+            self._count(receipt)
+            if part_length(self._job.plan, part):
+                self.resumed += len(receipt.entries)
+        self._progress(self.pictures, self.bad)
+        self._check_errors()
 
-def _pin_model(client: Client, settings: BatchSettings, begun: Plan | None) -> PictureModel:
-    name = settings.model or (begun.model if begun else choose_model(client, None))
-    pinned = begun.model_version if begun and begun.model == name else ""
-    try:
-        return picture_model(client.describe_model(name, version=settings.version or pinned))
-    except ModelNotFoundError as error:
-        if pinned and not settings.version:
+    def _check_part(self, number: int, part: list[Record]) -> None:
+        digests = self._job.listing.parts
+        if number >= len(digests) or part_digest(part) != digests[number]:  # guard: batch-listing-kept
             raise JobError(
-                f"{error}; the job in {settings.out} was begun with version {pinned}: --overwrite begins anew"
-            ) from error
-        raise
+                f"the input changed while the job ran, at {part[0].id!r} or one of the {len(part) - 1} pictures after "
+                "it; complete parts are kept: run again with --incremental, or put the input back"
+            )
+
+    def _send_part(self, number: int, part: list[Record], batch_size: int) -> None:
+        for start in range(0, len(part), batch_size):
+            chunk = part[start : start + batch_size]
+            while len(self._under_way) >= 2 * self._job.settings.workers:
+                self._take_oldest()
+            decoding = self._decoder.start([record.content for record in chunk])
+            future = self._pool.submit(_answer, self._job.target, decoding, self.times)
+            self._under_way.append((number, chunk, start + batch_size >= len(part), future))
+
+    def _take_oldest(self) -> None:
+        number, records, ends_part, future = self._under_way.popleft()
+        decoded, probabilities = self._wait_for(future)
+        before = len(self._rows.entries) - len(self._rows.ids)
+        self._rows.add(records, decoded, probabilities)
+        self._progress(len(records), len(self._rows.entries) - len(self._rows.ids) - before)
+        if ends_part:
+            self._commit(number)
+
+    def _wait_for(self, future: "Future[tuple[Decoded, NDArray[np.float32]]]") -> tuple[Decoded, NDArray[np.float32]]:
+        while True:
+            if self._draining.over:
+                raise _stopped("before the part that it was at was complete")
+            try:
+                return future.result(timeout=_LOOK_S)
+            except NotYetError:
+                if future.done():
+                    raise
+
+    def _commit(self, number: int) -> None:
+        job = self._job
+        job.target.check_unchanged()
+        with self.times.writing():
+            data = part_bytes(self._rows.answers(job.target.model.labels), job.plan)
+            self._count(job.store.commit_part(number, data, self._rows.entries, plan=job.plan))
+        self._rows = PartRows()
+        self._check_errors()
+        if self._draining.begun and self.pictures < job.pictures:
+            raise _stopped("after a complete part")
+
+    def _count(self, receipt: Receipt) -> None:
+        self.pictures += len(receipt.entries)
+        self.bad += receipt.bad
+
+    def _check_errors(self) -> None:
+        if self.bad > self._allowed:  # guard: batch-max-errors
+            raise JobError(
+                f"{self.bad} of {self.pictures} pictures could not be classified, and of {self._job.pictures} in all "
+                f"{self._allowed} are allowed (--max-errors); {self._job.store.errors_file} says why"
+            )
+
+
+def _answer(target: Target, decoding: "Future[Decoded]", times: Times) -> tuple[Decoded, NDArray[np.float32]]:
+    decoded = decoded_by(decoding)
+    times.decoded(decoded)
+    if not len(decoded.pixels):
+        return decoded, np.empty((0, 1), np.float32)
+    with times.asking():
+        return decoded, target.infer(decoded.pixels)
+
+
+def _stopped(when: str) -> StoppedError:
+    return StoppedError(f"the job was told to stop, {when}; complete parts are kept: run again to go on")

@@ -1,11 +1,15 @@
 """What a job is: which pictures, which version of which model, and how they are cut into parts."""
 
+import hashlib
 import json
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 
-FORMAT_VERSION = 1
+from inferry_client.batch.records import Record
+
+FORMAT_VERSION = 2
 _WORDS: dict[object, str] = {str: "text", int: "a whole number", bool: "true or false"}
 
 
@@ -14,32 +18,68 @@ class Plan:
     """Two runs with equal plans write equal parts; only then may one resume the other.
 
     Attributes:
-        listing_sha256: over paths and sizes of all pictures.
+        listing_sha256: over ids and sizes of all pictures; see `Listing`.
         picture_count: how many there are.
+        first_part: the number of the first part; those below it are of earlier runs, over other pictures.
         model: its name.
         model_version: the concrete one that answers the whole job.
+        model_digest: of what it computes with, its labels and its preprocessing.
         part_size: pictures a part file.
+        output: the format of part files.
+        top_k: labels a picture.
         all_probabilities: whether every class's probability is kept.
-        format_version: of the part files.
+        max_file_bytes: a picture with more is an error.
+        format_version: of plan, receipts and part files.
     """
 
     listing_sha256: str
     picture_count: int
+    first_part: int
     model: str
     model_version: str
+    model_digest: str
     part_size: int
+    output: str
+    top_k: int
     all_probabilities: bool
+    max_file_bytes: int
     format_version: int = FORMAT_VERSION
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Pictures of one request: `start` to before `stop`, all in the same part."""
+class Listing:
+    """A first pass over the input, which is neither read nor kept.
 
-    part: int
-    start: int
-    stop: int
-    ends_part: bool
+    Attributes:
+        sha256: over `parts`.
+        count: of records.
+        parts: a digest of each part's ids and sizes.
+    """
+
+    sha256: str
+    count: int
+    parts: tuple[bytes, ...]
+
+
+def list_parts(records: Iterable[Record], part_size: int) -> Iterator[list[Record]]:
+    """Records cut into parts; the last may be shorter."""
+    left = iter(records)
+    while part := list(islice(left, part_size)):
+        yield part
+
+
+def part_digest(part: Sequence[Record]) -> bytes:
+    """Of a part's ids and sizes, in order."""
+    digest = hashlib.sha256()
+    for record in part:
+        name = record.id.encode("utf-8", "surrogatepass")
+        digest.update(b"%d %d\n%s\n" % (len(name), record.size_bytes, name))
+    return digest.digest()[:16]
+
+
+def listing_of(parts: Sequence[bytes], count: int) -> Listing:
+    """What was listed, from the digests of its parts."""
+    return Listing(hashlib.sha256(b"".join(parts)).hexdigest(), count, tuple(parts))
 
 
 def write_plan(plan: Plan) -> str:
@@ -60,8 +100,8 @@ def read_plan(text: str) -> Plan:
     for field in fields(Plan):
         if type(document[field.name]) is not field.type:
             raise ValueError(f"{field.name} is {reprlib.repr(document[field.name])}; expected {_WORDS[field.type]}")
-    if min(document["picture_count"], document["part_size"]) < 1:
-        raise ValueError("picture_count and part_size are below 1")
+    if document["part_size"] < 1 or min(document["picture_count"], document["first_part"]) < 0:
+        raise ValueError("picture_count, first_part or part_size is too low")
     return Plan(**document)
 
 
@@ -73,8 +113,12 @@ def describe_difference(old: Plan, new: Plan) -> str:
     for name, words in (
         ("model", "model"),
         ("model_version", "model version"),
+        ("model_digest", "content of the model's version"),
         ("part_size", "part size"),
+        ("output", "output format"),
+        ("top_k", "number of labels"),
         ("all_probabilities", "choice of --all-probabilities"),
+        ("max_file_bytes", "limit of a file"),
         ("format_version", "file format"),
     ):
         then, now = getattr(old, name), getattr(new, name)
@@ -84,21 +128,13 @@ def describe_difference(old: Plan, new: Plan) -> str:
 
 
 def part_count(plan: Plan) -> int:
-    """How many part files the finished job has."""
+    """How many part files the finished plan has, without those of earlier runs."""
     return -(-plan.picture_count // plan.part_size)
 
 
 def part_length(plan: Plan, part: int) -> int:
-    """How many pictures a part of the finished job is about."""
-    return min((part + 1) * plan.part_size, plan.picture_count) - part * plan.part_size
-
-
-def chunks(plan: Plan, *, done_parts: set[int], batch_size: int) -> Iterator[Chunk]:
-    """The requests still to be made, in order."""
-    for part in range(part_count(plan)):
-        if part in done_parts:
-            continue
-        stop = min((part + 1) * plan.part_size, plan.picture_count)
-        for start in range(part * plan.part_size, stop, batch_size):
-            end = min(start + batch_size, stop)
-            yield Chunk(part, start, end, ends_part=end == stop)
+    """How many pictures a part of this plan is about; 0 for a number that is none of its own."""
+    index = part - plan.first_part
+    if not 0 <= index < part_count(plan):
+        return 0
+    return min((index + 1) * plan.part_size, plan.picture_count) - index * plan.part_size

@@ -1,30 +1,32 @@
-"""One chunk: pictures read, prepared as in the model's evaluation, sent as one request."""
+"""What a job asks of a server: which model, and the probabilities of prepared pictures."""
 
+import hashlib
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.pictures import printable_path
-from inferry_client.batch.store import PartRows
+from inferry_client.batch.plan import Plan
+from inferry_client.batch.window import Window
 from inferry_client.client import Client
-from inferry_client.errors import InferryError
+from inferry_client.commands.models import choose_model
+from inferry_client.errors import InferryError, ModelNotFoundError, OverloadedError
 from inferry_client.results import InferResult, ModelDescription
 from inferry_client.retries import RetryPolicy, plan_retry
 from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import PictureError, channel_count, prepare_image
+from inferry_proto.preprocessing import channel_count
 
-# Beyond what gRPC does inside a call: a job outlasts a restart of the server (some 20 s of
-# pauses, and gRPC's own between them), and notices within seconds that it is back.
-JOB_RETRIES = RetryPolicy(max_attempts=16, initial_backoff_s=0.25, max_backoff_s=2.0)
+JOB_RETRIES = RetryPolicy(max_attempts=60, initial_backoff_s=0.25, max_backoff_s=2.0)
+"""A job outlasts a restart of the server, some 90 s of pauses, and notices within seconds that it is back."""
 
-_NOT_FINITE = "the model's probabilities are no finite numbers"
+_BULK_PRIORITY = 2  # of the protocol's, 1 is the highest: what other callers wait for goes first
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class PictureModel:
         preprocessing: what a picture becomes.
         labels: label i names class i; may be empty.
         max_batch_size: pictures a request.
+        digest: of the model's bytes, where the server tells them, its labels and its preprocessing.
     """
 
     model: str
@@ -48,6 +51,7 @@ class PictureModel:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     max_batch_size: int
+    digest: str
 
 
 def picture_model(description: ModelDescription) -> PictureModel:
@@ -82,54 +86,88 @@ def picture_model(description: ModelDescription) -> PictureModel:
         preprocessing=spec,
         labels=description.labels,
         max_batch_size=max(1, description.max_batch_size),
+        digest=_digest(description, spec),
     )
 
 
-class Predictor:
-    """Answers chunks of pictures. Any number of threads may call it at the same time.
+class Target(Protocol):
+    """What classifies prepared pictures. Any number of threads may ask at the same time."""
 
-    A call blocks until its chunk is answered, however often the server was full or away; it raises
-    once the retries are used up, the request can never succeed, or `stop` is set.
+    model: PictureModel
+
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """`(N, K)` probabilities of `(N, H, W, C)` pixels; blocks until they are there.
+
+        Raises:
+            InferryError: they cannot be had.
+        """
+
+    def check_unchanged(self) -> None:
+        """See that what answers is still what answered before.
+
+        Raises:
+            JobError: it is not.
+        """
+
+    def stop(self) -> None:
+        """Let calls end soon; whoever waits in one gets an error."""
+
+
+class ServerTarget:
+    """Servers, asked in their lane for bulk work; no more at a time than they keep up with.
+
+    A call blocks until it is answered, however often a server was full or away; it raises once the
+    retries are used up, the request can never succeed, or the job is stopped.
     """
 
     def __init__(
-        self, client: Client, model: PictureModel, folder: Path, *, stop: threading.Event, retries: RetryPolicy
+        self, client: Client, model: PictureModel, *, window: Window, retries: RetryPolicy = JOB_RETRIES
     ) -> None:
+        self.model = model
         self._client = client
-        self._model = model
-        self._folder = folder
-        self._stop = stop
+        self._window = window
+        self._stop = threading.Event()
         self._retries = retries
 
-    def predict(self, paths: Sequence[str]) -> PartRows:
-        """The probabilities of the pictures that have some, and why the others have none."""
-        rows, sent, prepared = PartRows(), [], []
-        for path in paths:
-            try:
-                picture = prepare_image((self._folder / path).read_bytes(), self._model.preprocessing)
-            except (OSError, PictureError) as error:
-                rows.errors.append((printable_path(path), _reason(error)))
-            else:
-                sent.append(printable_path(path))
-                prepared.append(picture)
-        if prepared:
-            probabilities = self._infer(np.stack(prepared))
-            answered: NDArray[np.bool_] = np.all(np.isfinite(probabilities), axis=1)
-            rows.paths += [path for path, good in zip(sent, answered, strict=True) if good]
-            rows.probabilities.append(probabilities[answered])
-            rows.errors += [(path, _NOT_FINITE) for path, good in zip(sent, answered, strict=True) if not good]
-        return rows
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
 
-    def _infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        model = self._model
-        result = self._retry(
-            lambda: self._client.infer(
-                model.model, {model.input: pixels}, version=model.version, outputs=[model.output]
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probabilities of `(N, H, W, C)` pixels, `(N, K)`."""
+        model = self.model
+
+        def send() -> InferResult:
+            with self._window.place(self._stop) as place:
+                try:
+                    result = self._client.infer(
+                        model.model,
+                        {model.input: pixels},
+                        version=model.version,
+                        outputs=[model.output],
+                        priority=_BULK_PRIORITY,
+                    )
+                except OverloadedError:
+                    place.refused()
+                    raise
+                place.answered()
+                return result
+
+        return _read_probabilities(self._retry(send), model, rows=len(pixels))
+
+    def check_unchanged(self) -> None:
+        """See that the version still has the digest that it had when the job began."""
+        model = self.model
+        found = picture_model(
+            self._retry(lambda: self._client.describe_model(model.model, version=model.version))
+        ).digest
+        if found != model.digest:  # guard: batch-model-bound
+            raise JobError(
+                f"version {model.version} of model {model.model!r} was replaced while the job ran; what it answered "
+                "since the last complete part is dropped. Begin anew with --overwrite, or serve the old one again"
             )
-        )
-        return _read_probabilities(result, model, rows=len(pixels))
 
-    def _retry(self, send: Callable[[], InferResult]) -> InferResult:
+    def _retry(self, send: Callable[[], Answer]) -> Answer:
         attempt = 1
         while True:
             try:
@@ -139,6 +177,25 @@ class Predictor:
                 if pause_s is None or self._stop.wait(pause_s):
                     raise
                 attempt += 1
+
+
+def open_server_target(
+    client: Client, *, name: str | None, version: str, begun: Plan | None, window: Window, retries: RetryPolicy
+) -> ServerTarget:
+    """The version of a server that answers a job: the one asked for, that of the job that was begun, or the newest.
+
+    Raises:
+        InferryError: there is none, or pictures cannot be prepared for it.
+    """
+    model = name or (begun.model if begun else choose_model(client, None))
+    pinned = begun.model_version if begun and begun.model == model else ""
+    try:
+        found = picture_model(client.describe_model(model, version=version or pinned))
+    except ModelNotFoundError as error:
+        if pinned and not version:
+            raise JobError(f"{error}; the job was begun with version {pinned}: --overwrite begins anew") from error
+        raise
+    return ServerTarget(client, found, window=window, retries=retries)
 
 
 def _takes(shape: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
@@ -158,5 +215,13 @@ def _read_probabilities(result: InferResult, model: PictureModel, *, rows: int) 
     return values.astype(np.float32, copy=False)
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+def _digest(description: ModelDescription, spec: Preprocessing) -> str:
+    digest = hashlib.sha256()
+    for part in (
+        description.model_sha256.encode(),
+        spec.SerializeToString(deterministic=True),
+        description.outputs[0].name.encode(),
+        *(label.encode() for label in description.labels),
+    ):
+        digest.update(b"%d\n%s\n" % (len(part), part))
+    return digest.hexdigest()

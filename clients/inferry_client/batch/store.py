@@ -1,47 +1,27 @@
-"""A job's folder: `_plan.json`, `part-00000.parquet` ..., `errors.csv`.
+"""A job's folder: `_plan.json`, `part-00000.parquet` ..., `_receipts/`, `errors.csv` and, in the end, `_SUCCESS`.
 
-A part holds the answers of its pictures and, in the file's metadata, the pictures that had none:
-one rename commits both, so that every picture is in exactly one of the two whenever a job stops.
-`errors.csv` is derived from the parts.
+A part is written first, then its receipt, each whole and synced: the receipt commits it. So every picture is in
+exactly one part or one error, whenever a job stops. `errors.csv` is derived from the receipts.
 """
 
 import csv
-import fcntl
+import hashlib
 import io
 import json
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.plan import Plan, describe_difference, part_count, part_length, read_plan, write_plan
+from inferry_client.batch.files import remove_unfinished, write_whole
+from inferry_client.batch.ownership import owned
+from inferry_client.batch.plan import Plan, describe_difference, part_length, read_plan, write_plan
+from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
 
-_ERRORS_KEY = b"inferry.errors"
-_PART = re.compile(r"part-(\d{5,})\.parquet")
-
-
-@dataclass
-class PartRows:
-    """The answers of one part, gathered chunk by chunk.
-
-    Attributes:
-        paths: of the pictures that were answered.
-        probabilities: `(N, K)` arrays, in the order of `paths`.
-        errors: path and reason of the others.
-    """
-
-    paths: list[str] = field(default_factory=list)
-    probabilities: list[NDArray[np.float32]] = field(default_factory=list)
-    errors: list[tuple[str, str]] = field(default_factory=list)
+_PART = re.compile(r"part-(\d{5,})\.(parquet|csv|jsonl)")
+_RECEIPT = re.compile(r"part-(\d{5,})\.json")
 
 
 class JobFolder:
@@ -50,8 +30,9 @@ class JobFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.errors_file = folder / "errors.csv"
+        self.success_file = folder / "_SUCCESS"
         self._plan_file = folder / "_plan.json"  # readers of a folder of Parquet files skip a leading _
-        self._lock_file = folder / "_lock"
+        self._receipts = folder / "_receipts"
 
     def check_place(self) -> None:
         """See that the folder is there or can be made.
@@ -67,21 +48,15 @@ class JobFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The folder, made where it is missing, for one job alone; the kernel frees it if the process is killed.
+        """The folder, made where it is missing, for one job alone.
 
         Raises:
             JobError: another job is at work there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock_file.open("wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise JobError(
-                    f"another job is writing into {self.folder}; wait until it has ended, or choose another --out"
-                ) from error
-            except OSError:  # a file system without locks, as mounted buckets are
-                pass
+        self._receipts.mkdir(parents=True, exist_ok=True)
+        with owned(self.folder):
+            remove_unfinished(self.folder)
+            remove_unfinished(self._receipts)
             yield
 
     def read_plan(self) -> Plan | None:
@@ -93,7 +68,7 @@ class JobFolder:
         try:
             return read_plan(self._plan_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if self.done_parts():
+            if self._part_files():
                 raise JobError(
                     f"{self.folder} holds part files but no {self._plan_file.name}; choose another folder"
                 ) from None
@@ -101,114 +76,131 @@ class JobFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise JobError(f"{self._plan_file} is no plan of a batch job: {error}; --overwrite begins anew") from error
 
-    def begin(self, plan: Plan, *, overwrite: bool) -> None:
-        """Keep the plan and what is done of it; with `overwrite`, remove what an earlier job left.
+    def clear(self) -> None:
+        """Remove what an earlier job left; first what says that it is one."""
+        self._plan_file.unlink(missing_ok=True)
+        self.success_file.unlink(missing_ok=True)
+        for part in self._part_files().values():
+            part.unlink()
+        for receipt in self._receipts.glob("part-*.json"):
+            receipt.unlink()
+        self.errors_file.unlink(missing_ok=True)
+
+    def begin(self, plan: Plan, *, extends: bool) -> None:
+        """Keep the plan and what is done of it.
+
+        Args:
+            plan: of this run.
+            extends: whether it may be about other pictures than the plan that is here.
 
         Raises:
             JobError: the folder holds another job, or a damaged part of this one.
         """
-        if overwrite:
-            self._plan_file.unlink(missing_ok=True)
-            for part in self.done_parts():
-                self._part_file(part).unlink()
-            self.errors_file.unlink(missing_ok=True)
         begun = self.read_plan()
-        if begun and begun != plan:
+        same = begun if begun is None or not extends else _about(begun, plan)
+        if same and same != plan:  # guard: batch-same-job
             raise JobError(
-                f"{self.folder} holds another job: {describe_difference(begun, plan)}; "
-                "choose another --out, or begin anew with --overwrite"
+                f"{self.folder} holds another job: {describe_difference(same, plan)}; "
+                "choose another --out, begin anew with --overwrite, or classify new pictures with --incremental"
             )
         self._check_parts(plan)
-        _write_atomically(self._plan_file, write_plan(plan).encode())
+        write_whole(self._plan_file, write_plan(plan).encode())
 
     def done_parts(self) -> set[int]:
         """The parts that are complete."""
-        if not self.folder.is_dir():
-            return set()
-        return {int(match[1]) for path in self.folder.iterdir() if (match := _PART.fullmatch(path.name))}
+        return self._receipt_numbers() & set(self._part_files())
 
-    def write_part(self, part: int, rows: PartRows, *, plan: Plan, labels: tuple[str, ...]) -> None:
-        """Commit one part."""
-        table = _part_table(rows, plan=plan, labels=labels)
-        table = table.replace_schema_metadata({_ERRORS_KEY: json.dumps(rows.errors)})
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        _write_atomically(self._part_file(part), buffer.getvalue())
+    def read_receipt(self, part: int) -> Receipt:
+        """What a complete part is about.
 
-    def count_rows(self) -> int:
-        """How many pictures the complete parts answer."""
-        return sum(self._read_footer(part)[0] for part in self.done_parts())
+        Raises:
+            JobError: it is damaged.
+        """
+        try:
+            return read_receipt(self._receipt_file(part).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damage(self._receipt_file(part), str(error)) from error
 
-    def write_errors(self) -> int:
-        """Bring `errors.csv` up to date with the complete parts, and say how many pictures it lists."""
-        errors = list(self._errors())
-        if errors:
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows([("path", "reason"), *errors])
-            _write_atomically(self.errors_file, text.getvalue().encode("utf-8", "backslashreplace"))
+    def receipts(self) -> Iterator[tuple[int, Receipt]]:
+        """Of all complete parts, in order, one at a time."""
+        for part in sorted(self.done_parts()):
+            yield part, self.read_receipt(part)
+
+    def commit_part(self, part: int, data: bytes, entries: list[Entry], *, plan: Plan) -> Receipt:
+        """Keep one part for good."""
+        receipt = Receipt(hashlib.sha256(data).hexdigest(), len(data), plan.model_version, entries)
+        write_whole(self.folder / f"part-{part:05}.{plan.output}", data)
+        write_whole(self._receipt_file(part), write_receipt(receipt))
+        return receipt
+
+    def write_errors(self) -> Counter[str]:
+        """Bring `errors.csv` up to date with the complete parts, and count what it lists by kind."""
+        kinds: Counter[str] = Counter()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(("id", "kind", "reason"))
+        for _, receipt in self.receipts():
+            bad = [entry for entry in receipt.entries if entry.kind]
+            writer.writerows((entry.id, entry.kind, entry.reason) for entry in bad)
+            kinds.update(entry.kind for entry in bad)
+        if kinds:
+            write_whole(self.errors_file, text.getvalue().encode("utf-8", "backslashreplace"))
         else:
             self.errors_file.unlink(missing_ok=True)
-        return len(errors)
+        return kinds
 
-    def _errors(self) -> Iterator[tuple[str, str]]:
-        for part in sorted(self.done_parts()):
-            yield from self._read_footer(part)[1]
+    def write_success(self, *, pictures: int, answered: int) -> None:
+        """Say that the job is complete, and what it is."""
+        document = {"pictures": pictures, "classified": answered, "errors": pictures - answered}
+        write_whole(self.success_file, (json.dumps(document) + "\n").encode())
 
     def _check_parts(self, plan: Plan) -> None:
-        for part in sorted(self.done_parts()):
-            rows, errors = self._read_footer(part)
-            expected = part_length(plan, part) if part < part_count(plan) else 0
-            if rows + len(errors) != expected:
-                raise self._damage(part, f"it is about {rows + len(errors)} pictures; expected {expected}")
+        """See that parts and receipts belong to each other and to the plan."""
+        for part, path in sorted(self._part_files().items()):
+            if part in self._receipt_numbers():
+                self._check_part(part, path, plan)
+            elif not part_length(plan, part):
+                raise self._damage(path, "the job has no such part, and it has no receipt")
 
-    def _read_footer(self, part: int) -> tuple[int, list[tuple[str, str]]]:
-        """How many pictures a part answers, and the others with their reasons."""
+    def _check_part(self, part: int, path: Path, plan: Plan) -> None:
+        receipt = self.read_receipt(part)
+        if part >= plan.first_part and len(receipt.entries) != part_length(plan, part):
+            raise self._damage(path, f"it is about {len(receipt.entries)} pictures; expected {part_length(plan, part)}")
         try:
-            footer = pq.read_metadata(self._part_file(part))
-            errors = json.loads((footer.metadata or {}).get(_ERRORS_KEY, b"[]"))
-            return footer.num_rows, [(str(path), str(reason)) for path, reason in errors]
-        except (OSError, TypeError, ValueError, pa.ArrowException) as error:
-            raise self._damage(part, str(error).partition("\n")[0]) from error
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise self._damage(path, error.strerror or str(error)) from error
+        if digest != receipt.sha256:  # guard: batch-part-digest
+            size = path.stat().st_size
+            raise self._damage(path, f"it has {size} bytes that are not the {receipt.size_bytes} of its receipt")
 
-    def _damage(self, part: int, problem: str) -> JobError:
+    def _damage(self, path: Path, problem: str) -> JobError:
         return JobError(
-            f"{self._part_file(part)} is no whole part of this job: {problem}; "
-            "delete it and run again: its pictures are then done anew"
+            f"{path} is no whole part of this job: {problem}; delete it and run again: its pictures are then done anew"
         )
 
-    def _part_file(self, part: int) -> Path:
-        return self.folder / f"part-{part:05}.parquet"
+    def _part_files(self) -> dict[int, Path]:
+        if not self.folder.is_dir():
+            return {}
+        return {int(match[1]): path for path in self.folder.iterdir() if (match := _PART.fullmatch(path.name))}
+
+    def _receipt_numbers(self) -> set[int]:
+        if not self._receipts.is_dir():
+            return set()
+        return {int(match[1]) for path in self._receipts.iterdir() if (match := _RECEIPT.fullmatch(path.name))}
+
+    def _receipt_file(self, part: int) -> Path:
+        return self._receipts / f"part-{part:05}.json"
 
 
-def _part_table(rows: PartRows, *, plan: Plan, labels: tuple[str, ...]) -> Any:
-    probabilities = np.concatenate(rows.probabilities) if rows.probabilities else np.empty((0, 1), np.float32)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, 0]  # ties: the lower index, as the server does
-    count = len(rows.paths)
-    columns: dict[str, Any] = {
-        "path": pa.array(rows.paths, pa.string()),
-        "label": pa.array([labels[index] if labels else "" for index in best], pa.string()),
-        "index": pa.array(best, pa.int32()),
-        "probability": pa.array(probabilities[np.arange(count), best], pa.float32()),
-        "model": pa.array([plan.model] * count, pa.string()),
-        "model_version": pa.array([plan.model_version] * count, pa.string()),
-    }
-    if plan.all_probabilities:
-        columns["probabilities"] = pa.array(list(probabilities), pa.list_(pa.float32()))
-    return pa.table(columns)
+def _about(begun: Plan, plan: Plan) -> Plan:
+    """An earlier plan, as if it had been about the pictures of a later one."""
+    from dataclasses import replace
 
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """The whole file or none of it, whenever the process or the machine stops."""
-    beside = path.with_name(f"_{path.name}.writing")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise JobError(
-            f"{path} cannot be written: {error.strerror}; complete parts are kept: make room and run again"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)  # there only after an error or an interrupt
+    return replace(
+        begun,
+        listing_sha256=plan.listing_sha256,
+        picture_count=plan.picture_count,
+        first_part=plan.first_part,
+    )

@@ -1,0 +1,76 @@
+"""Pictures read and decoded, a chunk at a time: what decoding processes run, and threads where there are none."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferry_client.batch.records import NO_PICTURE, TOO_COSTLY, UNREADABLE, Content, ContentError, Fault
+from inferry_client.batch.survey import content_digest
+from inferry_proto.manifest_pb2 import Preprocessing
+from inferry_proto.preprocessing import CostlyPictureError, PictureError, channel_count, prepare_image
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How pictures become a model's input.
+
+    Attributes:
+        preprocessing: of the model, serialized.
+        most_bytes: of a file; one with more is an error.
+    """
+
+    preprocessing: bytes
+    most_bytes: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A chunk of pictures.
+
+    Attributes:
+        pixels: `(N, H, W, C)` uint8 of those without a fault.
+        digests: of all; empty where nothing could be read.
+        faults: by position in the chunk.
+        read_s: spent reading.
+        decode_s: spent decoding.
+    """
+
+    pixels: NDArray[np.uint8]
+    digests: list[str]
+    faults: dict[int, Fault]
+    read_s: float
+    decode_s: float
+
+
+def decode_chunk(contents: Sequence[Content], settings: DecodeSettings) -> Decoded:
+    """Read and decode pictures; one that cannot be is a fault, and nobody else's."""
+    spec = Preprocessing.FromString(settings.preprocessing)
+    pixels: list[NDArray[np.uint8]] = []
+    digests: list[str] = []
+    faults: dict[int, Fault] = {}
+    read_s = decode_s = 0.0
+    for position, content in enumerate(contents):
+        started = time.perf_counter()
+        digest = ""
+        try:
+            data = content.read(most_bytes=settings.most_bytes)
+            digest = content_digest(data)
+            done_reading = time.perf_counter()
+            read_s += done_reading - started
+            pixels.append(prepare_image(data, spec))
+            decode_s += time.perf_counter() - done_reading
+        except ContentError as error:
+            faults[position] = Fault(UNREADABLE, str(error))
+        except CostlyPictureError as error:
+            faults[position] = Fault(TOO_COSTLY, str(error))
+        except PictureError as error:
+            faults[position] = Fault(NO_PICTURE, str(error))
+        except MemoryError:
+            faults[position] = Fault(TOO_COSTLY, "there is no memory to decode it")
+        digests.append(digest)
+    shape = (spec.height, spec.width, channel_count(spec))
+    stacked = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
+    return Decoded(stacked, digests, faults, read_s, decode_s)

@@ -1,0 +1,137 @@
+"""From settings to a job that may begin: everything that can be wrong with it is found here."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from inferry_client.batch.errors import JobError
+from inferry_client.batch.plan import Listing, Plan
+from inferry_client.batch.predict import PictureModel, Target
+from inferry_client.batch.receipts import Receipt
+from inferry_client.batch.records import Record
+from inferry_client.batch.settings import DEFAULT_PART_SIZE, BatchSettings
+from inferry_client.batch.store import JobFolder
+from inferry_client.batch.survey import Known, survey
+
+
+class Input(Protocol):
+    """Where a job's pictures are. Each pass yields the same records in the same order, and keeps none."""
+
+    def records(self) -> Iterator[Record]:
+        """Every picture.
+
+        Raises:
+            JobError: the input cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that may begin: what could be wrong with it has been checked, and its folder is its own.
+
+    Attributes:
+        plan: of this run.
+        listing: of its pictures.
+        target: that answers.
+        store: of its results.
+        settings: as given.
+        records: the pictures of the plan, anew with each call.
+        earlier: pictures in parts of earlier runs.
+        done: parts that are complete.
+    """
+
+    plan: Plan
+    listing: Listing
+    target: Target
+    store: JobFolder
+    settings: BatchSettings
+    records: Callable[[], Iterable[Record]]
+    earlier: int
+    done: frozenset[int]
+
+    @property
+    def pictures(self) -> int:
+        """Of this run and of earlier ones."""
+        return self.plan.picture_count + self.earlier
+
+
+@contextmanager
+def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan | None], Target]) -> Iterator[Job]:
+    """Check the settings against the input, the model and the job that `out` may hold.
+
+    On leaving, `out` is free for another job; until then it is refused there.
+
+    Args:
+        source: of the pictures.
+        settings: of the job.
+        open_target: what answers, given the plan of the job in `out`.
+
+    Raises:
+        InferryError: the job cannot run; says why.
+    """
+    store = JobFolder(settings.out)
+    store.check_place()
+    if next(source.records(), None) is None:
+        raise JobError("the input has no pictures")
+    target = open_target(None if settings.overwrite else store.read_plan())
+    _check_batch_size(settings, target.model)
+    with store.locked():
+        job = _survey(source, settings, target, store)
+        if settings.overwrite:
+            store.clear()
+        store.begin(job.plan, extends=settings.incremental)
+        yield replace(job, done=frozenset(store.done_parts()))
+
+
+def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFolder) -> Job:
+    begun = None if settings.overwrite else store.read_plan()
+    done = set() if settings.overwrite else store.done_parts()
+    part_size = settings.part_size or (begun.part_size if begun else DEFAULT_PART_SIZE)
+    first_part = begun.first_part if begun else 0
+    if settings.incremental:
+        first_part = max(done, default=-1) + 1
+    known = Known(store.read_receipt(part) for part in sorted(done) if part < first_part)
+
+    def records() -> Iterable[Record]:
+        return known.fresh(source.records(), most_bytes=settings.max_file_bytes) if first_part else source.records()
+
+    def receipt_of(number: int) -> Receipt | None:
+        return store.read_receipt(first_part + number) if first_part + number in done else None
+
+    found = survey(records(), part_size=part_size, receipt_of=receipt_of, most_bytes=settings.max_file_bytes)
+    plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
+    if begun and (settings.incremental or begun == plan):
+        _refuse_changed(known.changed or found.changed, settings)
+    return Job(plan, found.listing, target, store, settings, records, known.count, frozenset())
+
+
+def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, first_part: int, part_size: int) -> Plan:
+    return Plan(
+        listing_sha256=listing.sha256,
+        picture_count=listing.count,
+        first_part=first_part,
+        model=model.model,
+        model_version=model.version,
+        model_digest=model.digest,
+        part_size=part_size,
+        output=settings.output,
+        top_k=settings.top_k,
+        all_probabilities=settings.all_probabilities,
+        max_file_bytes=settings.max_file_bytes,
+    )
+
+
+def _refuse_changed(changed: str | None, settings: BatchSettings) -> None:
+    if changed is not None:
+        raise JobError(
+            f"{changed!r} has other contents than when it was classified into {settings.out}; "
+            "choose another --out, or begin anew with --overwrite"
+        )
+
+
+def _check_batch_size(settings: BatchSettings, model: PictureModel) -> None:
+    if settings.batch_size is not None and settings.batch_size > model.max_batch_size:
+        raise JobError(
+            f"--batch-size is {settings.batch_size}; model {model.model!r} takes 1 to {model.max_batch_size} a request"
+        )

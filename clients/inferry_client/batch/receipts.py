@@ -1,0 +1,84 @@
+"""A receipt commits a part: what its pictures were, what became of each, and the digest of the file beside it.
+
+A part file without its receipt does not count; it is made again, with the same bytes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from inferry_client.batch.records import Fault
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a part.
+
+    Attributes:
+        id: of its record.
+        size_bytes: as listed.
+        stamp: of its record, when it was read.
+        digest: half a sha256 of the bytes that were classified; empty where none could be read.
+        kind: of its error; empty where it was answered.
+        reason: of its error.
+    """
+
+    id: str
+    size_bytes: int
+    stamp: str
+    digest: str
+    kind: str = ""
+    reason: str = ""
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why it has no answer; None if it has."""
+        return Fault(self.kind, self.reason) if self.kind else None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A part that is complete.
+
+    Attributes:
+        sha256: of the part file.
+        size_bytes: of the part file.
+        model_version: that answered.
+        entries: its pictures, in order.
+    """
+
+    sha256: str
+    size_bytes: int
+    model_version: str
+    entries: Sequence[Entry]
+
+    @property
+    def bad(self) -> int:
+        """Pictures without an answer."""
+        return sum(1 for entry in self.entries if entry.kind)
+
+
+def write_receipt(receipt: Receipt) -> bytes:
+    """The receipt as JSON, a picture a line."""
+    head = {key: value for key, value in asdict(receipt).items() if key != "entries"}
+    rows = [[e.id, e.size_bytes, e.stamp, e.digest, e.kind, e.reason] for e in receipt.entries]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    return f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
+
+
+def read_receipt(data: bytes) -> Receipt:
+    """The receipt that `write_receipt` wrote.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    document = json.loads(data)
+    try:
+        entries = [Entry(*row) for row in document.pop("entries")]
+        receipt = Receipt(entries=entries, **document)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"it is no receipt: {error}") from error
+    for entry in entries:
+        if [type(value) for value in asdict(entry).values()] != [str, int, str, str, str, str]:
+            raise ValueError(f"it has an entry that is none: {entry}")
+    return receipt

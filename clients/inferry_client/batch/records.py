@@ -1,0 +1,167 @@
+"""What every input yields: records. A record is one picture, with an id of its own and a place to read it from.
+
+Contents can be pickled, so that another process reads and decodes them.
+"""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from inferry_proto.files import read_file
+
+UNREADABLE, NO_PICTURE, TOO_COSTLY, NO_ANSWER = "unreadable", "not a picture", "too costly", "no answer"
+"""Kinds of errors, as the dead-letter file and the progress name them."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a picture has no answer.
+
+    Attributes:
+        kind: one of those above.
+        reason: what was found, in words.
+    """
+
+    kind: str
+    reason: str
+
+
+class ContentError(Exception):
+    """A picture whose bytes cannot be read."""
+
+
+class Content(Protocol):
+    """Where a picture's bytes are."""
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """The whole picture.
+
+        Raises:
+            ContentError: it cannot be read, or has more bytes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture of the input.
+
+    Attributes:
+        id: unique in its input; any text.
+        size_bytes: 0 where it cannot be told before it is read.
+        stamp: changes whenever the picture may have changed; the same stamp means the same bytes.
+        content: where the bytes are.
+    """
+
+    id: str
+    size_bytes: int
+    stamp: str
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A file of its own: a regular one, whatever is put there later."""
+
+    path: str
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """The whole file."""
+        try:
+            return read_file(Path(self.path), most_bytes=most_bytes)
+        except OSError as error:
+            raise ContentError(error.strerror or str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class DataContent:
+    """Bytes that were read already."""
+
+    data: bytes
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """The bytes."""
+        return _within(self.data, most_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceContent:
+    """Some bytes of a larger file, as a member of an uncompressed tar archive."""
+
+    path: str
+    offset: int
+    size_bytes: int
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """Those bytes."""
+        check_size(self.size_bytes, most_bytes)
+        try:
+            with Path(self.path).open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), self.size_bytes, self.offset)
+        except OSError as error:
+            raise ContentError(error.strerror or str(error)) from error
+        if len(data) != self.size_bytes:
+            raise ContentError(f"the archive ends after {len(data)} of its {self.size_bytes} bytes")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class ZipContent:
+    """A member of a zip archive."""
+
+    path: str
+    index: int
+    size_bytes: int
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """The member, unpacked; never more than the archive says."""
+        check_size(self.size_bytes, most_bytes)
+        try:
+            archive = _open_zip(self.path)
+            with archive.open(archive.infolist()[self.index]) as file:
+                return _within(file.read(most_bytes + 1), most_bytes)
+        except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
+            raise ContentError(f"it cannot be unpacked: {error}") from error
+        except Exception as error:  # what zlib, bz2 and lzma raise of damaged data
+            raise ContentError(f"it cannot be unpacked: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class MissingContent:
+    """What has no bytes, and why: a folder that cannot be listed, a row without a picture."""
+
+    reason: str
+
+    def read(self, *, most_bytes: int) -> bytes:  # noqa: ARG002 - as every content
+        """Nothing."""
+        raise ContentError(self.reason)
+
+
+def check_size(size_bytes: int, most_bytes: int) -> None:
+    """See that a picture is not too large, before it is read.
+
+    Raises:
+        ContentError: it is.
+    """
+    if size_bytes > most_bytes:
+        raise ContentError(f"it has {size_bytes} bytes; expected at most {most_bytes}")
+
+
+def printable_name(name: str) -> str:
+    r"""A name as text that any file can hold, another one for every name.
+
+    Bytes that are not UTF-8 become `\xNN`; a backslash that is there is doubled, so that nothing else does.
+    """
+    return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+def _within(data: bytes, most_bytes: int) -> bytes:
+    check_size(len(data), most_bytes)
+    return data
+
+
+@lru_cache(maxsize=4)
+def _open_zip(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)

@@ -1,0 +1,64 @@
+"""What a job is asked to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+
+DEFAULT_BATCH_SIZE = 32
+DEFAULT_PART_SIZE = 1024
+DEFAULT_MAX_ERRORS = 0.1
+"""Of all pictures: above it, the folder, the model or a disk is the wrong one more often than the pictures."""
+DEFAULT_MAX_FILE_BYTES = 256 << 20
+"""Above any photograph; what has more is no picture, or would fill the memory of a decoding process."""
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What a job is asked to do.
+
+    Attributes:
+        out: of plan, parts, receipts and errors.
+        model: None for the one of the job in `out`, else the only one that is ready.
+        version: empty for the one of the job in `out`, else the newest.
+        batch_size: pictures a request; None for 32, or the model's limit if lower.
+        part_size: pictures a part; None for the one of the job in `out`, else 1024.
+        workers: chunks that are sent, or wait for it, at a time.
+        output: the format of part files: parquet, csv or jsonl.
+        top_k: labels a picture.
+        all_probabilities: whether to keep every class's probability.
+        overwrite: whether to begin anew where `out` holds a job.
+        incremental: whether to classify what is new since the job in `out`, instead of refusing it.
+        max_errors: a job ends once more pictures than this have none: a number, or a share below 1 of all.
+        max_file_bytes: a picture with more is an error.
+        grace_s: how long a job that is told to stop may go on with the part it is at.
+    """
+
+    out: Path
+    model: str | None = None
+    version: str = ""
+    batch_size: int | None = None
+    part_size: int | None = None
+    workers: int = 4
+    output: str = "parquet"
+    top_k: int = 1
+    all_probabilities: bool = False
+    overwrite: bool = False
+    incremental: bool = False
+    max_errors: float = DEFAULT_MAX_ERRORS
+    max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+    grace_s: float = 20.0
+
+
+def errors_allowed(max_errors: float, pictures: int) -> int:
+    """How many pictures of so many may have no answer.
+
+    Args:
+        max_errors: a whole number of pictures, or a float from 0 to 1: a share of them.
+        pictures: of the whole job.
+    """
+    return max_errors if isinstance(max_errors, int) else floor(max_errors * pictures)
+
+
+Progress = Callable[[int, int], object]
+"""Told how many pictures are done, and how many of them have no answer, since it was told before."""

@@ -1,0 +1,48 @@
+"""How many requests a batch job has under way."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry_client.batch.window import Limit, Window
+from inferry_client.errors import RequestCancelledError
+
+
+@given(st.integers(1, 64), st.lists(st.booleans()))
+def test_the_limit_stays_between_one_and_the_most(most: int, refusals: list[bool]) -> None:
+    limit = Limit(most=most)
+    for refused in refusals:
+        number = limit.send()
+        limit.refused(number) if refused else limit.answered()
+        assert 1 <= limit.value <= most
+
+
+def test_refusals_of_requests_sent_together_halve_the_limit_once() -> None:
+    limit = Limit(most=16)
+    numbers = [limit.send() for _ in range(16)]
+    for number in numbers:
+        limit.refused(number)
+    assert limit.value == 8
+    limit.refused(limit.send())
+    assert limit.value == 4
+
+
+def test_answers_raise_the_limit_by_about_one_a_round() -> None:
+    limit = Limit(most=16)
+    limit.refused(limit.send())
+    for _ in range(9):
+        limit.answered()
+    assert limit.value == 9
+
+
+def test_no_more_requests_have_a_place_than_the_limit() -> None:
+    window, stop = Window(Limit(most=2)), threading.Event()
+    with window.place(stop), window.place(stop), ThreadPoolExecutor(1) as pool:
+        third = pool.submit(window.place(stop).__enter__)
+        assert not third.done()
+        stop.set()
+        with pytest.raises(RequestCancelledError, match="the job was stopped"):
+            third.result(10)

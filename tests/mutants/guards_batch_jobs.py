@@ -1,0 +1,21 @@
+"""What keeps every picture of a batch job in its results exactly once, and old results from mixing with new ones."""
+
+from mutants.mutant import Mutant
+
+_TEST_FAULTS = ("tests/clients/test_batch_faults.py",)
+_TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
+_TEST_WINDOW = ("tests/clients/test_batch_window.py",)
+
+BATCH_JOBS = (
+    Mutant("batch-folder-synced", "batch: a file's name survives a crash of the machine", "", _TEST_FAULTS),
+    Mutant("batch-same-job", "batch: a job resumes its own results only", "if False:", _TEST_FOLDERS),
+    Mutant("batch-part-digest", "batch: a damaged part is not taken for a whole one", "if False:", _TEST_FOLDERS),
+    Mutant("batch-contents-bound", "batch: a picture that changed is not mixed with old results", "if False:",
+           _TEST_FAULTS),
+    Mutant("batch-model-bound", "batch: one model answers a whole part", "if False:", _TEST_FAULTS),
+    Mutant("batch-listing-kept", "batch: pictures that come or go do not shift into other parts", "if False:",
+           _TEST_FAULTS),
+    Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
+    Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
+    Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
+)  # fmt: skip
