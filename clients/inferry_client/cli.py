@@ -23,7 +23,14 @@ _MAX_RATE = 1e6  # requests a second; more leave no machine
 _MAX_USERS = 10_000  # connections of one process
 
 # What a command may find missing, and the extra that brings it.
-_EXTRA_OF = {"grpc": "client", "tqdm": "client", "pyarrow": "batch", "locust": "load", "gevent": "load"}
+_EXTRA_OF = {
+    "grpc": "client",
+    "tqdm": "client",
+    "pyarrow": "batch",
+    "onnxruntime": "batch-local",
+    "locust": "load",
+    "gevent": "load",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

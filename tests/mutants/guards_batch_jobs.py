@@ -18,4 +18,6 @@ BATCH_JOBS = (
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
     Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
+    Mutant("batch-picture-size", "batch: a giant in an archive is not unpacked", "if False:",
+           ("tests/clients/test_batch_inputs.py",)),
 )  # fmt: skip

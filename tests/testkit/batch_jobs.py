@@ -12,8 +12,9 @@ from inferry_client import Client, RetryPolicy
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import InlineDecoder
 from inferry_client.batch.folder import FolderInput
+from inferry_client.batch.inputs import Input
 from inferry_client.batch.job import Draining, Summary, run_job
-from inferry_client.batch.opening import Input, Job, open_job
+from inferry_client.batch.opening import Job, open_job
 from inferry_client.batch.predict import open_server_target
 from inferry_client.batch.settings import BatchSettings, Progress
 from inferry_client.batch.window import Limit, Window

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import pyarrow  # noqa: F401 - found missing before anything is asked or written
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
 from inferry_client.batch.errors import JobError, StoppedError
-from inferry_client.batch.folder import FolderInput
+from inferry_client.batch.inputs import Input, InputOptions, open_inputs
 from inferry_client.batch.job import Draining, Summary, run_job
-from inferry_client.batch.opening import Job, open_job
-from inferry_client.batch.predict import JOB_RETRIES, open_server_target
+from inferry_client.batch.opening import Job, open_job, plan_job
+from inferry_client.batch.plan import Plan, part_count
+from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
 from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import report_lines
 from inferry_client.batch.settings import BatchSettings
@@ -36,19 +37,13 @@ def run(args: Namespace) -> int:
     """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
     workers = args.workers or default_workers(os.cpu_count() or 1)
     settings = read_settings(args, workers)
-    source = FolderInput(Path(args.folder), recursive=args.recursive, follow_links=args.follow_links)
+    source = open_inputs(args.inputs, read_input_options(args))
     window = Window(Limit(most=workers))
     with ExitStack() as stack:
-        client = stack.enter_context(Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES))
-        job = stack.enter_context(
-            open_job(
-                source,
-                settings,
-                lambda begun: open_server_target(
-                    client, name=args.model, version=args.version, begun=begun, window=window, retries=JOB_RETRIES
-                ),
-            )
-        )
+        open_target = stack.enter_context(target_opener(args, window))
+        if args.dry_run:
+            return dry_run(source, settings, open_target)
+        job = stack.enter_context(open_job(source, settings, open_target))
         for line in describe_left_out(source):
             print(line, file=sys.stderr)
         draining = stack.enter_context(stopped_by_sigterm(settings.grace_s))
@@ -69,6 +64,45 @@ def run(args: Namespace) -> int:
     if summary.classified == 0 and summary.bad:
         raise JobError(f"none of the pictures could be classified; {settings.out / 'errors.csv'} says why")
     return 0
+
+
+@contextmanager
+def target_opener(args: Namespace, window: Window) -> Iterator[Callable[[Plan | None], Target]]:
+    """Opens what answers: servers, or a version's folder in this process."""
+    if args.onnx is not None:
+        from inferry_client.batch.onnx_target import open_onnx_target
+
+        yield lambda _: open_onnx_target(Path(args.onnx), threads=len(os.sched_getaffinity(0)))
+        return
+    with Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client:
+        yield lambda begun: open_server_target(
+            client, name=args.model, version=args.version, begun=begun, window=window, retries=JOB_RETRIES
+        )
+
+
+def dry_run(source: Input, settings: BatchSettings, open_target: Callable[[Plan | None], Target]) -> int:
+    """Say what the job would do."""
+    job = plan_job(source, settings, open_target)
+    plan = job.plan
+    for line in describe_left_out(source):
+        print(line, file=sys.stderr)
+    done = sum(1 for part in job.done if part >= plan.first_part)
+    say(
+        f"would classify {plan.picture_count} pictures in {part_count(plan)} parts of {plan.part_size}, {done} of them "
+        f"complete, with {plan.model} version {plan.model_version} into {settings.out}"
+    )
+    return 0
+
+
+def read_input_options(args: Namespace) -> InputOptions:
+    """How inputs are to be read."""
+    return InputOptions(
+        recursive=args.recursive,
+        follow_links=args.follow_links,
+        max_file_bytes=args.max_file_bytes,
+        column=args.column,
+        id_column=args.id_column,
+    )
 
 
 def read_settings(args: Namespace, workers: int) -> BatchSettings:
@@ -141,7 +175,7 @@ def describe(summary: Summary, out: Path) -> str:
     )
 
 
-def describe_left_out(source: FolderInput) -> list[str]:
+def describe_left_out(source: Input) -> list[str]:
     """What of the input is no picture, in one line."""
     if not source.left_out:
         return []

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_client.batch.records import NO_PICTURE, TOO_COSTLY, UNREADABLE, Content, ContentError, Fault
+from inferry_client.batch.records import NO_PICTURE, TOO_COSTLY, UNREADABLE, Content, ContentError, Fault, PixelsContent
 from inferry_client.batch.survey import content_digest
 from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import CostlyPictureError, PictureError, channel_count, prepare_image
+from inferry_proto.preprocessing import CostlyPictureError, PictureError, channel_count, prepare_image, prepare_pixels
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def decode_chunk(contents: Sequence[Content], settings: DecodeSettings) -> Decod
             digest = content_digest(data)
             done_reading = time.perf_counter()
             read_s += done_reading - started
-            pixels.append(prepare_image(data, spec))
+            pixels.append(_prepare(content, data, spec))
             decode_s += time.perf_counter() - done_reading
         except ContentError as error:
             faults[position] = Fault(UNREADABLE, str(error))
@@ -74,3 +74,9 @@ def decode_chunk(contents: Sequence[Content], settings: DecodeSettings) -> Decod
     shape = (spec.height, spec.width, channel_count(spec))
     stacked = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
     return Decoded(stacked, digests, faults, read_s, decode_s)
+
+
+def _prepare(content: Content, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
+    if isinstance(content, PixelsContent):
+        return prepare_pixels(np.frombuffer(data, np.uint8).reshape(content.shape), spec)
+    return prepare_image(data, spec)

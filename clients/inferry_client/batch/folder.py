@@ -76,13 +76,19 @@ class FolderInput:
         if kind not in SUFFIXES and not (not suffix and stem and _begins_like_a_picture(path)):
             self.left_out[printable_name(kind) if kind else "files without suffix that are no pictures"] += 1
             return
-        try:
-            status = os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            yield Record(printable_name(name), 0, "", MissingContent(error.strerror or str(error)))
-        else:
-            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            yield Record(printable_name(name), size, file_stamp(status), FileContent(path))
+        yield file_record(path, printable_name(name))
+
+
+def file_record(path: str, own_id: str) -> Record:
+    """A file of its own; one that cannot be looked at says why when it is read."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - names that many are handled as text
+    except OSError as error:
+        return Record(own_id, 0, "", MissingContent(error.strerror or str(error)))
+    except ValueError as error:  # a name with a null character
+        return Record(own_id, 0, "", MissingContent(str(error)))
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return Record(own_id, size, file_stamp(status), FileContent(path))
 
 
 def file_stamp(status: os.stat_result) -> str:

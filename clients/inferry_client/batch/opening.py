@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.inputs import Input
 from inferry_client.batch.plan import Listing, Plan
 from inferry_client.batch.predict import PictureModel, Target
 from inferry_client.batch.receipts import Receipt
@@ -13,17 +13,6 @@ from inferry_client.batch.records import Record
 from inferry_client.batch.settings import DEFAULT_PART_SIZE, BatchSettings
 from inferry_client.batch.store import JobFolder
 from inferry_client.batch.survey import Known, survey
-
-
-class Input(Protocol):
-    """Where a job's pictures are. Each pass yields the same records in the same order, and keeps none."""
-
-    def records(self) -> Iterator[Record]:
-        """Every picture.
-
-        Raises:
-            JobError: the input cannot be read.
-        """
 
 
 @dataclass(frozen=True)
@@ -82,6 +71,22 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
             store.clear()
         store.begin(job.plan, extends=settings.incremental)
         yield replace(job, done=frozenset(store.done_parts()))
+
+
+def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan | None], Target]) -> Job:
+    """What a job would do; nothing is written.
+
+    Raises:
+        InferryError: it could not run; says why.
+    """
+    store = JobFolder(settings.out)
+    store.check_place()
+    target = open_target(None if settings.overwrite else store.read_plan())
+    _check_batch_size(settings, target.model)
+    job = _survey(source, settings, target, store)
+    if not settings.overwrite:
+        store.check(job.plan, extends=settings.incremental)
+    return replace(job, done=frozenset() if settings.overwrite else frozenset(store.done_parts()))
 
 
 def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFolder) -> Job:

@@ -16,12 +16,21 @@ _MAX_GRACE_S = 3600.0
 
 def add_batch(command: argparse.ArgumentParser) -> None:
     """Add them."""
-    command.add_argument("folder", metavar="FOLDER", help="pictures: .jpg .jpeg .png .webp .bmp")
+    command.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="folders, .tar .tar.gz .zip archives, .parquet .csv tables, .txt lists, IDX files, pictures, patterns",
+    )
     command.add_argument("--out", required=True, metavar="DIR", help="where results and the job's plan go")
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument(
         "--version", default="", metavar="V", help="a version or label; one version answers the whole job"
     )
+    command.add_argument(
+        "--onnx", metavar="FOLDER", help="no server: compute here with this version, like models/mnist/3"
+    )
+    command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     _add_input(command)
     _add_output(command)
     _add_pace(command)
@@ -38,6 +47,10 @@ def _add_input(command: argparse.ArgumentParser) -> None:
         default=DEFAULT_MAX_FILE_BYTES,
         metavar="N",
         help="a picture with more is an error (%(default)s)",
+    )
+    command.add_argument("--column", metavar="C", help="of a table that holds the pictures: bytes or paths")
+    command.add_argument(
+        "--id-column", metavar="C", help="of a table that holds the ids (the path, or the row's number)"
     )
     command.add_argument(
         "--incremental", action="store_true", help="classify what is new in the input since the job in DIR"

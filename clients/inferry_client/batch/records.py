@@ -129,6 +129,23 @@ class ZipContent:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelsContent:
+    """A picture that needs no decoding.
+
+    Attributes:
+        content: of the pixels, uint8.
+        shape: `(H, W)`, or `(H, W, C)` with 1 or 3 channels.
+    """
+
+    content: Content
+    shape: tuple[int, ...]
+
+    def read(self, *, most_bytes: int) -> bytes:
+        """The pixels, row by row."""
+        return self.content.read(most_bytes=most_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class MissingContent:
     """What has no bytes, and why: a folder that cannot be listed, a row without a picture."""
 
@@ -145,7 +162,7 @@ def check_size(size_bytes: int, most_bytes: int) -> None:
     Raises:
         ContentError: it is.
     """
-    if size_bytes > most_bytes:
+    if size_bytes > most_bytes:  # guard: batch-picture-size
         raise ContentError(f"it has {size_bytes} bytes; expected at most {most_bytes}")
 
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
@@ -87,7 +88,12 @@ class JobFolder:
         self.errors_file.unlink(missing_ok=True)
 
     def begin(self, plan: Plan, *, extends: bool) -> None:
-        """Keep the plan and what is done of it.
+        """Keep the plan and what is done of it; arguments and errors as of `check`."""
+        self.check(plan, extends=extends)
+        write_whole(self._plan_file, write_plan(plan).encode())
+
+    def check(self, plan: Plan, *, extends: bool) -> None:
+        """See that what is here belongs to a plan.
 
         Args:
             plan: of this run.
@@ -104,7 +110,6 @@ class JobFolder:
                 "choose another --out, begin anew with --overwrite, or classify new pictures with --incremental"
             )
         self._check_parts(plan)
-        write_whole(self._plan_file, write_plan(plan).encode())
 
     def done_parts(self) -> set[int]:
         """The parts that are complete."""
@@ -196,8 +201,6 @@ class JobFolder:
 
 def _about(begun: Plan, plan: Plan) -> Plan:
     """An earlier plan, as if it had been about the pictures of a later one."""
-    from dataclasses import replace
-
     return replace(
         begun,
         listing_sha256=plan.listing_sha256,

@@ -1,0 +1,76 @@
+"""The pictures of IDX files, as MNIST is published: a header, then pixels, one picture after another."""
+
+import gzip
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from inferry_client.batch.errors import JobError
+from inferry_client.batch.folder import file_stamp
+from inferry_client.batch.records import Content, DataContent, MissingContent, PixelsContent, Record, SliceContent
+
+_UINT8 = 0x08
+_RANKS = (3, 4)  # N, H, W or N, H, W, C
+_MOST_PIXELS = 1 << 26
+
+
+@dataclass
+class IdxInput:
+    """An IDX file of uint8 pictures `(N, H, W)` or `(N, H, W, C)`, plain or packed with gzip. Ids are row numbers.
+
+    Attributes:
+        path: the file.
+        left_out: nothing ever is.
+    """
+
+    path: Path
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def records(self) -> Iterator[Record]:
+        """Every picture; where the file ends early, one that says so for each that is missing.
+
+        Raises:
+            JobError: the header is none of such a file.
+        """
+        packed = self.path.suffix.lower() == ".gz"
+        try:
+            stamp = file_stamp(self.path.stat())
+            with gzip.open(self.path) if packed else self.path.open("rb") as file:
+                count, shape, start = self._read_header(file)  # type: ignore[arg-type]
+                size = prod(shape)
+                for number in range(count):
+                    content: Content = SliceContent(str(self.path), start + number * size, size)
+                    if packed:
+                        content = _next_of(file, size)  # type: ignore[arg-type]
+                    yield Record(str(number), size, f"{stamp}-{number}", PixelsContent(content, shape))
+        except OSError as error:
+            raise JobError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    def _read_header(self, file: BinaryIO) -> tuple[int, tuple[int, ...], int]:
+        try:
+            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
+            if zeros or kind != _UINT8 or rank not in _RANKS:
+                raise ValueError(f"it begins with {zeros:04x} {kind:02x} {rank:02x}")
+            count, *shape = struct.unpack(f">{rank}I", file.read(4 * rank))
+            if len(shape) == 3 and shape[2] not in (1, 3):
+                raise ValueError(f"pictures have {shape[2]} channels")
+            if not 0 < prod(shape) <= _MOST_PIXELS:
+                raise ValueError(f"pictures have the shape {shape}")
+        except (struct.error, ValueError, EOFError, zlib.error) as error:
+            raise JobError(
+                f"{self.path} is no IDX file of uint8 pictures, [N, H, W] or [N, H, W, 1 or 3]: {error}"
+            ) from error
+        return count, tuple(shape), 4 + 4 * rank
+
+
+def _next_of(file: BinaryIO, size: int) -> Content:
+    try:
+        data = file.read(size)
+    except (EOFError, OSError, zlib.error) as error:
+        return MissingContent(f"the file is damaged: {error}")
+    return DataContent(data) if len(data) == size else MissingContent("the file ends before it")

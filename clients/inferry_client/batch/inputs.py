@@ -1,0 +1,125 @@
+"""Which input is meant: by what lies at a path and how it is called."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from inferry_client.batch.archives import PACKED_SUFFIXES, TAR_SUFFIXES, TarInput, ZipInput
+from inferry_client.batch.errors import JobError
+from inferry_client.batch.folder import SUFFIXES, FolderInput, file_record
+from inferry_client.batch.idx import IdxInput
+from inferry_client.batch.records import Record, printable_name
+from inferry_client.batch.settings import DEFAULT_MAX_FILE_BYTES
+from inferry_client.batch.tables import TableInput
+
+_TABLE_SUFFIXES = (".parquet", ".csv", ".txt", ".lst", ".list")
+_IDX_SUFFIXES = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
+
+
+class Input(Protocol):
+    """Where a job's pictures are. Each pass yields the same records in the same order, and keeps none.
+
+    Attributes:
+        left_out: what is no picture, by kind; of the latest pass.
+    """
+
+    left_out: Counter[str]
+
+    def records(self) -> Iterator[Record]:
+        """Every picture.
+
+        Raises:
+            JobError: the input cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How inputs are read; each where it has a meaning."""
+
+    recursive: bool = True
+    follow_links: bool = False
+    max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+    column: str | None = None
+    id_column: str | None = None
+
+
+@dataclass
+class FileInput:
+    """One picture file."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+
+    def records(self) -> Iterator[Record]:
+        """It."""
+        yield file_record(str(self.path), self.path.name)
+
+
+class JoinedInput:
+    """Several inputs, one after the other; an id begins with the name that its input was given by."""
+
+    def __init__(self, inputs: Sequence[tuple[str, Input]]) -> None:
+        self._inputs = inputs
+        self.left_out: Counter[str] = Counter()
+
+    def records(self) -> Iterator[Record]:
+        """Of the first, of the second, ..."""
+        self.left_out.clear()
+        for name, source in self._inputs:
+            prefix = printable_name(name)
+            for record in source.records():
+                own_id = prefix if isinstance(source, FileInput) else f"{prefix}/{record.id}"
+                yield replace(record, id=own_id)
+            self.left_out.update(source.left_out)
+
+
+def open_inputs(texts: Sequence[str], options: InputOptions) -> Input:
+    """What the arguments name: folders, archives, tables, lists, IDX files, pictures, or patterns of such.
+
+    Raises:
+        JobError: nothing is there, it is none of them, or two are the same.
+    """
+    named = [name for text in texts for name in _expand(text)]
+    if len(set(named)) != len(named):
+        twice = next(name for name, times in Counter(named).items() if times > 1)
+        raise JobError(f"the input {twice} is named twice; expected each once")
+    if len(named) == 1:
+        return _open(named[0], options)
+    return JoinedInput([(name, _open(name, options)) for name in named])
+
+
+def _expand(text: str) -> list[str]:
+    if Path(text).exists() or not glob.has_magic(text):
+        return [text]
+    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - of the names as they were given
+    if not found:
+        raise JobError(f"no file is called like {text}")
+    return found
+
+
+def _open(text: str, options: InputOptions) -> Input:
+    path, name = Path(text), Path(text).name.lower()
+    if path.is_dir():
+        return FolderInput(path, recursive=options.recursive, follow_links=options.follow_links)
+    if not path.exists():
+        raise JobError(f"{text} is nothing; expected a folder of pictures, an archive, a table or a list")
+    if name.endswith((*TAR_SUFFIXES, *PACKED_SUFFIXES)):
+        return TarInput(path, options.max_file_bytes)
+    if name.endswith(".zip"):
+        return ZipInput(path)
+    if name.endswith(_IDX_SUFFIXES):
+        return IdxInput(path)
+    if name.endswith(_TABLE_SUFFIXES):
+        return TableInput(path, options.column, options.id_column)
+    if name.endswith(SUFFIXES):
+        return FileInput(path)
+    raise JobError(
+        f"{text} is a file of another kind; expected a folder of pictures, "
+        f"{', '.join((*TAR_SUFFIXES, *PACKED_SUFFIXES, '.zip', *_TABLE_SUFFIXES, *_IDX_SUFFIXES))} or a picture"
+    )

@@ -1,0 +1,127 @@
+"""Tables and lists of pictures: Parquet and CSV files with a column of paths or bytes, text files of paths."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inferry_client.batch.errors import JobError
+from inferry_client.batch.folder import file_stamp
+from inferry_client.batch.records import Content, DataContent, FileContent, MissingContent, Record, printable_name
+from inferry_client.batch.unique import UniqueIds
+
+_ROWS_AT_A_TIME = 64
+_PICTURE_COLUMNS = ("image", "picture", "bytes", "path", "file", "filename", "file_name")
+"""Where pictures are looked for, in this order, if no column is named."""
+
+
+@dataclass
+class TableInput:
+    """A Parquet or CSV file, or a list; a path in it is relative to the folder that it lies in.
+
+    A picture is a column of bytes, of paths, or of both as data sets have it (`{bytes, path}`). The id is that of
+    `id_column`; where none is named, the path, or for bytes the number of the row.
+
+    Attributes:
+        path: the file.
+        column: of the pictures; None: the first of `image`, `picture`, `bytes`, `path`, `file`, ...
+        id_column: None: see above.
+        left_out: nothing ever is.
+    """
+
+    path: Path
+    column: str | None = None
+    id_column: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def records(self) -> Iterator[Record]:
+        """Every row.
+
+        Raises:
+            JobError: the file cannot be read, or has no such column.
+        """
+        try:
+            stamp = file_stamp(self.path.stat())
+            ids = UniqueIds()
+            for number, (given, picture) in zip(count(), self._rows(), strict=False):
+                yield self._record(number, given, picture, ids, stamp)
+        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+            raise JobError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+
+    def _rows(self) -> Iterator[tuple[Any, Any]]:
+        suffix = self.path.suffix.lower()
+        if suffix == ".parquet":
+            return self._parquet_rows()
+        return self._csv_rows() if suffix == ".csv" else self._lines()
+
+    def _parquet_rows(self) -> Iterator[tuple[Any, Any]]:
+        with pq.ParquetFile(self.path) as file:
+            column = self._choose(file.schema_arrow.names)
+            names = [column] + ([self.id_column] if self.id_column else [])
+            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=names):
+                pictures = batch.column(column).to_pylist()
+                ids = batch.column(self.id_column).to_pylist() if self.id_column else [None] * len(pictures)
+                yield from zip(ids, pictures, strict=True)
+
+    def _csv_rows(self) -> Iterator[tuple[Any, Any]]:
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            column = self._choose(list(rows.fieldnames or ()))
+            for row in rows:
+                yield (row[self.id_column] if self.id_column else None), row[column]
+
+    def _lines(self) -> Iterator[tuple[Any, Any]]:
+        with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                if path := line.rstrip("\r\n"):
+                    yield None, path
+
+    def _choose(self, names: Sequence[str]) -> str:
+        wanted = [self.column] if self.column else _PICTURE_COLUMNS
+        found = next((name for name in wanted if name in names), None)
+        missing = self.column if found is None and self.column else None
+        if self.id_column and self.id_column not in names:
+            missing = self.id_column
+        if found is None or missing:
+            raise JobError(
+                f"{self.path} has no column {missing or 'of pictures that could be told'}; it has "
+                f"{', '.join(names) or 'none'}: name them with --column and --id-column"
+            )
+        return found
+
+    def _record(self, number: int, given: Any, picture: Any, ids: UniqueIds, stamp: str) -> Record:
+        data, path = _parts(picture)
+        name = str(given) if given is not None else path or str(number)
+        own_id = name if given is None and path is None else ids.of(printable_name(name))
+        if data is not None:
+            return Record(own_id, len(data), f"{stamp}-{number}", DataContent(data))
+        if path is None:
+            return Record(
+                own_id, 0, "", MissingContent(f"the row holds {type(picture).__name__}; expected a path or bytes")
+            )
+        return _of_file(own_id, self.path.parent / path)
+
+
+def _parts(picture: Any) -> tuple[bytes | None, str | None]:
+    """Bytes and path of a cell."""
+    if isinstance(picture, dict):
+        picture = picture.get("bytes") if picture.get("bytes") is not None else picture.get("path")
+    if isinstance(picture, bytes):
+        return picture, None
+    return None, picture if isinstance(picture, str) and picture else None
+
+
+def _of_file(own_id: str, path: Path) -> Record:
+    content: Content = FileContent(str(path))
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return Record(own_id, 0, "", MissingContent(reason or str(error)))
+    return Record(own_id, status.st_size, file_stamp(status), content)
