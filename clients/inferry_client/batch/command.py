@@ -16,12 +16,14 @@ from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
 from inferry_client.batch.errors import JobError, StoppedError
 from inferry_client.batch.inputs import Input, InputOptions, open_inputs
 from inferry_client.batch.job import Draining, Summary, run_job
+from inferry_client.batch.merge import merge
 from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
 from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import report_lines
 from inferry_client.batch.settings import BatchSettings
+from inferry_client.batch.shard import read_shard
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.output import say
@@ -35,6 +37,8 @@ _FEW_PICTURES = 512  # are decoded before a process has started
 
 def run(args: Namespace) -> int:
     """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
+    if args.inputs[0] == "merge":
+        return run_merge(args)
     workers = args.workers or default_workers(os.cpu_count() or 1)
     settings = read_settings(args, workers)
     source = open_inputs(args.inputs, read_input_options(args))
@@ -57,12 +61,22 @@ def run(args: Namespace) -> int:
         except StoppedError as error:
             print(f"inferry: {error}", file=sys.stderr)
             return STOPPED
-    say(describe(summary, settings.out))
+    say(describe(summary, settings.folder))
     if args.report:
         for line in report_lines(summary.times, decoders=decoders, workers=workers, refusals=window.refusals):
             say(line)
     if summary.classified == 0 and summary.bad:
-        raise JobError(f"none of the pictures could be classified; {settings.out / 'errors.csv'} says why")
+        raise JobError(f"none of the pictures could be classified; {settings.folder / 'errors.csv'} says why")
+    return 0
+
+
+def run_merge(args: Namespace) -> int:
+    """`inferry batch merge [SHARD ...] --out DIR`; a folder of pictures that is called so is given as `./merge`."""
+    plan, classified, bad = merge(Path(args.out), [Path(shard) for shard in args.inputs[1:]])
+    say(
+        f"merged {classified + bad} pictures, {classified} classified with {plan.model} version {plan.model_version}, "
+        f"into {args.out}"
+    )
     return 0
 
 
@@ -89,7 +103,7 @@ def dry_run(source: Input, settings: BatchSettings, open_target: Callable[[Plan 
     done = sum(1 for part in job.done if part >= plan.first_part)
     say(
         f"would classify {plan.picture_count} pictures in {part_count(plan)} parts of {plan.part_size}, {done} of them "
-        f"complete, with {plan.model} version {plan.model_version} into {settings.out}"
+        f"complete, with {plan.model} version {plan.model_version} into {settings.folder}"
     )
     return 0
 
@@ -122,6 +136,7 @@ def read_settings(args: Namespace, workers: int) -> BatchSettings:
         max_errors=args.max_errors,
         max_file_bytes=args.max_file_bytes,
         grace_s=args.grace_s,
+        shard=read_shard(args.shard, os.environ),
     )
 
 

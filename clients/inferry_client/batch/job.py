@@ -122,7 +122,7 @@ class _Run:
         try:
             for number, part in enumerate(list_parts(self._job.records(), self._job.plan.part_size)):
                 self._check_part(number, part)
-                if self._job.plan.first_part + number not in self._job.done:
+                if self._job.has(number) and self._job.plan.first_part + number not in self._job.done:
                     self._send_part(self._job.plan.first_part + number, part, batch_size)
             while self._under_way:
                 self._take_oldest()

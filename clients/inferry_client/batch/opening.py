@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.inputs import Input
-from inferry_client.batch.plan import Listing, Plan
+from inferry_client.batch.plan import Listing, Plan, part_count, part_length
 from inferry_client.batch.predict import PictureModel, Target
 from inferry_client.batch.receipts import Receipt
 from inferry_client.batch.records import Record
@@ -41,8 +41,13 @@ class Job:
 
     @property
     def pictures(self) -> int:
-        """Of this run and of earlier ones."""
-        return self.plan.picture_count + self.earlier
+        """Of this run and of earlier ones; of a shard, its own."""
+        numbers = (n for n in range(part_count(self.plan)) if self.has(n) or self.plan.first_part + n in self.done)
+        return self.earlier + sum(part_length(self.plan, self.plan.first_part + number) for number in numbers)
+
+    def has(self, number: int) -> bool:
+        """Whether the nth part of the plan is done here."""
+        return self.settings.shard.has(number)
 
 
 @contextmanager
@@ -59,7 +64,9 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     Raises:
         InferryError: the job cannot run; says why.
     """
-    store = JobFolder(settings.out)
+    if settings.incremental and settings.shard.count > 1:
+        raise JobError("--incremental and --shard exclude each other; merge the shards, then classify what is new")
+    store = JobFolder(settings.folder)
     store.check_place()
     if next(source.records(), None) is None:
         raise JobError("the input has no pictures")
@@ -79,7 +86,7 @@ def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     Raises:
         InferryError: it could not run; says why.
     """
-    store = JobFolder(settings.out)
+    store = JobFolder(settings.folder)
     store.check_place()
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
@@ -130,7 +137,7 @@ def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, fir
 def _refuse_changed(changed: str | None, settings: BatchSettings) -> None:
     if changed is not None:
         raise JobError(
-            f"{changed!r} has other contents than when it was classified into {settings.out}; "
+            f"{changed!r} has other contents than when it was classified into {settings.folder}; "
             "choose another --out, or begin anew with --overwrite"
         )
 

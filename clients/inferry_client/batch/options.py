@@ -101,6 +101,12 @@ def _add_pace(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long it may finish the part it is at after SIGTERM (%(default)g)",
     )
+    command.add_argument(
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="do every Nth part, from I = 0; N alone takes I from $JOB_COMPLETION_INDEX. Then: inferry batch merge",
+    )
     command.add_argument("--report", action="store_true", help="say where the time went, and what to change")
     command.add_argument(
         "--json-progress", action="store_true", help="progress as lines of JSON on stderr, for programs"

@@ -1,9 +1,11 @@
 """What a job is asked to do."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
+
+from inferry_client.batch.shard import Shard
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_PART_SIZE = 1024
@@ -31,6 +33,7 @@ class BatchSettings:
         incremental: whether to classify what is new since the job in `out`, instead of refusing it.
         max_errors: a job ends once more pictures than this have none: a number, or a share below 1 of all.
         max_file_bytes: a picture with more is an error.
+        shard: which parts of the job are done here; its results go to a folder of their own in `out`.
         grace_s: how long a job that is told to stop may go on with the part it is at.
     """
 
@@ -47,7 +50,13 @@ class BatchSettings:
     incremental: bool = False
     max_errors: float = DEFAULT_MAX_ERRORS
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+    shard: Shard = field(default_factory=Shard)
     grace_s: float = 20.0
+
+    @property
+    def folder(self) -> Path:
+        """Where results go."""
+        return self.shard.folder(self.out)
 
 
 def errors_allowed(max_errors: float, pictures: int) -> int:

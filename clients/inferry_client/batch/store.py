@@ -138,6 +138,16 @@ class JobFolder:
         write_whole(self._receipt_file(part), write_receipt(receipt))
         return receipt
 
+    def copy_part(self, part: int, source: "JobFolder") -> None:
+        """Keep a part that another folder has."""
+        file = source.part_file(part)
+        write_whole(self.folder / file.name, file.read_bytes())
+        write_whole(self._receipt_file(part), source._receipt_file(part).read_bytes())
+
+    def part_file(self, part: int) -> Path:
+        """Where a complete part is."""
+        return self._part_files()[part]
+
     def write_errors(self) -> Counter[str]:
         """Bring `errors.csv` up to date with the complete parts, and count what it lists by kind."""
         kinds: Counter[str] = Counter()

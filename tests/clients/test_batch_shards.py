@@ -1,0 +1,61 @@
+"""Shards of a job, made on several machines, are the job of one."""
+
+from pathlib import Path
+
+import pytest
+
+from inferry_client.batch.errors import JobError
+from inferry_client.batch.merge import merge
+from inferry_client.batch.shard import INDEX_VARIABLE, Shard, read_shard
+from inferry_client.cli import main
+from testkit import brightness_model
+from testkit.batch_jobs import run_batch
+from testkit.scripted_server import ScriptedServer
+
+
+def _outcome(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "_lock"}
+
+
+def test_merged_shards_have_the_bytes_of_one_job(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 47)
+    (tmp_path / "in" / "0033.png").write_bytes(b"no picture")
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "one")
+    out = tmp_path / "out"
+    classified = 0
+    for index in (2, 0):
+        summary = run_batch(brightness_server, tmp_path / "in", out, shard=Shard(index, 3))
+        classified += summary.classified
+    with pytest.raises(JobError, match=r"2 of 5 parts are in none of the 2 shards, the first is part 1; run the"):
+        merge(out, [])
+    classified += run_batch(brightness_server, tmp_path / "in", out, shard=Shard(1, 3)).classified
+    assert classified == 46
+    assert main(["batch", "merge", "--out", str(out)]) == 0
+    assert "merged 47 pictures, 46 classified with brightness version 3" in capsys.readouterr().out
+    assert _outcome(out) == _outcome(tmp_path / "one")
+    brightness_server.received.clear()
+    assert run_batch(brightness_server, tmp_path / "in", out).resumed == 47
+    assert brightness_server.requests("ModelInfer") == []
+
+
+def test_shards_of_different_jobs_are_not_merged(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 12)
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out", shard=Shard(0, 2))
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out", shard=Shard(1, 2), part_size=5)
+    with pytest.raises(JobError, match="hold different jobs"):
+        merge(tmp_path / "out", [])
+    with pytest.raises(JobError, match="has no folders of shards"):
+        merge(tmp_path / "in", [])
+    with pytest.raises(JobError, match="holds no job"):
+        merge(tmp_path / "out2", [tmp_path / "in"])
+
+
+def test_a_shard_is_named_by_the_argument_or_by_kubernetes() -> None:
+    assert read_shard("2/8", {}) == Shard(2, 8)
+    assert read_shard("8", {INDEX_VARIABLE: "5"}) == Shard(5, 8)
+    for text, index in (("8/8", ""), ("8", ""), ("8", "8"), ("-1/8", ""), ("0/0", ""), ("x", "1"), ("1/2/3", "")):
+        with pytest.raises(JobError, match="--shard is"):
+            read_shard(text, {INDEX_VARIABLE: index})
+    assert [number for number in range(9) if Shard(1, 4).has(number)] == [1, 5]
