@@ -193,6 +193,22 @@ def test_probabilities_that_tie_take_the_lower_class_as_the_server_does(
     assert [row["index"] for row in read_rows(tmp_path / "out")] == [0, 0]
 
 
+def test_a_model_with_fewer_labels_than_classes_leaves_some_without_a_name(
+    brightness_server: ScriptedServer, tmp_path: Path
+) -> None:
+    def describe(request: Any) -> Any:
+        reply = brightness_model.describe(request)
+        del reply.labels[1:]
+        return reply
+
+    brightness_model.write_pictures(tmp_path / "in", 12)
+    brightness_server.scripts["DescribeModel"] = describe
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
+    assert {row["index"] for row in rows} == {0, 1, 2}
+    assert all(row["label"] == ("dark" if row["index"] == 0 else "") for row in rows)
+
+
 def test_pictures_without_finite_probabilities_are_listed_as_errors(
     brightness_server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_client.batch import files, ownership
-from inferry_client.batch.command import STOPPED
-from inferry_client.batch.errors import JobError
+from inferry_client.batch.command import STOPPED, stopped_by_sigterm
+from inferry_client.batch.errors import JobError, StoppedError
 from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.options import number_or_share
 from inferry_client.batch.ownership import owned
@@ -245,6 +245,17 @@ def test_a_lease_of_a_killed_job_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
     waited: list[float] = []
     with owned(tmp_path, wait=waited.append):
         assert (ownership.STALE_S in waited) == (host is not None)
+
+
+def test_sigterm_before_the_first_part_ends_a_job_that_has_written_nothing(tmp_path: Path) -> None:
+    with stopped_by_sigterm(1.0) as draining:
+        with pytest.raises(StoppedError, match="before its first part"):
+            signal.raise_signal(signal.SIGTERM)
+        draining.working = True
+        signal.raise_signal(signal.SIGTERM)
+        assert (draining.begun, draining.over) == (True, False)
+        signal.raise_signal(signal.SIGTERM)
+        assert draining.over
 
 
 def test_sigterm_publishes_the_part_in_hand_and_says_that_there_is_more(

@@ -186,6 +186,24 @@ def test_several_inputs_and_patterns_are_joined_under_their_names(
     assert source.left_out == {".cls": 26}
     with pytest.raises(JobError, match=r"one.png is named twice"):
         open_inputs(["one.png", "*.png"], OPTIONS)
+    with pytest.raises(JobError, match=r"a/in.tar lies in the input a; expected each picture once"):
+        open_inputs(["a/", "a/in.tar"], OPTIONS)
+
+
+def test_rows_of_a_table_have_ids_of_their_own_whatever_they_hold(tmp_path: Path) -> None:
+    good = PICTURES["00.png"]
+    for column in (
+        [good, None, good],
+        ["1", None, "1", "1#2", ""],
+        [{"bytes": good, "path": "1"}, {"path": "0"}, None],
+    ):
+        pq.write_table(
+            pa.table({"image": column, "key": ["0", None, "0", "1", "1"][: len(column)]}), tmp_path / "t.parquet"
+        )
+        for id_column in (None, "key"):
+            source = open_inputs([str(tmp_path / "t.parquet")], InputOptions(id_column=id_column))
+            ids = [record.id for record in source.records()]
+            assert len(set(ids)) == len(column)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ BATCH_JOBS = (
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
     Mutant("batch-picture-size", "batch: a giant in an archive is not unpacked", "if False:",
            ("tests/clients/test_batch_inputs.py",)),
+    Mutant("batch-inputs-apart", "batch: no picture is in two inputs of a job", "if False:",
+           ("tests/clients/test_batch_inputs.py",)),
     Mutant("batch-merge-complete", "batch: shards are merged only when all parts are there", "if False:",
            ("tests/clients/test_batch_shards.py",)),
 )  # fmt: skip

@@ -42,7 +42,21 @@ def run(args: Namespace) -> int:
     workers = args.workers or default_workers(os.cpu_count() or 1)
     settings = read_settings(args, workers)
     source = open_inputs(args.inputs, read_input_options(args))
-    window = Window(Limit(most=workers))
+    try:
+        with stopped_by_sigterm(settings.grace_s) as draining:
+            return run_until_stopped(args, settings, source, draining)
+    except StoppedError as error:
+        print(f"inferry: {error}", file=sys.stderr)
+        return STOPPED
+
+
+def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, draining: Draining) -> int:
+    """Run a job to its end.
+
+    Raises:
+        StoppedError: it was told to stop.
+    """
+    window = Window(Limit(most=settings.workers))
     with ExitStack() as stack:
         open_target = stack.enter_context(target_opener(args, window))
         if args.dry_run:
@@ -50,20 +64,16 @@ def run(args: Namespace) -> int:
         job = stack.enter_context(open_job(source, settings, open_target))
         for line in describe_left_out(source):
             print(line, file=sys.stderr)
-        draining = stack.enter_context(stopped_by_sigterm(settings.grace_s))
         decoders = decoder_count(args.decoders, job.plan.picture_count)
         decoder = stack.enter_context(open_decoder(job, settings, decoders))
         progress = stack.enter_context(
             progress_events(job.pictures, write=write_event) if args.json_progress else progress_bar(job.pictures)
         )
-        try:
-            summary = run_job(job, decoder, progress=progress, draining=draining)
-        except StoppedError as error:
-            print(f"inferry: {error}", file=sys.stderr)
-            return STOPPED
+        summary = run_job(job, decoder, progress=progress, draining=draining)
     say(describe(summary, settings.folder))
     if args.report:
-        for line in report_lines(summary.times, decoders=decoders, workers=workers, refusals=window.refusals):
+        refusals = window.refusals
+        for line in report_lines(summary.times, decoders=decoders, workers=settings.workers, refusals=refusals):
             say(line)
     if summary.classified == 0 and summary.bad:
         raise JobError(f"none of the pictures could be classified; {settings.folder / 'errors.csv'} says why")

@@ -22,7 +22,7 @@ class Answers:
     Attributes:
         ids: of their records, in order.
         probabilities: `(N, K)` float32, in that order.
-        labels: label i names class i; empty where classes have no names.
+        labels: label i names class i; there may be fewer than classes.
     """
 
     ids: Sequence[str]
@@ -41,7 +41,7 @@ def _columns(answers: Answers, plan: Plan) -> dict[str, Any]:
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, : plan.top_k]  # ties: the lower index, as servers do
     best = order[:, 0]
     count = len(answers.ids)
-    named = answers.labels or tuple("" for _ in range(probabilities.shape[1]))
+    named = (*answers.labels, *[""] * probabilities.shape[1])  # classes beyond the labels have no names
     columns: dict[str, Any] = {
         "id": list(answers.ids),
         "label": [named[index] for index in best],

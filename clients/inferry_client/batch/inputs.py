@@ -85,10 +85,14 @@ def open_inputs(texts: Sequence[str], options: InputOptions) -> Input:
     Raises:
         JobError: nothing is there, it is none of them, or two are the same.
     """
-    named = [name for text in texts for name in _expand(text)]
+    named = [name.rstrip("/") or name for text in texts for name in _expand(text)]
     if len(set(named)) != len(named):
         twice = next(name for name, times in Counter(named).items() if times > 1)
         raise JobError(f"the input {twice} is named twice; expected each once")
+    for inner in named:
+        for outer in named:
+            if inner.startswith(outer + "/"):  # guard: batch-inputs-apart
+                raise JobError(f"the input {inner} lies in the input {outer}; expected each picture once")
     if len(named) == 1:
         return _open(named[0], options)
     return JoinedInput([(name, _open(name, options)) for name in named])

@@ -58,10 +58,17 @@ class Draining:
     """Tells a job to stop: it finishes the part it is at, if it can in time."""
 
     grace_s: float = 20.0
+    working: bool = False
     ends_at: float | None = None
 
     def begin(self) -> None:
-        """Stop; called again, stop at once."""
+        """Stop; called again, stop at once.
+
+        Raises:
+            StoppedError: the job has not begun its work: as a signal's handler raises, where the job is.
+        """
+        if not self.working:
+            raise _stopped("before its first part")
         self.ends_at = time.monotonic() + (self.grace_s if self.ends_at is None else 0.0)
 
     @property
@@ -89,7 +96,9 @@ def run_job(job: Job, decoder: Decoder, *, progress: Progress, draining: Drainin
         InferryError: the server refused or stayed away, or too many pictures have no answer; complete parts are kept.
     """
     job.store.success_file.unlink(missing_ok=True)
-    run = _Run(job, decoder, progress, draining or Draining())
+    draining = draining or Draining()
+    draining.working = True
+    run = _Run(job, decoder, progress, draining)
     try:
         run.run()
     finally:

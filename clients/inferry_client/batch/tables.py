@@ -26,7 +26,7 @@ class TableInput:
     """A Parquet or CSV file, or a list; a path in it is relative to the folder that it lies in.
 
     A picture is a column of bytes, of paths, or of both as data sets have it (`{bytes, path}`). The id is that of
-    `id_column`; where none is named, the path, or for bytes the number of the row.
+    `id_column`; where none is named, the path, or where there may be bytes the number of the row.
 
     Attributes:
         path: the file.
@@ -97,8 +97,9 @@ class TableInput:
 
     def _record(self, number: int, given: Any, picture: Any, ids: UniqueIds, stamp: str) -> Record:
         data, path = _parts(picture)
-        name = str(given) if given is not None else path or str(number)
-        own_id = name if given is None and path is None else ids.of(printable_name(name))
+        own_id = str(number)
+        if self.id_column is not None or not isinstance(picture, bytes | dict):  # else numbers are unique as they are
+            own_id = ids.of(printable_name(str(given) if given is not None else path or own_id))
         if data is not None:
             return Record(own_id, len(data), f"{stamp}-{number}", DataContent(data))
         if path is None:
