@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinferry_proto/manifest.proto\x12\ninferry.v1\"\x95\x04\n\rModelManifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12(\n\tsignature\x18\x04 \x01(\x0b\x32\x15.inferry.v1.Signature\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x30\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x19.inferry.v1.Preprocessing\x12\x1f\n\x05\x66iles\x18\x07 \x03(\x0b\x32\x10.inferry.v1.File\x12\x31\n\x0egolden_samples\x18\x08 \x01(\x0b\x32\x19.inferry.v1.GoldenSamples\x12*\n\nevaluation\x18\t \x01(\x0b\x32\x16.inferry.v1.Evaluation\x12\"\n\x06parity\x18\n \x01(\x0b\x32\x12.inferry.v1.Parity\x12*\n\nprovenance\x18\x0b \x01(\x0b\x32\x16.inferry.v1.Provenance\x12\x1f\n\x05gates\x18\x0c \x03(\x0b\x32\x10.inferry.v1.Gate\x12$\n\x07latency\x18\r \x01(\x0b\x32\x13.inferry.v1.Latency\x12.\n\x0cquantization\x18\x0e \x01(\x0b\x32\x18.inferry.v1.Quantization\x12\x12\n\nunverified\x18\x0f \x01(\x08\"\xf3\x01\n\x04Gate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07outcome\x18\x02 \x01(\x0e\x32\x18.inferry.v1.Gate.Outcome\x12.\n\x07\x66igures\x18\x03 \x03(\x0b\x32\x1d.inferry.v1.Gate.FiguresEntry\x12\x0e\n\x06reason\x18\x04 \x01(\t\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"B\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06PASSED\x10\x01\x12\x12\n\x0eNOT_APPLICABLE\x10\x02\"~\n\x07Latency\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07threads\x18\x02 \x01(\r\x12\x10\n\x08\x66ixed_ms\x18\x03 \x01(\x01\x12\x14\n\x0cper_image_ms\x18\x04 \x01(\x01\x12(\n\x06points\x18\x05 \x03(\x0b\x32\x18.inferry.v1.LatencyPoint\"8\n\x0cLatencyPoint\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"w\n\x0cQuantization\x12\x1a\n\x12\x63\x61libration_method\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61libration_images\x18\x02 \x01(\x04\x12\x1a\n\x12\x63\x61libration_sha256\x18\x03 \x01(\t\x12\x13\n\x0b\x66loat_nodes\x18\x04 \x03(\t\"\\\n\tSignature\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.inferry.v1.TensorSpec\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.inferry.v1.TensorSpec\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xbc\x03\n\rPreprocessing\x12\x37\n\ncolor_mode\x18\x01 \x01(\x0e\x32#.inferry.v1.Preprocessing.ColorMode\x12/\n\x04\x63rop\x18\x02 \x01(\x0b\x32!.inferry.v1.Preprocessing.CropBox\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x30\n\x06\x66ilter\x18\x05 \x01(\x0e\x32 .inferry.v1.Preprocessing.Filter\x1ar\n\x07\x43ropBox\x12\x0b\n\x03top\x18\x01 \x01(\r\x12\x0c\n\x04left\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0epicture_height\x18\x05 \x01(\r\x12\x15\n\rpicture_width\x18\x06 \x01(\r\"?\n\tColorMode\x12\x1a\n\x16\x43OLOR_MODE_UNSPECIFIED\x10\x00\x12\r\n\tGRAYSCALE\x10\x01\x12\x07\n\x03RGB\x10\x02\";\n\x06\x46ilter\x12\x16\n\x12\x46ILTER_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42ILINEAR\x10\x01\x12\x0b\n\x07NEAREST\x10\x02\"8\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x8f\x01\n\rGoldenSamples\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12=\n\ntolerances\x18\x02 \x03(\x0b\x32).inferry.v1.GoldenSamples.TolerancesEntry\x1a\x31\n\x0fTolerancesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd9\x01\n\nEvaluation\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x13\n\x0btest_images\x18\x02 \x01(\x04\x12\x34\n\x07metrics\x18\x03 \x03(\x0b\x32#.inferry.v1.Evaluation.MetricsEntry\x12\x13\n\x0btest_sha256\x18\x04 \x01(\t\x12*\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x19.inferry.v1.ClassAccuracy\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"0\n\rClassAccuracy\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x0f\n\x07\x63orrect\x18\x02 \x01(\x04\"\x84\x01\n\x06Parity\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x1a\n\x12max_abs_difference\x18\x02 \x01(\x01\x12 \n\x18max_abs_difference_limit\x18\x03 \x01(\x01\x12\x18\n\x10label_mismatches\x18\x04 \x01(\x04\x12\x12\n\nlabel_ties\x18\x05 \x01(\x04\"\x80\x03\n\nProvenance\x12\x12\n\ncreated_at\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x03 \x01(\t\x12\x14\n\x0ctrain_images\x18\x04 \x01(\x04\x12\x19\n\x11validation_images\x18\x05 \x01(\x04\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x32\n\x06\x63onfig\x18\x07 \x03(\x0b\x32\".inferry.v1.Provenance.ConfigEntry\x12\x45\n\x10library_versions\x18\x08 \x03(\x0b\x32+.inferry.v1.Provenance.LibraryVersionsEntry\x12\x14\n\x0cgit_revision\x18\t \x01(\t\x1a-\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xde\x01\n\rVersionLabels\x12\x35\n\x06labels\x18\x01 \x03(\x0b\x32%.inferry.v1.VersionLabels.LabelsEntry\x12\x37\n\x07traffic\x18\x02 \x03(\x0b\x32&.inferry.v1.VersionLabels.TrafficEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cTrafficEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinferry_proto/manifest.proto\x12\ninferry.v1\"\x95\x04\n\rModelManifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12(\n\tsignature\x18\x04 \x01(\x0b\x32\x15.inferry.v1.Signature\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x30\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x19.inferry.v1.Preprocessing\x12\x1f\n\x05\x66iles\x18\x07 \x03(\x0b\x32\x10.inferry.v1.File\x12\x31\n\x0egolden_samples\x18\x08 \x01(\x0b\x32\x19.inferry.v1.GoldenSamples\x12*\n\nevaluation\x18\t \x01(\x0b\x32\x16.inferry.v1.Evaluation\x12\"\n\x06parity\x18\n \x01(\x0b\x32\x12.inferry.v1.Parity\x12*\n\nprovenance\x18\x0b \x01(\x0b\x32\x16.inferry.v1.Provenance\x12\x1f\n\x05gates\x18\x0c \x03(\x0b\x32\x10.inferry.v1.Gate\x12$\n\x07latency\x18\r \x01(\x0b\x32\x13.inferry.v1.Latency\x12.\n\x0cquantization\x18\x0e \x01(\x0b\x32\x18.inferry.v1.Quantization\x12\x12\n\nunverified\x18\x0f \x01(\x08\"\xf3\x01\n\x04Gate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07outcome\x18\x02 \x01(\x0e\x32\x18.inferry.v1.Gate.Outcome\x12.\n\x07\x66igures\x18\x03 \x03(\x0b\x32\x1d.inferry.v1.Gate.FiguresEntry\x12\x0e\n\x06reason\x18\x04 \x01(\t\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"B\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06PASSED\x10\x01\x12\x12\n\x0eNOT_APPLICABLE\x10\x02\"~\n\x07Latency\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07threads\x18\x02 \x01(\r\x12\x10\n\x08\x66ixed_ms\x18\x03 \x01(\x01\x12\x14\n\x0cper_image_ms\x18\x04 \x01(\x01\x12(\n\x06points\x18\x05 \x03(\x0b\x32\x18.inferry.v1.LatencyPoint\"8\n\x0cLatencyPoint\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"w\n\x0cQuantization\x12\x1a\n\x12\x63\x61libration_method\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61libration_images\x18\x02 \x01(\x04\x12\x1a\n\x12\x63\x61libration_sha256\x18\x03 \x01(\t\x12\x13\n\x0b\x66loat_nodes\x18\x04 \x03(\t\"\\\n\tSignature\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.inferry.v1.TensorSpec\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.inferry.v1.TensorSpec\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xd1\x03\n\rPreprocessing\x12\x37\n\ncolor_mode\x18\x01 \x01(\x0e\x32#.inferry.v1.Preprocessing.ColorMode\x12/\n\x04\x63rop\x18\x02 \x01(\x0b\x32!.inferry.v1.Preprocessing.CropBox\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x30\n\x06\x66ilter\x18\x05 \x01(\x0e\x32 .inferry.v1.Preprocessing.Filter\x12\x13\n\x0bscaled_jpeg\x18\x06 \x01(\x08\x1ar\n\x07\x43ropBox\x12\x0b\n\x03top\x18\x01 \x01(\r\x12\x0c\n\x04left\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x16\n\x0epicture_height\x18\x05 \x01(\r\x12\x15\n\rpicture_width\x18\x06 \x01(\r\"?\n\tColorMode\x12\x1a\n\x16\x43OLOR_MODE_UNSPECIFIED\x10\x00\x12\r\n\tGRAYSCALE\x10\x01\x12\x07\n\x03RGB\x10\x02\";\n\x06\x46ilter\x12\x16\n\x12\x46ILTER_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42ILINEAR\x10\x01\x12\x0b\n\x07NEAREST\x10\x02\"8\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x8f\x01\n\rGoldenSamples\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12=\n\ntolerances\x18\x02 \x03(\x0b\x32).inferry.v1.GoldenSamples.TolerancesEntry\x1a\x31\n\x0fTolerancesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd9\x01\n\nEvaluation\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x13\n\x0btest_images\x18\x02 \x01(\x04\x12\x34\n\x07metrics\x18\x03 \x03(\x0b\x32#.inferry.v1.Evaluation.MetricsEntry\x12\x13\n\x0btest_sha256\x18\x04 \x01(\t\x12*\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x19.inferry.v1.ClassAccuracy\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"0\n\rClassAccuracy\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x0f\n\x07\x63orrect\x18\x02 \x01(\x04\"\x84\x01\n\x06Parity\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x1a\n\x12max_abs_difference\x18\x02 \x01(\x01\x12 \n\x18max_abs_difference_limit\x18\x03 \x01(\x01\x12\x18\n\x10label_mismatches\x18\x04 \x01(\x04\x12\x12\n\nlabel_ties\x18\x05 \x01(\x04\"\x80\x03\n\nProvenance\x12\x12\n\ncreated_at\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x03 \x01(\t\x12\x14\n\x0ctrain_images\x18\x04 \x01(\x04\x12\x19\n\x11validation_images\x18\x05 \x01(\x04\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x32\n\x06\x63onfig\x18\x07 \x03(\x0b\x32\".inferry.v1.Provenance.ConfigEntry\x12\x45\n\x10library_versions\x18\x08 \x03(\x0b\x32+.inferry.v1.Provenance.LibraryVersionsEntry\x12\x14\n\x0cgit_revision\x18\t \x01(\t\x1a-\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xde\x01\n\rVersionLabels\x12\x35\n\x06labels\x18\x01 \x03(\x0b\x32%.inferry.v1.VersionLabels.LabelsEntry\x12\x37\n\x07traffic\x18\x02 \x03(\x0b\x32&.inferry.v1.VersionLabels.TrafficEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cTrafficEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,37 +64,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORSPEC']._serialized_start=1227
   _globals['_TENSORSPEC']._serialized_end=1286
   _globals['_PREPROCESSING']._serialized_start=1289
-  _globals['_PREPROCESSING']._serialized_end=1733
-  _globals['_PREPROCESSING_CROPBOX']._serialized_start=1493
-  _globals['_PREPROCESSING_CROPBOX']._serialized_end=1607
-  _globals['_PREPROCESSING_COLORMODE']._serialized_start=1609
-  _globals['_PREPROCESSING_COLORMODE']._serialized_end=1672
-  _globals['_PREPROCESSING_FILTER']._serialized_start=1674
-  _globals['_PREPROCESSING_FILTER']._serialized_end=1733
-  _globals['_FILE']._serialized_start=1735
-  _globals['_FILE']._serialized_end=1791
-  _globals['_GOLDENSAMPLES']._serialized_start=1794
-  _globals['_GOLDENSAMPLES']._serialized_end=1937
-  _globals['_GOLDENSAMPLES_TOLERANCESENTRY']._serialized_start=1888
-  _globals['_GOLDENSAMPLES_TOLERANCESENTRY']._serialized_end=1937
-  _globals['_EVALUATION']._serialized_start=1940
-  _globals['_EVALUATION']._serialized_end=2157
-  _globals['_EVALUATION_METRICSENTRY']._serialized_start=2111
-  _globals['_EVALUATION_METRICSENTRY']._serialized_end=2157
-  _globals['_CLASSACCURACY']._serialized_start=2159
-  _globals['_CLASSACCURACY']._serialized_end=2207
-  _globals['_PARITY']._serialized_start=2210
-  _globals['_PARITY']._serialized_end=2342
-  _globals['_PROVENANCE']._serialized_start=2345
-  _globals['_PROVENANCE']._serialized_end=2729
-  _globals['_PROVENANCE_CONFIGENTRY']._serialized_start=2628
-  _globals['_PROVENANCE_CONFIGENTRY']._serialized_end=2673
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=2675
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=2729
-  _globals['_VERSIONLABELS']._serialized_start=2732
-  _globals['_VERSIONLABELS']._serialized_end=2954
-  _globals['_VERSIONLABELS_LABELSENTRY']._serialized_start=2861
-  _globals['_VERSIONLABELS_LABELSENTRY']._serialized_end=2906
-  _globals['_VERSIONLABELS_TRAFFICENTRY']._serialized_start=2908
-  _globals['_VERSIONLABELS_TRAFFICENTRY']._serialized_end=2954
+  _globals['_PREPROCESSING']._serialized_end=1754
+  _globals['_PREPROCESSING_CROPBOX']._serialized_start=1514
+  _globals['_PREPROCESSING_CROPBOX']._serialized_end=1628
+  _globals['_PREPROCESSING_COLORMODE']._serialized_start=1630
+  _globals['_PREPROCESSING_COLORMODE']._serialized_end=1693
+  _globals['_PREPROCESSING_FILTER']._serialized_start=1695
+  _globals['_PREPROCESSING_FILTER']._serialized_end=1754
+  _globals['_FILE']._serialized_start=1756
+  _globals['_FILE']._serialized_end=1812
+  _globals['_GOLDENSAMPLES']._serialized_start=1815
+  _globals['_GOLDENSAMPLES']._serialized_end=1958
+  _globals['_GOLDENSAMPLES_TOLERANCESENTRY']._serialized_start=1909
+  _globals['_GOLDENSAMPLES_TOLERANCESENTRY']._serialized_end=1958
+  _globals['_EVALUATION']._serialized_start=1961
+  _globals['_EVALUATION']._serialized_end=2178
+  _globals['_EVALUATION_METRICSENTRY']._serialized_start=2132
+  _globals['_EVALUATION_METRICSENTRY']._serialized_end=2178
+  _globals['_CLASSACCURACY']._serialized_start=2180
+  _globals['_CLASSACCURACY']._serialized_end=2228
+  _globals['_PARITY']._serialized_start=2231
+  _globals['_PARITY']._serialized_end=2363
+  _globals['_PROVENANCE']._serialized_start=2366
+  _globals['_PROVENANCE']._serialized_end=2750
+  _globals['_PROVENANCE_CONFIGENTRY']._serialized_start=2649
+  _globals['_PROVENANCE_CONFIGENTRY']._serialized_end=2694
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=2696
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=2750
+  _globals['_VERSIONLABELS']._serialized_start=2753
+  _globals['_VERSIONLABELS']._serialized_end=2975
+  _globals['_VERSIONLABELS_LABELSENTRY']._serialized_start=2882
+  _globals['_VERSIONLABELS_LABELSENTRY']._serialized_end=2927
+  _globals['_VERSIONLABELS_TRAFFICENTRY']._serialized_start=2929
+  _globals['_VERSIONLABELS_TRAFFICENTRY']._serialized_end=2975
 # @@protoc_insertion_point(module_scope)

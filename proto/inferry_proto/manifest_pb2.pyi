@@ -121,7 +121,7 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Preprocessing(_message.Message):
-    __slots__ = ("color_mode", "crop", "height", "width", "filter")
+    __slots__ = ("color_mode", "crop", "height", "width", "filter", "scaled_jpeg")
     class ColorMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         COLOR_MODE_UNSPECIFIED: _ClassVar[Preprocessing.ColorMode]
@@ -158,12 +158,14 @@ class Preprocessing(_message.Message):
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    SCALED_JPEG_FIELD_NUMBER: _ClassVar[int]
     color_mode: Preprocessing.ColorMode
     crop: Preprocessing.CropBox
     height: int
     width: int
     filter: Preprocessing.Filter
-    def __init__(self, color_mode: _Optional[_Union[Preprocessing.ColorMode, str]] = ..., crop: _Optional[_Union[Preprocessing.CropBox, _Mapping]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., filter: _Optional[_Union[Preprocessing.Filter, str]] = ...) -> None: ...
+    scaled_jpeg: bool
+    def __init__(self, color_mode: _Optional[_Union[Preprocessing.ColorMode, str]] = ..., crop: _Optional[_Union[Preprocessing.CropBox, _Mapping]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., filter: _Optional[_Union[Preprocessing.Filter, str]] = ..., scaled_jpeg: bool = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("name", "size_bytes", "sha256")

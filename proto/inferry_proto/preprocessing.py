@@ -93,7 +93,7 @@ def prepare_image(
         PictureError: not a picture, damaged, too large, smaller than the crop box, or of other proportions than the
             pictures that the box refers to.
     """
-    return _finish(_decode(data, max_pixels, max_scans, go_on), spec)
+    return _finish(_decode(data, max_pixels, max_scans, go_on, at_least=_scaled_size(spec)), spec)
 
 
 def prepare_pixels(pixels: UInt8Array, spec: Preprocessing) -> UInt8Array:
@@ -130,7 +130,19 @@ class _Source(io.BytesIO):
         return super().read(size)
 
 
-def _decode(data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], None]) -> Image.Image:
+def _scaled_size(spec: Preprocessing) -> int | None:
+    """Pixels that each side of a JPEG needs where it may be decoded smaller than it is; None: it may not be.
+
+    Twice the longer side of the result: enough for the resize to average over, whichever way the picture is turned.
+    """
+    if not spec.scaled_jpeg or spec.HasField("crop"):
+        return None
+    return 2 * max(spec.height, spec.width)
+
+
+def _decode(
+    data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], None], *, at_least: int | None
+) -> Image.Image:
     source = _Source(data, go_on)
     try:
         scans = count_scans(data, most=max_scans)
@@ -142,6 +154,8 @@ def _decode(data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], No
                 raise CostlyPictureError(f"a picture of {width}x{height} pixels; at most {max_pixels} are accepted")
             if isinstance(picture, ImageFile.ImageFile):
                 picture.decodermaxblock = _READ_BYTES
+                if at_least is not None:
+                    picture.draft(None, (at_least, at_least))  # of formats but JPEG, it does nothing
             picture.load()
             return _flatten(ImageOps.exif_transpose(picture))
     except PictureError:

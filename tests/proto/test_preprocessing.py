@@ -253,3 +253,33 @@ def test_decoding_can_be_stopped_and_tells_by_whom(format_: str, options: dict[s
             prepare_image(data, GREY_28, go_on=go_on)
     if format_ != "WEBP":  # which is decoded at once
         assert total >= len(data) // (16 * 1024)
+
+
+@pytest.mark.parametrize(("side", "smaller"), [(8, True), (32, True), (33, False), (64, False)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_jpeg_is_decoded_smaller_only_where_the_manifest_says_so_and_twice_the_size_is_left(
+    side: int, smaller: bool, turned: bool
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (128, 256, 3), np.uint8)
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    Image.fromarray(noise).save(buffer, "JPEG", exif=exif)
+    plain = Preprocessing(color_mode=Preprocessing.RGB, height=side, width=side, filter=Preprocessing.BILINEAR)
+    scaled = Preprocessing()
+    scaled.CopyFrom(plain)
+    scaled.scaled_jpeg = True
+    full, reduced = (prepare_image(buffer.getvalue(), spec).astype(int) for spec in (plain, scaled))
+    assert np.array_equal(full, reduced) != smaller
+    assert np.abs(full - reduced).mean() < 12  # of 255, of pure noise
+    scaled.crop.CopyFrom(Preprocessing.CropBox(height=100, width=100))
+    plain.crop.CopyFrom(scaled.crop)
+    assert np.array_equal(prepare_image(buffer.getvalue(), plain), prepare_image(buffer.getvalue(), scaled))
+
+
+def test_other_formats_are_decoded_as_they_are_wherever_jpegs_may_be_smaller() -> None:
+    spec = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=4, width=4, filter=Preprocessing.BILINEAR)
+    png = encode_picture(gradient(64, 64), "PNG")
+    before = prepare_image(png, spec)
+    spec.scaled_jpeg = True
+    assert np.array_equal(prepare_image(png, spec), before)
