@@ -71,9 +71,34 @@ def decode_chunk(contents: Sequence[Content], settings: DecodeSettings) -> Decod
         except MemoryError:
             faults[position] = Fault(TOO_COSTLY, "there is no memory to decode it")
         digests.append(digest)
-    shape = (spec.height, spec.width, channel_count(spec))
-    stacked = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
+    stacked = np.stack(pixels) if pixels else np.empty((0, *_shape(spec)), np.uint8)
     return Decoded(stacked, digests, faults, read_s, decode_s)
+
+
+def join_chunks(chunks: Sequence[Decoded]) -> Decoded:
+    """Chunks one after the other, as one."""
+    faults: dict[int, Fault] = {}
+    digests: list[str] = []
+    for chunk in chunks:
+        faults |= {len(digests) + position: fault for position, fault in chunk.faults.items()}
+        digests += chunk.digests
+    return Decoded(
+        np.concatenate([chunk.pixels for chunk in chunks]),
+        digests,
+        faults,
+        sum(chunk.read_s for chunk in chunks),
+        sum(chunk.decode_s for chunk in chunks),
+    )
+
+
+def failed_chunk(fault: Fault, settings: DecodeSettings) -> Decoded:
+    """One picture that nobody could decode."""
+    spec = Preprocessing.FromString(settings.preprocessing)
+    return Decoded(np.empty((0, *_shape(spec)), np.uint8), [""], {0: fault}, 0.0, 0.0)
+
+
+def _shape(spec: Preprocessing) -> tuple[int, int, int]:
+    return spec.height, spec.width, channel_count(spec)
 
 
 def _prepare(content: Content, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:

@@ -4,23 +4,25 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Protocol, Self
 
-from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk
-from inferry_client.batch.errors import JobError
-from inferry_client.batch.records import Content
+from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk, failed_chunk, join_chunks
+from inferry_client.batch.records import TOO_COSTLY, Content, Fault
+
+_KILLED = Fault(TOO_COSTLY, "the process that decoded it was killed, probably for want of memory")
 
 
 class Decoder(Protocol):
     """Reads and decodes chunks, in any order."""
 
-    def start(self, contents: Sequence[Content]) -> "Future[Decoded]":
-        """A chunk that will be decoded; whoever waits for it may have to do it."""
+    def start(self, contents: Sequence[Content]) -> Callable[[], Decoded]:
+        """Begin with a chunk; whoever calls the result waits for it, and may have to decode it."""
 
 
 class InlineDecoder:
@@ -29,19 +31,25 @@ class InlineDecoder:
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
 
-    def start(self, contents: Sequence[Content]) -> "Future[Decoded]":
-        """A chunk that is decoded by whoever asks for its result."""
-        return _Lazy(contents, self._settings)
+    def start(self, contents: Sequence[Content]) -> Callable[[], Decoded]:
+        """A chunk that is decoded by whoever asks for it."""
+        return partial(decode_chunk, contents, self._settings)
 
 
 class ProcessDecoder:
-    """Processes that decode. They end with their parent, however it ends, and leave signals to it."""
+    """Processes that decode. They end with their parent, however it ends, and leave signals to it.
+
+    Where one is killed, as the kernel does for want of memory, the chunks that were being decoded are decoded again in
+    a process apart, and if that is killed, picture by picture: the one that kills it is a fault.
+
+    `start` is called by one thread, what it returns by any.
+    """
 
     def __init__(self, settings: DecodeSettings, *, processes: int) -> None:
         self._settings = settings
-        self._pool = ProcessPoolExecutor(
-            processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_process
-        )
+        self._processes = processes
+        self._pool = _open_pool(processes)
+        self._apart = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -51,41 +59,36 @@ class ProcessDecoder:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def start(self, contents: Sequence[Content]) -> "Future[Decoded]":
+    def start(self, contents: Sequence[Content]) -> Callable[[], Decoded]:
         """A chunk that waits for a process."""
         try:
-            return self._pool.submit(decode_chunk, contents, self._settings)
-        except BrokenProcessPool as error:
-            raise _killed() from error
+            decoding = self._pool.submit(decode_chunk, contents, self._settings)
+        except BrokenProcessPool:
+            self._pool = _open_pool(self._processes)
+            decoding = self._pool.submit(decode_chunk, contents, self._settings)
+        return partial(self._result, contents, decoding)
+
+    def _result(self, contents: Sequence[Content], decoding: "Future[Decoded]") -> Decoded:
+        try:
+            return decoding.result()
+        except BrokenProcessPool:
+            with self._apart:
+                return self._decode_apart(contents)
+
+    def _decode_apart(self, contents: Sequence[Content]) -> Decoded:
+        with _open_pool(1) as pool:
+            try:
+                return pool.submit(decode_chunk, contents, self._settings).result()
+            except BrokenProcessPool:
+                pass
+        if len(contents) == 1:
+            return failed_chunk(_KILLED, self._settings)
+        return join_chunks([self._decode_apart([content]) for content in contents])
 
 
-def decoded_by(decoding: "Future[Decoded]") -> Decoded:
-    """A chunk once it is decoded.
-
-    Raises:
-        JobError: the process that decoded it was killed.
-    """
-    try:
-        return decoding.result()
-    except BrokenProcessPool as error:
-        raise _killed() from error
-
-
-def _killed() -> JobError:
-    return JobError(
-        "a decoding process was killed, probably for want of memory; complete parts are kept: run again with fewer "
-        "--decoders or a smaller --batch-size"
-    )
-
-
-class _Lazy(Future[Decoded]):
-    def __init__(self, contents: Sequence[Content], settings: DecodeSettings) -> None:
-        super().__init__()
-        self._contents = contents
-        self._settings = settings
-
-    def result(self, timeout: float | None = None) -> Decoded:  # noqa: ARG002 - as every future
-        return decode_chunk(self._contents, self._settings)
+def _open_pool(processes: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")  # gRPC's threads do not survive a fork
+    return ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin_process)
 
 
 def _begin_process() -> None:

@@ -6,6 +6,7 @@ order and writes the parts. In memory are at most two chunks a worker, and the r
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_client.batch.decode import Decoded
-from inferry_client.batch.decoding import Decoder, decoded_by
+from inferry_client.batch.decoding import Decoder
 from inferry_client.batch.errors import JobError, StoppedError
 from inferry_client.batch.formats import part_bytes
 from inferry_client.batch.opening import Job
@@ -206,8 +207,8 @@ class _Run:
             )
 
 
-def _answer(target: Target, decoding: "Future[Decoded]", times: Times) -> tuple[Decoded, NDArray[np.float32]]:
-    decoded = decoded_by(decoding)
+def _answer(target: Target, decoding: Callable[[], Decoded], times: Times) -> tuple[Decoded, NDArray[np.float32]]:
+    decoded = decoding()
     times.decoded(decoded)
     if not len(decoded.pixels):
         return decoded, np.empty((0, 1), np.float32)
