@@ -14,7 +14,8 @@ from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_trainer.cli import build_parser as trainer_parser
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
+REFERENCE = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md"), *REFERENCE]
 PARSERS = {"inferry": client_parser, "inferry-serve": server_parser, "inferry-train": trainer_parser}
 
 
@@ -43,7 +44,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 
 
 def test_every_setting_and_metric_of_the_server_is_documented() -> None:
-    text = (ROOT / "server" / "README.md").read_text()
+    text = "".join(page.read_text() for page in REFERENCE)
     settings = {field.name.replace("_", "-") for field in fields(Settings)}
     metrics = {metric.name for metric in ServerMetrics().registry.collect() if metric.name.startswith("inferry")}
     assert not {name for name in settings | metrics if f"`{name}" not in text}
