@@ -19,6 +19,7 @@ from inferry_proto.preprocessing import prepare_image
 from testkit import brightness_model
 from testkit.batch_jobs import read_errors, read_rows, run_batch
 from testkit.scripted_server import Refusal, ScriptedServer
+from testkit.waiting import wait_until
 
 
 def test_every_picture_gets_the_label_that_the_server_gives_it(
@@ -53,6 +54,11 @@ def test_pixels_are_prepared_once_and_sent_in_requests_of_the_batch_size(
     assert sorted(rows, reverse=True) == [4, 4, 4, 4, 2, 2]
 
 
+def senders() -> list[str]:
+    """Threads of jobs that may still have a request under way."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("batch_")]
+
+
 def test_an_interrupted_job_resumes_without_repeating_complete_parts(
     brightness_server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -72,6 +78,7 @@ def test_an_interrupted_job_resumes_without_repeating_complete_parts(
     assert set(before) == {"part-00000.parquet"}
     assert set(read_errors(tmp_path / "out")) == {"0001.png"}
 
+    wait_until(lambda: not senders(), "the last requests of the job that ended")
     brightness_server.scripts["ModelInfer"] = brightness_model.infer
     brightness_server.received.clear()
     summary = run_batch(brightness_server, tmp_path / "in", tmp_path / "out", part_size=None)
