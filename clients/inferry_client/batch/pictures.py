@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.folder import SUFFIXES, FolderInput
-from inferry_client.batch.records import FileContent
+from inferry_client.batch.records import FileContent, MissingContent
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,13 @@ def find_pictures(folder: Path, *, recursive: bool) -> list[PictureFile]:
     Raises:
         JobError: no folder, or no picture in it.
     """
-    contents = [record.content for record in FolderInput(folder, recursive=recursive).records()]
-    found = [content for content in contents if isinstance(content, FileContent)]
+    found: list[str] = []
+    for record in FolderInput(folder, recursive=recursive).records():
+        if isinstance(record.content, FileContent):
+            found.append(str(Path(record.content.path).relative_to(folder)))
+        elif isinstance(record.content, MissingContent):  # reading it will say why
+            found.append(record.id)
     if not found:
         where = "in it or below" if recursive else "directly in it"
         raise JobError(f"{folder} has no pictures {where}; expected files ending in {', '.join(SUFFIXES)}")
-    return [PictureFile(str(Path(content.path).relative_to(folder))) for content in found]
+    return [PictureFile(path) for path in found]
