@@ -188,6 +188,7 @@ class Server:
         preload_libraries(self._providers, tf32=self._settings.tf32)
         try:
             self._tracer.start()
+            self.registry.expect(folder.name for folder in folders)
             self._http.start()
             self.grpc_address = self._transport.start(self._settings.grpc_address)
             self._watchdog.start()
@@ -195,6 +196,7 @@ class Server:
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
+            self.registry.expect(())
             broken_off = stop_requested()
             self._check_loaded(broken_off=broken_off)
             if broken_off:

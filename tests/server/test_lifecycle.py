@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from inferry_server.app import Server
-from inferry_server.errors import StartError
+from inferry_server.errors import ModelNotFoundError, ModelNotReadyError, StartError
 from inferry_server.lifecycle import Phase, Readiness
+from inferry_server.models.registry import ModelRegistry
 from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.settings.settings import Settings
@@ -38,6 +39,18 @@ def test_a_server_is_ready_from_its_last_model_on_until_it_stops(
     assert len(while_loading) >= 2
     assert while_loading == [False] * len(while_loading)
     assert (after_start, server.readiness.is_ready()) == (True, False)
+
+
+def test_a_model_that_a_start_has_not_come_to_is_not_ready_rather_than_unknown() -> None:
+    registry = ModelRegistry(lambda: None)
+    registry.expect(["mnist"])
+    with pytest.raises(ModelNotReadyError, match="LOADING"):
+        registry.find("mnist", "")
+    with pytest.raises(ModelNotFoundError):
+        registry.find("other", "")
+    registry.expect(())
+    with pytest.raises(ModelNotFoundError):
+        registry.find("mnist", "")
 
 
 def test_a_start_that_is_broken_off_never_becomes_ready(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import enum
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -91,6 +91,11 @@ class ModelRegistry:
         self._lock = threading.Lock()
         self._models: Mapping[str, ModelEntry] = {}
         self._turns = itertools.count()
+        self._expected: frozenset[str] = frozenset()
+
+    def expect(self, models: Iterable[str]) -> None:
+        """Name the models that a start is about to load: until one is known, it is not ready, rather than unknown."""
+        self._expected = frozenset(models)
 
     def put(self, entry: IndexEntry) -> IndexEntry | None:
         """Set what is known of a version.
@@ -175,7 +180,9 @@ class ModelRegistry:
                 f"version {version!r} of model {model!r} is neither a positive integer nor a label like 'stable'"
             )
         entry = self._models.get(model)
-        if entry is None:
+        if entry is None or not entry.versions:
+            if model in self._expected:
+                raise ModelNotReadyError(model, version or "newest", state="LOADING", reason="")
             raise ModelNotFoundError(model)
         chosen = self._choose(entry, model, version, request_id)
         if chosen.served is None:
