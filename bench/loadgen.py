@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from bench.environments import environment, site_packages
 from bench.loadgen_results import Result, read_summary, table
 from bench.server_process import started
-from inferry_client import requests
-from inferry_client.channels import ChannelSettings, open_channel
-from inferry_client.replies import read_infer
+from inferry_client.connecting.channels import ChannelSettings, open_channel
+from inferry_client.messages import requests
+from inferry_client.messages.replies import read_infer
 from inferry_proto import open_inference_pb2
 from inferry_proto.services import OPEN_INFERENCE
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inferry_client.async_client import AsyncClient
+    from inferry_client.calling.joining import Batching
     from inferry_client.client import Client
     from inferry_client.errors import (
         CertificateError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         ServerUnavailableError,
         UnsupportedError,
     )
-    from inferry_client.joining import Batching
     from inferry_client.results import (
         Classification,
         ClassifyResult,

@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inferry_client.addresses import DEFAULT_SERVER
 from inferry_client.batch.options import add_batch
+from inferry_client.connecting.addresses import DEFAULT_SERVER
+from inferry_client.console.option_types import duration_s, number, numbers, whole_number
+from inferry_client.console.output import say
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
-from inferry_client.option_types import duration_s, number, numbers, whole_number
-from inferry_client.output import say
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141

@@ -6,18 +6,19 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
-from inferry_client import health, requests
-from inferry_client.balancing import PROBE_TIMEOUT_S
-from inferry_client.calling import Pause, Probe, Send, Step, Steps
-from inferry_client.channels import error_from_rpc, open_channel
-from inferry_client.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
+from inferry_client.calling.balancing import PROBE_TIMEOUT_S
+from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
+from inferry_client.calling.joined_threads import ThreadJoiner
+from inferry_client.calling.joining import Batching
+from inferry_client.calling.streaming import stream_in_threads
+from inferry_client.connecting import health
+from inferry_client.connecting.channels import error_from_rpc, open_channel
+from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
-from inferry_client.joined_threads import ThreadJoiner
-from inferry_client.joining import Batching
-from inferry_client.pictures import Pictures
-from inferry_client.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.messages import requests
+from inferry_client.messages.pictures import Pictures
+from inferry_client.messages.requests import DEFAULT_WINDOW, Call, Tensors, request_of
 from inferry_client.results import ClassifyResult, InferResult
-from inferry_client.streaming import stream_in_threads
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

@@ -25,9 +25,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from inferry_client.replies import read_infer
+from inferry_client.messages.replies import read_infer
+from inferry_client.messages.tensors import decode_tensor, encode_tensor, tensor_datatype
 from inferry_client.results import Tensor, TensorSpec
-from inferry_client.tensors import decode_tensor, encode_tensor, tensor_datatype
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 

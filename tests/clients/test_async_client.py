@@ -120,7 +120,7 @@ def test_a_closed_client_and_a_cancelled_task_end_clearly(server: ScriptedServer
 
 
 def _live() -> Any:
-    from inferry_client import requests
+    from inferry_client.messages import requests
 
     return requests.server_live()
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_client import errors, requests
-from inferry_client.calling import Send
+from inferry_client import errors
+from inferry_client.calling.calls import Send
+from inferry_client.messages import requests
 from inferry_client.retries import NO_RETRIES, RetryPolicy
 from inferry_proto import classifier_pb2, open_inference_pb2
 from testkit.call_steps import REFUSED_S, Silence, Transport, away, full

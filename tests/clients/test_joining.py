@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_client import AsyncClient, Batching, Client, TensorSpec, errors, requests
-from inferry_client.joining import Joiner, Waiting
+from inferry_client import AsyncClient, Batching, Client, TensorSpec, errors
+from inferry_client.calling.joining import Joiner, Waiting
+from inferry_client.messages import requests
 from inferry_client.testing import FakeModel, Refusal, fake_server
 
 SPECS = (TensorSpec("x", "INT64", (-1, 1)),)

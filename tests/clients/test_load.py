@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import inferry_client.load
 from inferry_client.cli import main
+from inferry_client.console.option_types import duration_s
 from inferry_client.load.answers import Expectation, WrongAnswerError, expect_labels
 from inferry_client.load.errors import LoadError
 from inferry_client.load.payloads import (
@@ -35,7 +36,6 @@ from inferry_client.load.summary import (
     read_report,
     report,
 )
-from inferry_client.option_types import duration_s
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto import open_inference_pb2
 from inferry_proto.services import OPEN_INFERENCE

@@ -1,4 +1,4 @@
-from inferry_client.printing import classification_lines, picture_lines, table
+from inferry_client.console.printing import classification_lines, picture_lines, table
 from inferry_client.results import Classification
 
 SEVEN, ONE = Classification(7, "7", 0.9998), Classification(1, "one", 0.0001)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inferry_client import requests
 from inferry_client.errors import InvalidRequestError
+from inferry_client.messages import requests
 from inferry_proto import classifier_pb2
 
 

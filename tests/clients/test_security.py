@@ -12,7 +12,7 @@ import pytest
 
 from inferry_client import AsyncClient, CertificateError, Client, errors
 from inferry_client.cli import main
-from inferry_client.security import Security, security_from_environment
+from inferry_client.connecting.security import Security, security_from_environment
 from testkit import brightness_model
 from testkit.certificates import Authority, Certificate
 from testkit.onnx_models import save_brightness

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inferry_client import AsyncClient, Client, errors
-from inferry_client.streaming import stream_in_tasks, stream_in_threads
+from inferry_client.calling.streaming import stream_in_tasks, stream_in_threads
 from testkit import brightness_model
 from testkit.scripted_server import serving
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inferry_client.tensors import decode_contents, decode_tensor, encode_tensor, tensor_datatype
+from inferry_client.messages.tensors import decode_contents, decode_tensor, encode_tensor, tensor_datatype
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import InferTensorContents
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from inferry_client.addresses import parse_servers
 from inferry_client.cli import build_parser as client_parser
+from inferry_client.connecting.addresses import parse_servers
 from inferry_trainer.cli import build_parser as trainer_parser
 from manifests.bundle import K8S, Bundle, Template, image_name, render
 from manifests.check import faults

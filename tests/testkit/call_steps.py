@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from inferry_client.calling import Pause, Probe, Send, Session, Steps
+from inferry_client.calling.calls import Pause, Probe, Send, Session, Steps
 from inferry_client.errors import (
     DeadlineExceededError,
     InferryError,

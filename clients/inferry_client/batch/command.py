@@ -26,7 +26,7 @@ from inferry_client.batch.settings import BatchSettings
 from inferry_client.batch.shard import read_shard
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
-from inferry_client.output import say
+from inferry_client.console.output import say
 from inferry_client.retries import NO_RETRIES
 
 STOPPED = 75

@@ -4,7 +4,7 @@ import argparse
 import re
 
 from inferry_client.batch.settings import DEFAULT_MAX_ERRORS, DEFAULT_MAX_FILE_BYTES
-from inferry_client.option_types import number, whole_number
+from inferry_client.console.option_types import number, whole_number
 
 _MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
 _MAX_WORKERS = 1024  # threads

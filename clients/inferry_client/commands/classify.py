@@ -10,9 +10,9 @@ from pathlib import Path
 from inferry_client.client import Client
 from inferry_client.commands.errors import CommandError
 from inferry_client.commands.models import choose_model
+from inferry_client.console.output import say, say_json
+from inferry_client.console.printing import classification_lines, picture_lines
 from inferry_client.errors import InvalidRequestError, ReplyError
-from inferry_client.output import say, say_json
-from inferry_client.printing import classification_lines, picture_lines
 from inferry_client.results import Classification, ModelDescription
 
 _CONCURRENCY = 8  # enough for the server to form batches

@@ -3,7 +3,7 @@
 import argparse
 from argparse import Namespace
 
-from inferry_client.output import say
+from inferry_client.console.output import say
 
 
 def run(args: Namespace) -> int:

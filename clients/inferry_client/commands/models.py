@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from inferry_client.client import Client
 from inferry_client.commands.errors import CommandError
-from inferry_client.output import say, say_json
-from inferry_client.printing import table
+from inferry_client.console.output import say, say_json
+from inferry_client.console.printing import table
 from inferry_client.results import ModelStatus
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from inferry_client.client import Client
 from inferry_client.commands.models import models_table
 from inferry_client.commands.watch import watch
-from inferry_client.output import say, say_json
+from inferry_client.console.output import say, say_json
 
 
 def run(args: Namespace) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from inferry_client.client import Client
+from inferry_client.console.output import say, say_json_line
+from inferry_client.console.printing import table
 from inferry_client.errors import InferryError
-from inferry_client.output import say, say_json_line
-from inferry_client.printing import table
 from inferry_client.results import ModelStatistics
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"

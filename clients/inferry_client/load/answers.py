@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from inferry_client.errors import InferryError
-from inferry_client.replies import read_classify, read_infer
+from inferry_client.messages.replies import read_classify, read_infer
 from inferry_client.results import ClassifyResult, InferResult, ModelMetadata, TensorSpec
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE

@@ -5,6 +5,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from inferry_client.client import Client
+from inferry_client.console.output import say
+from inferry_client.console.printing import table
 from inferry_client.load.compare import Change, compare
 from inferry_client.load.errors import LoadError
 from inferry_client.load.locust_run import ClosedLoop, check_locust
@@ -15,8 +17,6 @@ from inferry_client.load.schedule import MAX_REQUESTS, Load
 from inferry_client.load.summary import Gates, LoadSummary, describe, read_report, report
 from inferry_client.load.targets import check_target, write_target
 from inferry_client.load.workers import OpenLoop
-from inferry_client.output import say
-from inferry_client.printing import table
 
 _DURATION_S, _TRIAL_S = 30, 5
 _FIRST_RATE = 100.0

@@ -18,8 +18,8 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_client.channels import error_from_rpc, open_async_channel
-from inferry_client.connection import BareChannel
+from inferry_client.connecting.channels import error_from_rpc, open_async_channel
+from inferry_client.connecting.connection import BareChannel
 from inferry_client.errors import InferryError
 from inferry_client.load.payloads import Payloads
 from inferry_client.load.records import OUTCOMES, Records, make_records

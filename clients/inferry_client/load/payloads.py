@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_client import requests
 from inferry_client.batch.pictures import find_pictures
 from inferry_client.client import Client
 from inferry_client.commands.classify import Answer, classify_file, describe_for_pictures
@@ -19,7 +18,8 @@ from inferry_client.commands.models import choose_model
 from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation, said
 from inferry_client.load.errors import LoadError
 from inferry_client.load.targets import write_target
-from inferry_client.requests import Call
+from inferry_client.messages import requests
+from inferry_client.messages.requests import Call
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto.datatypes import DATATYPES
 

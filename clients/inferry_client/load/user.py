@@ -28,9 +28,9 @@ from gevent import get_hub, sleep
 from gevent.lock import RLock
 from locust import User, constant, events, task
 
-from inferry_client.channels import error_from_rpc, open_channel
 from inferry_client.client import Client
-from inferry_client.connection import Connection
+from inferry_client.connecting.channels import error_from_rpc, open_channel
+from inferry_client.connecting.connection import Connection
 from inferry_client.errors import InferryError
 from inferry_client.load.answers import WrongAnswerError
 from inferry_client.load.payloads import Payloads, choose_payloads

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from inferry_client.connection import Connection
+from inferry_client.connecting.connection import Connection
 from inferry_client.load.open_loop import Sending, send
 from inferry_client.load.payloads import read_payloads
 

@@ -10,10 +10,11 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from inferry_client import replies
 from inferry_client.errors import InvalidRequestError
 from inferry_client.limits import MAX_TOP_K, check_seconds
-from inferry_client.pictures import Picture, Pictures, as_sequence, read_picture
+from inferry_client.messages import replies
+from inferry_client.messages.pictures import Picture, Pictures, as_sequence, read_picture
+from inferry_client.messages.tensors import encode_tensor, tensor_datatype
 from inferry_client.results import (
     ClassifyResult,
     InferResult,
@@ -23,7 +24,6 @@ from inferry_client.results import (
     ModelStatus,
     ServerMetadata,
 )
-from inferry_client.tensors import encode_tensor, tensor_datatype
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 

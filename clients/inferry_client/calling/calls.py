@@ -11,8 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from inferry_client import requests
-from inferry_client.balancing import Balancer
+from inferry_client.calling.balancing import Balancer
 from inferry_client.errors import (
     CertificateError,
     DeadlineExceededError,
@@ -23,7 +22,8 @@ from inferry_client.errors import (
     UnsupportedError,
     error_from_reply,
 )
-from inferry_client.requests import Call, Pieces
+from inferry_client.messages import requests
+from inferry_client.messages.requests import Call, Pieces
 from inferry_client.retries import RetryBudget, RetryPolicy, may_repeat, plan_retry
 
 Result = TypeVar("Result")

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from inferry_client.calling import Session
+from inferry_client.calling.calls import Session
+from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
 from inferry_client.errors import DeadlineExceededError, InferryError
-from inferry_client.joining import Batching, Joiner, Waiting, deliver, fail, join
-from inferry_client.requests import Call
+from inferry_client.messages.requests import Call
 
 
 class TaskJoiner:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_client.messages.tensors import decode_contents, decode_tensor
 from inferry_client.results import (
     Classification,
     ClassifyResult,
@@ -19,7 +20,6 @@ from inferry_client.results import (
     TensorSpec,
     Timing,
 )
-from inferry_client.tensors import decode_contents, decode_tensor
 from inferry_proto import classifier_pb2, open_inference_pb2
 
 

@@ -11,14 +11,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc
 
-from inferry_client.addresses import DEFAULT_SERVER, names_several, parse_servers
-from inferry_client.calling import Session
-from inferry_client.channels import ChannelSettings
-from inferry_client.joining import Batching
+from inferry_client.calling.calls import Session
+from inferry_client.calling.joining import Batching
+from inferry_client.connecting.addresses import DEFAULT_SERVER, names_several, parse_servers
+from inferry_client.connecting.channels import ChannelSettings
+from inferry_client.connecting.security import Security, security_from_environment
 from inferry_client.limits import check_seconds
-from inferry_client.requests import Call, check_metadata
+from inferry_client.messages.requests import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
-from inferry_client.security import Security, security_from_environment
 
 P = ParamSpec("P")
 Client = TypeVar("Client")

@@ -6,10 +6,10 @@ from typing import Any
 
 import grpc
 
-from inferry_client.addresses import find_host, is_loopback, names_several
+from inferry_client.connecting.addresses import find_host, is_loopback, names_several
+from inferry_client.connecting.security import NO_SECURITY, Security
 from inferry_client.errors import InferryError, error_from_status
 from inferry_client.limits import MAX_MESSAGE_BYTES, check_seconds
-from inferry_client.security import NO_SECURITY, Security
 
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _KEEPALIVE_MS = 10_000  # as often as Inferry servers let clients ask; only while calls are under way

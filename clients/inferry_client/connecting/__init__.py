@@ -1,0 +1,1 @@
+"""Channels to servers: addresses, TLS and tokens, health."""

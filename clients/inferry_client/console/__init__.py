@@ -1,0 +1,1 @@
+"""What every command shares: option types, output for people and programs."""

@@ -1,0 +1,1 @@
+"""Requests built and replies read: tensors, pictures, results; no gRPC."""
