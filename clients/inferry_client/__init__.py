@@ -60,7 +60,7 @@ _HOMES = {
         "ServerUnavailableError",
         "UnsupportedError",
     ),
-    "joining": ("Batching",),
+    "calling.joining": ("Batching",),
     "results": (
         "Classification",
         "ClassifyResult",

@@ -247,3 +247,8 @@ def test_a_day_of_patience_is_accepted(server: ScriptedServer) -> None:
 def test_every_public_name_exists() -> None:
     for name in inferry_client.__all__:
         assert getattr(inferry_client, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", inferry_client.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(inferry_client, name).__name__ == name
