@@ -1,22 +1,26 @@
 """Take one guard away at a time, in copies of the tree, and see that a test notices.
 
     make mutants                       # all of them
-    make mutants ARGS='lanes'          # those whose name has this text in it
+    make mutants ARGS='lanes rows-'    # those whose name has one of these texts in it
 
-Ends with 1 if any guard can go unnoticed, naming it.
+Mutants with the same tests are a group, and share a process's copy of the tree. Its tests run first without a fault:
+they must pass, and what they take bounds what they may take with one. Ends with 1 if a guard can go unnoticed, or its
+tests say nothing, naming it.
 """
 
 import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -26,7 +30,8 @@ from mutants.mutant import PACKAGES, Mutant
 ROOT = Path(__file__).parents[2]
 COPIED = ("proto", "server", "clients", "trainer", "tests", "bench", "pyproject.toml")
 PATHS = (*PACKAGES, "tests", ".")
-LIMIT_S = 180  # a fault may make the tests wait for ever; they take seconds
+UNMUTATED_LIMIT_S = 1800  # they take seconds, on a busy machine minutes
+SLOWER, MORE_S = 10, 60  # a fault may make tests wait for ever: they have this many times what they took, and this
 _PASSED, _FAILED = 0, 1  # pytest's exit codes; any other means that the tests could not be run
 
 
@@ -43,41 +48,67 @@ class CannotRunError(Exception):
     """The tests say nothing: they fail without a fault, or do not start."""
 
 
+@dataclass
+class Progress:
+    """What has come out so far, and a line for each. Several threads add to it."""
+
+    total: int
+    verdicts: list[Verdict] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, verdict: Verdict) -> None:
+        """One more guard is judged."""
+        self.verdicts.append(verdict)
+        fate = "killed" if verdict.killed_by else "SURVIVED"
+        count = f"[{len(self.verdicts)}/{self.total}]"
+        print(f"{count} {fate}: {verdict.mutant.guard} ({verdict.seconds:.0f} s)", flush=True)
+
+    def fail(self, error: str) -> None:
+        """Nothing can be said of a guard, or of all that the same tests should notice."""
+        self.errors.append(error)
+        print(f"ERROR: {error}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the mutants. Returns 0 if every one is killed."""
     parser = argparse.ArgumentParser(description="Take guards away, one at a time, and see that a test notices.")
-    parser.add_argument("text", nargs="?", default="", help="only guards whose name has it")
+    parser.add_argument("text", nargs="*", help="only guards whose name has one of these texts")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
     parsed = parser.parse_args(arguments)
-    chosen = [mutant for mutant in MUTANTS if parsed.text in f"{mutant.name} {mutant.guard}"]
-    if not chosen:
-        parser.error(f"no guard has {parsed.text!r} in its name")
+    texts = parsed.text or [""]
+    named = {text: {mutant for mutant in MUTANTS if text in f"{mutant.name} {mutant.guard}"} for text in texts}
+    if unknown := [text for text in texts if not named[text]]:
+        parser.error(f"no guard has {' or '.join(map(repr, unknown))} in its name")
+    chosen = [mutant for mutant in MUTANTS if mutant in set().union(*named.values())]
     try:
-        verdicts = run(chosen, jobs=parsed.jobs)
+        progress = run(chosen, jobs=parsed.jobs)
     except (CannotRunError, ValueError) as error:
         print(f"mutants: error: {error}", file=sys.stderr)
         return 1
-    return report(verdicts)
+    return report(progress)
 
 
-def run(mutants: Sequence[Mutant], *, jobs: int) -> list[Verdict]:
-    """The verdict on each, in order; progress is printed.
+def run(mutants: Sequence[Mutant], *, jobs: int) -> Progress:
+    """The verdict on each, printed as it comes.
 
     Raises:
-        CannotRunError: a test fails on the tree as it is.
+        CannotRunError: what would be tested is not the copy.
         ValueError: a mutant's guard is not in the tree any more.
     """
+    groups: dict[tuple[str, ...], list[Mutant]] = {}
     for mutant in mutants:
         mutant.mutated(ROOT)
+        groups.setdefault(mutant.tests, []).append(mutant)
+    print(f"{len(mutants)} mutants, in {len(groups)} groups with the same tests", flush=True)
+    progress = Progress(len(mutants))
     with tempfile.TemporaryDirectory(prefix="inferry-mutants-") as folder:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
             trees.put(copy_tree(Path(folder) / str(number)))
-        check_unmutated(trees, mutants)
+        check_imports(trees)
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(judge, mutant, trees) for mutant in mutants]
-            show_progress(futures)
-        return [future.result() for future in futures]
+            list(pool.map(lambda group: judge_group(group, trees, progress), groups.values()))
+    return progress
 
 
 def copy_tree(target: Path) -> Path:
@@ -90,8 +121,12 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
-def check_unmutated(trees: "SimpleQueue[Path]", mutants: Sequence[Mutant]) -> None:
-    """The chosen tests pass on the tree as it is, and it is the copy that they test."""
+def check_imports(trees: "SimpleQueue[Path]") -> None:
+    """It is the copy that is tested, not what is installed.
+
+    Raises:
+        CannotRunError: it is not.
+    """
     tree = trees.get()
     imported = subprocess.run(
         [sys.executable, "-c", "import inferry_server, inferry_proto; print(inferry_server.__file__)"],
@@ -99,45 +134,65 @@ def check_unmutated(trees: "SimpleQueue[Path]", mutants: Sequence[Mutant]) -> No
     ).stdout  # fmt: skip
     if not Path(imported).is_relative_to(tree):
         raise CannotRunError(f"{imported.strip()} would be tested, which is not the copy in {tree}")
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
-    began = time.monotonic()
-    print(f"{len(mutants)} mutants; first their {len(tests)} test files, without any", flush=True)
-    code, output = run_tests(tree, tests, limit_s=3 * LIMIT_S)
-    if code != _PASSED:
-        raise CannotRunError(f"the tests do not pass without a mutant:\n{output}")
-    print(f"they pass, in {time.monotonic() - began:.0f} s", flush=True)
     trees.put(tree)
 
 
-def judge(mutant: Mutant, trees: "SimpleQueue[Path]") -> Verdict:
-    """Plant the fault in a free tree, run its tests, and put the tree in order again."""
+def judge_group(group: Sequence[Mutant], trees: "SimpleQueue[Path]", progress: Progress) -> None:
+    """Run the tests that these mutants share without a fault, then with each one's."""
     tree = trees.get()
+    try:
+        began = time.monotonic()
+        code, output = run_tests(tree, group[0].tests, limit_s=UNMUTATED_LIMIT_S)
+        limit_s = SLOWER * (time.monotonic() - began) + MORE_S
+        if code != _PASSED:
+            return progress.fail(f"{', '.join(group[0].tests)}: they do not pass without a mutant:\n{output}")
+        for mutant in group:
+            try:
+                progress.add(judge(mutant, tree, limit_s))
+            except CannotRunError as error:
+                progress.fail(str(error))
+    finally:
+        trees.put(tree)
+
+
+def judge(mutant: Mutant, tree: Path, limit_s: float) -> Verdict:
+    """Plant the fault, run its tests, and put the tree in order again.
+
+    Raises:
+        CannotRunError: pytest ran no tests.
+    """
     path = mutant.path(tree)
     original = path.read_text(encoding="utf-8")
     began = time.monotonic()
     try:
         path.write_text(mutant.mutated(tree), encoding="utf-8")
-        code, output = run_tests(tree, mutant.tests, limit_s=LIMIT_S)
+        code, output = run_tests(tree, mutant.tests, limit_s=limit_s)
     finally:
         path.write_text(original, encoding="utf-8")
-        trees.put(tree)
     if code not in (None, _PASSED, _FAILED):
         raise CannotRunError(f"{mutant.guard}: the tests could not be run:\n{output}")
-    killed_by = f"no end after {LIMIT_S} s" if code is None else "" if code == _PASSED else first_failed(output)
+    killed_by = f"no end after {limit_s:.0f} s" if code is None else "" if code == _PASSED else first_failed(output)
     return Verdict(mutant, killed_by, time.monotonic() - began)
 
 
 def run_tests(tree: Path, tests: Sequence[str], *, limit_s: float) -> tuple[int | None, str]:
-    """Pytest's exit code, None where it did not end, and what it printed."""
+    """Pytest's exit code, None where it did not end, and what it printed. Processes that tests leave are ended."""
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
-    command += ["--hypothesis-profile=mutants", *tests]
-    try:
-        done = subprocess.run(
-            command, env=environment(tree), cwd=tree, check=False, capture_output=True, text=True, timeout=limit_s
+    command += ["-m", "not slow", "--hypothesis-profile=mutants", *tests]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        running = subprocess.Popen(
+            command, env=environment(tree), cwd=tree, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
         )
-    except subprocess.TimeoutExpired:
-        return None, ""
-    return done.returncode, done.stdout + done.stderr
+        try:
+            code = running.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+        output.seek(0)
+        return code, output.read()
 
 
 def environment(tree: Path) -> dict[str, str]:
@@ -154,24 +209,19 @@ def first_failed(output: str) -> str:
     return found[1]
 
 
-def show_progress(futures: Sequence["Future[Verdict]"]) -> None:
-    """A line for each verdict as it comes."""
-    for count, future in enumerate(as_completed(futures), 1):
-        verdict = future.result()
-        fate = "killed" if verdict.killed_by else "SURVIVED"
-        print(f"[{count}/{len(futures)}] {fate}: {verdict.mutant.guard} ({verdict.seconds:.0f} s)", flush=True)
-
-
-def report(verdicts: Sequence[Verdict]) -> int:
+def report(progress: Progress) -> int:
     """Print who killed whom, and the survivors last. Returns the exit status."""
+    verdicts = sorted(progress.verdicts, key=lambda verdict: MUTANTS.index(verdict.mutant))
     survivors = [verdict.mutant for verdict in verdicts if not verdict.killed_by]
     print("\n| guard | taken away, noticed by |\n| --- | --- |")
     for verdict in verdicts:
         print(f"| {verdict.mutant.guard} | {verdict.killed_by or '**nobody**'} |")
-    print(f"\n{len(verdicts) - len(survivors)} of {len(verdicts)} mutants killed")
+    print(f"\n{len(verdicts) - len(survivors)} of {progress.total} mutants killed")
     for mutant in survivors:
         print(f"mutants: survived: {mutant.guard} ({mutant.path(ROOT).relative_to(ROOT)})", file=sys.stderr)
-    return 1 if survivors else 0
+    for error in progress.errors:
+        print(f"mutants: error: {error}", file=sys.stderr)
+    return 1 if survivors or progress.errors else 0
 
 
 if __name__ == "__main__":
