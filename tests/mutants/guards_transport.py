@@ -5,11 +5,14 @@ from mutants.mutant import Mutant
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
+_TEST_UNSENT = ("tests/server/transport/test_unsent.py",)
 
 TRANSPORT = (
     Mutant("overdue-trimmed", "bounds: memory of half-sent requests goes back", "", _TEST_BOUNDS),
     Mutant("overdue-trimmed-aio", "bounds: over grpc.aio too, memory goes back", "", _TEST_BOUNDS),
     Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),
+    Mutant("unsent-messages", "bounds: messages that wait to be sent", "return nbytes >= _MOST_BYTES", _TEST_UNSENT),
+    Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),
     Mutant("connections-bounded", "bounds: connections", "", _TEST_BOUNDS),
     Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),

@@ -9,10 +9,10 @@ from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import CallAccount
 from inferry_server.rpc.statuses import OK, Status
 from inferry_server.transport.ending import EndingCall
+from inferry_server.transport.unsent import is_full
 
 CANCEL_SLACK_S = 0.005
 """For so long a call that was cancelled may look like one that ended, until grpcio says so."""
-_MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
 
 
 class _BaseCall(EndingCall):
@@ -64,6 +64,7 @@ class AioStreamCall(_BaseCall):
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
         super().__init__(method, metadata, context, loop, account)
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
+        self._outgoing_bytes = 0
         self._reader: asyncio.Future[None] | None = None
         self._receiver: StreamReceiver | None = None
         self._draining = self._half_closing = False
@@ -91,7 +92,8 @@ class AioStreamCall(_BaseCall):
         """Write what is sent until the call is ended; returns how."""
         while isinstance(item := await self._outgoing.get(), bytes):
             await self._write(item)
-            if self._outgoing.qsize() < _MAX_UNSENT:
+            self._outgoing_bytes -= len(item)
+            if not is_full(self._outgoing.qsize(), self._outgoing_bytes):
                 self._writable.set()
         return item
 
@@ -140,5 +142,6 @@ class AioStreamCall(_BaseCall):
 
     def _put(self, item: bytes | Status) -> None:
         self._outgoing.put_nowait(item)
-        if self._outgoing.qsize() >= _MAX_UNSENT:
+        self._outgoing_bytes += len(item) if isinstance(item, bytes) else 0
+        if is_full(self._outgoing.qsize(), self._outgoing_bytes):
             self._writable.clear()

@@ -10,11 +10,9 @@ from inferry_server.rpc.router import CallAccount
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
 from inferry_server.transport import core_layer
 from inferry_server.transport.ending import EndingCall
+from inferry_server.transport.unsent import is_full
 
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
-
-MAX_UNSENT = 64  # messages of a stream; beyond, the client is not read until it reads
-MAX_UNSENT_BYTES = 4 << 20  # likewise
 
 
 class Loop(Protocol):
@@ -172,7 +170,7 @@ class QueueStreamCall(_BaseCall):
 
     def _read_on(self) -> None:
         with self._lock:
-            full = len(self._unsent) >= MAX_UNSENT or self._unsent_bytes >= MAX_UNSENT_BYTES
+            full = is_full(len(self._unsent), self._unsent_bytes)
             if self._reading or self._paused or full or self._ended:
                 return
             self._reading = True
