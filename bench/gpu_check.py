@@ -29,6 +29,7 @@ from bench.gpu_server import (
     serving,
 )
 from bench.gpu_weights import write_weights
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.assembly import ladder
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.runtime.cuda_options import CudaOptions
@@ -37,7 +38,7 @@ from inferry_server.runtime.driver import read_driver
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
 from inferry_server.runtime.providers import CPU, CUDA, TENSORRT, choose_providers, preload_libraries
-from inferry_server.runtime.session import Arrays, load_session
+from inferry_server.runtime.session import load_session
 from inferry_server.runtime.threads import available_cores
 
 ROOT = Path(__file__).parents[1]

@@ -1,10 +1,16 @@
 """The Open Inference Protocol's tensor datatypes and what they are in NumPy and on the wire."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferry_proto import model_config_pb2
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Tensors by name."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,14 @@
 """Golden samples: a few inputs with the outputs that the model must give for them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_proto.files import read_file
 from inferry_proto.npz import NpzError, read_arrays
 
-Arrays = Mapping[str, NDArray[Any]]
 _INPUTS, _OUTPUTS = "inputs/", "outputs/"
 
 

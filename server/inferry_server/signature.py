@@ -1,10 +1,14 @@
 """What a model takes and gives: names, datatypes, shapes."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inferry_proto import manifest_pb2
-from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.datatypes import DATATYPES, Arrays, Datatype
+
+Run = Callable[[Arrays], Arrays]
+"""Computes a model: its outputs from its inputs."""
 
 _MADE_UP = re.compile(r"unk__\d+|.*_dim_\d+|.*_dynamic_axes_\d+")
 """Names of axes that say nothing: made up by tf2onnx, ONNX's shape inference and PyTorch for what has none."""

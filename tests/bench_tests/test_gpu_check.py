@@ -9,9 +9,9 @@ import pytest
 from bench import gpu_check, gpu_weights
 from bench.gpu_check import STEPS, Effort, check_answers, check_memory, measure_steps
 from bench.gpu_report import Report
+from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instance import DeviceInstance
-from inferry_server.runtime.session import Arrays
 from testkit import onnx_models
 from testkit.fake_device import FakeDevice, rows
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferResponse
-from inferry_server.batching.request import Arrays
 from inferry_server.runtime.session import OnnxSession
 from inferry_server.wire import encode
 from testkit import onnx_models, played_grpc

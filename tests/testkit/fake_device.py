@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.device_errors import OUT_OF_MEMORY, CudaCallError
 from inferry_server.runtime.device_memory import Bytes, HostMemory
-from inferry_server.runtime.session import Arrays
 
 ILLEGAL_ACCESS = 700
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.app import Server
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import Arrays
 from inferry_server.runtime import instances
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.telemetry.metrics import ServerMetrics

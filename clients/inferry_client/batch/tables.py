@@ -15,6 +15,7 @@ from inferry_client.batch.errors import JobError
 from inferry_client.batch.folder import file_stamp
 from inferry_client.batch.records import Content, DataContent, FileContent, MissingContent, Record, printable_name
 from inferry_client.batch.unique import UniqueIds
+from inferry_proto.foreign_errors import first_line
 
 _ROWS_AT_A_TIME = 64
 _PICTURE_COLUMNS = ("image", "picture", "bytes", "path", "file", "filename", "file_name")
@@ -52,7 +53,7 @@ class TableInput:
             for number, (given, picture) in zip(count(), self._rows(), strict=False):
                 yield self._record(number, given, picture, ids, stamp)
         except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-            raise JobError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+            raise JobError(f"{self.path} cannot be read: {first_line(error)}") from error
 
     def _rows(self) -> Iterator[tuple[Any, Any]]:
         suffix = self.path.suffix.lower()

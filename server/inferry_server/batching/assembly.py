@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_server.batching.request import Arrays, BatchSlice
+from inferry_proto.datatypes import Arrays
+from inferry_server.batching.request import BatchSlice
 from inferry_server.errors import InferenceError
 
 PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with

@@ -1,18 +1,17 @@
 """What waits in the queue: the validated inputs of one request and whom to tell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.shape_latency import ShapeKey
 from inferry_server.errors import InferenceError
 from inferry_server.trace import RequestTrace
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class Timing(NamedTuple):

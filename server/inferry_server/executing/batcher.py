@@ -14,9 +14,10 @@ from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError, ShuttingDownError
 from inferry_server.executing.core_turns import OpenSeat, Seat
-from inferry_server.executing.execution import BatchExecution, BatchObserver, Run
+from inferry_server.executing.execution import BatchExecution, BatchObserver
 from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+from inferry_server.signature import Run
 
 Interrupter = Callable[[], Callable[[], None]]
 

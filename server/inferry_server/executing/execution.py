@@ -5,17 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, scatter_outputs
-from inferry_server.batching.request import Arrays, BatchSlice, InferenceRequest, Timing
+from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import TakenBatch
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.core_turns import Seat
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+from inferry_server.signature import Run
 from inferry_server.trace import TracedBatch
 
 logger = logging.getLogger(__name__)
 
-Run = Callable[[Arrays], Arrays]
 UnderWay = tuple[float, Sequence[BatchSlice]]
 """A run of the model: since when, and whose rows it computes."""
 

@@ -1,13 +1,13 @@
 """How far two answers to one row may be apart for rounding alone."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray[Any]]
+from inferry_proto.datatypes import Arrays
 
 _NUDGES = 8.0  # rounding inside a model moves an answer by so much more than rounding its inputs does
 _SLACK = 16.0  # units in the last place that may differ where nothing should: less than anybody can tell

@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto import manifest_pb2
+from inferry_proto.datatypes import Arrays
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference
 from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, ModelLoadError
-from inferry_server.signature import Signature, TensorSpec
-
-Arrays = Mapping[str, NDArray[Any]]
-Run = Callable[[Arrays], Arrays]
-
+from inferry_server.signature import Run, Signature, TensorSpec
 
 _MOST_ALONE = 32  # golden samples that are asked alone as well
 _ALWAYS_RUN = 2  # sizes: one row always looks like as many as were asked

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from inferry_proto.foreign_errors import first_line
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.assembly import exact, pad_to_ladder
 from inferry_server.batching.latency import LatencyModel
@@ -99,8 +100,7 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
 
 def unexpected(error: Exception) -> str:
     """An error that no check foresaw, in one line; the log has its traceback."""
-    line = readable(str(error)).strip().partition("\n")[0]
-    return f"loading failed with {type(error).__name__}: {line[:_LONGEST_REASON]}"
+    return f"loading failed with {type(error).__name__}: {readable(first_line(error))[:_LONGEST_REASON]}"
 
 
 def _load_with_graphs_or_without(folder: VersionFolder, options: LoadOptions) -> ServedVersion:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.signature import Signature, TensorSpec
-
-Arrays = Mapping[str, NDArray[Any]]
 
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz 0123456789"))
 _WORDS = ("0", "1", "2.5", "a", "b", "yes", "no", "true", "red", "the", "male", "female", "")

@@ -7,12 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.errors import InferenceError
 from inferry_server.models.checks import GoldenCheck
-from inferry_server.signature import Signature, TensorSpec
+from inferry_server.signature import Run, Signature, TensorSpec
 
-Arrays = Mapping[str, NDArray[Any]]
-Run = Callable[[Arrays], Arrays]
 Shape = tuple[int, ...]
 
 

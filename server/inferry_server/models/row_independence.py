@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, OutOfMemoryError
 from inferry_server.models import made_up_rows as made_up
 from inferry_server.models.answer_rounding import Rounding, differ, readable, same
-from inferry_server.models.made_up_rows import Arrays, Kind, RowMaker
-from inferry_server.signature import Signature
+from inferry_server.models.made_up_rows import Kind, RowMaker
+from inferry_server.signature import Run, Signature
 
-Run = Callable[[Arrays], Arrays]
 Rows = dict[str, NDArray[Any]]
 
 MOST_BYTES = 1 << 26

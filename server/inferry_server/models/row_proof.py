@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from inferry_server.errors import InferenceError, ModelLoadError
-from inferry_server.models.row_independence import Examination, Finding, Run, Verdict
+from inferry_server.models.row_independence import Examination, Finding, Verdict
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.graph_nodes import read_nodes
 from inferry_server.runtime.providers import CPU, CUDA
+from inferry_server.signature import Run
 
 logger = logging.getLogger(__name__)
 

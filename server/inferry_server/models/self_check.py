@@ -8,8 +8,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import ModelLoadError, ServingError
 from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.version import ServedVersion

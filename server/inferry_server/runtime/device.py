@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.device_memory import Bytes, DeviceMemory
-from inferry_server.runtime.session import Arrays, OnnxSession
+from inferry_server.runtime.session import OnnxSession
 from inferry_server.signature import Signature, TensorSpec
 
 _ONNX_BFLOAT16 = 16

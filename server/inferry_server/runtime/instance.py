@@ -8,11 +8,13 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
+from inferry_proto.foreign_errors import first_line
 from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, RecordingError
 from inferry_server.runtime.device import Device
 from inferry_server.runtime.device_errors import Fault, classify
 from inferry_server.runtime.device_health import DeviceHealth
-from inferry_server.runtime.session import Arrays, OnnxSession
+from inferry_server.runtime.session import OnnxSession
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +159,7 @@ class DeviceInstance:
                     self._health.count(Fault.MODEL.value)
             if isinstance(error, InferenceError):
                 raise
-            raise InferenceError(f"the model failed: {str(error).strip().partition(chr(10))[0]}") from error
+            raise InferenceError(f"the model failed: {first_line(error)}") from error
 
     def _lose(self, error: Exception) -> NoReturn:
         reason = str(error)
@@ -170,7 +172,7 @@ class DeviceInstance:
         smaller = [step for step in self._steps if step <= rows // 2]
         self._limit = min(self._limit, smaller[-1] if smaller else 1)
         self._device.give_back_memory()
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         logger.error("no device memory for %d rows; batches have at most %d from now on: %s", rows, self._limit, reason)
         raise DeviceOutOfMemoryError(rows=rows, limit=self._limit, reason=reason) from error
 

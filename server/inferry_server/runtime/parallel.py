@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.instance import Instance
-from inferry_server.runtime.session import Arrays, OnnxSession
+from inferry_server.runtime.session import OnnxSession
 
 
 class ParallelInstance:

@@ -1,7 +1,7 @@
 """One ONNX model in ONNX Runtime."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from inferry_proto.datatypes import DATATYPES
+from inferry_proto.datatypes import DATATYPES, Arrays
+from inferry_proto.foreign_errors import first_line
 from inferry_server.errors import InferenceError, ModelLoadError, OutOfMemoryError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
@@ -19,8 +20,6 @@ from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
-
-Arrays = Mapping[str, NDArray[Any]]
 
 # ONNX Runtime's names of element types, and the protocol's.
 _ELEMENT_TYPES = {
@@ -98,8 +97,8 @@ def load_session(
         session = onnxruntime.InferenceSession(source.model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         if "graph capture feature" in str(error):
-            raise RecordingError(f"{path}: {_first_line(error)}") from error
-        raise ModelLoadError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+            raise RecordingError(f"{path}: {first_line(error)}") from error
+        raise ModelLoadError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     _check_provider(path, wanted=providers[0], taken=session.get_providers())
     unranked = _unranked(source)
     signature = Signature(
@@ -236,8 +235,4 @@ def _failure(error: Exception) -> InferenceError:
     if found is not None or isinstance(error, MemoryError):
         size = f" of {found[1]} bytes" if found is not None and found[1] else ""
         return OutOfMemoryError(f"the model failed: there is no memory for a tensor{size} that it computes")
-    return InferenceError(f"the model failed: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return InferenceError(f"the model failed: {first_line(error)}")

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto import classifier_pb2 as pb
+from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import CostlyPictureError, PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import (
     DeadlineExceededError,
     DecodingError,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import (
     InferParameter,
     ModelInferRequest,
@@ -12,7 +13,7 @@ from inferry_proto.open_inference_pb2 import (
 )
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.models.version import ServedVersion
-from inferry_server.wire.decode import Arrays, DecodedRequest, decode_infer_request
+from inferry_server.wire.decode import DecodedRequest, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
 from inferry_server.wire.layout import read_layout
 from inferry_server.wire.messages import parse

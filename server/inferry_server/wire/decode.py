@@ -6,10 +6,8 @@ is part of the protocol: a request with two faults always hears of the same one.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
+from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
 from inferry_server.errors import InvalidRequestError, SignatureMismatchError
 from inferry_server.signature import Signature, TensorSpec
@@ -18,8 +16,6 @@ from inferry_server.wire.elements import element_count
 from inferry_server.wire.inputs import find_input_data, read_tensor
 from inferry_server.wire.regions import read_region
 from inferry_server.wire.shared_memory import RegionSlice, SharedMemoryRegions
-
-Arrays = Mapping[str, NDArray[Any]]
 
 # What each known request parameter carries; others without the reserved prefix are the caller's own.
 _PARAMETER_KINDS = {"timeout": ("int64_param",), "priority": ("uint64_param", "int64_param")}

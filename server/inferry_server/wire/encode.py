@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.datatypes import DATATYPES, Arrays, Datatype
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferry_server.errors import InvalidRequestError
 from inferry_server.signature import TensorSpec
@@ -17,7 +17,6 @@ from inferry_server.wire.layout import varint
 from inferry_server.wire.regions import write_region
 from inferry_server.wire.shared_memory import RegionSlice
 
-Arrays = Mapping[str, NDArray[Any]]
 _BYTES = DATATYPES["BYTES"]
 _ID_TAG, _RAW_TAG = bytes([3 << 3 | 2]), bytes([6 << 3 | 2])  # as open_inference.proto numbers them
 _MOST_SHAPES = 64  # remembered; outputs rarely have more

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.signature import Signature
-from inferry_server.wire.decode import Arrays, DecodedRequest
+from inferry_server.wire.decode import DecodedRequest
 from inferry_server.wire.encode import ResponseTemplate
 from inferry_server.wire.layout import MessageLayout
 

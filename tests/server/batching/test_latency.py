@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays, InferenceRequest
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import DeadlineExceededError
 from inferry_server.executing.batcher import DynamicBatcher
 from testkit.batchers import Observer, Reply

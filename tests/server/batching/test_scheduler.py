@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
 from testkit.simulation import known_device

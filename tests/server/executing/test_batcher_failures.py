@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays, InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import DeadlineExceededError, InferenceError, InvalidRequestError
 from inferry_server.executing.batcher import DynamicBatcher
 from testkit.batchers import Observer, Reply, ScriptedModel, batching, request, values

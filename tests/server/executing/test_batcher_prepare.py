@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays
 from inferry_server.executing.batcher import DynamicBatcher
 from testkit.batchers import Observer
 

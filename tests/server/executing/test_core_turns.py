@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import Arrays, Timing
+from inferry_server.batching.request import Timing
 from inferry_server.errors import InferenceError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate

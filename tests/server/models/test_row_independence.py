@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inferry_proto.datatypes import DATATYPES
-from inferry_server.batching.request import Arrays
+from inferry_proto.datatypes import DATATYPES, Arrays
 from inferry_server.errors import InferenceError
 from inferry_server.models import row_independence
 from inferry_server.models.answer_rounding import Rounding

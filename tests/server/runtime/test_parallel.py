@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import Arrays, InferenceRequest
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import InferenceError
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat
 from inferry_server.models import parallel_runs

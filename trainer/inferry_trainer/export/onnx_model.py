@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from inferry_proto.foreign_errors import first_line
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ConfigError, GateError
 
@@ -68,7 +69,7 @@ def load_onnx_model(path: Path) -> OnnxModel:
     try:
         session = ort.InferenceSession(str(path), options, providers=[CPU])
     except Exception as error:  # raises its own kinds, by no common name
-        raise GateError("signature", f"the graph does not run in ONNX Runtime: {_first_line(error)}") from error
+        raise GateError("signature", f"the graph does not run in ONNX Runtime: {first_line(error)}") from error
     _check_signature(session)
     return OnnxModel(session, path)
 
@@ -94,7 +95,3 @@ def _check_signature(session: Any) -> None:
             "signature",
             f"the graph takes {inputs[0].shape} and gives {outputs[0].shape}; expected every axis but the first fixed",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx
 
+from inferry_proto.foreign_errors import first_line
 from inferry_trainer.errors import GateError
 from inferry_trainer.gates.result import GateResult
 
@@ -18,13 +19,9 @@ def check_graph(path: Path) -> GateResult:
         onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(path)
     except Exception as error:  # the checker raises its own kinds, protobuf others
-        raise GateError("checker", f"{path.name} is not a valid ONNX graph: {_first_line(error)}") from error
+        raise GateError("checker", f"{path.name} is not a valid ONNX graph: {first_line(error)}") from error
     foreign = sorted({opset.domain for opset in model.opset_import} - {"", "ai.onnx"})
     if foreign:
         raise GateError("checker", f"{path.name} asks for operators of {', '.join(foreign)}; expected ONNX's own only")
     opset = max(opset.version for opset in model.opset_import)
     return GateResult("checker", {"opset": opset, "nodes": len(model.graph.node)})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from inferry_proto.foreign_errors import first_line
 from inferry_trainer.arrays import UInt8Array
 from inferry_trainer.datasets import Part
 from inferry_trainer.errors import RunFolderError
@@ -114,7 +115,7 @@ def _load_model(path: Path) -> Any:
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever a damaged archive leads it to
-        raise RunFolderError(f"{path} cannot be loaded as a Keras model: {_first_line(error)}") from error
+        raise RunFolderError(f"{path} cannot be loaded as a Keras model: {first_line(error)}") from error
 
 
 def _load_held_out(path: Path) -> Part:
@@ -125,17 +126,11 @@ def _load_held_out(path: Path) -> Part:
             raise ValueError(f"expected uint8 images and integer labels, {images.dtype} and {labels.dtype} came")
         return Part(images, labels.astype(np.int64))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise RunFolderError(f"{path} cannot be read as held-out images: {_first_line(error)}") from error
+        raise RunFolderError(f"{path} cannot be read as held-out images: {first_line(error)}") from error
 
 
 def _load_json(path: Path, convert: Callable[[dict[str, Any]], T]) -> T:
     try:
         return convert(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(
-            f"{path} is not what a run writes: {type(error).__name__}: {_first_line(error)}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunFolderError(f"{path} is not what a run writes: {type(error).__name__}: {first_line(error)}") from error
