@@ -14,7 +14,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.batcher import DynamicBatcher
-from inferry_server.executing.execution import Answered
+from inferry_server.executing.execution import ComputedBatch
 from testkit.waiting import SOON_S
 
 
@@ -56,11 +56,9 @@ class Observer:
         self.refused: list[str] = []
         self.overruns: list[float] = []
 
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        self.batch_rows.append(rows)
-
-    def requests_done(self, answered: Answered) -> None:
-        self.done += len(answered.timings)
+    def batch_done(self, done: ComputedBatch) -> None:
+        self.batch_rows.extend(done.runs)
+        self.done += len(done.timings)
 
     def request_failed(self, *, total_s: float) -> None:
         self.failed += 1

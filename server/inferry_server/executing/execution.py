@@ -22,17 +22,23 @@ UnderWay = tuple[float, Sequence[BatchSlice]]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Requests that were answered together; the lists have one entry for each.
+class ComputedBatch:
+    """A batch that was computed, and the requests that were answered with it, which have their last rows.
 
     Attributes:
-        rows: of all of them.
-        timings: where their time went until they were computed.
-        output_s: making their replies.
-        total_s: from their admission to their replies.
+        runs: the rows of each run of the model.
+        assembly_s: putting the inputs of all runs together.
+        compute_s: from the start of the runs to the end of the last.
+        answered_rows: of all requests that were answered.
+        timings: of each of them, where its time went until it was computed.
+        output_s: of each, making its reply.
+        total_s: of each, from its admission to its reply.
     """
 
-    rows: int
+    runs: Sequence[int]
+    assembly_s: float
+    compute_s: float
+    answered_rows: int
     timings: Sequence[Timing]
     output_s: Sequence[float]
     total_s: Sequence[float]
@@ -41,11 +47,8 @@ class Answered:
 class BatchObserver(Protocol):
     """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
 
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """The model was run with so many rows; parallel runs share what putting them together took."""
-
-    def requests_done(self, answered: Answered) -> None:
-        """Requests were answered, one at least."""
+    def batch_done(self, done: ComputedBatch) -> None:
+        """A batch was computed; the replies to its requests are made, and leave now."""
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
@@ -188,11 +191,6 @@ class BatchExecution:
         done = _Done(rows, outputs, began, assembled, self._clock())
         if self._batched:  # guard: answers-only-row
             check_rows(outputs, self._pad_to(rows))
-        runs = self._runs(rows)
-        for run_rows in runs:
-            self._observer.batch_done(
-                rows=run_rows, assembly_s=done.assembly_s / len(runs), compute_s=done.compute_s
-            )  # guard: parallel-runs-putting
         return done
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
@@ -222,11 +220,10 @@ class BatchExecution:
         )
         for request, error in unfit:
             self._reply_error(request, error)
-        if whole:
-            self._reply(whole)
+        self._reply(whole, done)
 
-    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]]) -> None:
-        """Make the replies, count them, and send them: who has an answer finds it in the statistics."""
+    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]], done: _Done) -> None:
+        """Make the replies, count the batch, and send them: who has an answer finds it in the statistics."""
         rows, began = 0, self._clock()
         timings: list[Timing] = []
         output_s: list[float] = []
@@ -251,8 +248,9 @@ class BatchExecution:
             output_s.append(now - began)
             total_s.append(now - request.enqueued_at)
             began = now
-        if sends:  # guard: statistics-counted-before
-            self._observer.requests_done(Answered(rows, timings, output_s, total_s))
+        self._observer.batch_done(
+            ComputedBatch(self._runs(done.rows), done.assembly_s, done.compute_s, rows, timings, output_s, total_s)
+        )  # guard: statistics-counted-before
         for send in sends:
             send()
 

@@ -9,7 +9,8 @@ from inferry_server.errors import ServingError
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
 from inferry_server.rpc.statuses import Status, status_of
 from inferry_server.security.access import Access, Names
-from inferry_server.telemetry.metrics import MethodMetrics, ServerMetrics
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.series import MethodSeries
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class CallAccount:
 
     __slots__ = ("_clock", "_metrics", "_started", "trace")
 
-    def __init__(self, metrics: MethodMetrics, trace: RequestTrace | None, clock: Callable[[], float]) -> None:
+    def __init__(self, metrics: MethodSeries, trace: RequestTrace | None, clock: Callable[[], float]) -> None:
         self.trace = trace
         self._metrics = metrics
         self._clock = clock
@@ -75,7 +76,7 @@ class Router:
         self._sheddable: dict[str, Callable[[], bool]] = {}
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
-        self._methods: dict[str, MethodMetrics] = {}
+        self._methods: dict[str, MethodSeries] = {}
 
     def add_unary(
         self,
@@ -156,10 +157,10 @@ class Router:
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
             _fail(call, error)
 
-    def _method(self, path: str) -> MethodMetrics:
+    def _method(self, path: str) -> MethodSeries:
         metrics = self._methods.get(path)
         if metrics is None:
-            metrics = MethodMetrics(self._metrics, path, streaming=self.is_stream(path))
+            metrics = self._metrics.for_method(path, streaming=self.is_stream(path))
             metrics = self._methods.setdefault(path, metrics)
         return metrics
 

@@ -5,7 +5,7 @@ Counters, gauges and histograms with the same buckets everywhere: replicas can b
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import (
@@ -17,7 +17,8 @@ from prometheus_client import (
 )
 
 from inferry_server.batching.policy import Lane
-from inferry_server.telemetry.counters import Count, Counter, Histogram, observe_each
+from inferry_server.telemetry.counters import Counter, Histogram
+from inferry_server.telemetry.series import BatchSeries, Count, MethodSeries
 
 logger = logging.getLogger(__name__)
 
@@ -30,32 +31,28 @@ class ModelMetrics:
     """What one version of a model counts; the label lookups are done once, here.
 
     Instances of a version that overlap, while one replaces the other, count into the same series.
+
+    Attributes:
+        batches: what is counted of every batch.
     """
 
     def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
         labels = (model, version)
         self._labels = labels
         self._metrics = metrics
-        self._batch_rows = metrics.batch_rows.labels(*labels)
-        self._assembly = metrics.assembly.labels(*labels)
-        self._compute = metrics.compute.labels(*labels)
-        self._encode = metrics.encode.labels(*labels)
-        self._queue = metrics.queue.labels(*labels)
-        self._rows = metrics.rows.labels(*labels)
+        self.batches = BatchSeries(
+            batch_rows=metrics.batch_rows.labels(*labels),
+            computed_rows=metrics.rows.labels(*labels),
+            assembly=metrics.assembly.labels(*labels),
+            compute=metrics.compute.labels(*labels),
+            queue=metrics.queue.labels(*labels),
+            encode=metrics.encode.labels(*labels),
+        )
         self._overruns = metrics.overruns.labels(*labels)
         self._lock = threading.Lock()
         self._removed = False
         self._refused: dict[str, Count] = {}  # by reason, as they come up
         self._provider: str | None = None
-
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """A batch of so many rows was put together and computed."""
-        observe_each(((self._batch_rows, (rows,)), (self._assembly, (assembly_s,)), (self._compute, (compute_s,))))
-        self._rows.inc(rows)
-
-    def requests_done(self, *, queue_s: Sequence[float], output_s: Sequence[float]) -> None:
-        """Requests were answered that waited so long, and whose replies took so long to make."""
-        observe_each(((self._queue, queue_s), (self._encode, output_s)))
 
     def request_refused(self, reason: str) -> None:
         """A request for this version was not computed."""
@@ -118,41 +115,6 @@ class ModelMetrics:
                 # A gauge with a function refers to itself: what it asks would live until a garbage collection.
                 gauge.labels(*labels, lane.value).set_function(lambda: 0.0)
                 gauge.remove(*labels, lane.value)
-
-
-class MethodMetrics:
-    """What one RPC method counts; as above, lookups are done once."""
-
-    def __init__(self, metrics: "ServerMetrics", method: str, *, streaming: bool) -> None:
-        self._method = method
-        self._metrics = metrics
-        self._received = metrics.received.labels(method)
-        self._duration = metrics.duration.labels(method)
-        self._open = metrics.open_streams.labels(method) if streaming else None
-        self._outcomes: dict[tuple[str, str], Count] = {}
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have arrived and not ended."""
-        return self._received.value - sum(outcome.value for outcome in list(self._outcomes.values()))
-
-    def received(self) -> None:
-        """A call has arrived."""
-        self._received.inc()
-        if self._open is not None:
-            self._open.inc()
-
-    def ended(self, *, code: str, reason: str, seconds: float) -> None:
-        """It has ended so, after so long."""
-        outcome = self._outcomes.get((code, reason))
-        if outcome is None:
-            outcome = self._outcomes.setdefault(
-                (code, reason), self._metrics.outcomes.labels(self._method, code, reason)
-            )
-        outcome.inc()
-        self._duration.observe(seconds)
-        if self._open is not None:
-            self._open.dec()
 
 
 class ServerMetrics:
@@ -268,6 +230,15 @@ class ServerMetrics:
         Gauge(
             "inferry_open_connections", "TCP connections to the gRPC port open now.", registry=self.registry
         ).set_function(count)
+
+    def for_method(self, method: str, *, streaming: bool) -> MethodSeries:
+        """What one RPC method counts."""
+        return MethodSeries(
+            self.received.labels(method),
+            self.duration.labels(method),
+            partial(self.outcomes.labels, method),
+            self.open_streams.labels(method) if streaming else None,
+        )
 
     def for_model(self, model: str, version: str) -> ModelMetrics:
         """The metrics of one version, until as many calls of `forget`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.errors import ServingError
-from inferry_server.executing.execution import Answered
+from inferry_server.executing.execution import ComputedBatch
 from inferry_server.telemetry.metrics import ModelMetrics
 
 
@@ -43,15 +43,17 @@ class VersionObserver:
         self.statistics = VersionStatistics()
         self._metrics = metrics
 
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """A batch of so many rows was put together and computed."""
-        self.statistics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
-        self._metrics.batch_done(rows=rows, assembly_s=assembly_s, compute_s=compute_s)
-
-    def requests_done(self, answered: Answered) -> None:
-        """Requests were answered."""
-        self.statistics.requests_done(answered)
-        self._metrics.requests_done(queue_s=[timing.queue_s for timing in answered.timings], output_s=answered.output_s)
+    def batch_done(self, done: ComputedBatch) -> None:
+        """A batch was computed, and requests were answered with it."""
+        self.statistics.batch_done(done)
+        count = len(done.runs)
+        self._metrics.batches.add(
+            runs=done.runs,
+            assembly_s=(done.assembly_s / count,) * count,
+            compute_s=(done.compute_s,) * count,
+            queue_s=[timing.queue_s for timing in done.timings],
+            output_s=done.output_s,
+        )
 
     def request_failed(self, *, total_s: float) -> None:
         """A request that was admitted got an error."""
@@ -77,21 +79,19 @@ class VersionStatistics:
         self._rows = 0
         self._last_inference_ms = 0
 
-    def batch_done(self, *, rows: int, assembly_s: float, compute_s: float) -> None:
-        """A batch of so many rows was put together and computed."""
+    def batch_done(self, done: ComputedBatch) -> None:
+        """A batch was computed, and requests were answered with it."""
         with self._lock:
-            self._batches[rows].add(assembly_s, compute_s, 0.0)
+            for rows in done.runs:
+                assembly_s = done.assembly_s / len(done.runs)  # guard: parallel-runs-putting
+                self._batches[rows].add(assembly_s, done.compute_s, 0.0)
             self._last_inference_ms = time.time_ns() // 1_000_000
-
-    def requests_done(self, answered: Answered) -> None:
-        """Requests were answered."""
-        queue_s, assembly_s, compute_s = map(sum, zip(*answered.timings, strict=True))
-        count = len(answered.timings)
-        with self._lock:
-            self._rows += answered.rows
-            self._success.add(sum(answered.total_s), count)
-            self._queue.add(queue_s, count)
-            self._stages.add(assembly_s, compute_s, sum(answered.output_s), count)
+            if answered := len(done.timings):
+                queue_s, assembly_s, compute_s = map(sum, zip(*done.timings, strict=True))
+                self._rows += done.answered_rows
+                self._success.add(sum(done.total_s), answered)
+                self._queue.add(queue_s, answered)
+                self._stages.add(assembly_s, compute_s, sum(done.output_s), answered)
 
     def request_failed(self, *, total_s: float) -> None:
         """A request was admitted, and got an error."""

@@ -8,7 +8,7 @@ from inferry_server.errors import QueueFullError, ServingError
 from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import CANCELLED, OK, status_of
-from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.metrics import ModelMetrics, ServerMetrics
 from inferry_server.transport.connections import count_established
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
@@ -47,6 +47,10 @@ def start_serving(metrics: ServerMetrics, model: str, provider: str = "CPU") -> 
     version = metrics.for_model(model, "1")
     version.serving(provider=provider, rows=NOTHING, age_s=NOTHING)
     version.request_refused("overloaded")
+
+
+def count_batch(version: ModelMetrics, *, rows: int, assembly_s: float, compute_s: float) -> None:
+    version.batches.add(runs=[rows], assembly_s=[assembly_s], compute_s=[compute_s], queue_s=[], output_s=[])
 
 
 def never_opened(call: StreamCall) -> StreamReceiver:
@@ -114,7 +118,7 @@ def test_replicas_can_be_added_up() -> None:
     metrics = ServerMetrics()
     start_serving(metrics, "a")
     version = metrics.for_model("a", "1")
-    version.batch_done(rows=1, assembly_s=0.0, compute_s=0.0)
+    count_batch(version, rows=1, assembly_s=0.0, compute_s=0.0)
     Router(metrics).received(UNARY, ()).ended(OK)
     kinds = {metric.name: metric.type for metric in metrics.registry.collect() if metric.name.startswith("inferry")}
     assert set(kinds.values()) == {"counter", "gauge", "histogram"}  # quantiles of a summary add up to nothing
@@ -124,7 +128,7 @@ def test_replicas_can_be_added_up() -> None:
             if metric.type == "histogram" and "le" in sample.labels:
                 buckets.setdefault(metric.name, set()).add(sample.labels["le"])
     again = ServerMetrics()
-    again.for_model("other", "7").batch_done(rows=300, assembly_s=9.0, compute_s=20.0)
+    count_batch(again.for_model("other", "7"), rows=300, assembly_s=9.0, compute_s=20.0)
     Router(again).received("/other", ()).ended(CANCELLED)
     for metric in again.registry.collect():
         if metric.type == "histogram":
