@@ -228,6 +228,10 @@ class InferenceError(ServingError):
     kind = "inference_failed"
 
 
+class RowCountError(InferenceError):
+    """The model answered a batch with another number of rows than it was given: its requests cannot share batches."""
+
+
 class OutOfMemoryError(InferenceError):
     """The machine has no memory for what the model computes."""
 

@@ -7,9 +7,22 @@ _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_INLINE = ("tests/server/executing/test_inline.py",)
 _TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
 _TEST_RECOVERY = ("tests/server/batching/test_recovery.py",)
+_TEST_ALONE = ("tests/server/executing/test_alone.py",)
 _TEST_FAILURES = ("tests/server/executing/test_batcher_failures.py",)
 
 BATCHING = (
+    Mutant("alone-one-request", "alone: requests that cannot share a batch do not", "if False:", _TEST_ALONE),
+    Mutant("alone-whole-request", "alone: what was cut is handed out whole", "if False:", _TEST_ALONE),
+    Mutant(
+        "alone-members-again", "alone: a lone request with other rows is answered", "if len(slices) > 1:", _TEST_ALONE
+    ),
+    Mutant("alone-batch-under-way", "alone: a batch under way is not shared out", "if False:", _TEST_ALONE),
+    Mutant(
+        "alone-row-each-picture",
+        "alone: every picture has its scores",
+        "if False:",
+        ("tests/contract/test_alone.py",),
+    ),
     Mutant(
         "inline-no-control-flow",
         "deaf: control flow is not computed where requests are read",

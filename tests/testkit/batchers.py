@@ -55,6 +55,7 @@ class Observer:
         self.done = self.failed = 0
         self.refused: list[str] = []
         self.overruns: list[float] = []
+        self.ended: list[str] = []
 
     def batch_done(self, done: ComputedBatch) -> None:
         self.batch_rows.extend(done.runs)
@@ -68,6 +69,9 @@ class Observer:
 
     def overran(self, seconds: float) -> None:
         self.overruns.append(seconds)
+
+    def batching_ended(self, reason: str) -> None:
+        self.ended.append(reason)
 
 
 class ScriptedModel:

@@ -161,6 +161,32 @@ def save_picky(repository: Path, *, name: str = "picky", smallest_index: int = 0
     )
 
 
+def save_finder(repository: Path, *, name: str = "finder") -> None:
+    """Scores of the pictures that show something, uint8 `[N, 2, 2, 1]` to float32 `[M, 3]`.
+
+    A picture's largest level is 208 (nothing) to 211; it fails on any other, so nothing can be made up for it.
+    """
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [
+            helper.make_node("Cast", ["pictures"], ["levels"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["levels"], ["largest"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Mul", ["thirteen", "sixteen"], ["nothing"]),
+            helper.make_node("Sub", ["largest", "nothing"], ["what"]),
+            helper.make_node("Gather", ["table", "what"], ["all"]),
+            helper.make_node("Cast", ["what"], ["something"], to=TensorProto.BOOL),
+            helper.make_node("Compress", ["all", "something"], ["scores"], axis=0),
+        ],
+        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", 2, 2, 1])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [
+            numpy_helper.from_array(np.array(13, np.int64), "thirteen"),
+            numpy_helper.from_array(np.array(16, np.int64), "sixteen"),
+            numpy_helper.from_array(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32), "table"),
+        ],
+    )
+
+
 def save_brightness(repository: Path, *, name: str = "brightness", version: int = 1, side: int = 4,
                     manifest: bool = True) -> Path:  # fmt: skip
     """A classifier of grey pictures: `dark` or `bright`, by mean brightness b: `[1 - b, b]`.

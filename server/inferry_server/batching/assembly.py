@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.request import BatchSlice
-from inferry_server.errors import InferenceError
+from inferry_server.errors import RowCountError
 
 PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with
 
@@ -73,11 +73,11 @@ def check_rows(outputs: Arrays, rows: int) -> None:
     """Refuse outputs that cannot be given back row by row: nobody may get a neighbour's.
 
     Raises:
-        InferenceError: names the output and the model's way out.
+        RowCountError: names the output and the model's way out.
     """
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
-            raise InferenceError(
+            raise RowCountError(
                 f"the model answered {rows} rows with output {name!r} of shape {list(array.shape)}; expected a row "
                 "for each. A model whose first axis counts no rows says so with max_batch_size: 0 in config.pbtxt"
             )

@@ -152,3 +152,8 @@ class BatchSlice(NamedTuple):
             return self.request.inputs
         stop = self.start + self.rows
         return {name: array[self.start : stop] for name, array in self.request.inputs.items()}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all rows of its request."""
+        return self.rows == self.request.rows

@@ -7,7 +7,7 @@ would come too late.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from inferry_server.batching.doubt import PredictionDoubt
@@ -64,6 +64,7 @@ class BatchScheduler:
 
     Attributes:
         is_warmed: whether a batch was measured before any request came.
+        serves_alone: whether requests share no batches any more.
     """
 
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
@@ -72,6 +73,7 @@ class BatchScheduler:
         self._full_rows = min(policy.most_rows, policy.max_queue_size)  # guard: parallel-runs-lane
         self._person_at = -math.inf  # when the latest interactive request was admitted
         self.is_warmed = latency.is_measured
+        self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
         self._doubt = PredictionDoubt()
         self._instances = instances
@@ -97,6 +99,17 @@ class BatchScheduler:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
         since = self._lane(lane).waiting_since()
         return 0.0 if since is None else max(0.0, now - since)
+
+    def serve_alone(self) -> None:
+        """From now on hand out one request at a time, and all of it, also where parts of it were handed out before.
+
+        What `finished` teaches goes on to be right; how long a queue of requests takes is underrated, by what a batch
+        takes beside its rows.
+        """
+        self.serves_alone = True
+        rows = self._policy.max_request_rows
+        self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, parallel_runs=1)
+        self._most_rows, self._full_rows = rows, 1
 
     def admit(self, request: InferenceRequest, now: float) -> None:
         """Let a request wait, if it has a chance.
@@ -148,6 +161,8 @@ class BatchScheduler:
                     self.settle(request)
                     refused.append((request, error))
                     continue
+            if slices and self.serves_alone:  # guard: alone-one-request
+                break
             wanted = min(request.waiting_rows, largest)  # guard: batch-large-request
             if slices:
                 wanted = self._rows_that_fit(slices, request, rows, now, largest=largest, ends_by=ends_by)
@@ -155,8 +170,11 @@ class BatchScheduler:
                     break
             if deadline is not None and deadline < ends_by and not request.is_probe:  # guard: deadline-any-member
                 ends_by = deadline
-            slices.append(BatchSlice(request, request.rows - request.waiting_rows, wanted))
+            handed_out = request.rows - request.waiting_rows
             lane.take(request, wanted)
+            if self.serves_alone:  # guard: alone-whole-request
+                handed_out, wanted = 0, request.rows
+            slices.append(BatchSlice(request, handed_out, wanted))
             request.started(now)
             rows += wanted
             is_probe = is_probe or request.is_probe

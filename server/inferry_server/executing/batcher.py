@@ -40,6 +40,7 @@ class DynamicBatcher:
         instances: computes a batch, one function a thread; all compute the same.
         policy: the limits.
         observer: told of batches.
+        whole: of each instance; computes a request that shares no batch, neither cut nor padded. None: as `instances`.
         interrupters: of each instance; asked for what ends the run that is under way. None where it cannot be ended.
         prepare: called by the thread of each instance, in order, before it runs a batch.
         latency: what is known of the device, from warming it up.
@@ -64,6 +65,7 @@ class DynamicBatcher:
         policy: BatchingPolicy,
         *,
         observer: BatchObserver,
+        whole: Sequence[Run] = (),
         interrupters: Sequence[Interrupter] = (),
         prepare: Sequence[Callable[[], None]] = (),
         latency: LatencyModel | None = None,
@@ -95,6 +97,7 @@ class DynamicBatcher:
             pad_to=pad_to,
             batched=batched,
             runs=policy.runs,
+            whole=dict(zip(seats, whole, strict=False)),
             clock=clock,
             cpu_clock=cpu_clock,
         )

@@ -1,7 +1,7 @@
 """What becomes of a batch that was taken: outputs, replies, and what is left of it when it fails."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, scatter_outputs
 from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.scheduler import TakenBatch
-from inferry_server.errors import InferenceError, ServingError
+from inferry_server.errors import InferenceError, RowCountError, ServingError
 from inferry_server.executing.core_turns import Seat
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
 from inferry_server.signature import Run
@@ -62,13 +62,17 @@ class BatchObserver(Protocol):
         Called once, under a lock.
         """
 
+    def batching_ended(self, reason: str) -> None:
+        """A batch showed that requests cannot share batches: each runs alone from now on. Called once."""
+
 
 @dataclass(frozen=True)
 class _Done:
-    """A batch that was computed, padding included."""
+    """A batch that was computed, padding included; `alone`: one request, to which all of the outputs belong."""
 
     rows: int
     outputs: Arrays
+    alone: bool
     began: float
     assembled: float
     ended: float
@@ -85,12 +89,16 @@ class _Done:
 class BatchExecution:
     """Computes batches of one model, and answers their requests. Any thread may use it, one for each instance.
 
+    A batch that the model answers with another number of rows shows that its first axis counts no rows. Its members
+    run alone then, as all later requests do: a lone request gets what the model answers, whatever its shape.
+
     Args:
         queue: where its requests were.
         observer: told of batches and requests.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
         runs: rows of a batch to those of each run that it is computed in.
+        whole: by instance, computes a request that shares no batch: neither cut nor padded.
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core.
     """
@@ -103,9 +111,11 @@ class BatchExecution:
         pad_to: PadTo,
         batched: bool,
         runs: Callable[[int], Sequence[int]],
+        whole: Mapping[Seat, Run],
         clock: Callable[[], float],
         cpu_clock: Callable[[], float],
     ) -> None:
+        self._whole = whole
         self._queue = queue
         self._observer = observer
         self._pad_to = pad_to
@@ -143,7 +153,9 @@ class BatchExecution:
         if failed is None:
             return
         slices, error = failed
-        if len(slices) > 1:
+        if isinstance(error, RowCountError):
+            self._serve_alone(error)
+        if len(slices) > 1 or isinstance(error, RowCountError):  # guard: alone-members-again
             logger.warning("a batch of %d requests failed; running them one by one", len(slices))
             for part in slices:
                 self._run_alone(run, seat, part)  # guard: failure-members-failed
@@ -181,19 +193,31 @@ class BatchExecution:
 
     def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], began: float) -> _Done:
         rows = sum([part.rows for part in slices])
-        inputs = assemble(slices, self._pad_to) if self._batched else aligned(slices[0].inputs)
+        alone = not self._batched or self._queue.serves_alone
+        if alone and self._batched:
+            _require_whole(slices)
+            run = self._whole.get(seat, run)
+        inputs = aligned(slices[0].inputs) if alone else assemble(slices, self._pad_to)
         assembled = self._clock()
         self._under_way[seat] = (assembled, slices)
         try:
             outputs = run(inputs)
         finally:
             del self._under_way[seat]
-        done = _Done(rows, outputs, began, assembled, self._clock())
-        if self._batched:  # guard: answers-only-row
+        done = _Done(rows, outputs, alone, began, assembled, self._clock())
+        if not alone:  # guard: answers-only-row
             check_rows(outputs, self._pad_to(rows))
+            if self._queue.serves_alone:  # guard: alone-batch-under-way
+                _require_whole(slices)
         return done
 
+    def _serve_alone(self, error: RowCountError) -> None:
+        if self._queue.serve_alone():
+            self._observer.batching_ended(str(error))
+
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        if self._queue.serves_alone:
+            part = BatchSlice(part.request, 0, part.request.rows)
         # cancelled meanwhile, or another part of it failed: nobody waits for it
         if part.request.settled:  # guard: failure-was-cancelled
             return
@@ -214,7 +238,7 @@ class BatchExecution:
         """Give requests their rows, and their replies to those whose last ones they were."""
         whole, unfit = self._queue.collect(
             slices,
-            scatter_outputs(slices, done.outputs, batched=self._batched),
+            scatter_outputs(slices, done.outputs, batched=not done.alone),
             assembly_s=done.assembly_s,
             compute_s=done.compute_s,
         )
@@ -248,8 +272,9 @@ class BatchExecution:
             output_s.append(now - began)
             total_s.append(now - request.enqueued_at)
             began = now
+        runs = (done.rows,) if done.alone else self._runs(done.rows)
         self._observer.batch_done(
-            ComputedBatch(self._runs(done.rows), done.assembly_s, done.compute_s, rows, timings, output_s, total_s)
+            ComputedBatch(runs, done.assembly_s, done.compute_s, rows, timings, output_s, total_s)
         )  # guard: statistics-counted-before
         for send in sends:
             send()
@@ -259,7 +284,7 @@ class BatchExecution:
         request.reply.fail(error)
 
     def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
-        self._trace(slices, _Done(sum([part.rows for part in slices]), {}, began, began, self._clock()), error)
+        self._trace(slices, _Done(sum([part.rows for part in slices]), {}, False, began, began, self._clock()), error)
 
     def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
         """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
@@ -280,3 +305,13 @@ class BatchExecution:
             )
         except Exception:  # what only watches must not end this thread
             logger.exception("a batch could not be traced")
+
+
+def _require_whole(slices: Sequence[BatchSlice]) -> None:
+    """Refuse a batch that was put together before it was known that requests cannot share one.
+
+    Raises:
+        RowCountError: it has more than one request, or a part of one.
+    """
+    if len(slices) > 1 or not slices[0].is_whole:
+        raise RowCountError("requests to this model share no batches any more")

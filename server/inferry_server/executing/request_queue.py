@@ -37,6 +37,9 @@ class RequestQueue:
         overran: called under the lock, with its seconds, for the first batch that took so much longer that none
             is computed inline any more.
         shedding: whether requests for this model are refused before they are decoded.
+
+    Attributes:
+        serves_alone: whether requests share no batches any more. It changes once, under the lock.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class RequestQueue:
         overran: Callable[[float], None] = lambda _: None,
         shedding: Shedding | None = None,
     ) -> None:
+        self.serves_alone = False
         self._shedding = shedding or Shedding()
         self._scheduler = scheduler
         self._clock = clock
@@ -102,6 +106,19 @@ class RequestQueue:
                 self._shed_if_full(now)
             elif not self._offer(Event.READ, now, compute_inline):
                 self._changed.notify()
+
+    def serve_alone(self) -> bool:
+        """Let requests share no batches from now on.
+
+        Returns:
+            False where that was so before.
+        """
+        with self._lock:
+            first = not self.serves_alone
+            if first:
+                self._scheduler.serve_alone()
+                self.serves_alone = True
+            return first
 
     def settle(self, request: InferenceRequest) -> bool:
         """Forget a request: what of it still waits will not be computed.

@@ -267,6 +267,7 @@ def _serve(
         [plan.reshaping.run(instance.run) for instance in instances],
         policy,
         observer=observer,
+        whole=[plan.reshaping.run(instance.run_whole) for instance in instances],
         interrupters=[instance.interrupter for instance in instances],
         prepare=[instance.prepare for instance in instances],
         latency=latency,

@@ -44,7 +44,10 @@ def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[Version
         plan, shown = _examined(plan, sessions[0])
         latency = LatencyModel(plan.policy.max_batch_size)
         instances = [
-            make_instance(one, plan.devices, plan.signature, plan.steps, bound=shown or plan.is_vouched_for)
+            # Without graphs, outputs find their room only where they are known to have the rows of the inputs.
+            make_instance(
+                one, plan.devices, plan.signature, plan.steps, bound=shown or plan.devices.options.cuda_graphs
+            )
             for one in sessions
         ]
         for session, instance in zip(sessions, instances, strict=True):

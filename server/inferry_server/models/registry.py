@@ -28,7 +28,7 @@ class IndexEntry:
 
     Attributes:
         version: 0 for a model without versions.
-        reason: why it does not answer.
+        reason: why it does not answer, or answers in another way than it should.
         served: the version itself, while it answers.
         failed: it should answer, and could not be loaded.
     """
@@ -39,6 +39,11 @@ class IndexEntry:
     reason: str = ""
     served: ServedVersion | None = None
     failed: bool = False
+
+    @property
+    def remark(self) -> str:
+        """The reason, also that of a version that answers."""
+        return self.reason or (self.served.observer.unbatched_for if self.served else "")
 
     @property
     def version_text(self) -> str:

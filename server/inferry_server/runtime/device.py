@@ -27,6 +27,9 @@ class Device(Protocol):
     def run(self, inputs: Arrays) -> Arrays:
         """Compute one batch; outputs are arrays of their own."""
 
+    def run_whole(self, inputs: Arrays) -> Arrays:
+        """Compute inputs of any size; the sizes of outputs need not follow from the rows."""
+
     def record(self, inputs: Arrays) -> Arrays | None:
         """Record this batch size on the calling thread and replay it; None where nothing is recorded."""
 
@@ -53,6 +56,8 @@ class PlainDevice:
         """Compute one batch."""
         with self._gate.computing():
             return self._session.run(inputs)
+
+    run_whole = run
 
     def record(self, inputs: Arrays) -> None:
         """Nothing stays where it was from one batch to the next: there is nothing to record."""
@@ -143,6 +148,11 @@ class BoundDevice:
         rows = len(next(iter(inputs.values())))
         with self._gate.computing():
             return self._run(inputs, rows, recorded=rows in self._recorded)
+
+    def run_whole(self, inputs: Arrays) -> Arrays:
+        """Compute inputs of any size. ONNX Runtime allocates and copies; it refuses where the session records."""
+        with self._gate.computing():
+            return self._session.run(inputs)
 
     def record(self, inputs: Arrays) -> Arrays | None:
         """Record this batch size and answer by replaying it."""

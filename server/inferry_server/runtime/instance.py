@@ -27,6 +27,9 @@ class Instance(Protocol):
     def run(self, inputs: Arrays) -> Arrays:
         """Compute a batch; outputs are arrays of their own."""
 
+    def run_whole(self, inputs: Arrays) -> Arrays:
+        """Compute inputs whose first axes count no rows after all: neither cut nor padded."""
+
     def prepare(self) -> None:
         """Called once by the thread that will run batches, before it does."""
 
@@ -47,7 +50,7 @@ class CpuInstance:
     batch_limit = None
 
     def __init__(self, session: OnnxSession) -> None:
-        self.run = session.run
+        self.run = self.run_whole = session.run
         self.interrupter = session.interrupter
 
     def prepare(self) -> None:
@@ -128,6 +131,12 @@ class DeviceInstance:
             ]
         return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
+    def run_whole(self, inputs: Arrays) -> Arrays:
+        """Compute inputs as they are, in one run. Raises as `run` does."""
+        with self._running:
+            self._health.check()
+            return self._run(inputs, 1, whole=True)
+
     def interrupter(self) -> Callable[[], None]:
         """What does nothing: a GPU finishes what it has begun."""
         return _do_nothing
@@ -146,9 +155,9 @@ class DeviceInstance:
         outputs = self._run({name: _pad(array, step) for name, array in inputs.items()}, step)
         return {name: array[:rows] if len(array) == step else array for name, array in outputs.items()}
 
-    def _run(self, inputs: Arrays, rows: int) -> Arrays:
+    def _run(self, inputs: Arrays, rows: int, *, whole: bool = False) -> Arrays:
         try:
-            return self._device.run(inputs)
+            return self._device.run_whole(inputs) if whole else self._device.run(inputs)
         except Exception as error:
             match classify(error):
                 case Fault.LOST:

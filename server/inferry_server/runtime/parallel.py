@@ -68,6 +68,10 @@ class ParallelInstance:
         computed = [first, *(other.result() for other in others)]
         return {name: np.concatenate([outputs[name] for outputs in computed]) for name in first}
 
+    def run_whole(self, inputs: Arrays) -> Arrays:
+        """Compute inputs as they are, in one run. Raises as `run` does."""
+        return self._whole.run_whole(inputs)
+
     def interrupter(self) -> Callable[[], None]:
         """What ends the runs that are under way now; later ones go on."""
         ends = self._whole.interrupter(), self._single.interrupter()

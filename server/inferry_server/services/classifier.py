@@ -19,6 +19,7 @@ from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import (
     DeadlineExceededError,
     DecodingError,
+    InferenceError,
     InvalidRequestError,
     PictureTooCostlyError,
     ShedError,
@@ -278,6 +279,8 @@ class _Reply:
 
     def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         probabilities = outputs[self.model.signature.outputs[0].name]
+        if len(probabilities) != len(self.request.images):  # guard: alone-row-each-picture
+            raise InferenceError(f"{len(probabilities)} rows of scores came for {len(self.request.images)} pictures")
         response = pb.ClassifyResponse(
             model_name=self.model.model,
             model_version=self.model.version,

@@ -125,7 +125,7 @@ class ControlService:
         request = parse(pb.RepositoryIndexRequest, message)
         entries = [
             pb.RepositoryIndexResponse.ModelIndex(
-                name=entry.model, version=entry.version_text, state=entry.state, reason=entry.reason
+                name=entry.model, version=entry.version_text, state=entry.state, reason=entry.remark
             )
             for entry in self._registry.index()
             if entry.served is not None or not request.ready

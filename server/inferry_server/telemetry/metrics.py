@@ -49,6 +49,7 @@ class ModelMetrics:
             encode=metrics.encode.labels(*labels),
         )
         self._overruns = metrics.overruns.labels(*labels)
+        self._batching_ended = metrics.batching_ended.labels(*labels)
         self._lock = threading.Lock()
         self._removed = False
         self._refused: dict[str, Count] = {}  # by reason, as they come up
@@ -71,6 +72,13 @@ class ModelMetrics:
             seconds, extra={"model": "/".join(self._labels)},
         )  # fmt: skip
         self._overruns.inc()
+
+    def batching_ended(self, reason: str) -> None:
+        """A batch showed that requests cannot share batches."""
+        logger.warning(
+            "requests run alone from now on, without batching: %s", reason, extra={"model": "/".join(self._labels)}
+        )
+        self._batching_ended.inc()
 
     def serving(self, *, provider: str, rows: Callable[[Lane], float], age_s: Callable[[Lane], float]) -> None:
         """The version is about to serve.
@@ -99,7 +107,7 @@ class ModelMetrics:
         metrics.batch_limit.remove(*labels)
         for metric in (
             metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
-            metrics.overruns,
+            metrics.overruns, metrics.batching_ended,
         ):  # fmt: skip
             metric.remove(*labels)
         for reason in ("unwanted", "too_long"):
@@ -173,6 +181,11 @@ class ServerMetrics:
         self.overruns = Counter(
             "inferry_inline_overruns",
             "Versions whose batches the thread that reads requests computes no more, because one took far too long.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.batching_ended = Counter(
+            "inferry_batching_ended",
+            "Versions whose requests run alone, because a batch was not answered row by row.",
             ["model", "version"], registry=self.registry,
         )  # fmt: skip
         self.runs_ended = Counter(

@@ -37,9 +37,14 @@ class _Stages:
 
 
 class VersionObserver:
-    """Tells a version's metrics and its statistics of its batches and requests."""
+    """Tells a version's metrics and its statistics of its batches and requests.
+
+    Attributes:
+        unbatched_for: why its requests run alone, though it was loaded to be batched; empty while they are batched.
+    """
 
     def __init__(self, metrics: ModelMetrics) -> None:
+        self.unbatched_for = ""
         self.statistics = VersionStatistics()
         self._metrics = metrics
 
@@ -66,6 +71,11 @@ class VersionObserver:
     def overran(self, seconds: float) -> None:
         """A batch took far longer than one may on the thread that reads requests."""
         self._metrics.overran(seconds)
+
+    def batching_ended(self, reason: str) -> None:
+        """A batch showed that requests to it cannot share batches."""
+        self.unbatched_for = f"its requests run alone: {reason}"
+        self._metrics.batching_ended(reason)
 
 
 class VersionStatistics:

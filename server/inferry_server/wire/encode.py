@@ -1,5 +1,6 @@
 """Arrays to ModelInferResponse."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,10 +49,11 @@ def encode_infer_response(
     for output in requested:
         array, datatype = outputs[output.spec.name], output.spec.datatype
         if output.classes:
-            rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
+            of_rows = batched and array.ndim > 0
+            rows = array.reshape(len(array), math.prod(array.shape[1:])) if of_rows else array.reshape(1, -1)
             own = labels.get(output.spec.name, ())  # guard: labels-own-output
             array, datatype = classify(rows, output.classes, own), _BYTES
-            array = array if batched else array[0]
+            array = array if of_rows else array[0]
         tensor = response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
         if output.destination is None:
             response.raw_output_contents.append(_raw_bytes(array, datatype))

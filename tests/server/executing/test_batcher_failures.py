@@ -94,7 +94,7 @@ def test_an_unexpected_error_of_the_model_fails_the_request_and_not_the_batcher(
         assert values(good[1].outcome()) == [1]
 
 
-def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
+def test_outputs_that_are_not_row_by_row_are_not_shared_out() -> None:
     def distinct(inputs: Arrays) -> Arrays:
         return {"y": np.unique(inputs["x"])}
 
@@ -104,16 +104,12 @@ def test_outputs_that_are_not_row_by_row_are_given_to_nobody() -> None:
     for queued in (first, second):
         batcher.submit(queued)  # before it starts, so that they ride together
     batcher.start()
-    error = one.outcome()
-    assert isinstance(error, InferenceError)
-    assert "2 rows with output 'y' of shape [1]; expected a row for each" in str(error)
-    answer = two.outcome()
-    assert isinstance(answer, dict)
-    assert answer["y"].tolist() == [1, 2]
+    answers = one.outcome(), two.outcome()  # to each what the model answers it alone
+    assert [answer["y"].tolist() for answer in answers if isinstance(answer, dict)] == [[1], [1, 2]]
     assert batcher.close(SOON_S)
 
 
-def test_a_model_that_drops_rows_fails_rather_than_mix_answers_up() -> None:
+def test_a_model_that_drops_rows_answers_each_request_alone_rather_than_mix_answers_up() -> None:
     gate = threading.Semaphore(0)
 
     def run(inputs: Arrays) -> Arrays:
@@ -128,8 +124,7 @@ def test_a_model_that_drops_rows_fails_rather_than_mix_answers_up() -> None:
         gate.release(10)
         outcomes = [reply.outcome() for _, reply in requests]
     assert values(outcomes[0]) == [5]
-    assert isinstance(outcomes[1], InferenceError)
-    assert "of shape [0, 1]; expected a row for each" in str(outcomes[1])
+    assert values(outcomes[1]) == []
     assert values(outcomes[2]) == [7]
 
 

@@ -40,6 +40,13 @@ def test_an_answer_is_the_same_whatever_fits_into_memory(count: int, memory_rows
     assert set(device.sizes) <= {step for step in STEPS if step <= memory_rows}
 
 
+def test_what_counts_no_rows_is_computed_neither_cut_nor_padded() -> None:
+    device = FakeDevice()
+    for count in (3, 13, 40):
+        assert len(instance(device).run_whole(rows([1.0] * count))["y"]) == count
+    assert device.sizes == [3, 13, 40]
+
+
 def test_out_of_memory_halves_the_limit_and_gives_memory_back_until_one_row_is_left() -> None:
     device = FakeDevice(memory_rows=0)
     counted: list[str] = []
