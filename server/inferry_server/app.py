@@ -21,6 +21,7 @@ from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.watchdog import Sign, Watchdog
+from inferry_server.lateness.telling import log_late
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager, log_failure
@@ -129,6 +130,8 @@ class Server:
             inline=inline,
             inline_batch_s=settings.inline_batch_ms / 1e3,
             parallel_runs=settings.parallel_runs,
+            late_requests=settings.late_requests,
+            latency_objective_s=_objective_s(settings),
         )
         self._manager = ModelManager(
             settings.repository,
@@ -244,6 +247,7 @@ class Server:
         self.readiness.report_unread(unread_s >= self._settings.hang_after_s)
         yield Sign("reading", "calls are not read", unread_s)
         for version in self.registry.served():
+            log_late(version.model, version.version, version.observer.late.tick(time.monotonic()))
             oldest_s, ended = version.batcher.end_long_runs(
                 unwanted_s=_UNWANTED_RUN_S, longest_s=self._settings.max_run_s
             )
@@ -327,9 +331,7 @@ class Server:
         most_fields = self._settings.max_message_fields
         limit = FieldLimit(most_fields, _REQUEST_TYPES, data_types=_DATA_TYPES)
         router = Router(self.metrics, self._tracer, check=limit.check, unchecked_bytes=most_fields, access=access)
-        deadlines = DeadlinePolicy(
-            None if self._settings.latency_objective_ms is None else self._settings.latency_objective_ms / 1e3
-        )
+        deadlines = DeadlinePolicy(_objective_s(self._settings))
         control = ControlService(self.registry, self.readiness.is_ready, extensions=_extensions(self._settings))
         reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
         regions = SharedMemoryRegions(allowed=self._settings.system_shared_memory)
@@ -436,6 +438,10 @@ class Server:
         self.metrics.ready.set(self.readiness.is_ready())
         self.metrics.ready_models.set(self._served_versions)
         self._health.changed()
+
+
+def _objective_s(settings: Settings) -> float | None:
+    return None if settings.latency_objective_ms is None else settings.latency_objective_ms / 1e3
 
 
 def _has_http() -> bool:

@@ -13,10 +13,12 @@ class RequestTrace(Protocol):
     Attributes:
         queued_at: when it was admitted to a queue; None before.
         taken_at: when its first rows left the queue for a batch; None before.
+        trace_id: of the trace that it belongs to, in 32 hexadecimal digits.
     """
 
     queued_at: float | None
     taken_at: float | None
+    trace_id: str
 
     def concerns(self, model: str, version: str) -> None:
         """The version that it is for was found."""

@@ -8,6 +8,7 @@ from mutants.guards_costs import COSTS
 from mutants.guards_gates import GATES
 from mutants.guards_hangs import HANGS
 from mutants.guards_http import HTTP
+from mutants.guards_lateness import LATENESS
 from mutants.guards_models import MODELS
 from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
@@ -30,4 +31,5 @@ MUTANTS = (
     *BATCH_JOBS,
     *GATES,
     *HANGS,
+    *LATENESS,
 )

@@ -209,7 +209,7 @@ BATCHING = (
     Mutant(
         "statistics-counted-before",
         "statistics: counted before the answer leaves",
-        "for send in sends:\n    send()\n{guard}",
+        "for *_, send in made:\n    send()\n{guard}",
         _TEST_BATCHER,
     ),
     Mutant("closing-nothing-new", "closing: nothing new is taken", "if False:", _TEST_BATCHER),

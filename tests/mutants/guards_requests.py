@@ -219,7 +219,7 @@ REQUESTS = (
     Mutant(
         "intake-objective-counts",
         "intake: an objective counts from the arrival",
-        "queued = InferenceRequest(\n    inputs=request.inputs,\n    rows=request.rows,\n    reply=_Reply(outcome, request.encode),\n    lane=lane_of(request.priority),\n    trace=trace,\n    deadline=self._deadlines.deadline(\n        self._clock(),\n        call_deadline=call_deadline,\n        timeout_s=request.timeout_s,\n        model_objective_s=model.latency_objective_s,\n    ),\n)",
+        "incoming = IncomingRequest(message, self._clock(), trace)",
         ("tests/server/transport/test_intake.py",),
     ),
 )

@@ -15,6 +15,7 @@ from inferry_server.batching.request import InferenceRequest, Timing
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.execution import ComputedBatch
+from inferry_server.lateness.record import Origin
 from testkit.waiting import SOON_S
 
 
@@ -52,7 +53,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.batch_rows: list[int] = []
-        self.done = self.failed = 0
+        self.done = self.failed = self.cancelled = 0
         self.refused: list[str] = []
         self.overruns: list[float] = []
         self.ended: list[str] = []
@@ -61,11 +62,17 @@ class Observer:
         self.batch_rows.extend(done.runs)
         self.done += len(done.timings)
 
-    def request_failed(self, *, total_s: float) -> None:
+    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
         self.failed += 1
 
-    def request_refused(self, error: ServingError) -> None:
+    def request_refused(
+        self, error: ServingError, origin: Origin | None = None, *, total_s: float | None = None
+    ) -> None:
         self.refused.append(error.kind)
+        self.failed += total_s is not None
+
+    def request_cancelled(self) -> None:
+        self.cancelled += 1
 
     def overran(self, seconds: float) -> None:
         self.overruns.append(seconds)

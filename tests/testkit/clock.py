@@ -10,6 +10,7 @@ from unittest import mock
 from inferry_server import app
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
+from inferry_server.lateness.ring import LateRequests
 from inferry_server.models import loading, qualification
 from inferry_server.services.inference import InferenceService
 from inferry_server.transport import completion_queue, queue_calls
@@ -46,4 +47,6 @@ def server_clock(clock: ManualClock, *, transport: bool = False) -> Iterator[Non
             stack.enter_context(mock.patch.object(app, "ComputeGate", partial(ComputeGate, clock=clock)))
             stack.enter_context(mock.patch.object(completion_queue, "time", read))
             stack.enter_context(mock.patch.object(queue_calls, "time", read))
+            # By this clock no second passes unless the test says so, and the watchdog goes by the machine's.
+            stack.enter_context(mock.patch.object(LateRequests, "tick", return_value=None))
         yield

@@ -57,11 +57,14 @@ class InferenceRequest:
         deadline: on the monotonic clock, in seconds; None for no deadline.
         lane: whom it is for.
         trace: its trace, where it is sampled.
+        request_id: as the client chose it.
+        arrived_at: when it came, on the monotonic clock; 0: when it is admitted.
         nbytes: of all inputs.
         item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
         shape_key: of requests that take as long, row by row.
         is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
+        rows_ahead: rows that waited in its lane then.
         waiting_rows: not handed out to a batch yet.
         settled: answered, failed or cancelled: nothing more happens to it.
     """
@@ -72,11 +75,14 @@ class InferenceRequest:
     deadline: float | None = None
     lane: Lane = Lane.INTERACTIVE
     trace: RequestTrace | None = None
+    request_id: str = ""
+    arrived_at: float = 0.0
     nbytes: int = field(init=False)
     item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
     shape_key: ShapeKey = field(init=False)
     is_probe: bool = field(default=False, init=False)
     enqueued_at: float = field(default=0.0, init=False)
+    rows_ahead: int = field(default=0, init=False)
     waiting_rows: int = field(init=False)
     settled: bool = field(default=False, init=False)
     _computed_rows: int = field(default=0, init=False)
@@ -92,6 +98,11 @@ class InferenceRequest:
             self.nbytes += array.nbytes
             self.item_shapes += (array.shape[1:],)
         self.shape_key = (self.item_shapes, self.nbytes // (self.rows or 1))
+
+    @property
+    def queued(self) -> "InferenceRequest":
+        """Itself: it has been read, and can be queued."""
+        return self
 
     def late_by_s(self, done_at: float) -> float | None:
         """How late a reply at `done_at` would be, or None if it is in time."""

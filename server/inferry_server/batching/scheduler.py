@@ -120,7 +120,9 @@ class BatchScheduler:
             OverloadedError: what is queued before it would make it late.
         """
         request.enqueued_at = now
+        request.arrived_at = request.arrived_at or now
         lane = self._lane(request.lane)
+        request.rows_ahead = lane.rows
         if request.deadline is not None:
             self._check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)

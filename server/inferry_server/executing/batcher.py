@@ -17,6 +17,7 @@ from inferry_server.executing.core_turns import OpenSeat, Seat
 from inferry_server.executing.execution import BatchExecution, BatchObserver
 from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+from inferry_server.lateness.ring import LateRequests
 from inferry_server.signature import Run
 
 Interrupter = Callable[[], Callable[[], None]]
@@ -53,6 +54,7 @@ class DynamicBatcher:
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core: of a batch that took far too long, they tell
             whether the model computed or the machine stood still.
+        late: told of requests that took long.
 
     Attributes:
         shedding: whether requests are to be refused before they are decoded; whoever submits looks at it before.
@@ -76,11 +78,13 @@ class DynamicBatcher:
         inline_batch_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
+        late: LateRequests | None = None,
     ) -> None:
         if inline is not None and len(instances) > 1:
             raise ValueError(f"inline batches are for one instance, not for {len(instances)}")
         seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
+        self._observer = observer
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
         self._queue = RequestQueue(
             BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
@@ -94,6 +98,7 @@ class DynamicBatcher:
         self._execution = BatchExecution(
             self._queue,
             observer,
+            late=late or LateRequests(),
             pad_to=pad_to,
             batched=batched,
             runs=policy.runs,
@@ -173,7 +178,10 @@ class DynamicBatcher:
         Returns:
             False where it was answered already.
         """
-        return self._queue.settle(request)
+        cancelled = self._queue.settle(request)
+        if cancelled:
+            self._observer.request_cancelled()
+        return cancelled
 
     def refuse_new(self) -> None:
         """Refuse new requests from now on, as `close` does before it waits for the queued ones."""

@@ -12,6 +12,8 @@ from inferry_server.batching.scheduler import TakenBatch
 from inferry_server.errors import InferenceError, RowCountError, ServingError
 from inferry_server.executing.core_turns import Seat
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
+from inferry_server.lateness.record import Origin, RideInBatch, answered
+from inferry_server.lateness.ring import LateRequests
 from inferry_server.signature import Run
 from inferry_server.trace import TracedBatch
 
@@ -32,7 +34,9 @@ class ComputedBatch:
         answered_rows: of all requests that were answered.
         timings: of each of them, where its time went until it was computed.
         output_s: of each, making its reply.
-        total_s: of each, from its admission to its reply.
+        read_s: of each, from its arrival to its admission.
+        total_s: of each, from its arrival to its reply.
+        reply_s: of each, from the end of the run to its reply, those of others before it included.
     """
 
     runs: Sequence[int]
@@ -41,7 +45,9 @@ class ComputedBatch:
     answered_rows: int
     timings: Sequence[Timing]
     output_s: Sequence[float]
+    read_s: Sequence[float]
     total_s: Sequence[float]
+    reply_s: Sequence[float]
 
 
 class BatchObserver(Protocol):
@@ -50,11 +56,22 @@ class BatchObserver(Protocol):
     def batch_done(self, done: ComputedBatch) -> None:
         """A batch was computed; the replies to its requests are made, and leave now."""
 
-    def request_failed(self, *, total_s: float) -> None:
-        """A request that was admitted got an error."""
+    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
+        """A request that was admitted got an error: computing it failed."""
 
-    def request_refused(self, error: ServingError) -> None:
-        """Told besides, where it was not computed at all."""
+    def request_refused(
+        self, error: ServingError, origin: Origin | None = None, *, total_s: float | None = None
+    ) -> None:
+        """A request was not computed at all.
+
+        Args:
+            error: what it got.
+            origin: the request; None for one that was not read.
+            total_s: since its arrival, where it had been admitted.
+        """
+
+    def request_cancelled(self) -> None:
+        """Nobody wants the answer of a request that was admitted."""
 
     def overran(self, seconds: float) -> None:
         """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
@@ -95,6 +112,7 @@ class BatchExecution:
     Args:
         queue: where its requests were.
         observer: told of batches and requests.
+        late: told of requests that took long.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
         runs: rows of a batch to those of each run that it is computed in.
@@ -108,6 +126,7 @@ class BatchExecution:
         queue: RequestQueue,
         observer: BatchObserver,
         *,
+        late: LateRequests,
         pad_to: PadTo,
         batched: bool,
         runs: Callable[[int], Sequence[int]],
@@ -118,6 +137,7 @@ class BatchExecution:
         self._whole = whole
         self._queue = queue
         self._observer = observer
+        self._late = late
         self._pad_to = pad_to
         self._batched = batched
         self._runs = runs
@@ -167,8 +187,8 @@ class BatchExecution:
 
     def refuse(self, request: InferenceRequest, error: ServingError) -> None:
         """Reply to a request that is not computed."""
-        self._observer.request_refused(error)
-        self._reply_error(request, error)
+        self._observer.request_refused(error, request, total_s=self._clock() - request.arrived_at)
+        request.reply.fail(error)
 
     def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
         began, cpu_began = self._clock(), self._cpu_clock()
@@ -185,7 +205,7 @@ class BatchExecution:
             self._trace_failure(batch.slices, began, error)
             return batch.slices, error
         seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
-        self._deliver(batch.slices, done)
+        self._deliver(batch.slices, done, batch)
         # With the replies: a caller waits for them too, and so does the next batch of this instance.
         self._queue.finished(batch, self._clock() - began, computed_s)
         self._trace(batch.slices, done)
@@ -231,10 +251,10 @@ class BatchExecution:
             return
         finally:
             seat.release(self._clock() - began, again=True)
-        self._deliver([part], done)
+        self._deliver([part], done, None)
         self._trace([part], done)
 
-    def _deliver(self, slices: Sequence[BatchSlice], done: _Done) -> None:
+    def _deliver(self, slices: Sequence[BatchSlice], done: _Done, taken: TakenBatch | None) -> None:
         """Give requests their rows, and their replies to those whose last ones they were."""
         whole, unfit = self._queue.collect(
             slices,
@@ -244,19 +264,23 @@ class BatchExecution:
         )
         for request, error in unfit:
             self._reply_error(request, error)
-        self._reply(whole, done)
+        slow = self._reply(whole, done)
+        if slow:
+            self._keep(slow, done, taken)
 
-    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]], done: _Done) -> None:
-        """Make the replies, count the batch, and send them: who has an answer finds it in the statistics."""
-        rows, began = 0, self._clock()
-        timings: list[Timing] = []
-        output_s: list[float] = []
-        total_s: list[float] = []
-        sends: list[Callable[[], object]] = []
+    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]], done: _Done) -> Sequence["_Made"]:
+        """Make the replies, count the batch, and send them: who has an answer finds it in the statistics.
+
+        Returns:
+            The requests among them that are slow.
+        """
+        began = self._clock()
+        made: list[_Made] = []
+        slow: list[_Made] = []
         for request, outputs in whole:
             timing = request.timing
             try:
-                sends.append(request.reply.complete(outputs, timing))
+                send = request.reply.complete(outputs, timing)
             except ServingError as refused:  # such as an output that does not fit where it was to go
                 self._reply_error(request, refused)
                 continue
@@ -267,20 +291,31 @@ class BatchExecution:
                 self._reply_error(request, error)
                 continue
             now = self._clock()
-            rows += request.rows
-            timings.append(timing)
-            output_s.append(now - began)
-            total_s.append(now - request.enqueued_at)
+            one = (request, timing, began, now, send)
+            made.append(one)
+            if now - request.arrived_at > self._late.threshold_s:
+                slow.append(one)
             began = now
         runs = (done.rows,) if done.alone else self._runs(done.rows)
-        self._observer.batch_done(
-            ComputedBatch(runs, done.assembly_s, done.compute_s, rows, timings, output_s, total_s)
-        )  # guard: statistics-counted-before
-        for send in sends:
+        self._observer.batch_done(_computed(made, runs, done))  # guard: statistics-counted-before
+        for *_, send in made:
             send()
+        return slow
+
+    def _keep(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
+        """Tell of slow requests; after they were answered, so that nobody waits for it."""
+        batch = RideInBatch(
+            rows=done.rows,
+            padded_rows=self._pad_to(done.rows) if self._batched else done.rows,
+            requests=1 if taken is None else len(taken.slices),
+            expected_s=0.0 if taken is None else taken.done_at - taken.taken_at,
+        )
+        turn_s = 0.0 if taken is None else taken.waited_s
+        for request, _, _, made_at, _ in slow:
+            self._late.keep_slow(answered(request, now=made_at, computed_at=done.ended, turn_s=turn_s, batch=batch))
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
-        self._observer.request_failed(total_s=self._clock() - request.enqueued_at)
+        self._observer.request_failed(error, request, total_s=self._clock() - request.arrived_at)
         request.reply.fail(error)
 
     def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
@@ -315,3 +350,21 @@ def _require_whole(slices: Sequence[BatchSlice]) -> None:
     """
     if len(slices) > 1 or not slices[0].is_whole:
         raise RowCountError("requests to this model share no batches any more")
+
+
+_Made = tuple[InferenceRequest, Timing, float, float, Callable[[], object]]
+"""A request whose reply was made: its timing, when that began and ended, and what sends it."""
+
+
+def _computed(made: Sequence[_Made], runs: Sequence[int], done: _Done) -> ComputedBatch:
+    return ComputedBatch(
+        runs=runs,
+        assembly_s=done.assembly_s,
+        compute_s=done.compute_s,
+        answered_rows=sum([request.rows for request, *_ in made]),
+        timings=[timing for _, timing, *_ in made],
+        output_s=[ended - began for _, _, began, ended, _ in made],
+        read_s=[request.enqueued_at - request.arrived_at for request, *_ in made],
+        total_s=[ended - request.arrived_at for request, _, _, ended, _ in made],
+        reply_s=[ended - done.ended for _, _, _, ended, _ in made],
+    )

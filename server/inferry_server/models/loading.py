@@ -20,6 +20,7 @@ from inferry_server.errors import (
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
 from inferry_server.executing.inline import InlineWork
+from inferry_server.lateness.ring import LateRequests
 from inferry_server.models.apart import why_apart
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
@@ -60,6 +61,8 @@ class LoadOptions:
         inline_batch_s: how long such a batch may be expected to take.
         watch: ends what ONNX Runtime does for the version; of one load alone.
         parallel_runs: whether several full batches of a model may be computed at the same time, each on one core.
+        late_requests: how many slow and how many refused requests of a version are kept, to explain them.
+        latency_objective_s: beyond it a request is late, where the model has no objective of its own.
     """
 
     providers: Sequence[str]
@@ -72,6 +75,8 @@ class LoadOptions:
     inline: InlineWork = field(default_factory=InlineWork)
     inline_batch_s: float = 0.0
     parallel_runs: bool = False
+    late_requests: int = 0
+    latency_objective_s: float | None = None
     watch: LoadWatch = field(default_factory=LoadWatch)
 
 
@@ -261,7 +266,10 @@ def _serve(
     preprocessing = _preprocessing(plan)
     golden = plan.reshaping.golden(plan.golden_check(provider))
     model_metrics = metrics.for_model(folder.model, version)  # whoever ends the version forgets it
-    observer = VersionObserver(model_metrics)
+    own_objective_s = None if settings.latency_objective_ms is None else settings.latency_objective_ms / 1e3
+    objective_s = options.latency_objective_s if own_objective_s is None else own_objective_s
+    late = LateRequests(options.late_requests, objective_s=objective_s)
+    observer = VersionObserver(model_metrics, late)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [plan.reshaping.run(instance.run) for instance in instances],
@@ -276,6 +284,7 @@ def _serve(
         seats=[_seat(plan, provider, options) for _ in instances],
         inline=_inline(provider, instances, options) if apart is None else None,
         inline_batch_s=options.inline_batch_s,
+        late=late,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     try:
@@ -284,7 +293,6 @@ def _serve(
         metrics.forget(folder.model, version)
         raise
     model_metrics.on_device(lambda: _batch_limit(policy, instances))
-    objective_ms = settings.latency_objective_ms
     return ServedVersion(
         model=folder.model,
         version=version,
@@ -305,7 +313,7 @@ def _serve(
         gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
         model_file=settings.model_file,
         model_sha256=plan.source.sha256 if plan.source else "",
-        latency_objective_s=None if objective_ms is None else objective_ms / 1e3,
+        latency_objective_s=own_objective_s,
     )
 
 

@@ -113,22 +113,23 @@ class ClassifierService:
             ServingError: the request was refused; `outcome` will not be called.
         """
         request = parse(pb.ClassifyRequest, message)
+        incoming = _Incoming(request, request.id, self._clock() - waited_s, trace)
         return with_version(
             lambda: self._find(request),
-            lambda model: self._check_and_decode(model, request, outcome, call_deadline, trace, waited_s),
+            lambda model: self._check_and_decode(model, incoming, outcome, call_deadline),
+            incoming,
         )
 
     def _check_and_decode(
         self,
         model: ServedVersion,
-        request: pb.ClassifyRequest,
+        incoming: "_Incoming",
         outcome: Outcome,
         call_deadline: float | None,
-        trace: RequestTrace | None,
-        waited_s: float,
     ) -> Callable[[], object]:
-        if trace is not None:
-            trace.concerns(model.model, model.version)
+        request = incoming.request
+        if incoming.trace is not None:
+            incoming.trace.concerns(model.model, model.version)
         model.require_preprocessing()
         count, limit = len(request.images), model.max_request_rows
         if not 1 <= count <= limit:
@@ -136,7 +137,7 @@ class ClassifierService:
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
         deadline = self._deadlines.deadline(
-            self._clock() - waited_s,
+            incoming.arrived_at,
             call_deadline=call_deadline,
             timeout_s=None,
             model_objective_s=model.latency_objective_s,
@@ -145,22 +146,22 @@ class ClassifierService:
             raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
         cancellation = _Cancellation()
         self._pool.submit(
-            lambda: self._decode_and_submit(request, outcome, deadline, cancellation, trace), nbytes=request.ByteSize()
+            lambda: self._decode_and_submit(incoming, outcome, deadline, cancellation), nbytes=request.ByteSize()
         )
         return cancellation.cancel
 
     def _decode_and_submit(
         self,
-        request: pb.ClassifyRequest,
+        incoming: "_Incoming",
         outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
-        trace: RequestTrace | None,
     ) -> None:
         try:
             cancel = with_version(
-                lambda: self._find(request),
-                lambda model: self._submit_to(model, request, outcome, deadline, cancellation, trace),
+                lambda: self._find(incoming.request),
+                lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation),
+                incoming,
             )
         except _CancelledError:
             return
@@ -172,13 +173,12 @@ class ClassifierService:
     def _submit_to(
         self,
         model: ServedVersion,
-        request: pb.ClassifyRequest,
+        incoming: "_Incoming",
         outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
-        trace: RequestTrace | None,
     ) -> Callable[[], object]:
-        started = self._clock()
+        request, started = incoming.request, self._clock()
         preprocessing = model.require_preprocessing()
         pictures = []
         go_on = partial(self._check_wanted, deadline, cancellation, started)
@@ -186,12 +186,14 @@ class ClassifierService:
             go_on()
             pictures.append(self._pixels(image, preprocessing, position, go_on))
         images = np.stack(pictures)
-        queued = InferenceRequest(
+        queued = incoming.queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),
             reply=_Reply(outcome, request, model, decode_s=self._clock() - started),
             deadline=deadline,
-            trace=trace,
+            trace=incoming.trace,
+            request_id=incoming.request_id,
+            arrived_at=incoming.arrived_at,
         )
         model.batcher.submit(queued)
         return lambda: model.batcher.cancel(queued)
@@ -239,6 +241,17 @@ STREAM_FORMAT = StreamFormat(
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
 )
+
+
+@dataclass
+class _Incoming:
+    """A request from its arrival on; see `Origin`."""
+
+    request: pb.ClassifyRequest
+    request_id: str
+    arrived_at: float
+    trace: RequestTrace | None
+    queued: InferenceRequest | None = None
 
 
 class _CancelledError(Exception):

@@ -90,10 +90,11 @@ class InferenceService:
         Raises:
             ServingError: the request was not queued; `outcome` will not be called.
         """
-        incoming = IncomingRequest(message)
+        incoming = IncomingRequest(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
         return with_version(
             partial(self._registry.find, incoming.model_name, incoming.model_version, request_id=incoming.request_id),
-            partial(self._submit_to, incoming, outcome, call_deadline, trace, waited_s),
+            partial(self._submit_to, incoming, outcome, call_deadline),
+            incoming,
         )
 
     def _submit_to(
@@ -101,28 +102,29 @@ class InferenceService:
         incoming: IncomingRequest,
         outcome: Outcome,
         call_deadline: float | None,
-        trace: RequestTrace | None,
-        waited_s: float,
         model: ServedVersion,
     ) -> Cancel:
+        trace = incoming.trace
         if trace is not None:
             trace.concerns(model.model, model.version)
         if model.batcher.shedding.retry_after_s:  # guard: shed-by-model
             raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
         request = self._reader.read(incoming, model)
-        queued = InferenceRequest(
+        queued = incoming.queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
             reply=_Reply(outcome, request.encode),
             lane=lane_of(request.priority),
             trace=trace,
+            request_id=incoming.request_id,
+            arrived_at=incoming.arrived_at,
             deadline=self._deadlines.deadline(
-                self._clock() - waited_s,
+                incoming.arrived_at,
                 call_deadline=call_deadline,
                 timeout_s=request.timeout_s,
                 model_objective_s=model.latency_objective_s,
             ),
-        )  # guard: intake-objective-counts
+        )
         model.batcher.submit(queued)
         return partial(model.batcher.cancel, queued)  # guard: cancellation-reaches-queue
 

@@ -6,7 +6,9 @@ from functools import partial
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.models.version import ServedVersion
+from inferry_server.trace import RequestTrace
 from inferry_server.wire.decode import DecodedRequest, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
 from inferry_server.wire.layout import read_layout
@@ -18,14 +20,24 @@ from inferry_server.wire.shared_memory import SharedMemoryRegions
 class IncomingRequest:
     """A request that names its model; what is inside is parsed only if that must be.
 
+    Args:
+        message: as it came.
+        arrived_at: when it came, in monotonic seconds.
+        trace: where it is sampled.
+
+    Attributes:
+        queued: as its batcher gets it; None before.
+
     Raises:
         DecodingError: the bytes are no such message, or none.
     """
 
-    __slots__ = ("layout", "message", "model_name", "model_version", "request_id")
+    __slots__ = ("arrived_at", "layout", "message", "model_name", "model_version", "queued", "request_id", "trace")
 
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, message: bytes, arrived_at: float = 0.0, trace: RequestTrace | None = None) -> None:
         self.message = message
+        self.arrived_at, self.trace = arrived_at, trace
+        self.queued: InferenceRequest | None = None
         layout = self.layout = read_layout(message)
         if layout is None:
             parsed = parse(ModelInferRequest, message)

@@ -5,17 +5,23 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from inferry_server.errors import ServingError, ShuttingDownError
+from inferry_server.lateness.record import Origin
 from inferry_server.models.version import ServedVersion
 
 T = TypeVar("T")
 
 
-def with_version(find: Callable[[], ServedVersion], use: Callable[[ServedVersion], T]) -> T:
+def with_version(find: Callable[[], ServedVersion], use: Callable[[ServedVersion], T], origin: Origin) -> T:
     """Use the version that answers now; where it stopped answering in between, the one that does.
 
     A version leaves the registry before its queue closes, so a request that finds the queue closed
     need only look again: no swap fails a request. What is refused is counted here, where a request
     meets its version.
+
+    Args:
+        find: the version that answers now.
+        use: what is done with it.
+        origin: the request.
 
     Raises:
         ShuttingDownError: the version is still the one, so the server itself is going away.
@@ -27,10 +33,10 @@ def with_version(find: Callable[[], ServedVersion], use: Callable[[ServedVersion
             return use(version)
         except ShuttingDownError as refusal:
             if find() is version:  # guard: versions-request-meets, versions-server-goes
-                version.observer.request_refused(refusal)
+                version.observer.request_refused(refusal, origin)
                 raise
         except ServingError as refusal:
-            version.observer.request_refused(refusal)
+            version.observer.request_refused(refusal, origin)
             raise
 
 

@@ -64,6 +64,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "hang_after_s": (1, _DAY_S),
     "max_run_s": (0.1, _DAY_S),
     "trace_sample_ratio": (0, 1),
+    "late_requests": (0, 10_000),
 }
 
 
@@ -197,6 +198,9 @@ class Settings:
     )
     trace_sample_ratio: float = _setting(
         _SAMPLE_RATIO, "share of the requests to trace whose callers did not decide; who looks for one asks to"
+    )
+    late_requests: int = _setting(
+        32, "how many of each version's slowest and refused requests are kept, to be explained; 0: none"
     )
     strict: bool = _setting(False, "exit if any model of the repository does not load")
     verbose: bool = _setting(False, "show tracebacks")

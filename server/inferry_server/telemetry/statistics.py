@@ -3,11 +3,14 @@
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.errors import ServingError
 from inferry_server.executing.execution import ComputedBatch
+from inferry_server.lateness.record import Origin, kind_of, refused
+from inferry_server.lateness.ring import LateRequests
 from inferry_server.telemetry.metrics import ModelMetrics
 
 
@@ -39,14 +42,29 @@ class _Stages:
 class VersionObserver:
     """Tells a version's metrics and its statistics of its batches and requests.
 
+    Args:
+        metrics: of the version.
+        late: of the version; without, nothing is kept of its late requests.
+        clock: monotonic seconds.
+
     Attributes:
+        statistics: since the version was loaded.
+        late: its slow and its refused requests.
         unbatched_for: why its requests run alone, though it was loaded to be batched; empty while they are batched.
     """
 
-    def __init__(self, metrics: ModelMetrics) -> None:
+    def __init__(
+        self,
+        metrics: ModelMetrics,
+        late: LateRequests | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.unbatched_for = ""
         self.statistics = VersionStatistics()
+        self.late = late or LateRequests()
         self._metrics = metrics
+        self._clock = clock
 
     def batch_done(self, done: ComputedBatch) -> None:
         """A batch was computed, and requests were answered with it."""
@@ -60,13 +78,27 @@ class VersionObserver:
             output_s=done.output_s,
         )
 
-    def request_failed(self, *, total_s: float) -> None:
-        """A request that was admitted got an error."""
+    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
+        """A request that was admitted got an error: computing it failed."""
         self.statistics.request_failed(total_s=total_s)
+        if kind_of(error) not in self.late.known:
+            self._keep(origin, error)
 
-    def request_refused(self, error: ServingError) -> None:
+    def request_refused(
+        self, error: ServingError, origin: Origin | None = None, *, total_s: float | None = None
+    ) -> None:
         """A request was not computed, and got this error instead."""
         self._metrics.request_refused(error.kind)
+        if total_s is not None:
+            self.statistics.request_failed(total_s=total_s)
+        if origin is not None and error.kind not in self.late.known:
+            self._keep(origin, error)
+
+    def request_cancelled(self) -> None:
+        """Nobody wants the answer of a request that was admitted."""
+
+    def _keep(self, origin: Origin, error: Exception) -> None:
+        self.late.keep_refused(refused(origin, error, self._clock()))
 
     def overran(self, seconds: float) -> None:
         """A batch took far longer than one may on the thread that reads requests."""

@@ -138,6 +138,7 @@ class _RequestTrace:
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
             start_time=self._ns(began),
         )
+        self.trace_id = format(self._span.get_span_context().trace_id, "032x")
         self._model: dict[str, str] = {}
         self._lock = threading.Lock()
         self._ended = False

@@ -1,0 +1,16 @@
+"""The guards of what is kept of late requests: bounded, and cheap while everything is refused."""
+
+from mutants.mutant import Mutant
+
+_TEST_RING = ("tests/server/lateness/test_ring.py",)
+
+LATENESS = (
+    Mutant(
+        "late-bounded",
+        "late requests: as many are kept as were asked for",
+        "heapq.heappush(self._slow, (request.total_s, next(self._order), request))",
+        _TEST_RING,
+    ),
+    Mutant("late-forgets", "late requests: those of past minutes are forgotten", "pass", _TEST_RING),
+    Mutant("late-refusals-cheap", "late requests: a frequent refusal is not kept each time", "pass", _TEST_RING),
+)
