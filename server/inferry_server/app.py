@@ -17,6 +17,7 @@ from inferry_proto.services import (
 )
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import DeadlinePolicy
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import InlineWork
@@ -54,7 +55,6 @@ from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.reflection import HEALTH_SERVICE, ReflectionService
 from inferry_server.services.repository import RepositoryService
 from inferry_server.services.shared_memory import SharedMemoryService
-from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.services.trace_settings import TraceSettingsService
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.logs import choose_logging, configure_logging

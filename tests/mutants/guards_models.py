@@ -58,13 +58,13 @@ MODELS = (
         "versions-request-meets",
         "versions: a request that meets a closed queue looks again",
         "if True:",
-        ("tests/server/services/test_submission.py",),
+        ("tests/server/models/test_swapped_versions.py",),
     ),
     Mutant(
         "versions-server-goes",
         "versions: a server that goes away is not asked for ever",
-        "if find() is not version:",
-        ("tests/server/services/test_submission.py",),
+        "if find() is not found:",
+        ("tests/server/models/test_swapped_versions.py",),
     ),
     Mutant(
         "traffic-label-whose",

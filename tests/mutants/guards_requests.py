@@ -134,19 +134,19 @@ REQUESTS = (
         "plans-data-large",
         "plans: data is as large as the header says",
         "if False:",
-        ("tests/server/wire/test_plans.py",),
+        ("tests/server/wire/test_reading.py",),
     ),
     Mutant(
         "plans-they-hold",
         "plans: they hold for the version that made them",
         "return plan",
-        ("tests/server/wire/test_plans.py",),
+        ("tests/server/wire/test_reading.py",),
     ),
     Mutant(
         "plans-texts-have",
         "plans: texts have no fixed size",
-        "return len(layout.raw_sizes) == len(self._tensors) and len(layout.header) <= _LARGEST_HEADER",
-        ("tests/server/wire/test_plans.py",),
+        "return len(incoming.raw_sizes) == len(self._tensors)",
+        ("tests/server/wire/test_reading.py",),
     ),
     Mutant(
         "shared-memory-tensor",
@@ -219,7 +219,7 @@ REQUESTS = (
     Mutant(
         "intake-objective-counts",
         "intake: an objective counts from the arrival",
-        "incoming = IncomingRequest(message, self._clock(), trace)",
+        "incoming = receive(message, self._clock(), trace)",
         ("tests/server/transport/test_intake.py",),
     ),
 )

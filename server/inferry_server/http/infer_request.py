@@ -9,7 +9,7 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
 from inferry_server.http.bodies import read_length
 from inferry_server.http.json_tensors import raw_from_json
-from inferry_server.wire.layout import varint
+from inferry_server.wire.encode import varint
 
 MOST_JSON_BYTES = 16 << 20
 """Of a request: reading JSON holds up everything else in this process, some 15 ms for each MiB of numbers."""

@@ -5,13 +5,23 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 from inferry_proto.version_labels import is_label
-from inferry_server.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
+from inferry_server.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    ServingError,
+    ShuttingDownError,
+)
+from inferry_server.lateness.record import Origin
 from inferry_server.models.repository import is_version_number
 from inferry_server.models.traffic import choose_label
 from inferry_server.models.version import ServedVersion
+
+T = TypeVar("T")
 
 
 class State(enum.StrEnum):
@@ -193,6 +203,35 @@ class ModelRegistry:
         if chosen.served is None:
             raise ModelNotReadyError(model, chosen.version_text, state=chosen.state, reason=chosen.reason)
         return chosen.served
+
+    def with_version(self, model: str, version: str, use: Callable[[ServedVersion], T], *, origin: Origin) -> T:
+        """Use the version that answers now; where it stopped answering in between, the one that does.
+
+        A version leaves the registry before its queue closes, so a request that finds the queue closed need only
+        look again: no swap fails a request. What `use` refuses is counted here, where a request meets its version.
+
+        Args:
+            model: as for `find`.
+            version: as for `find`.
+            use: what is done with it.
+            origin: the request.
+
+        Raises:
+            ShuttingDownError: the version is still the one, so the server itself is going away.
+            ServingError: from `find` and `use`.
+        """
+        find = partial(self.find, model, version, request_id=origin.request_id)
+        while True:
+            found = find()
+            try:
+                return use(found)
+            except ShuttingDownError as refusal:
+                if find() is found:  # guard: versions-request-meets, versions-server-goes
+                    found.observer.request_refused(refusal, origin)
+                    raise
+            except ServingError as refusal:
+                found.observer.request_refused(refusal, origin)
+                raise
 
     def _choose(self, entry: ModelEntry, model: str, version: str, request_id: str) -> IndexEntry:
         if not version and entry.traffic and (weights := entry.ready_traffic()):

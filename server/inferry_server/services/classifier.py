@@ -15,7 +15,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import CostlyPictureError, PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
-from inferry_server.batching.request import InferenceRequest, Timing
+from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import (
     DeadlineExceededError,
     DecodingError,
@@ -31,12 +31,13 @@ from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, Un
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.streams import OrderedStream, StreamFormat
-from inferry_server.services.submission import DeadlinePolicy, with_version
 from inferry_server.signature import signature_to_manifest
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.classification import label_of, top_classes
-from inferry_server.wire.layout import submessage
+from inferry_server.wire.encode import submessage
 from inferry_server.wire.messages import parse
+
+Cancel = Callable[[], object]
 
 
 class ClassifierService:
@@ -103,7 +104,7 @@ class ClassifierService:
         call_deadline: float | None,
         trace: RequestTrace | None,
         waited_s: float = 0.0,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         """Check a request and hand its pictures to the decoding threads; arguments as of `InferenceService.submit`.
 
         Returns:
@@ -114,10 +115,8 @@ class ClassifierService:
         """
         request = parse(pb.ClassifyRequest, message)
         incoming = _Incoming(request, request.id, self._clock() - waited_s, trace)
-        return with_version(
-            lambda: self._find(request),
-            lambda model: self._check_and_decode(model, incoming, outcome, call_deadline),
-            incoming,
+        return self._with_version(
+            incoming, lambda model: self._check_and_decode(model, incoming, outcome, call_deadline)
         )
 
     def _check_and_decode(
@@ -126,7 +125,7 @@ class ClassifierService:
         incoming: "_Incoming",
         outcome: Outcome,
         call_deadline: float | None,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         request = incoming.request
         if incoming.trace is not None:
             incoming.trace.concerns(model.model, model.version)
@@ -158,10 +157,8 @@ class ClassifierService:
         cancellation: "_Cancellation",
     ) -> None:
         try:
-            cancel = with_version(
-                lambda: self._find(incoming.request),
-                lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation),
-                incoming,
+            cancel = self._with_version(
+                incoming, lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation)
             )
         except _CancelledError:
             return
@@ -177,7 +174,7 @@ class ClassifierService:
         outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         request, started = incoming.request, self._clock()
         preprocessing = model.require_preprocessing()
         pictures = []
@@ -230,8 +227,9 @@ class ClassifierService:
         except PictureError as error:
             raise DecodingError(f"image {position}: {error}") from error
 
-    def _find(self, request: pb.ClassifyRequest) -> ServedVersion:
-        return self._registry.find(request.model_name, request.model_version, request_id=request.id)
+    def _with_version(self, incoming: "_Incoming", use: Callable[[ServedVersion], Cancel]) -> Cancel:
+        request = incoming.request
+        return self._registry.with_version(request.model_name, request.model_version, use, origin=incoming)
 
 
 STREAM_FORMAT = StreamFormat(
@@ -263,7 +261,7 @@ class _Cancellation:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancel: Callable[[], object] | None = None
+        self._cancel: Cancel | None = None
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -273,7 +271,7 @@ class _Cancellation:
         if cancel is not None:
             cancel()
 
-    def queued(self, cancel: Callable[[], object]) -> None:
+    def queued(self, cancel: Cancel) -> None:
         with self._lock:
             self._cancel = cancel
             cancelled = self.cancelled

@@ -13,17 +13,16 @@ from inferry_proto.open_inference_pb2 import (
 )
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import InferenceRequest, Timing
+from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
-from inferry_server.services.reading import IncomingRequest, RequestReader
 from inferry_server.services.streams import OrderedStream, StreamFormat
-from inferry_server.services.submission import DeadlinePolicy, with_version
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
-from inferry_server.wire.layout import submessage
+from inferry_server.wire.encode import submessage
 from inferry_server.wire.messages import parse
+from inferry_server.wire.reading import IncomingRequest, RequestReader, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 Cancel = Callable[[], object]
@@ -90,11 +89,12 @@ class InferenceService:
         Raises:
             ServingError: the request was not queued; `outcome` will not be called.
         """
-        incoming = IncomingRequest(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
-        return with_version(
-            partial(self._registry.find, incoming.model_name, incoming.model_version, request_id=incoming.request_id),
+        incoming = receive(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
+        return self._registry.with_version(
+            incoming.model_name,
+            incoming.model_version,
             partial(self._submit_to, incoming, outcome, call_deadline),
-            incoming,
+            origin=incoming,
         )
 
     def _submit_to(

@@ -1,7 +1,7 @@
 """Arrays to ModelInferResponse."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from inferry_server.signature import TensorSpec
 from inferry_server.wire.classification import classify
 from inferry_server.wire.decode import RequestedOutput
 from inferry_server.wire.elements import element_count, elements_to_bytes
-from inferry_server.wire.layout import varint
 from inferry_server.wire.regions import write_region
 from inferry_server.wire.shared_memory import RegionSlice
 
 _BYTES = DATATYPES["BYTES"]
-_ID_TAG, _RAW_TAG = bytes([3 << 3 | 2]), bytes([6 << 3 | 2])  # as open_inference.proto numbers them
 _MOST_SHAPES = 64  # remembered; outputs rarely have more
+_VARINT_MORE = 0x80
+_LENGTH_DELIMITED = 2  # the wire type of texts, bytes and messages
+# As open_inference.proto numbers the fields.
+_ID_TAG, _RAW_TAG = bytes([3 << 3 | _LENGTH_DELIMITED]), bytes([6 << 3 | _LENGTH_DELIMITED])
 
 
 def encode_infer_response(
@@ -122,6 +124,28 @@ def response_template(model: str, version: str, requested: Sequence[RequestedOut
         for output in requested
     )
     return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
+
+
+def varint(value: int) -> bytes:
+    """A length as protobuf writes it."""
+    pieces = bytearray()
+    while value >= _VARINT_MORE:
+        pieces.append(value & ~_VARINT_MORE & 0xFF | _VARINT_MORE)
+        value >>= 7
+    pieces.append(value)
+    return bytes(pieces)
+
+
+def submessage(number: int, more: bytes = b"") -> Callable[[bytes], bytes]:
+    """What puts a message into the field of another one that has nothing else.
+
+    Args:
+        number: of the field.
+        more: fields that the inner message gets behind its own: bytes of messages that follow one another are
+            one message with the fields of both.
+    """
+    tag = bytes([number << 3 | _LENGTH_DELIMITED])
+    return lambda message: b"".join((tag, varint(len(message) + len(more)), message, more))
 
 
 def _write(array: NDArray[Any], datatype: Datatype, destination: RegionSlice, name: str) -> int:

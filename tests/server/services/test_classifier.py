@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import DeadlinePolicy
 from inferry_server.errors import QueueFullError
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.registry import IndexEntry, ModelRegistry, State
@@ -21,7 +22,6 @@ from inferry_server.runtime.providers import CPU
 from inferry_server.services.classifier import ClassifierService
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.pictures import PictureLimits
-from inferry_server.services.submission import DeadlinePolicy
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
 from testkit.calls import FakeCall

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inferry_server.services.submission import DeadlinePolicy
+from inferry_server.batching.request import DeadlinePolicy
 
 NOW = 100.0
 

@@ -10,9 +10,8 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.decode import DecodedRequest, RequestedOutput, decode_infer_request
-from inferry_server.wire.encode import encode_infer_response, response_template
-from inferry_server.wire.layout import read_layout, varint
-from inferry_server.wire.plans import InferPlan, PlanCache
+from inferry_server.wire.encode import encode_infer_response, response_template, varint
+from inferry_server.wire.reading import IncomingRequest, InferPlan, PlanCache, cut_up, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 SIGNATURE = Signature(
@@ -39,44 +38,55 @@ def decode(message: bytes) -> DecodedRequest:
 
 
 def learn(cache: PlanCache, message: bytes) -> None:
-    layout = read_layout(message)
-    assert layout is not None
+    incoming = cut_up(message)
+    assert incoming is not None
     decoded = decode(message)
     template = response_template("m", "1", decoded.outputs)
     assert template is not None
-    cache.learn("1", layout, InferPlan(decoded, template, SIGNATURE))
+    cache.learn("1", incoming, InferPlan(decoded, template, SIGNATURE))
+
+
+def contents(incoming: IncomingRequest) -> list[bytes]:
+    places = zip(incoming.raw_starts, incoming.raw_sizes, strict=True)
+    return [incoming.message[start : start + size] for start, size in places]
+
+
+def planned(
+    cache: PlanCache, incoming: IncomingRequest, *, version: str = "1", signature: Signature = SIGNATURE
+) -> InferPlan | None:
+    assert incoming.header is not None
+    return cache.get(version, incoming.header, signature)
 
 
 @given(name=TEXTS, version=TEXTS, request_id=TEXTS, raw=st.lists(st.binary(max_size=300), max_size=3))
-def test_a_layout_says_what_parsing_says(name: str, version: str, request_id: str, raw: list[bytes]) -> None:
+def test_what_is_cut_out_is_what_parsing_says(name: str, version: str, request_id: str, raw: list[bytes]) -> None:
     message = ModelInferRequest(model_name=name, model_version=version, id=request_id, raw_input_contents=raw)
     message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
     message.outputs.add(name="y")
     message.parameters["timeout"].int64_param = 7
     wire = message.SerializeToString(deterministic=True)
-    layout = read_layout(wire)
-    assert layout is not None
-    assert (layout.model_name, layout.model_version, layout.request_id) == (name, version, request_id)
-    assert [wire[start : start + size] for start, size in zip(layout.raw_starts, layout.raw_sizes, strict=True)] == raw
-    rest = ModelInferRequest.FromString(layout.header)
+    incoming = cut_up(wire)
+    assert incoming is not None
+    assert (incoming.model_name, incoming.model_version, incoming.request_id) == (name, version, request_id)
+    assert contents(incoming) == raw
+    assert incoming.header is not None
+    rest = ModelInferRequest.FromString(incoming.header)
     message.ClearField("id")
     message.ClearField("raw_input_contents")
     assert rest == message
 
 
 @given(st.binary(max_size=80))
-def test_bytes_that_are_no_request_have_no_layout_or_parse_to_the_same(wire: bytes) -> None:
-    layout = read_layout(wire)
-    if layout is None:
+def test_bytes_that_are_no_request_are_not_cut_up_or_parse_to_the_same(wire: bytes) -> None:
+    incoming = cut_up(wire)
+    if incoming is None:
         return
     try:
         parsed = ModelInferRequest.FromString(wire)
     except Exception:  # noqa: BLE001 - protobuf's error; the header is not a valid one, and so is never learned
         return
-    assert (layout.model_name, layout.model_version) == (parsed.model_name, parsed.model_version)
-    assert [
-        wire[start : start + size] for start, size in zip(layout.raw_starts, layout.raw_sizes, strict=True)
-    ] == list(parsed.raw_input_contents)
+    assert (incoming.model_name, incoming.model_version) == (parsed.model_name, parsed.model_version)
+    assert contents(incoming) == list(parsed.raw_input_contents)
 
 
 def test_whatever_is_unusual_is_left_to_the_parser() -> None:
@@ -90,7 +100,9 @@ def test_whatever_is_unusual_is_left_to_the_parser() -> None:
         "a length without end": b"\x0a\xff\xff\xff\xff\xff\xff",
         "fields in another order": b"\x1a\x01i\x0a\x01m",
     }
-    assert {name: read_layout(message) for name, message in unusual.items()} == dict.fromkeys(unusual)
+    assert {name: cut_up(message) for name, message in unusual.items()} == dict.fromkeys(unusual)
+    repeated = receive(unusual["a repeated name"], 0.0, None)
+    assert (repeated.model_name, repeated.header) == ("n", None)
 
 
 @given(rows=st.integers(1, 64), width=st.integers(0, 5), seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)))
@@ -100,11 +112,11 @@ def test_a_plan_reads_what_decoding_in_full_reads(rows: int, width: int, seeds: 
     learn(cache, first)
     for seed, request_id in zip(seeds, ("", "another, longer id"), strict=True):
         message = request(rows, width, seed, id=request_id).SerializeToString()
-        layout = read_layout(message)
-        assert layout is not None
-        plan = cache.get("1", layout.header, SIGNATURE)
+        incoming = cut_up(message)
+        assert incoming is not None
+        plan = planned(cache, incoming)
         assert plan is not None
-        inputs, full = plan.read(layout, message), decode(message)
+        inputs, full = plan.read(incoming), decode(message)
         assert inputs is not None
         assert list(inputs) == list(full.inputs)
         assert all(np.array_equal(inputs[name], full.inputs[name]) for name in inputs)
@@ -116,29 +128,29 @@ def test_a_plan_holds_for_no_other_header_and_no_other_sizes() -> None:
     cache = PlanCache()
     learn(cache, request(2).SerializeToString())
     for other in (request(3), request(2, width=3), request(2, model_version="2")):
-        layout = read_layout(other.SerializeToString())
-        assert layout is not None
-        assert cache.get("1", layout.header, SIGNATURE) is None
+        incoming = cut_up(other.SerializeToString())
+        assert incoming is not None
+        assert planned(cache, incoming) is None
     short = request(2)
     short.raw_input_contents[1] = b"\x01"
     wire = short.SerializeToString()
-    layout = read_layout(wire)
-    assert layout is not None
-    plan = cache.get("1", layout.header, SIGNATURE)
+    incoming = cut_up(wire)
+    assert incoming is not None
+    plan = planned(cache, incoming)
     assert plan is not None
-    assert plan.read(layout, wire) is None
+    assert plan.read(incoming) is None
 
 
 def test_a_plan_holds_for_no_other_version_and_no_other_load_of_it() -> None:
     cache = PlanCache()
     wire = request().SerializeToString()
     learn(cache, wire)
-    layout = read_layout(wire)
-    assert layout is not None
+    incoming = cut_up(wire)
+    assert incoming is not None
     loaded_again = Signature(SIGNATURE.inputs, SIGNATURE.outputs)
-    assert cache.get("1", layout.header, SIGNATURE) is not None
-    assert cache.get("2", layout.header, SIGNATURE) is None
-    assert cache.get("1", layout.header, loaded_again) is None
+    assert planned(cache, incoming) is not None
+    assert planned(cache, incoming, version="2") is None
+    assert planned(cache, incoming, signature=loaded_again) is None
 
 
 def test_contents_in_the_header_are_never_a_plan() -> None:
@@ -150,23 +162,23 @@ def test_contents_in_the_header_are_never_a_plan() -> None:
     wire = typed.SerializeToString()
     cache = PlanCache()
     learn(cache, wire)
-    layout = read_layout(wire)
-    assert layout is not None
-    assert cache.get("1", layout.header, SIGNATURE) is None
+    incoming = cut_up(wire)
+    assert incoming is not None
+    assert planned(cache, incoming) is None
 
 
 def test_texts_are_never_a_plan_for_their_size_is_not_their_shapes() -> None:
     signature = Signature((TensorSpec("t", DATATYPES["BYTES"], (-1,)),), SIGNATURE.outputs)
     message = ModelInferRequest(model_name="m", raw_input_contents=[b"\x02\0\0\0ab"])
     message.inputs.add(name="t", datatype="BYTES", shape=[1])
-    layout = read_layout(message.SerializeToString())
-    assert layout is not None
+    incoming = cut_up(message.SerializeToString())
+    assert incoming is not None
     decoded = decode_infer_request(message, signature, model="m", max_request_rows=64, regions=NO_REGIONS)
     template = response_template("m", "1", decoded.outputs)
     assert template is not None
     cache = PlanCache()
-    cache.learn("1", layout, InferPlan(decoded, template, signature))
-    assert cache.get("1", layout.header, signature) is None
+    cache.learn("1", incoming, InferPlan(decoded, template, signature))
+    assert planned(cache, incoming, signature=signature) is None
 
 
 def test_the_number_of_plans_is_bounded() -> None:

@@ -1,0 +1,290 @@
+"""A ModelInfer request's bytes to what can be queued: by the plan of an earlier request, else decoded in full.
+
+A client's requests differ in their tensors' data and their ids; everything else, the header, is the same bytes again
+and again. So the header is cut out without parsing what is inside. The first request of a kind is decoded and checked
+in full (`decode.py`). What that told is kept under the bytes of its header, and holds for every request that repeats
+them: then its tensors need only be as large as they were. Whatever differs in any way is decoded in full again, and so
+hears of its faults in the protocol's order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from inferry_proto.datatypes import Arrays
+from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.batching.request import InferenceRequest
+from inferry_server.models.version import ServedVersion
+from inferry_server.signature import Signature
+from inferry_server.trace import RequestTrace
+from inferry_server.wire.decode import DecodedRequest, decode_infer_request
+from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
+from inferry_server.wire.messages import parse
+from inferry_server.wire.shared_memory import SharedMemoryRegions
+
+_MOST_PLANS = 1024  # clients that vary more are decoded in full
+_LARGEST_HEADER = 4096  # bytes
+
+_VARINT_MORE = 0x80
+_VARINT_MOST_BYTES = 5  # lengths are below 2 GiB
+_LENGTH_DELIMITED = 2  # the wire type of texts, bytes and messages
+_WIRE_TYPE = 0b111
+
+# Tags of the fields, as open_inference.proto numbers them.
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (
+    number << 3 | _LENGTH_DELIMITED for number in range(1, 8)
+)
+
+
+@dataclass(slots=True)
+class IncomingRequest:
+    """A request that names its model; what is inside is parsed only if that must be.
+
+    Attributes:
+        message: all of its bytes.
+        model_name: which model is asked.
+        model_version: which version, or label, of it; empty for none.
+        request_id: empty for none.
+        header: every field but the raw contents and the id, the two names included: what decides how to read them.
+            None where anything is unusual, and the message must be parsed whole.
+        raw_starts: where each of the raw_input_contents begins, where there is a header.
+        raw_sizes: of each of them, in bytes.
+        arrived_at: when it came, in monotonic seconds.
+        trace: where it is sampled.
+        queued: as its batcher gets it; None before.
+    """
+
+    message: bytes
+    model_name: str
+    model_version: str
+    request_id: str
+    header: bytes | None = None
+    raw_starts: Sequence[int] = ()
+    raw_sizes: Sequence[int] = ()
+    arrived_at: float = 0.0
+    trace: RequestTrace | None = None
+    queued: InferenceRequest | None = None
+
+
+@dataclass(slots=True)
+class ReadRequest:
+    """A request that can be queued.
+
+    Attributes:
+        inputs: by name.
+        rows: N; 1 for a model without batch dimension.
+        timeout_s: from its `timeout` parameter; None for none.
+        priority: from its `priority` parameter; 0 for none.
+        encode: the response message, from the outputs of its rows.
+    """
+
+    inputs: Arrays
+    rows: int
+    timeout_s: float | None
+    priority: int
+    encode: Callable[[Arrays], bytes]
+
+
+def receive(message: bytes, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
+    """Cut a request up; one that is unusual is parsed for its names.
+
+    Args:
+        message: as it came.
+        arrived_at: when it came, in monotonic seconds.
+        trace: where it is sampled.
+
+    Raises:
+        DecodingError: the bytes are no such message.
+    """
+    incoming = cut_up(message)
+    if incoming is None:
+        parsed = parse(ModelInferRequest, message)
+        incoming = IncomingRequest(message, parsed.model_name, parsed.model_version, parsed.id)
+    incoming.arrived_at, incoming.trace = arrived_at, trace
+    return incoming
+
+
+class RequestReader:
+    """Reads requests by the plan of an earlier one where there is one, else in full. Thread-safe."""
+
+    def __init__(self, regions: SharedMemoryRegions) -> None:
+        self._regions = regions
+        self._plans = PlanCache()
+
+    def read(self, incoming: IncomingRequest, model: ServedVersion) -> ReadRequest:
+        """Check a request against the model that it names, and take its tensors out.
+
+        Raises:
+            ServingError: as `decode_infer_request`, or the bytes inside are no such message.
+        """
+        if incoming.header is not None:
+            plan = self._plans.get(model.version, incoming.header, model.signature)
+            if plan is not None and (inputs := plan.read(incoming)) is not None:
+                encode = partial(plan.response.encode, incoming.request_id)
+                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, encode)
+        request = parse(ModelInferRequest, incoming.message)
+        decoded = decode_infer_request(
+            request,
+            model.signature,
+            model=model.model,
+            max_request_rows=model.max_request_rows,
+            regions=self._regions,
+        )
+        template = response_template(request.model_name, model.version, decoded.outputs)
+        if template is not None:
+            self._plans.learn(model.version, incoming, InferPlan(decoded, template, model.signature))
+        return ReadRequest(
+            decoded.inputs,
+            decoded.rows,
+            decoded.timeout_s,
+            decoded.priority,
+            _encoder(request, decoded, template, model),
+        )
+
+
+def _encoder(
+    request: ModelInferRequest, decoded: DecodedRequest, template: ResponseTemplate | None, model: ServedVersion
+) -> Callable[[Arrays], bytes]:
+    if template is not None:
+        return partial(template.encode, request.id)
+    return lambda outputs: encode_infer_response(
+        request,
+        decoded.outputs,
+        outputs,
+        version=model.version,
+        labels=model.labels,
+        batched=model.max_request_rows > 0,
+    ).SerializeToString()
+
+
+class InferPlan:
+    """How to read requests with one header, and to answer them. Immutable but for what it remembers.
+
+    Args:
+        decoded: the first of them.
+        response: the template of the answers.
+        signature: what it was checked against.
+    """
+
+    __slots__ = ("_sizes", "_tensors", "priority", "response", "rows", "signature", "timeout_s")
+
+    def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
+        self._tensors = [(name, array.shape, array.dtype) for name, array in decoded.inputs.items()]
+        self._sizes = [array.nbytes for array in decoded.inputs.values()]
+        self.response = response
+        self.signature = signature
+        self.rows = decoded.rows
+        self.timeout_s = decoded.timeout_s
+        self.priority = decoded.priority
+
+    def holds_for(self, incoming: IncomingRequest) -> bool:
+        """Whether it holds for every request with this header, which is that of the first one.
+
+        It does not where data lies outside raw contents (their bytes are part of the header, or of
+        shared memory), or where sizes are not those of the shape, as with BYTES.
+        """
+        texts = any(dtype.hasobject for _, _, dtype in self._tensors)
+        return not texts and len(incoming.raw_sizes) == len(self._tensors)  # guard: plans-texts-have
+
+    def read(self, incoming: IncomingRequest) -> Arrays | None:
+        """The inputs by name, viewing the message wherever they begin in it.
+
+        Returns:
+            None where their data has another size than it must.
+        """
+        if incoming.raw_sizes != self._sizes:  # guard: plans-data-large
+            return None
+        inputs: dict[str, np.ndarray[Any, Any]] = {}
+        for (name, shape, dtype), start in zip(self._tensors, incoming.raw_starts, strict=True):
+            inputs[name] = np.ndarray(shape, dtype, incoming.message, start)
+        return inputs
+
+
+class PlanCache:
+    """Plans by version and header. Any thread may call; at worst a plan is made twice."""
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[str, bytes], InferPlan] = {}
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def get(self, version: str, header: bytes, signature: Signature) -> InferPlan | None:
+        """The plan for a header.
+
+        Args:
+            version: that answers; the header names the model.
+            header: of the request.
+            signature: of the version as it is served now; a plan that was checked against another, of
+                one loaded before, is none.
+        """
+        plan = self._plans.get((version, header))  # guard: cost-requests-asked
+        return plan if plan is not None and plan.signature is signature else None  # guard: plans-they-hold
+
+    def learn(self, version: str, incoming: IncomingRequest, plan: InferPlan) -> None:
+        """Keep a plan, if it holds for other requests than the one it was made from."""
+        header = incoming.header
+        if header is None or len(header) > _LARGEST_HEADER or not plan.holds_for(incoming):
+            return
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()  # rare, and cheaper than to keep account of every use
+        self._plans[version, header] = plan
+
+
+def cut_up(message: bytes) -> IncomingRequest | None:
+    """Find out where things are in a request, without parsing what is inside.
+
+    Returns:
+        None where anything is unusual: a field that is repeated or unknown, or bytes that are no such
+        message. Then the whole message must be parsed, and what is wrong told by that.
+    """
+    name = version = request_id = b""
+    starts: list[int] = []
+    sizes: list[int] = []
+    pieces: list[bytes] = []
+    position, header_start, end, last = 0, 0, len(message), 0
+    try:
+        while position < end:
+            tag, size, start = message[position], message[position + 1], position + 2
+            if size >= _VARINT_MORE:
+                size, start = _long_size(message, position + 1)
+            stop = start + size
+            if tag < last or stop > end or (tag == last and tag < _PARAMETERS):
+                return None
+            if tag == _RAW:
+                if not starts:
+                    pieces.append(message[header_start:position])
+                starts.append(start)
+                sizes.append(size)
+                header_start = stop
+            elif tag == _ID:
+                pieces.append(message[header_start:position])
+                request_id = message[start:stop]
+                header_start = stop
+            elif tag == _MODEL_NAME:
+                name = message[start:stop]
+            elif tag == _MODEL_VERSION:
+                version = message[start:stop]
+            elif tag & _WIRE_TYPE != _LENGTH_DELIMITED or tag > _RAW:
+                return None
+            position, last = stop, tag
+        if header_start < end:
+            pieces.append(message[header_start:])
+        header = b"".join(pieces)
+        return IncomingRequest(message, name.decode(), version.decode(), request_id.decode(), header, starts, sizes)
+    except (IndexError, UnicodeDecodeError):
+        return None
+
+
+def _long_size(message: bytes, position: int) -> tuple[int, int]:
+    """A varint, and where it ends. Raises IndexError where it does not."""
+    value = 0
+    for place in range(_VARINT_MOST_BYTES):
+        byte = message[position + place]
+        value |= (byte & ~_VARINT_MORE) << 7 * place
+        if byte < _VARINT_MORE:
+            return value, position + place + 1
+    raise IndexError
