@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check rehearsal clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check chart rehearsal clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,10 +66,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes newer versions
 	@$(COMPILE) $(ARGS) --extra dev -o requirements-dev.txt
-	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra http --extra load --extra server --extra tracing --extra train -o requirements.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra http --extra load --extra server --extra sync --extra tracing --extra train -o requirements.txt
 	@$(COMPILE) -c requirements-dev.txt --extra http --extra server --extra tracing -o requirements-server.txt
 	@$(COMPILE) -c requirements-dev.txt --extra http --extra server-cpu --extra tracing -o requirements-server-cpu.txt
-	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load -o requirements-clients.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load --extra sync -o requirements-clients.txt
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
 
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
@@ -100,6 +100,9 @@ ifdef ARGS
 else
 	@$(BIN)/python -m pytest -q -m "not slow" --no-skips tests/deploy
 endif
+
+chart: $(READY) ## Make the Helm chart anew from the Kubernetes manifests
+	@PYTHONPATH=tests $(BIN)/python -m chart
 
 rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real Envoy under traffic; two minutes
 	@PYTHONPATH=tests $(BIN)/python -m rehearsal

@@ -30,6 +30,7 @@ _EXTRA_OF = {
     "onnxruntime": "batch-local",
     "locust": "load",
     "gevent": "load",
+    "obstore": "sync",
 }
 
 
@@ -98,6 +99,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     completion.set_defaults(module="commands.completion", token_file=None, **dict.fromkeys(_SECURITY))
     completion.add_argument("shell", choices=("bash", "zsh"), help='use it with eval "$(inferry completion bash)"')
+    sync = commands.add_parser(
+        "sync", help="Copy a model repository out of an object store, whole versions only", allow_abbrev=False
+    )
+    sync.set_defaults(module="sync.command", token_file=None, **dict.fromkeys(_SECURITY))
+    _add_sync(sync)
     _add_load(add("load", "load.command", "Load-test a model with Locust"))
     return parser
 
@@ -157,6 +163,18 @@ def _add_classify(command: argparse.ArgumentParser) -> None:
         "--top-k", type=whole_number(1, MAX_TOP_K), default=1, metavar="K", help="labels a picture (%(default)s)"
     )
     _add_json(command)
+
+
+def _add_sync(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "url", metavar="URL", help="of the repository's folder: s3://BUCKET/PATH, gs://, az://, file://"
+    )
+    command.add_argument("folder", metavar="DIR", help="the copy, which a server beside it reads")
+    command.add_argument(
+        "--every-s", type=number(1, 86_400), metavar="S", help="look again every so many seconds, until ended (once)"
+    )
+    command.add_argument("--delete", action="store_true", help="remove what is gone from the store, after the rest")
+    command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _add_load(command: argparse.ArgumentParser) -> None:

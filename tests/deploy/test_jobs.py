@@ -1,21 +1,16 @@
 """Jobs beside the server: nothing is wrong with them, and the programs know their arguments."""
 
-import re
-from typing import Any
-
 import pytest
 
-from inferry_client.cli import build_parser as client_parser
 from inferry_client.connecting.addresses import parse_servers
-from inferry_trainer.cli import build_parser as trainer_parser
 from manifests.bundle import K8S, Bundle, Template, image_name, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.rules_objects import reference_faults
+from manifests.rules_programs import PARSERS, program_faults
 from manifests.schemas import VERSIONS
 
 JOBS = sorted(path.name for path in (K8S / "jobs").iterdir())
-PARSERS: dict[str, Any] = {"inferry-clients": client_parser, "inferry-trainer": trainer_parser}
 
 
 def beside_the_server(job: str) -> Bundle:
@@ -32,13 +27,21 @@ def test_nothing_is_wrong_with_a_job_on_any_version_of_kubernetes(job: str, fact
     assert faults(beside_the_server(job), facts) == []
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_the_programs_know_the_arguments_and_find_their_folders_mounted(job: str) -> None:
-    for container in template(render(K8S / "jobs" / job)).containers:
-        PARSERS[image_name(container)]().parse_args(container["args"])
-        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
-        for path in re.findall(r"(?:^|=)(/\w+)", "\n".join(container["args"]), re.MULTILINE):
-            assert path in mounts
+@pytest.mark.parametrize(
+    ("job", "old", "new", "expected"),
+    [
+        ("classify", "--timeout-s=60", "--time-out=60", "unrecognized arguments: --time-out=60"),
+        ("classify", "--model=mnist", "--max-errors=many", "many"),
+        ("retrain", "--label=canary", "--lable=canary", "--lable=canary"),
+        ("retrain", "--repository=/models", "--repository=/elsewhere", "/elsewhere, and nothing is mounted there"),
+    ],
+)
+def test_an_argument_that_a_program_does_not_know_is_named(job: str, old: str, new: str, expected: str) -> None:
+    bundle = render(K8S / "jobs" / job)
+    for container in template(bundle).containers:
+        assert image_name(container) in PARSERS
+        container["args"] = [new if one == old else one for one in container["args"]]
+    assert any(expected in fault for fault in program_faults(bundle))
 
 
 @pytest.mark.parametrize("job", JOBS)

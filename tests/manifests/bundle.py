@@ -1,8 +1,9 @@
 """Objects that are applied together, and the pods that they make."""
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,23 @@ def render(folder: Path) -> Bundle:
     if done.returncode != 0:
         raise ValueError(f"{folder} does not render: {done.stderr.strip()}")
     return parse(done.stdout)
+
+
+def render_with(folder: Path, components: Sequence[str]) -> Bundle:
+    """The base with components, as an overlay would have them.
+
+    Args:
+        folder: for a copy of the manifests, made where there is none yet.
+        components: names, in their order.
+    """
+    copy = folder / "k8s"
+    if not copy.exists():
+        shutil.copytree(K8S, copy)
+    overlay = copy / "overlays" / ("with-" + "-".join(components))
+    overlay.mkdir(exist_ok=True)
+    listed = "".join(f"  - ../../components/{one}\n" for one in components)
+    (overlay / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - ../../base\n"
+        + (f"components:\n{listed}" if components else "")
+    )
+    return render(overlay)

@@ -6,6 +6,7 @@ from manifests.bundle import Bundle
 from manifests.facts import ServerFacts
 from manifests.rules_metrics import metric_faults
 from manifests.rules_objects import port_faults, reference_faults, security_faults, selector_faults
+from manifests.rules_programs import program_faults
 from manifests.rules_server import server_faults
 from manifests.schemas import IMAGE_VOLUMES_SINCE, VERSIONS, schema_faults
 
@@ -27,6 +28,7 @@ def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERS
         *reference_faults(bundle),
         *security_faults(bundle),
         *server_faults(bundle, facts),
+        *program_faults(bundle),
         *metric_faults(bundle, facts),
     )
     return list(found)

@@ -14,6 +14,7 @@ from mutants.guards_parallel import PARALLEL
 from mutants.guards_requests import REQUESTS
 from mutants.guards_rows import ROWS
 from mutants.guards_security import SECURITY
+from mutants.guards_sync import SYNC
 from mutants.guards_transport import TRANSPORT
 
 MUTANTS = (
@@ -32,4 +33,5 @@ MUTANTS = (
     *GATES,
     *HANGS,
     *LATENESS,
+    *SYNC,
 )

@@ -1,0 +1,80 @@
+"""`inferry sync URL DIR`: once, or again and again."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from inferry_client.console.output import say
+from inferry_client.sync.errors import SyncError
+from inferry_client.sync.mirror import Mirror
+from inferry_client.sync.store import ObjectStore
+
+_TERMINATED = 143
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0 once a version is in the copy, 1 where none is; SIGTERM ends the loop with 0."""
+    mirror = Mirror(ObjectStore(args.url), Path(args.folder), delete=args.delete)
+    once = args.every_s is None
+    with mirror.owned(), _ended_by_sigterm(_TERMINATED if once else 0):
+        if once:
+            return 0 if look(mirror) else 1
+        keep_looking(mirror, lambda: threading.Event().wait(args.every_s))
+    return 0
+
+
+def look(mirror: Mirror) -> int:
+    """One look, told: changes on stdout, what could not be taken on stderr.
+
+    Returns:
+        How many versions are in the copy.
+    """
+    versions = mirror.look()
+    for change in mirror.changes:
+        say(change)
+    for note in mirror.notes:
+        print(f"inferry: {note}", file=sys.stderr, flush=True)
+    if not versions:
+        print("inferry: error: no version is in the copy", file=sys.stderr, flush=True)
+    return versions
+
+
+def keep_looking(mirror: Mirror, wait: Callable[[], bool]) -> None:
+    """Looks until `wait` says that it is over; a store that cannot be read now is asked again, and what is there stays.
+
+    The same complaint is told once.
+    """
+    told: object = None
+    while True:
+        try:
+            mirror.look()
+            complaints = tuple(mirror.notes)
+        except SyncError as error:
+            complaints = (f"error: {error}",)
+        for change in mirror.changes:
+            say(change)
+        if complaints != told:
+            for complaint in complaints:
+                print(f"inferry: {complaint}", file=sys.stderr, flush=True)
+        told = complaints
+        if wait():
+            return
+
+
+@contextmanager
+def _ended_by_sigterm(status: int) -> Iterator[None]:
+    """SIGTERM ends this: the first process of a container has no default for it. What is half done is removed."""
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(status)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,69 @@
+"""An object store, read only. Addresses and credentials are obstore's: `s3://`, `gs://`, `az://`, `https://`, `file://`."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from inferry_client.sync.errors import SyncError
+from inferry_client.sync.layout import StoredObject
+
+_PIECE_BYTES = 4 << 20
+
+
+class Store(Protocol):
+    """Where the repository is. One thread uses it."""
+
+    def objects(self) -> list[StoredObject]:
+        """All of them, as they are now.
+
+        Raises:
+            SyncError: they cannot be listed.
+        """
+
+    def read(self, one: StoredObject) -> Iterator[bytes]:
+        """The contents in pieces.
+
+        Raises:
+            SyncError: they cannot be read.
+        """
+
+
+class ObjectStore:
+    """One of obstore's.
+
+    Args:
+        url: of the repository's folder.
+
+    Raises:
+        SyncError: the address is none that obstore knows.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        try:
+            self._store = from_url(url)
+        except (BaseError, ValueError, OSError) as error:
+            raise SyncError(f"{url} cannot be opened: {_first_line(error)}") from error
+
+    def objects(self) -> list[StoredObject]:
+        """Listed in pages."""
+        try:
+            pages = list(obstore.list(self._store))
+        except (BaseError, ValueError, OSError) as error:
+            raise SyncError(f"{self._url} cannot be listed: {_first_line(error)}") from error
+        return [StoredObject(one["path"], one["size"], one["e_tag"] or "") for page in pages for one in page]
+
+    def read(self, one: StoredObject) -> Iterator[bytes]:
+        """Streamed: no object need fit into memory."""
+        try:
+            for piece in obstore.get(self._store, one.path).stream(min_chunk_size=_PIECE_BYTES):
+                yield bytes(piece)
+        except (BaseError, ValueError, OSError) as error:
+            raise SyncError(f"{self._url}: {one.path} cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
