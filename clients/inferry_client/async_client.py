@@ -46,6 +46,7 @@ class AsyncClient(Connection):
     describe = _awaitable(requests.describe_model)
     models = _awaitable(requests.repository_index)
     statistics = _awaitable(requests.statistics)
+    explain = _awaitable(requests.explain)
     ready = _awaitable(requests.server_ready)
     live = _awaitable(requests.server_live)
     model_ready = _awaitable(requests.model_ready)

@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_classify(add("classify", "commands.classify", "Print the labels of pictures"))
     _add_json(add("models", "commands.models", "List the server's models, their versions and states"))
     _add_status(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
+    _add_explain(add("explain", "commands.explain", "Say why requests were late or refused"))
     add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
     completion = commands.add_parser(
         "completion", help="Print a script that completes commands and options", allow_abbrev=False
@@ -151,6 +152,15 @@ def _add_status(command: argparse.ArgumentParser) -> None:
         const=2.0,
         metavar="S",
         help="show requests, rows, latency and queue, every so many seconds (2), until interrupted",
+    )
+    _add_json(command)
+
+
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="", metavar="M", help="every model, if left out")
+    command.add_argument("--version", default="", metavar="V", help="a version or label; every one, if left out")
+    command.add_argument(
+        "--limit", type=whole_number(1, _MAX_ROWS), default=5, metavar="N", help="requests of each kind (%(default)s)"
     )
     _add_json(command)
 

@@ -50,6 +50,7 @@ class Client(Connection):
     describe = _blocking(requests.describe_model)
     models = _blocking(requests.repository_index)
     statistics = _blocking(requests.statistics)
+    explain = _blocking(requests.explain)
     ready = _blocking(requests.server_ready)
     live = _blocking(requests.server_live)
     model_ready = _blocking(requests.model_ready)

@@ -178,3 +178,67 @@ class ServerMetadata:
     name: str
     version: str
     extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LateRequest:
+    """A request that was slow or refused, and where its time went; the parts add up to `total_s`.
+
+    Attributes:
+        request_id: as its client chose it, shortened.
+        trace_id: empty where it was not traced.
+        cause: the main one, a sentence.
+        reason: the kind of error; empty where it was answered.
+        ended_at: in seconds since the epoch.
+        rows: 0 where it was refused before they were known.
+        lane: that it waited in.
+        rows_ahead: that waited in it when the request came.
+        total_s: from its arrival to its reply.
+        read_s: until it was queued.
+        queue_s: waiting for its batch.
+        turn_s: what of that its batch waited for the cores.
+        compute_s: putting the batch together, and running the model.
+        reply_s: until its reply was made.
+        deadline_s: from its arrival; None for none.
+        batch_rows: of all requests in its batch; 0 where it was not computed.
+        padded_rows: with which the model ran.
+        batch_requests: in its batch.
+        expected_s: what the batch should have taken.
+    """
+
+    request_id: str
+    trace_id: str
+    cause: str
+    reason: str
+    ended_at: float
+    rows: int
+    lane: str
+    rows_ahead: int
+    total_s: float
+    read_s: float
+    queue_s: float
+    turn_s: float
+    compute_s: float
+    reply_s: float
+    deadline_s: float | None
+    batch_rows: int
+    padded_rows: int
+    batch_requests: int
+    expected_s: float
+
+
+@dataclass(frozen=True)
+class ExplainedVersion:
+    """The late requests of one version.
+
+    Attributes:
+        model: its name.
+        version: of the model.
+        slowest: of the latest minutes, the slowest first.
+        refused: the latest first; failed ones too.
+    """
+
+    model: str
+    version: str
+    slowest: tuple[LateRequest, ...]
+    refused: tuple[LateRequest, ...]

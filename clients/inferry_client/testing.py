@@ -29,11 +29,11 @@ from inferry_client.messages.replies import read_infer
 from inferry_client.messages.tensors import decode_tensor, encode_tensor, tensor_datatype
 from inferry_client.results import Tensor, TensorSpec
 from inferry_proto import classifier_pb2, open_inference_pb2
-from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
+from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 
 __all__ = ["FakeModel", "Refusal", "ScriptedServer", "fake_server", "scripted_server"]
 
-METHODS = IMAGE_CLASSIFIER | OPEN_INFERENCE
+METHODS = IMAGE_CLASSIFIER | OPEN_INFERENCE | DIAGNOSTICS
 Script = Callable[[Any], Message]
 PictureMessage = bytes | NDArray[np.uint8]
 

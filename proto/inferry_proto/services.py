@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from inferry_proto import classifier_pb2, open_inference_pb2
+from inferry_proto import classifier_pb2, diagnostics_pb2, open_inference_pb2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ def _message_class(descriptor: Any) -> type[Message]:
 
 OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 IMAGE_CLASSIFIER_SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ImageClassifier"]
+DIAGNOSTICS_SERVICE = diagnostics_pb2.DESCRIPTOR.services_by_name["Diagnostics"]
 
 OPEN_INFERENCE = service_methods(OPEN_INFERENCE_SERVICE)
 IMAGE_CLASSIFIER = service_methods(IMAGE_CLASSIFIER_SERVICE)
+DIAGNOSTICS = service_methods(DIAGNOSTICS_SERVICE)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from inferry_proto.open_inference_pb2 import InferTensorContents
 from inferry_proto.services import (
+    DIAGNOSTICS,
+    DIAGNOSTICS_SERVICE,
     IMAGE_CLASSIFIER,
     IMAGE_CLASSIFIER_SERVICE,
     OPEN_INFERENCE,
@@ -48,6 +50,7 @@ from inferry_server.services.control import (
     ControlService,
 )
 from inferry_server.services.decoding import DecodingPool
+from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
 from inferry_server.services.inference import InferenceService
 from inferry_server.services.log_settings import LogSettingsService
@@ -76,7 +79,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
 _REQUEST_TYPES = {
     method.path: method.request_type.DESCRIPTOR
-    for methods in (OPEN_INFERENCE, IMAGE_CLASSIFIER)
+    for methods in (OPEN_INFERENCE, IMAGE_CLASSIFIER, DIAGNOSTICS)
     for method in methods.values()
 }
 _DATA_TYPES = frozenset({InferTensorContents.DESCRIPTOR.full_name})
@@ -116,6 +119,7 @@ class Server:
         self.readiness = Readiness(self._readiness_changed)
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
+        self._diagnostics = DiagnosticsService(self.registry)
         self._decoding = DecodingPool(settings.decode_threads or cores, max_bytes=settings.max_queue_bytes)
         self._providers = choose_providers(settings.provider)
         inline = InlineWork()
@@ -281,7 +285,7 @@ class Server:
             private_key=settings.tls_private_key,
             client_ca=settings.tls_client_ca,
         )
-        return HttpPort(router, self.readiness, self.registry, self.metrics, options)
+        return HttpPort(router, self.readiness, self.registry, self.metrics, options, self._diagnostics)
 
     def _make_access(self) -> Access | None:
         path = self._settings.access_policy
@@ -333,7 +337,9 @@ class Server:
         router = Router(self.metrics, self._tracer, check=limit.check, unchecked_bytes=most_fields, access=access)
         deadlines = DeadlinePolicy(_objective_s(self._settings))
         control = ControlService(self.registry, self.readiness.is_ready, extensions=_extensions(self._settings))
-        reflection = ReflectionService((OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, HEALTH_SERVICE))
+        reflection = ReflectionService(
+            (OPEN_INFERENCE_SERVICE, IMAGE_CLASSIFIER_SERVICE, DIAGNOSTICS_SERVICE, HEALTH_SERVICE)
+        )
         regions = SharedMemoryRegions(allowed=self._settings.system_shared_memory)
         log_settings = LogSettingsService(
             choose_logging(log_format=self._settings.log_format, level=self._settings.log_level),
@@ -355,6 +361,7 @@ class Server:
         router.add_unary(classifier.unary_handlers(), sheddable=self._is_one_version_served)
         router.add_streams(classifier.stream_handlers())
         router.add_unary(control.unary_handlers())
+        router.add_unary(self._diagnostics.unary_handlers())
         router.add_unary(
             RepositoryService(
                 self._manager.load_model,

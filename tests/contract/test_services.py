@@ -129,7 +129,8 @@ def test_a_client_that_does_not_read_is_not_read_either(channel: grpc.Channel) -
 def test_reflection_tells_every_service_and_message(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert list(database.get_services()) == [
-        "grpc.health.v1.Health", "inference.GRPCInferenceService", "inferry.v1.ImageClassifier",
+        "grpc.health.v1.Health", "inference.GRPCInferenceService", "inferry.v1.Diagnostics",
+        "inferry.v1.ImageClassifier",
     ]  # fmt: skip
     pool = DescriptorPool(database)
     methods = pool.FindServiceByName("inference.GRPCInferenceService").methods_by_name

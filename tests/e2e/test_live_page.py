@@ -46,6 +46,7 @@ def load(server: Server) -> Iterator[None]:
 
 def draw(page: Browser) -> None:
     """A stroke with the mouse across the pad."""
+    page.ask("document.getElementById('pad').scrollIntoView({block: 'center'})")
     left, top, size = page.ask(
         "(b => [b.left, b.top, b.width])(document.getElementById('pad').getBoundingClientRect())"
     )
@@ -75,6 +76,9 @@ def test_the_page_shows_load_versions_and_refusals_and_classifies_a_drawing(tmp_
             page.wait_for("document.getElementById('state').innerText.endsWith('ready')")
             page.wait_for("/[1-9]/.test(document.querySelector('figcaption b').innerText)")
             page.wait_for("document.getElementById('refused').innerText.includes('deadline_at_admission')")
+            page.wait_for("document.querySelectorAll('#late .fall').length > 2")
+            late = text(page, "late")
+            assert "ms left when it came" in late or "had passed" in late
             shown = text(page, "versions")
             assert all(word in shown for word in ("doubler", "stable", "canary", "CPU", "UNAVAILABLE", "broken"))
             draw(page)

@@ -32,5 +32,11 @@ HTTP = (
     Mutant("json-kinds", "JSON: elements are of the datatype's kind", "if False:", _TEST_JSON),
     Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
     Mutant("json-output-bounded", "JSON: how much is written is bounded", "if False:", _TEST_JSON),
+    Mutant(
+        "live-access",
+        "HTTP: the live page's data asks for the role read",
+        "if False:",
+        ("tests/contract/test_explain.py",),
+    ),
     Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
 )

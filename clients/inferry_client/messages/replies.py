@@ -11,7 +11,9 @@ from inferry_client.messages.tensors import decode_contents, decode_tensor
 from inferry_client.results import (
     Classification,
     ClassifyResult,
+    ExplainedVersion,
     InferResult,
+    LateRequest,
     ModelDescription,
     ModelMetadata,
     ModelStatistics,
@@ -20,7 +22,7 @@ from inferry_client.results import (
     TensorSpec,
     Timing,
 )
-from inferry_proto import classifier_pb2, open_inference_pb2
+from inferry_proto import classifier_pb2, diagnostics_pb2, open_inference_pb2
 
 
 def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -> ClassifyResult:
@@ -170,3 +172,37 @@ def _read_output(output: open_inference_pb2.ModelInferResponse.InferOutputTensor
         return decode_tensor(raw, output.datatype, tuple(output.shape))
     except ValueError as error:
         raise ValueError(f"output {output.name!r}: {error}") from error
+
+
+def read_explained(reply: diagnostics_pb2.ExplainResponse) -> tuple[ExplainedVersion, ...]:
+    """The late requests of each version."""
+    return tuple(
+        ExplainedVersion(
+            one.model_name, one.model_version, tuple(map(_late, one.slowest)), tuple(map(_late, one.refused))
+        )
+        for one in reply.versions
+    )
+
+
+def _late(message: diagnostics_pb2.LateRequest) -> LateRequest:
+    return LateRequest(
+        request_id=message.id,
+        trace_id=message.trace_id,
+        cause=message.cause,
+        reason=message.reason,
+        ended_at=message.ended_at_ms / 1e3,
+        rows=message.rows,
+        lane=message.lane,
+        rows_ahead=message.rows_ahead,
+        total_s=message.total_us / 1e6,
+        read_s=message.read_us / 1e6,
+        queue_s=message.queue_us / 1e6,
+        turn_s=message.turn_us / 1e6,
+        compute_s=message.compute_us / 1e6,
+        reply_s=message.reply_us / 1e6,
+        deadline_s=message.deadline_us / 1e6 if message.HasField("deadline_us") else None,
+        batch_rows=message.batch.rows,
+        padded_rows=message.batch.padded_rows,
+        batch_requests=message.batch.requests,
+        expected_s=message.batch.expected_us / 1e6,
+    )

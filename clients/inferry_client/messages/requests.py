@@ -17,6 +17,7 @@ from inferry_client.messages.pictures import Picture, Pictures, as_sequence, rea
 from inferry_client.messages.tensors import encode_tensor, tensor_datatype
 from inferry_client.results import (
     ClassifyResult,
+    ExplainedVersion,
     InferResult,
     ModelDescription,
     ModelMetadata,
@@ -24,8 +25,8 @@ from inferry_client.results import (
     ModelStatus,
     ServerMetadata,
 )
-from inferry_proto import classifier_pb2, open_inference_pb2
-from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
+from inferry_proto import classifier_pb2, diagnostics_pb2, open_inference_pb2
+from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 
 __all__ = ["Call", "CallOptions", "Picture", "Pieces"]
 
@@ -270,6 +271,22 @@ def statistics(
     asked = f"count what {_name_model(model, version)} did" if model else "count what its models did"
     method = OPEN_INFERENCE["ModelStatistics"]
     return Call(method, request, replies.read_statistics, asked, *_read_options(options), control=True)
+
+
+def explain(
+    model: str = "", *, version: str = "", limit: int = 0, **options: Unpack[CallOptions]
+) -> Call[tuple[ExplainedVersion, ...]]:
+    """The slowest and the refused requests of a model, or of every model, and where their time went.
+
+    Args:
+        model: its name; empty for every one.
+        version: a number or a label; empty for every one.
+        limit: requests of each kind and version; 0 for all that the server keeps.
+        options: as for every call.
+    """
+    request = diagnostics_pb2.ExplainRequest(model_name=model, model_version=version, limit=limit)
+    asked = f"explain {_name_model(model, version)}" if model else "explain late requests"
+    return Call(DIAGNOSTICS["Explain"], request, replies.read_explained, asked, *_read_options(options), control=True)
 
 
 def server_metadata(**options: Unpack[CallOptions]) -> Call[ServerMetadata]:

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from inferry_proto import diagnostics_pb2
 from inferry_proto import open_inference_pb2 as pb
-from inferry_proto.services import OPEN_INFERENCE
+from inferry_proto.services import DIAGNOSTICS, OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError
 from inferry_server.http.answers import json_answer, refusal
 from inferry_server.http.bodies import BodyBudget, read_body
@@ -28,7 +29,7 @@ class RestCall:
 
     Attributes:
         path: with `{model}`, `{version}`, `{region}` where the protocol has names.
-        rpc: its name in the service.
+        rpc: its name in the protocol's service, or in `Diagnostics`.
         ask: makes the request message from what the path names and what the body says.
         tell: makes JSON of the response message.
         method: GET, or POST, which has a body.
@@ -39,6 +40,9 @@ class RestCall:
     ask: Callable[[Mapping[str, str], Values], Message]
     tell: Callable[[Any], Any] = to_json
     method: str = "GET"
+
+
+_RPCS = OPEN_INFERENCE | DIAGNOSTICS
 
 
 def control_routes(calls: Calls, budget: BodyBudget) -> list[Route]:
@@ -60,7 +64,7 @@ def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
             except (AttributeError, TypeError, ValueError) as error:  # what protobuf raises
                 raise InvalidRequestError(f"the request does not fit {one.rpc}: {error}") from None
 
-        rpc = OPEN_INFERENCE[one.rpc]
+        rpc = _RPCS[one.rpc]
         status, response = await calls.ask(rpc.path, request.scope, request.receive, message)
         if status is not OK:
             return refusal(status)
@@ -71,6 +75,10 @@ def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
 
 def _named(kind: type[Message]) -> Callable[[Mapping[str, str], Values], Message]:
     return lambda path, _: kind(name=path.get("model", ""), version=path.get("version", ""))
+
+
+def _explain(path: Mapping[str, str], _values: Values) -> Message:
+    return diagnostics_pb2.ExplainRequest(model_name=path.get("model", ""), model_version=path.get("version", ""))
 
 
 def _region(kind: type[Message]) -> Callable[[Mapping[str, str], Values], Message]:
@@ -149,6 +157,7 @@ REST_CALLS = (
             (f"{base}/stats", "ModelStatistics", pb.ModelStatisticsRequest, to_json),
         )
     ),
+    *(RestCall(f"{base}/explain", "Explain", _explain) for base in ("/v2", _MODEL, _VERSION)),
     RestCall("/v2/repository/index", "RepositoryIndex", _index, lambda response: to_json(response)["models"], "POST"),
     RestCall(
         "/v2/repository/models/{model}/load", "RepositoryModelLoad",

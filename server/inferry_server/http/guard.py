@@ -1,19 +1,22 @@
 """Who may ask for more than health and metrics: no pages of other sites, and nobody without a certificate it takes."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from inferry_proto.services import DIAGNOSTICS
 from inferry_server.addresses import Address
 from inferry_server.errors import ServingError
 from inferry_server.http.answers import json_answer
 from inferry_server.http.statuses import http_code
 from inferry_server.rpc.statuses import status_of
-from inferry_server.security.access import Access
+from inferry_server.security.access import Access, Metadata, Names
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-_METRICS = "/metrics"
+_METRICS, _LIVE = "/metrics", ("/live", "/live.json")
+_EXPLAIN = DIAGNOSTICS["Explain"].path
 _OPEN = ("/livez", "/readyz", "/metrics", "/v2/health/")
 
 
@@ -28,7 +31,8 @@ class Guard:
         application: what is guarded.
         client_certificates: whether clients must have one; the TLS layer has verified those that came.
         loopback: whether the server listens there.
-        access: decides who may read the metrics; None: everybody may. Calls ask it where they begin.
+        access: decides who may read the metrics, and what the live page shows; None: everybody may. Calls ask it
+            where they begin.
     """
 
     def __init__(
@@ -49,8 +53,8 @@ class Guard:
             await json_answer({"error": message}, code)(scope, receive, send)
 
     def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        if scope["path"].startswith(_METRICS) and self._access is not None:
-            return self._metrics_refusal(self._access, scope)
+        if self._access is not None and scope["path"].startswith(_METRICS):
+            return self._access_refusal(self._access.check_metrics, scope)
         if scope["path"].startswith(_OPEN):
             return None
         headers = dict(scope["headers"])
@@ -59,12 +63,14 @@ class Guard:
             return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
         if self._client_certificates and not scope["state"].get("has_certificate"):  # guard: http-certificate
             return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
+        if self._access is not None and scope["path"] in _LIVE:  # guard: live-access
+            return self._access_refusal(partial(self._access.check, _EXPLAIN), scope)
         return None
 
-    def _metrics_refusal(self, access: Access, scope: Any) -> tuple[int, str] | None:
+    def _access_refusal(self, check: Callable[[Metadata, Names], None], scope: Any) -> tuple[int, str] | None:
         metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         try:
-            access.check_metrics(metadata, lambda: scope["state"].get("certificate_names", ()))  # guard: metrics-access
+            check(metadata, lambda: scope["state"].get("certificate_names", ()))  # guard: metrics-access
         except ServingError as error:
             status = status_of(error)
             return http_code(status), status.message

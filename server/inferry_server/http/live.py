@@ -18,9 +18,11 @@ from inferry_server.http.json_messages import to_json
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry
 from inferry_server.models.version import ServedVersion
+from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.telemetry.metrics import ServerMetrics
 
 _EVERY_S = 1.0
+_LATE = 6  # slow and refused requests that are shown of each version
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -37,10 +39,13 @@ _SECURITY = {
 class LiveSnapshot:
     """What the page shows; everything in it is counted since the start, so that readers take differences."""
 
-    def __init__(self, readiness: Readiness, registry: ModelRegistry, metrics: ServerMetrics) -> None:
+    def __init__(
+        self, readiness: Readiness, registry: ModelRegistry, metrics: ServerMetrics, diagnostics: DiagnosticsService
+    ) -> None:
         self._readiness = readiness
         self._registry = registry
         self._metrics = metrics
+        self._diagnostics = diagnostics
 
     def take(self) -> dict[str, Any]:
         """The state now."""
@@ -52,6 +57,7 @@ class LiveSnapshot:
             "refused": _by_label(self._metrics.refused, "reason"),
             "outcomes": _by_label(self._metrics.outcomes, "code"),
             "latency": _buckets(self._metrics.duration),
+            "late": to_json(self._diagnostics.explained(limit=_LATE))["versions"],
         }
 
     def _version(self, entry: IndexEntry) -> dict[str, Any]:

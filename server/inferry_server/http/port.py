@@ -22,6 +22,7 @@ from inferry_server.http.tls import HttpTls
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.rpc.router import Router
+from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.telemetry.metrics import ServerMetrics
 
 
@@ -61,6 +62,7 @@ class HttpPort:
         registry: the models.
         metrics: what `/metrics` shows.
         options: what is answered, and how.
+        diagnostics: of late requests, for the live page.
 
     Attributes:
         address: where it listens; None before `start`.
@@ -77,6 +79,7 @@ class HttpPort:
         registry: ModelRegistry,
         metrics: ServerMetrics,
         options: PortOptions,
+        diagnostics: DiagnosticsService,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         self._registry = registry
@@ -85,7 +88,7 @@ class HttpPort:
         questions = HealthQuestions(readiness.not_live, readiness.not_ready, self._model_versions)
         routes = [*health_routes(questions), metrics_route(metrics.registry), *_model_routes(router, options)]
         if options.inference:
-            routes += live_routes(LiveSnapshot(readiness, registry, metrics), lambda: self._ending)
+            routes += live_routes(LiveSnapshot(readiness, registry, metrics, diagnostics), lambda: self._ending)
         tls = None
         if options.inference and options.certificate is not None and options.private_key is not None:
             tls = HttpTls(options.certificate, options.private_key, options.client_ca)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
+from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE
 
 
 class Role(StrEnum):
@@ -16,8 +16,18 @@ class Role(StrEnum):
 _HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 _OPEN = ("ServerLive", "ServerReady", "ModelReady")
 _INFER = ("ModelInfer", "ModelStreamInfer", "Classify", "ClassifyStream")
-_READ = ("ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex", "DescribeModel")
-_METHODS = {name: method.path for methods in (OPEN_INFERENCE, IMAGE_CLASSIFIER) for name, method in methods.items()}
+_READ = (
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelConfig",
+    "ModelStatistics",
+    "RepositoryIndex",
+    "DescribeModel",
+    "Explain",
+)
+_METHODS = {
+    name: method.path for methods in (OPEN_INFERENCE, IMAGE_CLASSIFIER, DIAGNOSTICS) for name, method in methods.items()
+}
 
 REFLECTION = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

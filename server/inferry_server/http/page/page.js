@@ -94,6 +94,7 @@ function show(state) {
   if (!before || seconds > 0.2) {
     versions(state, seconds);
     refusals(state);
+    late(state);
     models(state);
     if (before) draw(state, seconds);
     before = state;
@@ -137,6 +138,35 @@ function refusals(state) {
   $("refused").replaceChildren(element("dl", {}, ...reasons.flatMap(([reason, count]) => [
     element("dt", {}, reason), element("dd", { className: "n" }, number(count)),
     element("dd", { className: "advice quiet" }, ADVICE[reason] || MISTAKES)])));
+}
+
+const PARTS = ["read", "queue", "compute", "reply"];
+const LATE = 12;
+
+function late(state) {
+  const all = (kind) => state.late.flatMap((one) => one[kind].map((request) => ({ ...request, model: `${one.model_name} ${one.model_version}` })));
+  const slow = all("slowest").sort((a, b) => b.total_us - a.total_us).slice(0, LATE);
+  const refused = all("refused").sort((a, b) => b.ended_at_ms - a.ended_at_ms).slice(0, LATE);
+  if (!slow.length && !refused.length) return;
+  const longest = Math.max(1, ...slow.map((one) => one.total_us));
+  $("late").replaceChildren(...[...slow, ...refused].map((one) => waterfall(one, longest, state.time)));
+}
+
+function waterfall(one, longest, now) {
+  const ms = (us) => `${number(us / 1e3, 1)} ms`;
+  const parts = PARTS.map((part) => [part, one[`${part}_us`]]);
+  const bar = element("span", { className: "fall", role: "img", ariaLabel: parts.map(([part, us]) => `${part} ${ms(us)}`).join(", ") },
+    ...parts.map(([part, us]) => {
+      const piece = element("i", { className: part, title: `${part} ${ms(us)}` });
+      piece.style.width = `${100 * Math.min(1, us / longest)}%`;
+      return piece;
+    }));
+  const ago = Math.max(0, now - one.ended_at_ms / 1e3), about = [one.model, `${number(ago)} s ago`];
+  if (one.id) about.push(`request ${one.id}`);
+  if (one.trace_id) about.push(`trace ${one.trace_id}`);
+  if (one.deadline_us !== undefined) about.push(`deadline ${ms(one.deadline_us)}`);
+  return element("li", {}, element("span", { className: one.reason ? "ms bad" : "ms" }, one.reason ? "refused" : ms(one.total_us)), bar,
+    element("span", { className: "why" }, `${one.cause} `, element("small", {}, about.join(" · "))));
 }
 
 function models(state) {
@@ -217,7 +247,7 @@ async function classify(model, version, picture) {
   const title = `${model} ${version.version}` + (version.labels.length ? ` (${version.labels.join(", ")})` : "");
   const box = element("div", { className: "answer" }, element("h3", {}, title));
   try {
-    const answer = await fetch(`v2/models/${encodeURIComponent(model)}/versions/${version.version}/classify?top_k=5`, { method: "POST", body: picture });
+    const answer = await fetch(`v2/models/${encodeURIComponent(model)}/versions/${version.version}/classify?top_k=5`, { method: "POST", body: picture, headers: headers() });
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.error);
     for (const one of said.results[0].classifications) {
@@ -232,11 +262,44 @@ async function classify(model, version, picture) {
   return box;
 }
 
-clear();
-const stream = new EventSource("live"); // it connects again by itself, also after the server's restart
-stream.addEventListener("message", (event) => show(JSON.parse(event.data)));
-stream.addEventListener("error", () => {
+// Where the server has an access policy, its data asks for a token, which an event stream cannot carry: then the page
+// asks once a second. The token is kept in this page's memory alone.
+let token = "";
+const headers = () => (token ? { authorization: `Bearer ${token}` } : {});
+
+function problem(text) {
   $("state").className = "bad";
-  $("state").textContent = "the server does not answer; trying again…";
-  if (stream.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+  $("state").textContent = text;
+}
+
+function watch() {
+  const stream = new EventSource("live"); // it connects again by itself, also after the server's restart
+  stream.addEventListener("message", (event) => show(JSON.parse(event.data)));
+  stream.addEventListener("error", () => {
+    problem("the server does not answer; trying again…");
+    if (stream.readyState === EventSource.CLOSED) setTimeout(poll, 1000); // it was refused, and says why
+  });
+}
+
+async function poll() {
+  try {
+    const answer = await fetch("live.json", { headers: headers() });
+    const said = await answer.json();
+    $("access").hidden = answer.ok || answer.status === 404;
+    if (!answer.ok) return problem(said.error);
+    show(said);
+    if (!token) return watch();
+  } catch {
+    problem("the server does not answer; trying again…");
+  }
+  setTimeout(poll, 1000);
+}
+
+$("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  poll();
 });
+
+clear();
+watch();
