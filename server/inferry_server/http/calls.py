@@ -3,82 +3,53 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from inferry_server.errors import ServingError
 from inferry_server.http.bodies import ClientGoneError, Receive
-from inferry_server.rpc.router import CallAccount, Router
-from inferry_server.rpc.statuses import CANCELLED, OK, Status, status_of
-from inferry_server.trace import RequestTrace
+from inferry_server.rpc.router import CallAccount, EndingCall, Router
+from inferry_server.rpc.statuses import CANCELLED, OK, Status
+from inferry_server.trace import Metadata
 
 logger = logging.getLogger(__name__)
-
-Metadata = Sequence[tuple[str, str | bytes]]
 
 _WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
 
 
-class HttpCall:
-    """One unary call that HTTP brought. Thread-safe; the first of `reply`, `abort` and `cancel` ends it.
+class HttpCall(EndingCall):
+    """One unary call that HTTP brought. It has no deadline: the parameter `timeout` of a request is one.
 
     Args:
         method: whose handler answers, as gRPC names it.
         metadata: the headers.
         peer: who asks.
         account: told once how it ended.
-        loop: of the HTTP server, whose thread calls `answer` and `cancel`.
+        loop: of the HTTP server, whose thread calls `answer` and `cancelled`.
     """
-
-    deadline: float | None = None  # HTTP has none; the parameter `timeout` of a request is one
-    waited_s = 0.0
 
     def __init__(
         self, method: str, metadata: Metadata, peer: str, account: CallAccount, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.method = method
-        self.metadata = metadata
+        super().__init__(method, metadata, None, account)
         self.peer = peer
-        self.trace: RequestTrace | None = account.trace
-        self._account = account
         self._loop = loop
         self._thread = threading.get_ident()
-        self._lock = threading.Lock()
-        self._ended = False
-        self._cancelled = False
-        self._callbacks: list[Callable[[], object]] = []
         self._outcome: asyncio.Future[tuple[Status, bytes]] = loop.create_future()
 
     def reply(self, message: bytes) -> None:
         """Answer with a message."""
-        self._end(OK, message)
-
-    def fail(self, error: Exception) -> None:
-        """End with the status of an error."""
-        self._end(status_of(error), b"")
+        self._answer(OK, message)
 
     def abort(self, status: Status) -> None:
         """End with another status than OK."""
-        self._end(status, b"")
+        self._answer(status, b"")
 
-    def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call back once if the client goes away before the answer; at once if it has."""
-        with self._lock:
-            if not self._cancelled:
-                self._callbacks.append(callback)
-                return
-        callback()
-
-    def cancel(self) -> None:
-        """The client has gone."""
-        with self._lock:
-            self._cancelled = not self._ended
-            callbacks, self._callbacks = self._callbacks, []
-        if self._cancelled:
-            self._end(CANCELLED, b"")
-            for callback in callbacks:
-                callback()
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """The client has gone: nobody waits for another outcome."""
+        super().cancelled(status)
+        self._tell(status, b"")
 
     async def answer(self, receive: Receive) -> tuple[Status, bytes]:
         """Wait for the outcome, or until the client goes away.
@@ -98,7 +69,7 @@ class HttpCall:
         try:
             return await self._outcome
         except asyncio.CancelledError:
-            self.cancel()
+            self.cancelled()
             raise
         finally:
             timer.cancel()
@@ -108,14 +79,11 @@ class HttpCall:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.cancel()
+        self.cancelled()
 
-    def _end(self, status: Status, message: bytes) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-        self._account.ended(status)
+    def _answer(self, status: Status, message: bytes) -> None:
+        if not self._end(status):
+            return
         if threading.get_ident() == self._thread:
             self._tell(status, message)
         else:
@@ -163,7 +131,7 @@ class Calls:
         try:
             request = await message()
         except (ClientGoneError, asyncio.CancelledError):
-            call.cancel()
+            call.cancelled()
             raise
         except Exception as error:
             if not isinstance(error, ServingError):

@@ -1,19 +1,18 @@
-"""Which handler answers which method, and the account of every call."""
+"""Which handler answers which method, and the account of every call: opened as it arrives, closed by its first end."""
 
-import logging
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from inferry_server.errors import ServingError
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler, fail
-from inferry_server.rpc.statuses import Status, status_of
+from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
+from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
+from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.series import MethodSeries
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
-
-logger = logging.getLogger(__name__)
 
 UNKNOWN_METHOD = "unknown"
 """What calls of methods that do not exist are counted under: their names are the caller's invention."""
@@ -39,6 +38,72 @@ class CallAccount:
         self._metrics.ended(code=status.code_name, reason=status.reason, seconds=self._clock() - self._started)
         if self.trace is not None:
             self.trace.ended(code=status.code.value[0], reason=status.reason)
+
+
+class EndingCall(ABC):
+    """What the calls of every transport share. Thread-safe.
+
+    Args:
+        method: the path.
+        metadata: as the client sent it.
+        deadline: on the monotonic clock, in seconds; None for none.
+        account: where the outcome is counted.
+        waited_s: before it was read, in seconds.
+    """
+
+    def __init__(
+        self, method: str, metadata: Metadata, deadline: float | None, account: CallAccount, waited_s: float = 0.0
+    ) -> None:
+        self.method = method
+        self.metadata = metadata
+        self.deadline = deadline
+        self.waited_s = waited_s
+        self.trace = account.trace
+        self._account = account
+        self._lock = threading.Lock()
+        self._ended = False
+        self._cancelled = False
+        self._on_cancel: Callable[[], object] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; if not, it may the next moment."""
+        return self._ended
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """As `Call.on_cancel`."""
+        with self._lock:
+            if not self._ended:  # else it would only keep what it closes over, and that keeps the call
+                self._on_cancel = callback
+            call_now = self._cancelled  # guard: cancellation-told-asks
+        if call_now:
+            callback()
+
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """Nobody wants the answer any more: the client went away, or gRPC has told it why there is none."""
+        with self._lock:
+            self._cancelled = True
+            callback = self._on_cancel
+        if self._end(status) and callback is not None:
+            callback()
+
+    @abstractmethod
+    def abort(self, status: Status) -> None:
+        """As `Call.abort`."""
+
+    def fail(self, error: Exception) -> None:
+        """As `Outcome.fail`."""
+        self.abort(status_of(error))
+
+    def _end(self, status: Status) -> bool:
+        """Whether this is the first end of the call, and so the one that counts."""
+        with self._lock:
+            if self._ended:  # guard: accounts-outcome-each
+                return False
+            self._ended = True
+            self._on_cancel = None
+        self._account.ended(status)
+        return True
 
 
 class Router:
@@ -155,7 +220,7 @@ class Router:
                 self._check(call.method, message)  # guard: fields-unary
             self._unary[call.method](call, message)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
-            _fail(call, error)
+            end_with(call, error)
 
     def _method(self, path: str) -> MethodSeries:
         metrics = self._methods.get(path)
@@ -167,54 +232,7 @@ class Router:
     def open(self, call: StreamCall) -> StreamReceiver:
         """Give a streaming call to its handler; what the handler raises becomes the call's status."""
         try:
-            return _GuardedReceiver(call, self._stream[call.method](call), self._check)
+            return GuardedReceiver(call, self._stream[call.method](call), self._check)
         except Exception as error:  # noqa: BLE001 - as in `handle`
-            _fail(call, error)
-            return _Deaf()
-
-
-@dataclass(frozen=True)
-class _GuardedReceiver:
-    """A receiver whose errors become the call's status."""
-
-    call: StreamCall
-    receiver: StreamReceiver
-    check: Callable[[str, bytes], None]
-
-    def on_message(self, message: bytes) -> None:
-        try:
-            self.check(self.call.method, message)  # guard: fields-streams
-            self.receiver.on_message(message)
-        except Exception as error:  # noqa: BLE001 - as in `handle`
-            _fail(self.call, error)
-
-    def on_half_close(self) -> None:
-        try:
-            self.receiver.on_half_close()
-        except Exception as error:  # noqa: BLE001 - as in `handle`
-            _fail(self.call, error)
-
-    def on_drain(self) -> None:
-        try:
-            self.receiver.on_drain()
-        except Exception as error:  # noqa: BLE001 - as in `handle`
-            _fail(self.call, error)
-
-
-class _Deaf:
-    """Receives for a call that has ended."""
-
-    def on_message(self, message: bytes) -> None:
-        pass
-
-    def on_half_close(self) -> None:
-        pass
-
-    def on_drain(self) -> None:
-        pass
-
-
-def _fail(call: Call | StreamCall, error: Exception) -> None:
-    if not isinstance(error, ServingError):
-        logger.error("unexpected error in %s", call.method, exc_info=error)
-    fail(call, error)
+            end_with(call, error)
+            return Deaf()

@@ -21,9 +21,8 @@ from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
-from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.half_sent import HalfSent
-from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.options import STRAGGLER_S, TransportOptions, cannot_bind, refuse_taken
 
 logger = logging.getLogger(__name__)
 

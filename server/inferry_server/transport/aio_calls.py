@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.router import CallAccount
+from inferry_server.rpc.router import CallAccount, EndingCall
 from inferry_server.rpc.statuses import OK, Status
-from inferry_server.transport.ending import EndingCall
 from inferry_server.transport.unsent import is_full
 
 CANCEL_SLACK_S = 0.005

@@ -18,10 +18,9 @@ from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
-from inferry_server.transport.ending import STRAGGLER_S
 from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
-from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.options import STRAGGLER_S, TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
 
 logger = logging.getLogger(__name__)
@@ -111,9 +110,9 @@ class CompletionQueueTransport:
             raise cannot_bind(address)
         server.start()
         self._server = server
-        self._intake.caught_up(began := time.monotonic())
-        while self._ask_for_calls(began):
-            pass
+        began = time.monotonic()
+        while more := self._intake.caught_up(began):
+            self._ask_for_calls(more)
         self._thread.start()
         return bound(address, port)
 
@@ -229,7 +228,7 @@ class CompletionQueueTransport:
                     event = poll(_AT_ONCE)
                     if event.tag is None:
                         if awake == _AWAKE_POLLS - _EMPTY_POLLS:  # guard: wait-finds-nothing
-                            self._caught_up(time.monotonic())
+                            self._ask_for_calls(self._intake.caught_up(time.monotonic()))
                         continue
                     awake = _AWAKE_POLLS
                 else:
@@ -251,7 +250,7 @@ class CompletionQueueTransport:
             empty = 0
             try:
                 if is_idle or now - asleep_since > _SLEPT_S:
-                    self._caught_up(now)
+                    self._ask_for_calls(self._intake.caught_up(now))
                 if not is_idle:
                     on_event(event)
                 if soon or (young and young[0][0] <= now):
@@ -282,10 +281,6 @@ class CompletionQueueTransport:
         self._failed()
         return True
 
-    def _caught_up(self, now: float) -> None:
-        self._intake.caught_up(now)
-        self._ask_for_calls(now)
-
     def _look_around(self, now: float, *, idle: bool) -> None:
         """Do what is due between two events."""
         young, soon = self._young, self._soon
@@ -301,8 +296,8 @@ class CompletionQueueTransport:
         if not event.success:
             self._release()
             return
-        waited_s = self._intake.came(self._now)
-        self._ask_for_calls(self._now)
+        waited_s, more = self._intake.came(self._now)
+        self._ask_for_calls(more)
         method = event.call_details.method
         known = self._paths.get(method)
         if known is None:
@@ -326,13 +321,11 @@ class CompletionQueueTransport:
         else:
             self._open(QueueStreamCall(event, path, account, self))
 
-    def _ask_for_calls(self, now: float) -> int:
+    def _ask_for_calls(self, more: int) -> None:
         if self._server is None or self._stopping:
-            return 0
-        more = self._intake.ask(now)
+            return
         for _ in range(more):
             self._server.request_call(self._called)
-        return more
 
     def _open(self, call: QueueStreamCall) -> None:
         self._streams.add(call)

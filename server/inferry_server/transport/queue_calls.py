@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.router import CallAccount
+from inferry_server.rpc.router import CallAccount, EndingCall
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
 from inferry_server.transport import core_layer
-from inferry_server.transport.ending import EndingCall
 from inferry_server.transport.unsent import is_full
 
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express

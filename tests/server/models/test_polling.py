@@ -178,7 +178,12 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
     server = ScriptedServer([*script, event("ready"), *empty, event("later")])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
-    monkeypatch.setattr(transport._intake, "caught_up", lambda _: told.append("caught up"))
+
+    def caught_up(now: float) -> int:
+        told.append("caught up")
+        return 0
+
+    monkeypatch.setattr(transport._intake, "caught_up", caught_up)
     transport.start(ANY_PORT)
     assert server.at_the_end.wait(SOON_S)
     transport.stop(SOON_S)

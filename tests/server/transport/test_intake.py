@@ -20,7 +20,7 @@ BURST = 256
 def ask_all(intake: Intake, now: float) -> int:
     """Ask until no more is wanted; returns how many that were."""
     total = 0
-    while more := intake.ask(now):
+    while more := intake.caught_up(now):
         total += more
     return total
 
@@ -28,31 +28,27 @@ def ask_all(intake: Intake, now: float) -> int:
 def test_there_is_always_room_for_a_burst() -> None:
     intake = Intake()
     assert ask_all(intake, 1.0) == BURST
-    for _ in range(3):
-        intake.came(1.01)
-    assert ask_all(intake, 1.01) == 3
+    assert [intake.came(1.01)[1] for _ in range(3)] == [1, 1, 1]
 
 
 def test_calls_are_asked_for_a_few_at_a_time() -> None:
     intake = Intake()
-    assert 1 <= intake.ask(0.0) <= 32
+    assert 1 <= intake.caught_up(0.0) <= 32
 
 
 def test_a_call_has_waited_at_most_since_nothing_was_left_to_read() -> None:
     intake = Intake()
     ask_all(intake, 0.0)
     intake.caught_up(10.0)
-    assert intake.came(10.002) == pytest.approx(0.002)
+    assert intake.came(10.002)[0] == pytest.approx(0.002)
 
 
 def test_a_call_has_waited_at_most_since_it_was_asked_for() -> None:
     intake = Intake()
-    intake.caught_up(0.0)
     ask_all(intake, 0.0)
     for _ in range(BURST):
-        intake.came(0.0)
-        intake.ask(0.04)  # without a pause since 0.0
-    assert intake.came(0.05) == pytest.approx(0.01)
+        intake.came(0.04)  # without a pause since 0.0
+    assert intake.came(0.05)[0] == pytest.approx(0.01)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["came", "caught up"]), st.floats(0, 0.1))))
@@ -64,11 +60,12 @@ def test_never_more_than_a_burst_and_no_wait_below_nothing(
     for what, passed in steps:
         now += passed
         if what == "caught up":
-            intake.caught_up(now)
+            more = intake.caught_up(now)
         else:
-            assert 0 <= intake.came(now) <= now
+            waited_s, more = intake.came(now)
+            assert 0 <= waited_s <= now
             asked -= 1
-        asked += intake.ask(now)
+        asked += more
         assert asked <= BURST
 
 
@@ -80,7 +77,7 @@ def test_an_objective_counts_from_the_arrival_of_a_request(tmp_path: Path, monke
         grpc.insecure_channel(str(server.grpc_address)) as channel,
     ):
         assert begin(channel, "ModelInfer", request).result(SOON_S)
-        monkeypatch.setattr(Intake, "came", lambda *_: 61.0)
+        monkeypatch.setattr(Intake, "came", lambda *_: (61.0, 1))
         code, message = refusal(begin(channel, "ModelInfer", request))
     assert code == "DEADLINE_EXCEEDED", message
 
@@ -98,9 +95,9 @@ def test_a_burst_that_the_queue_has_room_for_is_answered(tmp_path: Path, transpo
 
 def test_a_stall_of_the_process_says_nothing_about_how_long_a_call_has_waited() -> None:
     intake = Intake()
-    intake.ask(1.0)
+    intake.caught_up(1.0)
     intake.caught_up(2.0)
-    assert intake.came(2.3) == pytest.approx(0.3)
+    assert intake.came(2.3)[0] == pytest.approx(0.3)
     intake.stalled(5.0)
-    assert intake.came(7.5) == pytest.approx(0.5)  # half a second besides the five
-    assert intake.came(6.0) == 0.0
+    assert intake.came(7.5)[0] == pytest.approx(0.5)  # half a second besides the five
+    assert intake.came(6.0)[0] == 0.0

@@ -31,7 +31,7 @@ class Overloaded:
         router.add_unary({HEALTH: lambda *_: None})
         options = TransportOptions(max_message_bytes=1000, max_streams=10)
         self._transport = CompletionQueueTransport(router, options, inline=self.inline)
-        self._transport._intake.ask(0.0)
+        self._transport._intake.caught_up(0.0)
 
         def send_status(call: object, status: Status, *_: object, **__: object) -> None:
             self.statuses.append(status)
