@@ -7,12 +7,21 @@ _TEST_PARALLEL = ("tests/server/runtime/test_parallel.py",)
 
 PARALLEL = (
     Mutant(
-        "parallel-runs-people", "parallel runs: people do not wait for all runs of a job", "if False:", _TEST_SCHEDULER
+        "small-batch-bulk",
+        "small batches: interactive requests do not wait for a large batch of bulk work",
+        "if False:",
+        _TEST_SCHEDULER,
     ),
     Mutant(
-        "parallel-runs-lane",
-        "parallel runs: a lane without room for all of them can be full",
-        "self._full_rows = policy.most_rows",
+        "small-batch-enough",
+        "small batches: an idle device waits for no more",
+        "enough = self.max_batch_size",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
+        "batch-lane-full",
+        "batch: a lane without room for all of one can be full",
+        "self._full_rows = policy.max_batch_size",
         _TEST_SCHEDULER,
     ),
     Mutant("parallel-runs-measured", "parallel runs: measured with the cores to itself", "", _TEST_PARALLEL),

@@ -59,7 +59,7 @@ class Observer:
         self.ended: list[str] = []
 
     def batch_done(self, done: ComputedBatch) -> None:
-        self.batch_rows.extend(done.runs)
+        self.batch_rows.append(done.rows)
         self.done += len(done.timings)
 
     def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:

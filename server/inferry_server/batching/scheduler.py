@@ -69,9 +69,9 @@ class BatchScheduler:
 
     def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
         self._policy = policy
-        self._most_rows = policy.most_rows
-        self._full_rows = min(policy.most_rows, policy.max_queue_size)  # guard: parallel-runs-lane
-        self._person_at = -math.inf  # when the latest interactive request was admitted
+        self._most_rows = policy.max_batch_size
+        self._full_rows = min(policy.max_batch_size, policy.max_queue_size)  # guard: batch-lane-full
+        self._interactive_at = -math.inf  # when the latest interactive request was admitted
         self.is_warmed = latency.is_measured
         self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
@@ -108,7 +108,7 @@ class BatchScheduler:
         """
         self.serves_alone = True
         rows = self._policy.max_request_rows
-        self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, parallel_runs=1)
+        self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, small_batch_size=None)
         self._most_rows, self._full_rows = rows, 1
 
     def admit(self, request: InferenceRequest, now: float) -> None:
@@ -130,7 +130,7 @@ class BatchScheduler:
             self._check_backlog(lane, request, now)  # guard: backlog-makes-late
         lane.push(request)
         if request.lane is Lane.INTERACTIVE:
-            self._person_at = now
+            self._interactive_at = now
 
     def next_batch(self, now: float) -> NextBatch | None:
         """What would be taken next; None if nothing waits."""
@@ -222,9 +222,14 @@ class BatchScheduler:
         return self._bulk if lane is Lane.BULK else self._interactive
 
     def _largest(self, lane: LaneQueue, now: float) -> int:
-        """Rows to take together: jobs have no parallel runs while people ask, who would wait for all of them."""
-        if lane is self._bulk and now - self._person_at < _PEOPLE_S:  # guard: parallel-runs-people
-            return self._policy.max_batch_size
+        """Rows to take together.
+
+        A batch that has begun is computed to its end. A large one computes more rows a second, and an interactive
+        request that comes meanwhile waits for all of it: while such requests come, bulk work has small batches.
+        """
+        small = self._policy.small_batch_size
+        if small and lane is self._bulk and now - self._interactive_at < _EXPECTED_S:  # guard: small-batch-bulk
+            return small
         return self._most_rows
 
     def _next_lane(self) -> LaneQueue:
@@ -436,4 +441,4 @@ class BatchScheduler:
 
 
 _LEAST_RETRY_S = 0.001
-_PEOPLE_S = 1.0  # after an interactive request the next one is expected
+_EXPECTED_S = 1.0  # after an interactive request the next one is expected

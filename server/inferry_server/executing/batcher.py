@@ -101,7 +101,6 @@ class DynamicBatcher:
             late=late or LateRequests(),
             pad_to=pad_to,
             batched=batched,
-            runs=policy.runs,
             whole=dict(zip(seats, whole, strict=False)),
             clock=clock,
             cpu_clock=cpu_clock,

@@ -28,9 +28,10 @@ class ComputedBatch:
     """A batch that was computed, and the requests that were answered with it, which have their last rows.
 
     Attributes:
-        runs: the rows of each run of the model.
-        assembly_s: putting the inputs of all runs together.
-        compute_s: from the start of the runs to the end of the last.
+        rows: of the batch.
+        alone: whether it is one request that shares no batch, and one run of the model whatever its rows.
+        assembly_s: putting its inputs together.
+        compute_s: in the model.
         answered_rows: of all requests that were answered.
         timings: of each of them, where its time went until it was computed.
         output_s: of each, making its reply.
@@ -39,7 +40,8 @@ class ComputedBatch:
         reply_s: of each, from the end of the run to its reply, those of others before it included.
     """
 
-    runs: Sequence[int]
+    rows: int
+    alone: bool
     assembly_s: float
     compute_s: float
     answered_rows: int
@@ -115,7 +117,6 @@ class BatchExecution:
         late: told of requests that took long.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
-        runs: rows of a batch to those of each run that it is computed in.
         whole: by instance, computes a request that shares no batch: neither cut nor padded.
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core.
@@ -129,7 +130,6 @@ class BatchExecution:
         late: LateRequests,
         pad_to: PadTo,
         batched: bool,
-        runs: Callable[[int], Sequence[int]],
         whole: Mapping[Seat, Run],
         clock: Callable[[], float],
         cpu_clock: Callable[[], float],
@@ -140,7 +140,6 @@ class BatchExecution:
         self._late = late
         self._pad_to = pad_to
         self._batched = batched
-        self._runs = runs
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._under_way: dict[Seat, UnderWay] = {}
@@ -296,8 +295,7 @@ class BatchExecution:
             if now - request.arrived_at > self._late.threshold_s:
                 slow.append(one)
             began = now
-        runs = (done.rows,) if done.alone else self._runs(done.rows)
-        self._observer.batch_done(_computed(made, runs, done))  # guard: statistics-counted-before
+        self._observer.batch_done(_computed(made, done))  # guard: statistics-counted-before
         for *_, send in made:
             send()
         return slow
@@ -356,9 +354,10 @@ _Made = tuple[InferenceRequest, Timing, float, float, Callable[[], object]]
 """A request whose reply was made: its timing, when that began and ended, and what sends it."""
 
 
-def _computed(made: Sequence[_Made], runs: Sequence[int], done: _Done) -> ComputedBatch:
+def _computed(made: Sequence[_Made], done: _Done) -> ComputedBatch:
     return ComputedBatch(
-        runs=runs,
+        rows=done.rows,
+        alone=done.alone,
         assembly_s=done.assembly_s,
         compute_s=done.compute_s,
         answered_rows=sum([request.rows for request, *_ in made]),

@@ -25,7 +25,7 @@ from inferry_server.models.apart import why_apart
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.model_settings import ModelSettings
-from inferry_server.models.parallel_runs import with_parallel_runs
+from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
 from inferry_server.models.sizes import check_sizes
@@ -37,6 +37,7 @@ from inferry_server.runtime.instances import Devices, LoadedSession, open_sessio
 from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.memory import AllocationBound, available_bytes, trim_heap
 from inferry_server.runtime.model_source import ModelSource, read_model
+from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
@@ -60,7 +61,7 @@ class LoadOptions:
         inline: what the thread that reads requests runs between two events: short batches of the CPU.
         inline_batch_s: how long such a batch may be expected to take.
         watch: ends what ONNX Runtime does for the version; of one load alone.
-        parallel_runs: whether several full batches of a model may be computed at the same time, each on one core.
+        parallel_runs: whether several full runs of a model may be computed at the same time, each on one core.
         late_requests: how many slow and how many refused requests of a version are kept, to explain them.
         latency_objective_s: beyond it a request is late, where the model has no objective of its own.
     """
@@ -130,17 +131,17 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         plan = replace(_plan(folder, settings, manifest, signature, options), source=source, golden=golden)
         check_sizes(plan)
         plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
+        parallel: ParallelInstance | None = None
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
-            threads = _threads(settings, options)
-            seat = _seat(plan, CPU, options)
-            plan, instances[0] = with_parallel_runs(
-                plan, instances[0], latency, threads=threads, seat=seat, watch=options.watch
-            )
+            threads, seat = _threads(settings, options), _seat(plan, CPU, options)
+            parallel = parallel_instance(plan, instances[0], latency, threads=threads, seat=seat, watch=options.watch)
         if options.watch.reason is not None:  # what ended early may look like a model that zeros do not suit
             raise ModelLoadError(options.watch.reason)
         seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
         apart = _why_apart(plan, sessions) if sessions[0].session.provider == CPU else None
-        version = _serve(seen, instances, latency, sessions[0].session.provider, options, apart=apart)
+        version = _serve(
+            seen, instances, latency, sessions[0].session.provider, options, apart=apart, parallel=parallel
+        )
     except BaseException:
         for session in sessions:
             session.close()
@@ -154,7 +155,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             "verified": manifest is not None,
             "batched": plan.batched,
             "instances": len(sessions),
-            "parallel_runs": plan.policy.parallel_runs,
+            "parallel_runs": version.parallel_runs,
             "seconds": round(time.monotonic() - started, 3),
         },
     )
@@ -259,8 +260,10 @@ def _serve(
     options: LoadOptions,
     *,
     apart: str | None,
+    parallel: ParallelInstance | None,
 ) -> ServedVersion:
     folder, settings, policy, metrics = plan.folder, plan.settings, plan.policy, options.metrics
+    instances = [parallel] if parallel is not None else instances
     labels = _labels(plan)
     version = str(folder.version)
     preprocessing = _preprocessing(plan)
@@ -269,11 +272,11 @@ def _serve(
     own_objective_s = None if settings.latency_objective_ms is None else settings.latency_objective_ms / 1e3
     objective_s = options.latency_objective_s if own_objective_s is None else own_objective_s
     late = LateRequests(options.late_requests, objective_s=objective_s)
-    observer = VersionObserver(model_metrics, late)
+    observer = VersionObserver(model_metrics, late, parallel.run_sizes if parallel is not None else None)
     batcher = DynamicBatcher(
         f"{folder.model}-{version}",
         [plan.reshaping.run(instance.run) for instance in instances],
-        policy,
+        _batching(policy, parallel),
         observer=observer,
         whole=[plan.reshaping.run(instance.run_whole) for instance in instances],
         interrupters=[instance.interrupter for instance in instances],
@@ -305,6 +308,7 @@ def _serve(
         batcher=batcher,
         observer=observer,
         policy=policy,
+        parallel_runs=parallel.parallel_runs if parallel is not None else 1,
         instance_count=len(instances),
         instances=tuple(instances),
         golden=golden,
@@ -315,6 +319,13 @@ def _serve(
         model_sha256=plan.source.sha256 if plan.source else "",
         latency_objective_s=own_objective_s,
     )
+
+
+def _batching(policy: BatchingPolicy, parallel: ParallelInstance | None) -> BatchingPolicy:
+    """The limits of the batcher. Where an instance takes more rows than one run may have, a small batch is one run."""
+    if parallel is None:
+        return policy
+    return replace(policy, max_batch_size=parallel.most_rows, small_batch_size=policy.max_batch_size)
 
 
 def _inline(provider: str, instances: Sequence[Instance], options: LoadOptions) -> InlineWork | None:

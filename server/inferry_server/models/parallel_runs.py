@@ -1,9 +1,8 @@
-"""Whether large batches of a version are computed in parallel runs, which warming up decides."""
+"""Whether a version's batches may be larger than one run, and computed in parallel runs: decided by running both."""
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +27,7 @@ _MEASURED = 3  # times, of which the shortest counts: whatever else the machine 
 _MOST_SLOWDOWN = 1.25  # of a row; less may be noise all the same
 
 
-def with_parallel_runs(
+def parallel_instance(
     plan: VersionPlan,
     instance: Instance,
     latency: LatencyModel,
@@ -37,53 +36,46 @@ def with_parallel_runs(
     seat: Seat,
     watch: LoadWatch | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[VersionPlan, Instance]:
-    """Let a version compute several full batches at the same time, unless that is slower than one after the other.
+) -> ParallelInstance | None:
+    """An instance that computes several full runs at the same time; None where one after the other is as fast.
 
     Args:
         plan: of a version on the CPU with one instance.
         instance: warmed.
-        latency: what warming up told; told of the parallel runs, if there will be any.
+        latency: what warming up told; told of the largest batch, if there is such an instance.
         threads: that compute a batch.
         seat: before the cores, so that what is measured has them to itself.
         watch: ends what ONNX Runtime does for the version.
         clock: monotonic seconds.
-
-    Returns:
-        Both as they were, or a plan whose policy takes rows for so many runs, with an instance for them.
     """
-    policy = replace(plan.policy, parallel_runs=threads)
-    full_s, all_s = latency.batch_s(policy.max_batch_size), latency.batch_s(policy.most_rows)
-    fits = full_s >= _SHORTEST_S and all_s <= _LONGEST_S
-    fits &= policy.most_rows in tried_sizes(plan.signature, (1, policy.most_rows))
+    full, most = plan.policy.max_batch_size, plan.policy.max_batch_size * threads
+    fits = latency.batch_s(full) >= _SHORTEST_S and latency.batch_s(most) <= _LONGEST_S
+    fits &= most in tried_sizes(plan.signature, (1, most))
     if not (plan.batched and threads > 1 and can_be_bound(plan.signature) and fits):  # guard: parallel-runs-not-outputs
-        return plan, instance
+        return None
     model = {"model": str(plan.folder)}
     try:
         single = load_session(plan.source or plan.model_path, providers=(CPU,), intra_op_num_threads=1, watch=watch)
         golden = plan.golden_check(CPU)
         if golden is not None:
             golden.check(single.run)  # guard: parallel-runs-second
-        parallel = ParallelInstance(instance, single, policy.runs, threads=threads)
+        parallel = ParallelInstance(instance, single, run_rows=full, parallel_runs=threads)
         rounds = [
-            (
-                _run_s(plan, instance, policy.max_batch_size, seat, clock),
-                _run_s(plan, parallel, policy.most_rows, seat, clock),
-            )
+            (_run_s(plan, instance, full, seat, clock), _run_s(plan, parallel, most, seat, clock))
             for _ in range(1 + _MEASURED)
         ]
     except (ModelLoadError, InferenceError) as error:
         logger.warning("served without parallel runs: %s", error, extra=model)
-        return plan, instance
+        return None
     full_s, all_s = map(min, zip(*rounds[1:], strict=True))  # without the first, which allocates
     if all_s > _MOST_SLOWDOWN * threads * full_s:  # guard: parallel-runs-not
         logger.info(
             "served without parallel runs: they took %.1f ms, as many one after the other %.1f ms",
             all_s * 1e3, threads * full_s * 1e3, extra=model,
         )  # fmt: skip
-        return plan, instance
-    latency.observe(policy.most_rows, all_s)
-    return replace(plan, policy=policy), parallel
+        return None
+    latency.observe(most, all_s)
+    return parallel
 
 
 def _run_s(plan: VersionPlan, instance: Instance, rows: int, seat: Seat, clock: Callable[[], float]) -> float:

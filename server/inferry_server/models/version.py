@@ -32,7 +32,8 @@ class ServedVersion:
         preprocessing: how pictures become its input; None where none was recorded or can be told.
         provider: ONNX Runtime's execution provider.
         observer: told what becomes of its requests.
-        policy: the limits of its queue and batches.
+        policy: the limits of its queue and of one run.
+        parallel_runs: runs of it that are computed at the same time, as one batch.
         instance_count: batches of it that can run at the same time.
         instances: what computes it.
         golden: what it can be checked with while it is served; None where nothing was recorded.
@@ -55,6 +56,7 @@ class ServedVersion:
     batcher: DynamicBatcher
     observer: VersionObserver
     policy: BatchingPolicy
+    parallel_runs: int
     instance_count: int
     instances: tuple[Instance, ...]
     golden: GoldenCheck | None

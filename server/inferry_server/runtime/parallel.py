@@ -12,38 +12,53 @@ from inferry_server.runtime.session import OnnxSession
 
 
 class ParallelInstance:
-    """A model on the CPU that computes a large batch in parts, one on each core.
+    """An instance around one on the CPU, which computes a batch too large for one run in several runs, one a core.
 
-    Cores that compute one run together wait for one another at every operator; cores with a run each wait once,
-    at the end. What one run may have is computed by all cores together all the same: it is answered sooner.
-    Any thread may call `run`.
+    To whoever runs it, it is an instance that takes larger batches. Cores that compute one run together wait for one
+    another at every operator; cores with a run each wait once, at the end. What one run may have is computed by all
+    cores together all the same: it is answered sooner. Any thread may call `run`.
 
     Args:
         whole: computes one run on all cores.
         single: the same model on one core; any number of threads may run it at the same time.
-        runs: rows of a batch to those of each run; one run where it may have them all.
-        threads: runs at the same time.
+        run_rows: rows that one run may have.
+        parallel_runs: runs at the same time, two at least.
+
+    Attributes:
+        parallel_runs: so many.
     """
 
     batch_limit = None
 
-    def __init__(
-        self, whole: Instance, single: OnnxSession, runs: Callable[[int], Sequence[int]], *, threads: int
-    ) -> None:
+    def __init__(self, whole: Instance, single: OnnxSession, *, run_rows: int, parallel_runs: int) -> None:
         self._whole = whole
         self._single = single
-        self._runs = runs
-        self._others = ThreadPoolExecutor(threads - 1, thread_name_prefix="parallel-run")
+        self._run_rows = run_rows
+        self.parallel_runs = parallel_runs
+        self._others = ThreadPoolExecutor(parallel_runs - 1, thread_name_prefix="parallel-run")
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch, whose runs are all full."""
+        return self._run_rows * self.parallel_runs
+
+    def run_sizes(self, rows: int) -> Sequence[int]:
+        """The rows of each run that a batch is computed in: as many in each, to within one, and one at least."""
+        if rows <= self._run_rows:  # guard: parallel-runs-no-run
+            return (rows,)
+        count = min(rows, self.parallel_runs)  # guard: parallel-runs-none
+        least, more = divmod(rows, count)
+        return (least + 1,) * more + (least,) * (count - more)
 
     def prepare(self) -> None:
         """As for one run."""
         self._whole.prepare()
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute a batch; the calling thread computes the first part of it.
+        """Compute a batch; the calling thread computes the first run of it.
 
         Args:
-            inputs: by name, N rows each.
+            inputs: by name, N rows each, at most `most_rows`.
 
         Returns:
             Outputs by name, N rows each; arrays of their own.
@@ -51,13 +66,13 @@ class ParallelInstance:
         Raises:
             InferenceError: the model failed on these inputs.
         """
-        parts = self._runs(len(next(iter(inputs.values()))))
-        if len(parts) == 1:
+        sizes = self.run_sizes(len(next(iter(inputs.values()))))
+        if len(sizes) == 1:
             return self._whole.run(inputs)
-        stops = list(itertools.accumulate(parts))
+        stops = itertools.accumulate(sizes)
         cut = [
             {name: array[stop - rows : stop] for name, array in inputs.items()}
-            for rows, stop in zip(parts, stops, strict=True)
+            for rows, stop in zip(sizes, stops, strict=True)
         ]
         others = [self._others.submit(self._single.run, part) for part in cut[1:]]
         try:

@@ -163,7 +163,7 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
         config.parameters[LATENCY_OBJECTIVE].string_value = f"{model.latency_objective_s * 1e3:g}"
     if model.max_request_rows:
         config.parameters["max_batch_rows"].string_value = str(model.policy.max_batch_size)
-        config.parameters["parallel_runs"].string_value = str(model.policy.parallel_runs)
+        config.parameters["parallel_runs"].string_value = str(model.parallel_runs)
         batching = config.dynamic_batching
         batching.max_queue_delay_microseconds = round(model.policy.max_queue_delay_s * 1e6)
         batching.default_queue_policy.max_queue_size = model.policy.max_queue_size

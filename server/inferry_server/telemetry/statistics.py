@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
@@ -45,6 +45,8 @@ class VersionObserver:
     Args:
         metrics: of the version.
         late: of the version; without, nothing is kept of its late requests.
+        run_sizes: rows of a batch to those of each run that its instance computes it in, all at the same time, for
+            it is runs of the model that are counted. None: each batch is one run.
         clock: monotonic seconds.
 
     Attributes:
@@ -57,6 +59,7 @@ class VersionObserver:
         self,
         metrics: ModelMetrics,
         late: LateRequests | None = None,
+        run_sizes: Callable[[int], Sequence[int]] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,14 +67,17 @@ class VersionObserver:
         self.statistics = VersionStatistics()
         self.late = late or LateRequests()
         self._metrics = metrics
+        self._run_sizes = run_sizes
         self._clock = clock
 
     def batch_done(self, done: ComputedBatch) -> None:
         """A batch was computed, and requests were answered with it."""
-        self.statistics.batch_done(done)
-        count = len(done.runs)
+        run_sizes = self._run_sizes
+        runs = (done.rows,) if run_sizes is None or done.alone else run_sizes(done.rows)
+        self.statistics.batch_done(done, runs)
+        count = len(runs)
         self._metrics.batches.add(
-            runs=done.runs,
+            runs=runs,
             assembly_s=(done.assembly_s / count,) * count,
             compute_s=(done.compute_s,) * count,
             queue_s=[timing.queue_s for timing in done.timings],
@@ -121,11 +127,11 @@ class VersionStatistics:
         self._rows = 0
         self._last_inference_ms = 0
 
-    def batch_done(self, done: ComputedBatch) -> None:
-        """A batch was computed, and requests were answered with it."""
+    def batch_done(self, done: ComputedBatch, runs: Sequence[int]) -> None:
+        """A batch was computed in runs of so many rows each, and requests were answered with it."""
         with self._lock:
-            for rows in done.runs:
-                assembly_s = done.assembly_s / len(done.runs)  # guard: parallel-runs-putting
+            for rows in runs:
+                assembly_s = done.assembly_s / len(runs)  # guard: parallel-runs-putting
                 self._batches[rows].add(assembly_s, done.compute_s, 0.0)
             self._last_inference_ms = time.time_ns() // 1_000_000
             if answered := len(done.timings):

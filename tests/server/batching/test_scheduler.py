@@ -55,8 +55,8 @@ def whole(*requests: InferenceRequest) -> list[tuple[InferenceRequest, int, int]
     return [(r, 0, r.rows) for r in requests]
 
 
-def test_jobs_have_parallel_runs_only_while_nobody_else_asks() -> None:
-    queue = scheduler(parallel_runs=2)
+def test_bulk_work_has_large_batches_only_while_no_interactive_requests_come() -> None:
+    queue = scheduler(max_batch_size=8, small_batch_size=4)
     job, person = request(16, lane=Lane.BULK), request()
     admit(queue, job, now=10.0)
     assert take(queue, 10.0) == [(job, 0, 8)]
@@ -75,9 +75,17 @@ def wait_s(queue: BatchScheduler) -> float | None:
     return None if waiting is None else waiting.wait_s
 
 
+def test_an_idle_device_waits_for_no_more_than_a_small_batch() -> None:
+    queue = scheduler(max_batch_size=8, small_batch_size=4, max_queue_delay_s=1.0)
+    admit(queue, request(3))
+    assert wait_s(queue) == 1.0
+    admit(queue, request())
+    assert wait_s(queue) == 0.0
+
+
 @pytest.mark.parametrize(("room", "full_at"), [(16, 8), (6, 6)])
-def test_what_waits_is_full_when_all_runs_are_or_nothing_more_has_room(room: int, full_at: int) -> None:
-    queue = scheduler(parallel_runs=2, max_queue_size=room)
+def test_what_waits_is_full_when_a_batch_is_or_nothing_more_has_room(room: int, full_at: int) -> None:
+    queue = scheduler(max_batch_size=8, max_queue_size=room)
     for rows in range(1, full_at + 1):
         assert not queue.is_full()
         admit(queue, request())

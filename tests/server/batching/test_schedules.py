@@ -29,8 +29,8 @@ schedules = st.lists(callers, max_size=60)
 
 
 policies = st.builds(
-    lambda runs, patience_s: replace(POLICY, parallel_runs=runs, patience_s=patience_s),
-    st.integers(1, 3),
+    lambda small, patience_s: replace(POLICY, small_batch_size=small, patience_s=patience_s),
+    st.sampled_from([None, 2, 4]),
     st.sampled_from([0.0, 0.02, 0.1, 1.0]),
 )
 
@@ -54,7 +54,7 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller],
         else:
             assert isinstance(outcome, QueueFullError)
     for _, rows, _ in simulation.batches:
-        assert rows <= policy.most_rows
+        assert rows <= policy.max_batch_size
 
 
 @settings(max_examples=500)

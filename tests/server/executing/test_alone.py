@@ -138,20 +138,20 @@ def test_a_lone_request_is_neither_cut_nor_padded() -> None:
     assert whole == [1, 3, 6]
 
 
-@pytest.mark.parametrize("parallel_runs", [1, 2])
+@pytest.mark.parametrize("batch_rows", [2, 4])
 def test_a_scheduler_that_serves_alone_hands_out_one_whole_request_at_a_time_and_waits_for_no_more(
-    parallel_runs: int,
+    batch_rows: int,
 ) -> None:
     policy = BatchingPolicy(
-        max_batch_size=2, max_request_rows=16, max_queue_size=64, max_queue_bytes=1 << 20,
-        max_queue_delay_s=1.0, parallel_runs=parallel_runs,
+        max_batch_size=batch_rows, max_request_rows=16, max_queue_size=64, max_queue_bytes=1 << 20,
+        max_queue_delay_s=1.0, small_batch_size=2,
     )  # fmt: skip
     scheduler = BatchScheduler(policy, LatencyModel(2))
     asked = [request(*[1.0] * rows)[0] for rows in (5, 1, 1, 16)]
     for one in asked:
         scheduler.admit(one, 0.0)
     cut = scheduler.take_batch(0.0)
-    assert cut.rows == 2 * parallel_runs
+    assert cut.rows == batch_rows
     scheduler.serve_alone()
     for one in asked:
         waiting = scheduler.next_batch(0.0)

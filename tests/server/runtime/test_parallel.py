@@ -23,11 +23,11 @@ from inferry_server.models import parallel_runs
 from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.model_settings import ModelSettings
-from inferry_server.models.parallel_runs import with_parallel_runs
+from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_plan import VersionPlan
-from inferry_server.runtime.instance import CpuInstance, Instance
+from inferry_server.runtime.instance import CpuInstance
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU
@@ -38,17 +38,16 @@ from testkit.batchers import Reply
 from testkit.simulation import known_device
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=64, max_queue_size=64, max_queue_bytes=1 << 20)
-WIDE = replace(POLICY, parallel_runs=3)
 POISON = 100.0
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.data())
+@given(st.integers(1, 40), st.integers(2, 40), st.data())
 def test_a_batch_is_cut_into_even_runs_of_no_more_rows_than_allowed_and_none_without(
     size: int, count: int, data: st.DataObject
 ) -> None:
-    policy = replace(POLICY, max_batch_size=size, parallel_runs=count)
-    rows = data.draw(st.integers(1, policy.most_rows) | st.integers(1, min(count, policy.most_rows)))
-    runs = policy.runs(rows)
+    one = ParallelInstance(Session(), Session(), run_rows=size, parallel_runs=count)  # type: ignore[arg-type]
+    rows = data.draw(st.integers(1, one.most_rows) | st.integers(1, min(count, one.most_rows)))
+    runs = one.run_sizes(rows)
     assert sum(runs) == rows
     assert all(0 < run <= size for run in runs)
     assert max(runs) - min(runs) <= 1
@@ -79,18 +78,18 @@ class Session:
 
 
 def parallel(whole: Session, single: Session) -> ParallelInstance:
-    return ParallelInstance(whole, single, WIDE.runs, threads=3)  # type: ignore[arg-type]  # it runs, and no more
+    return ParallelInstance(whole, single, run_rows=4, parallel_runs=3)  # type: ignore[arg-type]  # it runs, and no more
 
 
-@pytest.mark.parametrize("rows", range(1, WIDE.most_rows + 1))
+@pytest.mark.parametrize("rows", range(1, 13))
 def test_every_row_is_answered_in_its_place_and_large_batches_run_at_the_same_time(rows: int) -> None:
     whole, single = Session(), Session(parties=3)
     one = parallel(whole, single)
     x = np.arange(rows, dtype=np.float32)
     np.testing.assert_array_equal(one.run({"x": x})["y"], 2 * x)
-    is_large = rows > POLICY.max_batch_size
+    is_large = rows > 4
     assert whole.sizes == ([] if is_large else [rows])
-    assert sorted(single.sizes) == (sorted(WIDE.runs(rows)) if is_large else [])
+    assert sorted(single.sizes) == (sorted(one.run_sizes(rows)) if is_large else [])
     one.close()
 
 
@@ -144,16 +143,16 @@ def played(slowdown: float) -> Callable[[], float]:
 
 def decide(
     before: VersionPlan, instance: CpuInstance, latency: LatencyModel, *, threads: int = 2, slowdown: float = 0.8
-) -> tuple[VersionPlan, Instance]:
-    return with_parallel_runs(before, instance, latency, threads=threads, seat=OpenSeat(), clock=played(slowdown))
+) -> ParallelInstance | None:
+    return parallel_instance(before, instance, latency, threads=threads, seat=OpenSeat(), clock=played(slowdown))
 
 
 def test_a_model_whose_full_batches_take_some_milliseconds_is_run_in_parallel(tmp_path: Path) -> None:
     before, instance = plan(tmp_path)
     latency = known_device(POLICY, 0.001, 0.001)
-    after, one = decide(before, instance, latency)
-    assert isinstance(one, ParallelInstance)
-    assert after.policy == replace(POLICY, parallel_runs=2)
+    one = decide(before, instance, latency)
+    assert one is not None
+    assert (one.parallel_runs, one.most_rows) == (2, 8)
     assert latency.batch_s(8) < 0.009  # it was told how long both take together
     x = np.eye(8, 3, dtype=np.float32)
     np.testing.assert_array_equal(one.run({"x": x})["y"], x)
@@ -169,8 +168,7 @@ def test_others_are_not(tmp_path: Path, threads: int, batch_s: float, batched: b
     before, instance = plan(tmp_path)
     before = replace(before, batched=batched)
     latency = known_device(POLICY, 0.0, batch_s / POLICY.max_batch_size) if batch_s else LatencyModel(4)
-    unchanged = decide(before, instance, latency, threads=threads)
-    assert unchanged == (before, instance)
+    assert decide(before, instance, latency, threads=threads) is None
 
 
 def test_neither_is_one_whose_outputs_may_have_any_size(tmp_path: Path) -> None:
@@ -178,18 +176,14 @@ def test_neither_is_one_whose_outputs_may_have_any_size(tmp_path: Path) -> None:
     free = replace(before.signature.outputs[0], shape=(-1, -1))
     before = replace(before, signature=replace(before.signature, outputs=(free,)))
     latency = known_device(POLICY, 0.001, 0.001)
-    assert decide(before, instance, latency) == (
-        before,
-        instance,
-    )
+    assert decide(before, instance, latency) is None
 
 
-@pytest.mark.parametrize(("slowdown", "expected"), [(1.24, 2), (1.26, 1)])
-def test_what_is_clearly_slower_in_parallel_is_not(tmp_path: Path, slowdown: float, expected: int) -> None:
+@pytest.mark.parametrize(("slowdown", "expected"), [(1.24, True), (1.26, False)])
+def test_what_is_clearly_slower_in_parallel_is_not(tmp_path: Path, slowdown: float, expected: bool) -> None:
     before, instance = plan(tmp_path)
     latency = known_device(POLICY, 0.001, 0.001)
-    after, _ = decide(before, instance, latency, slowdown=slowdown)
-    assert after.policy.parallel_runs == expected
+    assert (decide(before, instance, latency, slowdown=slowdown) is not None) == expected
 
 
 def test_what_is_measured_has_the_cores_to_itself(tmp_path: Path) -> None:
@@ -203,8 +197,8 @@ def test_what_is_measured_has_the_cores_to_itself(tmp_path: Path) -> None:
         neighbour.leave()
         return clock()
 
-    after, _ = with_parallel_runs(before, instance, known_device(POLICY, 0.001, 0.001), threads=2, seat=seat, clock=now)
-    assert after.policy.parallel_runs == 2
+    latency = known_device(POLICY, 0.001, 0.001)
+    assert parallel_instance(before, instance, latency, threads=2, seat=seat, clock=now) is not None
     assert all(held)
     assert neighbour.try_acquire()  # and can be had afterwards
 
@@ -213,10 +207,7 @@ def test_a_model_that_fails_on_one_core_is_served_without(tmp_path: Path, caplog
     before, instance = plan(tmp_path)
     before.model_path.write_bytes(b"no model")
     with caplog.at_level(logging.WARNING):
-        assert decide(before, instance, known_device(POLICY, 0.001, 0.001)) == (
-            before,
-            instance,
-        )
+        assert decide(before, instance, known_device(POLICY, 0.001, 0.001)) is None
     assert "served without parallel runs" in caplog.text
 
 
@@ -228,14 +219,11 @@ def test_a_second_session_must_answer_the_golden_samples_too(
     golden = GoldenCheck(tmp_path, ((sample, {"y": np.ones((1, 3), np.float32)}),), tolerance=0.0, provider=CPU)
     monkeypatch.setattr(VersionPlan, "golden_check", lambda *_: golden)
     latency = known_device(POLICY, 0.001, 0.001)
-    assert decide(before, instance, latency, slowdown=1.0)[0].policy.parallel_runs == 2
+    assert decide(before, instance, latency, slowdown=1.0) is not None
     onnx_models.save_doubler(tmp_path)
     doubler = load_session(tmp_path / "doubler" / "1" / "model.onnx", providers=(CPU,), intra_op_num_threads=1)
     monkeypatch.setattr(parallel_runs, "load_session", lambda *_, **__: doubler)
-    assert decide(before, instance, latency, slowdown=1.0) == (
-        before,
-        instance,
-    )
+    assert decide(before, instance, latency, slowdown=1.0) is None
     assert "not the model that was verified" in caplog.text
 
 
@@ -260,7 +248,8 @@ def test_a_served_model_answers_and_counts_runs_of_no_more_rows_than_allowed(
     assert not isinstance(outputs, Exception)
     np.testing.assert_array_equal(outputs["y"], x)
     assert served.close(10)
-    assert served.policy.parallel_runs == (2 if allowed else 1)
+    assert served.parallel_runs == (2 if allowed else 1)
+    assert served.policy.max_batch_size == 32  # rows of one run, whatever a batch has
     counted = served.statistics.message("dense", "1")
     assert [(each.batch_size, each.compute_infer.count) for each in counted.batch_stats] == [(32, 2)]
     put_together_ns = counted.inference_stats.compute_input.ns  # once, however many runs there were
