@@ -40,6 +40,7 @@ from bench.workloads import (
 
 ROOT = Path(__file__).resolve().parents[1]
 _EXPORT_S = 300.0
+_INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "i8mm", "sve")
 
 
 def main() -> int:
@@ -48,11 +49,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a short run that shows that everything works")
     parser.add_argument("--rounds", type=int, help=f"of everything ({FULL.rounds})")
     parser.add_argument("--without-peer", action="append", default=[], choices=PEERS, help="leave a peer out")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout, set up, to compare with")
     parser.add_argument("--transport", help="Inferry's setting of this name")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench")
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error(f"--rounds is {arguments.rounds}; expected 1 or more")
+    if arguments.before is not None and not (arguments.before / ".venv" / "bin" / "python").exists():
+        parser.error(f"--before {arguments.before} has no .venv; expected a checkout where `make setup` ran")
     durations = QUICK if arguments.quick else FULL
     durations = replace(durations, rounds=arguments.rounds or durations.rounds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))  # servers are stopped on the way out
@@ -64,7 +68,13 @@ def main() -> int:
         folder = Path(name)
         command = [sys.executable, "-m", "bench.export_models", name]
         subprocess.run(command, check=True, timeout=_EXPORT_S, stdout=sys.stderr)
-        chosen = contenders(folder, threads=cores, inferry_flags=flags, without=arguments.without_peer)
+        chosen = contenders(
+            folder,
+            threads=cores,
+            inferry_flags=flags,
+            without=arguments.without_peer,
+            before=arguments.before and arguments.before.absolute(),
+        )
         bench, started = Bench(chosen, durations, folder), time.monotonic()
         bench.measure()
     ready_s, idle = (
@@ -75,7 +85,7 @@ def main() -> int:
         bench.samples, bench.beside, bench.overloads, start_s=bench.ready_s[INFERRY], idle=bench.idle[INFERRY]
     )
     facts = {
-        "machine": f"{cores} cores, {cpu_name()}, Python {platform.python_version()}",
+        "machine": f"{cores} cores, {cpu_name()} ({', '.join(instruction_sets())}), Python {platform.python_version()}",
         "minutes": (time.monotonic() - started) / 60,
         "rounds": durations.rounds,
         "transport": arguments.transport or "default",
@@ -120,6 +130,13 @@ def cpu_name() -> str:
     """As the kernel calls it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def instruction_sets() -> list[str]:
+    """Those that decide how fast ONNX Runtime computes, as the kernel names them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    known = set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
+    return [name for name in _INSTRUCTION_SETS if name in known] or ["no vector instructions that the kernel names"]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from bench.samples import Overload, Sample, Spread, differences, ratios, spread
 from bench.workloads import (
     BATCH,
     BATCHES,
+    BEFORE,
+    BEFORE_INT8,
     INFERRY,
     INT8,
     OBJECTIVE,
@@ -22,6 +24,7 @@ from bench.workloads import (
 Beside = Mapping[tuple[str, str], Sequence[Mapping[int, Sample]]]
 Samples = Mapping[tuple[str, str], Sequence[Sample]]
 Overloads = Mapping[tuple[str, str], Sequence[Overload]]
+_SAID = {"images_per_s": "images/s", "cpu_us": "server CPU"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,25 @@ def judge(
             Goal("1 image, 32 at a time: images/s / Triton", ratios(ours, triton), 1.2, 1.5),
             Goal("the same in int8 / Triton in float32", ratios(ours_int8, triton), 2, 2.5),
         ]
+    goals += before_goals(samples)
     goals += batching_goals(samples)
     goals += overload_goals(overloads[DEVICE, SCRIPTED], overloads[NETWORK, OBJECTIVE])
     goals.append(Goal("idle server CPU, of a core", spread(idle), 0.005, at_most=True))
     goals.append(Goal("start to ready, s", spread(start_s), 1.5, at_most=True))
+    return goals
+
+
+def before_goals(samples: Samples) -> list[Goal]:
+    """This checkout against another one, wherever both were measured: nothing may have become dearer."""
+    goals = []
+    for (workload, contender), rounds in samples.items():
+        now = {BEFORE: INFERRY, BEFORE_INT8: INT8}.get(contender)
+        if now is None:
+            continue
+        name = f"{workload}{', int8' if now == INT8 else ''}: {{}} / before"
+        for figure, limit, at_most in (("images_per_s", 0.97, False), ("cpu_us", 1.03, True)):
+            ours, theirs = ([getattr(one, figure) for one in each] for each in (samples[workload, now], rounds))
+            goals.append(Goal(name.format(_SAID[figure]), ratios(ours, theirs), limit, at_most=at_most))
     return goals
 
 

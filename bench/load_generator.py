@@ -62,6 +62,7 @@ class LoadResult:
         wall_s: until the last answer; of an open loop, while it sent.
         p50_ms: of answered requests.
         p99_ms: likewise.
+        p999_ms: likewise.
         behind_ms: how late the generator itself was at worst, in an open loop.
     """
 
@@ -71,6 +72,7 @@ class LoadResult:
     wall_s: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float
     behind_ms: float = 0.0
 
 
@@ -96,6 +98,7 @@ class Tally:
             wall_s=wall_s,
             p50_ms=percentile(self.latencies, 50) * 1e3,
             p99_ms=percentile(self.latencies, 99) * 1e3,
+            p999_ms=percentile(self.latencies, 99.9) * 1e3,
             behind_ms=behind_s * 1e3,
         )
 
@@ -194,10 +197,10 @@ def watch(connections: Sequence[Connection]) -> selectors.DefaultSelector:
     return selector
 
 
-def percentile(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: float) -> float:
     """Of sorted values, the nearest rank; 0 of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 if __name__ == "__main__":

@@ -29,7 +29,15 @@ def around(server: Running, load: Callable[[], Measured], costs: BareCosts) -> S
     if not done.rows:
         raise LoadFailedError(f"the server at {server.address} computed nothing")
     cpu_us, rows = cpu / done.rows * 1e6, done.rows / done.batches
-    return Sample(measured.images_per_s, cpu_us, rows, beyond_us(cpu_us, rows, costs), measured.p50_ms, measured.p99_ms)
+    return Sample(
+        images_per_s=measured.images_per_s,
+        cpu_us=cpu_us,
+        rows=rows,
+        beyond_us=beyond_us(cpu_us, rows, costs),
+        p50_ms=measured.p50_ms,
+        p99_ms=measured.p99_ms,
+        p999_ms=measured.p999_ms,
+    )
 
 
 def by_perf_analyzer(
@@ -54,7 +62,7 @@ def by_common_client(server: Running, costs: BareCosts, job: Job, *, rows: int =
         result = generate(job)
         if result.answered < result.sent:
             raise LoadFailedError(f"{result.sent - result.answered} of {result.sent} requests were refused")
-        return Measured(result.answered * rows / result.wall_s, result.p50_ms, result.p99_ms)
+        return Measured(result.answered * rows / result.wall_s, result.p50_ms, result.p99_ms, result.p999_ms)
 
     return around(server, load, costs)
 
@@ -96,6 +104,7 @@ def overload(server: Running, job: Job, *, peak_per_s: float, counts: Callable[[
         peak_per_s=peak_per_s,
         offered_per_s=result.sent / result.wall_s,
         useful_per_s=result.useful / result.wall_s,
+        late_per_s=(result.answered - result.useful) / result.wall_s,
         accepted_p99_ms=result.p99_ms,
         rows=done.rows / done.batches if done.batches else None,
         expired=(after - before).expired if after and before else None,

@@ -35,11 +35,12 @@ class Program:
 
 @dataclass(frozen=True)
 class Measured:
-    """What perf_analyzer reports of its last windows."""
+    """What a load generator reports; perf_analyzer of its last windows, and no 99.9th percentile."""
 
     images_per_s: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float | None = None
 
 
 def installed_program() -> Program:

@@ -17,6 +17,9 @@ writes the same bytes to every server, in gRPC six requests a connection, in HTT
 images/s compare with one another and not with perf_analyzer's. Every reply must be an answer, except in overload."""
 
 
+_DERIVED: dict[type[Any], tuple[str, ...]] = {Sample: ("tail",)}
+
+
 def summarize(
     samples: Samples, overloads: Overloads, goals: Sequence[Goal], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -33,9 +36,9 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Any]], kind: type[Any]) ->
     rows = []
     for (workload, contender), rounds in measured.items():
         figures: dict[str, Any] = {}
-        for each in fields(kind):
-            values = [getattr(one, each.name) for one in rounds]
-            figures[each.name] = None if None in values else asdict(spread(values))
+        for name in (*(each.name for each in fields(kind)), *_DERIVED.get(kind, ())):
+            values = [getattr(one, name) for one in rounds]
+            figures[name] = None if None in values else asdict(spread(values))
         each_round = [asdict(one) for one in rounds]
         rows.append({"workload": workload, "contender": contender, **figures, "rounds": each_round})
     return rows
@@ -44,13 +47,14 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Any]], kind: type[Any]) ->
 def print_tables(report: Mapping[str, Any]) -> None:
     """The tables for people."""
     print(f"\n{NOTES}\n")
-    columns = ("images/s", "CPU us/image", "beyond, us", "rows/batch", "p50 ms", "p99 ms")
-    names = ("images_per_s", "cpu_us", "beyond_us", "rows", "p50_ms", "p99_ms")
+    columns = ("images/s", "CPU us/image", "beyond, us", "rows/batch", "p50 ms", "p99 ms", "p99.9 / p50")
+    names = ("images_per_s", "cpu_us", "beyond_us", "rows", "p50_ms", "p99_ms", "tail")
     _print_rows(report["workloads"], columns, names)
     overload_columns = (
         "peak/s",
         "offered/s",
         "useful/s",
+        "late/s",
         "accepted p99 ms",
         "rows/batch",
         "expired",
@@ -61,6 +65,7 @@ def print_tables(report: Mapping[str, Any]) -> None:
         "peak_per_s",
         "offered_per_s",
         "useful_per_s",
+        "late_per_s",
         "accepted_p99_ms",
         "rows",
         "expired",

@@ -19,6 +19,7 @@ class Sample:
         beyond_us: `cpu_us` less what a bare session takes for one image in such batches.
         p50_ms: of a request.
         p99_ms: likewise.
+        p999_ms: likewise; None where the load generator does not tell.
     """
 
     images_per_s: float
@@ -27,6 +28,12 @@ class Sample:
     beyond_us: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float | None = None
+
+    @property
+    def tail(self) -> float | None:
+        """p99.9 ÷ p50: how far the unluckiest are from the usual."""
+        return self.p999_ms / self.p50_ms if self.p999_ms is not None and self.p50_ms else None
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Overload:
         peak_per_s: answers a second in a closed loop, just before.
         offered_per_s: sent.
         useful_per_s: answered within the objective, counted from the moment a request was due.
+        late_per_s: answered after it: admitted, computed, and of no use.
         accepted_p99_ms: of everything that was answered.
         rows: of the mean batch that was formed meanwhile; None: nothing was computed.
         expired: requests computed although their time had passed when their batch began; None: not known.
@@ -47,6 +55,7 @@ class Overload:
     peak_per_s: float
     offered_per_s: float
     useful_per_s: float
+    late_per_s: float
     accepted_p99_ms: float
     rows: float | None
     expired: int | None

@@ -8,30 +8,30 @@ clock; 0: never). Batches, rows, and rows whose time had passed when their batch
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferry_proto.datatypes import Arrays
 from inferry_server import __main__ as server
 from inferry_server.runtime import instances
-from inferry_server.runtime.session import OnnxSession, load_session
+from inferry_server.runtime.session import Arrays, OnnxSession, load_session
 
 STAMP = np.dtype("<i8")
 
 
-class ScriptedSession:
-    """The signature of a real session, and a device that sleeps."""
+class ScriptedSession(OnnxSession):
+    """A real session in all but the computing: there it is a device that sleeps."""
 
     def __init__(self, session: OnnxSession, counts: Path, *, a_s: float, b_s: float) -> None:
-        self.signature, self.provider = session.signature, session.provider
+        vars(self).update(vars(session))
         self._output = session.signature.outputs[0]
         self._counts = np.memmap(counts, np.int64, mode="r+", shape=3)
         self._a_s, self._b_s = a_s, b_s
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         (images,) = inputs.values()
         rows = len(images)
         stamps = images.reshape(rows, -1)[:, : STAMP.itemsize].copy().view(STAMP)

@@ -18,6 +18,7 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 
 INFERRY, INT8, UNBATCHED = "Inferry", "Inferry, int8", "Inferry, no batching"
+BEFORE, BEFORE_INT8 = "Inferry, before", "Inferry, before, int8"
 TRITON, MOSEC, MLSERVER = "Triton", "Mosec", "MLServer"
 OBJECTIVE, TRITON_TIMEOUT, SCRIPTED = "Inferry, objective", "Triton, queue timeout", "Inferry, scripted device"
 BARE, BARE_INT8 = "ONNX Runtime", "ONNX Runtime, int8"
@@ -56,7 +57,12 @@ LOCUST = "inferry load (Locust), 32 users"
 
 
 def contenders(
-    folder: Path, *, threads: int, inferry_flags: tuple[str, ...], without: Iterable[str]
+    folder: Path,
+    *,
+    threads: int,
+    inferry_flags: tuple[str, ...],
+    without: Iterable[str],
+    before: Path | None = None,
 ) -> dict[str, Contender]:
     """Every server that is started, by name.
 
@@ -65,6 +71,7 @@ def contenders(
         threads: that compute a batch.
         inferry_flags: given to every Inferry.
         without: keys of PEERS to leave out.
+        before: another checkout of Inferry, set up, to compare this one with; None: none.
     """
     model, objective = folder / "float32.onnx", ("--latency-objective-ms", f"{OBJECTIVE_MS:g}")
     counts = folder / "scripted.counts"
@@ -86,6 +93,12 @@ def contenders(
         Contender(MOSEC, "mosec", model, threads),
         Contender(MLSERVER, "mlserver", model, threads),
     ]
+    if before is not None:
+        program = (str(before / ".venv" / "bin" / "python"), "-m", "inferry_server")
+        chosen += [
+            Contender(BEFORE, "inferry", model, threads, inferry_flags, program=program),
+            Contender(BEFORE_INT8, "inferry", folder / "int8.onnx", threads, inferry_flags, program=program),
+        ]
     return {each.name: each for each in chosen if each.kind not in set(without)}
 
 
@@ -123,15 +136,19 @@ def steps(
         )
 
     infer = OPEN_INFERENCE["ModelInfer"].path
-    plan = []
+    plan: list[Step] = []
     for concurrency in concurrencies:
         tool, client = single("perf_analyzer", concurrency), single("common client", concurrency)
-        names = (INFERRY, UNBATCHED, TRITON, INT8) if concurrency == 32 else (INFERRY, UNBATCHED, TRITON)
+        names = (INFERRY, BEFORE, UNBATCHED, TRITON, *((INT8, BEFORE_INT8) if concurrency == 32 else ()))
         plan += [analyzed(tool, name, concurrency) for name in names] * (_CLOSE if concurrency in (1, 32) else 1)
-        plan += [common(client, name, "single", infer, concurrency) for name in (INFERRY, TRITON, MOSEC, MLSERVER)]
-    plan += [analyzed(BATCHES, name, BATCH_CONCURRENCY, BATCH) for name in (INFERRY, INT8, TRITON)] * _CLOSE
-    plan += [analyzed(STREAM, INFERRY, 32, streaming=True)] * _CLOSE
-    plan.append(common(PICTURES, INFERRY, "picture", IMAGE_CLASSIFIER["Classify"].path, 32))
+        plan += [
+            common(client, name, "single", infer, concurrency) for name in (INFERRY, BEFORE, TRITON, MOSEC, MLSERVER)
+        ]
+    whole = (INFERRY, BEFORE, INT8, BEFORE_INT8, TRITON)
+    plan += [analyzed(BATCHES, name, BATCH_CONCURRENCY, BATCH) for name in whole] * _CLOSE
+    plan += [analyzed(STREAM, name, 32, streaming=True) for name in (INFERRY, BEFORE)] * _CLOSE
+    classify = IMAGE_CLASSIFIER["Classify"].path
+    plan += [common(PICTURES, name, "picture", classify, 32) for name in (INFERRY, BEFORE)]
     plan.append(Step(LOCUST, INFERRY, lambda server, costs: by_locust(server, costs, users=32, seconds=locust_s)))
     return plan
 

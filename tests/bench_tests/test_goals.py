@@ -1,18 +1,33 @@
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
-from bench.goals import Goal, judge
+from bench.goals import Goal, before_goals, judge
 from bench.overloads import DEVICE, NETWORK
 from bench.report import summarize
 from bench.samples import Overload, Sample, Spread
-from bench.workloads import BATCH, BATCHES, INFERRY, INT8, OBJECTIVE, SCRIPTED, STREAM, TRITON, UNBATCHED, single
+from bench.workloads import (
+    BATCH,
+    BATCHES,
+    BEFORE,
+    BEFORE_INT8,
+    INFERRY,
+    INT8,
+    OBJECTIVE,
+    SCRIPTED,
+    STREAM,
+    TRITON,
+    UNBATCHED,
+    single,
+)
 
 SAMPLE = Sample(images_per_s=1_000, cpu_us=400, rows=8, beyond_us=100, p50_ms=1.0, p99_ms=2.0)
 OVERLOAD = Overload(
     peak_per_s=800,
     offered_per_s=2_400,
     useful_per_s=790,
+    late_per_s=3,
     accepted_p99_ms=90,
     rows=30,
     expired=0,
@@ -106,3 +121,22 @@ def test_batches_are_compared_with_the_session_measured_just_before() -> None:
 def test_the_network_under_overload_is_judged_too() -> None:
     judged = goals()["overload of the network: useful answers / peak"]
     assert (judged.measured.median, judged.verdict) == (525 / 800, "reached")
+
+
+def test_another_checkout_is_compared_round_by_round_in_throughput_and_cpu() -> None:
+    busy = single("perf_analyzer", 32)
+    before = [replace(SAMPLE, images_per_s=900, cpu_us=500), replace(SAMPLE, images_per_s=1_000)]
+    found = {
+        goal.name: goal for goal in before_goals(measured() | {(busy, BEFORE): before, (busy, BEFORE_INT8): before})
+    }
+    assert found[f"{busy}: images/s / before"].measured == Spread(
+        median(each := [1_000 / 900, 0.5]), min(each), max(each)
+    )
+    assert found[f"{busy}: server CPU / before"].measured.least == 0.8
+    assert found[f"{busy}, int8: images/s / before"].measured.most == 2_000 / 900
+    assert not before_goals(measured())
+
+
+def test_the_tail_is_told_only_where_it_was_measured() -> None:
+    report = summarize({("w", "c"): [replace(SAMPLE, p50_ms=2.0, p999_ms=5.0)], ("w", "d"): [SAMPLE]}, {}, [], {})
+    assert [row["tail"] and row["tail"]["median"] for row in report["workloads"]] == [2.5, None]
