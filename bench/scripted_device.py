@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inferry_proto.datatypes import Arrays
 from inferry_server import __main__ as server
 from inferry_server.runtime import instances
-from inferry_server.runtime.session import Arrays, OnnxSession, load_session
+from inferry_server.runtime.session import OnnxSession, load_session
 
 STAMP = np.dtype("<i8")
 

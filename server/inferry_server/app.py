@@ -120,7 +120,9 @@ class Server:
         self.registry = ModelRegistry(self._readiness_changed)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._diagnostics = DiagnosticsService(self.registry)
-        self._decoding = DecodingPool(settings.decode_threads or cores, max_bytes=settings.max_queue_bytes)
+        self._decoding = DecodingPool(
+            settings.decode_threads or cores, max_waiting=settings.max_queue_size, max_bytes=settings.max_queue_bytes
+        )
         self._providers = choose_providers(settings.provider)
         inline = InlineWork()
         options = LoadOptions(

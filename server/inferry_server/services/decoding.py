@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from inferry_server.errors import QueueFullError
 
-_WAITING_PER_THREAD = 64  # requests; beyond that, decoding is the bottleneck and waiting only adds latency
 _RETRY_AFTER_S = 0.1
 
 
@@ -15,14 +14,15 @@ class DecodingPool:
 
     Args:
         threads: jobs that run at the same time.
+        max_waiting: jobs that may wait for one of them.
         max_bytes: encoded pictures that may wait or be worked on.
 
     Attributes:
         is_closed: whether `close` was called.
     """
 
-    def __init__(self, threads: int, *, max_bytes: int) -> None:
-        self._max_jobs = threads * (1 + _WAITING_PER_THREAD)
+    def __init__(self, threads: int, *, max_waiting: int, max_bytes: int) -> None:
+        self._max_jobs = threads + max_waiting
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._jobs = 0

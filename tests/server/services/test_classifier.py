@@ -34,7 +34,7 @@ class ManualPool(DecodingPool):
     """Keeps the jobs until the test runs them."""
 
     def __init__(self) -> None:
-        super().__init__(1, max_bytes=1000)
+        super().__init__(1, max_waiting=64, max_bytes=1000)
         self.jobs: list[Callable[[], None]] = []
 
     def submit(self, job: Callable[[], None], *, nbytes: int) -> None:
@@ -136,7 +136,7 @@ def test_what_a_picture_may_have_follows_from_the_model_within_the_setting(heigh
 
 
 def test_the_pool_is_bounded_in_jobs_and_bytes_and_room_comes_back() -> None:
-    pool = DecodingPool(1, max_bytes=100)
+    pool = DecodingPool(1, max_waiting=64, max_bytes=100)
     pool.submit(lambda: None, nbytes=100)
     pool._pool.shutdown()  # waits for the job, and so for its room
     pool._check("bytes to decode", pool._bytes + 100, 100)
