@@ -7,7 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
-from inferry_server import app
+from inferry_server import app, routes
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.lateness.ring import LateRequests
@@ -42,7 +42,7 @@ def server_clock(clock: ManualClock, *, transport: bool = False) -> Iterator[Non
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(qualification, "time", read))
         stack.enter_context(mock.patch.object(loading, "DynamicBatcher", partial(DynamicBatcher, clock=clock)))
-        stack.enter_context(mock.patch.object(app, "InferenceService", partial(InferenceService, clock=clock)))
+        stack.enter_context(mock.patch.object(routes, "InferenceService", partial(InferenceService, clock=clock)))
         if transport:
             stack.enter_context(mock.patch.object(app, "ComputeGate", partial(ComputeGate, clock=clock)))
             stack.enter_context(mock.patch.object(completion_queue, "time", read))

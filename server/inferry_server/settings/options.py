@@ -1,0 +1,74 @@
+"""What the settings mean for each room of the server: its own options, in its own units."""
+
+from collections.abc import Callable
+
+from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.runtime.cuda_options import CudaOptions
+from inferry_server.services.control import EXTENSIONS, MODEL_CONTROL_EXTENSIONS, SHARED_MEMORY_EXTENSIONS
+from inferry_server.services.pictures import PictureLimits
+from inferry_server.settings.settings import Settings
+from inferry_server.transport.connections import affordable_connections
+from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.tls import ServerTls
+
+
+def batching_policy(settings: Settings) -> BatchingPolicy:
+    """The limits of queues and batches, of models that state none."""
+    return BatchingPolicy(
+        max_batch_size=settings.max_batch_size,
+        max_request_rows=settings.max_request_rows,
+        max_queue_size=settings.max_queue_size,
+        max_queue_bytes=settings.max_queue_bytes,
+        max_queue_delay_s=settings.max_queue_delay_us / 1e6,
+    )
+
+
+def objective_s(settings: Settings) -> float | None:
+    """The deadline of requests that carry none, of models that state none."""
+    return None if settings.latency_objective_ms is None else settings.latency_objective_ms / 1e3
+
+
+def cuda_options(settings: Settings) -> CudaOptions:
+    """How a GPU computes."""
+    return CudaOptions(
+        gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+        cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+        tf32=settings.tf32,
+        cuda_graphs=settings.cuda_graphs,
+    )
+
+
+def picture_limits(settings: Settings) -> PictureLimits:
+    """What decoding a picture may cost."""
+    return PictureLimits(settings.max_image_pixels, settings.max_image_scans, settings.decode_timeout_s)
+
+
+def transport_options(settings: Settings, watch: Callable[[ServerTls], object]) -> TransportOptions:
+    """Limits and security of the gRPC port's connections.
+
+    Args:
+        settings: as read.
+        watch: called with the TLS of the port that is about to listen.
+    """
+    return TransportOptions(
+        max_message_bytes=settings.max_message_bytes,
+        max_streams=settings.max_streams_per_connection,
+        max_connections=affordable_connections(settings.max_connections, others=settings.http_max_connections),
+        max_connection_age_s=settings.max_connection_age_s,
+        max_connection_idle_s=settings.max_connection_idle_s,
+        request_read_timeout_s=settings.request_read_timeout_s,
+        keepalive_time_s=settings.keepalive_time_s,
+        compression=settings.response_compression,
+        compressed_requests=settings.compressed_requests,
+        certificate=settings.tls_certificate,
+        private_key=settings.tls_private_key,
+        client_ca=settings.tls_client_ca,
+        watch=watch,
+    )
+
+
+def extensions(settings: Settings) -> tuple[str, ...]:
+    """What works with these settings, as the protocol names it."""
+    model_control = MODEL_CONTROL_EXTENSIONS if settings.model_control == "explicit" else ()
+    shared_memory = SHARED_MEMORY_EXTENSIONS if settings.system_shared_memory else ()
+    return (*EXTENSIONS, *model_control, *shared_memory)
