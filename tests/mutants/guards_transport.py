@@ -27,10 +27,10 @@ TRANSPORT = (
         ("tests/server/transport/test_transports.py",),
     ),
     Mutant(
-        "stop-connections-closed",
-        "stop: connections are closed after the answers that are owed",
-        "while False and time.monotonic() < owed_until:",
-        _TEST_POLLING,
+        "drain-owed-first",
+        "drain: connections are closed after the replies that are owed",
+        "while False:",
+        ("tests/server/transport/test_drain.py",),
     ),
     Mutant(
         "wait-was-ready",
@@ -40,11 +40,5 @@ TRANSPORT = (
     ),
     Mutant(
         "wait-finds-nothing", "wait: who finds nothing to read after a batch has caught up", "if False:", _TEST_POLLING
-    ),
-    Mutant(
-        "stop-grpc-aio",
-        "stop: grpc.aio too answers first what it owes",
-        "while False and self._loop.time() < owed_until:",
-        ("tests/server/test_stopping.py",),
     ),
 )

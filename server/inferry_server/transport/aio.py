@@ -21,8 +21,9 @@ from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
+from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
-from inferry_server.transport.options import STRAGGLER_S, TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ T = TypeVar("T")
 
 _STOP_SLACK_S = 2.0
 _TURN_S = 0.2  # as often as gRPC's own poller wakes
-# When stopping: how long no call must have arrived before connections are closed, and at most.
-_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0  # as in `completion_queue.py`
 
 
 class AioTransport:
@@ -63,7 +62,7 @@ class AioTransport:
         return self._run(self._start(address))
 
     def stop(self, grace_s: float) -> bool:
-        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+        """Accept no more calls, let those under way finish (`drain.py`), and cancel what is left after `grace_s`.
 
         Does nothing where `start` was not called.
 
@@ -114,22 +113,61 @@ class AioTransport:
         return bound(address, port)
 
     async def _stop(self, grace_s: float) -> None:
-        """Stop without losing a call that has arrived.
-
-        gRPC cancels calls that have reached it but not yet a handler. So handlers are held first, and what came
-        before is answered: callers that wait for answers send no more, and once nothing arrives, connections are
-        closed and everything held is handled after all. Unary calls without a request then have
-        `STRAGGLER_S` to send it.
-        """
         if self._server is None:
             return
-        await self._handler.hold_until_quiet(grace_s)
-        stopping = asyncio.ensure_future(self._server.stop(grace_s))
-        await asyncio.sleep(0)  # lets it begin: from here on no call arrives
-        self._handler.release()
-        await asyncio.wait({stopping}, timeout=STRAGGLER_S)
+        draining = _DrainingServer(self._server, self._handler, grace_s)
+        for pause_s in drain(draining, grace_s, self._loop.time):
+            await asyncio.wait({draining.ended}, timeout=pause_s)
+        await draining.ended
+
+
+class _DrainingServer:
+    """What `drain` asks of grpcio's asyncio server, on its loop. The server itself cancels what is left.
+
+    Attributes:
+        ended: done when it has stopped.
+    """
+
+    def __init__(self, server: grpc.aio.Server, handler: "_GenericHandler", grace_s: float) -> None:
+        self._server = server
+        self._handler = handler
+        self._grace_s = grace_s
+        self._closing: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def last_arrival(self) -> float:
+        """As `Draining.last_arrival`."""
+        return self._handler.last_arrival
+
+    def hold(self) -> None:
+        """As `Draining.hold`."""
+        self._handler.hold()
+
+    def owes_replies(self) -> bool:
+        """As `Draining.owes_replies`."""
+        return self._handler.owes_replies()
+
+    def has_ended(self) -> bool:
+        """As `Draining.has_ended`."""
+        return self.ended.done()
+
+    def close(self) -> None:
+        """As `Draining.close`."""
+        self._closing = asyncio.ensure_future(self._close())
+
+    def turn_away(self) -> None:
+        """As `Draining.turn_away`."""
         self._handler.turn_away()
-        await stopping
+
+    async def _close(self) -> None:
+        try:
+            stopping = asyncio.ensure_future(self._server.stop(self._grace_s))
+            await asyncio.sleep(0)  # lets it begin: from here on no call arrives
+            self._handler.release()
+            await stopping
+        finally:
+            self.ended.set_result(None)
 
 
 class _GenericHandler(grpc.GenericRpcHandler):
@@ -142,7 +180,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self.half_sent = HalfSent()
         self._released = asyncio.Event()
         self._released.set()
-        self._last_arrival = 0.0
+        self.last_arrival = 0.0
         self._held = 0  # calls that wait for the release
         self._stopping = False
         self._streams: set[AioStreamCall] = set()
@@ -161,15 +199,13 @@ class _GenericHandler(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self._stream(path, metadata))
         return grpc.stream_stream_rpc_method_handler(self._refuse(path))
 
-    async def hold_until_quiet(self, grace_s: float) -> None:
-        """Keep new calls waiting, until those before are answered and none has come for a moment."""
+    def hold(self) -> None:
+        """Keep new calls waiting."""
         self._released.clear()
-        owed_until = self._loop.time() + min(grace_s, _LONGEST_OWED_S)
-        while self._owes_answers() and self._loop.time() < owed_until:  # guard: stop-grpc-aio
-            await asyncio.sleep(_QUIET_S / 3)
-        began = self._last_arrival = self._loop.time()
-        while self._loop.time() - self._last_arrival < _QUIET_S and self._loop.time() - began < _LONGEST_HOLD_S:
-            await asyncio.sleep(_QUIET_S / 3)
+
+    def owes_replies(self) -> bool:
+        """Whether unary requests that do not wait for the release have no reply yet."""
+        return self._router.unary_in_flight() > self._held + len(self._unasked)
 
     def release(self) -> None:
         """Handle what was held, and let streams end."""
@@ -220,7 +256,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
             call = AioStreamCall(path, metadata, context, self._loop, self._router.received(path, metadata))
             self._streams.add(call)
             try:
-                self._last_arrival = self._loop.time()
+                self.last_arrival = self._loop.time()
                 call.read(messages, self._router.open(call))
                 if self._stopping:
                     call.drain()
@@ -277,12 +313,9 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     async def _arrived(self) -> None:
         if not self._released.is_set():
-            self._last_arrival = self._loop.time()
+            self.last_arrival = self._loop.time()
             self._held += 1
             try:
                 await self._released.wait()
             finally:
                 self._held -= 1
-
-    def _owes_answers(self) -> bool:
-        return self._router.unary_in_flight() > self._held + len(self._unasked)

@@ -18,9 +18,10 @@ from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
+from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
-from inferry_server.transport.options import STRAGGLER_S, TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,6 @@ _SOON_S = 0.002  # in which a busy server has seen every event that was ready be
 _RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expected to be short
 _STOP_SLACK_S = 2.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
-# When stopping: how long no call must have arrived before connections are closed, and at most; and how long at most
-# it waits before that for the replies to requests under way: a caller that gets one may send the next request.
-_QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0
 
 
 class CompletionQueueTransport:
@@ -92,7 +90,7 @@ class CompletionQueueTransport:
         self._half_sent = HalfSent()
         self._holding = self._stopping = self._stopped = False
         self._now = 0.0  # when the latest event was had
-        self._last_arrival = 0.0  # of a request, while the server stops
+        self.last_arrival = 0.0  # of a request that is held
 
     def start(self, address: A) -> A:
         """Listen.
@@ -117,36 +115,43 @@ class CompletionQueueTransport:
         return bound(address, port)
 
     def stop(self, grace_s: float) -> bool:
-        """Accept no more calls, let those under way finish, and cancel what is left after `grace_s`.
+        """Accept no more calls, let those under way finish (`drain.py`), and cancel what is left after `grace_s`.
 
-        gRPC cancels calls that reach it while it closes. So requests are held first, and what came before is
-        answered: callers that wait for answers send no more, and once nothing arrives, connections are closed and
-        everything held is handled after all. Unary calls without a request message then have `STRAGGLER_S` to send it;
-        after that they get no reply but UNAVAILABLE. Does nothing where `start` was not called.
+        Does nothing where `start` was not called.
 
         Returns:
             Whether every call ended by itself.
         """
-        server = self._server
-        if server is None:
+        if self._server is None:
             return True
-        self._holding = True
-        owed_until = time.monotonic() + min(grace_s, _LONGEST_OWED_S)
-        while self._owes_answers() and time.monotonic() < owed_until:  # guard: stop-connections-closed
-            time.sleep(_QUIET_S / 3)
-        self._last_arrival = began = time.monotonic()
-        while time.monotonic() - self._last_arrival < _QUIET_S and time.monotonic() - began < _LONGEST_HOLD_S:
-            time.sleep(_QUIET_S / 3)
-        server.shutdown(self._was_shut_down)  # wakes the polling thread, which releases what was held
-        ends = time.monotonic() + grace_s
-        self._thread.join(min(STRAGGLER_S, grace_s))
-        self.soon(self._turn_away)
-        self._thread.join(max(0.0, ends - time.monotonic()))
+        for pause_s in drain(self, grace_s, time.monotonic):
+            self._thread.join(pause_s)
         if self._stopped:
             return True
-        server.cancel_all_calls()
+        self._server.cancel_all_calls()
         self._thread.join(_STOP_SLACK_S)
         return False
+
+    def hold(self) -> None:
+        """As `Draining.hold`."""
+        self._holding = True
+
+    def owes_replies(self) -> bool:
+        """As `Draining.owes_replies`."""
+        return self._router.unary_in_flight() > len(self._held) + len(self._unasked)
+
+    def has_ended(self) -> bool:
+        """As `Draining.has_ended`: nobody polls."""
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """As `Draining.close`: wakes the polling thread, which releases what was held."""
+        assert self._server is not None  # noqa: S101 - it was started
+        self._server.shutdown(self._was_shut_down)
+
+    def turn_away(self) -> None:
+        """As `Draining.turn_away`: on the polling thread, after the requests that are there."""
+        self.soon(self._turn_away)
 
     def look(self) -> float:
         """See whether calls are read; the watchdog looks every quarter of a second.
@@ -177,15 +182,11 @@ class CompletionQueueTransport:
         logger.warning("a batch that should be short is not: another thread reads requests")
         self._relieved()
 
-    def _owes_answers(self) -> bool:
-        """Whether unary requests that are not held have no answer yet."""
-        return self._router.unary_in_flight() > len(self._held) + len(self._unasked)
-
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
         """Handle a request, unless the server is about to close."""
         self._unasked.pop(call, None)
         if self._holding:
-            self._last_arrival = self._now
+            self.last_arrival = self._now
             self._held.append((call, message))
         else:
             self._router.handle(call, message)

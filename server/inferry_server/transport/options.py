@@ -15,9 +15,6 @@ _MIN_PING_INTERVAL_MS = 10_000
 _IDENTITY_ALONE = 1  # a bit for each algorithm, the first for none
 _COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
 
-STRAGGLER_S = 0.3
-"""How long after its end began a server still takes the request of a unary call that was opened before."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransportOptions:

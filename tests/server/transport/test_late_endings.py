@@ -17,7 +17,7 @@ from inferry_server.services.inference import STREAM_FORMAT
 from inferry_server.services.streams import OrderedStream
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.trace import NoTracer, RequestTrace
-from inferry_server.transport import aio, completion_queue
+from inferry_server.transport import drain
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from testkit.proxies import proxy
@@ -195,8 +195,7 @@ def test_a_call_that_has_asked_nothing_does_not_hold_up_a_server_that_goes_away(
 def test_a_request_on_a_call_that_was_opened_before_the_server_goes_away_is_answered(
     server: Running, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (aio, completion_queue):
-        monkeypatch.setattr(module, "STRAGGLER_S", GRACE_S)
+    monkeypatch.setattr(drain, "STRAGGLER_S", GRACE_S)
     call = open_call(server, channel, ECHO)
     server.begin_to_stop()
     call.send(b"a moment later")
