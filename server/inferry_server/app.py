@@ -29,6 +29,7 @@ from inferry_server.security.access import Access
 from inferry_server.security.policy import Policy
 from inferry_server.security.reloading import watch_tls, watched_access
 from inferry_server.security.watching import FileWatcher
+from inferry_server.server_facts import ServerFacts, tell_build
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
@@ -123,10 +124,11 @@ class Server:
             tracer=self._tracer,
             is_one_version_served=self._is_one_version_served,
         )
+        transport = transport_options(settings, self._watch_tls)
         self._transport = make_transport(
             settings.transport,
             router,
-            transport_options(settings, self._watch_tls),
+            transport,
             inline=inline,
             failed=self._lose_transport,
             relieved=self.metrics.hangs.labels("inline_batch").inc,
@@ -145,6 +147,9 @@ class Server:
             metrics=self.metrics,
             diagnostics=self._diagnostics,
         )
+        self._facts = ServerFacts(self.registry, self._decoding, transport.max_connections)
+        self.metrics.server_facts.watch(self._facts.ask)
+        tell_build(self.metrics)
         self.grpc_address: AnyAddress | None = None
 
     @property
@@ -212,6 +217,7 @@ class Server:
             Whether every accepted request was answered.
         """
         was_ready = self.readiness.phase is Phase.READY
+        self._facts.draining(self._settings.drain_delay_s + self._settings.drain_timeout_s)
         self.readiness.enter(Phase.DRAINING)  # guard: stop-not-ready
         if was_ready:
             (hurry or threading.Event()).wait(self._settings.drain_delay_s)
@@ -298,6 +304,7 @@ class Server:
 
     def _count_self_check(self, model: str, outcome: str) -> None:
         self.metrics.self_checks.labels(model, outcome).inc()
+        self.metrics.last_self_check.labels(model, outcome).set_to_current_time()
 
     def _check_loaded(self, *, broken_off: bool) -> None:
         """Say what failed, once: as the reason why the server does not start, else in the log."""

@@ -11,6 +11,12 @@ LATENESS = (
         "heapq.heappush(self._slow, (request.total_s, next(self._order), request))",
         _TEST_RING,
     ),
+    Mutant(
+        "outcome-unexpected",
+        "metrics: an unexpected error of a request is an outcome of its version",
+        "pass",
+        ("tests/contract/test_model_metrics.py",),
+    ),
     Mutant("late-forgets", "late requests: those of past minutes are forgotten", "pass", _TEST_RING),
     Mutant("late-refusals-cheap", "late requests: a frequent refusal is not kept each time", "pass", _TEST_RING),
 )

@@ -95,6 +95,21 @@ class BatchScheduler:
         """Rows waiting in one lane."""
         return self._lane(lane).rows
 
+    def lane_bytes(self, lane: Lane) -> int:
+        """Bytes of inputs waiting in one lane."""
+        return self._lane(lane).nbytes
+
+    def capacity_rows_per_s(self) -> float:
+        """Rows that full batches would compute a second on all instances; 0 before any was measured.
+
+        Of a model whose items differ in shape, those of the shape that came last to be known.
+        """
+        latency = self._latencies.latest
+        if latency is None or not latency.is_measured:
+            return 0.0
+        seconds = latency.batch_s(self._most_rows)
+        return self._instances * self._most_rows / seconds if seconds else 0.0
+
     def oldest_age_s(self, lane: Lane, now: float) -> float:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
         since = self._lane(lane).waiting_since()

@@ -25,6 +25,11 @@ class ShapeLatencies(dict[ShapeKey, LatencyModel]):
         self._warmed: LatencyModel | None = warmed
         self._max_batch_size = max_batch_size
 
+    @property
+    def latest(self) -> LatencyModel | None:
+        """Of the shape that came last to be known; before any, what warming up told."""
+        return self[next(reversed(self))] if self else self._warmed
+
     def __missing__(self, key: ShapeKey) -> LatencyModel:
         warmed, self._warmed = self._warmed, None
         model = self[key] = warmed or self._guessed(key)

@@ -131,6 +131,14 @@ class DynamicBatcher:
         """Rows waiting in a lane, not counting the batches that run."""
         return self._queue.lane_rows(lane)
 
+    def queued_bytes(self, lane: Lane) -> int:
+        """Bytes of inputs waiting in a lane."""
+        return self._queue.lane_bytes(lane)
+
+    def capacity_rows_per_s(self) -> float:
+        """Rows that full batches would compute a second; 0 before any was measured."""
+        return self._queue.capacity_rows_per_s()
+
     def oldest_age_s(self, lane: Lane) -> float:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
         return self._queue.oldest_age_s(lane)

@@ -38,6 +38,9 @@ class ComputedBatch:
         read_s: of each, from its arrival to its admission.
         total_s: of each, from its arrival to its reply.
         reply_s: of each, from the end of the run to its reply, those of others before it included.
+        input_bytes: of the tensors of all of them.
+        output_bytes: of the batch's outputs, padding included.
+        traced: of each that is traced, `total_s` and its trace's id.
     """
 
     rows: int
@@ -50,6 +53,9 @@ class ComputedBatch:
     read_s: Sequence[float]
     total_s: Sequence[float]
     reply_s: Sequence[float]
+    input_bytes: int
+    output_bytes: int
+    traced: Sequence[tuple[float, str]]
 
 
 class BatchObserver(Protocol):
@@ -366,4 +372,11 @@ def _computed(made: Sequence[_Made], done: _Done) -> ComputedBatch:
         read_s=[request.enqueued_at - request.arrived_at for request, *_ in made],
         total_s=[ended - request.arrived_at for request, _, _, ended, _ in made],
         reply_s=[ended - done.ended for _, _, _, ended, _ in made],
+        input_bytes=sum([request.nbytes for request, *_ in made]),
+        output_bytes=sum([array.nbytes for array in done.outputs.values()]),
+        traced=[
+            (ended - request.arrived_at, request.trace.trace_id)
+            for request, _, _, ended, _ in made
+            if request.trace is not None
+        ],
     )

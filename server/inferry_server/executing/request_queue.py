@@ -74,6 +74,16 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.lane_rows(lane)
 
+    def lane_bytes(self, lane: Lane) -> int:
+        """Bytes of inputs waiting in a lane."""
+        with self._lock:
+            return self._scheduler.lane_bytes(lane)
+
+    def capacity_rows_per_s(self) -> float:
+        """Rows that full batches would compute a second; 0 before any was measured."""
+        with self._lock:
+            return self._scheduler.capacity_rows_per_s()
+
     def oldest_age_s(self, lane: Lane) -> float:
         """How long the request has waited that waits longest in a lane; 0 if none does."""
         with self._lock:

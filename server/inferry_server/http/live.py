@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -56,7 +56,7 @@ class LiveSnapshot:
             "versions": [self._version(entry) for entry in self._registry.index()],
             "refused": _by_label(self._metrics.refused, "reason"),
             "outcomes": _by_label(self._metrics.outcomes, "code"),
-            "latency": _buckets(self._metrics.duration),
+            "latency": _buckets(self._metrics.duration.by_method(), self._metrics.duration.names),
             "late": to_json(self._diagnostics.explained(limit=_LATE))["versions"],
         }
 
@@ -147,11 +147,11 @@ def _by_label(counter: Any, label: str) -> dict[str, float]:
     return sums
 
 
-def _buckets(histogram: Any) -> dict[str, float]:
+def _buckets(methods: Mapping[str, tuple[list[int], float]], names: Sequence[str]) -> dict[str, float]:
     """By upper bound in seconds, over the methods that compute something; each counts what is below it."""
-    sums: dict[str, float] = {}
-    for metric in histogram.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_bucket") and sample.labels["method"].endswith(("/ModelInfer", "/Classify")):
-                sums[sample.labels["le"]] = sums.get(sample.labels["le"], 0.0) + sample.value
+    sums = dict.fromkeys(names, 0.0)
+    for method, (counts, _) in methods.items():
+        if method.endswith(("/ModelInfer", "/Classify")):
+            for name, count in zip(names, counts, strict=True):
+                sums[name] += count
     return sums

@@ -24,6 +24,7 @@ from inferry_server.lateness.ring import LateRequests
 from inferry_server.models.apart import why_apart
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
+from inferry_server.models.facts import version_facts
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
@@ -295,6 +296,7 @@ def _serve(
     except ModelLoadError:
         metrics.forget(folder.model, version)
         raise
+    model_metrics.watch(functools.partial(version_facts, batcher, policy, len(instances)))
     model_metrics.on_device(lambda: _batch_limit(policy, instances))
     return ServedVersion(
         model=folder.model,

@@ -172,10 +172,12 @@ class ModelManager:
         while not self._stop_polling.wait(interval_s):
             try:
                 self.poll_once(_POLL_PATIENCE_S)
+                self._options.metrics.last_poll.labels("done").set_to_current_time()
             except ShuttingDownError:
                 return
             except Exception:  # the next look may fare better, and serving goes on
                 logger.exception("polling the repository failed")
+                self._options.metrics.last_poll.labels("failed").set_to_current_time()
 
     def _follow_soon(self, folder: ModelFolder, *, quiet: bool = False) -> Job:
         def run() -> None:
@@ -256,10 +258,10 @@ class ModelManager:
                 return [str(error)]
             if before is not None and before.served is not None:  # guard: versions-bad-exchange
                 logger.error("model not replaced: %s", error, extra={"model": str(folder)})
-                self._options.metrics.loads.labels(folder.model, "failed").inc()
+                self._options.metrics.load_ended(folder.model, "failed")
                 return [str(error)]
             return [self._fail(folder.model, folder.version, str(error), quiet=quiet)]
-        self._options.metrics.loads.labels(folder.model, "ready").inc()
+        self._options.metrics.load_ended(folder.model, "ready")
         self._retire(self._registry.put(IndexEntry(folder.model, folder.version, State.READY, served=served)))
         return []
 
@@ -286,7 +288,7 @@ class ModelManager:
         if known is None or known.versions.get(entry.version_text) != entry:  # else it was said already
             if not quiet:
                 log_failure(entry)
-            self._options.metrics.loads.labels(model, "failed").inc()
+            self._options.metrics.load_ended(model, "failed")
             self._registry.put(entry)
         return reason
 

@@ -232,6 +232,9 @@ class ModelRegistry:
             except ServingError as refusal:
                 found.observer.request_refused(refusal, origin)
                 raise
+            except Exception as error:
+                found.observer.request_failed(error, origin)  # guard: outcome-unexpected
+                raise
 
     def _choose(self, entry: ModelEntry, model: str, version: str, request_id: str) -> IndexEntry:
         if not version and entry.traffic and (weights := entry.ready_traffic()):

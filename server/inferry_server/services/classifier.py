@@ -160,8 +160,6 @@ class ClassifierService:
             cancel = self._with_version(
                 incoming, lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation)
             )
-        except _CancelledError:
-            return
         except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer
             outcome.fail(error)
             return
@@ -179,9 +177,13 @@ class ClassifierService:
         preprocessing = model.require_preprocessing()
         pictures = []
         go_on = partial(self._check_wanted, deadline, cancellation, started)
-        for position, image in enumerate(request.images):
-            go_on()
-            pictures.append(self._pixels(image, preprocessing, position, go_on))
+        try:
+            for position, image in enumerate(request.images):
+                go_on()
+                pictures.append(self._pixels(image, preprocessing, position, go_on))
+        except _CancelledError:
+            model.observer.request_cancelled()
+            return _nothing
         images = np.stack(pictures)
         queued = incoming.queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
@@ -307,6 +309,10 @@ class _Reply:
 
     def fail(self, error: Exception) -> None:
         self.outcome.fail(error)
+
+
+def _nothing() -> None:
+    """Nothing is left to forget."""
 
 
 def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.ClassifyRequest) -> pb.ImageResult:

@@ -49,6 +49,11 @@ class DecodingPool:
             self._bytes += nbytes
         self._pool.submit(job).add_done_callback(lambda _: self._release(nbytes))
 
+    @property
+    def unfinished(self) -> int:
+        """Jobs that wait or run."""
+        return self._jobs
+
     def close(self) -> None:
         """Take no more and drop what has not begun. A job that runs sees that it is closed, and ends."""
         self.is_closed = True

@@ -4,14 +4,15 @@ The Prometheus client's own cost a request 33 calls of Python functions, a sixth
 page: it asks a registry's collectors for their families, and formats them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as OpenMetricsExemplar
 from prometheus_client.utils import floatToGoString
 
-from inferry_server.telemetry.series import Count, Distribution
+from inferry_server.telemetry.series import Count, Distribution, Exemplar, Share
 
 Labels = tuple[str, ...]
 
@@ -22,20 +23,27 @@ class Counter(Collector):
     def __init__(self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
         self._name, self._documentation, self._label_names = name, documentation, labels
         self._series: dict[Labels, Count] = {}
+        self._shown: dict[Labels, Count | Share] = {}
         registry.register(self)
 
     def labels(self, *values: str) -> Count:
         """The series with these values of the labels."""
         return self._series.setdefault(values, Count())
 
+    def show(self, count: Count | Share, *values: str) -> None:
+        """Show what is counted elsewhere under these values of the labels."""
+        self._shown[values] = count
+
     def remove(self, *values: str) -> None:
         """Drop a series, if there is one: who still has it counts into nothing."""
         self._series.pop(values, None)
+        self._shown.pop(values, None)
 
     def collect(self) -> Iterator[Metric]:
         """The family as it is now."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._label_names)
-        for values, count in list(self._series.items()):
+        counted: list[tuple[Labels, Count | Share]] = [*self._series.items(), *self._shown.items()]
+        for values, count in counted:
             family.add_metric(values, count.value)
         yield family
 
@@ -72,12 +80,124 @@ class Histogram(Collector):
     def collect(self) -> Iterator[Metric]:
         """The family as it is now."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
-        names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]  # type: ignore[no-untyped-call]
+        names = bucket_names(self._bounds)
         for values, distribution in list(self._series.items()):
             counts, total = distribution.read()
-            family.add_metric(values, list(zip(names, counts, strict=True)), total)
+            marks = distribution.exemplars()
+            buckets = [
+                (name, count, _exemplar(marks[position])) if position in marks else (name, count)
+                for position, (name, count) in enumerate(zip(names, counts, strict=True))
+            ]
+            family.add_metric(values, buckets, total)
         yield family
 
     def describe(self) -> Iterator[Metric]:
         """Its name, for the registry."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
+
+
+class CallDurations(Collector):
+    """How long calls took, by method and status code, under two names.
+
+    `rpc_server_call_duration_seconds` is OpenTelemetry's name, with its labels; `inferry_request_duration_seconds` is
+    the sum over codes.
+
+    Attributes:
+        names: of the buckets.
+    """
+
+    def __init__(self, buckets: Sequence[float], *, registry: CollectorRegistry) -> None:
+        self._bounds = tuple(map(float, buckets))
+        self.names = bucket_names(self._bounds)
+        self._series: dict[Labels, Distribution] = {}
+        registry.register(self)
+
+    def labels(self, method: str, code: str) -> Distribution:
+        """The series of a method's calls that ended so; `method` is the path."""
+        return self._series.setdefault((method, code), Distribution(self._bounds))
+
+    def by_method(self) -> dict[str, tuple[list[int], float]]:
+        """How many of a method's calls are in each bucket or below, and the sum of their seconds."""
+        found: dict[str, tuple[list[int], float]] = {}
+        for (method, _), distribution in list(self._series.items()):
+            counts, total = distribution.read()
+            before, sum_before = found.get(method, ([0] * len(counts), 0.0))
+            found[method] = ([a + b for a, b in zip(before, counts, strict=True)], sum_before + total)
+        return found
+
+    def collect(self) -> Iterator[Metric]:
+        """Both families as they are now."""
+        own, otel = self.describe()
+        names = self.names
+        for method, (counts, total) in self.by_method().items():
+            own.add_metric([method], list(zip(names, counts, strict=True)), total)
+        for (method, code), distribution in list(self._series.items()):
+            counts, total = distribution.read()
+            labels = ["grpc", method.removeprefix("/"), code]
+            otel.add_metric(labels, list(zip(names, counts, strict=True)), total)
+        yield own
+        yield otel
+
+    def describe(self) -> tuple[HistogramMetricFamily, HistogramMetricFamily]:
+        """Their names, for the registry."""
+        return (
+            HistogramMetricFamily(
+                "inferry_request_duration_seconds", "From the request's arrival to its answer.", labels=["method"]
+            ),
+            HistogramMetricFamily(
+                "rpc_server_call_duration_seconds",
+                "From the request's arrival to its answer, by status, as OpenTelemetry names it.",
+                labels=["rpc_system_name", "rpc_method", "rpc_response_status_code"],
+            ),
+        )
+
+
+class AskedGauges(Collector):
+    """Gauges whose values are asked for when the page is read, by whoever was told of last under a key.
+
+    Args:
+        families: of each name, what it says and which labels it has besides `labels`.
+        labels: that every one has, first.
+    """
+
+    def __init__(
+        self, families: Mapping[str, tuple[str, Sequence[str]]], labels: Sequence[str], *, registry: CollectorRegistry
+    ) -> None:
+        self._families = families
+        self._label_names = tuple(labels)
+        self._asked: dict[Labels, Ask] = {}
+        registry.register(self)
+
+    def watch(self, ask: "Ask", *values: str) -> None:
+        """Ask this from now on for the series with these values of the labels."""
+        self._asked[values] = ask
+
+    def forget(self, *values: str) -> None:
+        """Ask no more."""
+        self._asked.pop(values, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families as they are now."""
+        families = {family.name: family for family in self.describe()}
+        for values, ask in list(self._asked.items()):
+            for name, *more, value in ask():
+                families[str(name)].add_metric([*values, *map(str, more)], float(value))
+        yield from families.values()
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Their names, for the registry."""
+        for name, (documentation, labels) in self._families.items():
+            yield GaugeMetricFamily(name, documentation, labels=[*self._label_names, *labels])
+
+
+Ask = Callable[[], Iterable[Sequence[str | float]]]
+"""Gives, for each series, a family's name, the values of its own labels, and the value."""
+
+
+def bucket_names(bounds: Sequence[float]) -> list[str]:
+    """The values of the label `le`."""
+    return [floatToGoString(bound) for bound in (*bounds, float("inf"))]  # type: ignore[no-untyped-call]
+
+
+def _exemplar(mark: Exemplar) -> OpenMetricsExemplar:
+    return OpenMetricsExemplar({"trace_id": mark.trace_id}, mark.value, mark.at)

@@ -5,7 +5,8 @@ Counters, gauges and histograms with the same buckets everywhere: replicas can b
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import (
@@ -17,13 +18,44 @@ from prometheus_client import (
 )
 
 from inferry_server.batching.policy import Lane
-from inferry_server.telemetry.counters import Counter, Histogram
-from inferry_server.telemetry.series import BatchSeries, Count, MethodSeries
+from inferry_server.telemetry.counters import Ask, AskedGauges, CallDurations, Counter, Histogram
+from inferry_server.telemetry.series import SUMMED, BatchSeries, Count, MethodSeries, Sums
 
 logger = logging.getLogger(__name__)
 
 # From a request that a small model answers at once to one that waited for an overloaded device.
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SECONDS = (
+    0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.002, 0.005,
+    0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10,
+)  # fmt: skip
+_PARTS = ("read", "queue", "compute", "reply")
+_VERSION_FACTS: dict[str, tuple[str, Sequence[str]]] = {
+    "inferry_instances": ("Batches of a version that can be computed at the same time.", ()),
+    "inferry_capacity_rows_per_second": (
+        "Rows that full batches would compute a second, by what was learned of their time; 0 before it was measured.",
+        (),
+    ),
+    "inferry_max_batch_rows": ("Rows of one run at most.", ()),
+    "inferry_queue_limit_rows": ("Rows that may wait in each lane.", ()),
+    "inferry_queue_bytes": ("Bytes of inputs that wait.", ("lane",)),
+    "inferry_queue_limit_bytes": ("Bytes of inputs that may wait in each lane.", ()),
+}
+_SERVER_FACTS: dict[str, tuple[str, Sequence[str]]] = {
+    "inferry_model_label_info": ("1 for every label of a model, with the version.", ("model", "version", "label")),
+    "inferry_model_traffic_weight": (
+        "The share of a label in a model's traffic, to be divided by the sum of them.",
+        ("model", "version", "label"),
+    ),
+    "inferry_drain_ends_timestamp_seconds": (
+        "When the server should be gone at the latest, in seconds since the epoch; 0 while it does not drain.",
+        (),
+    ),
+    "inferry_open_connections_limit": ("TCP connections that the gRPC port takes.", ()),
+    "inferry_decoding_requests": ("Requests whose pictures wait to be decoded, or are.", ()),
+    "inferry_gpu_memory_used_bytes": ("Memory of a GPU in use, by whomever.", ("gpu",)),
+    "inferry_gpu_memory_total_bytes": ("Memory of a GPU.", ("gpu",)),
+    "inferry_gpu_utilization_ratio": ("Share of the last moment in which a GPU computed.", ("gpu",)),
+}
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -42,28 +74,54 @@ class ModelMetrics:
         self._metrics = metrics
         self.batches = BatchSeries(
             batch_rows=metrics.batch_rows.labels(*labels),
-            computed_rows=metrics.rows.labels(*labels),
-            assembly=metrics.assembly.labels(*labels),
             compute=metrics.compute.labels(*labels),
             queue=metrics.queue.labels(*labels),
-            encode=metrics.encode.labels(*labels),
+            requests=metrics.model_duration.labels(*labels),
+            sums=Sums(len(SUMMED)),
         )
+        self._show_sums()
         self._overruns = metrics.overruns.labels(*labels)
         self._batching_ended = metrics.batching_ended.labels(*labels)
         self._lock = threading.Lock()
         self._removed = False
-        self._refused: dict[str, Count] = {}  # by reason, as they come up
+        self._ended: dict[tuple[str, str], Count] = {}  # by outcome and reason, as they come up
         self._provider: str | None = None
 
     def request_refused(self, reason: str) -> None:
         """A request for this version was not computed."""
-        counter = self._refused.get(reason)
-        if counter is None:
-            with self._lock:
-                if self._removed:  # a straggler must not bring a series back
-                    return
-                counter = self._refused[reason] = self._metrics.refused.labels(*self._labels, reason)
+        counter = self._ended.get(("refused", reason)) or self._new_outcome("refused", reason)
         counter.inc()
+
+    def request_failed(self, reason: str) -> None:
+        """A request for this version was admitted, and computing it failed."""
+        counter = self._ended.get(("failed", reason)) or self._new_outcome("failed", reason)
+        counter.inc()
+
+    def request_cancelled(self) -> None:
+        """Nobody wants the answer of a request for this version any more."""
+        counter = self._ended.get(("cancelled", "")) or self._new_outcome("cancelled", "")
+        counter.inc()
+
+    def _new_outcome(self, outcome: str, reason: str) -> Count:
+        with self._lock:
+            if self._removed:  # a straggler must not bring a series back
+                return Count()
+            counter = self._ended.setdefault((outcome, reason), Count())
+            self._metrics.model_requests.show(counter, *self._labels, outcome, reason)
+            if outcome == "refused":
+                self._metrics.refused.show(counter, *self._labels, reason)
+            return counter
+
+    def _show_sums(self) -> None:
+        metrics, labels, sums = self._metrics, self._labels, self.batches.sums
+        share = {name: sums[position] for position, name in enumerate(SUMMED)}
+        metrics.rows.show(share["rows"], *labels)
+        metrics.model_requests.show(share["answered"], *labels, "answered", "")
+        for part in _PARTS:
+            metrics.parts.show(share[part], *labels, part)
+        metrics.busy.show(share["busy"], *labels)
+        for direction in ("input", "output"):
+            metrics.tensor_bytes.show(share[f"{direction}_bytes"], *labels, direction)
 
     def overran(self, seconds: float) -> None:
         """A batch took so long that the thread that reads requests computes none of this version any more."""
@@ -96,6 +154,10 @@ class ModelMetrics:
             self._metrics.queue_rows.labels(*self._labels, lane.value).set_function(partial(rows, lane))
             self._metrics.queue_age.labels(*self._labels, lane.value).set_function(partial(age_s, lane))
 
+    def watch(self, ask: Ask) -> None:
+        """Ask for the version's limits and capacity whenever the page is read."""
+        self._metrics.version_facts.watch(ask, *self._labels)
+
     def on_device(self, batch_limit: Callable[[], float]) -> None:
         """Ask for the rows that a device runs at once, whenever the page is read."""
         self._metrics.batch_limit.labels(*self._labels).set_function(batch_limit)
@@ -106,15 +168,22 @@ class ModelMetrics:
         metrics.batch_limit.labels(*labels).set_function(lambda: 0.0)
         metrics.batch_limit.remove(*labels)
         for metric in (
-            metrics.batch_rows, metrics.assembly, metrics.compute, metrics.encode, metrics.queue, metrics.rows,
+            metrics.batch_rows, metrics.compute, metrics.queue, metrics.model_duration, metrics.rows, metrics.busy,
             metrics.overruns, metrics.batching_ended,
         ):  # fmt: skip
             metric.remove(*labels)
+        for part in _PARTS:
+            metrics.parts.remove(*labels, part)
+        for direction in ("input", "output"):
+            metrics.tensor_bytes.remove(*labels, direction)
+        metrics.version_facts.forget(*labels)
+        metrics.model_requests.remove(*labels, "answered", "")
         for reason in ("unwanted", "too_long"):
             metrics.runs_ended.remove(*labels, reason)
         with self._lock:
             self._removed = True
-            for reason in self._refused:
+            for outcome, reason in self._ended:
+                metrics.model_requests.remove(*labels, outcome, reason)
                 metrics.refused.remove(*labels, reason)
         if self._provider is not None:
             metrics.info.remove(*labels, self._provider)
@@ -147,32 +216,41 @@ class ServerMetrics:
         self.open_streams = Gauge(
             "inferry_open_streams", "Streaming RPCs open now.", ["method"], registry=self.registry
         )
-        self.duration = Histogram(
-            "inferry_request_duration_seconds", "From the request's arrival to its answer.",
-            ["method"], buckets=_SECONDS, registry=self.registry,
+        self.duration = CallDurations(_SECONDS, registry=self.registry)
+        self.model_requests = Counter(
+            "inferry_model_requests",
+            "Requests that reached a version, those of streams included, by how they ended (answered, refused, failed, "
+            "cancelled) and kind of error.",
+            ["model", "version", "outcome", "reason"], registry=self.registry,
         )  # fmt: skip
+        self.model_duration = Histogram(
+            "inferry_model_request_duration_seconds",
+            "From the arrival of a request, those of streams included, to its reply.",
+            ["model", "version"], buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.parts = Counter(
+            "inferry_model_request_part_seconds",
+            "What answered requests took: read, queue, compute, reply; together, the sum of their durations.",
+            ["model", "version", "part"], registry=self.registry,
+        )  # fmt: skip
+        self.busy = Counter(
+            "inferry_busy_seconds", "Seconds that instances of a version computed batches.",
+            ["model", "version"], registry=self.registry,
+        )  # fmt: skip
+        self.tensor_bytes = Counter(
+            "inferry_tensor_bytes", "Bytes of the tensors of answered requests (input), and of batches (output).",
+            ["model", "version", "direction"], registry=self.registry,
+        )  # fmt: skip
+        self.version_facts = AskedGauges(_VERSION_FACTS, ["model", "version"], registry=self.registry)
+        self.server_facts = AskedGauges(_SERVER_FACTS, [], registry=self.registry)
         self.queue = Histogram(
             "inferry_queue_duration_seconds", "From admission to the start of the batch.",
             ["model", "version"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.assembly = Histogram(
-            "inferry_assembly_duration_seconds",
-            "Putting the inputs of one batch together.",
-            ["model", "version"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
         self.compute = Histogram(
             "inferry_compute_duration_seconds", "One batch in ONNX Runtime.",
             ["model", "version"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.encode = Histogram(
-            "inferry_encode_duration_seconds",
-            "Making the reply of one request.",
-            ["model", "version"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
         self.batch_rows = Histogram(
             "inferry_batch_rows", "Rows a batch had.",
             ["model", "version"], buckets=_ROWS, registry=self.registry,
@@ -225,6 +303,23 @@ class ServerMetrics:
             "inferry_self_checks", "Comparisons with golden samples while serving (passed, failed, skipped).",
             ["model", "outcome"], registry=self.registry,
         )  # fmt: skip
+        self.last_load = Gauge(
+            "inferry_last_load_timestamp_seconds", "When a version of a model was loaded last, by outcome.",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.last_poll = Gauge(
+            "inferry_last_poll_timestamp_seconds", "When the repository was looked at last, by outcome (done, failed).",
+            ["outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.last_self_check = Gauge(
+            "inferry_last_self_check_timestamp_seconds",
+            "When a model was last compared with its golden samples while serving, by outcome.",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.build = Gauge(
+            "inferry_build_info", "1, with the versions of what runs.",
+            ["version", "python", "onnxruntime", "grpc"], registry=self.registry,
+        )  # fmt: skip
         self.reloads = Counter(
             "inferry_file_reloads", "Files that changed while serving, by outcome (reloaded, failed).",
             ["what", "outcome"], registry=self.registry,
@@ -248,7 +343,7 @@ class ServerMetrics:
         """What one RPC method counts."""
         return MethodSeries(
             self.received.labels(method),
-            self.duration.labels(method),
+            partial(self.duration.labels, method),
             partial(self.outcomes.labels, method),
             self.open_streams.labels(method) if streaming else None,
         )
@@ -270,7 +365,14 @@ class ServerMetrics:
             del self._models[model, version]
             metrics.remove()
 
+    def load_ended(self, model: str, outcome: str) -> None:
+        """A version was loaded (`ready`), or could not be (`failed`)."""
+        self.loads.labels(model, outcome).inc()
+        self.last_load.labels(model, outcome).set_to_current_time()
+
     def forget_loads(self, model: str) -> None:
         """A model has left the repository."""
         for outcome in ("ready", "failed"):
             self.loads.remove(model, outcome)
+            with suppress(KeyError):
+                self.last_load.remove(model, outcome)

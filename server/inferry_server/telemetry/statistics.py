@@ -12,6 +12,7 @@ from inferry_server.executing.execution import ComputedBatch
 from inferry_server.lateness.record import Origin, kind_of, refused
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.telemetry.metrics import ModelMetrics
+from inferry_server.telemetry.series import Exemplar
 
 
 @dataclass
@@ -75,18 +76,22 @@ class VersionObserver:
         run_sizes = self._run_sizes
         runs = (done.rows,) if run_sizes is None or done.alone else run_sizes(done.rows)
         self.statistics.batch_done(done, runs)
-        count = len(runs)
-        self._metrics.batches.add(
+        batches = self._metrics.batches
+        batches.add(
             runs=runs,
-            assembly_s=(done.assembly_s / count,) * count,
-            compute_s=(done.compute_s,) * count,
+            compute_s=(done.compute_s,) * len(runs),
             queue_s=[timing.queue_s for timing in done.timings],
-            output_s=done.output_s,
+            total_s=done.total_s,
+            sums=_sums(done),
         )
+        for seconds, trace_id in done.traced:
+            batches.requests.mark(Exemplar(seconds, trace_id, time.time()))
 
-    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
-        """A request that was admitted got an error: computing it failed."""
-        self.statistics.request_failed(total_s=total_s)
+    def request_failed(self, error: Exception, origin: Origin, *, total_s: float | None = None) -> None:
+        """A request got an error that is not its own; `total_s` since its arrival, where it had been admitted."""
+        self._metrics.request_failed(kind_of(error))
+        if total_s is not None:
+            self.statistics.request_failed(total_s=total_s)
         if kind_of(error) not in self.late.known:
             self._keep(origin, error)
 
@@ -102,6 +107,7 @@ class VersionObserver:
 
     def request_cancelled(self) -> None:
         """Nobody wants the answer of a request that was admitted."""
+        self._metrics.request_cancelled()
 
     def _keep(self, origin: Origin, error: Exception) -> None:
         self.late.keep_refused(refused(origin, error, self._clock()))
@@ -173,4 +179,21 @@ def _batch_message(rows: int, stages: _Stages) -> pb.InferBatchStatistics:
         compute_input=stages.compute_input.message(),
         compute_infer=stages.compute_infer.message(),
         compute_output=stages.compute_output.message(),
+    )
+
+
+def _sums(done: ComputedBatch) -> tuple[float, ...]:
+    """What `SUMMED` names, of one batch. What is neither reading, computing nor replying is waiting."""
+    total_s, read_s, reply_s = sum(done.total_s), sum(done.read_s), sum(done.reply_s)
+    compute_s = sum([timing.assembly_s + timing.compute_s for timing in done.timings])
+    return (
+        done.rows,
+        len(done.timings),
+        read_s,
+        max(0.0, total_s - read_s - compute_s - reply_s),
+        compute_s,
+        reply_s,
+        done.assembly_s + done.compute_s,
+        done.input_bytes,
+        done.output_bytes,
     )

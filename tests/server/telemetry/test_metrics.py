@@ -49,8 +49,9 @@ def start_serving(metrics: ServerMetrics, model: str, provider: str = "CPU") -> 
     version.request_refused("overloaded")
 
 
-def count_batch(version: ModelMetrics, *, rows: int, assembly_s: float, compute_s: float) -> None:
-    version.batches.add(runs=[rows], assembly_s=[assembly_s], compute_s=[compute_s], queue_s=[], output_s=[])
+def count_batch(version: ModelMetrics, *, rows: int, compute_s: float) -> None:
+    sums = (rows, 1, 0.1, 0.2, compute_s, 0.3, compute_s, 10, 20)
+    version.batches.add(runs=[rows], compute_s=[compute_s], queue_s=[0.2], total_s=[0.6 + compute_s], sums=sums)
 
 
 def never_opened(call: StreamCall) -> StreamReceiver:
@@ -118,9 +119,11 @@ def test_replicas_can_be_added_up() -> None:
     metrics = ServerMetrics()
     start_serving(metrics, "a")
     version = metrics.for_model("a", "1")
-    count_batch(version, rows=1, assembly_s=0.0, compute_s=0.0)
+    count_batch(version, rows=1, compute_s=0.0)
     Router(metrics).received(UNARY, ()).ended(OK)
-    kinds = {metric.name: metric.type for metric in metrics.registry.collect() if metric.name.startswith("inferry")}
+    kinds = {
+        metric.name: metric.type for metric in metrics.registry.collect() if metric.name.startswith(("inferry", "rpc"))
+    }
     assert set(kinds.values()) == {"counter", "gauge", "histogram"}  # quantiles of a summary add up to nothing
     buckets: dict[str, set[str]] = {}
     for metric in metrics.registry.collect():
@@ -128,7 +131,7 @@ def test_replicas_can_be_added_up() -> None:
             if metric.type == "histogram" and "le" in sample.labels:
                 buckets.setdefault(metric.name, set()).add(sample.labels["le"])
     again = ServerMetrics()
-    count_batch(again.for_model("other", "7"), rows=300, assembly_s=9.0, compute_s=20.0)
+    count_batch(again.for_model("other", "7"), rows=300, compute_s=20.0)
     Router(again).received("/other", ()).ended(CANCELLED)
     for metric in again.registry.collect():
         if metric.type == "histogram":

@@ -1,0 +1,31 @@
+"""What the metrics page asks of versions and models when it is read: limits, capacity, labels and their traffic."""
+
+from collections.abc import Iterator
+
+from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.executing.batcher import DynamicBatcher
+from inferry_server.models.registry import ModelEntry, ModelRegistry
+
+Fact = tuple[str | float, ...]
+"""A family's name, the values of its labels, and the value."""
+
+
+def version_facts(batcher: DynamicBatcher, policy: BatchingPolicy, instances: int) -> Iterator[Fact]:
+    """Of one version: how much it could compute, and its limits beside what is used."""
+    yield "inferry_instances", instances
+    yield "inferry_capacity_rows_per_second", batcher.capacity_rows_per_s()
+    yield "inferry_max_batch_rows", policy.max_batch_size
+    yield "inferry_queue_limit_rows", policy.max_queue_size
+    yield "inferry_queue_limit_bytes", policy.max_queue_bytes
+    for lane in Lane:
+        yield "inferry_queue_bytes", lane.value, batcher.queued_bytes(lane)
+
+
+def label_facts(registry: ModelRegistry) -> Iterator[Fact]:
+    """Of every model: its labels, and their weights in the traffic."""
+    for name in registry.names():
+        entry = registry.model(name) or ModelEntry()
+        for label, version in entry.labels.items():
+            yield "inferry_model_label_info", name, str(version), label, 1
+        for label, weight in entry.traffic.items():
+            yield "inferry_model_traffic_weight", name, str(entry.labels.get(label, "")), label, weight
