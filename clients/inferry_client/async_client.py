@@ -13,7 +13,7 @@ from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
 from inferry_client.calling.joined_tasks import TaskJoiner
 from inferry_client.calling.streaming import stream_in_tasks
 from inferry_client.connecting import health
-from inferry_client.connecting.channels import error_from_rpc, open_async_channel
+from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
 from inferry_client.messages import requests
@@ -52,6 +52,7 @@ class AsyncClient(Connection):
     model_ready = _awaitable(requests.model_ready)
     model_metadata = _awaitable(requests.model_metadata)
     server_metadata = _awaitable(requests.server_metadata)
+    _open_channel = staticmethod(open_async_channel)
     _joiner: TaskJoiner | None = None
     _asking: asyncio.Lock | None = None
 
@@ -71,11 +72,7 @@ class AsyncClient(Connection):
 
     async def wait_until_ready(self, model: str = "", *, version: str = "", timeout_s: float = READY_TIMEOUT_S) -> None:
         """Return once the server, or a model, takes requests; see `Client.wait_until_ready`."""
-        call = (
-            requests.model_ready(model, version=version, timeout_s=timeout_s)
-            if model
-            else requests.server_ready(timeout_s=timeout_s)
-        )
+        call = requests.readiness(model, version=version, timeout_s=timeout_s)
         await self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
     @overload
@@ -155,10 +152,8 @@ class AsyncClient(Connection):
 
     async def _send(self, step: Send) -> Any:
         call = step.call
-        method = self._methods.get((step.server, call.method.path))
+        method = self._stub(step.server, call.method, asked=call.asked, control=call.control)
         try:
-            if method is None:
-                method = self._open_method(step)
             return await method(
                 call.request,
                 timeout=step.timeout_s,
@@ -166,14 +161,7 @@ class AsyncClient(Connection):
                 wait_for_ready=step.wait or None,
             )
         except grpc.RpcError as error:
-            raise error_from_rpc(
-                error,
-                address=self._session.servers[step.server],
-                asked=call.asked,
-                timeout_s=step.within_s,
-                closed=self._closing.is_set(),
-                encrypted=self._credentials is not None,
-            ) from error
+            raise self._error_of(error, step) from error
         except (grpc.aio.UsageError, asyncio.CancelledError) as error:
             if not self._closing.is_set():
                 raise
@@ -197,24 +185,3 @@ class AsyncClient(Connection):
         answered = code is grpc.StatusCode.OK
         serving = health.is_serving(await probe) if answered else health.lacks_service(code.name)
         self._session.probed(server, serving=serving)
-
-    def _open_method(self, step: Send) -> Any:
-        if self._closing.is_set():
-            raise grpc.aio.UsageError("the client was closed")
-        if not self._channels:
-            self._channels = [self._open(server) for server in self._session.servers]
-        called = step.call.method
-        opened = self._channels[step.server][step.call.control].unary_unary(
-            called.path,
-            request_serializer=called.request_type.SerializeToString,
-            response_deserializer=called.response_type.FromString,
-        )
-        self._methods[(step.server, called.path)] = opened
-        return opened
-
-    def _open(self, server: str) -> tuple[grpc.aio.Channel, grpc.aio.Channel]:
-        """Channels for requests, and for questions about the server itself; they share a connection."""
-        plain = open_async_channel(server, self._settings, self._credentials)
-        if not self._several:
-            return plain, plain
-        return open_async_channel(server, self._settings, self._credentials, health=True), plain

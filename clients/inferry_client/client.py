@@ -12,7 +12,7 @@ from inferry_client.calling.joined_threads import ThreadJoiner
 from inferry_client.calling.joining import Batching
 from inferry_client.calling.streaming import stream_in_threads
 from inferry_client.connecting import health
-from inferry_client.connecting.channels import error_from_rpc, open_channel
+from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
 from inferry_client.messages import requests
@@ -56,6 +56,7 @@ class Client(Connection):
     model_ready = _blocking(requests.model_ready)
     model_metadata = _blocking(requests.model_metadata)
     server_metadata = _blocking(requests.server_metadata)
+    _open_channel = staticmethod(open_channel)
     _joiner: ThreadJoiner | None = None
     describe_model, repository_index, server_ready, server_live = describe, models, ready, live
 
@@ -81,11 +82,7 @@ class Client(Connection):
             ServerUnavailableError: no server answered within the timeout.
             DeadlineExceededError: it did, but was not ready.
         """
-        call = (
-            requests.model_ready(model, version=version, timeout_s=timeout_s)
-            if model
-            else requests.server_ready(timeout_s=timeout_s)
-        )
+        call = requests.readiness(model, version=version, timeout_s=timeout_s)
         self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
     @overload
@@ -162,10 +159,8 @@ class Client(Connection):
 
     def _send(self, step: Send) -> Any:
         call = step.call
-        method = self._methods.get((step.server, call.method.path))
+        method = self._stub(step.server, call.method, asked=call.asked, control=call.control)
         try:
-            if method is None:
-                method = self._open_method(step)
             return method(
                 call.request,
                 timeout=step.timeout_s,
@@ -173,14 +168,7 @@ class Client(Connection):
                 wait_for_ready=step.wait or None,
             )
         except grpc.RpcError as error:
-            raise error_from_rpc(
-                error,
-                address=self._session.servers[step.server],
-                asked=call.asked,
-                timeout_s=step.within_s,
-                closed=self._closing.is_set(),
-                encrypted=self._credentials is not None,
-            ) from error
+            raise self._error_of(error, step) from error
         except ValueError as error:
             if not self._closing.is_set():
                 raise
@@ -203,25 +191,3 @@ class Client(Connection):
         except ValueError:  # the client was closed meanwhile
             return
         probe.add_done_callback(ended)
-
-    def _open_method(self, step: Send) -> Any:
-        with self._opening:
-            if self._closing.is_set():
-                raise ValueError("the client was closed")
-            if not self._channels:
-                self._channels = [self._open(server) for server in self._session.servers]
-        called = step.call.method
-        opened = self._channels[step.server][step.call.control].unary_unary(
-            called.path,
-            request_serializer=called.request_type.SerializeToString,
-            response_deserializer=called.response_type.FromString,
-        )
-        self._methods[(step.server, called.path)] = opened
-        return opened
-
-    def _open(self, server: str) -> tuple[grpc.Channel, grpc.Channel]:
-        """Channels for requests, and for questions about the server itself; they share a connection."""
-        plain = open_channel(server, self._settings, self._credentials)
-        if not self._several:
-            return plain, plain
-        return open_channel(server, self._settings, self._credentials, health=True), plain

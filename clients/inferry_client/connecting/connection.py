@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import grpc
 
-from inferry_client.calling.calls import Session
+from inferry_client.calling.calls import Send, Session
 from inferry_client.calling.joining import Batching
 from inferry_client.connecting.addresses import DEFAULT_SERVER, names_several, parse_servers
-from inferry_client.connecting.channels import ChannelSettings
+from inferry_client.connecting.channels import ChannelSettings, error_from_rpc
 from inferry_client.connecting.security import Security, security_from_environment
+from inferry_client.errors import InferryError, error_from_closing
 from inferry_client.limits import check_seconds
 from inferry_client.messages.requests import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
+from inferry_proto.services import Method
 
 P = ParamSpec("P")
 Client = TypeVar("Client")
@@ -66,6 +68,8 @@ class Connection:
         InvalidRequestError: not an address, or TLS settings that cannot be followed.
         ValueError: a number out of its range.
     """
+
+    _open_channel: ClassVar[Callable[..., Any]]  # `open_channel` of channels.py, or its asyncio's
 
     def __init__(
         self,
@@ -116,6 +120,47 @@ class Connection:
             settings=replace(self._settings, own_connection=True, resend=False),
             credentials=self._credentials,
             metadata=self._metadata,
+        )
+
+    def _stub(self, server: int, called: Method, *, asked: str, control: bool = False) -> Any:
+        """What makes calls of an RPC to a server, opened once; all channels open with the first.
+
+        Raises:
+            RequestCancelledError: the client was closed.
+        """
+        known = self._methods.get((server, called.path))
+        if known is not None:
+            return known
+        with self._opening:
+            if self._closing.is_set():
+                raise error_from_closing(address=self.address, asked=asked)
+            if not self._channels:
+                self._channels = [self._open(server) for server in self._session.servers]
+            channel = self._channels[server][control]
+            opened = (channel.stream_stream if called.client_streaming else channel.unary_unary)(
+                called.path,
+                request_serializer=called.request_type.SerializeToString,
+                response_deserializer=called.response_type.FromString,
+            )
+            self._methods[(server, called.path)] = opened
+            return opened
+
+    def _open(self, server: str) -> tuple[Any, Any]:
+        """Channels for requests, and for questions about the server itself; they share a connection."""
+        plain = type(self)._open_channel(server, self._settings, self._credentials)
+        if not self._several:
+            return plain, plain
+        return type(self)._open_channel(server, self._settings, self._credentials, health=True), plain
+
+    def _error_of(self, error: Any, step: Send) -> InferryError:
+        """What an attempt that gRPC ended with an error means to the caller."""
+        return error_from_rpc(
+            error,
+            address=self._session.servers[step.server],
+            asked=step.call.asked,
+            timeout_s=step.within_s,
+            closed=self._closing.is_set(),
+            encrypted=self._credentials is not None,
         )
 
     def _all_metadata(self, call: Call[Any]) -> tuple[tuple[str, str | bytes], ...] | None:

@@ -310,6 +310,11 @@ def server_ready(**options: Unpack[CallOptions]) -> Call[bool]:
     return Call(method, request, replies.read_ready, "say whether it is ready", *_read_options(options), control=True)
 
 
+def readiness(model: str, *, version: str, timeout_s: float) -> Call[bool]:
+    """Whether a model is ready, or, where none is named, the server."""
+    return model_ready(model, version=version, timeout_s=timeout_s) if model else server_ready(timeout_s=timeout_s)
+
+
 def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str | bytes], ...]:
     """Keys and values as gRPC carries them; keys become lower case.
 
