@@ -11,7 +11,8 @@ import grpc.aio
 from inferry_client.calling.balancing import PROBE_TIMEOUT_S
 from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
 from inferry_client.calling.joined_tasks import TaskJoiner
-from inferry_client.calling.streaming import stream_in_tasks
+from inferry_client.calling.streamed_tasks import TaskStreams
+from inferry_client.calling.streaming import check_window, stream_in_tasks
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
@@ -19,6 +20,7 @@ from inferry_client.errors import error_from_closing
 from inferry_client.messages import requests
 from inferry_client.messages.pictures import Pictures
 from inferry_client.messages.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.messages.streams import StreamedRpc
 from inferry_client.results import ClassifyResult, InferResult
 
 P = ParamSpec("P")
@@ -104,17 +106,35 @@ class AsyncClient(Connection):
         **settings: Any,
     ) -> AsyncIterator[Any]:
         """The results of items in their order; see `Client.stream`. The items may come asynchronously."""
-        return stream_in_tasks(items, lambda item: self.run(request_of(model, item, settings)), window=window)
+        check_window(window)
+        return self._stream(items, lambda item: request_of(model, item, settings), window)
+
+    async def _stream(
+        self, items: Iterable[Any] | AsyncIterable[Any], build: Callable[[Any], Call[Any]], window: int
+    ) -> AsyncIterator[Any]:
+        streams = TaskStreams(self._session, self._connect, self._explain, self._perform)
+        results = stream_in_tasks(items, lambda item: streams.ask(build(item)), window=window)
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()  # it would end only when it is collected
+            streams.close()
+
+    def _connect(self, step: Send, rpc: StreamedRpc) -> Any:
+        stub = self._stub(step.server, rpc.method, asked=step.call.asked)
+        return stub(metadata=self._all_metadata(step.call))
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
         if self._batching and call.joint and await self._limit(call):
             if self._joiner is None:
-                self._joiner = TaskJoiner(
-                    self._batching, self._session, lambda call: self._carry_out(self._session.perform(call))
-                )
+                self._joiner = TaskJoiner(self._batching, self._session, self._perform)
             result: Result = await self._joiner.run(call)
             return result
+        return await self._perform(call)
+
+    async def _perform(self, call: Call[Result]) -> Result:
         return await self._carry_out(self._session.perform(call))
 
     async def _limit(self, call: Call[Any]) -> int:

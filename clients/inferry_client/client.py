@@ -10,7 +10,8 @@ from inferry_client.calling.balancing import PROBE_TIMEOUT_S
 from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
 from inferry_client.calling.joined_threads import ThreadJoiner
 from inferry_client.calling.joining import Batching
-from inferry_client.calling.streaming import stream_in_threads
+from inferry_client.calling.streamed_threads import ThreadStreams
+from inferry_client.calling.streaming import check_window, stream_in_threads
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
@@ -18,6 +19,7 @@ from inferry_client.errors import error_from_closing
 from inferry_client.messages import requests
 from inferry_client.messages.pictures import Pictures
 from inferry_client.messages.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.messages.streams import StreamedRpc
 from inferry_client.results import ClassifyResult, InferResult
 
 P = ParamSpec("P")
@@ -100,23 +102,40 @@ class Client(Connection):
     ) -> Iterator[Any]:
         """The results of items in their order: pictures are classified, mappings of arrays are tensors.
 
-        Each item is a request of its own, with its own retries, also over several servers. Items are
-        taken on another thread, at most `window` of them before their results are; an error is
-        raised at its item's place and ends the stream.
+        Items travel on one bidirectional RPC, to one server. An item that the server refuses there,
+        or does not answer before the RPC breaks, becomes a call of its own, with its retries, also to
+        other servers; so do all items where a server has no such RPC. Items are taken on another
+        thread, at most `window` of them before their results are; an error is raised at its item's
+        place and ends the stream.
 
         Args:
             model: its name.
             items: what `classify` or `infer` takes, one after the other.
-            window: requests under way or answered whose results have not been taken.
+            window: requests under way, or answered whose results have not been taken.
             settings: of `classify` or `infer`, for each item.
         """
-        return stream_in_threads(items, lambda item: self.run(request_of(model, item, settings)), window=window)
+        check_window(window)
+        return self._stream(items, lambda item: request_of(model, item, settings), window)
+
+    def _stream(self, items: Iterable[Any], build: Callable[[Any], Call[Any]], window: int) -> Iterator[Any]:
+        streams = ThreadStreams(self._session, self._connect, self._explain, self._perform, window=window)
+        try:
+            yield from stream_in_threads(items, lambda item: streams.ask(build(item)), window=window)
+        finally:
+            streams.close()
+
+    def _connect(self, step: Send, rpc: StreamedRpc, messages: Iterator[Any]) -> Any:
+        stub = self._stub(step.server, rpc.method, asked=step.call.asked)
+        return stub(messages, metadata=self._all_metadata(step.call))
 
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
         if self._batching and call.joint and self._limit(call):
             result: Result = self._joined(self._batching).run(call)
             return result
+        return self._perform(call)
+
+    def _perform(self, call: Call[Result]) -> Result:
         return self._carry_out(self._session.perform(call))
 
     def _limit(self, call: Call[Any]) -> int:
@@ -131,9 +150,7 @@ class Client(Connection):
     def _joined(self, batching: Batching) -> ThreadJoiner:
         with self._opening:
             if self._joiner is None:
-                self._joiner = ThreadJoiner(
-                    batching, self._session, lambda call: self._carry_out(self._session.perform(call))
-                )
+                self._joiner = ThreadJoiner(batching, self._session, self._perform)
             return self._joiner
 
     def _carry_out(self, steps: Steps[Result]) -> Result:

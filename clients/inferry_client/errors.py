@@ -177,6 +177,14 @@ def error_from_closing(*, address: str, asked: str) -> RequestCancelledError:
     return RequestCancelledError(message, address=address, asked=asked)
 
 
+def error_from_silence(*, asked: str, timeout_s: float) -> DeadlineExceededError:
+    """The error of a call whose time was up while it waited in the client."""
+    message = f"the server did not {asked} within {timeout_s:g} s; allow more time or send less"
+    error = DeadlineExceededError(message, asked=asked)
+    error.silent = True
+    return error
+
+
 def error_from_reply(problem: str, *, address: str, asked: str) -> ReplyError:
     """The error of a reply that cannot be read."""
     message = f"{address} answered the request to {asked} wrongly: {problem}; check that it speaks this protocol"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from inferry_client.messages.replies import read_infer
+from inferry_client.messages.streams import STREAMED, StreamedRpc
 from inferry_client.messages.tensors import decode_tensor, encode_tensor, tensor_datatype
 from inferry_client.results import Tensor, TensorSpec
 from inferry_proto import classifier_pb2, open_inference_pb2
@@ -34,6 +35,9 @@ from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE
 __all__ = ["FakeModel", "Refusal", "ScriptedServer", "fake_server", "scripted_server"]
 
 METHODS = IMAGE_CLASSIFIER | OPEN_INFERENCE | DIAGNOSTICS
+_STREAMED = {  # by the name of the bidirectional RPC: its unary one, and how its replies look
+    rpc.method.path.rpartition("/")[2]: (path.rpartition("/")[2], rpc) for path, rpc in STREAMED.items()
+}
 Script = Callable[[Any], Message]
 PictureMessage = bytes | NDArray[np.uint8]
 
@@ -56,6 +60,8 @@ class Refusal(Exception):  # noqa: N818 - a script's word, no error of the progr
 @dataclass
 class ScriptedServer:
     """Scripts by RPC name (`Classify`); an RPC without one is UNIMPLEMENTED. Records every request.
+
+    A stream's requests are answered by the unary RPC's script, and recorded as the stream's.
 
     Attributes:
         scripts: may be exchanged at any time.
@@ -93,6 +99,36 @@ class ScriptedServer:
         """What the script makes of a request."""
         with self._lock:
             self.received.append((name, request))
+        return self._play(name, request, context)
+
+    def answer_stream(self, name: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Message]:
+        """What a script makes of each request of a stream.
+
+        The script may be the bidirectional RPC's own, and what it raises ends the stream; or it is that of
+        the unary RPC, and a refusal is answered in its place.
+        """
+        unary, rpc = _STREAMED[name]
+        for request in requests:
+            with self._lock:
+                self.received.append((name, request))
+            if name in self.scripts or unary not in self.scripts:
+                yield self._play(name, request, context)
+            else:
+                yield self._answer_in_band(self.scripts[unary], rpc, request)
+
+    def _answer_in_band(self, script: Script, rpc: StreamedRpc, request: Any) -> Message:
+        reply: Any = rpc.method.response_type()
+        answer: Any = getattr(reply, rpc.answer_field)
+        try:
+            answer.CopyFrom(script(request))
+        except Refusal as refusal:
+            answer.id = request.id
+            reply.error_message = refusal.details or refusal.code.name
+            if rpc.error_field == "error_code":
+                reply.error_code = refusal.code.value[0]
+        return cast("Message", reply)
+
+    def _play(self, name: str, request: Message, context: grpc.ServicerContext) -> Message:
         script = self.scripts.get(name)
         try:
             if script is not None:
@@ -173,6 +209,12 @@ def scripted_server(
 
 # Quoted: generic in the stubs only.
 def _handler(scripted: ScriptedServer, name: str, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            lambda requests, context: scripted.answer_stream(name, requests, context),
+            request_deserializer=method.request_type.FromString,
+            response_serializer=method.response_type.SerializeToString,
+        )
     return grpc.unary_unary_rpc_method_handler(
         lambda request, context: scripted.answer(name, request, context),
         request_deserializer=method.request_type.FromString,

@@ -55,6 +55,12 @@ CLIENTS = (
         _TEST_CALLING,
     ),
     Mutant(
+        "client-stream-whose",
+        "client: a reply of a stream goes to the request of its number",
+        "streamed = self._waiting.pop(next(iter(self._waiting), ''), None)",
+        ("tests/clients/test_streaming.py",),
+    ),
+    Mutant(
         "load-from-schedule",
         "load: latency counts from the scheduled time",
         'took_ms = np.sort((answered["ended"] - answered["sent"]) * 1e3)',

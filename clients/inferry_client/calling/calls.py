@@ -18,6 +18,7 @@ from inferry_client.errors import (
     InferryError,
     InvalidRequestError,
     ModelNotFoundError,
+    ReplyError,
     ServerUnavailableError,
     UnsupportedError,
     error_from_reply,
@@ -95,6 +96,7 @@ class Session:
         self._retrying = 0
         self._limits: dict[tuple[str, str], int] = {}
         self._batch_limits: dict[tuple[str, str], int] = {}
+        self._streamless: set[tuple[int, str]] = set()
 
     def perform(self, call: Call[Result]) -> Steps[Result]:
         """The steps of a call, in parts where its server takes less at a time.
@@ -102,8 +104,7 @@ class Session:
         Raises:
             InferryError: it got no answer.
         """
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        return self._whole_or_parts(call, timeout_s, self._clock() + timeout_s)
+        return self._whole_or_parts(call, *self.time_of(call))
 
     def wait_until_ready(self, call: Call[bool], *, interval_s: float) -> Steps[None]:
         """Ask until the answer is yes.
@@ -111,8 +112,7 @@ class Session:
         Raises:
             InferryError: it was not within the call's timeout; the last reason.
         """
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        deadline = self._clock() + timeout_s
+        timeout_s, deadline = self.time_of(call)
         while True:
             problem: InferryError | None = None
             try:
@@ -142,6 +142,33 @@ class Session:
             limit = 0
         self._batch_limits[key] = limit
         return limit
+
+    def time_of(self, call: Call[Any]) -> tuple[float, float]:
+        """What a call may take in seconds, and its deadline if it begins now."""
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        return timeout_s, self._clock() + timeout_s
+
+    def left_of(self, deadline: float) -> float:
+        """Seconds until a deadline; a little where it has passed, so that a call can say so itself."""
+        return max(deadline - self._clock(), 0.001)
+
+    def stream_server(self, path: str) -> int | None:
+        """The server for a new stream of a bidirectional RPC; None: the one whose turn it is does not have it."""
+        server = self._balancer.pick()
+        return None if (server, path) in self._streamless else server
+
+    def stream_answered(self, server: int) -> None:
+        """A reply came on a stream."""
+        self._reached = True
+        self._budget.answered()
+        self._balancer.answered(server)
+
+    def stream_ended(self, server: int, path: str, error: InferryError) -> None:
+        """A stream ended otherwise than by its client's wish."""
+        if isinstance(error, (UnsupportedError, ReplyError)):
+            self._streamless.add((server, path))
+        else:
+            self._note(error, server)
 
     def probed(self, server: int, *, serving: bool) -> None:
         """A probe ended."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from inferry_client.calling.calls import Session
 from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
-from inferry_client.errors import DeadlineExceededError, InferryError
+from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.requests import Call
 
 
@@ -36,10 +36,7 @@ class TaskJoiner:
         try:
             await asyncio.wait_for(woken.wait(), timeout_s)
         except TimeoutError:
-            raise DeadlineExceededError(
-                f"the server did not {call.asked} within {timeout_s:g} s; allow more time or send less",
-                asked=call.asked,
-            ) from None
+            raise error_from_silence(asked=call.asked, timeout_s=timeout_s) from None
         finally:
             self._joiner.remove(mine)
         if mine.alone:

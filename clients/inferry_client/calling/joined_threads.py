@@ -7,7 +7,7 @@ from typing import Any
 
 from inferry_client.calling.calls import Session
 from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
-from inferry_client.errors import DeadlineExceededError, InferryError
+from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.requests import Call
 
 
@@ -77,12 +77,7 @@ class ThreadJoiner:
             if mine.lead or mine.answered:
                 return
             self._joiner.remove(mine)
-        mine.settle(
-            error=DeadlineExceededError(
-                f"the server did not {mine.call.asked} within {timeout_s:g} s; allow more time or send less",
-                asked=mine.call.asked,
-            )
-        )
+        mine.settle(error=error_from_silence(asked=mine.call.asked, timeout_s=timeout_s))
 
     def _limit(self, call: Call[Any]) -> int:
         return self._session.known_limit(call) or 1

@@ -1,17 +1,15 @@
-"""Streams: requests of an iterator in, results out in their order, a bounded number under way."""
+"""Results in the order of an iterator's items, a bounded number of them under way."""
 
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_WINDOW = 1024
-_LOOK_AGAIN_S = 0.1  # for the end of the stream, while the window is full
 
 
 def check_window(window: int) -> None:
@@ -24,74 +22,81 @@ def check_window(window: int) -> None:
         raise ValueError(f"window is {window}; expected 1 to {MAX_WINDOW}")
 
 
-def stream_in_threads(items: Iterable[Item], ask: Callable[[Item], Result], *, window: int) -> Iterator[Result]:
+def stream_in_threads(
+    items: Iterable[Item], ask: Callable[[Item], Callable[[], Result]], *, window: int
+) -> Iterator[Result]:
     """The results in order. A thread takes the items, so that a result does not wait for the next of them.
 
-    At most `window` items have been taken whose results have not: back pressure reaches the
-    iterator. What an item raises, or the iterator, is raised in its place and ends the stream.
+    An item is taken when fewer than `window` of those taken are without their result: back pressure
+    reaches the iterator. What an item raises, or the iterator, is raised in its place and ends the stream.
+
+    Args:
+        items: to be asked.
+        ask: begins to ask an item, and gives what waits for its result.
+        window: items under way, or answered and not yet given.
     """
     check_window(window)
-    stopped = threading.Event()
-    asked: queue.Queue[Future[Result] | None] = queue.Queue()
     room = threading.Semaphore(window)
-    pool = ThreadPoolExecutor(window, thread_name_prefix="stream")
+    stopped = threading.Event()
+    asked: queue.SimpleQueue[Callable[[], Result] | None] = queue.SimpleQueue()
 
     def take() -> None:
         try:
-            for item in items:
-                while not room.acquire(timeout=_LOOK_AGAIN_S):
-                    if stopped.is_set():
-                        return
-                if stopped.is_set():
-                    return
-                asked.put(pool.submit(ask, item))
+            iterator = iter(items)
+            while room.acquire() and not stopped.is_set():
+                asked.put(ask(next(iterator)))
+        except StopIteration:
             asked.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the results are taken
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            asked.put(failed)
+            asked.put(_raising(error))
 
     threading.Thread(target=take, name="stream-items", daemon=True).start()
     try:
-        while (future := asked.get()) is not None:
-            yield future.result()
+        while (wait := asked.get()) is not None:
+            result = wait()
             room.release()
+            yield result
     finally:
         stopped.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        room.release()
 
 
 async def stream_in_tasks(
-    items: Iterable[Item] | AsyncIterable[Item], ask: Callable[[Item], Awaitable[Result]], *, window: int
-) -> AsyncIterator[Result]:
+    items: Iterable[Item] | AsyncIterable[Item],
+    ask: Callable[[Item], Awaitable[Callable[[], Awaitable[Result]]]],
+    *,
+    window: int,
+) -> AsyncGenerator[Result, None]:
     """What `stream_in_threads` does, in tasks; the items may come from an asynchronous iterator."""
     check_window(window)
-    asked: asyncio.Queue[asyncio.Future[Result] | None] = asyncio.Queue()
     room = asyncio.Semaphore(window)
-    tasks: set[asyncio.Future[Any]] = set()
+    asked: asyncio.Queue[Callable[[], Awaitable[Result]] | None] = asyncio.Queue()
 
     async def take() -> None:
+        iterator = _each(items)
         try:
-            async for item in _each(items):
-                await room.acquire()
-                task = asyncio.ensure_future(ask(item))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                asked.put_nowait(task)
+            while await room.acquire():
+                asked.put_nowait(await ask(await anext(iterator)))
+        except StopAsyncIteration:
             asked.put_nowait(None)
         except Exception as error:  # noqa: BLE001 - it is raised where the results are taken
-            failed: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            asked.put_nowait(failed)
+            asked.put_nowait(_raising(error))
 
     taking = asyncio.ensure_future(take())
     try:
-        while (future := await asked.get()) is not None:
-            yield await future
+        while (wait := await asked.get()) is not None:
+            result = await wait()
             room.release()
+            yield result
     finally:
-        for task in (taking, *tasks):
-            task.cancel()
+        taking.cancel()
+
+
+def _raising(error: BaseException) -> Callable[[], Any]:
+    def wait() -> Any:
+        raise error
+
+    return wait
 
 
 async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:

@@ -163,6 +163,14 @@ class Connection:
             encrypted=self._credentials is not None,
         )
 
+    def _explain(self, error: BaseException, step: Send) -> InferryError:
+        """What ended a stream, as an error of ours."""
+        if isinstance(error, InferryError):
+            return error
+        if isinstance(error, grpc.RpcError):
+            return self._error_of(error, step)
+        return error_from_closing(address=self.address, asked=step.call.asked)
+
     def _all_metadata(self, call: Call[Any]) -> tuple[tuple[str, str | bytes], ...] | None:
         return (*self._metadata, *call.metadata) if self._metadata or call.metadata else None
 
