@@ -30,6 +30,8 @@ ROWS = (
     Mutant("rows-alone", "rows: a row is answered alone as in a batch", "if False:", _TEST),
     Mutant("rows-varied", "rows: an output that never changes shows nothing", "if False:", _TEST),
     Mutant("rows-one-large-batch", "rows: slow models are tried in a large batch too", "if True:", _TEST),
+    Mutant("rows-quickest", "rows: a stall makes no model look slow", "self._row_s = took_s", _TEST),
+    Mutant("rows-as-many-as-tried", "rows: batches are no larger than were tried", "if True:", _TEST_PROOF),
     Mutant("rows-flags", "rows: rows of flags are all true and all false too", "if False:", _TEST),
     Mutant("rows-quickly-compared", "rows: the scale of a group is told once", "if True:", _TEST),
     Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),

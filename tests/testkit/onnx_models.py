@@ -144,18 +144,16 @@ def save_two_inputs(repository: Path, *, name: str = "joiner") -> None:
     )
 
 
-def save_picky(repository: Path, *, name: str = "picky", smallest_index: int = 0) -> None:
-    """`y = 10 (index - smallest_index)`, int64 `[N]`, from a table of 4: another index fails the whole run."""
+def save_picky(repository: Path, *, name: str = "picky") -> None:
+    """`y = 10 index`, int64 `[N]`, from a table of 4: another index fails the whole run."""
     save_model(
         repository / name / "1" / "model.onnx",
         [
-            helper.make_node("Sub", ["index", "smallest"], ["row"]),
-            helper.make_node("Gather", ["table", "row"], ["y"]),
+            helper.make_node("Gather", ["table", "index"], ["y"]),
         ],
         [helper.make_tensor_value_info("index", TensorProto.INT64, ["N"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])],
         [
-            numpy_helper.from_array(np.array(smallest_index, np.int64), "smallest"),
             numpy_helper.from_array(np.arange(4, dtype=np.float32) * 10, "table"),
         ],
     )

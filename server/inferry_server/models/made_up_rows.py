@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.runtime.graph_constants import Constants
 from inferry_server.signature import Signature, TensorSpec
 
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz 0123456789"))
@@ -21,10 +22,11 @@ _LENGTHS = (5, 16, 64, 224)
 
 
 class Kind(enum.Enum):
-    """What values are like. Integers of the first kind are indices that every table has."""
+    """What values are like. Integers of the first kind are indices that every table has; OWN ones are in the graph."""
 
     NORMAL = enum.auto()
     UNIT = enum.auto()
+    OWN = enum.auto()
     WIDE = enum.auto()
     LEVELS = enum.auto()
     SPARSE = enum.auto()
@@ -38,12 +40,22 @@ class RowMaker:
         signature: whose inputs all begin with N.
         lengths: by input, those of the axes behind N.
         seed: of the values.
+        constants: of the model's graph, which it may compare values with.
     """
 
-    def __init__(self, signature: Signature, lengths: Mapping[str, tuple[int, ...]], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        lengths: Mapping[str, tuple[int, ...]],
+        *,
+        seed: int = 0,
+        constants: Constants | None = None,
+    ) -> None:
         self._inputs = signature.inputs
         self.lengths = lengths
         self._random = np.random.default_rng(seed)
+        self._constants = constants or Constants()
+        self._own_turn = 0  # so that all of the constants come up, where there is time for so many rows
 
     @property
     def row_bytes(self) -> int:
@@ -53,10 +65,54 @@ class RowMaker:
 
     def rows(self, kind: Kind, count: int) -> dict[str, NDArray[Any]]:
         """New rows of a kind, by input."""
-        return {spec.name: self._array(spec, kind, (count, *self.lengths[spec.name])) for spec in self._inputs}
+        rows = {spec.name: self._array(spec, kind, (count, *self.lengths[spec.name])) for spec in self._inputs}
+        self._own_turn += count if kind is Kind.OWN else 0
+        return rows
+
+    def peculiar(self, count: int) -> dict[str, NDArray[Any]]:
+        """New rows with what a model may take for something special: no numbers, infinities, the least and the most."""
+        return {
+            spec.name: self._sprinkled(
+                self._array(spec, Kind.NORMAL, (count, *self.lengths[spec.name])), _peculiar(spec.datatype.dtype), 0
+            )
+            for spec in self._inputs
+        }
+
+    @property
+    def own_values(self) -> int:
+        """How many rows it takes until each constant has filled one."""
+        return max((len(_own_values(spec.datatype.dtype, self._constants)) for spec in self._inputs), default=0)
+
+    def own_rows(self, count: int, first: int) -> dict[str, NDArray[Any]]:
+        """New rows, each of one constant, from the one of that number on."""
+        self._own_turn = first
+        return self.rows(Kind.OWN, count)
+
+    def _own(self, spec: TensorSpec, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Rows of constants of the graph, and of what is just beside them."""
+        values = _own_values(spec.datatype.dtype, self._constants)
+        base = self._array(spec, Kind.NORMAL, shape)
+        return self._sprinkled(base, values, self._own_turn)
+
+    def _sprinkled(self, array: NDArray[Any], values: Sequence[Any], first: int) -> NDArray[Any]:
+        """Rows that have one of the values each: everywhere, in one place, or in every other place."""
+        for place, row in enumerate(array):
+            flat = row.reshape(-1)
+            value = values[(first + place) % len(values)]
+            match (first + place) // len(values) % 3:
+                case 0:
+                    flat[:] = value
+                case 1:
+                    flat[self._random.integers(0, max(1, flat.size), min(1, flat.size))] = value
+                case _:
+                    flat[self._random.random(flat.size) < 0.5] = value
+            array[place] = flat.reshape(row.shape)
+        return array
 
     def _array(self, spec: TensorSpec, kind: Kind, shape: tuple[int, ...]) -> NDArray[Any]:
         dtype, random = spec.datatype.dtype, self._random
+        if kind is Kind.OWN:
+            return self._own(spec, shape)
         if dtype.hasobject:
             return _texts(random, kind, shape)
         if dtype.kind == "b":
@@ -160,6 +216,44 @@ def nudged(arrays: Arrays, seed: int = 1) -> dict[str, NDArray[Any]]:
     }
 
 
+def _peculiar(dtype: np.dtype[Any]) -> Sequence[Any]:
+    """Values that are special for a type."""
+    if dtype.hasobject:
+        return ("", "nan", "-1", "\u00e4" * 300)
+    if dtype.kind == "b":
+        return (True, False)
+    if dtype.kind == "V":
+        return tuple(np.array(bits, np.uint16).view(dtype)[()] for bits in (0x7FC0, 0x7F80, 0xFF80, 0x7F7F, 0x3F80, 0))
+    if dtype.kind == "f":
+        most = np.finfo(dtype).max
+        return tuple(np.array([np.nan, np.inf, -np.inf, most, -most, 1, 0, -1], dtype))
+    info = np.iinfo(dtype.str)
+    return tuple(np.array([info.max, info.min, 1, 0], dtype))
+
+
+def _own_values(dtype: np.dtype[Any], constants: Constants) -> Sequence[Any]:
+    """The constants of a graph as values of a type, with what is just beside them; 0 and 1 where there are none."""
+    if dtype.hasobject:
+        return constants.texts or ("", "0", "1")
+    if dtype.kind == "b":
+        return (True, False)
+    numbers = constants.numbers or (0, 1)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype.str)
+        near = (round(number) + step for number in numbers for step in (0, 1, -1))
+        return tuple(dict.fromkeys(number for number in near if info.min <= number <= info.max)) or (0, 1)
+    wide = np.array(numbers, np.float64)
+    with np.errstate(over="ignore"):
+        values = np.concatenate([wide, np.nextafter(wide.astype(np.float32), np.inf), wide - 1, wide + 1])
+    values = values[np.abs(values) <= (np.finfo(dtype).max if dtype.kind == "f" else _BFLOAT16_MAX)]
+    if dtype.kind == "f":
+        return tuple(values.astype(dtype)) or (dtype.type(0), dtype.type(1))
+    return tuple((values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(dtype))
+
+
+_BFLOAT16_MAX = 3.38e38
+
+
 def _flags(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """True and False; of the first kind, whole rows of either too: what asks for any, or all, of a batch sees them."""
     shares = np.full(shape[0], 0.5)
@@ -189,7 +283,7 @@ def _fractions(random: np.random.Generator, kind: Kind, shape: tuple[int, ...]) 
             return np.floor(random.uniform(0, 256, shape))
         case Kind.SPARSE:
             return random.choice([0.0, 0.0, 1.0, -1.0], shape)
-        case Kind.COUNTS:
+        case Kind.COUNTS | Kind.OWN:
             return np.floor(random.uniform(1, 4, shape))
 
 

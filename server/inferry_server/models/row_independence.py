@@ -11,11 +11,16 @@ Two things are compared, and they fail for different models:
 
 Every row is kept beside others at least once in each place, and every pair of places is separated, where time allows.
 Of a model whose rows are too slow for that, one large batch is tried all the same: some mix rows from a number on.
+What was not tried is said with the verdict: the rows of the largest batch.
+
+Some models mix rows only where one of them has a certain value. So values that the graph itself has, and those that
+are special for a type (no number, infinities, the least, the most), stand in rows, and beside them.
 """
 
+import contextlib
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,7 @@ from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, Infer
 from inferry_server.models import made_up_rows as made_up
 from inferry_server.models.answer_rounding import Rounding, differ, readable, same
 from inferry_server.models.made_up_rows import Kind, RowMaker
+from inferry_server.runtime.graph_constants import Constants
 from inferry_server.signature import Run, Signature
 
 Rows = dict[str, NDArray[Any]]
@@ -34,6 +40,8 @@ MOST_BYTES = 1 << 26
 """Of the inputs of one batch that is made up."""
 
 _FEW, _FEWEST = 3, 2  # rows of the small batches
+_PECULIAR = 7  # values that are special for a type, at most
+_FEW_VALUES = 64  # of what was recorded, that may be codes of something
 _ROWS_OF_SMALL = 25  # rows that one examination in small batches computes, about
 _SIZES_BESIDE = (3, 5, 7)  # rows of a batch, besides the powers of two
 _MOST_CHOICES = 3  # of lengths that the model runs with
@@ -41,7 +49,7 @@ _ROUNDS = 4  # of large batches, each with other values
 _MOST_ROWS = (
     256  # of that one batch: the rows of a quick model, of which there may be very many, take longer to compare
 )
-_LARGE_BUDGETS = 4  # times the budget, that a model may take whose rows are too slow for rounds of large batches
+_LARGE_BUDGETS = 6  # times the budget, that a model may take whose rows are too slow for rounds of large batches
 
 
 class Verdict(enum.Enum):
@@ -54,10 +62,11 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict, and in words what was seen of it."""
+    """The verdict, in words what was seen of it, and the rows of the largest batch whose answers were compared."""
 
     verdict: Verdict
     reason: str = ""
+    tried: int = field(default=1, compare=False)
 
 
 class _MixedError(Exception):
@@ -83,6 +92,7 @@ class Examination:
         precision: relative rounding of the coarsest number format inside the model; outputs of a coarser one
             count as that.
         recorded: rows that somebody recorded, which the model certainly takes.
+        constants: of the model's graph.
         one_batch: whether somebody said that all first axes are one; else it is tried where names do not say so.
         budget_s: after which nothing is begun but what is needed for any verdict.
         clock: monotonic seconds.
@@ -96,6 +106,9 @@ class Examination:
     one_batch: bool
     budget_s: float
     clock: Callable[[], float]
+    constants: Constants = field(default_factory=Constants)
+    _tried: int = field(default=1, init=False)
+    _is_new: bool = field(default=True, init=False)
     _began: float = field(default=0.0, init=False)
     _row_s: float = field(default=0.0, init=False)
     _varied: set[str] = field(default_factory=set, init=False)
@@ -111,7 +124,7 @@ class Examination:
         fitting, reason = 0, "it fails on all inputs that could be made up"
         try:
             for seed, lengths in enumerate(self._length_choices()):
-                maker = RowMaker(self.signature, lengths, seed=seed)
+                maker = RowMaker(self.signature, lengths, seed=seed, constants=self._own_constants())
                 if maker.row_bytes * _FEWEST > MOST_BYTES:  # guard: rows-bytes
                     reason = f"a row takes {maker.row_bytes} bytes, too many to make up several"
                     continue
@@ -127,7 +140,7 @@ class Examination:
         if not self._is_complete:  # guard: rows-varied
             silent = ", ".join(repr(one.name) for one in self.signature.outputs if one.name not in self._varied)
             return Finding(Verdict.UNKNOWN, f"output {silent} was the same for all rows that could be made up")
-        return Finding(Verdict.INDEPENDENT)
+        return Finding(Verdict.INDEPENDENT, tried=self._tried)
 
     @property
     def _is_complete(self) -> bool:
@@ -143,6 +156,9 @@ class Examination:
         """Try one choice of lengths; whether any rows suit the model."""
         recorded = self.recorded or {}
         kinds = (*Kind, None) if maker.lengths == {name: one.shape[1:] for name, one in recorded.items()} else Kind
+        self._is_new = True
+        with contextlib.suppress(_UnfitError):
+            self._alone(maker.rows(Kind.NORMAL, 1), 0)  # how long a row takes says how many can be afforded
         fitting: list[Kind | None] = []
         before: list[Rows] = []
         for kind in kinds:
@@ -151,7 +167,8 @@ class Examination:
             few = self._few(maker)
             rows, others = self._rows(maker, kind, few), maker.rows(kind or Kind.WIDE, few)
             try:
-                self._in_small_batches(rows, [others, *(one for one in before[-1:] if _count(one) == few)])
+                alike = (one for one in before[-1:] if _count(one) == few)
+                self._in_small_batches(rows, [others, maker.peculiar(few), *alike])
             except _UnfitError:
                 continue
             fitting.append(kind)
@@ -169,9 +186,36 @@ class Examination:
                 OutOfMemoryError,
             ):  # too many at once, or values that suited by chance
                 fitting = fitting[:1]
+        self._beside_own_values(before[0], maker)
         if not self._large_tried:
             self._in_one_large_batch(before[0], maker)
         return True
+
+    def _beside_own_values(self, few: Rows, maker: RowMaker) -> None:
+        """A row that stays, beside every constant that the graph has, as far as time allows."""
+        count = min(self.largest, MOST_BYTES // maker.row_bytes, _MOST_ROWS)
+        if count < _FEWEST or not self._has_time(count * 2):
+            return
+        rows = made_up.take(few, [place % _count(few) for place in range(count)])
+        try:
+            batch = self._together(rows)
+        except (DeviceOutOfMemoryError, OutOfMemoryError):
+            return
+        alone = [self._alone(few, i) for i in range(_count(few))]
+        rounding = self._rounding(rows, [alone[place % _count(few)] for place in range(count)], [0] * count)
+        for first in range(0, maker.own_values, count - 1):
+            if not self._has_time(count):
+                return
+            beside = made_up.join([made_up.take(few, [0]), maker.own_rows(count - 1, first)])
+            self._unmoved(rows, batch, beside, [[0]], rounding)
+
+    def _own_constants(self) -> Constants:
+        """Of the graph, and of what was recorded: values that decide something are often among few."""
+        numbers = dict.fromkeys(self.constants.numbers)
+        for array in (self.recorded or {}).values():
+            if array.dtype.kind in "fiu" and len(few := np.unique(array)) <= _FEW_VALUES:
+                numbers |= dict.fromkeys(value for value in few.tolist() if np.isfinite(value))
+        return replace(self.constants, numbers=tuple(numbers))
 
     def _few(self, maker: RowMaker) -> int:
         slow = self._row_s * _ROWS_OF_SMALL > self.budget_s
@@ -197,6 +241,7 @@ class Examination:
         rounding = self._rounding(rows, alone, [0] * count)
         batch = self._together(rows)
         self._like_alone(batch, alone, range(count), rounding)
+        self._tried = max(self._tried, count)
         order = range(count)[::-1]
         self._like_alone(self._together(made_up.take(rows, order)), alone, order, rounding)
         self._unmoved(rows, batch, others[0], [[i] for i in range(count)], rounding)
@@ -210,7 +255,7 @@ class Examination:
 
     def _in_large_batches(self, kinds: Sequence[Kind | None], maker: RowMaker, turn: int) -> None:
         """The same in every place of the largest batch, and in batches of other sizes, as far as time allows."""
-        count = min(self.largest, MOST_BYTES // maker.row_bytes)  # guard: rows-batch-bytes
+        full = count = min(self.largest, MOST_BYTES // maker.row_bytes)  # guard: rows-batch-bytes
         if any(count in axes for axes in maker.lengths.values()):
             count -= 1  # an axis that is as long as the batch could be taken for it
         each = -(-count // len(kinds))
@@ -225,7 +270,14 @@ class Examination:
         rounding = self._rounding(rows, alone, groups)
         batch = self._together(rows)
         self._like_alone(batch, alone, range(count), rounding)
-        others = made_up.poisoned(rows) if turn % 2 else made_up.take(rows, [*range(1, count), 0])
+        self._tried = max(self._tried, full)
+        match turn % 3:
+            case 0:
+                others = made_up.take(rows, [*range(1, count), 0])
+            case 1:
+                others = made_up.poisoned(rows)
+            case _:
+                others = maker.peculiar(count)
         self._halves(rows, batch, others, rounding)
         sizes = sorted({*_SIZES_BESIDE, *(1 << step for step in range(1, count.bit_length()))})
         for size in (size for size in sizes if size < count):
@@ -236,7 +288,8 @@ class Examination:
     def _in_one_large_batch(self, few: Rows, maker: RowMaker) -> None:
         """A few rows, each in many places of one batch, as large as time allows; then every other row exchanged."""
         self._large_tried = True
-        count = min(self.largest, MOST_BYTES // maker.row_bytes, self._affordable() - _count(few), _MOST_ROWS)
+        twice = (self._affordable() - _count(few)) // 2  # once more, beside other rows
+        count = min(self.largest, MOST_BYTES // maker.row_bytes, twice, _MOST_ROWS)
         if count <= _count(few):  # guard: rows-one-large-batch
             return
         order = [place % _count(few) for place in range(count)]
@@ -248,10 +301,15 @@ class Examination:
             return
         rounding = self._rounding(few, alone, [0] * len(alone))
         self._like_alone(batch, alone, order, rounding)
-        if self._affordable() >= count:
-            of_each = self._rounding(rows, [alone[i] for i in order], [0] * count)
-            others = made_up.take(maker.rows(Kind.WIDE, _count(few)), order)
-            self._unmoved(rows, batch, others, [range(0, count, 2)], of_each)
+        self._tried = max(self._tried, count)
+        of_each = self._rounding(rows, [alone[i] for i in order], [0] * count)
+        wide = maker.rows(Kind.WIDE, _FEW)
+        peculiar, own = maker.peculiar(min(_PECULIAR, count // 4)), maker.own_rows(max(1, count // 4), 0)
+        of_all_kinds = made_up.join([made_up.row(wide, 0), peculiar, own])
+        for others in (of_all_kinds, wide):  # only if the model takes no such values, usual ones alone
+            beside = made_up.take(others, [place // 2 % _count(others) for place in range(count)])
+            if self._affordable() < count or self._unmoved(rows, batch, beside, [range(0, count, 2)], of_each):
+                return
 
     def _halves(self, rows: Rows, batch: Arrays, others: Rows, rounding: Rounding) -> None:
         """Exchange half of the rows, by each binary digit of their place: so every pair of places is separated."""
@@ -271,13 +329,19 @@ class Examination:
         others: Rows,
         keep: Sequence[Sequence[int]],
         rounding: Rounding,
-    ) -> None:
-        """Rows that are kept in their places, while the others are exchanged, must have the answers they had."""
+    ) -> bool:
+        """Rows that are kept in their places, while the others are exchanged, must have the answers they had.
+
+        Returns:
+            Whether the model took the others: where it did not, nothing was shown.
+        """
+        was_shown = True
         for kept in keep:
             try:
                 changed = self._answers(made_up.exchange(rows, others, kept))
             except InferenceError:
-                continue  # the others do not suit the model, which says nothing of the kept
+                was_shown = False
+                continue
             for name, answers in batch.items():
                 if changed[name].shape != answers.shape:
                     raise _MixedError(f"the shape of output {name!r} changes with the values of other rows")
@@ -289,6 +353,7 @@ class Examination:
                         raise _MixedError(
                             f"row {place} of output {name!r} changes with the other rows of its batch of {_count(rows)}"
                         )
+        return was_shown
 
     def _wavers(self, rows: Rows, name: str, place: int) -> bool:
         """Whether the very same batch is answered differently each time: then nothing can be told.
@@ -339,8 +404,11 @@ class Examination:
             if not self._has_time(0):
                 raise _NoTimeError from error
             raise _UnfitError from error
-        self._row_s = self.clock() - began
-        if self._row_s > self.budget_s:
+        took_s = self.clock() - began
+        # The quickest run of these lengths: what a busy machine adds would make large batches look unaffordable.
+        self._row_s = took_s if self._is_new else min(self._row_s, took_s)  # guard: rows-quickest
+        self._is_new = False
+        if took_s > self.budget_s:
             raise _NoTimeError
         self._check_rows(answers, 1)
         return answers

@@ -8,6 +8,7 @@ from dataclasses import replace
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.models.row_independence import Examination, Finding, Verdict
 from inferry_server.models.version_plan import VersionPlan
+from inferry_server.runtime.graph_constants import Constants, read_constants
 from inferry_server.runtime.graph_nodes import read_nodes
 from inferry_server.runtime.providers import CPU, CUDA
 from inferry_server.signature import Run
@@ -18,6 +19,7 @@ BUDGET_S = 0.75
 """Seconds that a version is examined for; a slow one needs about a dozen rows besides."""
 
 _FLOAT32, _TENSOR_FLOAT32, _HALF, _BFLOAT16, _EIGHT_BITS = 2.0**-23, 2.0**-11, 2.0**-10, 2.0**-8, 2.0**-8
+_WAY_OUT_OF_LIMIT = "state max_batch_size in config.pbtxt for larger ones"
 _WAY_OUT = "state max_batch_size in config.pbtxt if they are rows all the same"
 
 
@@ -31,8 +33,8 @@ def with_shown_rows(
 ) -> tuple[VersionPlan, bool]:
     """The plan, without batches where rows were not shown to be independent.
 
-    A version that nobody vouches for is batched only if that was shown. Where a manifest or `max_batch_size` says
-    that it takes rows, their word stands until it is refuted.
+    A version that nobody vouches for is batched only if that was shown, in batches as large as were tried. Where a
+    manifest or `max_batch_size` says that it takes rows, their word stands until it is refuted.
 
     Args:
         plan: of a version that looks batched.
@@ -49,9 +51,13 @@ def with_shown_rows(
         DeviceLostError: the device failed.
     """
     finding = _finding(plan, run, provider, budget_s, clock)
-    if finding.verdict is Verdict.INDEPENDENT:
-        return plan, True
     model = {"model": str(plan.folder)}
+    if finding.verdict is Verdict.INDEPENDENT:
+        if plan.is_vouched_for or finding.tried >= plan.policy.max_batch_size:  # guard: rows-as-many-as-tried
+            return plan, True
+        logger.info("batches have at most %d rows: in the time there was, larger ones were not tried; %s",
+                    finding.tried, _WAY_OUT_OF_LIMIT, extra=model)  # fmt: skip
+        return replace(plan, policy=replace(plan.policy, max_batch_size=finding.tried)), True
     if finding.verdict is Verdict.UNKNOWN and plan.is_vouched_for:
         logger.warning("batched on the word of its owner: that rows are independent was not shown: %s",
                        finding.reason, extra=model)  # fmt: skip
@@ -82,11 +88,19 @@ def _finding(plan: VersionPlan, run: Run, provider: str, budget_s: float, clock:
         one_batch=plan.is_vouched_for,
         budget_s=budget_s,
         clock=clock,
+        constants=_constants(plan),
     )
     try:
         return examination.judge()
     except InferenceError as error:
         return Finding(Verdict.UNKNOWN, str(error))
+
+
+def _constants(plan: VersionPlan) -> Constants:
+    try:
+        return read_constants(plan.model_path if plan.source is None else plan.source.model)
+    except (OSError, ValueError):
+        return Constants()  # ONNX Runtime has read it, and may know formats that we do not
 
 
 def _precision(plan: VersionPlan, provider: str) -> float:

@@ -207,14 +207,14 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> Non
 def test_a_model_that_nothing_made_up_suits_is_served_without_warm_up_and_batched_on_its_owners_word_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    onnx_models.save_picky(tmp_path, smallest_index=-(1 << 40))  # and 1 << 40 is out of bounds
+    onnx_models.save_finder(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert load(tmp_path, "picky").max_request_rows == 0
+        assert load(tmp_path, "finder").max_request_rows == 0
     assert "was not shown: it fails on all inputs that could be made up" in caplog.text
     assert "not warmed" in caplog.text
-    (tmp_path / "picky" / "config.pbtxt").write_text("max_batch_size: 8")
+    (tmp_path / "finder" / "config.pbtxt").write_text("max_batch_size: 8")
     with caplog.at_level(logging.WARNING):
-        assert load(tmp_path, "picky").max_request_rows == 8
+        assert load(tmp_path, "finder").max_request_rows == 8
     assert "batched on the word of its owner" in caplog.text
 
 

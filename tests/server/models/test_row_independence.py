@@ -14,6 +14,7 @@ from inferry_server.errors import InferenceError
 from inferry_server.models import row_independence
 from inferry_server.models.answer_rounding import Rounding
 from inferry_server.models.row_independence import MOST_BYTES, Examination, Finding, Verdict
+from inferry_server.runtime.graph_constants import Constants
 from inferry_server.signature import Signature, TensorSpec
 
 Array = NDArray[Any]
@@ -50,6 +51,7 @@ def judge(
     recorded: Arrays | None = None,
     clock: Clock | None = None,
     budget_s: float = 1.0,
+    constants: tuple[float, ...] = (),
 ) -> Finding:
     ticks = clock or Clock()
 
@@ -60,8 +62,9 @@ def judge(
 
     signature = Signature((spec("x", *shape, datatype=datatype),), (spec("y", *shape, datatype=datatype),))
     return Examination(
-        run, signature, largest, precision, recorded, one_batch=False, budget_s=budget_s, clock=ticks
-    ).judge()
+        run, signature, largest, precision, recorded, one_batch=False, budget_s=budget_s, clock=ticks,
+        constants=Constants(constants),
+    ).judge()  # fmt: skip
 
 
 def only_if(wanted: Callable[[Array], Any], mixed: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -254,10 +257,10 @@ def test_what_was_recorded_shows_what_nothing_made_up_does() -> None:
 
 @given(st.floats(0.0, 0.1), st.sampled_from([2, 32, 300]))
 @settings(max_examples=20, deadline=None)
-def test_the_examination_takes_four_budgets_or_forty_rows_however_slow_a_row_is(row_s: float, largest: int) -> None:
+def test_the_examination_takes_six_budgets_or_forty_rows_however_slow_a_row_is(row_s: float, largest: int) -> None:
     clock = Clock(row_s)
     assert judge(lambda x: x, clock=clock, largest=largest, shape=(-1, 2)).verdict is Verdict.INDEPENDENT
-    assert clock.now <= max(4.0, 1.0 + 40 * row_s)
+    assert clock.now <= max(6.0, 1.0 + 40 * row_s)
 
 
 MIXED_UNSEEN_BY_UNIFORM_VALUES: dict[str, tuple[str, Callable[[Array], Array]]] = {
@@ -285,6 +288,76 @@ def test_slow_models_that_mix_only_large_batches_are_found_too(name: str, row_s:
         return MIXED[name](x) if len(x) >= 8 else x
 
     assert judge(model, clock=Clock(row_s)).verdict is Verdict.MIXED
+
+
+# Each mixes only where some value of the batch is a certain one, which the graph has or its type does.
+MIXED_AT_ONE_VALUE: dict[str, tuple[str, tuple[float, ...], Callable[[Array], Any]]] = {
+    "a threshold": ("FP32", (5.5, 1234.5), lambda x: x == 1234.5),
+    "just above a threshold": ("FP32", (77.25,), lambda x: x == np.nextafter(np.float32(77.25), np.float32(100))),
+    "an id": ("INT64", (50_256,), lambda x: x == 50_256),
+    "the id behind it": ("INT32", (30_522,), lambda x: x == 30_523),
+    "one of many": ("FP32", tuple(i + 0.125 for i in range(40)), lambda x: x == 39.125),
+    "infinity": ("FP32", (), np.isinf),
+    "less than nothing": ("FP64", (), np.isneginf),
+    "the most": ("INT32", (), lambda x: x == np.iinfo(np.int32).max),
+    "no number": ("FP16", (), np.isnan),
+}
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.05])
+@pytest.mark.parametrize("name", MIXED_AT_ONE_VALUE)
+def test_rows_that_mix_only_where_one_of_them_has_a_certain_value_are_found(name: str, row_s: float) -> None:
+    datatype, constants, special = MIXED_AT_ONE_VALUE[name]
+
+    def model(x: Array) -> Array:
+        return np.flip(x, 0).copy() if special(x).any() else x
+
+    found = judge(model, datatype=datatype, shape=(-1, 50), constants=constants, clock=Clock(row_s))
+    assert found.verdict is (Verdict.INDEPENDENT if name == "one of many" and row_s else Verdict.MIXED)
+    assert judge(lambda x: x, datatype=datatype, shape=(-1, 50), constants=constants).verdict is Verdict.INDEPENDENT
+
+
+def test_values_of_what_was_recorded_are_tried_beside_other_rows() -> None:
+    recorded = {"x": np.array([[0.0, 31.0], [7.0, 0.0]], np.float32)}
+
+    def model(x: Array) -> Array:
+        return x + x.sum(0) if (x == 31).all(1).any() else x  # a whole row of them, which nobody recorded
+
+    assert judge(model, shape=(-1, 2), recorded=recorded).verdict is Verdict.MIXED
+
+
+def test_what_a_model_fails_on_beside_a_row_leaves_the_usual_values_to_show_it() -> None:
+    def model(x: Array) -> Array:
+        if not np.isfinite(x).all() or (np.abs(x) > 1e30).any():
+            raise InferenceError("no")
+        return x + x.sum(0) if len(x) > 3 else x
+
+    assert judge(model, clock=Clock(0.05)).verdict is Verdict.MIXED
+
+
+@pytest.mark.parametrize(("row_s", "least", "most"), [(0.0, 32, 32), (0.05, 32, 32), (0.2, 3, 16), (0.9, 2, 2)])
+def test_the_verdict_says_how_large_the_batches_were(row_s: float, least: int, most: int) -> None:
+    sizes: list[int] = []
+
+    def model(x: Array) -> Array:
+        sizes.append(len(x))
+        return x
+
+    finding = judge(model, clock=Clock(row_s))
+    assert finding.verdict is Verdict.INDEPENDENT
+    assert least <= finding.tried <= most
+    assert finding.tried == max(sizes)
+
+
+def test_one_slow_run_on_a_busy_machine_makes_no_batch_smaller() -> None:
+    clock = Clock()
+    runs = iter(range(1000))
+
+    def model(x: Array) -> Array:
+        clock.now += 0.4 if next(runs) == 3 else 0.0001  # the last one alone before batches are made
+        return x
+
+    assert judge(model, clock=clock).tried == 32
 
 
 def test_a_slow_model_that_cannot_compute_large_batches_is_found() -> None:

@@ -11,6 +11,7 @@ from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError
+from inferry_server.models import row_independence
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
@@ -62,6 +63,19 @@ def test_a_model_that_sums_over_time_runs_alone_and_the_log_says_why(
     with caplog.at_level(logging.WARNING):  # nor on anybody's word
         assert load(tmp_path, config="max_batch_size: 8").max_request_rows == 0
     assert "its rows are not independent" in caplog.text
+
+
+def test_batches_are_as_large_as_were_tried_unless_somebody_vouches(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path)
+    monkeypatch.setattr(row_independence, "MOST_BYTES", 5 * 3 * 4)  # five rows
+    with caplog.at_level(logging.INFO):
+        served = load(tmp_path)
+    assert (served.policy.max_batch_size, served.max_request_rows) == (5, 16)
+    assert "batches have at most 5 rows" in caplog.text
+    served = load(tmp_path, config="max_batch_size: 8")
+    assert served.policy.max_batch_size == 8
 
 
 def test_a_published_version_whose_rows_are_not_independent_is_refused(tmp_path: Path) -> None:
