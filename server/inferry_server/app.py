@@ -35,6 +35,7 @@ from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
 from inferry_server.settings.options import batching_policy, cuda_options, objective_s, transport_options
 from inferry_server.settings.settings import Settings
+from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.trace import Tracer
 from inferry_server.transport.connections import can_count_connections, count_connections
@@ -124,7 +125,8 @@ class Server:
             tracer=self._tracer,
             is_one_version_served=self._is_one_version_served,
         )
-        transport = transport_options(settings, self._watch_tls)
+        self._report = LoadReport(cores=cores, instances=settings.instance_count) if settings.load_reports else None
+        transport = transport_options(settings, self._watch_tls, self._report)
         self._transport = make_transport(
             settings.transport,
             router,
@@ -235,6 +237,8 @@ class Server:
 
     def _signs(self) -> Iterator[Sign]:
         """What is under way, and may take too long."""
+        if self._report is not None:
+            self._report.tick(time.monotonic(), cpu_s=time.process_time(), done=self.metrics.done())
         unread_s = self._transport.look()
         self.readiness.report_unread(unread_s >= self._settings.hang_after_s)
         yield Sign("reading", "calls are not read", unread_s)

@@ -54,8 +54,10 @@ def service_config(*, health: bool, spread: bool) -> str:
     config: dict[str, object] = {}
     if health:
         config["healthCheckConfig"] = {"serviceName": ""}
-    if health or spread:  # gRPC checks health only under this policy
-        config["loadBalancingConfig"] = [{"round_robin": {}}]
+    if health or spread:  # gRPC checks health only under these policies
+        # By their load reports where servers send some, else in turn; gRPC without the former takes the latter.
+        by_load: list[dict[str, object]] = [{"weighted_round_robin": {}}] if spread else []
+        config["loadBalancingConfig"] = [*by_load, {"round_robin": {}}]
     return json.dumps(config)
 
 

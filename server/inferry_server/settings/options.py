@@ -7,6 +7,7 @@ from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.services.control import EXTENSIONS, MODEL_CONTROL_EXTENSIONS, SHARED_MEMORY_EXTENSIONS
 from inferry_server.services.pictures import PictureLimits
 from inferry_server.settings.settings import Settings
+from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.connections import affordable_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.tls import ServerTls
@@ -43,12 +44,15 @@ def picture_limits(settings: Settings) -> PictureLimits:
     return PictureLimits(settings.max_image_pixels, settings.max_image_scans, settings.decode_timeout_s)
 
 
-def transport_options(settings: Settings, watch: Callable[[ServerTls], object]) -> TransportOptions:
+def transport_options(
+    settings: Settings, watch: Callable[[ServerTls], object], report: LoadReport | None = None
+) -> TransportOptions:
     """Limits and security of the gRPC port's connections.
 
     Args:
         settings: as read.
         watch: called with the TLS of the port that is about to listen.
+        report: of the load, for answers; None where the settings ask for none.
     """
     return TransportOptions(
         max_message_bytes=settings.max_message_bytes,
@@ -63,6 +67,7 @@ def transport_options(settings: Settings, watch: Callable[[ServerTls], object]) 
         certificate=settings.tls_certificate,
         private_key=settings.tls_private_key,
         client_ca=settings.tls_client_ca,
+        report=report,
         watch=watch,
     )
 

@@ -39,12 +39,16 @@ class Counter(Collector):
         self._series.pop(values, None)
         self._shown.pop(values, None)
 
+    def values(self) -> dict[Labels, float]:
+        """Counted so far, by the values of the labels."""
+        counted: list[tuple[Labels, Count | Share]] = [*self._series.items(), *self._shown.items()]
+        return {values: count.value for values, count in counted}
+
     def collect(self) -> Iterator[Metric]:
         """The family as it is now."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._label_names)
-        counted: list[tuple[Labels, Count | Share]] = [*self._series.items(), *self._shown.items()]
-        for values, count in counted:
-            family.add_metric(values, count.value)
+        for values, value in self.values().items():
+            family.add_metric(values, value)
         yield family
 
     def describe(self) -> Iterator[Metric]:
@@ -76,6 +80,10 @@ class Histogram(Collector):
     def remove(self, *values: str) -> None:
         """Drop a series, if there is one: who still has it counts into nothing."""
         self._series.pop(values, None)
+
+    def sums(self) -> dict[Labels, float]:
+        """What was observed together, by the values of the labels."""
+        return {values: distribution.read()[1] for values, distribution in list(self._series.items())}
 
     def collect(self) -> Iterator[Metric]:
         """The family as it is now."""

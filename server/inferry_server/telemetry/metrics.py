@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from inferry_server.batching.policy import Lane
 from inferry_server.telemetry.counters import Ask, AskedGauges, CallDurations, Counter, Histogram
+from inferry_server.telemetry.load_report import Done
 from inferry_server.telemetry.series import SUMMED, BatchSeries, Count, MethodSeries, Sums
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ _SERVER_FACTS: dict[str, tuple[str, Sequence[str]]] = {
     "inferry_gpu_utilization_ratio": ("Share of the last moment in which a GPU computed.", ("gpu",)),
 }
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+_PREDICTIONS = ("/ModelInfer", "/Classify")
+_OVERLOADED = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL")
 
 
 class ModelMetrics:
@@ -338,6 +343,15 @@ class ServerMetrics:
         Gauge(
             "inferry_open_connections", "TCP connections to the gRPC port open now.", registry=self.registry
         ).set_function(count)
+
+    def done(self) -> Done:
+        """What balancers want to know: predictions of one message each, and the time of all batches."""
+        answered = failed = 0.0
+        for (method, code, _), count in self.outcomes.values().items():
+            if method.endswith(_PREDICTIONS):
+                answered += count if code == "OK" else 0
+                failed += count if code in _OVERLOADED else 0
+        return Done(self.compute.sums(), round(answered), round(failed))
 
     def for_method(self, method: str, *, streaming: bool) -> MethodSeries:
         """What one RPC method counts."""

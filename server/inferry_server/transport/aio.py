@@ -20,6 +20,7 @@ from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
+from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
@@ -44,7 +45,7 @@ class AioTransport:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
-        self._handler = _GenericHandler(router, self._loop, options.request_read_timeout_s)
+        self._handler = _GenericHandler(router, self._loop, options.request_read_timeout_s, options.report)
         self._turns = 0
         self._pulse = Pulse()
 
@@ -173,8 +174,15 @@ class _DrainingServer:
 class _GenericHandler(grpc.GenericRpcHandler):
     """Finds a method's handler for grpcio; every message stays bytes."""
 
-    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, read_timeout_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        router: Router,
+        loop: asyncio.AbstractEventLoop,
+        read_timeout_s: float = math.inf,
+        report: LoadReport | None = None,
+    ) -> None:
         self._router = router
+        self._report = report
         self._loop = loop
         self._read_timeout_s = read_timeout_s
         self.half_sent = HalfSent()
@@ -246,6 +254,8 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 raise
             if status.code is not grpc.StatusCode.OK:
                 await context.abort(status.code, status.message, status.trailing_metadata)
+            if self._report is not None:
+                context.set_trailing_metadata(self._report.metadata)
             return answer
 
         return behave

@@ -22,7 +22,7 @@ from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
-from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall
+from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ class CompletionQueueTransport:
         self._access = router.access
         self._options = options
         self._inline = inline or Nothing()
+        report = options.report
+        self._new_call: Callable[..., QueueCall] = QueueCall if report is None else partial(ReportingCall, report)
         self._intake = Intake()
         self._failed = failed
         self._relieved = relieved
@@ -316,7 +318,7 @@ class CompletionQueueTransport:
             return
         account = self._router.received(path, event.invocation_metadata)
         if is_unary:
-            call = QueueCall(event, path, account, self, waited_s)
+            call = self._new_call(event, path, account, self, waited_s)
             self._unasked[call] = self._now
             call.begin()
         else:

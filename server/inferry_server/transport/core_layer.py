@@ -30,6 +30,7 @@ except ImportError:  # a grpcio that is built in another way
     cygrpc = None
 
 OnEvent = Callable[[Any], object]
+Trailers = tuple[tuple[str, bytes], ...]
 Handle = Any  # a `cygrpc.Call`
 
 _NO_FLAGS = 0
@@ -172,12 +173,14 @@ def was_cancelled(event: Any) -> bool:
     return bool(event.batch_operations[0].cancelled())
 
 
-def send_reply(call: Handle, message: bytes, on_event: OnEvent, *, close_watched: bool) -> None:
+def send_reply(
+    call: Handle, message: bytes, on_event: OnEvent, *, close_watched: bool, trailers: Trailers | None = None
+) -> None:
     """Answer a unary call, all in one operation. A call must be asked how it ended: here, if not yet."""
     operations: tuple[Any, ...] = (
         cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
         cygrpc.SendMessageOperation(message, _NO_FLAGS),
-        cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", _NO_FLAGS),
+        cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", _NO_FLAGS),
     )
     if not close_watched:
         operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)

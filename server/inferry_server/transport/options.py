@@ -8,6 +8,7 @@ import grpc
 
 from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
+from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.tls import ServerTls
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
@@ -33,6 +34,7 @@ class TransportOptions:
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
+        report: whose metadata goes with every answer of a unary call; None: none does.
         watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
     """
 
@@ -48,6 +50,7 @@ class TransportOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    report: LoadReport | None = None
     watch: Callable[[ServerTls], object] = lambda _: None
 
     def arguments(self) -> list[tuple[str, int | str]]:

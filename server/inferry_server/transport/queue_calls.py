@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import CallAccount, EndingCall
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
+from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport import core_layer
 from inferry_server.transport.unsent import is_full
 
@@ -96,6 +97,25 @@ class QueueCall(_BaseCall):
         else:  # whether the client is still there, the event of the watch tells
             self.watch()
             self._loop.soon(lambda: self.abort(no_message(self.method)))
+
+
+class ReportingCall(QueueCall):
+    """A unary call whose answer tells the server's load.
+
+    Args:
+        report: of the load.
+    """
+
+    def __init__(self, report: LoadReport, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._report = report
+
+    def reply(self, message: bytes) -> None:
+        """Answer, with the report in the trailers."""
+        if self._end(OK):
+            core_layer.send_reply(
+                self._handle, message, _sent, close_watched=self._watched, trailers=self._report.metadata
+            )
 
 
 class QueueStreamCall(_BaseCall):
