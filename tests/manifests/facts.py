@@ -56,10 +56,11 @@ def server_facts(paths: Sequence[str]) -> ServerFacts:
 
 def _metrics(server: Server) -> dict[str, frozenset[str]]:
     page = ask_http(server, "/metrics").body.decode()
-    labels = {
-        name: frozenset[str](getattr(collector, "_labelnames", ()) or getattr(collector, "_label_names", ()))
-        for name, collector in server.metrics.registry._names_to_collectors.items()
-    }
+    labels: dict[str, frozenset[str]] = {}
+    for collector in set(server.metrics.registry._names_to_collectors.values()):
+        own = getattr(collector, "_labelnames", ())  # of the Prometheus client's metrics
+        for family in getattr(collector, "describe", list)():
+            labels[family.name] = frozenset(own or getattr(family, "_labelnames", ()))
     found: dict[str, frozenset[str]] = {}
     for family in text_string_to_metric_families(page):
         seen = frozenset(key for sample in family.samples for key in sample.labels)
