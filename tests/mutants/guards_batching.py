@@ -61,7 +61,12 @@ BATCHING = (
         "if not self._busy_until:",
         _TEST_SCHEDULER,
     ),
-    Mutant("backlog-jobs-wait", "backlog: jobs wait for people", "for shape, rows in ():", _TEST_SCHEDULER),
+    Mutant(
+        "backlog-bulk-waits",
+        "backlog: bulk work waits for interactive requests",
+        "for shape, rows in ():",
+        _TEST_SCHEDULER,
+    ),
     Mutant(
         "backlog-due-later",
         "backlog: what is due later is not in the way",
@@ -86,18 +91,20 @@ BATCHING = (
         _TEST_SCHEDULER,
     ),
     Mutant(
-        "lanes-jobs-get",
-        "lanes: jobs get their share",
-        "if jobs and (not people or False):",
+        "lanes-bulk-share",
+        "lanes: bulk work gets its share",
+        "if bulk and (not interactive or False):",
         ("tests/contract/test_lanes.py",),
     ),
     Mutant(
-        "lanes-people-go",
-        "lanes: people go first",
-        "if jobs and (True or self._interactive_batches >= self._policy.interactive_batches_per_bulk):",
+        "lanes-interactive-first",
+        "lanes: interactive requests go first",
+        "if bulk and (True or self._interactive_batches >= self._policy.interactive_batches_per_bulk):",
         ("tests/contract/test_lanes.py",),
     ),
-    Mutant("lanes-job-turn", "lanes: a job's turn is over with its batch", "", ("tests/contract/test_lanes.py",)),
+    Mutant(
+        "lanes-bulk-turn", "lanes: the turn of bulk work is over with its batch", "", ("tests/contract/test_lanes.py",)
+    ),
     Mutant(
         "order-earliest-deadline",
         "order: earliest deadline first",

@@ -8,7 +8,7 @@ MOST_BATCH_ROWS = 65_536
 
 
 class Lane(enum.Enum):
-    """Who waits: people, or jobs. Each lane has a queue of its own."""
+    """Whose requests wait: interactive ones or bulk work. Each lane has a queue of its own."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -26,7 +26,7 @@ class BatchingPolicy:
         max_queue_delay_s: how long an idle device waits for a fuller batch. 0: it never waits,
             and batches form by themselves from what arrives while the device is busy.
         interactive_batches_per_bulk: while both lanes wait, a bulk batch follows so many
-            interactive ones: bulk work never starves, and never runs twice before people.
+            interactive ones: bulk work never starves, and never has two batches before an interactive one.
         patience_s: how long a request may be overtaken by later ones that are due earlier, whatever its
             deadline; without a deadline it stands where one with so much time would.
         small_batch_size: rows of a batch where it matters more how soon it is done than how much is computed: an

@@ -66,7 +66,7 @@ class InferenceRequest:
         enqueued_at: when it was admitted.
         rows_ahead: rows that waited in its lane then.
         waiting_rows: not handed out to a batch yet.
-        settled: answered, failed or cancelled: nothing more happens to it.
+        settled: it has its reply, failed or was cancelled: nothing more happens to it.
     """
 
     inputs: Arrays

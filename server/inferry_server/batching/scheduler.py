@@ -1,7 +1,7 @@
 """Which requests may wait, and which are computed next. Pure: time is passed in.
 
 Earliest deadline first inside a lane, but nobody is overtaken for longer than the policy's patience;
-people before jobs, but never twice in a row past a waiting job's share; nothing is computed that
+interactive requests before bulk work, but never past the share of bulk work that waits; nothing is computed that
 would come too late.
 """
 
@@ -202,7 +202,7 @@ class BatchScheduler:
         return TakenBatch(slices, rows, refused, now, waited_s, done_at, is_probe)
 
     def finished(self, batch: TakenBatch, batch_s: float | None) -> None:
-        """A batch has been answered, so long after it was taken; None if it failed, and its time says nothing."""
+        """A batch has its replies, so long after it was taken; None if it failed, and its time says nothing."""
         self._busy_until.remove(batch.done_at)
         if batch_s is not None:  # guard: latency-time-failed
             self._learn(batch, batch_s)
@@ -249,13 +249,13 @@ class BatchScheduler:
 
     def _next_lane(self) -> LaneQueue:
         """Whose turn it is; counts the turn."""
-        people, jobs = self._interactive.rows, self._bulk.rows
-        if jobs and (
-            not people or self._interactive_batches >= self._policy.interactive_batches_per_bulk
-        ):  # guard: lanes-jobs-get, lanes-people-go
-            self._interactive_batches = 0  # guard: lanes-job-turn
+        interactive, bulk = self._interactive.rows, self._bulk.rows
+        if bulk and (
+            not interactive or self._interactive_batches >= self._policy.interactive_batches_per_bulk
+        ):  # guard: lanes-bulk-share, lanes-interactive-first
+            self._interactive_batches = 0  # guard: lanes-bulk-turn
             return self._bulk
-        self._interactive_batches = self._interactive_batches + 1 if jobs else 0
+        self._interactive_batches = self._interactive_batches + 1 if bulk else 0
         return self._interactive
 
     def _too_late(
@@ -360,7 +360,7 @@ class BatchScheduler:
         return wanted if fits else 0  # guard: deadline-batch-does
 
     def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
-        """Refuse what even an idle server would answer late; or mark it as the probe that puts this to the test."""
+        """Refuse what even an idle server would reply to late; or mark it as the probe that puts this to the test."""
         latency = self._latencies[request.shape_key]
         alone_s = latency.total_s(request.rows, largest=self._most_rows)
         late_s = request.late_by_s(now + alone_s)
@@ -396,7 +396,7 @@ class BatchScheduler:
                 return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
-            for shape, rows in self._interactive.rows_by_shape().items():  # guard: backlog-jobs-wait
+            for shape, rows in self._interactive.rows_by_shape().items():  # guard: backlog-bulk-waits
                 ahead[shape] = ahead.get(shape, 0) + rows
         late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead, request, now))
         if late_s is None:

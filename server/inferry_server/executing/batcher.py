@@ -172,7 +172,7 @@ class DynamicBatcher:
         """Queue a request; its reply comes later.
 
         Raises:
-            DeadlineExceededError: even an idle server could not answer in time.
+            DeadlineExceededError: even an idle server could not reply in time.
             OverloadedError: what is queued before it would make it late.
             QueueFullError: no room.
             ShuttingDownError: `close` was called.
@@ -183,7 +183,7 @@ class DynamicBatcher:
         """Forget a request: what of it still waits will not be computed, and no reply will be made.
 
         Returns:
-            False where it was answered already.
+            False where it has its reply already.
         """
         cancelled = self._queue.settle(request)
         if cancelled:
@@ -247,7 +247,7 @@ class DynamicBatcher:
             self._give_up()
 
     def _give_up(self) -> None:
-        logger.critical("a batcher has stopped; its model answers no more", exc_info=True)
+        logger.critical("a batcher has stopped; its model computes no more", exc_info=True)
         self.close(0)
 
 

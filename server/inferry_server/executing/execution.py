@@ -25,14 +25,14 @@ UnderWay = tuple[float, Sequence[BatchSlice]]
 
 @dataclass(frozen=True)
 class ComputedBatch:
-    """A batch that was computed, and the requests that were answered with it, which have their last rows.
+    """A batch that was computed, and the requests that get their replies with it, for they have their last rows.
 
     Attributes:
         rows: of the batch.
         alone: whether it is one request that shares no batch, and one run of the model whatever its rows.
         assembly_s: putting its inputs together.
         compute_s: in the model.
-        answered_rows: of all requests that were answered.
+        replied_rows: of all those requests.
         timings: of each of them, where its time went until it was computed.
         output_s: of each, making its reply.
         read_s: of each, from its arrival to its admission.
@@ -47,7 +47,7 @@ class ComputedBatch:
     alone: bool
     assembly_s: float
     compute_s: float
-    answered_rows: int
+    replied_rows: int
     timings: Sequence[Timing]
     output_s: Sequence[float]
     read_s: Sequence[float]
@@ -79,7 +79,7 @@ class BatchObserver(Protocol):
         """
 
     def request_cancelled(self) -> None:
-        """Nobody wants the answer of a request that was admitted."""
+        """Nobody wants the reply to a request that was admitted."""
 
     def overran(self, seconds: float) -> None:
         """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
@@ -112,10 +112,10 @@ class _Done:
 
 
 class BatchExecution:
-    """Computes batches of one model, and answers their requests. Any thread may use it, one for each instance.
+    """Computes batches of one model, and replies to their requests. Any thread may use it, one for each instance.
 
-    A batch that the model answers with another number of rows shows that its first axis counts no rows. Its members
-    run alone then, as all later requests do: a lone request gets what the model answers, whatever its shape.
+    A batch whose outputs have another number of rows shows that its first axis counts no rows. Its members
+    run alone then, as all later requests do: a lone request gets the model's outputs, whatever their shapes.
 
     Args:
         queue: where its requests were.
@@ -174,7 +174,7 @@ class BatchExecution:
         return self._compute(run, seat, batch) if batch.slices else None
 
     def retry(self, run: Run, seat: Seat, failed: FailedBatch | None) -> None:
-        """Answer a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
+        """Reply to a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
         if failed is None:
             return
         slices, error = failed
@@ -274,7 +274,7 @@ class BatchExecution:
             self._keep(slow, done, taken)
 
     def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]], done: _Done) -> Sequence["_Made"]:
-        """Make the replies, count the batch, and send them: who has an answer finds it in the statistics.
+        """Make the replies, count the batch, and send them: who has a reply finds it in the statistics.
 
         Returns:
             The requests among them that are slow.
@@ -292,7 +292,7 @@ class BatchExecution:
             # one caller's reply must not take the others' away
             except Exception:  # guard: failure-reply-cannot
                 logger.exception("a reply could not be made")
-                error = InferenceError("the answer could not be encoded; the server's log has the details")
+                error = InferenceError("the reply could not be encoded; the server's log has the details")
                 self._reply_error(request, error)
                 continue
             now = self._clock()
@@ -307,7 +307,7 @@ class BatchExecution:
         return slow
 
     def _keep(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
-        """Tell of slow requests; after they were answered, so that nobody waits for it."""
+        """Tell of slow requests; after their replies, so that nobody waits for it."""
         batch = RideInBatch(
             rows=done.rows,
             padded_rows=self._pad_to(done.rows) if self._batched else done.rows,
@@ -326,7 +326,7 @@ class BatchExecution:
         self._trace(slices, _Done(sum([part.rows for part in slices]), {}, False, began, began, self._clock()), error)
 
     def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
-        """Tell the members that are traced; after they were answered, so that tracing delays nobody."""
+        """Tell the members that are traced; after their replies, so that tracing delays nobody."""
         members = [part.request.trace for part in slices if part.request.trace is not None]
         if not members:
             return
@@ -366,7 +366,7 @@ def _computed(made: Sequence[_Made], done: _Done) -> ComputedBatch:
         alone=done.alone,
         assembly_s=done.assembly_s,
         compute_s=done.compute_s,
-        answered_rows=sum([request.rows for request, *_ in made]),
+        replied_rows=sum([request.rows for request, *_ in made]),
         timings=[timing for _, timing, *_ in made],
         output_s=[ended - began for _, _, began, ended, _ in made],
         read_s=[request.enqueued_at - request.arrived_at for request, *_ in made],

@@ -233,7 +233,7 @@ class RequestQueue:
     def finished(
         self, batch: TakenBatch, batch_s: float, computed_s: Callable[[], float], *, failed: bool = False
     ) -> None:
-        """A batch has been answered, or has failed, so long after it was taken.
+        """A batch has its replies, or has failed, so long after it was taken.
 
         Args:
             batch: from `take` or `take_inline`.

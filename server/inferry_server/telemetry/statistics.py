@@ -142,7 +142,7 @@ class VersionStatistics:
             self._last_inference_ms = time.time_ns() // 1_000_000
             if answered := len(done.timings):
                 queue_s, assembly_s, compute_s = map(sum, zip(*done.timings, strict=True))
-                self._rows += done.answered_rows
+                self._rows += done.replied_rows
                 self._success.add(sum(done.total_s), answered)
                 self._queue.add(queue_s, answered)
                 self._stages.add(assembly_s, compute_s, sum(done.output_s), answered)
