@@ -38,7 +38,9 @@ class ScriptedSession(OnnxSession):
         expired = int(np.count_nonzero((stamps > 0) & (stamps < time.monotonic_ns())))
         time.sleep(self._a_s + self._b_s * rows)
         self._counts += (1, rows, expired)
-        return {self._output.name: np.zeros((rows, *self._output.shape[1:]), self._output.datatype.dtype)}
+        scores = np.zeros((rows, *self._output.shape[1:]), self._output.datatype.dtype)
+        scores[:, 0] = images.reshape(rows, -1).sum(axis=1)  # the server batches rows that it can tell apart
+        return {self._output.name: scores}
 
 
 def main() -> int:
