@@ -206,7 +206,7 @@ def test_a_name_is_synced_after_it_is_given(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_rename)
-    files.write_whole(tmp_path / "a", b"1")
+    files.write_whole(tmp_path / "a", [b"1"])
     assert events == ["file", "rename", "folder"]
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.places import FolderPlace
 from inferry_client.cli import main
 from testkit import brightness_model
 from testkit.batch_jobs import opened, read_errors, read_rows, run_batch, run_opened
@@ -149,3 +151,22 @@ def test_a_full_disk_is_said_and_complete_parts_are_kept(
             run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.writing"))
     assert run_batch(brightness_server, tmp_path / "in", tmp_path / "out").classified == 3
+
+
+def test_errors_are_written_a_line_at_a_time_and_never_gathered(
+    brightness_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 12)
+    for number in range(1, 12, 2):
+        (tmp_path / "in" / f"{number:04}.png").write_bytes(b"no picture")
+    written: list[bytes] = []
+    write_long = FolderPlace.write_long
+
+    def keep(self: FolderPlace, name: str, pieces: Iterable[bytes]) -> None:
+        written.extend(pieces)
+        write_long(self, name, iter(written))
+
+    monkeypatch.setattr(FolderPlace, "write_long", keep)
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert [line.count(b"\r\n") for line in written] == [1] * 7
+    assert len(read_errors(tmp_path / "out")) == 6

@@ -6,6 +6,7 @@ import pytest
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.merge import merge
+from inferry_client.batch.places import FolderPlace
 from inferry_client.batch.shard import INDEX_VARIABLE, Shard, read_shard
 from inferry_client.cli import main
 from testkit import brightness_model
@@ -59,3 +60,15 @@ def test_a_shard_is_named_by_the_argument_or_by_kubernetes() -> None:
         with pytest.raises(JobError, match="--shard is"):
             read_shard(text, {INDEX_VARIABLE: index})
     assert [number for number in range(9) if Shard(1, 4).has(number)] == [1, 5]
+
+
+def test_a_part_that_is_damaged_on_its_way_is_not_merged(
+    brightness_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 12)
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out", shard=Shard(0, 2))
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out", shard=Shard(1, 2))
+    read = FolderPlace.read
+    monkeypatch.setattr(FolderPlace, "read", lambda self, name: read(self, name).replace(b"PAR1", b"RAP1"))
+    with pytest.raises(JobError, match="its bytes are not those of its receipt"):
+        merge(tmp_path / "out", [])

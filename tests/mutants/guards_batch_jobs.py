@@ -10,6 +10,8 @@ BATCH_JOBS = (
     Mutant("batch-folder-synced", "batch: a file's name survives a crash of the machine", "", _TEST_FAULTS),
     Mutant("batch-same-job", "batch: a job resumes its own results only", "if False:", _TEST_FOLDERS),
     Mutant("batch-part-digest", "batch: a damaged part is not taken for a whole one", "if False:", _TEST_FOLDERS),
+    Mutant("batch-merged-part-digest", "batch: a damaged part of a shard is not merged", "if False:",
+           ("tests/clients/test_batch_shards.py",)),
     Mutant("batch-contents-bound", "batch: a picture that changed is not mixed with old results", "if False:",
            _TEST_FAULTS),
     Mutant("batch-model-bound", "batch: one model answers a whole part", "if False:", _TEST_FAULTS),

@@ -24,6 +24,7 @@ from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import report_lines
 from inferry_client.batch.settings import BatchSettings
 from inferry_client.batch.shard import read_shard
+from inferry_client.batch.store import JobFolder
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.console.output import say
@@ -70,19 +71,19 @@ def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, d
             progress_events(job.pictures, write=write_event) if args.json_progress else progress_bar(job.pictures)
         )
         summary = run_job(job, decoder, progress=progress, draining=draining)
-    say(describe(summary, settings.folder))
+    say(describe(summary, job.store))
     if args.report:
         refusals = window.refusals
         for line in report_lines(summary.times, decoders=decoders, workers=settings.workers, refusals=refusals):
             say(line)
     if summary.classified == 0 and summary.bad:
-        raise JobError(f"none of the pictures could be classified; {settings.folder / 'errors.csv'} says why")
+        raise JobError(f"none of the pictures could be classified; {job.store.errors_file} says why")
     return 0
 
 
 def run_merge(args: Namespace) -> int:
     """`inferry batch merge [SHARD ...] --out DIR`; a folder of pictures that is called so is given as `./merge`."""
-    plan, classified, bad = merge(Path(args.out), [Path(shard) for shard in args.inputs[1:]])
+    plan, classified, bad = merge(args.out, args.inputs[1:])
     say(
         f"merged {classified + bad} pictures, {classified} classified with {plan.model} version {plan.model_version}, "
         f"into {args.out}"
@@ -113,7 +114,7 @@ def dry_run(source: Input, settings: BatchSettings, open_target: Callable[[Plan 
     done = sum(1 for part in job.done if part >= plan.first_part)
     say(
         f"would classify {plan.picture_count} pictures in {part_count(plan)} parts of {plan.part_size}, {done} of them "
-        f"complete, with {plan.model} version {plan.model_version} into {settings.folder}"
+        f"complete, with {plan.model} version {plan.model_version} into {job.store}"
     )
     return 0
 
@@ -132,7 +133,7 @@ def read_input_options(args: Namespace) -> InputOptions:
 def read_settings(args: Namespace, workers: int) -> BatchSettings:
     """The settings that the arguments state."""
     return BatchSettings(
-        out=Path(args.out),
+        out=args.out,
         model=args.model,
         version=args.version,
         batch_size=args.batch_size,
@@ -188,15 +189,15 @@ def stopped_by_sigterm(grace_s: float) -> Iterator[Draining]:
         signal.signal(signal.SIGTERM, before)
 
 
-def describe(summary: Summary, out: Path) -> str:
+def describe(summary: Summary, store: JobFolder) -> str:
     """The summary in one line."""
     plan, bad = summary.plan, summary.bad
     resumed = f" ({summary.resumed} done in earlier runs)" if summary.resumed else ""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
-    errors = f"; {bad} could not be classified ({kinds}), see {out / 'errors.csv'}" if bad else ""
+    errors = f"; {bad} could not be classified ({kinds}), see {store.errors_file}" if bad else ""
     return (
         f"classified {summary.classified} of {summary.classified + bad} pictures{resumed} with {plan.model} version "
-        f"{plan.model_version} in {summary.times.wall_s:.1f} s into {out}{errors}"
+        f"{plan.model_version} in {summary.times.wall_s:.1f} s into {store}{errors}"
     )
 
 

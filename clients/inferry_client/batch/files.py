@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
@@ -11,8 +12,8 @@ UNFINISHED = ".writing"
 """How files end whose writing did not; nobody reads them."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none of it, kept once this returns.
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """The whole file, of pieces, or none of it, kept once this returns.
 
     Raises:
         JobError: it cannot be written.
@@ -20,7 +21,8 @@ def write_whole(path: Path, data: bytes) -> None:
     beside = path.with_name(f"_{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         with beside.open("xb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -96,7 +96,7 @@ def run_job(job: Job, decoder: Decoder, *, progress: Progress, draining: Drainin
         StoppedError: it was told to; complete parts are kept.
         InferryError: the server refused or stayed away, or too many pictures have no answer; complete parts are kept.
     """
-    job.store.success_file.unlink(missing_ok=True)
+    job.store.withdraw_success()
     draining = draining or Draining()
     draining.working = True
     run = _Run(job, decoder, progress, draining)
@@ -105,7 +105,7 @@ def run_job(job: Job, decoder: Decoder, *, progress: Progress, draining: Drainin
     finally:
         kinds = job.store.write_errors()
     if run.pictures != job.pictures:
-        raise JobError(f"{run.pictures} pictures are in the parts of {job.store.folder}; expected {job.pictures}")
+        raise JobError(f"{run.pictures} pictures are in the parts of {job.store}; expected {job.pictures}")
     job.store.write_success(pictures=run.pictures, answered=run.pictures - run.bad)
     return Summary(job.plan, run.pictures - run.bad, kinds, run.resumed, run.times.ended())
 

@@ -3,20 +3,24 @@
 Parts are the same whoever makes them, so the merged folder has the bytes of a job that ran on one machine.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.places import open_place
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.store import JobFolder
 
+_SHARD = re.compile(r"shard-\d+-of-\d+")
 
-def merge(out: Path, shards: Sequence[Path]) -> tuple[Plan, int, int]:
+
+def merge(out: Path | str, shards: Sequence[Path | str]) -> tuple[Plan, int, int]:
     """Make one job of its shards; may be interrupted and run again.
 
     Args:
-        out: of the whole job.
-        shards: their folders; none: `shard-*` in `out`.
+        out: of the whole job: a folder or an address.
+        shards: their folders or addresses; none: `shard-*` in `out`.
 
     Returns:
         The plan, the pictures that are answered, and those that are not.
@@ -24,15 +28,19 @@ def merge(out: Path, shards: Sequence[Path]) -> tuple[Plan, int, int]:
     Raises:
         JobError: they are not of one job, one is damaged, in use, or parts are missing.
     """
-    folders = [JobFolder(folder) for folder in shards or sorted(out.glob("shard-*-of-*"))]
-    plan = _common_plan(out, folders)
-    whole = JobFolder(out)
+    place = open_place(out)
+    places = [open_place(shard) for shard in shards] or [
+        place.inner(name) for name in place.folders() if _SHARD.fullmatch(name)
+    ]
+    folders = [JobFolder(shard) for shard in places]
+    whole = JobFolder(place)
+    plan = _common_plan(whole, folders)
     with whole.locked():
         whole.begin(plan, extends=False)
         for folder in folders:
             with folder.locked():
                 folder.check(plan, extends=False)
-                _copy_parts(folder, whole)
+                _copy_parts(folder, whole, plan)
         missing = set(range(plan.first_part, plan.first_part + part_count(plan))) - whole.done_parts()
         if missing:  # guard: batch-merge-complete
             raise JobError(
@@ -45,25 +53,25 @@ def merge(out: Path, shards: Sequence[Path]) -> tuple[Plan, int, int]:
     return plan, pictures - kinds.total(), kinds.total()
 
 
-def _common_plan(out: Path, folders: Sequence[JobFolder]) -> Plan:
+def _common_plan(out: JobFolder, folders: Sequence[JobFolder]) -> Plan:
     if not folders:
         raise JobError(f"{out} has no folders of shards; run the job with --shard INDEX/COUNT first")
     plans = []
     for folder in folders:
         plan = folder.read_plan()
         if plan is None:
-            raise JobError(f"{folder.folder} holds no job; expected the folder of a shard")
+            raise JobError(f"{folder} holds no job; expected the folder of a shard")
         plans.append(plan)
     for folder, plan in zip(folders, plans, strict=True):
         if plan != plans[0]:
-            raise JobError(f"{folder.folder} and {folders[0].folder} hold different jobs; merge shards of one")
+            raise JobError(f"{folder} and {folders[0]} hold different jobs; merge shards of one")
     return plans[0]
 
 
-def _copy_parts(shard: JobFolder, whole: JobFolder) -> None:
+def _copy_parts(shard: JobFolder, whole: JobFolder, plan: Plan) -> None:
     done = whole.done_parts()
     for part in sorted(shard.done_parts()):
         if part not in done:
-            whole.copy_part(part, shard)
+            whole.copy_part(part, shard, plan=plan)
         elif whole.read_receipt(part).sha256 != shard.read_receipt(part).sha256:
-            raise JobError(f"part {part} of {shard.folder} differs from that of {whole.folder}; delete the wrong one")
+            raise JobError(f"part {part} of {shard} differs from that of {whole}; delete the wrong one")

@@ -11,7 +11,7 @@ from inferry_client.batch.predict import PictureModel, Target
 from inferry_client.batch.receipts import Receipt
 from inferry_client.batch.records import Record
 from inferry_client.batch.settings import DEFAULT_PART_SIZE, BatchSettings
-from inferry_client.batch.store import JobFolder
+from inferry_client.batch.store import JobFolder, open_store
 from inferry_client.batch.survey import Known, survey
 
 
@@ -66,7 +66,7 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     """
     if settings.incremental and settings.shard.count > 1:
         raise JobError("--incremental and --shard exclude each other; merge the shards, then classify what is new")
-    store = JobFolder(settings.folder)
+    store = open_store(settings)
     store.check_place()
     if next(source.records(), None) is None:
         raise JobError("the input has no pictures")
@@ -86,7 +86,7 @@ def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     Raises:
         InferryError: it could not run; says why.
     """
-    store = JobFolder(settings.folder)
+    store = open_store(settings)
     store.check_place()
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
@@ -114,7 +114,7 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
     found = survey(records(), part_size=part_size, receipt_of=receipt_of, most_bytes=settings.max_file_bytes)
     plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
     if begun and (settings.incremental or begun == plan):
-        _refuse_changed(known.changed or found.changed, settings)
+        _refuse_changed(known.changed or found.changed, store)
     return Job(plan, found.listing, target, store, settings, records, known.count, frozenset())
 
 
@@ -134,10 +134,10 @@ def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, fir
     )
 
 
-def _refuse_changed(changed: str | None, settings: BatchSettings) -> None:
+def _refuse_changed(changed: str | None, store: JobFolder) -> None:
     if changed is not None:
         raise JobError(
-            f"{changed!r} has other contents than when it was classified into {settings.folder}; "
+            f"{changed!r} has other contents than when it was classified into {store}; "
             "choose another --out, or begin anew with --overwrite"
         )
 

@@ -20,7 +20,7 @@ class BatchSettings:
     """What a job is asked to do.
 
     Attributes:
-        out: of plan, parts, receipts and errors.
+        out: of plan, parts, receipts and errors: a folder, or an address like `s3://bucket/results`.
         model: None for the one of the job in `out`, else the only one that is ready.
         version: empty for the one of the job in `out`, else the newest.
         batch_size: pictures a request; None for 32, or the model's limit if lower.
@@ -37,7 +37,7 @@ class BatchSettings:
         grace_s: how long a job that is told to stop may go on with the part it is at.
     """
 
-    out: Path
+    out: Path | str
     model: str | None = None
     version: str = ""
     batch_size: int | None = None
@@ -52,11 +52,6 @@ class BatchSettings:
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
     shard: Shard = field(default_factory=Shard)
     grace_s: float = 20.0
-
-    @property
-    def folder(self) -> Path:
-        """Where results go."""
-        return self.shard.folder(self.out)
 
 
 def errors_allowed(max_errors: float, pictures: int) -> int:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from inferry_client.batch.errors import JobError
 
@@ -29,9 +28,10 @@ class Shard:
         """Whether the nth part of the plan is among them."""
         return number % self.count == self.index
 
-    def folder(self, out: Path) -> Path:
-        """Where its results go; for a job of one shard, `out` itself."""
-        return out if self.count == 1 else out / f"shard-{self.index:05}-of-{self.count:05}"
+    @property
+    def folder_name(self) -> str:
+        """Of the folder in `out` where its results go; empty for a job of one shard: `out` itself."""
+        return "" if self.count == 1 else f"shard-{self.index:05}-of-{self.count:05}"
 
 
 def read_shard(text: str, environment: Mapping[str, str]) -> Shard:

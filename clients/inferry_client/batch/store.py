@@ -10,42 +10,43 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.files import remove_unfinished, write_whole
-from inferry_client.batch.ownership import owned
+from inferry_client.batch.places import Place, open_place
 from inferry_client.batch.plan import Plan, describe_difference, part_length, read_plan, write_plan
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
+from inferry_client.batch.settings import BatchSettings
 
 _PART = re.compile(r"part-(\d{5,})\.(parquet|csv|jsonl)")
 _RECEIPT = re.compile(r"part-(\d{5,})\.json")
+_PLAN = "_plan.json"  # readers of a folder of Parquet files skip a leading _
+_RECEIPTS, _ERRORS, _SUCCESS = "_receipts", "errors.csv", "_SUCCESS"
 
 
 class JobFolder:
     """Reads and writes a job's folder. One job at a time may write there, within `locked`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.errors_file = folder / "errors.csv"
-        self.success_file = folder / "_SUCCESS"
-        self._plan_file = folder / "_plan.json"  # readers of a folder of Parquet files skip a leading _
-        self._receipts = folder / "_receipts"
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __str__(self) -> str:
+        return str(self._place)
+
+    @property
+    def errors_file(self) -> str:
+        """Where errors are listed, for people."""
+        return f"{self._place}/{_ERRORS}"
 
     def check_place(self) -> None:
         """See that the folder is there or can be made.
 
         Raises:
-            JobError: a file is in its place or above it.
+            JobError: it cannot.
         """
-        for place in (self.folder, *self.folder.parents):
-            if place.is_dir():
-                return
-            if place.exists() or place.is_symlink():
-                raise JobError(f"--out {self.folder} is to be a folder, but {place} is a file; choose another path")
+        self._place.check()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -54,10 +55,7 @@ class JobFolder:
         Raises:
             JobError: another job is at work there.
         """
-        self._receipts.mkdir(parents=True, exist_ok=True)
-        with owned(self.folder):
-            remove_unfinished(self.folder)
-            remove_unfinished(self._receipts)
+        with self._place.owned([_RECEIPTS]):
             yield
 
     def read_plan(self) -> Plan | None:
@@ -67,30 +65,32 @@ class JobFolder:
             JobError: it cannot be read, or there are parts without a plan.
         """
         try:
-            return read_plan(self._plan_file.read_text(encoding="utf-8"))
+            return read_plan(self._place.read(_PLAN).decode())
         except FileNotFoundError:
             if self._part_files():
-                raise JobError(
-                    f"{self.folder} holds part files but no {self._plan_file.name}; choose another folder"
-                ) from None
+                raise JobError(f"{self} holds part files but no {_PLAN}; choose another folder") from None
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise JobError(f"{self._plan_file} is no plan of a batch job: {error}; --overwrite begins anew") from error
+            raise JobError(f"{self}/{_PLAN} is no plan of a batch job: {error}; --overwrite begins anew") from error
 
     def clear(self) -> None:
         """Remove what an earlier job left; first what says that it is one."""
-        self._plan_file.unlink(missing_ok=True)
-        self.success_file.unlink(missing_ok=True)
+        self._place.delete(_PLAN)
+        self.withdraw_success()
         for part in self._part_files().values():
-            part.unlink()
-        for receipt in self._receipts.glob("part-*.json"):
-            receipt.unlink()
-        self.errors_file.unlink(missing_ok=True)
+            self._place.delete(part)
+        for number in self._receipt_numbers():
+            self._place.delete(_receipt(number))
+        self._place.delete(_ERRORS)
+
+    def withdraw_success(self) -> None:
+        """Say no longer that the job is complete."""
+        self._place.delete(_SUCCESS)
 
     def begin(self, plan: Plan, *, extends: bool) -> None:
         """Keep the plan and what is done of it; arguments and errors as of `check`."""
         self.check(plan, extends=extends)
-        write_whole(self._plan_file, write_plan(plan).encode())
+        self._place.write(_PLAN, write_plan(plan).encode())
 
     def check(self, plan: Plan, *, extends: bool) -> None:
         """See that what is here belongs to a plan.
@@ -106,7 +106,7 @@ class JobFolder:
         same = begun if begun is None or not extends else _about(begun, plan)
         if same and same != plan:  # guard: batch-same-job
             raise JobError(
-                f"{self.folder} holds another job: {describe_difference(same, plan)}; "
+                f"{self} holds another job: {describe_difference(same, plan)}; "
                 "choose another --out, begin anew with --overwrite, or classify new pictures with --incremental"
             )
         self._check_parts(plan)
@@ -121,92 +121,127 @@ class JobFolder:
         Raises:
             JobError: it is damaged.
         """
-        try:
-            return read_receipt(self._receipt_file(part).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise self._damage(self._receipt_file(part), str(error)) from error
+        ((_, receipt),) = self._read_receipts([part])
+        return receipt
 
     def receipts(self) -> Iterator[tuple[int, Receipt]]:
         """Of all complete parts, in order, one at a time."""
-        for part in sorted(self.done_parts()):
-            yield part, self.read_receipt(part)
+        return self._read_receipts(sorted(self.done_parts()))
 
     def commit_part(self, part: int, data: bytes, entries: list[Entry], *, plan: Plan) -> Receipt:
         """Keep one part for good."""
         receipt = Receipt(hashlib.sha256(data).hexdigest(), len(data), plan.model_version, entries)
-        write_whole(self.folder / f"part-{part:05}.{plan.output}", data)
-        write_whole(self._receipt_file(part), write_receipt(receipt))
+        self._place.write(_part(part, plan), data)
+        self._place.write(_receipt(part), write_receipt(receipt))
         return receipt
 
-    def copy_part(self, part: int, source: "JobFolder") -> None:
-        """Keep a part that another folder has."""
-        file = source.part_file(part)
-        write_whole(self.folder / file.name, file.read_bytes())
-        write_whole(self._receipt_file(part), source._receipt_file(part).read_bytes())
+    def copy_part(self, part: int, source: "JobFolder", *, plan: Plan) -> None:
+        """Keep a part that another folder of the same plan has.
 
-    def part_file(self, part: int) -> Path:
-        """Where a complete part is."""
-        return self._part_files()[part]
+        Raises:
+            JobError: it is damaged there, or cannot be kept here.
+        """
+        name, receipt = _part(part, plan), source.read_receipt(part)
+        try:
+            data, receipt_data = source._place.read(name), source._place.read(_receipt(part))
+        except OSError as error:
+            raise source._damage(name, error.strerror or str(error)) from error
+        if hashlib.sha256(data).hexdigest() != receipt.sha256:  # guard: batch-merged-part-digest
+            raise source._damage(name, "its bytes are not those of its receipt")
+        self._place.write(name, data)
+        self._place.write(_receipt(part), receipt_data)
 
     def write_errors(self) -> Counter[str]:
-        """Bring `errors.csv` up to date with the complete parts, and count what it lists by kind."""
+        """Bring `errors.csv` up to date with the complete parts, and count what it lists by kind.
+
+        One part's errors at a time are in memory.
+        """
         kinds: Counter[str] = Counter()
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(("id", "kind", "reason"))
-        for _, receipt in self.receipts():
-            bad = [entry for entry in receipt.entries if entry.kind]
-            writer.writerows((entry.id, entry.kind, entry.reason) for entry in bad)
-            kinds.update(entry.kind for entry in bad)
-        if kinds:
-            write_whole(self.errors_file, text.getvalue().encode("utf-8", "backslashreplace"))
+
+        def lines() -> Iterator[bytes]:
+            yield _csv_line(("id", "kind", "reason"))
+            for _, receipt in self.receipts():
+                for entry in receipt.entries:
+                    if entry.kind:
+                        kinds[entry.kind] += 1
+                        yield _csv_line((entry.id, entry.kind, entry.reason))
+
+        if any(receipt.bad for _, receipt in self.receipts()):
+            self._place.write_long(_ERRORS, lines())
         else:
-            self.errors_file.unlink(missing_ok=True)
+            self._place.delete(_ERRORS)
         return kinds
 
     def write_success(self, *, pictures: int, answered: int) -> None:
         """Say that the job is complete, and what it is."""
         document = {"pictures": pictures, "classified": answered, "errors": pictures - answered}
-        write_whole(self.success_file, (json.dumps(document) + "\n").encode())
+        self._place.write(_SUCCESS, (json.dumps(document) + "\n").encode())
+
+    def _read_receipts(self, parts: Sequence[int]) -> Iterator[tuple[int, Receipt]]:
+        found = self._place.read_all(_receipt(part) for part in parts)
+        for part, data in zip(parts, found, strict=True):
+            try:
+                if isinstance(data, OSError):
+                    raise data
+                receipt = read_receipt(data)
+            except (OSError, ValueError, RecursionError) as error:
+                raise self._damage(_receipt(part), str(error)) from error
+            yield part, receipt
 
     def _check_parts(self, plan: Plan) -> None:
         """See that parts and receipts belong to each other and to the plan."""
-        for part, path in sorted(self._part_files().items()):
-            if part in self._receipt_numbers():
-                self._check_part(part, path, plan)
-            elif not part_length(plan, part):
-                raise self._damage(path, "the job has no such part, and it has no receipt")
+        parts, committed = self._part_files(), self._receipt_numbers()
+        for part, name in sorted(parts.items()):
+            if part not in committed and not part_length(plan, part):
+                raise self._damage(name, "the job has no such part, and it has no receipt")
+        for part, receipt in self.receipts():
+            self._check_part(part, parts[part], receipt, plan)
 
-    def _check_part(self, part: int, path: Path, plan: Plan) -> None:
-        receipt = self.read_receipt(part)
+    def _check_part(self, part: int, name: str, receipt: Receipt, plan: Plan) -> None:
         if part >= plan.first_part and len(receipt.entries) != part_length(plan, part):
-            raise self._damage(path, f"it is about {len(receipt.entries)} pictures; expected {part_length(plan, part)}")
+            raise self._damage(name, f"it is about {len(receipt.entries)} pictures; expected {part_length(plan, part)}")
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            problem = self._place.differs(name, size_bytes=receipt.size_bytes, sha256=receipt.sha256)
         except OSError as error:
-            raise self._damage(path, error.strerror or str(error)) from error
-        if digest != receipt.sha256:  # guard: batch-part-digest
-            size = path.stat().st_size
-            raise self._damage(path, f"it has {size} bytes that are not the {receipt.size_bytes} of its receipt")
+            raise self._damage(name, error.strerror or str(error)) from error
+        if problem:  # guard: batch-part-digest
+            raise self._damage(name, problem)
 
-    def _damage(self, path: Path, problem: str) -> JobError:
+    def _damage(self, name: str, problem: str) -> JobError:
         return JobError(
-            f"{path} is no whole part of this job: {problem}; delete it and run again: its pictures are then done anew"
+            f"{self}/{name} is no whole part of this job: {problem}; delete it and run again: its pictures are then "
+            "done anew"
         )
 
-    def _part_files(self) -> dict[int, Path]:
-        if not self.folder.is_dir():
-            return {}
-        return {int(match[1]): path for path in self.folder.iterdir() if (match := _PART.fullmatch(path.name))}
+    def _part_files(self) -> dict[int, str]:
+        return {int(match[1]): name for name in self._place.names() if (match := _PART.fullmatch(name))}
 
     def _receipt_numbers(self) -> set[int]:
-        if not self._receipts.is_dir():
-            return set()
-        return {int(match[1]) for path in self._receipts.iterdir() if (match := _RECEIPT.fullmatch(path.name))}
+        return {int(match[1]) for name in self._place.names(_RECEIPTS) if (match := _RECEIPT.fullmatch(name))}
 
-    def _receipt_file(self, part: int) -> Path:
-        return self._receipts / f"part-{part:05}.json"
+
+def _part(part: int, plan: Plan) -> str:
+    return f"part-{part:05}.{plan.output}"
+
+
+def _receipt(part: int) -> str:
+    return f"{_RECEIPTS}/part-{part:05}.json"
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def open_store(settings: BatchSettings) -> JobFolder:
+    """Where a job's results go; those of a shard, to a folder of their own.
+
+    Raises:
+        JobError: `out` is an address that nothing can be written to.
+    """
+    place = open_place(settings.out)
+    return JobFolder(place.inner(settings.shard.folder_name) if settings.shard.folder_name else place)
 
 
 def _about(begun: Plan, plan: Plan) -> Plan:
