@@ -66,10 +66,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes newer versions
 	@$(COMPILE) $(ARGS) --extra dev -o requirements-dev.txt
-	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra http --extra load --extra server --extra sync --extra tracing --extra train -o requirements.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch-stores --extra client --extra http --extra load --extra server --extra sync --extra tracing --extra train -o requirements.txt
 	@$(COMPILE) -c requirements-dev.txt --extra http --extra server --extra tracing -o requirements-server.txt
 	@$(COMPILE) -c requirements-dev.txt --extra http --extra server-cpu --extra tracing -o requirements-server-cpu.txt
-	@$(COMPILE) -c requirements-dev.txt --extra batch --extra client --extra load --extra sync -o requirements-clients.txt
+	@$(COMPILE) -c requirements-dev.txt --extra batch-stores --extra client --extra load --extra sync -o requirements-clients.txt
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
 
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick

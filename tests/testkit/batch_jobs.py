@@ -26,7 +26,7 @@ QUICK = RetryPolicy(max_attempts=8, initial_backoff_s=0.001, max_backoff_s=0.002
 
 @contextmanager
 def opened(
-    address: str, source: Path | Input, out: Path, *, retries: RetryPolicy = QUICK, **settings: Any
+    address: str, source: Path | Input, out: Path | str, *, retries: RetryPolicy = QUICK, **settings: Any
 ) -> Iterator[Job]:
     """A job that is open: small parts, requests of four pictures, retries without a pause."""
     wanted: dict[str, Any] = {"part_size": 10, "batch_size": 4, "max_errors": 1.0} | settings
@@ -53,7 +53,7 @@ def run_opened(job: Job, progress: Progress = lambda *_: None, draining: Drainin
     return run_job(job, decoder, progress=progress, draining=draining)
 
 
-def run_batch(server: ScriptedServer, source: Path | Input, out: Path, **settings: Any) -> Summary:
+def run_batch(server: ScriptedServer, source: Path | Input, out: Path | str, **settings: Any) -> Summary:
     """Open a job and run it."""
     with opened(server.address, source, out, **settings) as job:
         return run_opened(job)

@@ -57,3 +57,9 @@ def read_address(text: str) -> Address:
     if not host:
         raise JobError(f"{text[:200]!r} names no bucket or server; expected {match[1]}://NAME/...")
     return Address(match[1].lower(), host, key)
+
+
+def name_of(address: Address) -> str:
+    """The last part of an address, without a web server's question."""
+    key = address.key.partition("?")[0] if address.is_web else address.key
+    return key.rpartition("/")[2]

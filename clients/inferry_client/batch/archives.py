@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.folder import SUFFIXES, file_stamp
+from inferry_client.batch.folder import SUFFIXES
 from inferry_client.batch.records import (
     Content,
     ContentError,
@@ -20,6 +20,7 @@ from inferry_client.batch.records import (
     check_size,
     printable_name,
 )
+from inferry_client.batch.sources import Source
 from inferry_client.batch.unique import UniqueIds
 
 TAR_SUFFIXES = (".tar",)
@@ -31,12 +32,12 @@ class TarInput:
     """A tar archive. Of a plain one, pictures are read where they lie; a packed one is unpacked on the way.
 
     Attributes:
-        path: the archive.
+        source: the archive.
         max_file_bytes: a picture with more is not read.
         left_out: what is no picture, by kind; of the latest pass.
     """
 
-    path: Path
+    source: Source
     max_file_bytes: int
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -44,10 +45,13 @@ class TarInput:
         """Every member with a picture's suffix. Where the archive is damaged, the last record says so."""
         self.left_out.clear()
         ids = UniqueIds()
-        packed = self.path.name.lower().endswith(PACKED_SUFFIXES)
+        packed = self.source.name.lower().endswith(PACKED_SUFFIXES)
         try:
-            stamp = file_stamp(self.path.stat())
-            with tarfile.open(self.path, "r|*" if packed else "r:", errorlevel=2) as archive:
+            stamp = self.source.stamp()
+            with (
+                self.source.open() as file,
+                tarfile.open(fileobj=file, mode="r|*" if packed else "r:", errorlevel=2) as archive,
+            ):
                 while (member := archive.next()) is not None:
                     vars(archive)["members"] = []  # which it would keep, all of them
                     if not self._is_picture(member):
@@ -66,7 +70,7 @@ class TarInput:
     def _place(self, member: tarfile.TarInfo) -> Content:
         if not member.isreg() or member.issparse():
             return MissingContent("it is a link or a device in the archive; expected a file")
-        return SliceContent(str(self.path), member.offset_data, member.size)
+        return SliceContent(self.source, member.offset_data, member.size)
 
     def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Content:
         try:
@@ -84,11 +88,11 @@ class ZipInput:
     """A zip archive.
 
     Attributes:
-        path: the archive.
+        source: the archive.
         left_out: what is no picture, by kind; of the latest pass.
     """
 
-    path: Path
+    source: Source
     left_out: Counter[str] = field(default_factory=Counter)
 
     def records(self) -> Iterator[Record]:
@@ -100,15 +104,15 @@ class ZipInput:
         self.left_out.clear()
         ids = UniqueIds()
         try:
-            stamp = file_stamp(self.path.stat())
-            with zipfile.ZipFile(self.path) as archive:
+            stamp = self.source.stamp()
+            with self.source.open() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise JobError(f"{self.path} cannot be read as a zip archive: {error}") from error
+            raise JobError(f"{self.source} cannot be read as a zip archive: {error}") from error
         for index, member in enumerate(members):
             if not member.is_dir() and is_picture(member.filename, self.left_out):
                 name = ids.of(printable_name(member.filename))
-                content = ZipContent(str(self.path), index, member.file_size)
+                content = ZipContent(self.source, index, member.file_size)
                 yield Record(name, member.file_size, f"{stamp}-{member.CRC}", content)
 
 

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.folder import file_stamp
 from inferry_client.batch.records import Content, DataContent, MissingContent, PixelsContent, Record, SliceContent
+from inferry_client.batch.sources import Source
 
 _UINT8 = 0x08
 _RANKS = (3, 4)  # N, H, W or N, H, W, C
@@ -24,11 +23,11 @@ class IdxInput:
     """An IDX file of uint8 pictures `(N, H, W)` or `(N, H, W, C)`, plain or packed with gzip. Ids are row numbers.
 
     Attributes:
-        path: the file.
+        source: the file.
         left_out: nothing ever is.
     """
 
-    path: Path
+    source: Source
     left_out: Counter[str] = field(default_factory=Counter)
 
     def records(self) -> Iterator[Record]:
@@ -37,21 +36,21 @@ class IdxInput:
         Raises:
             JobError: the header is none of such a file.
         """
-        packed = self.path.suffix.lower() == ".gz"
+        packed = self.source.name.lower().endswith(".gz")
         try:
-            stamp = file_stamp(self.path.stat())
-            with gzip.open(self.path) if packed else self.path.open("rb") as file:
-                count, shape, start = self._read_header(file)  # type: ignore[arg-type]
+            stamp = self.source.stamp()
+            with self.source.open() as raw, _unpacked(raw) if packed else raw as file:
+                count, shape, start = self._read_header(file)
                 size = prod(shape)
                 for number in range(count):
-                    content: Content = SliceContent(str(self.path), start + number * size, size)
+                    content: Content = SliceContent(self.source, start + number * size, size)
                     if packed:
-                        content = _next_of(file, size)  # type: ignore[arg-type]
+                        content = _next_of(file, size)
                     yield Record(str(number), size, f"{stamp}-{number}", PixelsContent(content, shape))
         except OSError as error:
-            raise JobError(f"{self.path} cannot be read: {error.strerror or error}") from error
+            raise JobError(f"{self.source} cannot be read: {error.strerror or error}") from error
 
-    def _read_header(self, file: BinaryIO) -> tuple[int, tuple[int, ...], int]:
+    def _read_header(self, file: IO[bytes]) -> tuple[int, tuple[int, ...], int]:
         try:
             zeros, kind, rank = struct.unpack(">HBB", file.read(4))
             if zeros or kind != _UINT8 or rank not in _RANKS:
@@ -63,14 +62,18 @@ class IdxInput:
                 raise ValueError(f"pictures have the shape {shape}")
         except (struct.error, ValueError, EOFError, zlib.error) as error:
             raise JobError(
-                f"{self.path} is no IDX file of uint8 pictures, [N, H, W] or [N, H, W, 1 or 3]: {error}"
+                f"{self.source} is no IDX file of uint8 pictures, [N, H, W] or [N, H, W, 1 or 3]: {error}"
             ) from error
         return count, tuple(shape), 4 + 4 * rank
 
 
-def _next_of(file: BinaryIO, size: int) -> Content:
+def _next_of(file: IO[bytes], size: int) -> Content:
     try:
         data = file.read(size)
     except (EOFError, OSError, zlib.error) as error:
         return MissingContent(f"the file is damaged: {error}")
     return DataContent(data) if len(data) == size else MissingContent("the file ends before it")
+
+
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value] # which it is in all that is used here

@@ -2,21 +2,27 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
+from inferry_client.batch.addresses import Address, is_address, name_of, read_address
 from inferry_client.batch.archives import PACKED_SUFFIXES, TAR_SUFFIXES, TarInput, ZipInput
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.folder import SUFFIXES, FolderInput, file_record
 from inferry_client.batch.idx import IdxInput
 from inferry_client.batch.records import Record, printable_name
 from inferry_client.batch.settings import DEFAULT_MAX_FILE_BYTES
+from inferry_client.batch.sources import LocalFile, Source
 from inferry_client.batch.tables import TableInput
 
 _TABLE_SUFFIXES = (".parquet", ".csv", ".txt", ".lst", ".list")
 _IDX_SUFFIXES = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
+_MANY = (*TAR_SUFFIXES, *PACKED_SUFFIXES, ".zip", *_TABLE_SUFFIXES, *_IDX_SUFFIXES)
+"""How files end that hold many pictures, or name them."""
 
 
 class Input(Protocol):
@@ -47,18 +53,16 @@ class InputOptions:
     id_column: str | None = None
 
 
-@dataclass
-class FileInput:
-    """One picture file."""
+class OneInput:
+    """One picture that an argument names."""
 
-    path: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, record: Callable[[], Record]) -> None:
+        self._record = record
         self.left_out: Counter[str] = Counter()
 
     def records(self) -> Iterator[Record]:
         """It."""
-        yield file_record(str(self.path), self.path.name)
+        yield self._record()
 
 
 class JoinedInput:
@@ -74,7 +78,7 @@ class JoinedInput:
         for name, source in self._inputs:
             prefix = printable_name(name)
             for record in source.records():
-                own_id = prefix if isinstance(source, FileInput) else f"{prefix}/{record.id}"
+                own_id = prefix if isinstance(source, OneInput) else f"{prefix}/{record.id}"
                 yield replace(record, id=own_id)
             self.left_out.update(source.left_out)
 
@@ -99,6 +103,9 @@ def open_inputs(texts: Sequence[str], options: InputOptions) -> Input:
 
 
 def _expand(text: str) -> list[str]:
+    if is_address(text):
+        found: list[str] = _remote().match_addresses(text) if glob.has_magic(text) else [text]
+        return found
     if Path(text).exists() or not glob.has_magic(text):
         return [text]
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - of the names as they were given
@@ -108,22 +115,45 @@ def _expand(text: str) -> list[str]:
 
 
 def _open(text: str, options: InputOptions) -> Input:
+    if is_address(text):
+        return _open_address(read_address(text), options)
     path, name = Path(text), Path(text).name.lower()
     if path.is_dir():
         return FolderInput(path, recursive=options.recursive, follow_links=options.follow_links)
     if not path.exists():
         raise JobError(f"{text} is nothing; expected a folder of pictures, an archive, a table or a list")
-    if name.endswith((*TAR_SUFFIXES, *PACKED_SUFFIXES)):
-        return TarInput(path, options.max_file_bytes)
-    if name.endswith(".zip"):
-        return ZipInput(path)
-    if name.endswith(_IDX_SUFFIXES):
-        return IdxInput(path)
-    if name.endswith(_TABLE_SUFFIXES):
-        return TableInput(path, options.column, options.id_column)
     if name.endswith(SUFFIXES):
-        return FileInput(path)
-    raise JobError(
-        f"{text} is a file of another kind; expected a folder of pictures, "
-        f"{', '.join((*TAR_SUFFIXES, *PACKED_SUFFIXES, '.zip', *_TABLE_SUFFIXES, *_IDX_SUFFIXES))} or a picture"
-    )
+        return OneInput(partial(file_record, str(path), path.name))
+    if name.endswith(_MANY):
+        return _open_file(LocalFile(text), options)
+    raise JobError(f"{text} is a file of another kind; expected a folder of pictures, {', '.join(_MANY)} or a picture")
+
+
+def _open_address(address: Address, options: InputOptions) -> Input:
+    name = name_of(address).lower()
+    if name.endswith(SUFFIXES):
+        return OneInput(partial(_remote().addressed_record, printable_name(name_of(address)), address))
+    if name.endswith(_MANY):
+        source: Source = _remote().open_remote_file(address)
+        return _open_file(source, options)
+    if address.is_web:
+        raise JobError(f"{address} cannot be listed; expected the address of {', '.join(_MANY)} or of a picture")
+    folder: Input = _remote().RemoteFolder(address, recursive=options.recursive)
+    return folder
+
+
+def _open_file(source: Source, options: InputOptions) -> Input:
+    name = source.name.lower()
+    if name.endswith((*TAR_SUFFIXES, *PACKED_SUFFIXES)):
+        return TarInput(source, options.max_file_bytes)
+    if name.endswith(".zip"):
+        return ZipInput(source)
+    if name.endswith(_IDX_SUFFIXES):
+        return IdxInput(source)
+    return TableInput(source, options.column, options.id_column)
+
+
+def _remote() -> ModuleType:
+    from inferry_client.batch.remote import source
+
+    return source

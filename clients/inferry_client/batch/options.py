@@ -20,9 +20,10 @@ def add_batch(command: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="folders, .tar .tar.gz .zip archives, .parquet .csv tables, .txt lists, IDX files, pictures, patterns",
+        help="folders, .tar .tar.gz .zip archives, .parquet .csv tables, .txt lists, IDX files, pictures, patterns; "
+        "s3:// gs:// az:// and http(s):// addresses of such",
     )
-    command.add_argument("--out", required=True, metavar="DIR", help="where results and the job's plan go")
+    command.add_argument("--out", required=True, metavar="DIR", help="where results and the job's plan go; s3://… too")
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument(
         "--version", default="", metavar="V", help="a version or label; one version answers the whole job"

@@ -37,7 +37,7 @@ def owned(folder: Path, *, wait: Callable[[float], object] | None = None) -> Ite
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _in_use(folder, "") from error
+            raise in_use(folder, "") from error
         except OSError as error:  # as on mounted buckets
             if error.errno not in _NO_LOCKS:
                 raise
@@ -80,17 +80,17 @@ def _take(path: Path, owner: str, wait: Callable[[float], object]) -> None:
             file.write(owner)
     except FileExistsError:
         found = _read(path)
-        if not _is_dead(found):
+        if not is_dead(found):
             wait(STALE_S)
             if _read(path) != found:
-                raise _in_use(path.parent, f" ({found})") from None
+                raise in_use(path.parent, f" ({found})") from None
         path.write_text(owner, encoding="utf-8")
     wait(RENEW_S / 10)  # of two that take it at the same moment, the later one has it
     if not _read(path).startswith(owner):
-        raise _in_use(path.parent, "")
+        raise in_use(path.parent, "")
 
 
-def _is_dead(lease: str) -> bool:
+def is_dead(lease: str) -> bool:
     """Whether the owner is a process of this machine that has ended."""
     try:
         owner, _ = json.JSONDecoder().raw_decode(lease)
@@ -111,5 +111,6 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _in_use(folder: Path, who: str) -> JobError:
+def in_use(folder: Path | str, who: str) -> JobError:
+    """What a job is told that finds another at work."""
     return JobError(f"another job is writing into {folder}{who}; wait until it has ended, or choose another --out")

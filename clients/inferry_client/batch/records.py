@@ -5,10 +5,11 @@ Contents can be pickled, so that another process reads and decodes them.
 
 import os
 import zipfile
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from inferry_proto.files import read_file
 
@@ -86,20 +87,38 @@ class DataContent:
         return _within(self.data, most_bytes)
 
 
+class Readable(Hashable, Protocol):
+    """A file that is read in parts. Its methods raise OSError where it cannot be read."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading waits for somebody elsewhere."""
+
+    def open(self) -> IO[bytes]:
+        """Its bytes, from the first one; it can seek."""
+
+    def read_range(self, start: int, size: int) -> bytes:
+        """Some of its bytes; fewer where it ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class SliceContent:
     """Some bytes of a larger file, as a member of an uncompressed tar archive."""
 
-    path: str
+    source: Readable
     offset: int
     size_bytes: int
+
+    @property
+    def remote(self) -> bool:
+        """Where the file is."""
+        return self.source.remote
 
     def read(self, *, most_bytes: int) -> bytes:
         """Those bytes."""
         check_size(self.size_bytes, most_bytes)
         try:
-            with Path(self.path).open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), self.size_bytes, self.offset)
+            data = self.source.read_range(self.offset, self.size_bytes)
         except OSError as error:
             raise ContentError(error.strerror or str(error)) from error
         if len(data) != self.size_bytes:
@@ -111,7 +130,7 @@ class SliceContent:
 class ZipContent:
     """A member of a zip archive."""
 
-    path: str
+    source: Readable
     index: int
     size_bytes: int
 
@@ -119,12 +138,12 @@ class ZipContent:
         """The member, unpacked; never more than the archive says."""
         check_size(self.size_bytes, most_bytes)
         try:
-            archive = _open_zip(self.path)
+            archive = _open_zip(self.source)
             with archive.open(archive.infolist()[self.index]) as file:
                 return _within(file.read(most_bytes + 1), most_bytes)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
-            raise ContentError(f"it cannot be unpacked: {error}") from error
-        except Exception as error:  # what zlib, bz2 and lzma raise of damaged data
+        except ContentError:
+            raise
+        except Exception as error:  # damage has many: of zipfile, and what zlib, bz2 and lzma raise
             raise ContentError(f"it cannot be unpacked: {error}") from error
 
 
@@ -140,6 +159,11 @@ class PixelsContent:
     content: Content
     shape: tuple[int, ...]
 
+    @property
+    def remote(self) -> bool:
+        """Where the pixels are."""
+        return is_remote(self.content)
+
     def read(self, *, most_bytes: int) -> bytes:
         """The pixels, row by row."""
         return self.content.read(most_bytes=most_bytes)
@@ -154,6 +178,11 @@ class MissingContent:
     def read(self, *, most_bytes: int) -> bytes:  # noqa: ARG002 - as every content
         """Nothing."""
         raise ContentError(self.reason)
+
+
+def is_remote(content: Content) -> bool:
+    """Whether reading waits for somebody elsewhere, so that several are best read at a time."""
+    return bool(getattr(content, "remote", False))
 
 
 def check_size(size_bytes: int, most_bytes: int) -> None:
@@ -180,5 +209,5 @@ def _within(data: bytes, most_bytes: int) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def _open_zip(path: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _open_zip(source: Readable) -> zipfile.ZipFile:
+    return zipfile.ZipFile(source.open())

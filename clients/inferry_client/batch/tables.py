@@ -1,19 +1,20 @@
 """Tables and lists of pictures: Parquet and CSV files with a column of paths or bytes, text files of paths."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from inferry_client.batch.addresses import is_address, read_address
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.folder import file_stamp
-from inferry_client.batch.records import Content, DataContent, FileContent, MissingContent, Record, printable_name
+from inferry_client.batch.records import DataContent, MissingContent, Record, printable_name
+from inferry_client.batch.sources import Source
 from inferry_client.batch.unique import UniqueIds
 from inferry_proto.foreign_errors import first_line
 
@@ -30,13 +31,13 @@ class TableInput:
     `id_column`; where none is named, the path, or where there may be bytes the number of the row.
 
     Attributes:
-        path: the file.
+        source: the file.
         column: of the pictures; None: the first of `image`, `picture`, `bytes`, `path`, `file`, ...
         id_column: None: see above.
         left_out: nothing ever is.
     """
 
-    path: Path
+    source: Source
     column: str | None = None
     id_column: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
@@ -48,21 +49,21 @@ class TableInput:
             JobError: the file cannot be read, or has no such column.
         """
         try:
-            stamp = file_stamp(self.path.stat())
+            stamp = self.source.stamp()
             ids = UniqueIds()
             for number, (given, picture) in zip(count(), self._rows(), strict=False):
                 yield self._record(number, given, picture, ids, stamp)
         except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-            raise JobError(f"{self.path} cannot be read: {first_line(error)}") from error
+            raise JobError(f"{self.source} cannot be read: {first_line(error)}") from error
 
     def _rows(self) -> Iterator[tuple[Any, Any]]:
-        suffix = self.path.suffix.lower()
-        if suffix == ".parquet":
+        name = self.source.name.lower()
+        if name.endswith(".parquet"):
             return self._parquet_rows()
-        return self._csv_rows() if suffix == ".csv" else self._lines()
+        return self._csv_rows() if name.endswith(".csv") else self._lines()
 
     def _parquet_rows(self) -> Iterator[tuple[Any, Any]]:
-        with pq.ParquetFile(self.path) as file:
+        with self.source.open() as raw, pq.ParquetFile(raw) as file:
             column = self._choose(file.schema_arrow.names)
             names = [column] + ([self.id_column] if self.id_column else [])
             for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=names):
@@ -71,14 +72,14 @@ class TableInput:
                 yield from zip(ids, pictures, strict=True)
 
     def _csv_rows(self) -> Iterator[tuple[Any, Any]]:
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(self.source.open(), newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             column = self._choose(list(rows.fieldnames or ()))
             for row in rows:
                 yield (row[self.id_column] if self.id_column else None), row[column]
 
     def _lines(self) -> Iterator[tuple[Any, Any]]:
-        with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
+        with io.TextIOWrapper(self.source.open(), encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
                 if path := line.rstrip("\r\n"):
                     yield None, path
@@ -91,7 +92,7 @@ class TableInput:
             missing = self.id_column
         if found is None or missing:
             raise JobError(
-                f"{self.path} has no column {missing or 'of pictures that could be told'}; it has "
+                f"{self.source} has no column {missing or 'of pictures that could be told'}; it has "
                 f"{', '.join(names) or 'none'}: name them with --column and --id-column"
             )
         return found
@@ -107,7 +108,17 @@ class TableInput:
             return Record(
                 own_id, 0, "", MissingContent(f"the row holds {type(picture).__name__}; expected a path or bytes")
             )
-        return _of_file(own_id, self.path.parent / path)
+        return self._of_path(own_id, path)
+
+    def _of_path(self, own_id: str, path: str) -> Record:
+        if is_address(path):
+            from inferry_client.batch.remote.source import addressed_record
+
+            try:
+                return addressed_record(own_id, read_address(path))
+            except JobError as error:
+                return Record(own_id, 0, "", MissingContent(str(error)))
+        return replace(self.source.beside(path), id=own_id)
 
 
 def _parts(picture: Any) -> tuple[bytes | None, str | None]:
@@ -117,13 +128,3 @@ def _parts(picture: Any) -> tuple[bytes | None, str | None]:
     if isinstance(picture, bytes):
         return picture, None
     return None, picture if isinstance(picture, str) and picture else None
-
-
-def _of_file(own_id: str, path: Path) -> Record:
-    content: Content = FileContent(str(path))
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Record(own_id, 0, "", MissingContent(reason or str(error)))
-    return Record(own_id, status.st_size, file_stamp(status), content)

@@ -1,0 +1,63 @@
+"""Files that hold many pictures: archives, tables, lists. Here, or elsewhere (`remote.source.RemoteFile`)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from inferry_client.batch.folder import file_record, file_stamp
+from inferry_client.batch.records import Readable, Record, printable_name
+
+
+class Source(Readable, Protocol):
+    """A file of an input. It can be pickled and compared; another process reads the same bytes.
+
+    Its methods raise OSError where it cannot be read.
+    """
+
+    @property
+    def name(self) -> str:
+        """As it is called; its suffix says what it is."""
+
+    def stamp(self) -> str:
+        """Another one whenever it may have changed."""
+
+    def beside(self, path: str) -> Record:
+        """The picture that a path in it names, relative to where it lies."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file of this machine's file systems."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return Path(self.path).name
+
+    @property
+    def remote(self) -> bool:
+        """It is here."""
+        return False
+
+    def stamp(self) -> str:
+        """Of its times and inode."""
+        return file_stamp(Path(self.path).stat())
+
+    def open(self) -> IO[bytes]:
+        """Its bytes."""
+        return Path(self.path).open("rb")
+
+    def read_range(self, start: int, size: int) -> bytes:
+        """Some of its bytes."""
+        with Path(self.path).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, start)
+
+    def beside(self, path: str) -> Record:
+        """A file's."""
+        return file_record(os.path.join(os.path.dirname(self.path), path), printable_name(path))  # noqa: PTH118, PTH120
