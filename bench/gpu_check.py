@@ -30,7 +30,7 @@ from bench.gpu_server import (
 )
 from bench.gpu_weights import write_weights
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.assembly import ladder
+from inferry_server.batching.request import ladder
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.device_memory import HostMemory

@@ -151,7 +151,7 @@ BATCHING = (
     Mutant(
         "latency-time-failed",
         "latency: the time of a failed run is no lesson",
-        "if (batch_s := batch_s or 0.0) is not None:",
+        "if (batch_s := batch_s or 0.0) is None:",
         ("tests/server/batching/test_latency.py", *_TEST_FAILURES),
     ),
     Mutant(

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.assembly import PadTo, exact
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, PadTo, Timing, exact
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.execution import ComputedBatch

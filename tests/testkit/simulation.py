@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.assembly import assemble, exact, scatter_outputs
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing, assemble, exact, scatter_outputs
 from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
 from inferry_server.errors import ServingError
 

@@ -10,8 +10,8 @@ import heapq
 import itertools
 from typing import Any
 
+from inferry_server.batching.latency import ShapeKey
 from inferry_server.batching.request import InferenceRequest
-from inferry_server.batching.shape_latency import ShapeKey
 
 # A place in the queue: when it is due, its arrival, and the request, None once that has left. A list: heapq
 # compares those in C, and has to compare each request with several others.

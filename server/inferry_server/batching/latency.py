@@ -1,4 +1,36 @@
-"""How long a batch takes, and waits for its turn, learned from the batches that ran: t(n) = a + b n."""
+"""What is known of how long a model's batches take: learned from those that ran. Pure: times are passed in.
+
+- `LatencyModel` fits t(n) = a + b n; `ShapeLatencies` has one for each shape of items: a large picture takes longer
+  than a small one.
+- `PredictionDoubt` says when a prediction may refuse a request. Where everything is refused nothing is measured, and a
+  prediction that has become wrong would stay. So a prediction needs a witness: a batch of the same kind that ran lately
+  and took as long. Without one, a request that the prediction speaks against is computed now and then all the same: a
+  probe. How long it takes is believed at once.
+- `TurnWait` knows how long batches wait for cores that other models use as well.
+- `Steadiness` knows how far batches stray from what was expected of them: which may be computed where nothing else can
+  be done meanwhile.
+"""
+
+from collections import OrderedDict
+from typing import TypeVar
+
+ShapeKey = tuple[tuple[tuple[int, ...], ...], int]
+"""The shapes of the inputs, without N, and the bytes of a row: of a model without rows, the first axis counts too."""
+
+_MOST_SHAPES = 256
+_LATELY_S = 0.5  # a device that is fast again is believed to be after so long, and the probe's run
+_MOST_KINDS = 256
+
+_Kind = tuple[ShapeKey, int]
+_Value = TypeVar("_Value")
+_MARGIN = 4.0  # mean excesses, as TCP takes mean deviations for its timeouts (RFC 6298)
+_NEWEST = 0.25  # weight of the latest batch in the mean
+_OVERRUN = 5.0  # times the limit
+_WAIT_KEPT = 0.8  # weight of the batches before the newest: turns differ by who else is there
+_WAIT_HALVES_S = 1.0
+_SHORTEST_S = 1e-6  # below what a clock can tell
+# relative weight of the fit before
+_HOLD = 1e-4  # guard: latency-fit-held
 
 
 class LatencyModel:
@@ -111,8 +143,140 @@ class TurnWait:
         return float(0.5 ** ((now - self._seen_at) / _WAIT_HALVES_S))
 
 
-_WAIT_KEPT = 0.8  # weight of the batches before the newest: turns differ by who else is there
-_WAIT_HALVES_S = 1.0
-_SHORTEST_S = 1e-6  # below what a clock can tell
-# relative weight of the fit before
-_HOLD = 1e-4  # guard: latency-fit-held
+class PredictionDoubt:
+    """What speaks for the predictions about one model, by kind of request. Bounded; not thread-safe.
+
+    A kind are requests of one shape and of about as many rows: what is predicted of them may be wrong while
+    others are known well.
+    """
+
+    def __init__(self) -> None:
+        self._measured: OrderedDict[_Kind, tuple[float, float]] = OrderedDict()  # seconds a row, and when
+        self._probe_at: OrderedDict[_Kind, float] = OrderedDict()
+
+    def measured(self, shape: ShapeKey, rows: int, seconds: float, now: float) -> None:
+        """A batch has run."""
+        _remember(self._measured, (shape, rows.bit_length()), (seconds / rows, now))
+
+    def allows_refusal(self, shape: ShapeKey, rows: int, left_s: float, now: float) -> bool:
+        """Whether a request may be refused on a prediction; else it is the probe, and has to be computed.
+
+        Args:
+            shape: of its rows.
+            rows: of it.
+            left_s: until its deadline.
+            now: on the monotonic clock.
+        """
+        kind = (shape, rows.bit_length())
+        row_s, at = self._measured.get(kind, (0.0, now))
+        probe_at = self._probe_at.get(kind)
+        if probe_at is None:
+            _remember(self._probe_at, kind, now + _LATELY_S)
+            return True
+        if now < probe_at:
+            return True  # guard: doubt-rarely
+        if now - at < _LATELY_S and row_s * rows > left_s:
+            return True  # guard: doubt-witness
+        _remember(self._probe_at, kind, now + _LATELY_S)
+        return False
+
+
+class ShapeLatencies(dict[ShapeKey, LatencyModel]):
+    """A latency model for each shape, made when it is first asked for. Bounded; not thread-safe.
+
+    A model of fixed shapes has one, which knows what warming up told. Of a shape that is new, as much is
+    expected as of the latest one before, or less where its rows have fewer bytes; that is a guess, and what
+    only a guess speaks against is computed.
+
+    Args:
+        warmed: what is known of the device.
+        max_batch_size: rows of a large batch.
+
+    Attributes:
+        doubt: what speaks for the predictions.
+    """
+
+    def __init__(self, warmed: LatencyModel, max_batch_size: int) -> None:
+        super().__init__()
+        self.doubt = PredictionDoubt()
+        self._warmed: LatencyModel | None = warmed
+        self._max_batch_size = max_batch_size
+
+    @property
+    def latest(self) -> LatencyModel | None:
+        """Of the shape that came last to be known; before any, what warming up told."""
+        return self[next(reversed(self))] if self else self._warmed
+
+    def learn(self, shape: ShapeKey, rows: int, seconds: float, now: float, *, is_probe: bool) -> None:
+        """Take in what a batch took that has run now; at once, if it was to tell whether that has become less."""
+        latency = self[shape]
+        if is_probe:
+            latency.at_most(rows, seconds)  # guard: doubt-believed
+        latency.observe(rows, seconds)
+        self.doubt.measured(shape, rows, seconds, now)
+
+    def __missing__(self, key: ShapeKey) -> LatencyModel:
+        warmed, self._warmed = self._warmed, None
+        model = self[key] = warmed or self._guessed(key)
+        if len(self) > _MOST_SHAPES:
+            del self[next(iter(self))]  # guard: shapes-bounded
+        return model
+
+    def _guessed(self, key: ShapeKey) -> LatencyModel:
+        model = LatencyModel(self._max_batch_size)
+        latest = next(reversed(self))
+        model.guess(self[latest], min(1.0, key[1] / latest[1]) if latest[1] else 1.0)
+        return model
+
+
+class Steadiness:
+    """Which batches may be computed where nothing else can be done meanwhile. Not thread-safe.
+
+    A batch may, if it is expected to take no longer than the limit with a margin for how much longer than
+    expected the latest batches took. A model that computed for five times the limit once is never trusted again: it
+    was taken for one whose batches take about as long as they took before, and is not. A batch that took as long
+    while its thread had no core says nothing of the model: the process or the machine stood still. It counts into
+    the margin like any other, so some twenty batches later it is forgotten.
+
+    Args:
+        limit_s: how long such a batch may take; 0: there are none.
+
+    Attributes:
+        limit_s: how long a batch may be expected to take now.
+        overrun_s: whoever took no longer than this did not overrun.
+        has_overrun: whether a model computed for longer than that.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = self.limit_s = limit_s
+        self.overrun_s = _OVERRUN * limit_s
+        self._excess_s = 0.0  # mean
+        self.has_overrun = False
+
+    def observe(self, expected_s: float, took_s: float, computed_s: float) -> bool:
+        """Learn from a batch, wherever it was computed.
+
+        Args:
+            expected_s: what it should have taken.
+            took_s: what it took, by the clock.
+            computed_s: how long its thread had a core meanwhile; of interest above `overrun_s` alone.
+
+        Returns:
+            Whether it is the first for which a model computed far longer than the limit.
+        """
+        excess_s = max(0.0, took_s - expected_s)
+        self._excess_s += _NEWEST * (excess_s - self._excess_s)  # guard: inline-no-varying-times
+        overruns = min(took_s, computed_s) > self.overrun_s and not self.has_overrun  # guard: inline-stall-forgiven
+        if overruns:
+            self.has_overrun = True
+        self.limit_s = self._limit_s - _MARGIN * self._excess_s
+        if self.has_overrun:
+            self.limit_s = -1.0  # guard: inline-no-overrun
+        return overruns
+
+
+def _remember(known: OrderedDict[_Kind, _Value], kind: _Kind, value: _Value) -> None:
+    known[kind] = value
+    known.move_to_end(kind)
+    if len(known) > _MOST_KINDS:
+        known.popitem(last=False)  # guard: doubt-bounded

@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from inferry_server.batching.doubt import PredictionDoubt
 from inferry_server.batching.lane_queue import LaneQueue
-from inferry_server.batching.latency import LatencyModel, TurnWait
+from inferry_server.batching.latency import LatencyModel, ShapeKey, ShapeLatencies, TurnWait
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
-from inferry_server.batching.shape_latency import ShapeKey, ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
 
 
@@ -75,7 +73,7 @@ class BatchScheduler:
         self.is_warmed = latency.is_measured
         self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
-        self._doubt = PredictionDoubt()
+        self._doubt = self._latencies.doubt
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
         self._turn = TurnWait()
@@ -204,8 +202,12 @@ class BatchScheduler:
     def finished(self, batch: TakenBatch, batch_s: float | None) -> None:
         """A batch has its replies, so long after it was taken; None if it failed, and its time says nothing."""
         self._busy_until.remove(batch.done_at)
-        if batch_s is not None:  # guard: latency-time-failed
-            self._learn(batch, batch_s)
+        if batch_s is None:  # guard: latency-time-failed
+            return
+        shape, now = batch.slices[0].request.shape_key, batch.taken_at + batch_s
+        if batch.is_probe:
+            self._turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
+        self._latencies.learn(shape, batch.rows, batch_s, now, is_probe=batch.is_probe)
 
     def settle(self, request: InferenceRequest) -> bool:
         """Nothing more shall happen to a request; its rows no longer wait.
@@ -444,15 +446,6 @@ class BatchScheduler:
         """Seconds until about one batch's worth of room has come free."""
         batch_s = self._latencies[request.shape_key].batch_s(self._most_rows)
         return self._busy_s(now) + max(batch_s, _LEAST_RETRY_S)
-
-    def _learn(self, batch: TakenBatch, batch_s: float) -> None:
-        """Take in what a batch took; at once, if it was to tell whether that has become less."""
-        latency = self._latencies[batch.slices[0].request.shape_key]
-        if batch.is_probe:
-            latency.at_most(batch.rows, batch_s)  # guard: doubt-believed
-            self._turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
-        latency.observe(batch.rows, batch_s)
-        self._doubt.measured(batch.slices[0].request.shape_key, batch.rows, batch_s, batch.taken_at + batch_s)
 
 
 _LEAST_RETRY_S = 0.001

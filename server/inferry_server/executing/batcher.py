@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from inferry_server.batching.assembly import PadTo, exact
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.request import InferenceRequest, PadTo, exact
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError, ShuttingDownError

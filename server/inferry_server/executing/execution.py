@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.assembly import PadTo, aligned, assemble, check_rows, scatter_outputs
-from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
+from inferry_server.batching.request import (
+    BatchSlice,
+    InferenceRequest,
+    PadTo,
+    Timing,
+    aligned,
+    assemble,
+    check_rows,
+    scatter_outputs,
+)
 from inferry_server.batching.scheduler import TakenBatch
 from inferry_server.errors import InferenceError, RowCountError, ServingError
 from inferry_server.executing.core_turns import Seat

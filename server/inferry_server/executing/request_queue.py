@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler, NextBatch, TakenBatch
 from inferry_server.batching.shedding import Shedding
-from inferry_server.batching.steadiness import Steadiness
 from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import InlineWork, Work
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from inferry_proto.foreign_errors import first_line
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
-from inferry_server.batching.assembly import exact, pad_to_ladder
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import exact, pad_to_ladder
 from inferry_server.errors import (
     DeviceLostError,
     ModelLoadError,

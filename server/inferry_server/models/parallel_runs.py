@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inferry_server.batching.assembly import check_rows
 from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.request import check_rows
 from inferry_server.errors import InferenceError, ModelLoadError
 from inferry_server.executing.core_turns import Seat
 from inferry_server.models.sizes import tried_sizes

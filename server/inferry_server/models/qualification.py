@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inferry_server.batching.assembly import ladder
 from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.request import ladder
 from inferry_server.errors import (
     DeviceLostError,
     DeviceOutOfMemoryError,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from inferry_proto.golden import GoldenSamples
 from inferry_proto.manifest_pb2 import ModelManifest
-from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import ladder
 from inferry_server.models.checks import GoldenCheck, read_golden_check
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder

@@ -8,12 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from inferry_server.batching.doubt import _MOST_KINDS, PredictionDoubt
-from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.latency import _MOST_KINDS, _MOST_SHAPES, LatencyModel, PredictionDoubt, ShapeLatencies
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler
-from inferry_server.batching.shape_latency import _MOST_SHAPES, ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, OverloadedError, ServingError
 from testkit.batchers import Reply
 from testkit.simulation import Caller, Simulation, known_device

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_server.batching.steadiness import Steadiness
+from inferry_server.batching.latency import Steadiness
 
 LIMIT_S = 0.02
 SECONDS = st.floats(0, 10, allow_nan=False)

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.assembly import pad_to_ladder
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.request import InferenceRequest, Timing
+from inferry_server.batching.request import InferenceRequest, Timing, pad_to_ladder
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
 from testkit.batchers import Reply, ScriptedModel, batching, request, values
 from testkit.clock import ManualClock

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.latency import LatencyModel, ShapeLatencies
 from inferry_server.batching.ownership import Holder
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.shape_latency import ShapeLatencies
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, Seat

@@ -13,9 +13,8 @@ from inferry_proto.golden import GoldenSamples, save_golden_samples
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_proto.manifest_pb2 import GoldenSamples as GoldenSamplesMessage
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
-from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.request import InferenceRequest, ladder
 from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.models.checks import read_golden_check

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from inferry_proto.datatypes import DATATYPES
-from inferry_server.batching.assembly import ladder
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.request import ladder
 from inferry_server.errors import ModelLoadError
 from inferry_server.models import loading
 from inferry_server.models.loading import LoadOptions, load_version

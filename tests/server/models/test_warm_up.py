@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_proto.datatypes import DATATYPES, Arrays
-from inferry_server.batching.assembly import ladder
 from inferry_server.batching.latency import LatencyModel
+from inferry_server.batching.request import ladder
 from inferry_server.models.checks import RowsMismatchError, warm_up
 from inferry_server.signature import Signature, TensorSpec
 

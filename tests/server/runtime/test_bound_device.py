@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from inferry_server.batching.assembly import ladder
+from inferry_server.batching.request import ladder
 from inferry_server.errors import DeviceLostError, InferenceError
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.cuda_options import CudaOptions, provider_options
