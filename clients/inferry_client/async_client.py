@@ -31,7 +31,10 @@ def _awaitable(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[AsyncC
     """The method that makes the call which `build` builds; its result is awaited."""
 
     def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Result]:
-        return client.run(build(*args, **kwargs))
+        call = build(*args, **kwargs)
+        if client._batching is None:
+            call.request  # noqa: B018 - built now: what is awaited later sends what was there at the call
+        return client.run(call)
 
     return document(method, build)
 
@@ -127,7 +130,7 @@ class AsyncClient(Connection):
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
-        if self._batching and call.joint and await self._limit(call):
+        if self._batching and call.joint and (self._session.known_limit(call) or await self._limit(call)):
             if self._joiner is None:
                 self._joiner = TaskJoiner(self._batching, self._session, self._perform)
             result: Result = await self._joiner.run(call)
@@ -152,7 +155,7 @@ class AsyncClient(Connection):
             step: Step = next(steps)
             while True:
                 try:
-                    came = await self._take(step)
+                    came = await self._send(step) if isinstance(step, Send) else await self._take(step)
                 except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
                     step = steps.throw(error)
                 else:
@@ -163,9 +166,7 @@ class AsyncClient(Connection):
         finally:
             steps.close()  # a task that was cancelled leaves no attempt counted as under way
 
-    async def _take(self, step: Step) -> Any:
-        if isinstance(step, Send):
-            return await self._send(step)
+    async def _take(self, step: Pause | Probe) -> Any:
         if isinstance(step, Probe):
             return self._probe(step.server)
         return await self._pause(step)

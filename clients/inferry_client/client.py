@@ -131,7 +131,8 @@ class Client(Connection):
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
         if self._batching and call.joint and self._limit(call):
-            result: Result = self._joined(self._batching).run(call)
+            joiner = self._joiner or self._joined(self._batching)
+            result: Result = joiner.run(call)
             return result
         return self._perform(call)
 
@@ -158,7 +159,7 @@ class Client(Connection):
             step: Step = next(steps)
             while True:
                 try:
-                    came = self._take(step)
+                    came = self._send(step) if isinstance(step, Send) else self._take(step)
                 except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
                     step = steps.throw(error)
                 else:
@@ -167,9 +168,7 @@ class Client(Connection):
             result: Result = end.value
             return result
 
-    def _take(self, step: Step) -> Any:
-        if isinstance(step, Send):
-            return self._send(step)
+    def _take(self, step: Pause | Probe) -> Any:
         if isinstance(step, Probe):
             return self._probe(step.server)
         return self._pause(step)

@@ -34,7 +34,7 @@ _SMALLER_MESSAGE = 0.9  # of what fits, since every part repeats names and shape
 _SIZES = re.compile(r"larger than max \((\d{1,15}) vs\. (\d{1,15})\)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would cost every call a microsecond; nobody changes one
 class Send:
     """Make one attempt; the reply message comes back, or an InferryError is raised.
 
@@ -104,7 +104,10 @@ class Session:
         Raises:
             InferryError: it got no answer.
         """
-        return self._whole_or_parts(call, *self.time_of(call))
+        timeout_s, deadline = self.time_of(call)
+        if call.pieces is None:
+            return self._attempts(call, timeout_s, deadline)
+        return self._whole_or_parts(call, timeout_s, deadline)
 
     def wait_until_ready(self, call: Call[bool], *, interval_s: float) -> Steps[None]:
         """Ask until the answer is yes.
@@ -131,11 +134,11 @@ class Session:
 
     def known_limit(self, call: Call[Any]) -> int | None:
         """The most rows that a call's model takes in a request; 0: it takes no batches, None: not known yet."""
-        return self._batch_limits.get(_model_of(call))
+        return self._batch_limits.get(call.model)
 
     def learn_limit(self, call: Call[Any]) -> Steps[int]:
         """Ask for what `known_limit` says; a server that does not tell is left with single calls."""
-        model, version = key = _model_of(call)
+        model, version = key = call.model
         try:
             _, limit = yield from self._ask_limit(model, version, self._clock() + self.timeout_s)
         except (InvalidRequestError, ModelNotFoundError, UnsupportedError):
@@ -317,11 +320,6 @@ class Session:
         if wrong_address and now + pause_s - started > _FIRST_CONTACT_S:  # guard: client-first-contact
             return None
         return pause_s
-
-
-def _model_of(call: Call[Any]) -> tuple[str, str]:
-    request: Any = call.request
-    return request.model_name, request.model_version
 
 
 def _within(error: InvalidRequestError, start: int, stop: int) -> InvalidRequestError:

@@ -35,7 +35,7 @@ class Batching:
             raise ValueError(f"max_in_flight is {self.max_in_flight}; expected 1 to 1024")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Waiting:
     """A call that waits to be answered, alone or together with others.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,10 +50,11 @@ def join_classify(parts: Sequence[ClassifyResult]) -> ClassifyResult:
 
 def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
     """Every output as an array."""
-    raw = reply.raw_output_contents
-    if raw and len(raw) != len(reply.outputs):
-        raise ValueError(f"{len(raw)} raw contents came for {len(reply.outputs)} outputs")
-    outputs = {output.name: _read_output(output, raw[i] if raw else None) for i, output in enumerate(reply.outputs)}
+    raw, described = reply.raw_output_contents, reply.outputs
+    if raw and len(raw) != len(described):
+        raise ValueError(f"{len(raw)} raw contents came for {len(described)} outputs")
+    contents: Iterable[bytes | None] = raw or repeat(None, len(described))
+    outputs = {output.name: _read_output(output, content) for output, content in zip(described, contents, strict=True)}
     return InferResult(reply.model_name, reply.model_version, outputs, reply.id)
 
 

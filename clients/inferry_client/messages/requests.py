@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Parameter: TypeAlias = bool | int | float | str
 
+_MODEL_INFER = OPEN_INFERENCE["ModelInfer"]
 _MAX_INT64 = 2**63 - 1
 _METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
 
@@ -71,7 +72,7 @@ class Pieces(Generic[Result]):
     join: Callable[[Sequence[Result]], Result]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Joint:
     """How a request is joined with those of other callers.
 
@@ -90,13 +91,14 @@ class Joint:
     part: Callable[[Any, int, int], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, which would cost every call a microsecond; nobody changes one
 class Call(Generic[Result]):
     """One RPC to be made, on whatever transport.
 
     Attributes:
         method: where it is called.
-        request: what is sent.
+        message: what is sent, or what builds it when it is first asked for: a call that travels
+            with others never needs its own.
         read: turns the reply message into the result; ValueError: it breaks the protocol.
         asked: what the caller wants, for messages (`describe model 'mnist'`).
         timeout_s: None for the client's.
@@ -104,10 +106,11 @@ class Call(Generic[Result]):
         pieces: how to cut it; None where it is one row, or cannot be cut.
         joint: how to join it with others; None where it must travel alone.
         control: a question about the server itself, which is asked whether or not it is ready.
+        model: that is asked, and its version as asked for; where calls are joined.
     """
 
     method: Method
-    request: Message
+    message: Message | Callable[[], Message]
     read: Callable[[Any], Result]
     asked: str
     timeout_s: float | None = None
@@ -115,6 +118,18 @@ class Call(Generic[Result]):
     pieces: Pieces[Result] | None = None
     joint: Callable[[], Joint] | None = None
     control: bool = False
+    model: tuple[str, str] = ("", "")
+
+    @property
+    def request(self) -> Message:
+        """What is sent.
+
+        Raises:
+            InvalidRequestError: it holds what the protocol cannot carry.
+        """
+        if not isinstance(self.message, Message):
+            self.message = self.message()
+        return self.message
 
 
 def classify(
@@ -180,25 +195,16 @@ def infer(
     Raises:
         InvalidRequestError: an array or a parameter that the protocol cannot carry.
     """
-    request = open_inference_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
-    for name in outputs:
-        request.outputs.add(name=name)
-    if priority or parameters:
-        _add_parameters(request, priority, parameters or {})
-    for name, array in inputs.items():
-        try:
-            datatype, raw = tensor_datatype(array).name, encode_tensor(array)
-        except (AttributeError, ValueError) as error:
-            raise InvalidRequestError(f"input {name!r} of model {model!r} cannot be sent: {error}") from error
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(raw)
-    timeout_s, metadata = _read_options(options)
+    message = partial(_infer_request, model, inputs, version, outputs, request_id, priority, parameters)
+    timeout_s, metadata = _read_options(options) if options else (None, ())
     asked = f"run {_name_model(model, version)}"
-    rows = _common_rows(inputs)
+    rows = _common_rows(inputs, model)
     joint = None
     if not (request_id or parameters or metadata or rows < 1):
         joint = partial(_infer_joint, model, inputs, version, tuple(outputs), priority, rows)
-    call = Call(OPEN_INFERENCE["ModelInfer"], request, replies.read_infer, asked, timeout_s, metadata, None, joint)
+    call = Call(
+        _MODEL_INFER, message, replies.read_infer, asked, timeout_s, metadata, None, joint, model=(model, version)
+    )
     if rows <= 1:
         return call
 
@@ -337,8 +343,6 @@ def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str 
 
 
 def _read_options(options: CallOptions) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
-    if not options:
-        return None, ()
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"{min(unknown)!r} is no option of a call; known are {', '.join(CallOptions.__annotations__)}")
     timeout_s = options.get("timeout_s")
@@ -354,10 +358,45 @@ def _name_model(model: str, version: str) -> str:
     return f"model {model!r} version {version!r}" if version else f"model {model!r}"
 
 
-def _common_rows(inputs: Tensors) -> int:
+def _common_rows(inputs: Tensors, model: str) -> int:
     """The length of the first axis where all inputs share it, else 0: nothing to cut or to join."""
-    lengths = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
-    return lengths.pop() if len(lengths) == 1 else 0
+    common = None
+    for name, array in inputs.items():
+        try:
+            rows = array.shape[0] if array.ndim else 0
+        except AttributeError as error:
+            raise _cannot_be_sent(name, model, error) from error
+        if common is not None and rows != common:
+            return 0
+        common = rows
+    return common or 0
+
+
+def _infer_request(
+    model: str,
+    inputs: Tensors,
+    version: str,
+    outputs: Sequence[str],
+    request_id: str,
+    priority: int,
+    parameters: Mapping[str, Parameter] | None,
+) -> open_inference_pb2.ModelInferRequest:
+    request = open_inference_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+    for name in outputs:
+        request.outputs.add(name=name)
+    if priority or parameters:
+        _add_parameters(request, priority, parameters or {})
+    for name, array in inputs.items():
+        try:
+            request.raw_input_contents.append(encode_tensor(array))
+            request.inputs.add(name=name, datatype=tensor_datatype(array).name, shape=array.shape)
+        except (AttributeError, ValueError) as error:
+            raise _cannot_be_sent(name, model, error) from error
+    return request
+
+
+def _cannot_be_sent(name: str, model: str, error: Exception) -> InvalidRequestError:
+    return InvalidRequestError(f"input {name!r} of model {model!r} cannot be sent: {error}")
 
 
 def _add_parameters(
@@ -379,13 +418,21 @@ def _add_parameters(
 def _infer_joint(
     model: str, inputs: Tensors, version: str, outputs: tuple[str, ...], priority: int, rows: int
 ) -> Joint:
-    shapes = tuple((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
+    kinds = tuple([(name, array.dtype, array.shape[1:]) for name, array in inputs.items()])
+    merge = partial(_merge_infer, model, version, outputs, priority)
+    return Joint(("infer", model, version, outputs, priority, kinds), rows, inputs, merge, replies.part_of_infer)
 
-    def merge(payloads: Sequence[Tensors], timeout_s: float) -> Call[InferResult]:
-        joined = {name: np.concatenate([payload[name] for payload in payloads]) for name in inputs}
-        return infer(model, joined, version=version, outputs=outputs, priority=priority, timeout_s=timeout_s)
 
-    return Joint(("infer", model, version, outputs, priority, shapes), rows, inputs, merge, replies.part_of_infer)
+def _merge_infer(
+    model: str,
+    version: str,
+    outputs: tuple[str, ...],
+    priority: int,
+    payloads: Sequence[Tensors],
+    timeout_s: float,
+) -> Call[InferResult]:
+    joined = {name: np.concatenate([payload[name] for payload in payloads]) for name in payloads[0]}
+    return infer(model, joined, version=version, outputs=outputs, priority=priority, timeout_s=timeout_s)
 
 
 def _classify_request(
@@ -420,7 +467,7 @@ def _classify_call(
 
         key = ("classify", model, version, build.keywords["top_k"], build.keywords["min_probability"])
         joint = partial(Joint, key, len(images), images, merge, replies.part_of_classify)
-        call = replace(call, joint=joint)
+        call = replace(call, joint=joint, model=(model, version))
     if len(images) == 1:
         return call
 

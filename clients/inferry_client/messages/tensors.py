@@ -5,6 +5,7 @@ Little-endian and row-major. An element of BYTES is its length in four bytes and
 
 import math
 import struct
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,7 @@ def tensor_datatype(array: NDArray[Any]) -> Datatype:
     Raises:
         ValueError: the protocol has none for its dtype.
     """
-    if array.dtype.kind in "OSU":
-        return DATATYPES["BYTES"]
-    return datatype_of(array.dtype.newbyteorder("<"))
+    return _sent_as(array.dtype)
 
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
@@ -34,9 +33,11 @@ def encode_tensor(array: NDArray[Any]) -> bytes:
         ValueError: no datatype for its dtype, or an element of BYTES is neither bytes nor str.
     """
     datatype = tensor_datatype(array)
+    if datatype.dtype == array.dtype and datatype.contents_field != "bytes_contents":
+        return array.tobytes()
     if datatype.name == "BYTES":
         return b"".join(_encode_element(element) for element in array.ravel().tolist())
-    return array.astype(datatype.dtype, copy=False).tobytes()
+    return array.astype(datatype.dtype).tobytes()
 
 
 def decode_tensor(data: bytes, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -45,14 +46,14 @@ def decode_tensor(data: bytes, datatype_name: str, shape: tuple[int, ...]) -> ND
     Raises:
         ValueError: an unknown datatype, or another number of bytes than the shape needs.
     """
-    datatype = _datatype(datatype_name)
+    datatype = DATATYPES.get(datatype_name) or _datatype(datatype_name)
     count = math.prod(shape)
     if datatype.name == "BYTES":
         return _object_array(_decode_elements(data, count), shape)
     expected = count * datatype.dtype.itemsize
     if len(data) != expected:
         raise ValueError(f"{len(data)} bytes came; {datatype_name} of shape {list(shape)} has {expected}")
-    return np.frombuffer(data, dtype=datatype.dtype).reshape(shape)
+    return np.ndarray(shape, datatype.dtype, data)  # a view, which is read-only as the bytes are
 
 
 def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -70,6 +71,11 @@ def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tu
     if datatype.name == "BYTES":
         return _object_array(elements, shape)
     return np.array(elements, dtype=datatype.dtype).reshape(shape)
+
+
+@lru_cache(maxsize=64)  # datetimes have dtypes without number
+def _sent_as(dtype: "np.dtype[Any]") -> Datatype:
+    return DATATYPES["BYTES"] if dtype.kind in "OSU" else datatype_of(dtype.newbyteorder("<"))
 
 
 def _datatype(name: str) -> Datatype:
