@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check chart rehearsal clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -100,6 +100,9 @@ ifdef ARGS
 else
 	@$(BIN)/python -m pytest -q -m "not slow" --no-skips tests/deploy
 endif
+
+observability: $(READY) ## Make the dashboard and the rules of deploy/observability anew
+	@PYTHONPATH=tests $(BIN)/python -m observability
 
 chart: $(READY) ## Make the Helm chart anew from the Kubernetes manifests
 	@PYTHONPATH=tests $(BIN)/python -m chart

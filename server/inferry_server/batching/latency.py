@@ -11,6 +11,7 @@
   be done meanwhile.
 """
 
+import copy
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -61,6 +62,23 @@ class LatencyModel:
     def b(self) -> float:
         """Seconds a row costs."""
         return self._b / self._scale
+
+    @property
+    def typical_rows(self) -> float:
+        """Rows of the batches that were seen lately, those that took long counting less; 0 before any.
+
+        There the fit is sure, whatever it says of other sizes: batches of one size tell nothing of how the time
+        depends on it.
+        """
+        return self._xx_ab / self._xx_aa * self._scale if self._xx_aa else 0.0
+
+    def seconds_at(self, rows: float) -> float:
+        """As `batch_s`, of a size that is no whole number."""
+        return max(0.0, self._a + self.b * rows)
+
+    def copy(self) -> "LatencyModel":
+        """The same, as it is now."""
+        return copy.copy(self)
 
     @property
     def is_measured(self) -> bool:

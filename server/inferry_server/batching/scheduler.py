@@ -71,6 +71,7 @@ class BatchScheduler:
         self._full_rows = min(policy.max_batch_size, policy.max_queue_size)  # guard: batch-lane-full
         self._interactive_at = -math.inf  # when the latest interactive request was admitted
         self.is_warmed = latency.is_measured
+        self._warmed = latency.copy()
         self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
         self._doubt = self._latencies.doubt
@@ -98,14 +99,18 @@ class BatchScheduler:
         return self._lane(lane).nbytes
 
     def capacity_rows_per_s(self) -> float:
-        """Rows that full batches would compute a second on all instances; 0 before any was measured.
+        """Rows that full batches would compute a second on all instances; 0 where none was measured in warming up.
 
-        Of a model whose items differ in shape, those of the shape that came last to be known.
+        How the time depends on the rows is known from warming up, where batches of all sizes ran; how fast the device
+        is now, from the batches that ran lately, at the sizes that they had. Of a model whose items differ in shape,
+        the shape counts that came last to be known.
         """
-        latency = self._latencies.latest
-        if latency is None or not latency.is_measured:
+        latency, warmed = self._latencies.latest, self._warmed
+        if latency is None or not (warmed.is_measured and latency.is_measured):
             return 0.0
-        seconds = latency.batch_s(self._most_rows)
+        seen = latency.typical_rows
+        expected_s, full_s = warmed.seconds_at(seen), warmed.seconds_at(self._most_rows)
+        seconds = max(full_s, expected_s) * (latency.seconds_at(seen) / expected_s if expected_s else 1.0)
         return self._instances * self._most_rows / seconds if seconds else 0.0
 
     def oldest_age_s(self, lane: Lane, now: float) -> float:

@@ -1,0 +1,1 @@
+"""Makes deploy/observability: a dashboard, and the rules of Prometheus, from lists in Python."""
