@@ -23,7 +23,8 @@ from inferry_server.models.version import ServedVersion, close_all
 from inferry_server.routes import route
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
-from inferry_server.runtime.providers import choose_providers, preload_libraries
+from inferry_server.runtime.memory import ALLOCATIONS
+from inferry_server.runtime.providers import CPU, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.security.access import Access
 from inferry_server.security.policy import Policy
@@ -135,6 +136,7 @@ class Server:
             failed=self._lose_transport,
             relieved=self.metrics.hangs.labels("inline_batch").inc,
         )
+        self._bounds_memory = settings.memory_bound and tuple(self._providers) == (CPU,)  # as for loads
         self._watchdog = Watchdog(
             self._signs,
             hang_after_s=settings.hang_after_s,
@@ -231,14 +233,17 @@ class Server:
         finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         self._watchdog.close()
+        ALLOCATIONS.release()
         self._watcher.close()
         self._http.close()
         return answered and finished
 
     def _signs(self) -> Iterator[Sign]:
-        """What is under way, and may take too long."""
+        """What is under way, and may take too long; tells and bounds, besides, what is to be told and bounded often."""
         if self._report is not None:
             self._report.tick(time.monotonic(), cpu_s=time.process_time(), done=self.metrics.done())
+        if self._bounds_memory:
+            ALLOCATIONS.follow()
         unread_s = self._transport.look()
         self.readiness.report_unread(unread_s >= self._settings.hang_after_s)
         yield Sign("reading", "calls are not read", unread_s)

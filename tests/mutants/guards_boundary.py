@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
+_TEST_ANSWERS = ("tests/contract/test_large_answers.py",)
 _TEST_MEMORY = ("tests/server/runtime/test_memory.py",)
 _TEST_FILES = ("tests/proto/test_files.py",)
 _TEST_LOADS = ("tests/server/models/test_load_queue.py",)
@@ -25,6 +26,9 @@ BOUNDARY = (
     ),
     Mutant("sizes-inputs", "sizes: a model that no request can ask", "if False:", _TEST_SIZES),
     Mutant("sizes-outputs", "sizes: an answer that no message can carry", "if False:", _TEST_SIZES),
+    Mutant("sizes-answer", "sizes: a request whose answer is too large", "if False:", _TEST_ANSWERS),
+    Mutant("sizes-batch-answers", "sizes: a batch whose answers are too large", "return plan", _TEST_ANSWERS),
+    Mutant("memory-load-bound", "sizes: the bound of a load is not moved", "if True:", _TEST_MEMORY),
     Mutant("sizes-tried", "sizes: no more is tried than a bound", "return tuple(sizes)", _TEST_SIZES),
     Mutant("sizes-instances", "sizes: instances for which there is no memory", "if False:", _TEST_SIZES),
     Mutant("sizes-allocations", "sizes: what is allocated while a version loads is bounded", "if True:", _TEST_SIZES),

@@ -29,14 +29,14 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
-from inferry_server.models.sizes import check_sizes
+from inferry_server.models.sizes import check_sizes, with_bounded_batches
 from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
 from inferry_server.runtime.load_watch import LoadWatch
-from inferry_server.runtime.memory import AllocationBound, available_bytes, trim_heap
+from inferry_server.runtime.memory import ALLOCATIONS, available_bytes, trim_heap
 from inferry_server.runtime.model_source import ModelSource, read_model
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
@@ -82,9 +82,6 @@ class LoadOptions:
     watch: LoadWatch = field(default_factory=LoadWatch)
 
 
-_ALLOCATIONS = AllocationBound()  # of the process: so is the limit
-
-
 def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     """Load a version and let it prove itself; its batcher runs when this returns.
 
@@ -94,7 +91,7 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     try:
         if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
             return _load_with_graphs_or_without(folder, options)
-        with _ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
+        with ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
             return _load_with_graphs_or_without(folder, options)
     except ModelLoadError as error:
         raise ModelLoadError(readable(str(error))) from error
@@ -131,6 +128,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             _check_signature(folder.path, signature, manifest)
         plan = replace(_plan(folder, settings, manifest, signature, options), source=source, golden=golden)
         check_sizes(plan)
+        plan = with_bounded_batches(plan)
         plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
         parallel: ParallelInstance | None = None
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:

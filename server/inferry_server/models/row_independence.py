@@ -31,13 +31,14 @@ from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, Infer
 from inferry_server.models import made_up_rows as made_up
 from inferry_server.models.answer_rounding import Rounding, differ, readable, same
 from inferry_server.models.made_up_rows import Kind, RowMaker
+from inferry_server.models.sizes import row_bytes
 from inferry_server.runtime.graph_constants import Constants
 from inferry_server.signature import Run, Signature
 
 Rows = dict[str, NDArray[Any]]
 
 MOST_BYTES = 1 << 26
-"""Of the inputs of one batch that is made up."""
+"""Of the inputs of one batch that is made up, and of its outputs."""
 
 _FEW, _FEWEST = 3, 2  # rows of the small batches
 _PECULIAR = 7  # values that are special for a type, at most
@@ -125,8 +126,8 @@ class Examination:
         try:
             for seed, lengths in enumerate(self._length_choices()):
                 maker = RowMaker(self.signature, lengths, seed=seed, constants=self._own_constants())
-                if maker.row_bytes * _FEWEST > MOST_BYTES:  # guard: rows-bytes
-                    reason = f"a row takes {maker.row_bytes} bytes, too many to make up several"
+                if self._row_bytes(maker) * _FEWEST > MOST_BYTES:  # guard: rows-bytes
+                    reason = f"a row takes {self._row_bytes(maker)} bytes, too many to make up several"
                     continue
                 fitting += self._examine(maker)
                 if fitting and self._is_complete and (fitting == _MOST_CHOICES or not self._has_time(_ROWS_OF_SMALL)):
@@ -193,7 +194,7 @@ class Examination:
 
     def _beside_own_values(self, few: Rows, maker: RowMaker) -> None:
         """A row that stays, beside every constant that the graph has, as far as time allows."""
-        count = min(self.largest, MOST_BYTES // maker.row_bytes, _MOST_ROWS)
+        count = min(self.largest, MOST_BYTES // self._row_bytes(maker), _MOST_ROWS)
         if count < _FEWEST or not self._has_time(count * 2):
             return
         rows = made_up.take(few, [place % _count(few) for place in range(count)])
@@ -217,9 +218,13 @@ class Examination:
                 numbers |= dict.fromkeys(value for value in few.tolist() if np.isfinite(value))
         return replace(self.constants, numbers=tuple(numbers))
 
+    def _row_bytes(self, maker: RowMaker) -> int:
+        """Of a row's inputs, or its outputs if these are larger."""
+        return max(maker.row_bytes, row_bytes(self.signature.outputs))
+
     def _few(self, maker: RowMaker) -> int:
         slow = self._row_s * _ROWS_OF_SMALL > self.budget_s
-        return _FEWEST if slow or self.largest < _FEW or maker.row_bytes * _FEW > MOST_BYTES else _FEW
+        return _FEWEST if slow or self.largest < _FEW or self._row_bytes(maker) * _FEW > MOST_BYTES else _FEW
 
     def _rows(self, maker: RowMaker, kind: Kind | None, count: int) -> Rows:
         """Made up of a kind, or recorded ones."""
@@ -255,7 +260,7 @@ class Examination:
 
     def _in_large_batches(self, kinds: Sequence[Kind | None], maker: RowMaker, turn: int) -> None:
         """The same in every place of the largest batch, and in batches of other sizes, as far as time allows."""
-        full = count = min(self.largest, MOST_BYTES // maker.row_bytes)  # guard: rows-batch-bytes
+        full = count = min(self.largest, MOST_BYTES // self._row_bytes(maker))  # guard: rows-batch-bytes
         if any(count in axes for axes in maker.lengths.values()):
             count -= 1  # an axis that is as long as the batch could be taken for it
         each = -(-count // len(kinds))
@@ -289,7 +294,7 @@ class Examination:
         """A few rows, each in many places of one batch, as large as time allows; then every other row exchanged."""
         self._large_tried = True
         twice = (self._affordable() - _count(few)) // 2  # once more, beside other rows
-        count = min(self.largest, MOST_BYTES // maker.row_bytes, twice, _MOST_ROWS)
+        count = min(self.largest, MOST_BYTES // self._row_bytes(maker), twice, _MOST_ROWS)
         if count <= _count(few):  # guard: rows-one-large-batch
             return
         order = [place % _count(few) for place in range(count)]

@@ -1,16 +1,20 @@
 """How much memory rows of a model take, and what is too much, told from its shapes before anything is allocated."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.errors import ModelLoadError
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.signature import Signature, TensorSpec
 
+logger = logging.getLogger(__name__)
+
 TRIED_BYTES = 64 << 20
 """Of inputs and outputs of one run while a version is loaded on a CPU: ONNX Runtime keeps for good what a run took."""
 
-_MOST_REPLY_BYTES = (2 << 30) - 1  # of a protobuf message
 _POINTER_BYTES = 8
 
 
@@ -23,6 +27,44 @@ def tried_sizes(signature: Signature, sizes: Sequence[int]) -> tuple[int, ...]:
     """Of ascending batch sizes those that may be tried while a version is loaded; the smallest in any case."""
     one = row_bytes(signature.inputs + signature.outputs)
     return tuple(size for size in sizes if size * one <= TRIED_BYTES) or tuple(sizes[:1])  # guard: sizes-tried
+
+
+def answer_bytes(signature: Signature, inputs: Arrays) -> int:
+    """Bytes of the outputs for some inputs, as far as shapes tell: a length that they do not tell counts as 1.
+
+    Args:
+        signature: of the model.
+        inputs: by name.
+    """
+    lengths: dict[str, int] = {}
+    for spec in signature.inputs:
+        for place, length in enumerate(inputs[spec.name].shape):
+            if (name := spec.axis_name(place)) is not None:
+                lengths[name] = length
+    rows = len(inputs[signature.inputs[0].name]) if signature.has_batch_dimension else 1
+    return sum(_answer_bytes(spec, lengths, rows) for spec in signature.outputs)
+
+
+def _answer_bytes(spec: TensorSpec, lengths: Mapping[str, int], rows: int) -> int:
+    shape = list(spec.shape)
+    for place, axis in enumerate(shape):
+        if axis == -1:
+            shape[place] = lengths.get(spec.axis_name(place) or "", 1)
+    if spec.shape[:1] == (-1,):
+        shape[0] = max(shape[0], rows)
+    return math.prod(shape) * _item_bytes(spec)
+
+
+def with_bounded_batches(plan: VersionPlan) -> VersionPlan:
+    """The plan, with batches no larger than their outputs may be."""
+    most = max(1, plan.policy.max_answer_bytes // max(1, row_bytes(plan.signature.outputs)))
+    if not plan.batched or most >= plan.policy.max_batch_size:
+        return plan
+    logger.warning(
+        "batches have at most %d rows: the outputs of more have more than %d bytes (setting max_answer_bytes)",
+        most, plan.policy.max_answer_bytes, extra={"model": str(plan.folder)},
+    )  # fmt: skip
+    return replace(plan, policy=replace(plan.policy, max_batch_size=most))  # guard: sizes-batch-answers
 
 
 def check_sizes(plan: VersionPlan) -> None:
@@ -38,14 +80,17 @@ def check_sizes(plan: VersionPlan) -> None:
             f"{plan.model_path}: the inputs of {row} have {taken} bytes ({plan.signature}); at most {limit} can wait "
             "(setting max_queue_bytes)"
         )
-    given = row_bytes(plan.signature.outputs)
-    if given > _MOST_REPLY_BYTES:  # guard: sizes-outputs
+    given, limit = row_bytes(plan.signature.outputs), plan.policy.max_answer_bytes
+    if given > limit:  # guard: sizes-outputs
         raise ModelLoadError(
-            f"{plan.model_path}: the outputs of {row} have {given} bytes ({plan.signature}); a reply has at most "
-            f"{_MOST_REPLY_BYTES}"
+            f"{plan.model_path}: the outputs of {row} have {given} bytes ({plan.signature}); at most {limit} are "
+            "computed (setting max_answer_bytes)"
         )
 
 
 def _tensor_bytes(spec: TensorSpec) -> int:
-    itemsize = _POINTER_BYTES if spec.datatype.dtype.hasobject else spec.datatype.dtype.itemsize
-    return math.prod(max(1, axis) for axis in spec.shape) * itemsize
+    return math.prod(max(1, axis) for axis in spec.shape) * _item_bytes(spec)
+
+
+def _item_bytes(spec: TensorSpec) -> int:
+    return _POINTER_BYTES if spec.datatype.dtype.hasobject else spec.datatype.dtype.itemsize

@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import channel_count, check_crop
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.errors import UnsupportedModelError
+from inferry_server.errors import InvalidRequestError, UnsupportedModelError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.class_labels import Labels
 from inferry_server.models.reshaping import Reshaping
+from inferry_server.models.sizes import answer_bytes
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
@@ -90,6 +92,22 @@ class ServedVersion:
         else:
             self.end_runs()  # nobody waits for them any more
         return finished
+
+    def check_answer(self, inputs: Arrays) -> None:
+        """Refuse a request whose answer would be too large, before it is computed.
+
+        Args:
+            inputs: of the request, by name.
+
+        Raises:
+            InvalidRequestError: says how many bytes it would have at least.
+        """
+        least, limit = answer_bytes(self.signature, inputs), self.policy.max_answer_bytes
+        if least > limit:  # guard: sizes-answer
+            raise InvalidRequestError(
+                f"the outputs of model {self.model!r} for this request have at least {least} bytes; expected at most "
+                f"{limit} (setting max_answer_bytes): ask for fewer rows at once"
+            )
 
     def require_preprocessing(self) -> Preprocessing:
         """How pictures become its input.

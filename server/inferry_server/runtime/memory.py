@@ -50,18 +50,21 @@ _UNBOUNDED = 1 << 62
 
 
 class AllocationBound:
-    """Lets allocations fail that there is no memory for, while a version is loaded, instead of ending the process.
+    """Lets allocations fail that there is no memory for, instead of ending the process.
 
     Linux promises more memory than there is, and ends a process that uses it: a graph with one constant of 100 GB would
-    end all models that are served. Bounded in what it may be promised, the allocation fails, and with it that model
-    alone. The bound is half as much again as is left, and some for stacks: address space is promised that nobody uses.
-    It counts what threads of other models allocate meanwhile. Thread-safe; of loads that overlap the first sets it.
+    end all models that are served, and so would a request whose model makes a tensor as large as its data says. Bounded
+    in what it may be promised, the allocation fails, and with it that model, or request, alone. The bound is half as
+    much again as is left, and some for stacks: address space is promised that nobody uses. It counts what all threads
+    allocate meanwhile. Thread-safe; of loads that overlap the first sets it, and while one is under way `follow` leaves
+    it alone.
     """
 
     def __init__(self, status: Path = Path("/proc/self/status")) -> None:
         self._status = status
         self._lock = threading.Lock()
         self._loads = 0
+        self._follows = False
         self._before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
     @contextlib.contextmanager
@@ -75,7 +78,7 @@ class AllocationBound:
         room = available_bytes() if available is None else available
         with self._lock:
             if not self._loads:  # what a load under way was promised must not raise the bound of the next
-                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+                self._remember()
                 _set_soft_limit(self._before, _bound(_fields(self._status).get("VmData:"), room, threads))
             self._loads += 1
         try:
@@ -83,8 +86,36 @@ class AllocationBound:
         finally:
             with self._lock:
                 self._loads -= 1
-                if not self._loads:  # guard: memory-bound-lifted
+                if not self._loads and not self._follows:  # guard: memory-bound-lifted
                     resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+    def follow(self, available: int | None = None) -> None:
+        """Bound what is allocated until the next call, by what is left now; to be called every second or so.
+
+        Args:
+            available: bytes; else those of the machine and the container.
+        """
+        room = available_bytes() if available is None else available
+        with self._lock:
+            if not self._loads:  # guard: memory-load-bound
+                self._remember()
+                self._follows = True
+                _set_soft_limit(self._before, _bound(_fields(self._status).get("VmData:"), room, 0))
+
+    def release(self) -> None:
+        """Bound nothing any more, but for loads under way."""
+        with self._lock:
+            if self._follows and not self._loads:
+                resource.setrlimit(resource.RLIMIT_DATA, self._before)
+            self._follows = False
+
+    def _remember(self) -> None:
+        if not self._follows:
+            self._before = resource.getrlimit(resource.RLIMIT_DATA)
+
+
+ALLOCATIONS = AllocationBound()
+"""Of the process: so is the limit."""
 
 
 _STACK_BYTES = 8 << 20

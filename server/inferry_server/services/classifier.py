@@ -185,6 +185,7 @@ class ClassifierService:
             model.observer.request_cancelled()
             return _nothing
         images = np.stack(pictures)
+        model.check_answer({model.signature.inputs[0].name: images})
         queued = incoming.queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),

@@ -18,6 +18,7 @@ def batching_policy(settings: Settings) -> BatchingPolicy:
     return BatchingPolicy(
         max_batch_size=settings.max_batch_size,
         max_request_rows=settings.max_request_rows,
+        max_answer_bytes=settings.max_answer_bytes,
         max_queue_size=settings.max_queue_size,
         max_queue_bytes=settings.max_queue_bytes,
         max_queue_delay_s=settings.max_queue_delay_us / 1e6,

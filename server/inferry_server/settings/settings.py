@@ -40,6 +40,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_request_rows": (1, _LARGEST_INT32),
     "max_queue_size": (1, _LARGEST_INT32),
     "max_queue_bytes": (1, 1 << 50),
+    "max_answer_bytes": (1 << 10, _LARGEST_INT32),
     "max_queue_delay_us": (0, 60e6),
     "inline_batch_ms": (0, 1000),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
@@ -124,6 +125,16 @@ class Settings:
         1024, "rows that may wait for one model in each lane; 1024 small images are well under a second"
     )
     max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model in each lane")
+    max_answer_bytes: int = _setting(
+        1 << 30,
+        "bytes that the outputs of one request may have, and those of one batch, as far as their shapes tell before "
+        "they are computed",
+    )
+    memory_bound: bool = _setting(
+        True,
+        "on the CPU, let a model fail that asks for more memory than the machine and the container have left; "
+        "without, such a request may end the process",
+    )
     max_queue_delay_us: int = _setting(
         0, "how long an idle device waits for a fuller batch; 0: a lone request is served at once"
     )

@@ -133,6 +133,7 @@ class RequestReader:
             max_request_rows=model.max_request_rows,
             regions=self._regions,
         )
+        model.check_answer(decoded.inputs)
         template = response_template(request.model_name, model.version, decoded.outputs)
         if template is not None:
             self._plans.learn(model.version, incoming, InferPlan(decoded, template, model.signature))

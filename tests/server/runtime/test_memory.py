@@ -49,6 +49,27 @@ def test_what_there_is_no_memory_for_fails_while_a_version_is_loaded_and_no_long
     assert np.empty(1 << 30, np.uint8).nbytes == 1 << 30  # promised, never touched
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts what is mapped on Linux only")
+def test_the_bound_follows_what_is_left_leaves_loads_alone_and_goes() -> None:
+    bound, before = AllocationBound(), resource.getrlimit(resource.RLIMIT_DATA)
+    bound.follow(available=0)
+    try:
+        with pytest.raises(MemoryError):
+            np.empty(1 << 30, np.uint8)
+        with bound.while_loading(threads=1, available=1 << 40):
+            inner = resource.getrlimit(resource.RLIMIT_DATA)
+            bound.follow(available=0)
+            assert resource.getrlimit(resource.RLIMIT_DATA) == inner
+        bound.follow(available=1 << 40)
+        assert np.empty(1 << 30, np.uint8).nbytes == 1 << 30
+        bound.follow(available=0)
+        with pytest.raises(MemoryError):
+            np.empty(1 << 30, np.uint8)
+    finally:
+        bound.release()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
 @pytest.mark.parametrize("status", ["", "VmData: 100 kB\n"])
 def test_nothing_is_bounded_where_nothing_is_known(tmp_path: Path, status: str) -> None:
     (tmp_path / "status").write_text(status)
