@@ -1,6 +1,7 @@
 """The programs in examples/ do what they say."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,30 @@ def test_tritons_client_speaks_to_the_server(address: str) -> None:
     assert run("with_tritonclient.py", "mnist", 4, address=address).count("[") == 1
 
 
+@pytest.mark.slow
+def test_node_speaks_to_the_server_with_our_proto_file(address: str, pictures: Path, tmp_path: Path) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not (node and npm):
+        pytest.skip("Node.js (node and npm) is not installed")
+    folder = shutil.copytree(EXAMPLES / "node", tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120, capture_output=True)
+    environment = os.environ | {"INFERRY_SERVER": address, "INFERRY_PROTO": str(EXAMPLES.parent / "proto")}
+
+    def ask(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [node, "classify.js", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    done = ask("mnist", pictures / "1.png", pictures / "2.png")
+    assert "1.png  bright  9" in done.stdout, done.stderr
+    assert "2.png  dark  9" in done.stdout
+    refused = ask("cats", pictures / "1.png")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("NOT_FOUND: ")
+
+
 def test_every_example_is_listed() -> None:
     text = (EXAMPLES / "README.md").read_text()
     assert all(f"[{path.name}]({path.name})" in text for path in EXAMPLES.glob("*.py"))
+    assert "(node/classify.js)" in text

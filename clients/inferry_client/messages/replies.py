@@ -128,7 +128,8 @@ def read_statistics(reply: open_inference_pb2.ModelStatisticsResponse) -> tuple[
 
 def read_repository_index(reply: open_inference_pb2.RepositoryIndexResponse) -> tuple[ModelStatus, ...]:
     """Every version, in the server's order."""
-    return tuple(ModelStatus(m.name, m.version, m.state, m.reason) for m in reply.models)
+    # MLServer calls a state `State.READY`.
+    return tuple(ModelStatus(m.name, m.version, m.state.removeprefix("State."), m.reason) for m in reply.models)
 
 
 def read_server_metadata(reply: open_inference_pb2.ServerMetadataResponse) -> ServerMetadata:
