@@ -30,7 +30,6 @@ from inferry_server.security.access import Access
 from inferry_server.security.policy import Policy
 from inferry_server.security.reloading import watch_tls, watched_access
 from inferry_server.security.watching import FileWatcher
-from inferry_server.server_facts import ServerFacts, tell_build
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
@@ -38,6 +37,7 @@ from inferry_server.settings.options import batching_policy, cuda_options, objec
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.server_facts import ServerFacts, tell_build
 from inferry_server.trace import Tracer
 from inferry_server.transport.connections import can_count_connections, count_connections
 from inferry_server.transport.selection import make_transport

@@ -73,7 +73,7 @@ class CallCounter:
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
 @pytest.mark.parametrize(
     ("settings", "deadline_s", "most"),
-    [({}, None, 140), ({}, 60.0, 187), ({"latency_objective_ms": 0.001}, None, 138)],
+    [({}, None, 136), ({}, 60.0, 183), ({"latency_objective_ms": 0.001}, None, 136)],
     ids=["answered", "answered, with a deadline", "refused"],
 )
 def test_a_request_takes_so_many_calls_of_functions(

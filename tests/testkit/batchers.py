@@ -13,7 +13,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import InferenceRequest, PadTo, Timing, exact
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.batcher import DynamicBatcher
-from inferry_server.executing.execution import ComputedBatch
+from inferry_server.executing.observing import ComputedBatch
 from inferry_server.lateness.record import Origin
 from testkit.waiting import SOON_S
 

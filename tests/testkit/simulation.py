@@ -121,7 +121,7 @@ class Simulation:
             x = assemble(batch.slices, exact)["x"]
             failed = bool((x == POISON).any())
             scheduler.finished(batch, None if failed else batch_s)
-            scattered = scatter_outputs(batch.slices, {"y": 2 * x}, batched=True)
+            scattered = scatter_outputs(batch.slices, {"y": 2 * x}, exact)
             for part, outputs in zip(batch.slices, scattered, strict=True):
                 request = part.request
                 _caller(request).batches.append(batch.rows)
@@ -132,7 +132,7 @@ class Simulation:
                     whole = request.collect(part.start, outputs, part.rows, assembly_s=0.0, compute_s=0.0)
                     if whole is not None and scheduler.settle(request):
                         _caller(request).answered_at = self.now
-                        request.reply.complete(whole, request.timing)()
+                        request.reply.complete(*whole)()
 
         for caller in callers:
             at(caller.at, lambda caller=caller: arrive(caller))  # type: ignore[misc]

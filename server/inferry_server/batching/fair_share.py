@@ -59,28 +59,66 @@ class FairQueue:
         self.backlogged: dict[str, _Account] = {}
         self._order = itertools.count()
 
-    def is_alone(self, claim: Claim) -> bool:
-        """Whether no other claim waits."""
-        return list(self.backlogged) == [claim.model] and len(self.backlogged[claim.model].waiting) == 1
+    def ask(self, claim: Claim) -> list[Claim]:
+        """Wait for a turn, after a time in which the instance had nothing to compute.
 
-    def ask(self, claim: Claim) -> None:
-        """Wait for a turn, after a time in which the instance had nothing to compute."""
+        Returns:
+            The claims that may compute from now on.
+        """
         account = self._accounts.setdefault(claim.model, _Account(self._now))
         account.tag = max(account.tag, self._now)
         self._enqueue(account, claim)
+        return self.grants()
 
-    def ask_again(self, claim: Claim) -> None:
-        """Wait for the next turn at once when one is done: what the model is behind stays its due."""
-        account = self._accounts.setdefault(claim.model, _Account(self._now))
-        self._enqueue(account, claim)
+    def done(self, claim: Claim, compute_s: float, *, again: bool = False) -> list[Claim]:
+        """A granted batch has run for so many seconds.
 
-    def grant(self) -> Claim | None:
-        """The claim that may compute now; None while it has to wait for cores, or there is none.
+        Args:
+            claim: whose.
+            compute_s: that long.
+            again: it waits for the next turn at once: what the model is behind stays its due.
+
+        Returns:
+            The claims that may compute from now on; none while the next turn of this one is all that is waited for:
+            that is decided when it comes, so that nobody waits for its replies.
+        """
+        account = self._accounts[claim.model]
+        account.last_cost = compute_s * self._width(claim)
+        account.tag += account.last_cost - claim.charged
+        self._free_cores(claim)
+        if again:
+            self._enqueue(account, claim)
+            return [] if self._is_alone(claim) else self.grants()
+        self._forget_idle()
+        return self.grants()
+
+    def withdraw(self, claim: Claim) -> list[Claim]:
+        """A claim that is not needed any more, granted or not; it costs nothing.
+
+        Returns:
+            The claims that may compute from now on.
+        """
+        account = self._accounts[claim.model]
+        if claim.granted:
+            account.tag -= claim.charged
+            self._free_cores(claim)
+        else:
+            self._dequeue(account, claim)
+        self._forget_idle()
+        return self.grants()
+
+    def grants(self) -> list[Claim]:
+        """The claims that may compute from now on, in the order of their turns."""
+        granted: list[Claim] = []
+        while self.backlogged and (claim := self._grant()) is not None:
+            granted.append(claim)
+        return granted
+
+    def _grant(self) -> Claim | None:
+        """The next claim; None while it has to wait for cores.
 
         Nobody overtakes it: a batch that needs many cores would wait for ever.
         """
-        if not self.backlogged:
-            return None
         account = min(self.backlogged.values(), key=lambda account: (account.tag, account.waiting[0].asked))
         claim = account.waiting[0]
         if self._width(claim) > self._free:
@@ -92,23 +130,11 @@ class FairQueue:
         account.tag += claim.charged
         return claim
 
-    def done(self, claim: Claim, compute_s: float) -> None:
-        """A granted batch has run for so many seconds."""
-        account = self._accounts[claim.model]
-        account.last_cost = compute_s * self._width(claim)
-        account.tag += account.last_cost - claim.charged
-        self._free_cores(claim)
+    def _is_alone(self, claim: Claim) -> bool:
+        """Whether no other claim waits."""
+        return list(self.backlogged) == [claim.model] and len(self.backlogged[claim.model].waiting) == 1
 
-    def withdraw(self, claim: Claim) -> None:
-        """A claim that is not needed any more, granted or not; it costs nothing."""
-        account = self._accounts[claim.model]
-        if claim.granted:
-            account.tag -= claim.charged
-            self._free_cores(claim)
-        else:
-            self._dequeue(account, claim)
-
-    def forget_idle(self) -> None:
+    def _forget_idle(self) -> None:
         """Drop what no decision needs any more: everything, where nothing runs or waits."""
         if self._free == self._cores and not self.backlogged:
             self._accounts.clear()

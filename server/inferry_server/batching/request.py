@@ -119,11 +119,13 @@ class InferenceRequest:
             if self.trace is not None:
                 self.trace.taken_at = now
 
-    def collect(self, start: int, outputs: Arrays, rows: int, *, assembly_s: float, compute_s: float) -> Arrays | None:
+    def collect(
+        self, start: int, outputs: Arrays, rows: int, *, assembly_s: float, compute_s: float
+    ) -> tuple[Arrays, Timing] | None:
         """Take in the outputs of some rows.
 
         Returns:
-            All outputs once every row has come, else None.
+            All outputs once every row has come, and where the time of the request went; None before.
 
         Raises:
             InferenceError: the parts do not fit together.
@@ -132,7 +134,7 @@ class InferenceRequest:
         self._compute_s += compute_s
         self._computed_rows += rows
         if rows == self.rows or not outputs:
-            return outputs
+            return outputs, self.timing
         if self._joined is None:
             self._joined = {name: np.empty((self.rows, *a.shape[1:]), a.dtype) for name, a in outputs.items()}
         for name, array in outputs.items():
@@ -143,7 +145,9 @@ class InferenceRequest:
                     "send no more than a batch at once"
                 )
             self._joined[name][start : start + rows] = array  # guard: answers-parts-joined
-        return self._joined if self._computed_rows == self.rows else None  # guard: answers-not-before
+        if self._computed_rows < self.rows:  # guard: answers-not-before
+            return None
+        return self._joined, self.timing
 
     @property
     def timing(self) -> Timing:
@@ -246,16 +250,18 @@ def aligned(inputs: Arrays) -> Arrays:
     return {name: array if array.flags.aligned else array.copy() for name, array in inputs.items()}
 
 
-def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, *, batched: bool) -> list[Arrays]:
+def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo) -> list[Arrays]:
     """The rows of every output that belong to each slice, as views; what was padding goes to nobody.
 
     Args:
         slices: as they were assembled.
         outputs: of the whole batch.
-        batched: whether outputs have rows; without, there is one slice, and all is its.
+        pad_to: as for `assemble`.
+
+    Raises:
+        RowCountError: as `check_rows`.
     """
-    if not batched:
-        return [outputs]
+    check_rows(outputs, pad_to(sum([part.rows for part in slices])))  # guard: answers-only-row
     scattered: list[Arrays] = []
     start = 0
     for part in slices:

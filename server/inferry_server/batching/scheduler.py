@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from inferry_proto.datatypes import Arrays
 from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, ShapeKey, ShapeLatencies, TurnWait
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import BatchSlice, InferenceRequest
-from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError
+from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
+from inferry_server.errors import DeadlineExceededError, InferenceError, OverloadedError, QueueFullError
 
 
 class NextBatch(NamedTuple):
@@ -27,6 +28,20 @@ class NextBatch(NamedTuple):
 
     wait_s: float
     batch_s: float
+
+
+class Collected(NamedTuple):
+    """Requests of a batch that has run.
+
+    Attributes:
+        whole: with all their outputs, and where their time went; those that nobody wants any more are left out.
+        unfit: whose parts do not fit together.
+        following: what an idle device would take next.
+    """
+
+    whole: Sequence[tuple[InferenceRequest, Arrays, Timing]]
+    unfit: Sequence[tuple[InferenceRequest, InferenceError]]
+    following: NextBatch | None
 
 
 @dataclass(frozen=True)
@@ -213,6 +228,34 @@ class BatchScheduler:
         if batch.is_probe:
             self._turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
         self._latencies.learn(shape, batch.rows, batch_s, now, is_probe=batch.is_probe)
+
+    def collect(
+        self,
+        slices: Sequence[BatchSlice],
+        outputs: Sequence[Arrays],
+        now: float,
+        *,
+        assembly_s: float,
+        compute_s: float,
+    ) -> Collected:
+        """Give the requests of a batch the outputs of their rows; with the last of them a request is settled."""
+        whole: list[tuple[InferenceRequest, Arrays, Timing]] = []
+        unfit: list[tuple[InferenceRequest, InferenceError]] = []
+        for part, rows in zip(slices, outputs, strict=True):
+            request = part.request
+            # cancelled, or another part of it failed
+            if request.settled:  # guard: answers-none-after
+                continue
+            try:
+                joined = request.collect(part.start, rows, part.rows, assembly_s=assembly_s, compute_s=compute_s)
+            except InferenceError as error:
+                self.settle(request)
+                unfit.append((request, error))
+                continue
+            if joined is not None:
+                self.settle(request)
+                whole.append((request, *joined))
+        return Collected(whole, unfit, self.next_batch(now))
 
     def settle(self, request: InferenceRequest) -> bool:
         """Nothing more shall happen to a request; its rows no longer wait.

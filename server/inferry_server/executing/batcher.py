@@ -1,27 +1,26 @@
 """The threads that turn queued requests into batches and outputs into replies."""
 
-import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, PadTo, exact
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shedding import Shedding
-from inferry_server.errors import ShedError, ShuttingDownError
+from inferry_server.errors import ShedError
 from inferry_server.executing.core_turns import OpenSeat, Seat
-from inferry_server.executing.execution import BatchExecution, BatchObserver
+from inferry_server.executing.execution import BatchExecution
 from inferry_server.executing.inline import InlineWork
+from inferry_server.executing.observing import BatchObserver
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.signature import Run
 
 Interrupter = Callable[[], Callable[[], None]]
-
-logger = logging.getLogger(__name__)
 
 
 class DynamicBatcher:
@@ -56,6 +55,7 @@ class DynamicBatcher:
         late: told of requests that took long.
 
     Attributes:
+        submit: queues a request, whose reply comes later, as `RequestQueue.submit`.
         shedding: whether requests are to be refused before they are decoded; whoever submits looks at it before.
     """
 
@@ -93,7 +93,6 @@ class DynamicBatcher:
             overran=observer.overran,
             shedding=self.shedding,
         )
-        self._run, self._seat = instances[0], seats[0]  # of the thread that reads requests
         self._execution = BatchExecution(
             self._queue,
             observer,
@@ -104,6 +103,8 @@ class DynamicBatcher:
             clock=clock,
             cpu_clock=cpu_clock,
         )
+        self._queue.compute_inline_by(partial(self._execution.compute_inline, instances[0], seats[0]))
+        self.submit: Callable[[InferenceRequest], None] = self._queue.submit
         self._interrupters = dict(zip(seats, interrupters, strict=False))
         self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._threads = [
@@ -167,17 +168,6 @@ class DynamicBatcher:
                     ended.append("unwanted" if is_unwanted else "too_long")
         return oldest_s, ended
 
-    def submit(self, request: InferenceRequest) -> None:
-        """Queue a request; its reply comes later.
-
-        Raises:
-            DeadlineExceededError: even an idle server could not reply in time.
-            OverloadedError: what is queued before it would make it late.
-            QueueFullError: no room.
-            ShuttingDownError: `close` was called.
-        """
-        self._queue.submit(request, self._compute_inline)
-
     def cancel(self, request: InferenceRequest) -> bool:
         """Forget a request: what of it still waits will not be computed, and no reply will be made.
 
@@ -204,9 +194,8 @@ class DynamicBatcher:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - self._clock()))
-        left = self._queue.settle_all()
-        for request in left:
-            self._execution.refuse(request, ShuttingDownError())
+        left = self._execution.refuse_waiting()
+        self._queue.compute_inline_by(_nothing)  # else queue and execution would keep one another, and the model
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run, seat: Seat, prepare: Callable[[], None]) -> None:
@@ -217,10 +206,10 @@ class DynamicBatcher:
             return
         self._prepared.put(None)
         try:
-            while self._queue.wait_until_due(seat.leave, self._compute_inline):
+            while self._queue.wait_until_due(seat.leave):
                 self._serve_next(run, seat)
         except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
-            self._give_up()
+            self._execution.give_up()
         finally:
             seat.leave()
 
@@ -231,24 +220,8 @@ class DynamicBatcher:
 
     def _execute_next(self, run: Run, seat: Seat) -> FailedBatch | None:
         taken = self._queue.take(waited_s=seat.acquire())  # last: what arrives before its turn still joins it
-        return None if taken is None else self._execution.execute(run, seat, taken)
-
-    def _compute_inline(self) -> None:
-        """Compute a batch on the thread that reads requests."""
-        seat = self._seat
-        try:
-            taken = self._queue.take_inline(seat.try_acquire, seat.leave)
-            if taken is not None:
-                self._queue.inline_done(
-                    self._execution.execute(self._run, seat, taken), seat.leave, self._compute_inline
-                )
-        except Exception:  # noqa: BLE001 - as above
-            self._give_up()
-
-    def _give_up(self) -> None:
-        logger.critical("a batcher has stopped; its model computes no more", exc_info=True)
-        self.close(0)
+        return None if taken is None else self._queue.finished(taken, self._execution.execute(run, seat, taken))
 
 
 def _nothing() -> None:
-    """An instance that any thread can use at once."""
+    """Nothing is to be prepared, or to be computed inline."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from inferry_server.batching.fair_share import Claim, FairQueue
@@ -53,9 +53,7 @@ class ComputeGate:
 
     def _acquire(self, claim: Claim, *, asked: bool) -> float:
         with self._lock:
-            if not asked:
-                self._queue.ask(claim)
-            self._grant()
+            self._wake(self._queue.grants() if asked else self._queue.ask(claim))
             if claim.granted:
                 return 0.0
             began = self._clock()
@@ -66,29 +64,19 @@ class ComputeGate:
 
     def _try_acquire(self, claim: Claim, *, asked: bool) -> bool:
         with self._lock:
-            if not asked:
-                self._queue.ask(claim)
-            self._grant()
+            self._wake(self._queue.grants() if asked else self._queue.ask(claim))
             return claim.granted
 
     def _release(self, claim: Claim, compute_s: float, *, again: bool) -> None:
         with self._lock:
-            self._queue.done(claim, compute_s)
-            if again:
-                self._queue.ask_again(claim)
-                if self._queue.is_alone(claim):
-                    return  # alone: its turn is decided when it comes, so that nobody waits for its replies
-            self._grant()
-            self._queue.forget_idle()
+            self._wake(self._queue.done(claim, compute_s, again=again))
 
     def _leave(self, claim: Claim) -> None:
         with self._lock:
-            self._queue.withdraw(claim)
-            self._grant()
-            self._queue.forget_idle()
+            self._wake(self._queue.withdraw(claim))
 
-    def _grant(self) -> None:
-        while self._queue.backlogged and (claim := self._queue.grant()) is not None:
+    def _wake(self, granted: Sequence[Claim]) -> None:
+        for claim in granted:
             if claim in self._sleepers:
                 self._sleepers[claim].notify()
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.request import (
@@ -13,14 +12,14 @@ from inferry_server.batching.request import (
     Timing,
     aligned,
     assemble,
-    check_rows,
     scatter_outputs,
 )
-from inferry_server.batching.scheduler import TakenBatch
-from inferry_server.errors import InferenceError, RowCountError, ServingError
+from inferry_server.batching.scheduler import Collected, TakenBatch
+from inferry_server.errors import InferenceError, RowCountError, ServingError, ShuttingDownError
 from inferry_server.executing.core_turns import Seat
-from inferry_server.executing.request_queue import FailedBatch, RequestQueue
-from inferry_server.lateness.record import Origin, RideInBatch, answered
+from inferry_server.executing.observing import BatchObserver, ComputedBatch
+from inferry_server.executing.request_queue import FailedBatch, Ran, RequestQueue
+from inferry_server.lateness.record import RideInBatch, answered
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.signature import Run
 from inferry_server.trace import TracedBatch
@@ -32,79 +31,18 @@ UnderWay = tuple[float, Sequence[BatchSlice]]
 
 
 @dataclass(frozen=True)
-class ComputedBatch:
-    """A batch that was computed, and the requests that get their replies with it, for they have their last rows.
+class _Done:
+    """A batch that was computed.
 
     Attributes:
-        rows: of the batch.
-        alone: whether it is one request that shares no batch, and one run of the model whatever its rows.
-        assembly_s: putting its inputs together.
-        compute_s: in the model.
-        replied_rows: of all those requests.
-        timings: of each of them, where its time went until it was computed.
-        output_s: of each, making its reply.
-        read_s: of each, from its arrival to its admission.
-        total_s: of each, from its arrival to its reply.
-        reply_s: of each, from the end of the run to its reply, those of others before it included.
-        input_bytes: of the tensors of all of them.
-        output_bytes: of the batch's outputs, padding included.
-        traced: of each that is traced, `total_s` and its trace's id.
+        outputs: of all rows, padding included.
+        parts: of each slice.
+        alone: it is one request, to which all of the outputs belong.
     """
 
     rows: int
-    alone: bool
-    assembly_s: float
-    compute_s: float
-    replied_rows: int
-    timings: Sequence[Timing]
-    output_s: Sequence[float]
-    read_s: Sequence[float]
-    total_s: Sequence[float]
-    reply_s: Sequence[float]
-    input_bytes: int
-    output_bytes: int
-    traced: Sequence[tuple[float, str]]
-
-
-class BatchObserver(Protocol):
-    """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
-
-    def batch_done(self, done: ComputedBatch) -> None:
-        """A batch was computed; the replies to its requests are made, and leave now."""
-
-    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
-        """A request that was admitted got an error: computing it failed."""
-
-    def request_refused(
-        self, error: ServingError, origin: Origin | None = None, *, total_s: float | None = None
-    ) -> None:
-        """A request was not computed at all.
-
-        Args:
-            error: what it got.
-            origin: the request; None for one that was not read.
-            total_s: since its arrival, where it had been admitted.
-        """
-
-    def request_cancelled(self) -> None:
-        """Nobody wants the reply to a request that was admitted."""
-
-    def overran(self, seconds: float) -> None:
-        """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
-
-        Called once, under a lock.
-        """
-
-    def batching_ended(self, reason: str) -> None:
-        """A batch showed that requests cannot share batches: each runs alone from now on. Called once."""
-
-
-@dataclass(frozen=True)
-class _Done:
-    """A batch that was computed, padding included; `alone`: one request, to which all of the outputs belong."""
-
-    rows: int
     outputs: Arrays
+    parts: Sequence[Arrays]
     alone: bool
     began: float
     assembled: float
@@ -166,7 +104,7 @@ class BatchExecution:
         """Whether an instance is still at that run."""
         return self._under_way.get(seat) is run
 
-    def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+    def execute(self, run: Run, seat: Seat, batch: TakenBatch) -> Ran | None:
         """Compute a batch and reply to its requests; nothing that the model raises comes out.
 
         Args:
@@ -175,11 +113,20 @@ class BatchExecution:
             batch: taken from the queue.
 
         Returns:
-            The batch, if it failed, for `retry`; None: every request in it has its reply.
+            How it ended, for the queue; None where all that was taken came too late.
         """
         for request, error in batch.refused:
             self.refuse(request, error)
         return self._compute(run, seat, batch) if batch.slices else None
+
+    def compute_inline(self, run: Run, seat: Seat) -> None:
+        """Compute the batch that the calling thread was offered, the one that reads requests; nothing comes out."""
+        try:
+            taken = self._queue.take_inline(seat.try_acquire, seat.leave)
+            if taken is not None:
+                self._queue.inline_done(taken, self.execute(run, seat, taken), seat.leave)
+        except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
+            self.give_up()
 
     def retry(self, run: Run, seat: Seat, failed: FailedBatch | None) -> None:
         """Reply to a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
@@ -203,7 +150,20 @@ class BatchExecution:
         self._observer.request_refused(error, request, total_s=self._clock() - request.arrived_at)
         request.reply.fail(error)
 
-    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> FailedBatch | None:
+    def give_up(self) -> None:
+        """Log the error under way, and refuse whatever waits and comes: nothing will be computed any more."""
+        logger.critical("a batcher has stopped; its model computes no more", exc_info=True)
+        self._queue.close()
+        self.refuse_waiting()
+
+    def refuse_waiting(self) -> bool:
+        """Tell everything that waits that the server goes away; returns whether anything did."""
+        waiting = self._queue.settle_all()
+        for request in waiting:
+            self.refuse(request, ShuttingDownError())
+        return bool(waiting)
+
+    def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> Ran:
         began, cpu_began = self._clock(), self._cpu_clock()
 
         def computed_s() -> float:
@@ -214,15 +174,14 @@ class BatchExecution:
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             failed_s = self._clock() - began
             seat.release(failed_s, again=True)
-            self._queue.finished(batch, failed_s, computed_s, failed=True)
             self._trace_failure(batch.slices, began, error)
-            return batch.slices, error
-        seat.release(done.assembly_s + done.compute_s, again=self._queue.has_due())
-        self._deliver(batch.slices, done, batch)
-        # With the replies: a caller waits for them too, and so does the next batch of this instance.
-        self._queue.finished(batch, self._clock() - began, computed_s)
+            return Ran(failed_s, computed_s, (batch.slices, error))
+        collected, more_due = self._collect(batch.slices, done)
+        seat.release(done.assembly_s + done.compute_s, again=more_due)
+        self._deliver(collected, done, batch)
+        batch_s = self._clock() - began  # with the replies: callers wait for them too, and so does the next batch
         self._trace(batch.slices, done)
-        return None
+        return Ran(batch_s, computed_s, None)
 
     def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], began: float) -> _Done:
         rows = sum([part.rows for part in slices])
@@ -237,12 +196,11 @@ class BatchExecution:
             outputs = run(inputs)
         finally:
             del self._under_way[seat]
-        done = _Done(rows, outputs, alone, began, assembled, self._clock())
-        if not alone:  # guard: answers-only-row
-            check_rows(outputs, self._pad_to(rows))
-            if self._queue.serves_alone:  # guard: alone-batch-under-way
-                _require_whole(slices)
-        return done
+        ended = self._clock()
+        parts = [outputs] if alone else scatter_outputs(slices, outputs, self._pad_to)
+        if not alone and self._queue.serves_alone:  # guard: alone-batch-under-way
+            _require_whole(slices)
+        return _Done(rows, outputs, parts, alone, began, assembled, ended)
 
     def _serve_alone(self, error: RowCountError) -> None:
         if self._queue.serve_alone():
@@ -264,24 +222,22 @@ class BatchExecution:
             return
         finally:
             seat.release(self._clock() - began, again=True)
-        self._deliver([part], done, None)
+        collected, _ = self._collect([part], done)
+        self._deliver(collected, done, None)
         self._trace([part], done)
 
-    def _deliver(self, slices: Sequence[BatchSlice], done: _Done, taken: TakenBatch | None) -> None:
-        """Give requests their rows, and their replies to those whose last ones they were."""
-        whole, unfit = self._queue.collect(
-            slices,
-            scatter_outputs(slices, done.outputs, batched=not done.alone),
-            assembly_s=done.assembly_s,
-            compute_s=done.compute_s,
-        )
-        for request, error in unfit:
+    def _collect(self, slices: Sequence[BatchSlice], done: _Done) -> tuple[Collected, bool]:
+        return self._queue.collect(slices, done.parts, assembly_s=done.assembly_s, compute_s=done.compute_s)
+
+    def _deliver(self, collected: Collected, done: _Done, taken: TakenBatch | None) -> None:
+        """Reply to the requests whose last rows were computed."""
+        for request, error in collected.unfit:
             self._reply_error(request, error)
-        slow = self._reply(whole, done)
+        slow = self._reply(collected.whole, done)
         if slow:
             self._keep(slow, done, taken)
 
-    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays]], done: _Done) -> Sequence["_Made"]:
+    def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays, Timing]], done: _Done) -> Sequence["_Made"]:
         """Make the replies, count the batch, and send them: who has a reply finds it in the statistics.
 
         Returns:
@@ -290,8 +246,7 @@ class BatchExecution:
         began = self._clock()
         made: list[_Made] = []
         slow: list[_Made] = []
-        for request, outputs in whole:
-            timing = request.timing
+        for request, outputs, timing in whole:
             try:
                 send = request.reply.complete(outputs, timing)
             except ServingError as refused:  # such as an output that does not fit where it was to go
@@ -331,7 +286,8 @@ class BatchExecution:
         request.reply.fail(error)
 
     def _trace_failure(self, slices: Sequence[BatchSlice], began: float, error: Exception) -> None:
-        self._trace(slices, _Done(sum([part.rows for part in slices]), {}, False, began, began, self._clock()), error)
+        rows = sum([part.rows for part in slices])
+        self._trace(slices, _Done(rows, {}, (), False, began, began, self._clock()), error)
 
     def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
         """Tell the members that are traced; after their replies, so that tracing delays nobody."""

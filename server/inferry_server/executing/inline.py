@@ -18,43 +18,33 @@ Work = Callable[[], None]
 
 
 class InlineWork:
-    """What one thread runs between two events; no thread's until `reading`. Whatever is accepted is run, once.
+    """What one thread runs between two events; no thread's until `reading`. Whatever is appended is run, once.
 
-    The reading thread calls `reading` and `run_next`; any thread may call `is_here` and `run_soon`. Nothing blocks.
+    Any thread appends to `pending` and looks at `thread`; the reading thread alone calls `reading`, and runs inside
+    what it takes from the left of `pending`. It is not woken for it, and may sleep for long. Nothing blocks.
 
     Attributes:
         pending: what waits to be run; the reading thread looks at it before every event.
+        thread: which one reads, as `threading.get_ident` tells; None: none does.
         shedding: of the queue that began to shed last.
     """
 
     def __init__(self) -> None:
-        self._thread: int | None = None
         self.pending: deque[Work] = deque()
+        self.thread: int | None = None
         self.shedding: Shedding | None = None
-
-    def is_here(self) -> bool:
-        """Whether the calling thread is the reading thread."""
-        return threading.get_ident() == self._thread
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The calling thread reads inside, and calls `run_next` while something is pending.
+        """The calling thread reads inside.
 
         At the end everything pending is run, unless another thread has begun to read meanwhile.
         """
-        self._thread = threading.get_ident()
+        reader = self.thread = threading.get_ident()
         try:
             yield
         finally:
-            if self.is_here():
-                self._thread = None
+            if self.thread == reader:
+                self.thread = None
                 while self.pending:
-                    self.run_next()
-
-    def run_soon(self, work: Work) -> None:
-        """Have the reading thread run something. It is not woken for it, and may sleep for long."""
-        self.pending.append(work)
-
-    def run_next(self) -> None:
-        """Run what was accepted first."""
-        self.pending.popleft()()
+                    self.pending.popleft()()

@@ -3,18 +3,34 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
-from inferry_server.batching.scheduler import BatchScheduler, NextBatch, TakenBatch
+from inferry_server.batching.scheduler import BatchScheduler, Collected, NextBatch, TakenBatch
 from inferry_server.batching.shedding import Shedding
-from inferry_server.errors import InferenceError, OverloadedError, QueueFullError, ShuttingDownError
+from inferry_server.errors import OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import InlineWork, Work
 
 FailedBatch = tuple[Sequence[BatchSlice], Exception]
+
+
+class Ran(NamedTuple):
+    """How a batch that was taken ended.
+
+    Attributes:
+        batch_s: from the start of its assembly to the last reply, or to its failure.
+        computed_s: for how long the calling thread has had a core since; asked only after a batch that took long.
+        failed: the batch, if it failed and its members have no replies yet.
+    """
+
+    batch_s: float
+    computed_s: Callable[[], float]
+    failed: FailedBatch | None
+
 
 _OFFERED_S = 0.005  # in which the reading thread begins, if it is awake and not overloaded
 
@@ -68,6 +84,7 @@ class RequestQueue:
         self._holder = Holder.NOBODY
         self._offered_at = 0.0
         self._failed: deque[FailedBatch] = deque()
+        self._compute_inline: Work = _nothing
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in a lane, not counting the batches that run."""
@@ -89,12 +106,12 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.oldest_age_s(lane, self._clock())
 
-    def submit(self, request: InferenceRequest, compute_inline: Work) -> None:
-        """Queue a request, and see that somebody computes it.
+    def compute_inline_by(self, compute_inline: Work) -> None:
+        """Say what the reading thread is to run when it is offered a batch; before the first request."""
+        self._compute_inline = compute_inline
 
-        Args:
-            request: validated.
-            compute_inline: what the reading thread is to run, if it is offered the batch.
+    def submit(self, request: InferenceRequest) -> None:
+        """Queue a validated request, and see that somebody computes it.
 
         Raises:
             ShuttingDownError: `close` was called.
@@ -114,7 +131,7 @@ class RequestQueue:
                 request.trace.queued_at = now
             if self._holder in INLINE_HOLDERS:  # guard: cost-nobody-woken
                 self._shed_if_full(now)
-            elif not self._offer(Event.READ, now, compute_inline):
+            elif not (self._is_reader() and self._offer(Event.READ, now, self._scheduler.next_batch(now))):
                 self._changed.notify()
 
     def serve_alone(self) -> bool:
@@ -139,12 +156,11 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.settle(request)
 
-    def wait_until_due(self, idle: Callable[[], None], compute_inline: Work) -> bool:
+    def wait_until_due(self, idle: Callable[[], None]) -> bool:
         """Wait, on a thread of the instances, for something that this thread is to compute.
 
         Args:
             idle: called before it waits for requests, under the lock.
-            compute_inline: what the reading thread is to run, if it is offered the batch.
 
         Returns:
             False once closed and empty.
@@ -164,7 +180,7 @@ class RequestQueue:
                     idle()
                     if self._holder is Holder.OFFERED:
                         self._offered_at = now
-                        self._inline.run_soon(compute_inline)
+                        self._inline.pending.append(self._compute_inline)
                     elif waiting is not None:
                         timeout_s = waiting.wait_s
                 if self._holder is Holder.OFFERED:
@@ -174,11 +190,6 @@ class RequestQueue:
                     if self._shedding.retry_after_s:
                         self._shedding.end()
                     return True
-
-    def has_due(self) -> bool:
-        """Whether a batch could be taken now."""
-        with self._lock:
-            return self._due(self._clock()) is not None
 
     def take(self, waited_s: float) -> TakenBatch | None:
         """The next batch, for a thread of the instances; None if it was cancelled meanwhile, or another took it.
@@ -201,82 +212,69 @@ class RequestQueue:
             if self._holder is not Holder.OFFERED:
                 return None
             now = self._clock()
-            due = self._due(now)
-            is_short = due is not None and due.batch_s <= self._inline_batch_s
+            waiting = self._scheduler.next_batch(now)
+            is_short = waiting is not None and self._may_be_inline(waiting)
             if is_short and try_turn():  # guard: inline-only-short, inline-nobody-waits
                 self._holder = TRANSITIONS[self._holder][Event.BEGUN]
                 if self._shedding.retry_after_s:
                     self._shedding.end()
                 return self._scheduler.take_batch(now, waited_s=now - self._offered_at)
-            self._leave(Event.NO_CORES if is_short else Event.LEFT, idle)
+            self._leave(Event.NO_CORES if is_short else Event.LEFT, waiting, idle)
             return None
 
-    def inline_done(self, failed: FailedBatch | None, idle: Callable[[], None], compute_inline: Work) -> None:
+    def inline_done(self, batch: TakenBatch, ran: Ran | None, idle: Callable[[], None]) -> None:
         """The inline batch is done: the reading thread is offered what has come meanwhile, or leaves it.
 
         Args:
-            failed: the batch, if it failed: it is for the others, for its members run one by one.
+            batch: from `take_inline`.
+            ran: how it ended; None where nothing of it was left to be computed. One that failed is for the others, for
+                its members run one by one.
             idle: called under the lock, if nothing is to be computed.
-            compute_inline: what this thread is to run, if it is offered more.
         """
         with self._lock:
-            if failed is not None:
-                self._failed.append(failed)
-            if not self._offer(Event.MORE, self._clock(), compute_inline):
-                self._leave(Event.LEFT, idle)
+            if ran is not None:
+                self._learn(batch, ran)
+                if ran.failed is not None:
+                    self._failed.append(ran.failed)
+            now = self._clock()
+            waiting = self._scheduler.next_batch(now)
+            if not (self._is_reader() and self._offer(Event.MORE, now, waiting)):
+                self._leave(Event.LEFT, waiting, idle)
 
     def next_failed(self) -> FailedBatch | None:
         """A batch that failed inline, and whose members have no reply yet."""
         with self._lock:
             return self._failed.popleft() if self._failed else None
 
-    def finished(
-        self, batch: TakenBatch, batch_s: float, computed_s: Callable[[], float], *, failed: bool = False
-    ) -> None:
-        """A batch has its replies, or has failed, so long after it was taken.
+    def finished(self, batch: TakenBatch, ran: Ran | None) -> FailedBatch | None:
+        """A batch that a thread of the instances took has its replies, or has failed.
 
         Args:
-            batch: from `take` or `take_inline`.
-            batch_s: that long.
-            computed_s: how long the calling thread had a core meanwhile; asked only after a batch that took long.
-            failed: whether it has no outputs.
+            batch: from `take`.
+            ran: how it ended; None where nothing of it was left to be computed.
+
+        Returns:
+            The batch, if it failed.
         """
+        if ran is None:
+            return None
         with self._lock:
-            steadiness = self._steadiness
-            if steadiness is not None:
-                had_core_s = computed_s() if batch_s > steadiness.overrun_s else batch_s
-                if steadiness.observe(batch.done_at - batch.taken_at, batch_s, had_core_s):
-                    self._overran(batch_s)
-                self._inline_batch_s = steadiness.limit_s
-            self._scheduler.finished(batch, None if failed else batch_s)
+            self._learn(batch, ran)
+        return ran.failed
 
     def collect(
         self, slices: Sequence[BatchSlice], outputs: Sequence[Arrays], *, assembly_s: float, compute_s: float
-    ) -> tuple[list[tuple[InferenceRequest, Arrays]], list[tuple[InferenceRequest, InferenceError]]]:
-        """Give the requests of a batch the outputs of their rows; with the last of them a request is settled.
+    ) -> tuple[Collected, bool]:
+        """Give the requests of a batch the outputs of their rows, as `BatchScheduler.collect`.
 
         Returns:
-            Those that have all their outputs now, unless nobody wants them any more; and those whose parts do not
-            fit together, which are settled with that.
+            What that says; and whether a next batch could be taken now.
         """
-        whole: list[tuple[InferenceRequest, Arrays]] = []
-        unfit: list[tuple[InferenceRequest, InferenceError]] = []
         with self._lock:
-            for part, rows in zip(slices, outputs, strict=True):
-                request = part.request
-                # cancelled, or another part of it failed
-                if request.settled:  # guard: answers-none-after
-                    continue
-                try:
-                    joined = request.collect(part.start, rows, part.rows, assembly_s=assembly_s, compute_s=compute_s)
-                except InferenceError as error:
-                    self._scheduler.settle(request)
-                    unfit.append((request, error))
-                    continue
-                if joined is not None:
-                    self._scheduler.settle(request)
-                    whole.append((request, joined))
-        return whole, unfit
+            collected = self._scheduler.collect(
+                slices, outputs, self._clock(), assembly_s=assembly_s, compute_s=compute_s
+            )
+            return collected, collected.following is not None and self._is_due(collected.following)
 
     def close(self) -> None:
         """Refuse new requests; what waits is due."""
@@ -298,12 +296,29 @@ class RequestQueue:
             self._shedding.begin(waiting.batch_s)
             self._inline.shedding = self._shedding
 
+    def _learn(self, batch: TakenBatch, ran: Ran) -> None:
+        steadiness = self._steadiness
+        if steadiness is not None:
+            had_core_s = ran.computed_s() if ran.batch_s > steadiness.overrun_s else ran.batch_s
+            if steadiness.observe(batch.done_at - batch.taken_at, ran.batch_s, had_core_s):
+                self._overran(ran.batch_s)
+            self._inline_batch_s = steadiness.limit_s
+        self._scheduler.finished(batch, ran.batch_s if ran.failed is None else None)
+
     def _due(self, now: float) -> NextBatch | None:
         """What could be taken now."""
         waiting = self._scheduler.next_batch(now)
-        if waiting is None or (waiting.wait_s and not self._closing):  # guard: closing-queued-finished
-            return None
-        return waiting
+        return waiting if waiting is not None and self._is_due(waiting) else None
+
+    def _is_due(self, waiting: NextBatch) -> bool:
+        return not waiting.wait_s or self._closing  # guard: closing-queued-finished
+
+    def _may_be_inline(self, waiting: NextBatch) -> bool:
+        return self._is_due(waiting) and waiting.batch_s <= self._inline_batch_s
+
+    def _is_reader(self) -> bool:
+        """Whether the calling thread is the reading thread."""
+        return threading.get_ident() == self._inline.thread
 
     def _event(self, waiting: NextBatch | None, *, is_due: bool) -> Event:
         """What it means that a thread of the instances is free."""
@@ -311,27 +326,28 @@ class RequestQueue:
             return Event.DUE if self._failed else Event.IDLE
         return Event.DUE if self._closing or waiting.batch_s > self._inline_batch_s else Event.FREE
 
-    def _offer(self, event: Event, now: float, compute_inline: Work) -> bool:
-        """Offer what is due to the calling thread, if that is the reading thread, and may compute it."""
-        if self._failed or not self._inline.is_here():
-            return False
-        due = self._due(now)
-        if due is None or due.batch_s > self._inline_batch_s:
+    def _offer(self, event: Event, now: float, waiting: NextBatch | None) -> bool:
+        """Offer what waits to the calling thread, the reading thread, if it may compute that."""
+        if self._failed or waiting is None or not self._may_be_inline(waiting):
             return False
         self._holder = TRANSITIONS[self._holder][event]
         if self._holder is not Holder.OFFERED:  # guard: inline-not-while
             return False
-        self._inline.run_soon(compute_inline)
+        self._inline.pending.append(self._compute_inline)
         self._offered_at = now
         self._shed_if_full(now)
         return True
 
-    def _leave(self, event: Event, idle: Callable[[], None]) -> None:
+    def _leave(self, event: Event, waiting: NextBatch | None, idle: Callable[[], None]) -> None:
         """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
         self._holder = TRANSITIONS[self._holder][event]
         if self._shedding.retry_after_s:
             self._shedding.end()
-        if self._failed or self._closing or self._scheduler.rows:  # guard: inline-left-behind
+        if self._failed or self._closing or waiting is not None:  # guard: inline-left-behind
             self._changed.notify_all()
         else:
             idle()
+
+
+def _nothing() -> None:
+    """Before it is said what the reading thread is to run, nobody asks."""

@@ -98,7 +98,11 @@ class StreamReceiver(Protocol):
         """The server is going away: answer what has come, then end the call. Nothing more will come."""
 
 
-UnaryHandler = Callable[[Call, bytes], None]
+Cancel = Callable[[], object]
+
+UnaryHandler = Callable[[Call, bytes], Cancel | None]
+"""Gets a call with its request; returns what forgets the request when its client goes away, if that spares work."""
+
 StreamHandler = Callable[[StreamCall], StreamReceiver]
 
 

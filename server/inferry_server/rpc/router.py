@@ -218,7 +218,9 @@ class Router:
         try:
             if message[self._unchecked : self._unchecked + 1]:  # it is longer; `len` would be a call more a request
                 self._check(call.method, message)  # guard: fields-unary
-            self._unary[call.method](call, message)
+            cancel = self._unary[call.method](call, message)
+            if cancel is not None:
+                call.on_cancel(cancel)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
             end_with(call, error)
 

@@ -27,7 +27,7 @@ from inferry_server.errors import (
 )
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.streams import OrderedStream, StreamFormat
@@ -36,8 +36,6 @@ from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.classification import label_of, top_classes
 from inferry_server.wire.encode import submessage
 from inferry_server.wire.messages import parse
-
-Cancel = Callable[[], object]
 
 
 class ClassifierService:
@@ -86,11 +84,9 @@ class ClassifierService:
         )
         call.reply(response.SerializeToString())
 
-    def classify(self, call: Call, message: bytes) -> None:
+    def classify(self, call: Call, message: bytes) -> Cancel:
         """Check a request and hand its pictures to the decoding threads."""
-        call.on_cancel(
-            self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
-        )
+        return self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
 
     def classify_stream(self, call: StreamCall) -> OrderedStream:
         """Classify request after request; responses go out in the order of the requests."""

@@ -17,15 +17,13 @@ from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Ti
 from inferry_server.errors import ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, Outcome, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.encode import submessage
 from inferry_server.wire.messages import parse
 from inferry_server.wire.reading import IncomingRequest, RequestReader, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
-
-Cancel = Callable[[], object]
 
 
 class InferenceService:
@@ -54,11 +52,9 @@ class InferenceService:
         """Handlers by path."""
         return {OPEN_INFERENCE["ModelStreamInfer"].path: self.model_stream_infer}
 
-    def model_infer(self, call: Call, message: bytes) -> None:
-        """Queue a request; the batcher's thread answers it."""
-        call.on_cancel(
-            self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
-        )
+    def model_infer(self, call: Call, message: bytes) -> Cancel:
+        """Queue a request; whoever computes it replies."""
+        return self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream:
         """Queue request after request; responses go out in the order of the requests."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.errors import ServingError
-from inferry_server.executing.execution import ComputedBatch
+from inferry_server.executing.observing import ComputedBatch
 from inferry_server.lateness.record import Origin, kind_of, refused
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.telemetry.metrics import ModelMetrics

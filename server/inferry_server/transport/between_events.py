@@ -1,6 +1,7 @@
 """What a transport runs on its reading thread between two events; it knows no more of it."""
 
-from collections.abc import Sized
+from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -19,16 +20,16 @@ class Shedding(Protocol):
 
 
 class BetweenEvents(Protocol):
-    """Short work for the reading thread. The transport alone calls the two methods, on that thread.
+    """Short work for the reading thread. The transport alone calls `reading`, on that thread.
 
     Attributes:
-        pending: not empty while there is work.
+        pending: work that waits, the oldest first.
         shedding: whether requests are shed for it.
     """
 
     @property
-    def pending(self) -> Sized:
-        """Work that waits; its length is asked before every event."""
+    def pending(self) -> deque[Callable[[], None]]:
+        """Work that waits; its length is asked before every event, and the first of it is taken and run."""
         ...
 
     @property
@@ -40,19 +41,15 @@ class BetweenEvents(Protocol):
         """The calling thread reads inside. At its end pending work is done, unless another thread reads by then."""
         ...
 
-    def run_next(self) -> None:
-        """Do what has waited longest; called only while something is pending."""
-
 
 class Nothing:
     """A reading thread that reads only."""
 
-    pending = ()
+    def __init__(self) -> None:
+        self.pending: deque[Callable[[], None]] = deque()
+
     shedding = None
 
     def reading(self) -> AbstractContextManager[None]:
         """Nothing is left to do at the end."""
         return nullcontext()
-
-    def run_next(self) -> None:
-        """Never called."""

@@ -17,7 +17,7 @@ from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
-from inferry_server.transport.core_layer import CoreServer, certificate_names, send_status
+from inferry_server.transport.core_layer import CoreServer, certificate_names, receive_message, send_status
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
@@ -215,7 +215,7 @@ class CompletionQueueTransport:
     def _poll(self, reader: int) -> None:
         """Read what is ready; compute when nothing is, or reading has taken long. Ends when it was relieved."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, inline, work = self._server.poll, self._inline, self._inline.pending
+        poll, work = self._server.poll, self._inline.pending
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
@@ -263,7 +263,7 @@ class CompletionQueueTransport:
                 elif is_idle or now - read_since > _LONGEST_READ_S:
                     self._computing = True
                     try:
-                        inline.run_next()
+                        work.popleft()()
                     finally:
                         with self._handover:  # whoever relieves this thread does so before, or not at all
                             if self._reader == reader:
@@ -320,7 +320,7 @@ class CompletionQueueTransport:
         if is_unary:
             call = self._new_call(event, path, account, self, waited_s)
             self._unasked[call] = self._now
-            call.begin()
+            receive_message(event.call, call.received)
         else:
             self._open(QueueStreamCall(event, path, account, self))
 

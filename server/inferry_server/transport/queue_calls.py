@@ -55,10 +55,6 @@ class _BaseCall(EndingCall):
 class QueueCall(_BaseCall):
     """A unary call. Most are answered before anybody could give up: only those that wait are watched."""
 
-    def begin(self) -> None:
-        """Read the request."""
-        core_layer.receive_message(self._handle, self._received)
-
     def watch(self) -> None:
         """Learn from now on if the client goes away."""
         with self._lock:
@@ -80,7 +76,8 @@ class QueueCall(_BaseCall):
         if self._end(status):
             core_layer.send_status(self._handle, status, _sent, first=True, close_watched=self._watched)
 
-    def _received(self, event: Any) -> None:
+    def received(self, event: Any) -> None:
+        """Its request has come, or will not: the event of `receive_message`."""
         # the server is going away, and has not waited for it
         if self._ended:  # guard: calls-request-comes
             return

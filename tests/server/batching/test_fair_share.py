@@ -57,22 +57,20 @@ def simulate(models: list[Model], until: float, *, cores: int = CORES) -> list[B
         model = models[int(claim.model)]
         if claim in running:
             batch = running.pop(claim)
-            queue.done(claim, batch.ended - batch.began)
+            granted = queue.done(claim, batch.ended - batch.began, again=model.pause_s is None)
             if model.pause_s is None:
                 asked[claim] = now
-                queue.ask_again(claim)
             else:
                 heapq.heappush(events, (now + model.pause_s, next(order), claim))
         else:
             asked[claim] = now
-            queue.ask(claim)
-        while (granted := queue.grant()) is not None:
-            ends = now + next(costs[int(granted.model)])
-            running[granted] = Batch(int(granted.model), granted.cores, asked[granted], now, ends)
-            batches.append(running[granted])
-            heapq.heappush(events, (ends, next(order), granted))
+            granted = queue.ask(claim)
+        for next_one in [*granted, *queue.grants()]:  # what computes alone is granted its next turn when it comes
+            ends = now + next(costs[int(next_one.model)])
+            running[next_one] = Batch(int(next_one.model), next_one.cores, asked[next_one], now, ends)
+            batches.append(running[next_one])
+            heapq.heappush(events, (ends, next(order), next_one))
         assert sum(batch.cores for batch in running.values()) <= cores
-        queue.forget_idle()
     return batches
 
 
@@ -134,19 +132,16 @@ def test_what_was_idle_has_saved_nothing_up() -> None:
 def test_what_computed_once_and_then_paused_has_saved_nothing_up_either() -> None:
     queue = FairQueue(1)
     paused, busy = Claim("paused", 1), Claim("busy", 1)
-    queue.ask(paused)
-    queue.ask(busy)
-    assert queue.grant() is paused
-    queue.done(paused, 0.01)
+    assert queue.ask(paused) == [paused]
+    assert queue.ask(busy) == []
+    granted = queue.done(paused, 0.01)
     turns = []
     for step in range(300):
-        if step == 100:
-            queue.ask(paused)
-        claim = queue.grant()
-        assert claim is not None
+        (claim,) = granted or queue.grants()
         turns.append(claim.model)
-        queue.done(claim, 0.01)
-        queue.ask_again(claim)
+        if step == 99:
+            assert queue.ask(paused) == []
+        granted = queue.done(claim, 0.01, again=True)
     assert turns[100:].count("busy") == pytest.approx(100, abs=2)
 
 
@@ -164,38 +159,27 @@ def test_no_core_idles_while_a_batch_waits_that_fits(models: list[Model]) -> Non
 def test_a_batch_that_needs_every_core_is_not_overtaken_for_ever() -> None:
     queue = FairQueue(2)
     narrow, other, wide = Claim("narrow", 1), Claim("other", 1), Claim("wide", 2)
-    queue.ask(narrow)
-    assert queue.grant() is narrow
-    queue.ask(wide)
-    assert queue.grant() is None
-    queue.ask(other)
-    assert queue.grant() is None
-    queue.done(narrow, 1.0)
-    assert queue.grant() is wide
-    queue.done(wide, 1.0)
-    assert queue.grant() is other
+    assert queue.ask(narrow) == [narrow]
+    assert queue.ask(wide) == []
+    assert queue.ask(other) == []
+    assert queue.done(narrow, 1.0) == [wide]
+    assert queue.done(wide, 1.0) == [other]
 
 
 def test_more_threads_than_cores_run_alone_rather_than_never() -> None:
     queue = FairQueue(2)
     one, two = Claim("a", 8), Claim("b", 8)
-    queue.ask(one)
-    queue.ask(two)
-    assert queue.grant() is one
-    assert queue.grant() is None
-    queue.withdraw(one)
-    assert queue.grant() is two
+    assert queue.ask(one) == [one]
+    assert queue.ask(two) == []
+    assert queue.withdraw(one) == [two]
 
 
 def test_what_is_withdrawn_costs_nothing_and_leaves_nothing_behind() -> None:
     queue = FairQueue(1)
     claims = [Claim(name, 1) for name in "abc"]
-    for claim in claims:
-        queue.ask(claim)
-    assert queue.grant() is claims[0]
-    queue.withdraw(claims[1])
-    queue.withdraw(claims[0])
-    assert queue.grant() is claims[2]
-    queue.done(claims[2], 1.0)
-    queue.forget_idle()
+    granted = [queue.ask(claim) for claim in claims]
+    assert granted == [[claims[0]], [], []]
+    assert queue.withdraw(claims[1]) == []
+    assert queue.withdraw(claims[0]) == [claims[2]]
+    assert queue.done(claims[2], 1.0) == []
     assert not queue._accounts

@@ -1,7 +1,9 @@
 """The batcher's thread with a scripted model: events say when a batch finishes, nothing sleeps."""
 
+import gc
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.policy import Lane
+from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, Timing, pad_to_ladder
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, ShuttingDownError
-from testkit.batchers import Reply, ScriptedModel, batching, request, values
+from inferry_server.executing.batcher import DynamicBatcher
+from testkit.batchers import Observer, Reply, ScriptedModel, batching, request, values
 from testkit.clock import ManualClock
 from testkit.waiting import SOON_S
 
@@ -214,3 +217,24 @@ def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[
             else:
                 assert values(outcome) == [2.0 * value for value in values_]
     assert max(observer.batch_rows, default=0) <= 4
+
+
+def test_a_closed_batcher_lets_its_model_go_at_once() -> None:
+    """Without a garbage collection: versions come and go, and their memory with them."""
+
+    class Model:
+        def run(self, inputs: Arrays) -> Arrays:
+            return inputs
+
+    policy = BatchingPolicy(max_batch_size=4, max_request_rows=4, max_queue_size=9, max_queue_bytes=1 << 20)
+    model = Model()
+    gone = weakref.ref(model)
+    batcher = DynamicBatcher("test", [model.run], policy, observer=Observer())
+    batcher.start()
+    assert batcher.close(SOON_S)
+    gc.disable()
+    try:
+        del batcher, model
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -97,7 +97,7 @@ def test_what_was_read_is_computed_together_by_the_thread_that_read_it_when_it_h
         replies = submit(batcher, 1, 2, 3)
         assert inline.pending
         assert not model.seen
-        inline.run_next()
+        inline.pending.popleft()()
         assert not inline.pending
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
     assert model.seen == [threading.get_ident()]
@@ -108,10 +108,10 @@ def test_more_than_a_batch_is_computed_batch_by_batch_with_reading_in_between() 
     model = Threads()
     with reading(model.run) as (batcher, inline, observer):
         replies = submit(batcher, *range(6))
-        inline.run_next()
+        inline.pending.popleft()()
         assert observer.batch_rows == [4]
         replies += submit(batcher, 6)
-        inline.run_next()
+        inline.pending.popleft()()
         assert not inline.pending
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(7)]
     assert observer.batch_rows == [4, 3]
@@ -131,13 +131,13 @@ def test_requests_are_shed_while_full_batches_wait_and_more_come_than_there_is_r
         with pytest.raises(QueueFullError):
             submit(batcher, 10)
         assert sheds()
-        inline.run_next()
+        inline.pending.popleft()()
         assert sheds()
-        inline.run_next()
+        inline.pending.popleft()()
         assert not sheds()  # two are left, and others may join them
         submit(batcher, 10, 11)
         assert sheds()
-        inline.run_next()
+        inline.pending.popleft()()
         now += 0.3
         submit(batcher, *range(10))
         assert not sheds()
@@ -149,7 +149,7 @@ def test_a_request_without_a_chance_makes_nobody_shed() -> None:
         with pytest.raises(DeadlineExceededError):
             batcher.submit(request(4, deadline=0.0)[0])
         assert not batcher.shedding.retry_after_s
-        inline.run_next()
+        inline.pending.popleft()()
 
 
 def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
@@ -162,7 +162,7 @@ def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
         with pytest.raises(QueueFullError):
             submit(batcher, 4)
         assert batcher.shedding.retry_after_s
-        inline.run_next()
+        inline.pending.popleft()()
         assert not batcher.shedding.retry_after_s
         other.release(0.001, again=False)
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(4)]
@@ -195,7 +195,7 @@ def test_a_batch_that_has_become_long_while_it_was_offered_is_left_to_the_batche
             slow.observe(rows, rows * 0.004)  # one row is short, four are not
         batcher._queue._scheduler._latencies = ShapeLatencies(slow, 4)
         replies = submit(batcher, 1, 2, 3, 4)
-        inline.run_next()
+        inline.pending.popleft()()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6], [8]]
     assert threading.get_ident() not in model.seen
 
@@ -211,7 +211,7 @@ def test_the_batchers_thread_gives_short_batches_back_and_takes_them_if_nobody_c
         model.release()
         assert [values(reply.outcome()) for reply in replies] == [[2], [4], [6]]
         wait_until(lambda: bool(inline.pending), "the next batch to be offered")
-        inline.run_next()  # too late, and does nothing
+        inline.pending.popleft()()  # too late, and does nothing
     assert observer.batch_rows == [1, 2]
 
 
@@ -219,7 +219,7 @@ def test_of_a_batch_that_fails_only_the_guilty_request_fails_and_not_on_the_thre
     model = Threads()
     with reading(model.run) as (batcher, inline, _):
         replies = submit(batcher, 1, -1, 3)
-        inline.run_next()
+        inline.pending.popleft()()
         assert values(replies[0].outcome()) == [2]
         assert isinstance(replies[1].outcome(), InferenceError)
         assert values(replies[2].outcome()) == [6]
@@ -234,7 +234,7 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
     model = Threads()
     with reading(model.run, seat=gate.seat("mine", 1)) as (batcher, inline, _):
         (reply,) = submit(batcher, 1)
-        inline.run_next()
+        inline.pending.popleft()()
         assert not model.seen
         assert not inline.pending
         other.release(0.001, again=False)
@@ -242,7 +242,7 @@ def test_while_another_model_has_the_cores_the_thread_that_reads_does_not_wait_f
         assert threading.get_ident() not in model.seen
         wait_until(lambda: batcher._queue._holder is Holder.NOBODY, "the model to be idle")
         (reply,) = submit(batcher, 1)
-        inline.run_next()
+        inline.pending.popleft()()
         assert values(reply.outcome()) == [2]
         assert model.seen[-1] == threading.get_ident()
 
@@ -254,7 +254,7 @@ def test_a_cancelled_request_leaves_the_cores_to_others() -> None:
         queued, reply = request(1)
         batcher.submit(queued)
         assert batcher.cancel(queued)
-        inline.run_next()
+        inline.pending.popleft()()
         assert not inline.pending
         other = gate.seat("other", 1)
         assert other.try_acquire()
@@ -271,7 +271,7 @@ def test_closing_waits_for_what_is_offered_inline() -> None:
         closing = threading.Thread(target=lambda: finished.put(batcher.close(SOON_S)))
         closing.start()
         wait_until(lambda: batcher._queue._closing, "the batcher to be closing")
-        inline.run_next()
+        inline.pending.popleft()()
         assert values(reply.outcome()) == [2]
         assert finished.get(timeout=SOON_S)
         closing.join(SOON_S)
@@ -299,8 +299,8 @@ def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_an_inline_batch_al
 
     with reading(run) as (batcher, inline, observer):
         replies = submit(batcher, *range(6))
-        inline.run_next()
-        inline.run_next()
+        inline.pending.popleft()()
+        inline.pending.popleft()()
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(6)]
     assert observer.batch_rows == [4, 2]
 
@@ -308,14 +308,13 @@ def test_a_thread_of_the_instance_that_wakes_meanwhile_leaves_an_inline_batch_al
 def test_what_was_accepted_is_done_before_the_thread_leaves() -> None:
     done: list[str] = []
     inline = InlineWork()
-    assert not inline.is_here()
     with inline.reading():
-        assert inline.is_here()
-        inline.run_soon(lambda: done.append("mine"))
-        elsewhere(lambda: inline.run_soon(lambda: done.append("theirs")))
-        elsewhere(lambda: done.append(f"here: {inline.is_here()}"))
-    assert not inline.is_here()
-    assert done == ["here: False", "mine", "theirs"]
+        done.append(f"here: {threading.get_ident() == inline.thread}")
+        inline.pending.append(lambda: done.append("mine"))
+        elsewhere(lambda: inline.pending.append(lambda: done.append("theirs")))
+        elsewhere(lambda: done.append(f"elsewhere: {threading.get_ident() == inline.thread}"))
+    assert inline.thread is None
+    assert done == ["here: True", "elsewhere: False", "mine", "theirs"]
 
 
 def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_can_wait() -> None:
@@ -350,7 +349,7 @@ class Slow(Threads):
         """Have it compute one request; whether the thread that reads did."""
         (reply,) = submit(batcher, value)
         while inline.pending:
-            inline.run_next()
+            inline.pending.popleft()()
         assert isinstance(reply.outcome(), InferenceError) == (value < 0)
         wait_until(lambda: batcher._queue._holder is Holder.NOBODY, "the batcher to be idle")
         return self.seen[-1] == threading.get_ident()
@@ -424,11 +423,11 @@ def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_on
         for i in range(50):
             ask(-1.0 if i % 17 == 3 else float(i))
             while inline.pending and chance.random() < 0.5:
-                inline.run_next()
+                inline.pending.popleft()()
         for thread in others:
             thread.join(SOON_S)
         while inline.pending:
-            inline.run_next()
+            inline.pending.popleft()()
         for _ in range(150):
             value, reply = asked.get(timeout=SOON_S)
             outcome = reply.outcome()

@@ -115,7 +115,7 @@ def test_who_floods_the_server_with_events_does_not_keep_it_from_computing(monke
     def flood(event: Any) -> None:
         if not floods.is_set():
             floods.set()
-            inline.run_soon(computed.set)
+            inline.pending.append(computed.set)
         if not computed.is_set():
             server.script.append(flood)  # there is always another one
 
@@ -135,7 +135,7 @@ def test_one_empty_poll_is_no_reason_to_compute_a_smaller_batch(monkeypatch: pyt
         order.append("computed")
         computed.set()
 
-    server = ScriptedServer([lambda _: inline.run_soon(compute), None, lambda _: order.append("read")])
+    server = ScriptedServer([lambda _: inline.pending.append(compute), None, lambda _: order.append("read")])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     transport.start(ANY_PORT)
@@ -148,7 +148,7 @@ def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inline = InlineWork()
-    request, awake = (lambda _: inline.run_soon(lambda: None)), completion_queue._AWAKE_POLLS
+    request, awake = (lambda _: inline.pending.append(lambda: None)), completion_queue._AWAKE_POLLS
     script: list[Exception | Callable[[Any], object] | None] = [lambda _: None, request, *[None] * 4]
     script += [None] * (awake - 1) + [lambda _: None]  # an event at the last moment
     script += [None] * awake + [None, lambda _: None, None]
@@ -174,7 +174,7 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
         return lambda _: told.append(name)
 
     empty = [None] * completion_queue._EMPTY_POLLS
-    script: list[Exception | Callable[[Any], object] | None] = [lambda _: inline.run_soon(compute), *empty]
+    script: list[Exception | Callable[[Any], object] | None] = [lambda _: inline.pending.append(compute), *empty]
     server = ScriptedServer([*script, event("ready"), *empty, event("later")])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
@@ -199,7 +199,7 @@ def test_what_was_ready_while_the_process_stood_still_has_not_waited_for_that(mo
         stalled_s[0] += 50.0
 
     inline = InlineWork()
-    server = ScriptedServer([lambda _: inline.run_soon(lambda: None), stall, lambda _: None])
+    server = ScriptedServer([lambda _: inline.pending.append(lambda: None), stall, lambda _: None])
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
     monkeypatch.setattr(transport._intake, "stalled", told.append)

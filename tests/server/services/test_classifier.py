@@ -59,7 +59,7 @@ class Decoding:
         call = FakeCall(deadline=deadline)
         images = [pb.Image(encoded=picture) for picture in pictures or (b"damaged",)]
         request = pb.ClassifyRequest(model_name="brightness", images=images)
-        self.service.classify(call, request.SerializeToString())
+        call.on_cancel(self.service.classify(call, request.SerializeToString()))
         return call
 
 

@@ -119,7 +119,7 @@ def arrival() -> SimpleNamespace:
 @pytest.fixture
 def unary(layer: Layer, router: Router) -> QueueCall:
     call = QueueCall(arrival(), UNARY, router.received(UNARY, ()), layer)
-    call.begin()
+    core_layer.receive_message(call._handle, call.received)
     return call
 
 

@@ -1,0 +1,77 @@
+"""What is told about batches, for metrics and statistics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferry_server.batching.request import Timing
+from inferry_server.errors import ServingError
+from inferry_server.lateness.record import Origin
+
+
+@dataclass(frozen=True)
+class ComputedBatch:
+    """A batch that was computed, and the requests that get their replies with it, for they have their last rows.
+
+    Attributes:
+        rows: of the batch.
+        alone: whether it is one request that shares no batch, and one run of the model whatever its rows.
+        assembly_s: putting its inputs together.
+        compute_s: in the model.
+        replied_rows: of all those requests.
+        timings: of each of them, where its time went until it was computed.
+        output_s: of each, making its reply.
+        read_s: of each, from its arrival to its admission.
+        total_s: of each, from its arrival to its reply.
+        reply_s: of each, from the end of the run to its reply, those of others before it included.
+        input_bytes: of the tensors of all of them.
+        output_bytes: of the batch's outputs, padding included.
+        traced: of each that is traced, `total_s` and its trace's id.
+    """
+
+    rows: int
+    alone: bool
+    assembly_s: float
+    compute_s: float
+    replied_rows: int
+    timings: Sequence[Timing]
+    output_s: Sequence[float]
+    read_s: Sequence[float]
+    total_s: Sequence[float]
+    reply_s: Sequence[float]
+    input_bytes: int
+    output_bytes: int
+    traced: Sequence[tuple[float, str]]
+
+
+class BatchObserver(Protocol):
+    """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
+
+    def batch_done(self, done: ComputedBatch) -> None:
+        """A batch was computed; the replies to its requests are made, and leave now."""
+
+    def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
+        """A request that was admitted got an error: computing it failed."""
+
+    def request_refused(
+        self, error: ServingError, origin: Origin | None = None, *, total_s: float | None = None
+    ) -> None:
+        """A request was not computed at all.
+
+        Args:
+            error: what it got.
+            origin: the request; None for one that was not read.
+            total_s: since its arrival, where it had been admitted.
+        """
+
+    def request_cancelled(self) -> None:
+        """Nobody wants the reply to a request that was admitted."""
+
+    def overran(self, seconds: float) -> None:
+        """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
+
+        Called once, under a lock.
+        """
+
+    def batching_ended(self, reason: str) -> None:
+        """A batch showed that requests cannot share batches: each runs alone from now on. Called once."""
