@@ -11,6 +11,18 @@ _TEST_TRAIN = ("tests/trainer/training/test_train.py",)
 
 GATES = (
     Mutant(
+        "gates-scaled-measured",
+        "gates: pictures that are decoded whole anyway measure nothing",
+        "if False:",
+        ("tests/trainer/gates/test_scaled_jpeg.py",),
+    ),
+    Mutant(
+        "gates-scaled-drop",
+        "gates: decoding JPEGs smaller costs no more accuracy than is accepted",
+        "if False:",
+        ("tests/trainer/gates/test_scaled_jpeg.py",),
+    ),
+    Mutant(
         "gates-truth",
         "gates: a graph is no further from the truth than the factor allows",
         "too_far = False",

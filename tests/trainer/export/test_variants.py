@@ -19,7 +19,7 @@ from inferry_trainer.workflow.export import ExportOptions, publish_candidate
 
 GATES = [
     "checker", "signature", "varied-outputs", "parity", "third-opinion", "recorded-figures", "labels", "above-chance",
-    "accuracy-drop", "batch-consistency", "golden", "latency",
+    "accuracy-drop", "scaled-jpeg", "batch-consistency", "golden", "latency",
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_each_precision_is_a_model_of_its_own_with_every_gate_recorded(tinted_mo
     assert (manifest.model_name, manifest.precision) == (name, precision)
     assert [gate.name for gate in manifest.gates] == GATES
     skipped = {gate.name for gate in manifest.gates if gate.outcome != Gate.PASSED}
-    assert skipped == {"recorded-figures"} | ({"accuracy-drop"} if precision == "float32" else set())
+    assert skipped == {"recorded-figures", "scaled-jpeg"} | ({"accuracy-drop"} if precision == "float32" else set())
     opinion = next(gate for gate in manifest.gates if gate.name == "third-opinion")
     assert opinion.figures["images"] >= 64
     assert 0 < opinion.figures["keras_max_abs_difference"] <= opinion.figures["keras_max_abs_difference_limit"]

@@ -48,6 +48,13 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     export.add_argument("--label", metavar="LABEL", help="point this label, canary say, at what is published")
+    export.add_argument(
+        "--scaled-jpeg",
+        type=Path,
+        metavar="FOLDER",
+        help="have large JPEGs decoded at a fraction of their size, some times faster, if that costs no more accuracy "
+        "than --max-accuracy-drop on these pictures: as large as those that will be sent, a folder for each label",
+    )
     keras = export.add_argument_group("any Keras model")
     keras.add_argument(
         "--labels", metavar="a,b,c|FILE", help="its classes in the order of its outputs, or a file of them"
@@ -80,6 +87,7 @@ def _export(chosen: argparse.Namespace) -> None:
         max_accuracy_drop=chosen.max_accuracy_drop,
         max_difference=chosen.max_difference,
         label=chosen.label,
+        scaled_jpeg=chosen.scaled_jpeg,
     )
     about = {
         name: getattr(chosen, name)

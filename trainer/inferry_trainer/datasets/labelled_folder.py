@@ -12,7 +12,16 @@ from inferry_trainer.errors import DatasetError, name_some
 
 
 def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessing) -> Part:
-    """Every picture below `folder/<label>/`, through the preprocessing that production uses.
+    """Every picture of `find_labelled_pictures`, through the preprocessing that production uses.
+
+    Raises:
+        DatasetError: as it does, or a picture is unreadable.
+    """
+    return find_labelled_pictures(folder, labels, spec).prepare()
+
+
+def find_labelled_pictures(folder: Path, labels: Sequence[str], spec: Preprocessing) -> FilePart:
+    """Every picture below `folder/<label>/`.
 
     Args:
         folder: holds a folder for each label, and no other.
@@ -20,7 +29,7 @@ def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessin
         spec: what a picture becomes before the model sees it.
 
     Raises:
-        DatasetError: a label without folder or pictures, a folder that is no label, an unreadable picture.
+        DatasetError: a label without folder or pictures, a folder that is no label.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; expected one that holds a folder for each label")
@@ -45,4 +54,4 @@ def read_labelled_folder(folder: Path, labels: Sequence[str], spec: Preprocessin
             raise DatasetError(f"{folder / label} holds no picture ({', '.join(SUFFIXES)})")
         files += pictures
         classes += [index] * len(pictures)
-    return FilePart(tuple(files), np.array(classes, np.int64), spec).prepare()
+    return FilePart(tuple(files), np.array(classes, np.int64), spec)

@@ -22,6 +22,7 @@ from inferry_trainer.gates.golden import golden_positions, golden_tolerances, ma
 from inferry_trainer.gates.latency import LatencyCurve, measure_latency
 from inferry_trainer.gates.outputs import ParityReport, compare_outputs, measure_difference
 from inferry_trainer.gates.rounding import MAX_DIFFERENCE, Rounding, Truth, ask_float64, measure_rounding
+from inferry_trainer.gates.scaled_jpeg import DecodedTwice
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Subject:
         recorded: figures of earlier.
         float32: the proven float32 graph of the same model; None where this is it, or where it is not at hand.
         published: the version it belongs to; None before publication.
+        decoded_twice: labelled pictures, whole and decoded smaller; None where that is not asked for.
     """
 
     graph: Path
@@ -102,6 +104,7 @@ class Subject:
     recorded: Recorded = field(default_factory=Recorded)
     float32: "Subject | None" = None
     published: Published | None = None
+    decoded_twice: DecodedTwice | None = None
 
     def _keras(self) -> Classifier:
         if self.classifier is None:

@@ -9,6 +9,7 @@ from inferry_proto.manifest import ManifestError, verify_files
 from inferry_proto.preprocessing import channel_count
 from inferry_trainer.blocks.reference import FLOAT32_TOLERANCE
 from inferry_trainer.errors import GateError, name_some
+from inferry_trainer.evaluation.evaluate import evaluate_probabilities
 from inferry_trainer.gates.accuracy import check_above_chance, check_accuracy_drop, check_labels, check_recorded
 from inferry_trainer.gates.batches import LIMITS, check_batches
 from inferry_trainer.gates.golden import check_golden
@@ -16,6 +17,7 @@ from inferry_trainer.gates.graph import check_graph
 from inferry_trainer.gates.outputs import check_varied
 from inferry_trainer.gates.pixel_hint import better_pixels
 from inferry_trainer.gates.result import GateResult
+from inferry_trainer.gates.scaled_jpeg import check_scaled_jpeg
 from inferry_trainer.gates.subject import Published, Subject
 from inferry_trainer.gates.third_opinion import check_third_opinion
 
@@ -195,6 +197,18 @@ def _accuracy_drop(subject: Subject) -> GateResult:
     )
 
 
+def _scaled_jpeg(subject: Subject) -> GateResult:
+    twice = subject.decoded_twice
+    if twice is None:
+        asked = subject.published is not None and subject.published.manifest.preprocessing.scaled_jpeg
+        why = "it was judged when the version was published" if asked else "JPEGs are decoded whole"
+        return GateResult("scaled-jpeg", reason=why)
+    whole, scaled = (
+        evaluate_probabilities(subject.model.predict(part.images), part.labels) for part in (twice.whole, twice.scaled)
+    )
+    return check_scaled_jpeg(whole, scaled, different=twice.different, limit=subject.limits.accuracy_drop)
+
+
 def _batch_consistency(subject: Subject) -> GateResult:
     rounding = max(LIMITS[subject.precision], subject.rounding.difference_limit)
     return check_batches(subject.model.run, subject.images, precision=subject.precision, rounding=rounding)
@@ -227,6 +241,7 @@ GATES = (
     Gate("labels", _labels),
     Gate("above-chance", _above_chance),
     Gate("accuracy-drop", _accuracy_drop),
+    Gate("scaled-jpeg", _scaled_jpeg),
     Gate("batch-consistency", _batch_consistency),
     Gate("golden", _golden),
     Gate("latency", _latency),

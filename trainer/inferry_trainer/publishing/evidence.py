@@ -11,6 +11,7 @@ from inferry_trainer.datasets.labelled_folder import read_labelled_folder
 from inferry_trainer.errors import ConfigError
 from inferry_trainer.evaluation.classifier import make_classifier
 from inferry_trainer.export.keras_source import load_classifier, recorded_reading
+from inferry_trainer.gates.scaled_jpeg import without_scaling
 from inferry_trainer.publishing.verification import Evidence
 from inferry_trainer.training.run_folder import read_run_folder
 
@@ -61,7 +62,9 @@ def find_evidence(manifest: ModelManifest, options: EvidenceOptions) -> Evidence
 def _find_images(manifest: ModelManifest, options: EvidenceOptions) -> Evidence:
     if options.data is not None:
         labels = tuple(manifest.labels)
-        return Evidence(test=read_labelled_folder(options.data, labels, manifest.preprocessing), labels=labels)
+        return Evidence(
+            test=read_labelled_folder(options.data, labels, without_scaling(manifest.preprocessing)), labels=labels
+        )
     name = manifest.provenance.dataset
     if name not in NAMES:
         return Evidence(why_not="its data set is not one of ours: name a folder of pictures with --data")

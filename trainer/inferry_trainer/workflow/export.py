@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
@@ -12,6 +12,7 @@ from inferry_trainer.export.keras_source import KerasSource, candidate_from_kera
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
 from inferry_trainer.gates.result import GateResult
 from inferry_trainer.gates.rounding import CEILING, MAX_DIFFERENCE
+from inferry_trainer.gates.scaled_jpeg import DecodedTwice, decode_twice, with_scaling
 from inferry_trainer.gates.subject import Limits, Recorded, Subject
 from inferry_trainer.gates.table import PRECISIONS, judge
 from inferry_trainer.publishing.publish import check_model_name, publish_version
@@ -33,6 +34,8 @@ class ExportOptions:
         max_difference: between a probability of Keras' and one of the float32 graph's, accepted whatever the
             model's own rounding is; what was accepted is recorded.
         label: to point at what is published; None for none.
+        scaled_jpeg: labelled pictures with which it is measured what decoding large JPEGs smaller costs; servers and
+            batch jobs then decode them so. None: they decode every picture whole.
 
     Raises:
         ConfigError: a precision that does not exist, or a limit outside its range.
@@ -44,6 +47,7 @@ class ExportOptions:
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     max_difference: float = MAX_DIFFERENCE
     label: str | None = None
+    scaled_jpeg: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
@@ -109,10 +113,14 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     check_model_name(name)
     if candidate.test is None:
         _check_unverified(options)
+    twice = None
+    if options.scaled_jpeg is not None:
+        twice = decode_twice(options.scaled_jpeg, candidate.labels, candidate.preprocessing)
+        candidate = replace(candidate, preprocessing=with_scaling(candidate.preprocessing))
     published, refused = [], []
     with tempfile.TemporaryDirectory(prefix="inferry-export-") as folder:
         try:
-            float32, gates = _prove_float32(candidate, options, Path(folder) / "float32.onnx")
+            float32, gates = _prove_float32(candidate, options, Path(folder) / "float32.onnx", twice)
         except (GateError, ExportError) as error:
             raise _nothing_published(error) from error
         for precision in options.precisions:
@@ -128,7 +136,9 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     return published
 
 
-def _prove_float32(candidate: Candidate, options: ExportOptions, path: Path) -> tuple[Subject, list[GateResult]]:
+def _prove_float32(
+    candidate: Candidate, options: ExportOptions, path: Path, twice: DecodedTwice | None
+) -> tuple[Subject, list[GateResult]]:
     """The float32 graph passes its gates once, whatever is published: variants are made of it."""
     export_classifier(candidate.classifier, path)
     subject = Subject(
@@ -139,6 +149,7 @@ def _prove_float32(candidate: Candidate, options: ExportOptions, path: Path) -> 
         classifier=candidate.classifier,
         test=candidate.test,
         recorded=Recorded(accuracy=candidate.recorded_accuracy, loss=candidate.recorded_loss),
+        decoded_twice=twice,
     )
     only_variants = "float32" not in options.precisions
     leave_out = ("golden", "latency") if only_variants else ()
