@@ -1,6 +1,8 @@
 """A job without a server gives what a server gives, from a published version's folder."""
 
+import contextlib
 import os
+import pickle
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inferry_client.batch.classifier import PictureClassifier, read_model_files
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import ProcessDecoder
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.folder import FolderInput
-from inferry_client.batch.job import run_job
+from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.onnx_target import open_onnx_target
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.records import DataContent
@@ -87,7 +90,38 @@ def test_processes_decode_as_threads_do(tmp_path: Path) -> None:
         open_job(FolderInput(tmp_path / "in"), settings, lambda _: target) as job,
         ProcessDecoder(DecodeSettings(spec, settings.max_file_bytes), processes=2) as decoder,
     ):
-        assert run_job(job, decoder, progress=lambda *_: None).classified == 25
+        assert run_job(job, LocalEngine(decoder), progress=lambda *_: None).classified == 25
     command = ["batch", str(tmp_path / "in"), "--onnx", str(version), "--part-size=10", f"--out={tmp_path / 'threads'}"]
     assert main(command) == 0
     assert read_rows(tmp_path / "out") == read_rows(tmp_path / "threads")
+
+
+def test_the_classifier_of_data_engines_answers_as_a_job_does(tmp_path: Path) -> None:
+    version = save_brightness(tmp_path / "models", side=8)
+    paths = brightness_model.write_pictures(tmp_path / "in", 70)
+    command = ["batch", str(tmp_path / "in"), "--onnx", str(version), f"--out={tmp_path / 'out'}"]
+    assert main(command) == 0
+    pictures = [path.read_bytes() for path in paths]
+    classifier = PictureClassifier(onnx=version, batch_size=32)
+    answered = classifier({"name": np.array([path.name for path in paths]), "bytes": np.array(pictures, object)})
+    rows = read_rows(tmp_path / "out")
+    for name in ("label", "index", "probability"):
+        assert answered[name].tolist() == [row[name] for row in rows]
+    assert answered["name"].tolist() == [row["id"] for row in rows]
+    assert not answered["error"].any()
+    bad = classifier.classify([b"no picture", None, pictures[0]])
+    assert bad["index"].tolist() == [-1, -1, rows[0]["index"]]
+    assert [bool(error) for error in bad["error"]] == [True, True, False]
+    classifier.close()
+
+
+def test_a_version_that_was_sent_elsewhere_answers_there(tmp_path: Path) -> None:
+    version = save_brightness(tmp_path / "models", side=8)
+    (path,) = brightness_model.write_pictures(tmp_path / "in", 1)
+    sent = pickle.loads(pickle.dumps(read_model_files(version)))  # noqa: S301
+    (tmp_path / "models").rename(tmp_path / "gone")
+    with contextlib.closing(PictureClassifier(onnx=sent)) as classifier:
+        assert classifier.target.model.version == version.name
+        assert classifier.classify([path.read_bytes()])["index"][0] >= 0
+    with pytest.raises(JobError, match="cannot be read"):
+        read_model_files(version)

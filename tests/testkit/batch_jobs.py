@@ -13,7 +13,8 @@ from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import InlineDecoder
 from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.inputs import Input
-from inferry_client.batch.job import Draining, Summary, run_job
+from inferry_client.batch.job import LocalEngine, Summary, run_job
+from inferry_client.batch.keeping import Draining
 from inferry_client.batch.opening import Job, open_job
 from inferry_client.batch.predict import open_server_target
 from inferry_client.batch.settings import BatchSettings, Progress
@@ -50,7 +51,7 @@ def run_opened(job: Job, progress: Progress = lambda *_: None, draining: Drainin
     """Run it, decoding on the threads that send."""
     spec = job.target.model.preprocessing.SerializeToString()
     decoder = InlineDecoder(DecodeSettings(spec, job.settings.max_file_bytes))
-    return run_job(job, decoder, progress=progress, draining=draining)
+    return run_job(job, LocalEngine(decoder), progress=progress, draining=draining)
 
 
 def run_batch(server: ScriptedServer, source: Path | Input, out: Path | str, **settings: Any) -> Summary:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
+from inferry_client.batch.classifier import TargetSettings, read_model_files
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
 from inferry_client.batch.errors import JobError, StoppedError
 from inferry_client.batch.inputs import Input, InputOptions, open_inputs
-from inferry_client.batch.job import Draining, Summary, run_job
+from inferry_client.batch.job import Engine, LocalEngine, Summary, run_job
+from inferry_client.batch.keeping import Draining
 from inferry_client.batch.merge import merge
 from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
@@ -66,11 +68,11 @@ def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, d
         for line in describe_left_out(source):
             print(line, file=sys.stderr)
         decoders = decoder_count(args.decoders, job.plan.picture_count)
-        decoder = stack.enter_context(open_decoder(job, settings, decoders))
+        engine = stack.enter_context(open_engine(args, job, decoders))
         progress = stack.enter_context(
             progress_events(job.pictures, write=write_event) if args.json_progress else progress_bar(job.pictures)
         )
-        summary = run_job(job, decoder, progress=progress, draining=draining)
+        summary = run_job(job, engine, progress=progress, draining=draining)
     say(describe(summary, job.store))
     if args.report:
         refusals = window.refusals
@@ -165,9 +167,29 @@ def decoder_count(asked: int | None, pictures: int) -> int:
 
 
 @contextmanager
-def open_decoder(job: Job, settings: BatchSettings, processes: int) -> Iterator[Decoder]:
+def open_engine(args: Namespace, job: Job, processes: int) -> Iterator[Engine]:
+    """What makes a job's parts: this machine, or a Ray cluster."""
+    if args.engine == "ray":
+        from inferry_client.batch.ray_data.engine import RayEngine
+
+        yield RayEngine(read_target_settings(args, job), actors=args.workers)
+        return
+    with open_decoder(job, processes) as decoder:
+        yield LocalEngine(decoder)
+
+
+def read_target_settings(args: Namespace, job: Job) -> TargetSettings:
+    """What actors ask: the version that was opened here, sent to them where it is a folder."""
+    model = job.target.model
+    if args.onnx is not None:
+        return TargetSettings(onnx=read_model_files(Path(args.onnx)))
+    return TargetSettings(server=args.server, model=model.model, version=model.version, timeout_s=args.timeout_s)
+
+
+@contextmanager
+def open_decoder(job: Job, processes: int) -> Iterator[Decoder]:
     """What decodes a job's pictures."""
-    decode = DecodeSettings(job.target.model.preprocessing.SerializeToString(), settings.max_file_bytes)
+    decode = DecodeSettings(job.target.model.preprocessing.SerializeToString(), job.settings.max_file_bytes)
     if processes:
         with ProcessDecoder(decode, processes=processes) as decoder:
             yield decoder

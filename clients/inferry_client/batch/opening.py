@@ -27,7 +27,7 @@ class Job:
         settings: as given.
         records: the pictures of the plan, anew with each call.
         earlier: pictures in parts of earlier runs.
-        done: parts that are complete.
+        done: parts that are complete, as the job goes on.
     """
 
     plan: Plan
@@ -37,13 +37,21 @@ class Job:
     settings: BatchSettings
     records: Callable[[], Iterable[Record]]
     earlier: int
-    done: frozenset[int]
+    done: set[int]
 
     @property
     def pictures(self) -> int:
         """Of this run and of earlier ones; of a shard, its own."""
         numbers = (n for n in range(part_count(self.plan)) if self.has(n) or self.plan.first_part + n in self.done)
         return self.earlier + sum(part_length(self.plan, self.plan.first_part + number) for number in numbers)
+
+    def is_open(self, number: int) -> bool:
+        """Whether the nth part of the plan is to be done here, and is not yet."""
+        return self.has(number) and self.plan.first_part + number not in self.done
+
+    def close_part(self, number: int) -> None:
+        """The nth part of the plan is complete."""
+        self.done.add(self.plan.first_part + number)
 
     def has(self, number: int) -> bool:
         """Whether the nth part of the plan is done here."""
@@ -77,7 +85,7 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
         if settings.overwrite:
             store.clear()
         store.begin(job.plan, extends=settings.incremental)
-        yield replace(job, done=frozenset(store.done_parts()))
+        yield replace(job, done=store.done_parts())
 
 
 def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan | None], Target]) -> Job:
@@ -93,7 +101,7 @@ def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     job = _survey(source, settings, target, store)
     if not settings.overwrite:
         store.check(job.plan, extends=settings.incremental)
-    return replace(job, done=frozenset() if settings.overwrite else frozenset(store.done_parts()))
+    return replace(job, done=set() if settings.overwrite else store.done_parts())
 
 
 def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFolder) -> Job:
@@ -115,7 +123,7 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
     plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
     if begun and (settings.incremental or begun == plan):
         _refuse_changed(known.changed or found.changed, store)
-    return Job(plan, found.listing, target, store, settings, records, known.count, frozenset())
+    return Job(plan, found.listing, target, store, settings, records, known.count, set())
 
 
 def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, first_part: int, part_size: int) -> Plan:

@@ -108,6 +108,12 @@ def _add_pace(command: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="do every Nth part, from I = 0; N alone takes I from $JOB_COMPLETION_INDEX. Then: inferry batch merge",
     )
+    command.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="who decodes and classifies: this machine, or the Ray cluster of $RAY_ADDRESS (%(default)s)",
+    )
     command.add_argument("--report", action="store_true", help="say where the time went, and what to change")
     command.add_argument(
         "--json-progress", action="store_true", help="progress as lines of JSON on stderr, for programs"

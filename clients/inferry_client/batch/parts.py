@@ -47,6 +47,11 @@ class PartRows:
         if finite.any():
             self.probabilities.append(probabilities[finite])
 
+    @property
+    def bad(self) -> int:
+        """Pictures without an answer."""
+        return len(self.entries) - len(self.ids)
+
     def answers(self, labels: tuple[str, ...]) -> Answers:
         """Of those that have some."""
         none = np.empty((0, max(1, len(labels))), np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 
+from inferry_client.batch.errors import JobError
 from inferry_client.batch.records import Record
 
 FORMAT_VERSION = 2
@@ -75,6 +76,19 @@ def part_digest(part: Sequence[Record]) -> bytes:
         name = record.id.encode("utf-8", "surrogatepass")
         digest.update(b"%d %d\n%s\n" % (len(name), record.size_bytes, name))
     return digest.digest()[:16]
+
+
+def check_part(listing: Listing, number: int, part: Sequence[Record]) -> None:
+    """See that a part is the one that was listed.
+
+    Raises:
+        JobError: the input changed since.
+    """
+    if number >= len(listing.parts) or part_digest(part) != listing.parts[number]:  # guard: batch-listing-kept
+        raise JobError(
+            f"the input changed while the job ran, at {part[0].id!r} or one of the {len(part) - 1} pictures after it; "
+            "complete parts are kept: run again with --incremental, or put the input back"
+        )
 
 
 def listing_of(parts: Sequence[bytes], count: int) -> Listing:
