@@ -20,6 +20,9 @@ IMAGE_VOLUMES_SINCE = 31  # the field is unknown to older versions
 _TEXT, _COUNT, _DURATION = {"type": "string"}, {"type": "integer", "minimum": 0}, {"pattern": r"^([0-9]+(ms|s|m|h))+$"}
 
 
+_BALANCING = ("BackendUtilization", "ConsistentHash", "LeastRequest", "Random", "RoundRobin")
+
+
 def _closed(required: tuple[str, ...] = (), **properties: Any) -> Manifest:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
@@ -36,7 +39,7 @@ HAND_WRITTEN = {
                 "type": "array",
                 "items": _closed(("group", "kind", "name"), group=_TEXT, kind=_TEXT, name=_TEXT, sectionName=_TEXT),
             },
-            loadBalancer=_closed(("type",), type={"enum": ["ConsistentHash", "LeastRequest", "Random", "RoundRobin"]}),
+            loadBalancer=_closed(("type",), type={"enum": list(_BALANCING)}),
             retry=_closed(
                 numRetries=_COUNT,
                 retryOn=_closed(

@@ -8,8 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rehearsal.gateway import Gateway
-from rehearsal.numbers import read_numbers
+from rehearsal.numbers import Numbers, read_numbers
 from rehearsal.pods import Release
+from rehearsal.rotation import play_rotation
+from rehearsal.throttled import OFFERED, faults_of, play_throttled
 from rehearsal.traffic import CLIENTS, DEADLINE_S, Traffic
 from testkit import onnx_models
 
@@ -85,6 +87,22 @@ class Rehearsal:
             self.faults.append(f"servers that were told to stop ended with statuses {statuses}")
 
 
+def _more(numbers: Numbers) -> list[str]:
+    """What is played with servers of its own."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx_models.save_doubler(folder / "one", version=1)
+        callers = play_rotation(folder, numbers)
+        print(f"{'certificate renewed':45} {callers.answered:6} answered, {len(callers.failures)} failed", flush=True)
+        results = play_throttled(folder, numbers)
+    for result in results:
+        print(
+            f"{f'half speed: {result.balancing}':45} {result.answered:6} answered, "
+            f"{result.refused} refused, at {OFFERED:g} of what both can do"
+        )
+    return [f"certificate renewed: {failure}" for failure in callers.failures] + faults_of(results)
+
+
 def main() -> int:
     numbers = read_numbers(overridden={"INFERRY_MAX_CONNECTION_AGE_S": str(CONNECTION_AGE_S)})
     print(f"{REPLICAS} servers with {numbers.environment} behind Envoy; {CLIENTS} clients, deadline {DEADLINE_S:g} s")
@@ -105,6 +123,7 @@ def main() -> int:
             canary.end()
     faults = [f"{phase}: {what}" for phase, failures in traffic.failures.items() for what in failures]
     faults += rehearsal.faults
+    faults += _more(numbers)
     print(f"{'together':45} {sum(traffic.answered.values()):6} answered, {len(faults)} faults")
     for fault in faults[:20]:
         print(f"rehearsal: error: {fault}", file=sys.stderr)

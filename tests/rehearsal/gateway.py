@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.bundle import Manifest
-from rehearsal.numbers import envoy_outliers, envoy_retry, seconds
+from rehearsal.numbers import envoy_balancing, envoy_outliers, envoy_retry, seconds
 
 ENVOY = Path(sys.executable).with_name("envoy")  # the development environment brings it
 RELEASES = ("stable", "canary")
@@ -140,13 +140,12 @@ class Gateway:
         }
 
     def _cluster(self, release: str) -> dict[str, Any]:
-        policies = {"LeastRequest": "LEAST_REQUEST", "RoundRobin": "ROUND_ROBIN", "Random": "RANDOM"}
         return {
             "name": release,
             "type": "EDS",
             "eds_cluster_config": {"eds_config": self._watched(f"{release}.json")},
             "connect_timeout": seconds(self._policy["timeout"]["tcp"]["connectTimeout"]),
-            "lb_policy": policies[self._policy["loadBalancer"]["type"]],
+            **envoy_balancing(self._policy),
             "circuit_breakers": {"thresholds": [{"max_retries": self._policy["circuitBreaker"]["maxParallelRetries"]}]},
             "outlier_detection": envoy_outliers(self._policy),
             "typed_extension_protocol_options": _HTTP2,

@@ -65,6 +65,20 @@ def _rendered() -> Bundle:
         return render(overlay)
 
 
+def envoy_balancing(policy: Manifest) -> dict[str, Any]:
+    """How the policy spreads calls; by the backends' own reports as Envoy Gateway hands it to Envoy."""
+    kind = policy["loadBalancer"]["type"]
+    if kind != "BackendUtilization":
+        return {"lb_policy": {"LeastRequest": "LEAST_REQUEST", "RoundRobin": "ROUND_ROBIN", "Random": "RANDOM"}[kind]}
+    name = "client_side_weighted_round_robin"
+    package = f"type.googleapis.com/envoy.extensions.load_balancing_policies.{name}.v3"
+    by_reports = {
+        "name": f"envoy.load_balancing_policies.{name}",
+        "typed_config": {"@type": f"{package}.ClientSideWeightedRoundRobin"},
+    }
+    return {"load_balancing_policy": {"policies": [{"typed_extension_config": by_reports}]}}
+
+
 def envoy_retry(policy: Manifest) -> dict[str, Any]:
     """The policy's retries as Envoy Gateway hands them to Envoy: never twice to one host, where there is another."""
     retry = policy["retry"]

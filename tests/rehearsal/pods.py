@@ -22,11 +22,20 @@ class Pod:
     Args:
         repository: of its models.
         numbers: of the manifests.
+        row_ms: that its device is to take for a row; as long as it takes unless given.
+        tls: certificate and key, for TLS.
     """
 
-    def __init__(self, repository: Path, numbers: Numbers) -> None:
+    def __init__(
+        self, repository: Path, numbers: Numbers, *, row_ms: float | None = None, tls: tuple[Path, Path] | None = None
+    ) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_TAKEN}
-        command = [str(Path(sys.executable).with_name("inferry-serve")), "--repository", str(repository)]
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # for `rehearsal.slowed`
+        program = [str(Path(sys.executable).with_name("inferry-serve"))]
+        slowed = [sys.executable, "-m", "rehearsal.slowed", str(row_ms)]
+        command = [*(program if row_ms is None else slowed), "--repository", str(repository)]
+        if tls is not None:
+            command += ["--tls-certificate", str(tls[0]), "--tls-private-key", str(tls[1])]
         command += ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--log-level", "error"]
         self._grace_s = numbers.grace_s
         self.process = subprocess.Popen(

@@ -58,7 +58,7 @@ class Traffic:
                 phase = self.phase
                 values = np.array([number, count, 0.5], np.float32)
                 try:
-                    reply = ModelInferResponse.FromString(infer(_request(values), timeout=DEADLINE_S))
+                    reply = ModelInferResponse.FromString(infer(infer_request(values), timeout=DEADLINE_S))
                     answer = np.frombuffer(reply.raw_output_contents[0], np.float32)
                     self._count(phase, reply.model_version, None if np.array_equal(answer, 2 * values) else "WRONG")
                 except grpc.RpcError as error:
@@ -73,7 +73,8 @@ class Traffic:
                 self.failures.setdefault(phase, []).append(failure)
 
 
-def _request(values: NDArray[np.float32]) -> bytes:
+def infer_request(values: NDArray[np.float32]) -> bytes:
+    """For one row of the doubler."""
     message = ModelInferRequest(model_name="doubler", raw_input_contents=[values.tobytes()])
     message.inputs.add(name="x", datatype="FP32", shape=[1, len(values)])
     return bytes(message.SerializeToString())
