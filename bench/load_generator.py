@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.wire import Connection, GrpcConnection, HttpConnection
@@ -37,6 +37,7 @@ class Job:
             nanoseconds of the monotonic clock; -1: nowhere.
         timeout_s: the deadline that each request carries in gRPC; 0: none.
         http: HTTP/1.1 instead of gRPC.
+        headers: of HTTP requests, besides the host and the length.
     """
 
     port: int
@@ -49,6 +50,7 @@ class Job:
     stamp_at: int = -1
     timeout_s: int = 0
     http: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,11 @@ def connect(job: Job, share: int) -> list[tuple[Connection, int]]:
 
 def open_connection(job: Job) -> Connection:
     """One connection, as the job asks for it."""
-    return HttpConnection(job.port, job.path) if job.http else GrpcConnection(job.port, job.path, job.timeout_s)
+    return (
+        HttpConnection(job.port, job.path, job.headers)
+        if job.http
+        else GrpcConnection(job.port, job.path, job.timeout_s)
+    )
 
 
 def watch(connections: Sequence[Connection]) -> selectors.DefaultSelector:

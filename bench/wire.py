@@ -7,7 +7,7 @@ came before the stream ended is read. HTTP/1.1 likewise: the status and the leng
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -124,11 +124,18 @@ class GrpcConnection:
 
 
 class HttpConnection:
-    """One HTTP/1.1 connection, with one POST under way."""
+    """One HTTP/1.1 connection, with one POST under way.
 
-    def __init__(self, port: int, path: str) -> None:
+    Args:
+        port: on loopback.
+        path: of the resource.
+        headers: besides the host and the length.
+    """
+
+    def __init__(self, port: int, path: str, headers: Mapping[str, str] | None = None) -> None:
         self._socket = _connect(port)
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: ".encode()
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{more}Content-Length: ".encode()
         self._token = 0.0
         self._buffer = b""
 
