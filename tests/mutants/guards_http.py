@@ -33,6 +33,12 @@ HTTP = (
     Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
     Mutant("json-output-bounded", "JSON: how much is written is bounded", "if False:", _TEST_JSON),
     Mutant(
+        "metrics-page-yields",
+        "HTTP: the metrics page lets other threads run between its families",
+        "pass",
+        ("tests/server/http/test_metrics_page.py",),
+    ),
+    Mutant(
         "live-access",
         "HTTP: the live page's data asks for the role read",
         "if False:",

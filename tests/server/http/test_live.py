@@ -53,6 +53,19 @@ def test_the_stream_goes_on_and_ends_with_the_server(tmp_path: Path, caplog: pyt
     assert "ERROR" not in caplog.text
 
 
+def test_all_who_look_are_told_the_same_at_the_same_moment(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        assert server.http_address is not None
+        streams = []
+        for _ in range(3):
+            connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=20)
+            connection.request("GET", "/live")
+            streams.append(connection.getresponse())
+        events = [[stream.readline() for _ in range(5)][::2] for stream in streams]
+    assert len(set.union(*(set(event) for event in events))) <= 5  # the first may differ
+
+
 @pytest.mark.parametrize(
     ("path", "kind"), [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")]
 )
