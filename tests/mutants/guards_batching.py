@@ -58,7 +58,7 @@ BATCHING = (
     Mutant(
         "backlog-free-instance",
         "backlog: a free instance is not in the way",
-        "if not self._busy_until:",
+        "if not self.busy_until:",
         _TEST_SCHEDULER,
     ),
     Mutant(

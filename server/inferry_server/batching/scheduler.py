@@ -6,16 +6,17 @@ would come too late.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.deadlines import DeadlineRules
 from inferry_server.batching.lane_queue import LaneQueue
-from inferry_server.batching.latency import LatencyModel, ShapeKey, ShapeLatencies, TurnWait
+from inferry_server.batching.latency import LatencyModel, ShapeLatencies
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, InferenceError, OverloadedError, QueueFullError
+from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
 
 
 class NextBatch(NamedTuple):
@@ -89,11 +90,11 @@ class BatchScheduler:
         self._warmed = latency.copy()
         self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
-        self._doubt = self._latencies.doubt
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
-        self._turn = TurnWait()
-        self._busy_until: list[float] = []  # one entry a running batch: when it should be done
+        self._deadlines = DeadlineRules(
+            self._latencies, self._interactive, self._bulk, most_rows=self._most_rows, instances=instances
+        )
         self._interactive_batches = 0
 
     @property
@@ -142,7 +143,8 @@ class BatchScheduler:
         self.serves_alone = True
         rows = self._policy.max_request_rows
         self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, small_batch_size=None)
-        self._most_rows, self._full_rows = rows, 1
+        self._most_rows = self._deadlines.most_rows = rows
+        self._full_rows = 1
 
     def admit(self, request: InferenceRequest, now: float) -> None:
         """Let a request wait, if it has a chance.
@@ -157,10 +159,10 @@ class BatchScheduler:
         lane = self._lane(request.lane)
         request.rows_ahead = lane.rows
         if request.deadline is not None:
-            self._check_chance(request, request.deadline, now)
+            self._deadlines.check_chance(request, request.deadline, now)
         self._check_room(lane, request, now)
         if request.deadline is not None and not request.is_probe:
-            self._check_backlog(lane, request, now)  # guard: backlog-makes-late
+            self._deadlines.check_backlog(lane, request, now)  # guard: backlog-makes-late
         lane.push(request)
         if request.lane is Lane.INTERACTIVE:
             self._interactive_at = now
@@ -182,7 +184,7 @@ class BatchScheduler:
             now: on the monotonic clock.
             waited_s: for the device, which other models use as well.
         """
-        self._turn.observe(waited_s, now)
+        self._deadlines.turn.observe(waited_s, now)
         slices: list[BatchSlice] = []
         refused: list[tuple[InferenceRequest, DeadlineExceededError]] = []
         lane = self._next_lane()
@@ -191,7 +193,7 @@ class BatchScheduler:
         while lane.rows and (request := lane.first()) is not None:
             deadline = request.deadline
             if deadline is not None:
-                error = self._too_late(lane, request, now, rows=rows, tightest=deadline < ends_by)
+                error = self._deadlines.too_late(lane, request, now, rows=rows, tightest=deadline < ends_by)
                 if error is not None:
                     self.settle(request)
                     refused.append((request, error))
@@ -216,17 +218,17 @@ class BatchScheduler:
         done_at = now
         if slices:
             done_at += self._latencies[slices[0].request.shape_key].batch_s(rows)
-            self._busy_until.append(done_at)
+            self._deadlines.busy_until.append(done_at)
         return TakenBatch(slices, rows, refused, now, waited_s, done_at, is_probe)
 
     def finished(self, batch: TakenBatch, batch_s: float | None) -> None:
         """A batch has its replies, so long after it was taken; None if it failed, and its time says nothing."""
-        self._busy_until.remove(batch.done_at)
+        self._deadlines.busy_until.remove(batch.done_at)
         if batch_s is None:  # guard: latency-time-failed
             return
         shape, now = batch.slices[0].request.shape_key, batch.taken_at + batch_s
         if batch.is_probe:
-            self._turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
+            self._deadlines.turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
         self._latencies.learn(shape, batch.rows, batch_s, now, is_probe=batch.is_probe)
 
     def collect(
@@ -308,78 +310,6 @@ class BatchScheduler:
         self._interactive_batches = self._interactive_batches + 1 if bulk else 0
         return self._interactive
 
-    def _too_late(
-        self, lane: LaneQueue, request: InferenceRequest, now: float, *, rows: int, tightest: bool
-    ) -> DeadlineExceededError | None:
-        """Why a request is not computed any more, though it would be its turn.
-
-        Args:
-            lane: where it waits, the first.
-            request: with a deadline.
-            now: on the monotonic clock.
-            rows: that were taken before it.
-            tightest: whether its deadline is before those of the requests that were taken before it.
-        """
-        # Who has less time than those before it, and none to ride with them, would have to wait for them.
-        before = rows if tightest and self._instances == 1 else 0  # guard: deadline-waits-before
-        latency = self._latencies[request.shape_key]
-        needed_s = latency.total_s(before + request.waiting_rows, largest=self._most_rows)
-        late_s = request.late_by_s(now + needed_s)
-        if late_s is not None and self._is_to_be_probed(request, latency, now):  # guard: doubt-in-queue
-            return None
-        if late_s is None and tightest and not request.is_probe:
-            late_s = self._holds_others_up_by_s(lane, request, now, taken=rows)
-        if late_s is None and request.deadline != now:  # guard: deadline-not-computed
-            return None
-        return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
-
-    def _is_to_be_probed(self, request: InferenceRequest, latency: LatencyModel, now: float) -> bool:
-        """Whether a request that waits is computed though a prediction says that it will be late.
-
-        While others wait, some of them will be measured; and what was cut has begun.
-        """
-        left_s = math.inf if request.deadline is None else request.deadline - now
-        if left_s <= 0:
-            return False
-        if request.is_probe or not latency.is_measured:
-            return True
-        if self.rows > request.rows or self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
-            return False
-        request.is_probe = True
-        return True
-
-    def _holds_others_up_by_s(
-        self, lane: LaneQueue, tight: InferenceRequest, now: float, *, taken: int
-    ) -> float | None:
-        """How late a fuller batch would be for a request, where one cut for it makes the next one late.
-
-        A batch that is cut for its earliest deadline costs the others time. While they have it, they
-        give it: a short deadline is met among long ones. Under overload all are as short of time, and
-        batch after batch would be cut, until the device does little but begin batches. Then the one with
-        that deadline is given up, and the others ride together.
-
-        Args:
-            lane: where it waits, the first.
-            tight: the request.
-            now: on the monotonic clock.
-            taken: rows of the batch before it, all of them with more time.
-        """
-        largest, latency = self._most_rows, self._latencies[tight.shape_key]
-        rows = min(taken + tight.waiting_rows, largest)
-        if tight.late_by_s(now + latency.batch_s(min(taken + lane.rows, largest))) is None:
-            return None
-        for following in lane.in_order(largest + 1)[1:]:
-            fuller = rows + following.waiting_rows
-            if fuller > largest or following.item_shapes != tight.item_shapes:
-                return None  # it is not the deadline that ends the batch here
-            late_s = tight.late_by_s(now + latency.batch_s(fuller))
-            if late_s is not None:
-                rest_s = latency.batch_s(min(taken + lane.rows - rows, largest))
-                is_late = following.late_by_s(now + latency.batch_s(rows) + rest_s) is not None
-                return late_s if is_late else None  # guard: overload-given-up, deadlines-short-met
-            rows = fuller
-        return None
-
     def _rows_that_fit(
         self,
         slices: list[BatchSlice],
@@ -409,92 +339,14 @@ class BatchScheduler:
         fits = now + self._latencies[request.shape_key].batch_s(rows + wanted) <= ends_by
         return wanted if fits else 0  # guard: deadline-batch-does
 
-    def _check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
-        """Refuse what even an idle server would reply to late; or mark it as the probe that puts this to the test."""
-        latency = self._latencies[request.shape_key]
-        alone_s = latency.total_s(request.rows, largest=self._most_rows)
-        late_s = request.late_by_s(now + alone_s)
-        if late_s is None and deadline != now:  # guard: deadline-passed-refused
-            return
-        left_s = deadline - now
-        if left_s > 0 and not latency.is_measured:  # guard: doubt-guess
-            return
-        if left_s > 0 and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
-            request.is_probe = True  # guard: doubt-at-admission
-            return
-        raise DeadlineExceededError(  # guard: deadline-refused-door
-            late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission"
-        )
-
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
         if lane.rows and rows > policy.max_queue_size:  # guard: room-rows-lane
-            raise QueueFullError(
-                "rows", limit=policy.max_queue_size, actual=rows, retry_after_s=self._drain_s(request, now)
-            )
+            retry_s = self._deadlines.retry_after_s(request, now)
+            raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=retry_s)
         if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane
-            raise QueueFullError(
-                "bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=self._drain_s(request, now)
-            )
-
-    def _check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
-        """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long."""
-        wait_s = self._busy_s(now)
-        if len(self._latencies) == 1:
-            whole = {request.shape_key: self.rows}
-            if request.late_by_s(now + wait_s + self._backlog_s(whole, request, now)) is None:
-                return
-        ahead = lane.rows_due_before(request)
-        if request.lane is Lane.BULK:
-            for shape, rows in self._interactive.rows_by_shape().items():  # guard: backlog-bulk-waits
-                ahead[shape] = ahead.get(shape, 0) + rows
-        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead, request, now))
-        if late_s is None:
-            return
-        if not self.rows and not wait_s:
-            if not self._latencies[request.shape_key].is_measured:
-                return
-            if not self._doubt.allows_refusal(request.shape_key, request.rows, math.inf, now):
-                request.is_probe = True  # guard: doubt-turns
-                return
-        raise OverloadedError(late_s=late_s, retry_after_s=late_s)
-
-    def _busy_s(self, now: float) -> float:
-        """Seconds until an instance is free."""
-        if len(self._busy_until) < self._instances:  # guard: backlog-free-instance
-            return 0.0
-        return max(0.0, min(self._busy_until) - now)  # guard: backlog-batch-runs
-
-    def _backlog_s(self, ahead: Mapping[ShapeKey, int], request: InferenceRequest, now: float) -> float:
-        """Seconds until a request is computed, and the rows ahead of it; beyond one batch, full batches are counted.
-
-        Every batch waits for its turn as long as the latest ones did.
-
-        Counted to the row, the last ones admitted would make their batches smaller to be in time,
-        and the device would lose under load what they gain.
-
-        Args:
-            ahead: rows by shape.
-            request: the one behind them.
-            now: on the monotonic clock.
-        """
-        largest, own = self._most_rows, request.shape_key
-        turn_s = self._turn.expected_s(now)
-        if not ahead.get(own) and len(ahead) <= (own in ahead):  # alone: the last batch it is cut into need not be full
-            return turn_s + self._latencies[own].total_s(request.rows, largest=largest)
-        backlog_s = 0.0
-        for shape, rows in {**ahead, own: ahead.get(own, 0) + request.rows}.items():
-            if rows <= largest:
-                backlog_s += turn_s + self._latencies[shape].batch_s(rows)
-            else:
-                backlog_s += -(-rows // largest) * (turn_s + self._latencies[shape].batch_s(largest)) / self._instances
-        return backlog_s
-
-    def _drain_s(self, request: InferenceRequest, now: float) -> float:
-        """Seconds until about one batch's worth of room has come free."""
-        batch_s = self._latencies[request.shape_key].batch_s(self._most_rows)
-        return self._busy_s(now) + max(batch_s, _LEAST_RETRY_S)
+            retry_s = self._deadlines.retry_after_s(request, now)
+            raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=retry_s)
 
 
-_LEAST_RETRY_S = 0.001
 _EXPECTED_S = 1.0  # after an interactive request the next one is expected

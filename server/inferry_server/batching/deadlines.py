@@ -1,0 +1,207 @@
+"""Which requests would be too late, and are refused or given up for it. Pure: time is passed in.
+
+Rules:
+
+- At admission a request is refused whose deadline even an idle server could not meet (`check_chance`), or which the
+  rows before it in the queue would make late (`check_backlog`).
+- When its turn comes, a request is given up that would be late by now, or that would make a batch so small that the
+  next one is late (`too_late`).
+- Nothing is refused on a prediction that was not put to the test lately (`latency.py`): a probe is computed instead.
+"""
+
+import math
+from collections.abc import Mapping
+
+from inferry_server.batching.lane_queue import LaneQueue
+from inferry_server.batching.latency import LatencyModel, ShapeKey, ShapeLatencies, TurnWait
+from inferry_server.batching.policy import Lane
+from inferry_server.batching.request import InferenceRequest
+from inferry_server.errors import DeadlineExceededError, OverloadedError
+
+_LEAST_RETRY_S = 0.001
+
+
+class DeadlineRules:
+    """Judges the requests of one scheduler, which keeps up to date what is known. Not thread-safe.
+
+    Args:
+        latencies: of the device, by shape.
+        interactive: the lane that goes first.
+        bulk: the other one.
+        most_rows: as the attribute.
+        instances: batches that can run at the same time.
+
+    Attributes:
+        most_rows: rows of a full batch.
+        turn: how long batches wait for their turns at the cores.
+        busy_until: when each batch that runs should be done.
+    """
+
+    def __init__(
+        self, latencies: ShapeLatencies, interactive: LaneQueue, bulk: LaneQueue, *, most_rows: int, instances: int
+    ) -> None:
+        self.most_rows = most_rows
+        self.turn = TurnWait()
+        self.busy_until: list[float] = []
+        self._latencies, self._doubt = latencies, latencies.doubt
+        self._interactive, self._bulk = interactive, bulk
+        self._instances = instances
+
+    def check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
+        """Refuse what even an idle server would reply to late; or mark it as the probe that puts this to the test.
+
+        Raises:
+            DeadlineExceededError: it is refused.
+        """
+        latency = self._latencies[request.shape_key]
+        alone_s = latency.total_s(request.rows, largest=self.most_rows)
+        late_s = request.late_by_s(now + alone_s)
+        if late_s is None and deadline != now:  # guard: deadline-passed-refused
+            return
+        left_s = deadline - now
+        if left_s > 0 and not latency.is_measured:  # guard: doubt-guess
+            return
+        if left_s > 0 and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+            request.is_probe = True  # guard: doubt-at-admission
+            return
+        raise DeadlineExceededError(  # guard: deadline-refused-door
+            late_s=late_s or 0.0, needed_s=alone_s, stage="at_admission"
+        )
+
+    def check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
+        """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long.
+
+        Raises:
+            OverloadedError: it is refused.
+        """
+        wait_s = self._busy_s(now)
+        if len(self._latencies) == 1:
+            whole = {request.shape_key: self._rows()}
+            if request.late_by_s(now + wait_s + self._backlog_s(whole, request, now)) is None:
+                return
+        ahead = lane.rows_due_before(request)
+        if request.lane is Lane.BULK:
+            for shape, rows in self._interactive.rows_by_shape().items():  # guard: backlog-bulk-waits
+                ahead[shape] = ahead.get(shape, 0) + rows
+        late_s = request.late_by_s(now + wait_s + self._backlog_s(ahead, request, now))
+        if late_s is None:
+            return
+        if not self._rows() and not wait_s:
+            if not self._latencies[request.shape_key].is_measured:
+                return
+            if not self._doubt.allows_refusal(request.shape_key, request.rows, math.inf, now):
+                request.is_probe = True  # guard: doubt-turns
+                return
+        raise OverloadedError(late_s=late_s, retry_after_s=late_s)
+
+    def too_late(
+        self, lane: LaneQueue, request: InferenceRequest, now: float, *, rows: int, tightest: bool
+    ) -> DeadlineExceededError | None:
+        """Why a request is not computed any more, though it would be its turn.
+
+        Args:
+            lane: where it waits, the first.
+            request: with a deadline.
+            now: on the monotonic clock.
+            rows: that were taken before it.
+            tightest: whether its deadline is before those of the requests that were taken before it.
+        """
+        # Who has less time than those before it, and none to ride with them, would have to wait for them.
+        before = rows if tightest and self._instances == 1 else 0  # guard: deadline-waits-before
+        latency = self._latencies[request.shape_key]
+        needed_s = latency.total_s(before + request.waiting_rows, largest=self.most_rows)
+        late_s = request.late_by_s(now + needed_s)
+        if late_s is not None and self._is_to_be_probed(request, latency, now):  # guard: doubt-in-queue
+            return None
+        if late_s is None and tightest and not request.is_probe:
+            late_s = self._holds_others_up_by_s(lane, request, now, taken=rows)
+        if late_s is None and request.deadline != now:  # guard: deadline-not-computed
+            return None
+        return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
+
+    def retry_after_s(self, request: InferenceRequest, now: float) -> float:
+        """Seconds until about one batch's worth of room has come free."""
+        batch_s = self._latencies[request.shape_key].batch_s(self.most_rows)
+        return self._busy_s(now) + max(batch_s, _LEAST_RETRY_S)
+
+    def _is_to_be_probed(self, request: InferenceRequest, latency: LatencyModel, now: float) -> bool:
+        """Whether a request that waits is computed though a prediction says that it will be late.
+
+        While others wait, some of them will be measured; and what was cut has begun.
+        """
+        left_s = math.inf if request.deadline is None else request.deadline - now
+        if left_s <= 0:
+            return False
+        if request.is_probe or not latency.is_measured:
+            return True
+        if self._rows() > request.rows or self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+            return False
+        request.is_probe = True
+        return True
+
+    def _holds_others_up_by_s(
+        self, lane: LaneQueue, tight: InferenceRequest, now: float, *, taken: int
+    ) -> float | None:
+        """How late a fuller batch would be for a request, where one cut for it makes the next one late.
+
+        A batch that is cut for its earliest deadline costs the others time. While they have it, they
+        give it: a short deadline is met among long ones. Under overload all are as short of time, and
+        batch after batch would be cut, until the device does little but begin batches. Then the one with
+        that deadline is given up, and the others ride together.
+
+        Args:
+            lane: where it waits, the first.
+            tight: the request.
+            now: on the monotonic clock.
+            taken: rows of the batch before it, all of them with more time.
+        """
+        largest, latency = self.most_rows, self._latencies[tight.shape_key]
+        rows = min(taken + tight.waiting_rows, largest)
+        if tight.late_by_s(now + latency.batch_s(min(taken + lane.rows, largest))) is None:
+            return None
+        for following in lane.in_order(largest + 1)[1:]:
+            fuller = rows + following.waiting_rows
+            if fuller > largest or following.item_shapes != tight.item_shapes:
+                return None  # it is not the deadline that ends the batch here
+            late_s = tight.late_by_s(now + latency.batch_s(fuller))
+            if late_s is not None:
+                rest_s = latency.batch_s(min(taken + lane.rows - rows, largest))
+                is_late = following.late_by_s(now + latency.batch_s(rows) + rest_s) is not None
+                return late_s if is_late else None  # guard: overload-given-up, deadlines-short-met
+            rows = fuller
+        return None
+
+    def _busy_s(self, now: float) -> float:
+        """Seconds until an instance is free."""
+        if len(self.busy_until) < self._instances:  # guard: backlog-free-instance
+            return 0.0
+        return max(0.0, min(self.busy_until) - now)  # guard: backlog-batch-runs
+
+    def _backlog_s(self, ahead: Mapping[ShapeKey, int], request: InferenceRequest, now: float) -> float:
+        """Seconds until a request is computed, and the rows ahead of it; beyond one batch, full batches are counted.
+
+        Every batch waits for its turn as long as the latest ones did.
+
+        Counted to the row, the last ones admitted would make their batches smaller to be in time,
+        and the device would lose under load what they gain.
+
+        Args:
+            ahead: rows by shape.
+            request: the one behind them.
+            now: on the monotonic clock.
+        """
+        largest, own = self.most_rows, request.shape_key
+        turn_s = self.turn.expected_s(now)
+        if not ahead.get(own) and len(ahead) <= (own in ahead):  # alone: the last batch it is cut into need not be full
+            return turn_s + self._latencies[own].total_s(request.rows, largest=largest)
+        backlog_s = 0.0
+        for shape, rows in {**ahead, own: ahead.get(own, 0) + request.rows}.items():
+            if rows <= largest:
+                backlog_s += turn_s + self._latencies[shape].batch_s(rows)
+            else:
+                backlog_s += -(-rows // largest) * (turn_s + self._latencies[shape].batch_s(largest)) / self._instances
+        return backlog_s
+
+    def _rows(self) -> int:
+        """Rows waiting in both lanes."""
+        return self._interactive.rows + self._bulk.rows
