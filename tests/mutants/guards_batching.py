@@ -136,6 +136,7 @@ BATCHING = (
     Mutant("doubt-believed", "doubt: what a probe took is believed at once", "pass", _TEST_RECOVERY),
     Mutant("doubt-turns-believed", "doubt: so is what it waited for its turn", "pass", _TEST_RECOVERY),
     Mutant("doubt-witness", "doubt: what is measured anyway is not probed", "pass", _TEST_RECOVERY),
+    Mutant("doubt-disproved", "doubt: what was just disproved refuses nothing", "pass", _TEST_RECOVERY),
     Mutant("doubt-rarely", "doubt: probes are rare", "pass", _TEST_RECOVERY),
     Mutant("doubt-bounded", "doubt: what is remembered is bounded", "pass", _TEST_RECOVERY),
     Mutant("shapes-bounded", "latency: so are the shapes that are learned", "pass", _TEST_RECOVERY),

@@ -134,7 +134,9 @@ class DeadlineRules:
             return False
         if request.is_probe or not latency.is_measured:
             return True
-        if self._rows() > request.rows or self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+        if self._rows() > request.rows or self._doubt.allows_refusal(
+            request.shape_key, request.waiting_rows, left_s, now
+        ):
             return False
         request.is_probe = True
         return True

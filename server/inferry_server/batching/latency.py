@@ -4,14 +4,16 @@
   than a small one.
 - `PredictionDoubt` says when a prediction may refuse a request. Where everything is refused nothing is measured, and a
   prediction that has become wrong would stay. So a prediction needs a witness: a batch of the same kind that ran lately
-  and took as long. Without one, a request that the prediction speaks against is computed now and then all the same: a
-  probe. How long it takes is believed at once.
+  and took as long; one of as many rows that ran lately in the time that is left disproves it. Without either, a request
+  that the prediction speaks against is computed now and then all the same: a probe. How long it takes is believed at
+  once.
 - `TurnWait` knows how long batches wait for cores that other models use as well.
 - `Steadiness` knows how far batches stray from what was expected of them: which may be computed where nothing else can
   be done meanwhile.
 """
 
 import copy
+import math
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -169,12 +171,12 @@ class PredictionDoubt:
     """
 
     def __init__(self) -> None:
-        self._measured: OrderedDict[_Kind, tuple[float, float]] = OrderedDict()  # seconds a row, and when
+        self._measured: OrderedDict[_Kind, tuple[int, float, float]] = OrderedDict()  # rows, seconds, and when
         self._probe_at: OrderedDict[_Kind, float] = OrderedDict()
 
     def measured(self, shape: ShapeKey, rows: int, seconds: float, now: float) -> None:
         """A batch has run."""
-        _remember(self._measured, (shape, rows.bit_length()), (seconds / rows, now))
+        _remember(self._measured, (shape, rows.bit_length()), (rows, seconds, now))
 
     def allows_refusal(self, shape: ShapeKey, rows: int, left_s: float, now: float) -> bool:
         """Whether a request may be refused on a prediction; else it is the probe, and has to be computed.
@@ -182,18 +184,21 @@ class PredictionDoubt:
         Args:
             shape: of its rows.
             rows: of it.
-            left_s: until its deadline.
+            left_s: until its deadline; infinite where it is not its own time that makes it late.
             now: on the monotonic clock.
         """
         kind = (shape, rows.bit_length())
-        row_s, at = self._measured.get(kind, (0.0, now))
+        measured, seconds, at = self._measured.get(kind, (1, 0.0, -math.inf))
+        # as many rows have just been computed in the time that is left
+        if now - at < _LATELY_S and measured >= rows and seconds <= left_s < math.inf:
+            return False  # guard: doubt-disproved
         probe_at = self._probe_at.get(kind)
         if probe_at is None:
             _remember(self._probe_at, kind, now + _LATELY_S)
             return True
         if now < probe_at:
             return True  # guard: doubt-rarely
-        if now - at < _LATELY_S and row_s * rows > left_s:
+        if now - at < _LATELY_S and seconds / measured * rows > left_s:
             return True  # guard: doubt-witness
         _remember(self._probe_at, kind, now + _LATELY_S)
         return False

@@ -45,6 +45,9 @@ histories = st.lists(
 @example([(1, None, 1.5, 0.0)] * 60, [1, 32], 1.01, True)
 @example([(8, None, 1000.0, 0.0)] * 3, [1], 1.05, False)
 @example([(1, None, 1.0, 30.0)] * 60, [1], 1.05, True)
+@example([(1, None, 0.0625, 0.0)], [2, 8], 1.0625, False)
+@example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [1, 2], 1.01, False)
+@example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [2, 17], 1.01, False)
 def test_a_second_after_any_history_what_an_idle_device_can_meet_is_computed_in_time(
     history: list[tuple[int, float | None, float, float]], rows: list[int], room: float, warmed: bool
 ) -> None:
@@ -188,7 +191,7 @@ def test_what_is_remembered_of_shapes_is_bounded(spread: int) -> None:
         key: tuple[tuple[tuple[int, ...], ...], int] = (((width,),), width)
         latencies[key].observe(1, 0.001)
         doubt.measured(key, 1, 0.001, now)
-        doubt.allows_refusal(key, 1, 1.0, now)
+        doubt.allows_refusal(key, 1, 0.0001, now)
     assert len(latencies) == _MOST_SHAPES
     assert len(doubt._measured) == len(doubt._probe_at) == _MOST_KINDS
 
