@@ -1,20 +1,24 @@
 """MLPerf's LoadGen against a server over gRPC: a load generator and a judge that nobody here wrote.
 
     python -m bench.loadgen --run runs/demo --address 127.0.0.1:8001
+    python -m bench.loadgen --seconds 10 --server-seconds 60 --triton     # the whole table, within six minutes
 
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
-address names a server of the Open Inference Protocol that serves the same model: Triton, say.
+address names a server of the Open Inference Protocol that serves the same model. `--triton` starts
+Triton too (its Python backend and the same ONNX Runtime), driven by the same system under test.
 Results are unofficial: no submission, no audit, another network than MLPerf's.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contenders import INPUT, MODEL, OUTPUT, SHAPE, Contender
 from bench.environments import environment, site_packages
 from bench.loadgen_results import Result, read_summary, table
 from bench.server_process import started
@@ -36,6 +41,8 @@ LATENCY_MS = 15  # of the Server scenario, p99
 _ROWS = 32  # of the requests that Offline's one query is cut into
 _UNDER_WAY = 8  # of them
 _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offline, tried until one is valid
+_TRIAL_S = 3.0  # of the Server scenario: shares that cannot be valid are found out before the long run
+_LONG_RUNS = 2  # of the Server scenario at the most, so that the table has its end
 _TIMEOUT_S = 60.0
 
 
@@ -136,18 +143,30 @@ def run_scenario(loadgen: Any, target: Target, scenario: str, *, seconds: float,
         return read_summary((Path(folder) / "mlperf_log_summary.txt").read_text(), failed=target.failed)
 
 
-def measure(loadgen: Any, target: Target, *, seconds: float) -> list[Result]:
+def measure(loadgen: Any, target: Target, *, seconds: float, server_seconds: float) -> list[Result]:
     """Every performance scenario; Server at falling shares of Offline until one is valid."""
     results = [run_scenario(loadgen, target, name, seconds=seconds) for name in ("SingleStream", "MultiStream")]
     guess = run_scenario(loadgen, target, "Offline", seconds=2, rate=2000).figure
     offline = run_scenario(loadgen, target, "Offline", seconds=seconds, rate=guess)
-    results.append(offline)
+    return [*results, offline, _highest_server(loadgen, target, offline.figure, seconds=server_seconds)]
+
+
+def _highest_server(loadgen: Any, target: Target, offline: float, *, seconds: float) -> Result:
+    """The Server scenario at the highest share that is valid; short trials come before the long run."""
+    long_runs = 0
     for share in _SERVER_SHARES:
-        server = run_scenario(loadgen, target, "Server", seconds=seconds, rate=share * offline.figure)
-        print(f"Server at {share:.2f} of Offline: {'VALID' if server.valid else server.reasons[0]}", file=sys.stderr)
-        if server.valid:
+        for length in (_TRIAL_S, seconds) if seconds > 2 * _TRIAL_S else (seconds,):
+            began, cpu = time.monotonic(), time.process_time()
+            result = run_scenario(loadgen, target, "Server", seconds=length, rate=share * offline)
+            cores = (time.process_time() - cpu) / (time.monotonic() - began)
+            said = "VALID" if result.valid else result.reasons[0]
+            print(f"Server at {share:.2f} of Offline, {length:g} s: {said}", file=sys.stderr)
+            long_runs += length == seconds
+            if not result.valid:
+                break
+        if result.valid or (long_runs >= _LONG_RUNS and seconds > 2 * _TRIAL_S):
             break
-    return [*results, server]
+    return replace(result, client_cores=cores)
 
 
 @contextlib.contextmanager
@@ -162,6 +181,47 @@ def address_of(given: str | None, run: Path) -> Iterator[str]:
         yield line.split("gRPC ")[1].split(",")[0]
 
 
+@contextlib.contextmanager
+def triton_of(model_file: Path, images: NDArray[np.uint8]) -> Iterator[str]:
+    """The address of a Triton that serves this model."""
+    if images.shape[1:] != SHAPE:
+        raise SystemExit(f"bench.loadgen: error: pictures of {images.shape[1:]} came; Triton is set up for {SHAPE}")
+    with tempfile.TemporaryDirectory(prefix="loadgen-triton-") as folder:
+        triton = Contender("Triton", "triton", model_file.resolve(), os.cpu_count() or 1)
+        with triton.serve(Path(folder) / "server") as running:
+            yield running.address
+
+
+def judge(loadgen: Any, address: str, model: str, data: "HeldOut", *, seconds: float, server_seconds: float) -> bool:
+    """Print the table of one server; whether all of it is valid and the accuracy Keras' own."""
+    with open_channel(address, ChannelSettings(resend=False)) as channel:
+        target = Target(channel, loadgen, model, INPUT, OUTPUT, data.images)
+        run_scenario(loadgen, target, "Accuracy", seconds=0)
+        right = sum(target.labels.get(number) == label for number, label in enumerate(data.labels.tolist()))
+        results = measure(loadgen, target, seconds=seconds, server_seconds=server_seconds)
+    print(table(results, accuracy=(right, data.right_by_keras, len(data.images))), flush=True)
+    return right == data.right_by_keras and all(result.valid for result in results)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The pictures of a run that nobody trained on, and how many of them Keras has right."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    right_by_keras: int
+
+
+def read_held_out(run: Path) -> HeldOut:
+    """What `make demo` leaves."""
+    if not (run / "heldout.npz").is_file():
+        raise SystemExit(f"bench.loadgen: error: {run} has no heldout.npz; `make demo` leaves one in runs/demo")
+    with np.load(run / "heldout.npz") as file:
+        images, labels = file["images"], file["labels"]
+    right = round(json.loads((run / "metrics.json").read_text())["test_accuracy"] * len(images))
+    return HeldOut(images, labels, right)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="MLPerf's LoadGen, unofficial, over gRPC")
     parser.add_argument(
@@ -170,21 +230,21 @@ def main() -> int:
     parser.add_argument("--model", help="the only one in models/, where it is left out")
     parser.add_argument("--address", help="a server that serves the model; else one is started")
     parser.add_argument("--seconds", type=float, default=60.0, help="at least, of each scenario (60)")
+    parser.add_argument("--server-seconds", type=float, help="at least, of the Server scenario (as --seconds)")
+    parser.add_argument("--triton", action="store_true", help="measure Triton too, installed on first use")
     args = parser.parse_args()
-    if not (args.run / "heldout.npz").is_file():
-        raise SystemExit(f"bench.loadgen: error: {args.run} has no heldout.npz; `make demo` leaves one in runs/demo")
-    with np.load(args.run / "heldout.npz") as file:
-        images, labels = file["images"], file["labels"]
-    right_by_keras = round(json.loads((args.run / "metrics.json").read_text())["test_accuracy"] * len(images))
+    data = read_held_out(args.run)
+    lengths = {"seconds": args.seconds, "server_seconds": args.server_seconds or args.seconds}
     model = args.model or min(path.name for path in (args.run / "models").iterdir() if path.is_dir())
     loadgen = import_loadgen()
-    with address_of(args.address, args.run) as address, open_channel(address, ChannelSettings(resend=False)) as channel:
-        target = Target(channel, loadgen, model, "images", "probabilities", images)
-        run_scenario(loadgen, target, "Accuracy", seconds=0)
-        right = sum(target.labels.get(number) == label for number, label in enumerate(labels.tolist()))
-        results = measure(loadgen, target, seconds=args.seconds)
-    print(table(results, accuracy=(right, right_by_keras, len(images))))
-    return 0 if right == right_by_keras and all(result.valid for result in results) else 1
+    with address_of(args.address, args.run) as address:
+        valid = judge(loadgen, address, model, data, **lengths)
+    if args.triton:
+        newest = max((args.run / "models" / model).glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+        with triton_of(newest, data.images) as address:
+            print("\nTriton, driven by the same system under test:\n")
+            judge(loadgen, address, MODEL, data, **lengths)  # whose figures are no failure of ours
+    return 0 if valid else 1
 
 
 if __name__ == "__main__":

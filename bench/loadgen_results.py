@@ -27,6 +27,7 @@ class Result:
         valid: by LoadGen, and no request was refused or failed.
         reasons: why it is not.
         p99_ms: of single queries; None where a query is more than one sample.
+        client_cores: that LoadGen and the client kept busy meanwhile; None: not measured.
     """
 
     scenario: str
@@ -35,6 +36,7 @@ class Result:
     valid: bool
     reasons: tuple[str, ...] = ()
     p99_ms: float | None = None
+    client_cores: float | None = None
 
 
 def read_summary(text: str, *, failed: int) -> Result:
@@ -84,6 +86,8 @@ def table(results: list[Result], *, accuracy: tuple[int, int, int] | None) -> st
     by_name = {result.scenario: result for result in results}
     if "Server" in by_name and "Offline" in by_name and by_name["Offline"].figure:
         rows.append(f"| Server ÷ Offline | {by_name['Server'].figure / by_name['Offline'].figure:.2f} | | |")
+        if (cores := by_name["Server"].client_cores) is not None:
+            rows.append(f"| client beside the server | {cores:.2f} cores | | |")
     if accuracy:
         served, keras, images = accuracy
         verdict = "equal" if served == keras else "NOT EQUAL"

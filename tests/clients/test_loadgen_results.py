@@ -40,8 +40,12 @@ def test_what_is_no_summary_is_refused(text: str) -> None:
 
 
 def test_the_table_states_shares_and_accuracy() -> None:
-    results = [Result("Offline", 1000, "samples/s", True), Result("Server", 800, "samples/s", False, ("slow",), 20.0)]
+    results = [
+        Result("Offline", 1000, "samples/s", True),
+        Result("Server", 800, "samples/s", False, ("slow",), 20.0, 0.4),
+    ]
     printed = table(results, accuracy=(355, 356, 360))
     assert "| Server ÷ Offline | 0.80 |" in printed
     assert "INVALID: slow" in printed
+    assert "| client beside the server | 0.40 cores |" in printed
     assert "355 of 360 right, Keras 356 | | NOT EQUAL" in printed
