@@ -17,6 +17,18 @@ LATENESS = (
         "pass",
         ("tests/contract/test_model_metrics.py",),
     ),
+    Mutant(
+        "late-one-line",
+        "late requests: a caller's id writes no lines of its own into the log",
+        "return text",
+        ("tests/server/lateness/test_recording.py",),
+    ),
+    Mutant(
+        "late-harmless",
+        "late requests: what only watches ends no batcher",
+        "except AssertionError:",
+        ("tests/server/lateness/test_recording.py",),
+    ),
     Mutant("late-forgets", "late requests: those of past minutes are forgotten", "pass", _TEST_RING),
     Mutant("late-refusals-cheap", "late requests: a frequent refusal is not kept each time", "pass", _TEST_RING),
 )

@@ -271,9 +271,15 @@ class BatchExecution:
 
     def _keep(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
         """Tell of slow requests; after their replies, so that nobody waits for it."""
+        try:
+            self._keep_each(slow, done, taken)
+        except Exception:  # guard: late-harmless
+            logger.exception("slow requests could not be kept")
+
+    def _keep_each(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
         batch = RideInBatch(
             rows=done.rows,
-            padded_rows=self._pad_to(done.rows) if self._batched else done.rows,
+            padded_rows=done.rows if done.alone else self._pad_to(done.rows),
             requests=1 if taken is None else len(taken.slices),
             expected_s=0.0 if taken is None else taken.done_at - taken.taken_at,
         )

@@ -121,6 +121,24 @@ def test_the_log_names_the_request_the_parts_and_the_cause(caplog: pytest.LogCap
     assert len(caplog.records) == 1
 
 
+def test_a_request_id_writes_no_line_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    late = Late(seconds_a_run=3.0, objective_s=1.0)
+    late.model.release()
+    late.send(1, name="é\nERROR \x1b[2J").outcome()
+    settled(late)
+    log_late("m", "1", late.ring.tick(late.clock.now))
+    assert vars(caplog.records[0])["request_id"] == "é\\nERROR \\x1b[2J"
+
+
+def test_a_request_that_cannot_be_kept_takes_nobodys_answer_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Late()
+    late.model.release()
+    monkeypatch.setattr(late.ring, "keep_slow", lambda _: 1 / 0)
+    for _ in range(2):
+        assert not isinstance(late.send(1).outcome(), Exception)
+    settled(late)
+
+
 def test_any_thread_may_keep_and_read() -> None:
     ring = LateRequests(4)
     late = Late()

@@ -147,7 +147,7 @@ function late(state) {
   const all = (kind) => state.late.flatMap((one) => one[kind].map((request) => ({ ...request, model: `${one.model_name} ${one.model_version}` })));
   const slow = all("slowest").sort((a, b) => b.total_us - a.total_us).slice(0, LATE);
   const refused = all("refused").sort((a, b) => b.ended_at_ms - a.ended_at_ms).slice(0, LATE);
-  if (!slow.length && !refused.length) return;
+  if (!slow.length && !refused.length) return $("late").replaceChildren(element("li", { className: "quiet" }, "nothing so far"));
   const longest = Math.max(1, ...slow.map((one) => one.total_us));
   $("late").replaceChildren(...[...slow, ...refused].map((one) => waterfall(one, longest, state.time)));
 }
