@@ -126,7 +126,7 @@ class Server:
             tracer=self._tracer,
             is_one_version_served=self._is_one_version_served,
         )
-        self._report = LoadReport(cores=cores, instances=settings.instance_count) if settings.load_reports else None
+        self._report = LoadReport(cores=cores, instances=settings.instance_count) if settings.report_load else None
         transport = transport_options(settings, self._watch_tls, self._report)
         self._transport = make_transport(
             settings.transport,

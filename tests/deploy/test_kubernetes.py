@@ -299,8 +299,10 @@ def test_version_label_is_the_version() -> None:
     assert {item["metadata"]["labels"]["app.kubernetes.io/version"] for item in render(BASE).objects} == {version}
 
 
-def test_every_setting_named_in_deploy_is_one_the_server_reads() -> None:
+def test_every_setting_named_in_deploy_is_one_that_server_or_load_test_reads() -> None:
     known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.__dataclass_fields__}
+    locustfile = (ROOT / "clients" / "inferry_client" / "load" / "locustfile.py").read_text()
+    known |= set(re.findall(r"\bINFERRY_LOAD_[A-Z_]+\b", locustfile))
     for path in sorted((ROOT / "deploy").rglob("*")):
         if path.is_file():
             assert set(re.findall(r"\bINFERRY_[A-Z0-9_]+\b", path.read_text())) <= known, path

@@ -24,7 +24,7 @@ COUNTED_S = 5.0
 QUEUES_FILL_S, BELIEVED_S = 6.0, 14.0  # reports are believed after ten seconds
 
 SETTINGS = {
-    "INFERRY_LOAD_REPORTS": "true",
+    "INFERRY_REPORT_LOAD": "true",
     "INFERRY_INLINE_BATCH_MS": "0",
     "INFERRY_PARALLEL_RUNS": "false",
     "INFERRY_MAX_BATCH_SIZE": "4",

@@ -198,7 +198,7 @@ class Settings:
         0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
     )
     drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
-    load_reports: bool = _setting(
+    report_load: bool = _setting(
         False, "tell the load with each answer (ORCA), for gRPC's and Envoy's weighted round robin"
     )
     system_shared_memory: bool = _setting(

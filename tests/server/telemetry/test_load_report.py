@@ -103,7 +103,7 @@ def test_answers_tell_the_load_where_the_server_is_told_to(
     """Under another name: gRPC keeps the right one to itself."""
     monkeypatch.setattr(load_report, "KEY", "test-bin")
     onnx_models.save_doubler(tmp_path)
-    with running_server(tmp_path, transport=transport, load_reports=True) as server:
+    with running_server(tmp_path, transport=transport, report_load=True) as server:
 
         def told() -> bool:
             data = trailers(str(server.grpc_address)).get("test-bin", b"")
