@@ -19,6 +19,7 @@ from inferry_server.models.manager import ModelManager, log_failure
 from inferry_server.models.registry import IndexEntry, ModelRegistry
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.self_check import SelfCheck
+from inferry_server.models.signed import checked_model_key
 from inferry_server.models.version import ServedVersion, close_all
 from inferry_server.routes import route
 from inferry_server.runtime.device_health import DeviceHealth
@@ -102,6 +103,7 @@ class Server:
             parallel_runs=settings.parallel_runs,
             late_requests=settings.late_requests,
             latency_objective_s=objective_s(settings),
+            model_key=checked_model_key(settings.model_key),
         )
         self._manager = ModelManager(
             settings.repository,

@@ -5,9 +5,16 @@ from mutants.mutant import Mutant
 _ACCESS = ("tests/contract/test_access.py",)
 _ROTATION = ("tests/contract/test_rotation.py",)
 _POLICY = ("tests/server/security/test_policy.py",)
+_SIGNED = ("tests/server/models/test_signed.py",)
 _DECISION = ("tests/server/security/test_access.py",)
 
 SECURITY = (
+    Mutant("signed-version", "signed: versions are verified", "pass", _SIGNED),
+    Mutant("signed-model", "signed: a version is one of its model", "if False:", _SIGNED),
+    Mutant("signed-number", "signed: a version keeps its number", "if False:", _SIGNED),
+    Mutant(
+        "signed-labels", "signed: labels are verified", "with trusted_settings(folder.path, None) as settings:", _SIGNED
+    ),
     Mutant("access-checked", "access: every call is decided", "pass", _ACCESS),
     Mutant("access-unread", "access: a refused call is not read", "if False:", _ACCESS),
     Mutant("metrics-access", "access: the metrics page too", "pass", _ACCESS),

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from inferry_trainer.commands import diff, export, list_versions, publish, run, show_augmentation, verify
+from inferry_trainer.commands import diff, export, list_versions, publish, run, show_augmentation, sign, verify
 from inferry_trainer.commands.export import PIXELS
 from inferry_trainer.errors import TrainerError
 
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    for command in (run, show_augmentation, export, verify, list_versions, diff, publish):
+    for command in (run, show_augmentation, export, verify, list_versions, diff, publish, sign):
         command.add(commands, common)
     return parser
 

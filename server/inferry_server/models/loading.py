@@ -29,6 +29,7 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
+from inferry_server.models.signed import trusted
 from inferry_server.models.sizes import check_sizes, with_bounded_batches
 from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
@@ -65,6 +66,7 @@ class LoadOptions:
         parallel_runs: whether several full runs of a model may be computed at the same time, each on one core.
         late_requests: how many slow and how many refused requests of a version are kept, to explain them.
         latency_objective_s: beyond it a request is late, where the model has no objective of its own.
+        model_key: public key that everything served is signed with; None: nothing need be.
     """
 
     providers: Sequence[str]
@@ -79,6 +81,7 @@ class LoadOptions:
     parallel_runs: bool = False
     late_requests: int = 0
     latency_objective_s: float | None = None
+    model_key: Path | None = None
     watch: LoadWatch = field(default_factory=LoadWatch)
 
 
@@ -89,10 +92,11 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         ModelLoadError: says which file or check it failed. Nothing else is raised, whatever the files hold.
     """
     try:
-        if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
-            return _load_with_graphs_or_without(folder, options)
-        with ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
-            return _load_with_graphs_or_without(folder, options)
+        with trusted(folder, options.model_key) as version:
+            if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
+                return _load_with_graphs_or_without(version, options)
+            with ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
+                return _load_with_graphs_or_without(version, options)
     except ModelLoadError as error:
         raise ModelLoadError(readable(str(error))) from error
     except Exception as error:

@@ -15,6 +15,7 @@ from inferry_server.models.load_queue import Done, Job, LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version, unexpected
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
+from inferry_server.models.signed import trusted_settings
 from inferry_server.models.version import ServedVersion
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
 from inferry_server.runtime.load_watch import LoadWatch
@@ -295,9 +296,10 @@ class ModelManager:
     def _read_labels(self, folder: ModelFolder, failures: list[str]) -> tuple[dict[str, int], dict[str, int]]:
         """The labels on disk, or those in force where the file cannot be read."""
         try:
-            message = read_labels_and_traffic(folder.path)
+            with trusted_settings(folder.path, self._options.model_key) as settings:  # guard: signed-labels
+                message = read_labels_and_traffic(settings)
             return dict(message.labels), dict(message.traffic)
-        except VersionLabelsError as error:
+        except (VersionLabelsError, ModelLoadError) as error:
             logger.error("labels not changed: %s", error, extra={"model": folder.name})
             failures.append(str(error))
             model = self._registry.model(folder.name) or ModelEntry()

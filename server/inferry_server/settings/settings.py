@@ -184,6 +184,9 @@ class Settings:
     tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
+    model_key: Path | None = _setting(
+        None, "PEM file with a public key: only models that are signed with it are served; needs inferry[signing]"
+    )
     access_policy: Path | None = _setting(
         None, "TOML file: which tokens and client certificates may infer, read or administer; unset: everybody may all"
     )

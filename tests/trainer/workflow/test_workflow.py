@@ -15,10 +15,14 @@ from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets.digits import load_digits
 from inferry_trainer.errors import GateError, PublishError, RunFolderError
 from inferry_trainer.gates.golden import GOLDEN_IMAGES, golden_positions
+from inferry_trainer.publishing.evidence import EvidenceOptions
+from inferry_trainer.publishing.signatures import check_signature
 from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
 from inferry_trainer.workflow.export import ExportOptions, export_run
 from inferry_trainer.workflow.run import train_run
+from inferry_trainer.workflow.verify import verify_path
+from testkit.signing_keys import make_keys
 
 CONFIG = RunConfig("digits", epochs=1, batch_size=32, validation_images=180)
 
@@ -204,3 +208,13 @@ def test_a_damaged_or_missing_file_of_a_run_is_named(own_run: Path, tmp_path: Pa
 def test_a_wrong_model_name_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="cannot be a model's name"):
         publish(tmp_path / "nowhere", tmp_path, "../up", say=silent)
+
+
+def test_what_is_exported_with_a_key_is_signed_with_its_label(own_run: Path, tmp_path: Path) -> None:
+    keys = make_keys(tmp_path, "ours")
+    options = ExportOptions(tmp_path / "models", label="canary", sign=keys.private)
+    (version,) = export_run(own_run, options, say=silent)
+    check_signature(version, keys.public)
+    (version.parent / "version_labels.json").write_text('{"labels": {"stable": "1"}}')
+    with pytest.raises(GateError, match=r"version_labels\.json"):
+        verify_path(version, EvidenceOptions(), say=silent, model_key=keys.public)

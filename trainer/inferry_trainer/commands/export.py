@@ -55,6 +55,9 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
         help="have large JPEGs decoded at a fraction of their size, some times faster, if that costs no more accuracy "
         "than --max-accuracy-drop on these pictures: as large as those that will be sent, a folder for each label",
     )
+    export.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign what is published with this elliptic curve key (PEM)"
+    )
     keras = export.add_argument_group("any Keras model")
     keras.add_argument(
         "--labels", metavar="a,b,c|FILE", help="its classes in the order of its outputs, or a file of them"
@@ -88,6 +91,7 @@ def _export(chosen: argparse.Namespace) -> None:
         max_difference=chosen.max_difference,
         label=chosen.label,
         scaled_jpeg=chosen.scaled_jpeg,
+        sign=chosen.sign,
     )
     about = {
         name: getattr(chosen, name)

@@ -22,6 +22,9 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     verify.add_argument("path", type=Path, metavar="PATH", help="a version, a model or a repository")
     add_evidence(verify)
     verify.add_argument("--keras", type=Path, metavar="FILE", help="the Keras model it was exported from")
+    verify.add_argument(
+        "--model-key", type=Path, metavar="KEY", help="public key (PEM) that all of it must be signed with"
+    )
     verify.set_defaults(do=_verify)
 
 
@@ -38,4 +41,4 @@ def _verify(chosen: argparse.Namespace) -> None:
     from inferry_trainer.workflow.verify import verify_path
 
     options = EvidenceOptions(keras=chosen.keras, run=chosen.run, data=chosen.data, data_dir=chosen.data_dir)
-    verify_path(chosen.path, options, say=say)
+    verify_path(chosen.path, options, model_key=chosen.model_key, say=say)

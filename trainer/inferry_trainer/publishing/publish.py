@@ -29,7 +29,9 @@ def check_model_name(name: str) -> None:
         )
 
 
-def publish_version(repository: Path, model: str, write: Callable[[Path], None]) -> Path:
+def publish_version(
+    repository: Path, model: str, write: Callable[[Path], None], *, seal: Callable[[Path], None] | None = None
+) -> Path:
     """Publish the next version of a model.
 
     The version is written into a hidden folder beside the others, synced to disk, and renamed:
@@ -41,6 +43,8 @@ def publish_version(repository: Path, model: str, write: Callable[[Path], None])
         repository: the folder that holds a folder for each model; made where it does not exist.
         model: the model's name.
         write: fills the folder it is given with the version's files.
+        seal: puts the last file into it, a signature say; the folder it is given has the version's number for a name.
+            It is called anew where that number was taken meanwhile.
 
     Returns:
         The published folder, `<repository>/<model>/<version>`.
@@ -53,13 +57,12 @@ def publish_version(repository: Path, model: str, write: Callable[[Path], None])
         with _folder(repository / model) as model_folder:
             hidden = model_folder / f"{_HIDDEN_PREFIX}{uuid.uuid4().hex}"
             try:
-                hidden.mkdir()
-                write(hidden)
-                _sync_tree(hidden)
-                version = _rename_to_next_version(hidden)
-            except BaseException:
+                made = hidden / "version"
+                made.mkdir(parents=True)
+                write(made)
+                version = _rename_to_next_version(made, model_folder, seal or _leave)
+            finally:
                 shutil.rmtree(hidden, ignore_errors=True)
-                raise
             for folder in (model_folder, repository, repository.parent):
                 _sync(folder)
             return version
@@ -70,17 +73,23 @@ def publish_version(repository: Path, model: str, write: Callable[[Path], None])
         ) from error
 
 
-def _rename_to_next_version(hidden: Path) -> Path:
-    number = max((int(entry.name) for entry in hidden.parent.iterdir() if _is_number(entry.name)), default=0) + 1
+def _rename_to_next_version(made: Path, model_folder: Path, seal: Callable[[Path], None]) -> Path:
+    number = max((int(entry.name) for entry in model_folder.iterdir() if _is_number(entry.name)), default=0) + 1
     while True:
-        version = hidden.parent / str(number)
+        made = made.rename(made.with_name(str(number)))
+        seal(made)
+        _sync_tree(made)
         try:
             # Takes the place of nothing but an empty folder, and no version is empty.
-            return hidden.rename(version)
+            return made.rename(model_folder / str(number))
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
             number += 1  # another publisher was faster
+
+
+def _leave(folder: Path) -> None:
+    """As it is."""
 
 
 def _is_number(name: str) -> bool:

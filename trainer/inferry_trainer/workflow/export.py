@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
@@ -17,6 +18,7 @@ from inferry_trainer.gates.subject import Limits, Recorded, Subject
 from inferry_trainer.gates.table import PRECISIONS, judge
 from inferry_trainer.publishing.publish import check_model_name, publish_version
 from inferry_trainer.publishing.release import Release, write_release
+from inferry_trainer.publishing.signatures import check_private_key, seal_settings, seal_version
 from inferry_trainer.publishing.version_labels import check_new_label, point_label_at
 from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
@@ -36,6 +38,7 @@ class ExportOptions:
         label: to point at what is published; None for none.
         scaled_jpeg: labelled pictures with which it is measured what decoding large JPEGs smaller costs; servers and
             batch jobs then decode them so. None: they decode every picture whole.
+        sign: private key to sign what is published with; None: unsigned.
 
     Raises:
         ConfigError: a precision that does not exist, or a limit outside its range.
@@ -48,6 +51,7 @@ class ExportOptions:
     max_difference: float = MAX_DIFFERENCE
     label: str | None = None
     scaled_jpeg: Path | None = None
+    sign: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
@@ -61,6 +65,8 @@ class ExportOptions:
             check_model_name(self.model_name)
         if self.label is not None:
             check_new_label(self.label)
+        if self.sign is not None:
+            check_private_key(self.sign)
 
 
 def export_run(run_folder: Path, options: ExportOptions, *, say: Say) -> list[Path]:
@@ -172,10 +178,15 @@ def _publish(
             if gate.outcome == gate.PASSED and gate.reason:
                 say(f"warning: {gate.name}: {gate.reason}")
 
-    version = publish_version(options.repository, model, write)
+    key = options.sign
+    version = publish_version(
+        options.repository, model, write, seal=partial(seal_version, private_key=key) if key else None
+    )
     if options.label is not None:
         point_label_at(version, options.label)
-    say(f"published: {version}" + (f", labelled {options.label}" if options.label else ""))
+    if key is not None:
+        seal_settings(version.parent, key)
+    say(f"published: {version}" + (f", labelled {options.label}" if options.label else "") + ", signed" * bool(key))
     return version
 
 

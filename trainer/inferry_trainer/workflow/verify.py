@@ -5,17 +5,19 @@ from pathlib import Path
 from inferry_trainer.errors import GateError, TrainerError
 from inferry_trainer.publishing.catalog import find_versions, manifest_of
 from inferry_trainer.publishing.evidence import EvidenceOptions, find_evidence
+from inferry_trainer.publishing.signatures import check_signature
 from inferry_trainer.publishing.verification import verify_version
 from inferry_trainer.workflow import Say
 
 
-def verify_path(path: Path, options: EvidenceOptions, *, say: Say) -> None:
+def verify_path(path: Path, options: EvidenceOptions, *, say: Say, model_key: Path | None = None) -> None:
     """Verify a version, every version of a model, or a whole repository.
 
     Args:
         path: of one of them.
         options: where the evidence is.
         say: told what was measured, a line a gate.
+        model_key: public key that everything must be signed with; None: signatures are not looked at.
 
     Raises:
         TrainerError: there is nothing to verify, or a version fails; all versions are looked at first, and
@@ -26,6 +28,9 @@ def verify_path(path: Path, options: EvidenceOptions, *, say: Say) -> None:
     for version in versions:
         say(f"{version}:")
         try:
+            if model_key is not None:
+                check_signature(version, model_key)
+                say("  signature: passed")
             results = verify_version(version, find_evidence(manifest_of(version), options))
         except GateError as error:
             say(f"  {error.gate}: FAILED")
