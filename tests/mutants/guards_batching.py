@@ -221,6 +221,7 @@ BATCHING = (
         _TEST_BATCHER,
     ),
     Mutant("closing-nothing-new", "closing: nothing new is taken", "if False:", _TEST_BATCHER),
+    Mutant("closing-model-goes", "closing: a model goes with its batcher", "", _TEST_BATCHER),
     Mutant("closing-left-told", "closing: what is left is told so", "return ()", _TEST_BATCHER),
     Mutant(
         "closing-queued-finished",

@@ -195,7 +195,8 @@ class DynamicBatcher:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - self._clock()))
         left = self._execution.refuse_waiting()
-        self._queue.compute_inline_by(_nothing)  # else queue and execution would keep one another, and the model
+        # else queue and execution would keep one another, and the model
+        self._queue.compute_inline_by(_nothing)  # guard: closing-model-goes
         return not left and not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, run: Run, seat: Seat, prepare: Callable[[], None]) -> None:
