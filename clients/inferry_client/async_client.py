@@ -17,9 +17,10 @@ from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
-from inferry_client.messages import requests
+from inferry_client.messages import questions, requests
+from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
-from inferry_client.messages.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.messages.requests import DEFAULT_WINDOW, Tensors, request_of
 from inferry_client.messages.streams import StreamedRpc
 from inferry_client.results import ClassifyResult, InferResult
 
@@ -48,15 +49,15 @@ class AsyncClient(Connection):
 
     classify = _awaitable(requests.classify)
     infer = _awaitable(requests.infer)
-    describe = _awaitable(requests.describe_model)
-    models = _awaitable(requests.repository_index)
-    statistics = _awaitable(requests.statistics)
-    explain = _awaitable(requests.explain)
-    ready = _awaitable(requests.server_ready)
-    live = _awaitable(requests.server_live)
-    model_ready = _awaitable(requests.model_ready)
-    model_metadata = _awaitable(requests.model_metadata)
-    server_metadata = _awaitable(requests.server_metadata)
+    describe = _awaitable(questions.describe_model)
+    models = _awaitable(questions.repository_index)
+    statistics = _awaitable(questions.statistics)
+    explain = _awaitable(questions.explain)
+    ready = _awaitable(questions.server_ready)
+    live = _awaitable(questions.server_live)
+    model_ready = _awaitable(questions.model_ready)
+    model_metadata = _awaitable(questions.model_metadata)
+    server_metadata = _awaitable(questions.server_metadata)
     _open_channel = staticmethod(open_async_channel)
     _joiner: TaskJoiner | None = None
     _asking: asyncio.Lock | None = None
@@ -77,7 +78,7 @@ class AsyncClient(Connection):
 
     async def wait_until_ready(self, model: str = "", *, version: str = "", timeout_s: float = READY_TIMEOUT_S) -> None:
         """Return once the server, or a model, takes requests; see `Client.wait_until_ready`."""
-        call = requests.readiness(model, version=version, timeout_s=timeout_s)
+        call = questions.readiness(model, version=version, timeout_s=timeout_s)
         await self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
     @overload

@@ -16,9 +16,10 @@ from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.errors import error_from_closing
-from inferry_client.messages import requests
+from inferry_client.messages import questions, requests
+from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
-from inferry_client.messages.requests import DEFAULT_WINDOW, Call, Tensors, request_of
+from inferry_client.messages.requests import DEFAULT_WINDOW, Tensors, request_of
 from inferry_client.messages.streams import StreamedRpc
 from inferry_client.results import ClassifyResult, InferResult
 
@@ -49,15 +50,15 @@ class Client(Connection):
 
     classify = _blocking(requests.classify)
     infer = _blocking(requests.infer)
-    describe = _blocking(requests.describe_model)
-    models = _blocking(requests.repository_index)
-    statistics = _blocking(requests.statistics)
-    explain = _blocking(requests.explain)
-    ready = _blocking(requests.server_ready)
-    live = _blocking(requests.server_live)
-    model_ready = _blocking(requests.model_ready)
-    model_metadata = _blocking(requests.model_metadata)
-    server_metadata = _blocking(requests.server_metadata)
+    describe = _blocking(questions.describe_model)
+    models = _blocking(questions.repository_index)
+    statistics = _blocking(questions.statistics)
+    explain = _blocking(questions.explain)
+    ready = _blocking(questions.server_ready)
+    live = _blocking(questions.server_live)
+    model_ready = _blocking(questions.model_ready)
+    model_metadata = _blocking(questions.model_metadata)
+    server_metadata = _blocking(questions.server_metadata)
     _open_channel = staticmethod(open_channel)
     _joiner: ThreadJoiner | None = None
     describe_model, repository_index, server_ready, server_live = describe, models, ready, live
@@ -84,7 +85,7 @@ class Client(Connection):
             ServerUnavailableError: no server answered within the timeout.
             DeadlineExceededError: it did, but was not ready.
         """
-        call = requests.readiness(model, version=version, timeout_s=timeout_s)
+        call = questions.readiness(model, version=version, timeout_s=timeout_s)
         self._carry_out(self._session.wait_until_ready(call, interval_s=READY_INTERVAL_S))
 
     @overload

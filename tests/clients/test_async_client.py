@@ -120,9 +120,9 @@ def test_a_closed_client_and_a_cancelled_task_end_clearly(server: ScriptedServer
 
 
 def _live() -> Any:
-    from inferry_client.messages import requests
+    from inferry_client.messages import questions
 
-    return requests.server_live()
+    return questions.server_live()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inferry_client import errors
 from inferry_client.calling.calls import Send
-from inferry_client.messages import requests
+from inferry_client.messages import questions, requests
 from inferry_client.retries import NO_RETRIES, RetryPolicy
 from inferry_proto import classifier_pb2, open_inference_pb2
 from testkit.call_steps import REFUSED_S, Silence, Transport, away, full
@@ -19,7 +19,7 @@ LIVE = open_inference_pb2.ServerLiveResponse(live=True)
 
 
 def _ask(transport: Transport, **options: Any) -> bool:
-    return transport.carry_out(transport.session.perform(requests.server_live(**options)))
+    return transport.carry_out(transport.session.perform(questions.server_live(**options)))
 
 
 @given(down_s=st.floats(0, 9), servers=st.integers(1, 3))
@@ -216,7 +216,7 @@ def test_waiting_ends_when_the_server_is_ready_and_says_why_it_was_not() -> None
     transport = Transport(lambda _, now: away() if now < 1 else ready(ready=now > 2), retries=RetryPolicy())
 
     def wait(timeout_s: float) -> None:
-        call = requests.server_ready(timeout_s=timeout_s)
+        call = questions.server_ready(timeout_s=timeout_s)
         transport.carry_out(transport.session.wait_until_ready(call, interval_s=0.1))
 
     with pytest.raises(errors.ServerUnavailableError):

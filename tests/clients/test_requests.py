@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inferry_client.errors import InvalidRequestError
-from inferry_client.messages import requests
+from inferry_client.messages import questions, requests
 from inferry_proto import classifier_pb2
 
 
@@ -84,7 +84,7 @@ def test_an_array_that_the_protocol_cannot_carry_is_named(array: Any) -> None:
 )
 def test_metadata_that_no_header_can_carry_is_named(metadata: Any, named: str) -> None:
     with pytest.raises(InvalidRequestError, match=named):
-        requests.server_live(metadata=metadata)
+        questions.server_live(metadata=metadata)
 
 
 def test_an_option_that_no_call_has_is_never_ignored() -> None:

@@ -23,8 +23,8 @@ from inferry_client.errors import (
     UnsupportedError,
     error_from_reply,
 )
-from inferry_client.messages import requests
-from inferry_client.messages.requests import Call, Pieces
+from inferry_client.messages import questions
+from inferry_client.messages.call import Call, Pieces
 from inferry_client.retries import RetryBudget, RetryPolicy, may_repeat, plan_retry
 
 Result = TypeVar("Result")
@@ -232,10 +232,10 @@ class Session:
     def _ask_limit(self, model: str, version: str, deadline: float) -> Generator[Step, Any, tuple[str, int]]:
         """The version that says how many rows it takes, and how many; 0: it takes no batches."""
         try:
-            call = requests.describe_model(model, version=version)
+            call = questions.describe_model(model, version=version)
             description = yield from self._attempts(call, self.timeout_s, deadline)
         except UnsupportedError:  # another server of the protocol
-            asked = requests.model_limit(model, version=version)
+            asked = questions.model_limit(model, version=version)
             return version, (yield from self._attempts(asked, self.timeout_s, deadline))
         batched = all(spec.shape[:1] == (-1,) for spec in description.inputs)
         return description.version, description.max_batch_size if batched else 0

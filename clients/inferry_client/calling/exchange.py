@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from inferry_client.errors import ReplyError, error_from_reply
-from inferry_client.messages.requests import Call
+from inferry_client.messages.call import Call
 from inferry_client.messages.streams import StreamedRpc
 
 

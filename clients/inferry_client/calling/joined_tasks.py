@@ -8,7 +8,7 @@ from typing import Any
 from inferry_client.calling.calls import Session
 from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
 from inferry_client.errors import InferryError, error_from_silence
-from inferry_client.messages.requests import Call
+from inferry_client.messages.call import Call
 
 
 class TaskJoiner:

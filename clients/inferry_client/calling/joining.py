@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferry_client.errors import InferryError, InvalidRequestError
-from inferry_client.messages.requests import Call, Joint
+from inferry_client.messages.call import Call, Joint
 
 _MAX_ROWS = 65_536
 

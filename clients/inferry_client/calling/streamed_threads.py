@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from inferry_client.calling.calls import Send, Session
 from inferry_client.calling.exchange import Exchange, Streamed
 from inferry_client.errors import InferryError, error_from_silence
-from inferry_client.messages.requests import Call
+from inferry_client.messages.call import Call
 from inferry_client.messages.streams import StreamedRpc, streamed_rpc
 
 Connect = Callable[[Send, StreamedRpc, Iterator[Message]], Any]

@@ -18,7 +18,7 @@ from inferry_client.connecting.channels import ChannelSettings, error_from_rpc
 from inferry_client.connecting.security import Security, security_from_environment
 from inferry_client.errors import InferryError, error_from_closing
 from inferry_client.limits import check_seconds
-from inferry_client.messages.requests import Call, check_metadata
+from inferry_client.messages.call import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
 from inferry_proto.services import Method
 

@@ -19,7 +19,7 @@ from inferry_client.load.answers import Expectation, expect_labels, expect_tenso
 from inferry_client.load.errors import LoadError
 from inferry_client.load.targets import write_target
 from inferry_client.messages import requests
-from inferry_client.messages.requests import Call
+from inferry_client.messages.call import Call
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto.datatypes import DATATYPES
 

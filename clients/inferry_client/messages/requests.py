@@ -1,135 +1,31 @@
-"""Requests built from what callers have. Each is a `Call`: all that a transport needs to know."""
+"""Requests to compute, built from what callers have. Each is a `Call`: all that a transport needs to know."""
 
-import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from inferry_client.errors import InvalidRequestError
-from inferry_client.limits import MAX_TOP_K, check_seconds
+from inferry_client.limits import MAX_TOP_K
 from inferry_client.messages import replies
-from inferry_client.messages.pictures import Picture, Pictures, as_sequence, read_picture
+from inferry_client.messages.call import Call, CallOptions, Joint, Pieces, name_model, read_options
+from inferry_client.messages.pictures import Pictures, as_sequence, read_picture
 from inferry_client.messages.tensors import encode_tensor, tensor_datatype
 from inferry_client.results import (
     ClassifyResult,
-    ExplainedVersion,
     InferResult,
-    ModelDescription,
-    ModelMetadata,
-    ModelStatistics,
-    ModelStatus,
-    ServerMetadata,
 )
-from inferry_proto import classifier_pb2, diagnostics_pb2, open_inference_pb2
-from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
+from inferry_proto import classifier_pb2, open_inference_pb2
+from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 
-__all__ = ["Call", "CallOptions", "Picture", "Pieces"]
-
-Result = TypeVar("Result")
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Parameter: TypeAlias = bool | int | float | str
 
 _MODEL_INFER = OPEN_INFERENCE["ModelInfer"]
 _MAX_INT64 = 2**63 - 1
-_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
-
-
-class CallOptions(TypedDict, total=False):
-    """What every call may be given.
-
-    Attributes:
-        timeout_s: of this call, retries included; the client's where it is left out.
-        metadata: what travels beside the request, as gRPC's keys and values.
-        traceparent: the W3C trace context that the server's spans belong to.
-    """
-
-    timeout_s: float
-    metadata: Mapping[str, str | bytes]
-    traceparent: str
-
-
-@dataclass(frozen=True)
-class Pieces(Generic[Result]):
-    """How a request is cut into smaller ones where a server takes fewer rows a request.
-
-    Attributes:
-        model: its name.
-        version: as asked for.
-        count: rows or pictures of the request.
-        cut: the call of some of them (start, stop, version).
-        join: one result out of those of the parts, in order.
-    """
-
-    model: str
-    version: str
-    count: int
-    cut: "Callable[[int, int, str], Call[Result]]"
-    join: Callable[[Sequence[Result]], Result]
-
-
-@dataclass(slots=True)
-class Joint:
-    """How a request is joined with those of other callers.
-
-    Attributes:
-        key: requests with the same one may travel together.
-        rows: of this one.
-        payload: what it carries.
-        merge: the call of several payloads, in order, with its timeout.
-        part: the result of some rows (start, stop) out of a joined one.
-    """
-
-    key: Hashable
-    rows: int
-    payload: Any
-    merge: "Callable[[Sequence[Any], float], Call[Any]]"
-    part: Callable[[Any, int, int], Any]
-
-
-@dataclass(slots=True)  # not frozen, which would cost every call a microsecond; nobody changes one
-class Call(Generic[Result]):
-    """One RPC to be made, on whatever transport.
-
-    Attributes:
-        method: where it is called.
-        message: what is sent, or what builds it when it is first asked for: a call that travels
-            with others never needs its own.
-        read: turns the reply message into the result; ValueError: it breaks the protocol.
-        asked: what the caller wants, for messages (`describe model 'mnist'`).
-        timeout_s: None for the client's.
-        metadata: keys and values beside the request.
-        pieces: how to cut it; None where it is one row, or cannot be cut.
-        joint: how to join it with others; None where it must travel alone.
-        control: a question about the server itself, which is asked whether or not it is ready.
-        model: that is asked, and its version as asked for; where calls are joined.
-    """
-
-    method: Method
-    message: Message | Callable[[], Message]
-    read: Callable[[Any], Result]
-    asked: str
-    timeout_s: float | None = None
-    metadata: tuple[tuple[str, str | bytes], ...] = ()
-    pieces: Pieces[Result] | None = None
-    joint: Callable[[], Joint] | None = None
-    control: bool = False
-    model: tuple[str, str] = ("", "")
-
-    @property
-    def request(self) -> Message:
-        """What is sent.
-
-        Raises:
-            InvalidRequestError: it holds what the protocol cannot carry.
-        """
-        if not isinstance(self.message, Message):
-            self.message = self.message()
-        return self.message
 
 
 def classify(
@@ -165,7 +61,7 @@ def classify(
         raise InvalidRequestError(f"min_probability is {min_probability}; expected 0 to 1")
     messages = [read_picture(position, picture) for position, picture in enumerate(pictures)]
     request = partial(_classify_request, model=model, top_k=top_k, min_probability=min_probability, id=request_id)
-    return _classify_call(messages, version, request, _read_options(options))
+    return _classify_call(messages, version, request, read_options(options))
 
 
 def infer(
@@ -196,8 +92,8 @@ def infer(
         InvalidRequestError: an array or a parameter that the protocol cannot carry.
     """
     message = partial(_infer_request, model, inputs, version, outputs, request_id, priority, parameters)
-    timeout_s, metadata = _read_options(options) if options else (None, ())
-    asked = f"run {_name_model(model, version)}"
+    timeout_s, metadata = read_options(options) if options else (None, ())
+    asked = f"run {name_model(model, version)}"
     rows = _common_rows(inputs, model)
     joint = None
     if not (request_id or parameters or metadata or rows < 1):
@@ -226,136 +122,6 @@ DEFAULT_WINDOW = 16
 def request_of(model: str, item: Any, settings: Mapping[str, Any]) -> Call[Any]:
     """The call of one item of a stream: tensors by name, else pictures."""
     return infer(model, item, **settings) if isinstance(item, Mapping) else classify(model, item, **settings)
-
-
-def describe_model(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelDescription]:
-    """What a model takes and gives: tensors, labels, preprocessing."""
-    request = classifier_pb2.DescribeModelRequest(model_name=model, model_version=version)
-    asked = f"describe {_name_model(model, version)}"
-    method = IMAGE_CLASSIFIER["DescribeModel"]
-    return Call(method, request, replies.read_description, asked, *_read_options(options), control=True)
-
-
-def model_metadata(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelMetadata]:
-    """A model as the Open Inference Protocol describes it: tensors and versions."""
-    request = open_inference_pb2.ModelMetadataRequest(name=model, version=version)
-    asked = f"describe {_name_model(model, version)}"
-    method = OPEN_INFERENCE["ModelMetadata"]
-    return Call(method, request, replies.read_model_metadata, asked, *_read_options(options), control=True)
-
-
-def model_limit(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[int]:
-    """The most rows a request for a model may carry; 0 where it takes no batches."""
-    request = open_inference_pb2.ModelConfigRequest(name=model, version=version)
-    asked = f"say what {_name_model(model, version)} takes"
-    method = OPEN_INFERENCE["ModelConfig"]
-    return Call(method, request, replies.read_limit, asked, *_read_options(options), control=True)
-
-
-def model_ready(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[bool]:
-    """Whether a model (one version, or any) can answer now."""
-    request = open_inference_pb2.ModelReadyRequest(name=model, version=version)
-    asked = f"say whether {_name_model(model, version)} is ready"
-    method = OPEN_INFERENCE["ModelReady"]
-    return Call(method, request, replies.read_ready, asked, *_read_options(options), control=True)
-
-
-def repository_index(*, ready_only: bool = False, **options: Unpack[CallOptions]) -> Call[tuple[ModelStatus, ...]]:
-    """Every version in the server's repository, with its state."""
-    request = open_inference_pb2.RepositoryIndexRequest(ready=ready_only)
-    method = OPEN_INFERENCE["RepositoryIndex"]
-    return Call(
-        method, request, replies.read_repository_index, "list its models", *_read_options(options), control=True
-    )
-
-
-def statistics(
-    model: str = "", *, version: str = "", **options: Unpack[CallOptions]
-) -> Call[tuple[ModelStatistics, ...]]:
-    """What a model, or every model, has done since it was loaded."""
-    request = open_inference_pb2.ModelStatisticsRequest(name=model, version=version)
-    asked = f"count what {_name_model(model, version)} did" if model else "count what its models did"
-    method = OPEN_INFERENCE["ModelStatistics"]
-    return Call(method, request, replies.read_statistics, asked, *_read_options(options), control=True)
-
-
-def explain(
-    model: str = "", *, version: str = "", limit: int = 0, **options: Unpack[CallOptions]
-) -> Call[tuple[ExplainedVersion, ...]]:
-    """The slowest and the refused requests of a model, or of every model, and where their time went.
-
-    Args:
-        model: its name; empty for every one.
-        version: a number or a label; empty for every one.
-        limit: requests of each kind and version; 0 for all that the server keeps.
-        options: as for every call.
-    """
-    request = diagnostics_pb2.ExplainRequest(model_name=model, model_version=version, limit=limit)
-    asked = f"explain {_name_model(model, version)}" if model else "explain late requests"
-    return Call(DIAGNOSTICS["Explain"], request, replies.read_explained, asked, *_read_options(options), control=True)
-
-
-def server_metadata(**options: Unpack[CallOptions]) -> Call[ServerMetadata]:
-    """The server's name, version and extensions."""
-    request = open_inference_pb2.ServerMetadataRequest()
-    method = OPEN_INFERENCE["ServerMetadata"]
-    return Call(method, request, replies.read_server_metadata, "say who it is", *_read_options(options), control=True)
-
-
-def server_live(**options: Unpack[CallOptions]) -> Call[bool]:
-    """Whether the process answers."""
-    request = open_inference_pb2.ServerLiveRequest()
-    method = OPEN_INFERENCE["ServerLive"]
-    return Call(method, request, replies.read_live, "say whether it is live", *_read_options(options), control=True)
-
-
-def server_ready(**options: Unpack[CallOptions]) -> Call[bool]:
-    """Whether requests for models are welcome."""
-    request = open_inference_pb2.ServerReadyRequest()
-    method = OPEN_INFERENCE["ServerReady"]
-    return Call(method, request, replies.read_ready, "say whether it is ready", *_read_options(options), control=True)
-
-
-def readiness(model: str, *, version: str, timeout_s: float) -> Call[bool]:
-    """Whether a model is ready, or, where none is named, the server."""
-    return model_ready(model, version=version, timeout_s=timeout_s) if model else server_ready(timeout_s=timeout_s)
-
-
-def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str | bytes], ...]:
-    """Keys and values as gRPC carries them; keys become lower case.
-
-    Raises:
-        InvalidRequestError: a key or a value that no header can be.
-    """
-    checked = tuple((str(key).lower(), value) for key, value in metadata.items())
-    for key, value in checked:
-        binary = key.endswith("-bin")
-        if not _METADATA_KEY.fullmatch(key) or key.startswith("grpc-"):
-            raise InvalidRequestError(f"metadata has the key {key!r}; expected letters, digits, '-', '_' and '.'")
-        if not isinstance(value, bytes if binary else str):
-            raise InvalidRequestError(
-                f"metadata {key!r} is a {type(value).__name__}; expected {'bytes' if binary else 'text'} "
-                "(bytes where the key ends with -bin)"
-            )
-        if isinstance(value, str) and not (value.isascii() and (value.isprintable() or not value)):
-            raise InvalidRequestError(f"metadata {key!r} holds what a header cannot carry; expected printable ASCII")
-    return checked
-
-
-def _read_options(options: CallOptions) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
-    if unknown := options.keys() - CallOptions.__annotations__.keys():
-        raise TypeError(f"{min(unknown)!r} is no option of a call; known are {', '.join(CallOptions.__annotations__)}")
-    timeout_s = options.get("timeout_s")
-    if timeout_s is not None:
-        check_seconds("timeout_s", timeout_s)
-    metadata = dict(options.get("metadata") or {})
-    if options.get("traceparent"):
-        metadata["traceparent"] = options["traceparent"]
-    return timeout_s, check_metadata(metadata)
-
-
-def _name_model(model: str, version: str) -> str:
-    return f"model {model!r} version {version!r}" if version else f"model {model!r}"
 
 
 def _common_rows(inputs: Tensors, model: str) -> int:
@@ -458,7 +224,7 @@ def _classify_call(
     model = build.keywords["model"]
     pictures = "1 picture" if len(images) == 1 else f"{len(images)} pictures"
     read = partial(replies.read_classify, image_count=len(images))
-    asked = f"classify {pictures} with {_name_model(model, version)}"
+    asked = f"classify {pictures} with {name_model(model, version)}"
     call = Call(IMAGE_CLASSIFIER["Classify"], build(images, version), read, asked, *options)
     if not (build.keywords["id"] or options[1]):
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from inferry_client.messages.requests import Call
+from inferry_client.messages.call import Call
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE, Method
 
 
