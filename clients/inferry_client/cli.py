@@ -192,6 +192,9 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
     command.add_argument("--duration", type=duration_s, metavar="T", help="like 30s or 5m (30s; 5s a trial of a peak)")
+    command.add_argument(
+        "--processes", type=whole_number(1, 256), metavar="N", help="that send (by rate or users, up to the cores)"
+    )
     _add_what_is_sent(command)
     closed = command.add_argument_group("closed loop: users wait for their answers (Locust)")
     closed.add_argument(
@@ -216,9 +219,6 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     )
     opened.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the schedule (0)")
     opened.add_argument(
-        "--processes", type=whole_number(1, 256), metavar="N", help="that send (by the rate, up to the cores)"
-    )
-    opened.add_argument(
         "--find-peak",
         action="store_true",
         help="find the highest rate whose p99 is within --p99-ms; --rate is the first",
@@ -236,6 +236,9 @@ def _add_load(command: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="SHARE",
         help="of requests refused or failed (0; 0.001 for --find-peak)",
+    )
+    gates.add_argument(
+        "--soak", action="store_true", help="the last third of the test must be as good as the first, within a tenth"
     )
     command.add_argument("--html", metavar="FILE", help="write a report with charts")
     command.add_argument("--json", metavar="FILE", help="write the figures")

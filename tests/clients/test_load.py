@@ -18,6 +18,7 @@ from inferry_client.cli import main
 from inferry_client.console.option_types import duration_s
 from inferry_client.load.answers import Expectation, WrongAnswerError, expect_labels
 from inferry_client.load.errors import LoadError
+from inferry_client.load.locust_run import processes_for_users
 from inferry_client.load.payloads import (
     Payloads,
     picture_calls,
@@ -79,6 +80,21 @@ def test_users_overlap_and_every_request_is_counted(
     assert sum(second["answered"] for second in figures["series"]) == figures["requests"]
     assert printed.out.startswith(f"{figures['requests']} requests, 0 failures, ")
     assert len({request.raw_input_contents[0] for request in brightness_server.requests("ModelInfer")}) > 1
+
+
+def test_users_of_several_processes_are_one_test(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+    figures_file = tmp_path / "load.json"
+    assert _load(brightness_server, "--users", "4", "--processes", "2", "--json", str(figures_file)) == 0
+    figures = json.loads(figures_file.read_text())
+    assert figures["requests"] == figures["answered"] == len(brightness_server.requests("ModelInfer")) - 1
+    assert 1 <= len(figures["series"]) <= 3  # one clock for all of them
+
+
+@pytest.mark.parametrize(
+    ("users", "cores", "processes"), [(1, 1, 1), (32, 8, 1), (65, 8, 2), (10_000, 8, 7), (300, 2, 1)]
+)
+def test_processes_grow_with_the_users_and_leave_a_core(users: int, cores: int, processes: int) -> None:
+    assert processes_for_users(users, cores) == processes
 
 
 def test_refusals_are_counted_apart_not_retried_and_improve_nothing(

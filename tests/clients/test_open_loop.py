@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from inferry_client.cli import main
 from inferry_client.load.answers import Expectation, WrongAnswerError, said, same
 from inferry_client.load.chart import Chart, Line, draw, ticks
-from inferry_client.load.compare import compare
+from inferry_client.load.compare import compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak, render_run
 from inferry_client.load.peak import PeakSearch
@@ -222,9 +223,21 @@ def test_a_comparison_tells_a_difference_from_chance() -> None:
     assert faster["p50 ms"] == faster["right answers/s"] == "better"
 
 
+def test_a_soak_names_what_grew_worse_and_nothing_else() -> None:
+    steady = _varying(200, 5, 1)
+    slow = _varying(200, 8, 2)
+    assert drift(replace(steady, series=steady.series * 2)) == []
+    assert drift(replace(slow, series=slow.series * 2)) == []
+    found = drift(replace(steady, series=steady.series + slow.series))
+    assert {each.split(" went")[0] for each in found} == {"p50 ms", "p99 ms"}
+    assert "expected at least 19" in drift(replace(steady, series=steady.series[:5]))[0]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        (["--soak", "--rate", "5", "--duration", "19s"], "expected a --duration of 20 s or more"),
+        (["--soak", "--rate", "5,10"], "--soak holds one load"),
         (["compare", "a.json"], "expected `inferry load compare A B`"),
         (["compare", "missing.json", "b.json"], "missing.json: No such file or directory"),
         (["--find-peak"], "--find-peak needs --p99-ms"),

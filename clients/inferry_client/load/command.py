@@ -7,7 +7,7 @@ from pathlib import Path
 from inferry_client.client import Client
 from inferry_client.console.output import say
 from inferry_client.console.printing import table
-from inferry_client.load.compare import Change, compare
+from inferry_client.load.compare import LEAST_SOAK_S, Change, compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.locust_run import ClosedLoop, check_locust
 from inferry_client.load.page import Trial, render_peak, render_run
@@ -49,6 +49,10 @@ def _check_combination(args: Namespace) -> None:
     rates = args.rate or ()
     if args.find_peak and args.p99_ms is None:
         raise LoadError("--find-peak needs --p99-ms: the objective that the peak is to hold")
+    if args.soak and (args.find_peak or len(rates) > 1):
+        raise LoadError("--soak holds one load for the whole test; leave out --find-peak, and give one --rate")
+    if args.soak and (args.duration or _DURATION_S) < LEAST_SOAK_S:
+        raise LoadError(f"--soak compares parts of a test; expected a --duration of {LEAST_SOAK_S} s or more")
     if args.find_peak and len(rates) > 1:
         raise LoadError("--find-peak takes one --rate: the first to be tried")
     if max(rates, default=0) * (args.duration or _DURATION_S) > MAX_REQUESTS:
@@ -76,9 +80,12 @@ def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Pat
             timeout_s=args.timeout_s,
             objective_ms=args.p99_ms,
             verbose=args.verbose,
+            processes=args.processes,
         )
         summary = closed.run(duration_s)
     broken = Gates(args.p99_ms, args.max_error_rate).broken(summary)
+    if args.soak:
+        broken += [f"--soak: {each}" for each in drift(summary)]
     say(describe(summary))
     if json_file:
         write_target(json_file, report(summary))

@@ -1,7 +1,7 @@
 """Two load tests side by side: what differs, and whether more than chance would explain."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ from inferry_client.load.errors import LoadError
 from inferry_client.load.summary import LoadSummary, Second
 
 _RESAMPLES = 1000
+LEAST_SOAK_S = 20
+"""Seconds of a test whose thirds can be compared."""
+
+_DRIFT = 0.1  # of a figure, below which a test's end is as its beginning
 _LEAST_SECONDS = 4  # fewer say nothing about how much seconds differ
 
 
@@ -61,6 +65,25 @@ def compare(a: LoadSummary, b: LoadSummary, *, seed: int = 0) -> list[Change]:
         _change("p50 ms", [side.percentiles(0.50) for side in sides], more_is_better=False),
         _change("p99 ms", [side.percentiles(0.99) for side in sides], more_is_better=False),
         _change("refused or failed, share", [side.error_rates for side in sides], more_is_better=False),
+    ]
+
+
+def drift(summary: LoadSummary) -> list[str]:
+    """What grew worse from the first third of a test to the last, in words.
+
+    A figure counts where it is a tenth worse or more, and chance does not explain it (`compare`).
+    The first seconds warm up, so the first third leaves a tenth of the test out.
+    """
+    seconds = summary.full_seconds
+    if len(seconds) < LEAST_SOAK_S - 1:
+        return [f"the test has {len(seconds)} full seconds; expected at least {LEAST_SOAK_S - 1} to compare"]
+    warm, third = len(seconds) // 10, len(seconds) // 3
+    first = replace(summary, series=seconds[warm:third], offered_per_second=0.0)  # whole seconds all of them
+    last = replace(summary, series=seconds[-third:], offered_per_second=0.0)
+    return [
+        f"{change.name} went from {change.a:.4g} in the first third to {change.b:.4g} in the last"
+        for change in compare(first, last)
+        if change.verdict == "worse" and abs(change.b - change.a) >= _DRIFT * change.a
     ]
 
 

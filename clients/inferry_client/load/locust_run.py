@@ -1,18 +1,25 @@
-"""A closed loop: Locust, headless, in a process of its own."""
+"""A closed loop: Locust, headless, in processes of its own."""
 
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from inferry_client.load.errors import LoadError
 from inferry_client.load.payloads import Payloads, write_payloads
-from inferry_client.load.records import load_records, summarize
+from inferry_client.load.records import from_first, load_records, summarize
 from inferry_client.load.summary import LoadSummary
+
+# Users whose requests take a millisecond or more keep no process busy that has so many; see clients/README.md.
+USERS_OF_A_PROCESS = 64
 
 _GRACE_S = 60.0  # for Locust to start, and to write what it measured
 
@@ -29,6 +36,7 @@ class ClosedLoop:
         timeout_s: of every request; also how long the last ones may take after the duration.
         objective_ms: within which an answer is good.
         verbose: print what Locust says.
+        processes: that the users run in; None: by their number, up to the cores.
     """
 
     address: str
@@ -38,6 +46,7 @@ class ClosedLoop:
     timeout_s: float = 10.0
     objective_ms: float | None = None
     verbose: bool = False
+    processes: int | None = None
 
     def run(self, duration_s: int) -> LoadSummary:
         """Let the users send for so long from the start of the first.
@@ -48,35 +57,77 @@ class ClosedLoop:
         with tempfile.TemporaryDirectory(prefix="inferry-load-") as temporary:
             folder = Path(temporary)
             write_payloads(self.payloads, folder)
-            log_file = folder / "locust.log"
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
-                "INFERRY_LOAD_FOLDER": str(folder),
-                "INFERRY_LOAD_TIMEOUT_S": str(self.timeout_s),
-            }
-            with log_file.open("w") as log:
-                status = _wait(
-                    subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                        self._command(duration_s),
-                        env=environment,
-                        cwd=folder,  # where no configuration of Locust's lies
-                        stdin=subprocess.DEVNULL,
-                        stdout=None if self.verbose else log,
-                        stderr=None if self.verbose else log,
-                    ),
-                    timeout_s=duration_s + self.users / self.spawn_rate + self.timeout_s + _GRACE_S,
-                )
+            commands = self._commands(duration_s)
+            with ExitStack() as started:
+                # The first is the one that ends by itself; Locust's workers end with their master.
+                processes = [started.enter_context(self._started(command, folder)) for command in commands]
+                timeout_s = duration_s + self.users / self.spawn_rate + self.timeout_s + _GRACE_S
+                deadline = time.monotonic() + timeout_s
+                status = max(_wait(process, deadline, timeout_s) for process in processes)
             kept = list(folder.glob("*.records"))
             if status != 0 or not kept:
-                said = log_file.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                said = (folder / "locust.log").read_text(errors="replace").strip().splitlines() or ["nothing"]
                 raise LoadError(f"Locust ended with status {status}, saying {said[-1]!r}; --verbose shows all it says")
-            return summarize(load_records(kept), objective_ms=self.objective_ms)
+            return summarize(from_first(load_records(kept)), objective_ms=self.objective_ms)
 
-    def _command(self, duration_s: int) -> list[str]:
+    @contextmanager
+    def _started(self, command: list[str], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
+            "INFERRY_LOAD_FOLDER": str(folder),
+            "INFERRY_LOAD_TIMEOUT_S": str(self.timeout_s),
+        }
+        with (folder / "locust.log").open("a") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+                command,
+                env=environment,
+                cwd=folder,  # where no configuration of Locust's lies
+                stdin=subprocess.DEVNULL,
+                stdout=None if self.verbose else log,
+                stderr=None if self.verbose else log,
+            )
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def _commands(self, duration_s: int) -> list[list[str]]:
+        """Locust's, or those of its distributed mode: a master, which sends nothing, and its workers."""
         locustfile = Path(__file__).with_name("locustfile.py")
-        command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile)]
-        command += ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
-        command += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
-        return [*command, "--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
+        locust = [
+            sys.executable,
+            "-m",
+            "locust",
+            "--headless",
+            "--locustfile",
+            str(locustfile),
+            "--loglevel",
+            "WARNING",
+        ]
+        test = ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
+        test += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
+        test += ["--only-summary", "--exit-code-on-error", "0"]
+        count = min(self.users, self.processes or processes_for_users(self.users, os.cpu_count() or 1))
+        if count == 1:
+            return [locust + test]
+        port = str(_free_port())
+        master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        master += ["--expect-workers", str(count), "--expect-workers-max-wait", str(int(_GRACE_S))]
+        worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+        return [locust + test + master, *([locust + worker] * count)]
+
+
+def processes_for_users(users: int, cores: int) -> int:
+    """How many processes users run in: one core each, and one core is left to everything else."""
+    return max(1, min(cores - 1, math.ceil(users / USERS_OF_A_PROCESS)))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def check_locust() -> None:
@@ -93,12 +144,8 @@ def check_locust() -> None:
         raise ModuleNotFoundError("no module named 'locust'", name="locust")
 
 
-def _wait(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> int:
+def _wait(process: "subprocess.Popen[bytes]", deadline: float, timeout_s: float) -> int:
     try:
-        return process.wait(timeout_s)
+        return abs(process.wait(max(0.0, deadline - time.monotonic())))
     except subprocess.TimeoutExpired:
         raise LoadError(f"Locust did not end within {timeout_s:g} s and was stopped") from None
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()

@@ -12,6 +12,7 @@ from typing import Any
 
 import locust.stats
 from locust import events
+from locust.runners import MasterRunner
 
 from inferry_client.load.payloads import read_payloads
 from inferry_client.load.records import OUTCOMES, make_records
@@ -43,9 +44,7 @@ def keep_record(response_time: float, exception: BaseException | None, context: 
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
-def keep_records(**_: Any) -> None:
-    """Write what was measured, once the last answer has come; times count from the first request."""
-    if _FOLDER:
-        first = min((row[0] for row in _rows), default=0.0)
-        rows = ((scheduled - first, sent - first, ended - first, outcome) for scheduled, sent, ended, outcome in _rows)
-        make_records(rows, _errors).save(Path(_FOLDER) / "locust.records")
+def keep_records(environment: Any, **_: Any) -> None:
+    """Write what was measured, once the last answer has come; times are the machine's monotonic clock's."""
+    if _FOLDER and not isinstance(environment.runner, MasterRunner):
+        make_records(_rows, _errors).save(Path(_FOLDER) / f"locust-{os.getpid()}.records")

@@ -52,6 +52,15 @@ def load_records(paths: Iterable[Path]) -> Records:
     return Records(np.concatenate(parts), errors)
 
 
+def from_first(records: Records) -> Records:
+    """The records with times that count from the first request, whose clock the processes shared."""
+    rows = records.rows.copy()
+    first = rows["scheduled"].min() if len(rows) else 0.0
+    for column in ("scheduled", "sent", "ended"):
+        rows[column] -= first
+    return Records(rows, records.errors)
+
+
 def summarize(
     records: Records, *, objective_ms: float | None = None, offered: float | None = None, open_loop: bool = False
 ) -> LoadSummary:
