@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-loadgen bench-costs bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -75,6 +75,9 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
 	@PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.precision
+
+bench-batch: $(READY) ## Time batch jobs beside scripts and Ray Data, and callers beside a job; ARGS="--quick mnist jpegs beside"
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.batch_jobs $(ARGS)
 
 bench-loadgen: $(READY) ## Let MLPerf's LoadGen judge the model of `make demo` over gRPC; ARGS="--seconds 10" is quicker
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.loadgen $(ARGS)
