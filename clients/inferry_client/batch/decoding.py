@@ -91,7 +91,11 @@ def _open_pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin_process)
 
 
+_NICE = 10  # whoever waits for an answer on this machine goes first
+
+
 def _begin_process() -> None:
+    os.nice(_NICE)
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # a terminal and Kubernetes may tell the whole group; the parent decides
     parent = multiprocessing.parent_process()

@@ -87,7 +87,9 @@ def run_job(job: Job, engine: Engine, *, progress: Progress, draining: Draining 
         keeping.count_done()
         if any(job.is_open(number) for number in range(len(job.listing.parts))):
             engine.run(job, keeping, draining, batch_size)
+        keeping.finish()
     finally:
+        keeping.close()
         kinds = job.store.write_errors()
     if keeping.pictures != job.pictures:
         raise JobError(f"{keeping.pictures} pictures are in the parts of {job.store}; expected {job.pictures}")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -70,7 +71,11 @@ class _Pieces:
 
 
 class Keeping:
-    """Commits the parts of a job and counts its pictures. One thread calls it."""
+    """Commits the parts of a job and counts its pictures. One thread calls it.
+
+    A thread of its own makes and syncs a part while the next one is classified; there is never more than one part on
+    its way to the disk. `finish` waits for it.
+    """
 
     def __init__(self, job: Job, progress: Progress, draining: Draining) -> None:
         self._job = job
@@ -78,6 +83,8 @@ class Keeping:
         self._draining = draining
         self._allowed = errors_allowed(job.settings.max_errors, job.pictures)
         self._pieces: dict[int, _Pieces] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="batch-write")
+        self._writing: Future[None] | None = None
         self.times = Times()
         self.pictures = self.bad = self.resumed = 0
 
@@ -115,24 +122,44 @@ class Keeping:
                 for batch in batches:
                     self.times.decoded(batch[1])
                     self.add(rows, batch)
+            self._job.close_part(number)
             self.commit(number, rows)
 
     def commit(self, number: int, rows: PartRows) -> None:
-        """Keep the nth part of the plan for good.
+        """Keep the nth part of the plan for good, once the one before it is kept.
 
         Raises:
             StoppedError: the job was told to stop, and there is more.
-            JobError: the model is another, the part cannot be written, or too many pictures have no answer.
+            JobError: of this part or the one before: the model is another, it cannot be written, or too many pictures
+                have no answer.
         """
+        self._wait()
+        self._writing = self._writer.submit(self._commit, number, rows)
+        if self._draining.begun:
+            self._wait()
+            if self.pictures < self._job.pictures:
+                raise _stopped("after a complete part")
+
+    def finish(self) -> None:
+        """Have the last part kept; errors as of `commit`."""
+        self._wait()
+
+    def close(self) -> None:
+        """Let nothing be written any more once this returns."""
+        self._writer.shutdown(wait=True)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _commit(self, number: int, rows: PartRows) -> None:
         job = self._job
         job.target.check_unchanged()
         with self.times.writing():
             data = part_bytes(rows.answers(job.target.model.labels), job.plan)
             self._count(job.store.commit_part(job.plan.first_part + number, data, rows.entries, plan=job.plan))
-        job.close_part(number)
         self._check_errors()
-        if self._draining.begun and self.pictures < job.pictures:
-            raise _stopped("after a complete part")
 
     def _count(self, receipt: Receipt) -> None:
         self.pictures += len(receipt.entries)
