@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from inferry_client.cli import build_parser
@@ -23,6 +24,16 @@ def services() -> dict[str, Any]:
 def image_environment() -> dict[str, str]:
     """What the image of the server says to it."""
     return dict(re.findall(r"(INFERRY_(?:REPOSITORY|GRPC_ADDRESS|HTTP_ADDRESS))=(\S+)", DOCKERFILE))
+
+
+def test_the_file_is_one_of_the_compose_specification() -> None:
+    specification_of = pytest.importorskip("compose_spec").PyCompose.from_yaml  # there for Linux on x86-64
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (FOLDER / "compose.yaml").read_text())  # as Compose does first
+    specification = specification_of(text)
+    specification.validate()
+    assert set(specification.service_names()) == set(services())
+    with pytest.raises(Exception, match="restrat"):
+        specification_of(text.replace("restart:", "restrat:", 1))
 
 
 def test_images_are_built_from_targets_of_the_dockerfile_and_have_the_version() -> None:

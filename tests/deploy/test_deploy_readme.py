@@ -1,13 +1,19 @@
 """The first steps of deploy/README.md, word for word: what they name is there, and what they run understands them."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from chart.helm import run_helm, template
+from chart.values import VALUES
 from inferry_client.cli import build_parser as client_parser
 from inferry_trainer.cli import build_parser as trainer_parser
 from manifests.bundle import ROOT, Bundle, parse, render
+from manifests.check import faults
+from manifests.facts import ServerFacts
+from manifests.schemas import VERSIONS
 
 README = (ROOT / "deploy" / "README.md").read_text()
 DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
@@ -85,13 +91,52 @@ def test_the_programs_know_their_arguments_and_the_model_is_the_same_throughout(
 
 
 def test_every_path_of_the_whole_document_is_there() -> None:
-    for path in re.findall(r"\bdeploy/[\w./-]+", README):
+    for path in re.findall(r"(?<![\w/])deploy/[\w./-]+", README):
         assert (ROOT / path).exists() or "/overlays/production" in path, path
     for path in re.findall(r"^    (k8s/[\w./-]+|compose/|docker/\w+)", README, re.MULTILINE):
         assert (ROOT / "deploy" / path).exists(), path
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for target in re.findall(r"^    make ([a-z-]+)", README, re.MULTILINE):
         assert target in targets
+
+
+def test_every_helm_command_renders_without_a_fault(facts: ServerFacts) -> None:
+    text = README.replace("\\\n", " ")
+    installs = [shlex.split(line) for line in re.findall(r"^    (helm install inferry .*)$", text, re.MULTILINE)]
+    assert len(installs) >= 2
+    for command in installs:
+        flags = [word for word in command[2:] if word != "--create-namespace"]
+        bundle = parse(
+            run_helm("template", *(str(ROOT / word) if word.startswith("deploy/") else word for word in flags))
+        )
+        assert faults(bundle, facts, versions=VERSIONS[-1:]) == [], command
+        assert (
+            "registry.example.com/"
+            in bundle.every("Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+        )
+
+
+def test_every_value_and_every_command_of_the_programs_is_one() -> None:
+    known = {value.path for value in VALUES}
+    for path in re.findall(r"--set(?:-json)? '?([\w.]+)=", README):
+        assert path in known or any(path.startswith(f"{one}.") for one in known), path
+    text = README.replace("\\\n", " ")
+    for line in re.findall(r"^    \.venv/bin/(inferry(?:-train)? .*)$", text, re.MULTILINE):
+        program, *arguments = shlex.split(line, comments=True)
+        (trainer_parser if program == "inferry-train" else client_parser)().parse_args(arguments)
+
+
+def test_a_part_of_a_gpu_may_be_asked_for(facts: ServerFacts) -> None:
+    (resources,) = re.findall(r"--set-json 'resources=(\{.*\})'", README)
+    bundle = template({"gpu.enabled": True, "resources": json.loads(resources)})
+    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
+
+
+def test_what_shows_a_promise_is_there() -> None:
+    section = README.split("## What is promised, and what shows it")[1].split("\n## ")[0]
+    paths = re.findall(r"`(tests/[\w/.]+)`", section)
+    assert len(paths) >= 5
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
 def test_every_component_is_in_the_table_and_no_other() -> None:

@@ -4,10 +4,13 @@ Debian's `buildah` builds in a chroot, on a base made by `debootstrap`; both nee
 is skipped and says which package brings it.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +92,23 @@ def test_the_environment_is_small_and_has_neither_trainer_nor_clients_nor_cuda(c
     assert [path.name for path in (root / "bin").glob("inferry*")] == ["inferry-serve"]
     size_mb = int(subprocess.run(["du", "-sm", root], capture_output=True, text=True, check=True).stdout.split()[0])
     assert size_mb <= MOST_MB
+
+
+def test_the_list_of_what_is_in_it_is_its_lock(container: str) -> None:
+    root = Path(buildah("mount", container)) / "opt" / "inferry"
+    syft = Path(sys.executable).with_name("syft")
+    command = [str(syft), "scan", f"dir:{root}", "--output", "cyclonedx-json", "--quiet"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True,
+        env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"},
+    )  # fmt: skip
+    listed = {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(done.stdout)["components"]
+              if one["type"] == "library"}  # fmt: skip
+    lock = (ROOT / "requirements-server-cpu.txt").read_text()
+    pinned = set(re.findall(r"^([a-z0-9-]+)==([^ ;\n]+)", lock, re.MULTILINE))  # some twice, by Python's version
+    assert listed.pop("inferry") == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert listed.items() <= pinned
+    assert {"onnxruntime", "grpcio", "numpy", "pillow"} <= listed.keys()
 
 
 def test_it_serves_as_another_user_from_a_root_that_cannot_be_written(container: str, tmp_path: Path) -> None:

@@ -194,6 +194,12 @@ def test_the_health_check_tells_a_ready_server_from_one_that_is_not(tmp_path: Pa
     assert status() == 1
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_wheel_of_ours_has_the_time_that_the_build_is_given(image: str) -> None:
+    stage = "server-wheel" if image.startswith("server") else f"{image}-wheel"
+    assert "SOURCE_DATE_EPOCH" in arguments(stage, "ARG")
+
+
 def test_sigterm_stops_the_server() -> None:
     assert arguments("server", "STOPSIGNAL") == ["SIGTERM"]
 
