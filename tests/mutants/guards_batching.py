@@ -5,6 +5,8 @@ from mutants.mutant import Mutant
 _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_INLINE = ("tests/server/executing/test_inline.py",)
+_TEST_SHEDDING = ("tests/server/executing/test_inline_shedding.py",)
+_TEST_TIMES = ("tests/server/executing/test_inline_times.py",)
 _TEST_DATA_COSTS = ("tests/server/runtime/test_data_costs.py",)
 _TEST_RECOVERY = ("tests/server/batching/test_recovery.py",)
 _TEST_ALONE = ("tests/server/executing/test_alone.py",)
@@ -30,16 +32,16 @@ BATCHING = (
         _TEST_DATA_COSTS,
     ),
     Mutant("inline-no-data-sizes", "deaf: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
-    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_INLINE),
-    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_INLINE),
+    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_TIMES),
+    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_TIMES),
     Mutant(
         "inline-stall-forgiven",
         "deaf: a stall of the machine is no overrun",
         "overruns = took_s > self.overrun_s and not self.has_overrun",
-        _TEST_INLINE,
+        _TEST_TIMES,
     ),
-    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_INLINE),
-    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_INLINE),
+    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_TIMES),
+    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_TIMES),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_SCHEDULER),
@@ -248,9 +250,9 @@ BATCHING = (
         "shed-full-batch",
         "shedding: requests are shed while a full batch waits",
         "is_full = False",
-        ("tests/server/executing/test_inline.py",),
+        _TEST_SHEDDING,
     ),
-    Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "if False:", _TEST_INLINE),
-    Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_INLINE),
+    Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "if False:", _TEST_SHEDDING),
+    Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_SHEDDING),
     Mutant("inline-left-behind", "inline: what is left behind is told of", "if False:", _TEST_INLINE),
 )
