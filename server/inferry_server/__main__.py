@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferry_server import __version__
@@ -145,7 +146,8 @@ def _bound_stop(stop: threading.Event, limit_s: float) -> None:
         try:
             faulthandler.dump_traceback_later(limit_s, exit=True)
         except (RuntimeError, ValueError, OSError):  # standard error is closed, and cannot be written
-            threading.Timer(limit_s, os._exit, (_FAILED,)).start()
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=nowhere)  # guard: stop-says-nothing
 
     threading.Thread(target=bound, name="stop-limit", daemon=True).start()
 

@@ -7,6 +7,10 @@ _TEST_RELIEF = ("tests/server/transport/test_relief.py",)
 
 HANGS = (
     Mutant("watchdog-hangs", "hangs: only what takes too long makes the server not ready", "if True:", _TEST_WATCHDOG),
+    Mutant("stop-says-nothing", "hangs: a stop ends that can say nothing", "threading.Timer(limit_s, os._exit, (1,)).start()",
+           ("tests/server/test_stop_limit.py",)),
+    Mutant("loads-left-behind", "hangs: a load that is left behind takes no cores from requests", "",
+           ("tests/server/models/test_load_queue.py",)),
     Mutant("watchdog-stopped-process", "hangs: a stopped process says nothing", "self._still_s += now - self._looked_at",
            _TEST_WATCHDOG),
     Mutant("watchdog-relieves", "hangs: who computes for a moment is not relieved", "if True:", _TEST_RELIEF),

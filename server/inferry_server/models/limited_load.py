@@ -1,7 +1,10 @@
 """Loading a version within a time limit, on a thread that can be left behind."""
 
+import contextlib
 import logging
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -14,6 +17,8 @@ logger = logging.getLogger(__name__)
 Load = Callable[[LoadWatch], ServedVersion]
 Outcome = ServedVersion | BaseException
 
+_LOWEST_PRIORITY = 19
+
 GRACE_S = 2.0
 """How long ONNX Runtime may take to notice that it is to end: as long as one operator takes."""
 
@@ -23,8 +28,9 @@ def load_within(
 ) -> ServedVersion:
     """Load a version, and wait for it no longer than the limit.
 
-    A load that does not end when it is told to is left behind: its thread goes on, and gives back what it has made
-    when it comes to an end. It can change nothing that is served.
+    A load that does not end when it is told to is left behind, such as one that folds a constant of one very large
+    product: its thread goes on, with the lowest priority, and gives back what it has made when it comes to an end. It
+    can change nothing that is served.
 
     Args:
         load: loads the version; registers with the watch what can end it.
@@ -55,11 +61,19 @@ def load_within(
         thread.join(grace_s)
     if outcomes.empty():
         logger.error("a load does not end when it is told to, and is left behind", extra={"model": name})
+        _give_way(thread)  # guard: loads-left-behind
         raise ModelLoadError(f"{name}: {watch.reason}")
     outcome = outcomes.get()
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def _give_way(thread: threading.Thread) -> None:
+    """Let a thread compute only while nothing else wants its core: on Linux each thread has a priority of its own."""
+    if sys.platform == "linux" and thread.native_id is not None:
+        with contextlib.suppress(OSError):  # it has just ended
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, _LOWEST_PRIORITY)
 
 
 def _outcome(load: Load, watch: LoadWatch, name: str) -> Outcome:

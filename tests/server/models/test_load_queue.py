@@ -1,6 +1,8 @@
 """Loads wait for one another only as long as they should, and what does not end is given up."""
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,8 +186,11 @@ def test_a_load_that_does_not_end_is_left_behind_and_its_version_closed_when_it_
             self.closed.set()
             return True
 
+    priorities: list[int] = []
+
     def load(watch: LoadWatch) -> ServedVersion:
         gates[0].run()
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         return Version()  # type: ignore[return-value]
 
     watch = LoadWatch()
@@ -193,6 +198,7 @@ def test_a_load_that_does_not_end_is_left_behind_and_its_version_closed_when_it_
         load_within(load, watch, timeout_s=0, name="a/1", grace_s=0)
     gates[0].go.set()
     assert Version.closed.wait(SOON_S)
+    assert priorities == [19] or sys.platform != "linux"  # it takes no core that anybody else wants
 
 
 def test_a_watch_ends_what_is_added_after_it_was_cancelled_and_nothing_after_the_load() -> None:
