@@ -284,8 +284,9 @@ class Examination:
             case _:
                 others = maker.peculiar(count)
         self._halves(rows, batch, others, rounding)
-        sizes = sorted({*_SIZES_BESIDE, *(1 << step for step in range(1, count.bit_length()))})
-        for size in (size for size in sizes if size < count):
+        usual = sorted({*_SIZES_BESIDE, *(1 << step for step in range(1, count.bit_length()))})
+        rest = [] if turn else sorted(set(range(2, count)).difference(usual))  # once, for a model may know one number
+        for size in (size for size in (*usual, *rest) if size < count):
             if not self._has_time(size):
                 break
             self._like_alone(self._together(made_up.take(rows, range(size))), alone, range(size), rounding)

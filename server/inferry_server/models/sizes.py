@@ -29,6 +29,11 @@ def tried_sizes(signature: Signature, sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(size for size in sizes if size * one <= TRIED_BYTES) or tuple(sizes[:1])  # guard: sizes-tried
 
 
+def keeps_too_much(signature: Signature) -> bool:
+    """Whether a single row takes more than may be tried, and so more than ONNX Runtime should keep after a run."""
+    return row_bytes(signature.inputs + signature.outputs) > TRIED_BYTES
+
+
 def answer_bytes(signature: Signature, inputs: Arrays) -> int:
     """Bytes of the outputs for some inputs, as far as shapes tell: a length that they do not tell counts as 1.
 

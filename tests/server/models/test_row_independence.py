@@ -101,6 +101,7 @@ MIXED: dict[str, Callable[[Array], Array]] = {
     "only the last row of seven": only_if(
         lambda x: (np.arange(len(x)) == 6)[:, None] & (len(x) == 7), lambda x: x[:1] + 0 * x
     ),
+    "in batches of thirteen": lambda x: x + (x.mean(0) if len(x) == 13 else 0),
     "only row 5 for row 18": only_if(lambda x: np.arange(len(x))[:, None] == 18, lambda x: x + x[min(5, len(x) - 1)]),
     "fewer rows": lambda x: x[: (len(x) + 1) // 2],
     "a row a value": lambda x: x.reshape(-1, 1),

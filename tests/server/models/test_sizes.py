@@ -13,13 +13,14 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import ladder
 from inferry_server.errors import ModelLoadError
-from inferry_server.models import loading
+from inferry_server.models import loading, sizes
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.sizes import TRIED_BYTES, row_bytes, tried_sizes
 from inferry_server.models.version import ServedVersion
 from inferry_server.runtime import memory
 from inferry_server.runtime.providers import CPU
+from inferry_server.runtime.session import OnnxSession
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
@@ -92,6 +93,18 @@ def test_thousands_of_instances_are_refused_before_one_is_made(tmp_path: Path) -
     (tmp_path / "doubler" / "config.pbtxt").write_text("instance_group { count: 100000 }")
     with pytest.raises(ModelLoadError, match="has 100000 instances; expected at most 256"):
         load(tmp_path, "doubler")
+
+
+@pytest.mark.parametrize(("tried_bytes", "gives"), [(1 << 10, 1), (1 << 26, 0)])
+def test_what_a_row_takes_that_is_more_than_may_be_tried_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tried_bytes: int, gives: int
+) -> None:
+    given: list[OnnxSession] = []
+    monkeypatch.setattr(sizes, "TRIED_BYTES", tried_bytes)
+    monkeypatch.setattr(OnnxSession, "give_memory_back", lambda session: given.append(session))
+    save_echo(tmp_path, ["N", 1 << 10])
+    load(tmp_path)
+    assert len(given) == gives
 
 
 def test_instances_for_which_there_is_no_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
