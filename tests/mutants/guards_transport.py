@@ -13,6 +13,7 @@ TRANSPORT = (
     Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),
     Mutant("unsent-messages", "bounds: messages that wait to be sent", "return nbytes >= _MOST_BYTES", _TEST_UNSENT),
     Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),
+    Mutant("half-sent-trimmed-aio", "bounds: over grpc.aio too, if their clients left", "", _TEST_BOUNDS),
     Mutant("connections-bounded", "bounds: connections", "", _TEST_BOUNDS),
     Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),

@@ -312,7 +312,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         except asyncio.CancelledError:
             error = self._sent_away.get(task)
             if error is None:
-                self.half_sent.ended()
+                self.half_sent.ended()  # guard: half-sent-trimmed-aio
                 raise
             task.uncancel()  # it was `_send_away`
             fail(call, error)

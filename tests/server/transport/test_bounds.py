@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,10 +88,10 @@ class Silent:
 
     def __init__(self, server: Running, channel: grpc.Channel) -> None:
         in_flight = server.router.unary_in_flight()
-        self._gone = False
+        self._gone = threading.Event()
 
         def nothing() -> Iterator[bytes]:
-            wait_until(lambda: self._gone, "the call to end")
+            self._gone.wait()  # for as long as the test looks: else the client would leave by itself
             yield from ()
 
         stub: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(KEEP)
@@ -99,11 +100,11 @@ class Silent:
 
     def cancel(self) -> None:
         self._call.cancel()
-        self._gone = True
+        self._gone.set()
 
     def end(self) -> Any:
         error = self._call.exception(SOON_S)
-        self._gone = True
+        self._gone.set()
         assert isinstance(error, grpc.RpcError)
         return error
 
