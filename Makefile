@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATASET ?= digits
+WORKERS ?= 2
 
 # The first interpreter that runs and is new enough; `make PYTHON=... setup` chooses another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
@@ -32,8 +33,8 @@ $(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
 demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist, ARGS=--keep
 	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET) $(ARGS)
 
-test: lint ## Check style, types and import directions, and run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+test: lint ## Check style, types and import directions, and run the tests; WORKERS=0 runs them in one process
+	@$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS)
 
 test-all: lint ## Run every test: the slow ones too, which build wheels and fresh environments
 	@$(BIN)/python -m pytest

@@ -3,7 +3,7 @@
 import gc
 import signal
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -23,6 +23,19 @@ settings.register_profile("mutants", settings.get_profile("untimed"), phases=(Ph
 # those that are interrupted here would go on for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes run the tests: a file is run by one, and all of the trainer's, as they share models."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # not checked: it may not be installed
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/trainer" if file.startswith("tests/trainer/") else file
+
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
