@@ -79,10 +79,16 @@ def statement_at(text: str, line: int) -> tuple[int, int]:
     Raises:
         ValueError: no statement does.
     """
-    covering = [extent for extent in _extents(ast.parse(text)) if extent[0] <= line <= extent[1]]
+    covering = [extent for extent in extents(text) if extent[0] <= line <= extent[1]]
     if not covering:
         raise ValueError(f"line {line} belongs to no statement")
     return max(covering)
+
+
+@lru_cache(maxsize=8)
+def extents(text: str) -> tuple[tuple[int, int], ...]:
+    """The first and last line of every statement, or header of one, in an order that formatting leaves as it is."""
+    return tuple(_extents(ast.parse(text)))
 
 
 def _extents(tree: ast.Module) -> Iterator[tuple[int, int]]:

@@ -4,12 +4,13 @@ import builtins
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from mutants.guards import MUTANTS
-from mutants.mutant import Mutant, identifiers, marked_lines
+from mutants.mutant import Mutant, extents, identifiers, marked_lines, statement_at
 
 ROOT = Path(__file__).parents[2]
 KEYWORDS = {
@@ -63,15 +64,39 @@ def test_a_mutant_whose_marker_is_gone_says_so() -> None:
         gone.mutated(ROOT)
 
 
-def test_guards_are_found_again_after_formatting_with_another_line_length(tmp_path: Path) -> None:
-    copies = {}
-    for path in {mutant.path(ROOT) for mutant in MUTANTS}:
-        copies[path] = tmp_path / path.relative_to(ROOT)
-        copies[path].parent.mkdir(parents=True, exist_ok=True)
-        copies[path].write_text(path.read_text())
-    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--isolated", "--line-length", "60", str(tmp_path)]
+def displaced_by_formatting(root: Path, folder: Path, mutants: Sequence[Mutant]) -> list[str]:
+    """The guards that stand at another statement once their files are formatted with another line length."""
+    for path in {mutant.path(root) for mutant in mutants}:
+        copy = folder / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--isolated", "--line-length", "60", str(folder)]
     subprocess.run(command, check=True)
-    assert any(copy.read_text() != path.read_text() for path, copy in copies.items())
+    return [mutant.name for mutant in mutants if place(mutant, root) != place(mutant, folder)]
+
+
+def place(mutant: Mutant, root: Path) -> list[int]:
+    """Which statement of its file a guard is: its number; several stand on one line only if badly formatted."""
+    text = mutant.path(root).read_text()
+    chosen = statement_at(text, marked_lines(root)[mutant.name][0][1])
+    return [number for number, extent in enumerate(extents(text)) if extent == chosen]
+
+
+def test_guards_are_found_again_after_formatting_with_another_line_length(tmp_path: Path) -> None:
+    assert displaced_by_formatting(ROOT, tmp_path, MUTANTS) == []
+    paths = {mutant.path(ROOT) for mutant in MUTANTS}
+    assert any((tmp_path / path.relative_to(ROOT)).read_text() != path.read_text() for path in paths)
     for mutant in MUTANTS:
         compile(mutant.mutated(tmp_path), mutant.name, "exec")
-        assert mutant.mutated(tmp_path) != mutant.path(tmp_path).read_text()
+
+
+def test_a_guard_that_formatting_moves_to_another_statement_is_named(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "late.py").write_text(
+        "def late(a, b):\n"
+        "    if a: return None  # guard: on-two-statements\n"
+        "    while b is not None and b.deadline is not None and b.deadline < a.now:  # guard: on-a-long-line\n"
+        "        b = b.following\n"
+    )
+    mutants = [Mutant(name, name, "return b", ()) for name in ("on-two-statements", "on-a-long-line")]
+    assert displaced_by_formatting(tmp_path, tmp_path / "formatted", mutants) == ["on-two-statements"]
