@@ -25,8 +25,8 @@ SHAPE = (12, 12, 3)
 def network(*middle: Any, last: Any) -> Classifier:
     keras.utils.set_random_seed(4)
     first, pooling = layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()
-    *middle, last = [layer.from_config(layer.get_config()) for layer in (*middle, last)]  # they were made unseeded
-    model = keras.Sequential([keras.Input(SHAPE), first, *middle, pooling, last])
+    *others, classes = [layer.from_config(layer.get_config()) for layer in (*middle, last)]  # they were made unseeded
+    model = keras.Sequential([keras.Input(SHAPE), first, *others, pooling, classes])
     for variable in model.trainable_variables:
         variable.assign(variable * 2.0 + 0.01)
     return make_classifier(model)
