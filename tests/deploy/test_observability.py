@@ -72,6 +72,15 @@ def test_every_alert_has_its_entry_in_the_runbook_and_no_entry_is_left_over() ->
     assert headings == [alert.name for alert in ALERTS]
 
 
+def test_the_list_of_metrics_names_every_one_that_a_server_shows() -> None:
+    listed = set(re.findall(r"`((?:inferry|rpc)_\w+)", (ROOT / "docs" / "observability.md").read_text()))
+    families = ServerMetrics().registry.collect()
+    own = {metric.name + "_total" * (metric.type == "counter") for metric in families}
+    assert {name for name in own if name.startswith(("inferry_", "rpc_"))} - listed == set()
+    gone = listed - own - {"inferry_open_connections"}  # which is told once the port is known
+    assert {name for name in gone if not name.endswith("_bucket")} == set()
+
+
 def test_the_objective_of_latency_is_one_of_the_buckets() -> None:
     metrics = ServerMetrics()
     metrics.model_duration.labels("m", "1")
