@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from inferry_server.runtime.protobuf_fields import varint
+
 # Numbers of the fields that lead to tensors, by message, as onnx.proto has them.
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _SPARSE, _TENSOR = range(7)
 _INSIDE: Mapping[int, Mapping[int, int]] = {
@@ -29,7 +31,6 @@ _ELEMENT_BITS = {
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
-_VARINT_MOST_BYTES = 10
 _SMALL_BYTES = 1024  # shapes and the like are smaller; they must be in the model, or shapes cannot be told
 
 ReadFile = Callable[[str], bytes]
@@ -186,12 +187,10 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for place, byte in enumerate(data[position : position + _VARINT_MOST_BYTES]):
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return value, position + place + 1
-    raise ExternalDataError("no ONNX file: a number does not end")
+    try:
+        return varint(data, position)
+    except ValueError as error:
+        raise ExternalDataError(f"no ONNX file: {error}") from error
 
 
 def _varint(value: int) -> bytes:

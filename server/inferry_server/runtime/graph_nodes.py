@@ -1,7 +1,7 @@
 """The operators of an ONNX file, read without the package `onnx` and without its weights."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,22 +46,13 @@ def read_nodes(model: Path | bytes) -> Iterator[Node]:
         ValueError: the file is no protobuf message.
         OSError: it cannot be read.
     """
-    with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as file:
-        length = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        for number, size in fields_of_file(file, length):
-            start = file.tell()
-            if number == _MODEL_GRAPH:
-                for inner, inner_size in fields_of_file(file, start + size):
-                    if inner == _GRAPH_NODE:
-                        yield _node(file.read(inner_size))
-                    else:
-                        file.seek(inner_size, 1)
-            elif number == _MODEL_FUNCTIONS:
-                for inner, content in contents(file.read(size)):
-                    if inner == _FUNCTION_NODE:
-                        yield _node(content, in_function=True)
-            file.seek(start + size)
+    for number, content in _parts(model, (_GRAPH_NODE,), functions=True):
+        if number == _GRAPH_NODE:
+            yield _node(content)
+            continue
+        for inner, inner_content in contents(content):
+            if inner == _FUNCTION_NODE:
+                yield _node(inner_content, in_function=True)
 
 
 def read_unranked(model: Path | bytes) -> frozenset[str]:
@@ -71,7 +62,15 @@ def read_unranked(model: Path | bytes) -> frozenset[str]:
         ValueError: the file is no protobuf message.
         OSError: it cannot be read.
     """
-    unranked: set[str] = set()
+    values = [_value(content) for _, content in _parts(model, (_GRAPH_INPUT, _GRAPH_OUTPUT))]
+    return frozenset(name for name, has_shape in values if not has_shape)
+
+
+def _parts(model: Path | bytes, wanted: Collection[int], *, functions: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Fields of a file's graph that are wanted, and its functions if they are: number and content, in the file's order.
+
+    What else the file has, weights above all, is passed over unread.
+    """
     with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as file:
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -79,13 +78,13 @@ def read_unranked(model: Path | bytes) -> frozenset[str]:
             start = file.tell()
             if number == _MODEL_GRAPH:
                 for inner, inner_size in fields_of_file(file, start + size):
-                    if inner in (_GRAPH_INPUT, _GRAPH_OUTPUT):
-                        name, has_shape = _value(file.read(inner_size))
-                        unranked |= set() if has_shape else {name}
+                    if inner in wanted:
+                        yield inner, file.read(inner_size)
                     else:
                         file.seek(inner_size, 1)
+            elif number == _MODEL_FUNCTIONS and functions:
+                yield number, file.read(size)
             file.seek(start + size)
-    return frozenset(unranked)
 
 
 def _value(data: bytes) -> tuple[str, bool]:

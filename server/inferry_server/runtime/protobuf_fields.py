@@ -73,7 +73,7 @@ def fields_of_file(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
             file.seek(_fixed_bytes(tag), 1)
 
 
-def varint(data: bytes, position: int) -> tuple[int, int]:
+def varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number that begins at a position, and where it ends.
 
     Raises:
