@@ -19,6 +19,7 @@ from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.onnx_target import open_onnx_target
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.records import DataContent
+from inferry_client.batch.report import Times, cluster_report_lines
 from inferry_client.batch.settings import BatchSettings
 from inferry_client.cli import main
 from testkit import brightness_model
@@ -125,3 +126,12 @@ def test_a_version_that_was_sent_elsewhere_answers_there(tmp_path: Path) -> None
         assert classifier.classify([path.read_bytes()])["index"][0] >= 0
     with pytest.raises(JobError, match="cannot be read"):
         read_model_files(version)
+
+
+def test_the_report_of_a_cluster_names_what_was_measured_there() -> None:
+    times = Times()
+    times.read_s, times.decode_s, times.write_s, times.pictures, times.wall_s = 3.0, 4.0, 1.0, 100, 10.0
+    first, second, third = cluster_report_lines(times)
+    assert first == "100 pictures in 10.0 s, 10/s"
+    assert "reading 3.0 s, decoding 4.0 s" in second
+    assert "writing parts 1.0 s" in third

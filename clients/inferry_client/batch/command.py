@@ -23,7 +23,7 @@ from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
 from inferry_client.batch.progress import progress_bar, progress_events
-from inferry_client.batch.report import report_lines
+from inferry_client.batch.report import cluster_report_lines, report_lines
 from inferry_client.batch.settings import BatchSettings
 from inferry_client.batch.shard import read_shard
 from inferry_client.batch.store import JobFolder
@@ -75,8 +75,7 @@ def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, d
         summary = run_job(job, engine, progress=progress, draining=draining)
     say(describe(summary, job.store))
     if args.report:
-        refusals = window.refusals
-        for line in report_lines(summary.times, decoders=decoders, workers=settings.workers, refusals=refusals):
+        for line in describe_times(args, summary, decoders=decoders, window=window, settings=settings):
             say(line)
     if summary.classified == 0 and summary.bad:
         raise JobError(f"none of the pictures could be classified; {job.store.errors_file} says why")
@@ -221,6 +220,15 @@ def describe(summary: Summary, store: JobFolder) -> str:
         f"classified {summary.classified} of {summary.classified + bad} pictures{resumed} with {plan.model} version "
         f"{plan.model_version} in {summary.times.wall_s:.1f} s into {store}{errors}"
     )
+
+
+def describe_times(
+    args: Namespace, summary: Summary, *, decoders: int, window: Window, settings: BatchSettings
+) -> list[str]:
+    """Where the time went."""
+    if args.engine == "ray":
+        return cluster_report_lines(summary.times)
+    return report_lines(summary.times, decoders=decoders, workers=settings.workers, refusals=window.refusals)
 
 
 def describe_left_out(source: Input) -> list[str]:

@@ -72,6 +72,16 @@ def report_lines(times: Times, *, decoders: int, workers: int, refusals: int) ->
     ]
 
 
+def cluster_report_lines(times: Times) -> list[str]:
+    """The report of a job on a cluster, which tells itself how busy its nodes were."""
+    wall_s = max(times.wall_s, 1e-9)
+    return [
+        f"{times.pictures} pictures in {times.wall_s:.1f} s, {times.pictures / wall_s:.0f}/s",
+        f"reading {times.read_s:.1f} s, decoding {times.decode_s:.1f} s, on all nodes together",
+        f"writing parts {times.write_s:.1f} s; Ray's own statistics say which operator waited for which",
+    ]
+
+
 def _advice(*, busy: float, asking: float, reading: bool, writing: float) -> str:
     if writing > 0.5:
         return "writing takes the longest: give --out a faster disk, or larger parts (--part-size)"

@@ -18,7 +18,12 @@ _TOTAL_S = 300.0
 """Of one answer: a server that sends a byte now and then ends as an error, and no job."""
 _TIMEOUT = urllib3.Timeout(connect=10.0, read=30.0)
 _RETRIES = urllib3.Retry(
-    total=5, redirect=5, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
+    total=5,
+    connect=2,
+    redirect=5,
+    backoff_factor=0.3,
+    status_forcelist=(429, 500, 502, 503, 504),
+    raise_on_status=False,
 )
 _NO_RANGES = "the server sends no part of a file alone (no byte ranges); download it first"
 
@@ -64,7 +69,7 @@ def _read(address: Address, headers: dict[str, str], *, most_bytes: int, wanted:
         try:
             return _read_once(address, headers, most_bytes, wanted, ends_at)
         except urllib3.exceptions.HTTPError as error:  # among them: the connection ended within the file
-            if last:
+            if last or isinstance(error, urllib3.exceptions.MaxRetryError):  # which was tried again already
                 raise ObjectError(0, f"it cannot be read: {str(error)[:300]}") from error
     raise AssertionError
 
