@@ -131,7 +131,7 @@ def _security_in_environment(args: argparse.Namespace) -> Iterator[None]:
     """While a command runs, its flags are the variables that mean the same: Locust's processes read them too."""
     given = {f"INFERRY_{name.upper()}": getattr(args, name) for name in _SECURITY if getattr(args, name)}
     if args.token_file:
-        given["INFERRY_TOKEN"] = Path(args.token_file).read_text(encoding="utf-8").strip()
+        given["INFERRY_TOKEN"] = _read_token(Path(args.token_file))
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     try:
@@ -142,6 +142,26 @@ def _security_in_environment(args: argparse.Namespace) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _read_token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        InferryError: the file holds none, or what no header can carry.
+        OSError: it cannot be read.
+    """
+    from inferry_client.errors import InferryError
+
+    token = path.read_bytes().strip()
+    if not token:
+        raise InferryError(f"--token-file {path} is empty; expected a token")
+    text = token.decode("ascii", "replace")
+    if not (text.isascii() and text.isprintable()):
+        raise InferryError(
+            f"--token-file {path} holds what a header cannot carry; expected one line of printable ASCII"
+        )
+    return text
 
 
 def _add_status(command: argparse.ArgumentParser) -> None:

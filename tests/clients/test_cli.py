@@ -225,6 +225,32 @@ def test_verbose_shows_the_traceback_wherever_it_stands(command: list[str], caps
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\n", "is empty; expected a token"),
+        (b"a\nb", "what a header cannot carry"),
+        (b"\xff\xfe", "one line of printable"),
+    ],
+)
+def test_a_token_file_that_holds_no_token_is_named(
+    content: bytes, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    assert main(["models", "--token-file", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"inferry: error: --token-file {file} ")
+    assert named in said
+
+
+def test_a_folder_among_pictures_is_told_where_to_go(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", str(tmp_path), "--server", brightness_server.address]) == 1
+    assert "it is a folder; give its files, or classify all of it with `inferry batch`" in capsys.readouterr().err
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--version"])

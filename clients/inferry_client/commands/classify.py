@@ -59,6 +59,8 @@ def classify_file(client: Client, model: ModelDescription, path: str, *, top_k: 
     """
     try:
         picture = Path(path).read_bytes()
+    except IsADirectoryError:
+        return Answer(path, problem="it is a folder; give its files, or classify all of it with `inferry batch`")
     except OSError as error:
         return Answer(path, problem=error.strerror or str(error))
     try:
