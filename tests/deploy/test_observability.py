@@ -102,11 +102,13 @@ def test_panels_of_the_dashboard_stand_side_by_side_and_have_names_of_their_own(
     assert len({panel.title for panel in panels()}) == len(list(panels()))
 
 
+@pytest.mark.slow  # for `make deploy-check`, whose tools the project itself brings
 @with_promtool
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     subprocess.run([str(PROMTOOL), "check", "rules", str(ROOT / FOLDER / "rules.yaml")], check=True)
 
 
+@pytest.mark.slow  # for `make deploy-check`, whose tools the project itself brings
 @with_promtool
 def test_each_alert_fires_and_stops(tmp_path: Path) -> None:
     shutil.copy(ROOT / FOLDER / "rules.yaml", tmp_path / "rules.yaml")
