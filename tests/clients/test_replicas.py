@@ -71,6 +71,21 @@ def test_callers_do_not_see_replicas_killed_and_restarted(repository: Path) -> N
         servers[2].start()
 
 
+def test_a_stream_does_not_see_its_server_restarted(repository: Path) -> None:
+    with ExitStack() as running:
+        address = running.enter_context(running_server(repository)).grpc_address
+        with Client(str(address)) as client:
+            results = client.stream("mnist", (PIXELS for _ in range(300)), window=8, timeout_s=20)
+            count = 0
+            for result in results:
+                assert result.outputs["probabilities"].argmax() == 0
+                count += 1
+                if count == 100:
+                    running.close()
+                    running.enter_context(running_server(repository, grpc_address=address))
+            assert count == 300
+
+
 def test_callers_do_not_see_the_only_server_restarted(repository: Path) -> None:
     with ExitStack() as running:
         address = running.enter_context(running_server(repository)).grpc_address
