@@ -75,7 +75,7 @@ class Rounding:
     def _movement(self, name: str, row: int) -> float:
         if self._moved is None:
             self._moved = self._batch(), self._nudged()
-        before, after = (answers[name][row] for answers in self._moved)
+        before, after = (answers[name][row : row + 1] for answers in self._moved)
         if before.dtype.kind not in "fiu" or before.shape != after.shape:
             return 0.0
         with np.errstate(invalid="ignore", over="ignore"):

@@ -96,8 +96,8 @@ class RowMaker:
 
     def _sprinkled(self, array: NDArray[Any], values: Sequence[Any], first: int) -> NDArray[Any]:
         """Rows that have one of the values each: everywhere, in one place, or in every other place."""
-        for place, row in enumerate(array):
-            flat = row.reshape(-1)
+        rows = array.reshape(len(array), _product(array.shape[1:]))  # a view: the row of a tensor [N] is no array
+        for place, flat in enumerate(rows):
             value = values[(first + place) % len(values)]
             match (first + place) // len(values) % 3:
                 case 0:
@@ -106,7 +106,6 @@ class RowMaker:
                     flat[self._random.integers(0, max(1, flat.size), min(1, flat.size))] = value
                 case _:
                     flat[self._random.random(flat.size) < 0.5] = value
-            array[place] = flat.reshape(row.shape)
         return array
 
     def _array(self, spec: TensorSpec, kind: Kind, shape: tuple[int, ...]) -> NDArray[Any]:

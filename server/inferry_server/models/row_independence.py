@@ -354,7 +354,8 @@ class Examination:
                 if same(answers[list(kept)], changed[name][list(kept)]):
                     continue
                 for place in kept:
-                    moved = rounding.moved(name, place, answers[place], changed[name][place])
+                    one = slice(place, place + 1)  # the row of a tensor [N] is no array
+                    moved = rounding.moved(name, place, answers[one], changed[name][one])
                     if moved and not self._wavers(rows, name, place):  # guard: rows-others-exchanged
                         raise _MixedError(
                             f"row {place} of output {name!r} changes with the other rows of its batch of {_count(rows)}"
@@ -368,7 +369,7 @@ class Examination:
             _UnfitError: it is.
         """
         first, second = self._answers(rows), self._answers(rows)
-        if differ(first[name][place], second[name][place], 0.0):
+        if differ(first[name][place : place + 1], second[name][place : place + 1], 0.0):
             raise _UnfitError
         return False
 
@@ -382,7 +383,7 @@ class Examination:
                         f"a row of output {name!r} has shape {list(answers.shape[1:])} in a batch of {len(answers)}, "
                         f"and {list(single.shape[1:])} alone"
                     )
-                if rounding.differs(name, row, answers[place], single[0]):  # guard: rows-alone
+                if rounding.differs(name, row, answers[place : place + 1], single):  # guard: rows-alone
                     raise _MixedError(
                         f"row {place} of output {name!r} is answered differently alone and in a batch of {len(answers)}"
                     )

@@ -192,8 +192,9 @@ def test_a_model_that_fails_on_everything_or_answers_by_chance_shows_nothing() -
 
 @pytest.mark.parametrize("datatype", ["FP64", "FP16", "BF16", "INT64", "INT8", "UINT8", "UINT64", "BOOL", "BYTES"])
 def test_rows_of_every_datatype_are_told_apart(datatype: str) -> None:
-    assert judge(lambda x: x, datatype=datatype).verdict is Verdict.INDEPENDENT
-    assert judge(lambda x: x[::-1].copy(), datatype=datatype).verdict is Verdict.MIXED
+    for shape in ((-1, 4), (-1,), (-1, 1, 2)):
+        assert judge(lambda x: x, datatype=datatype, shape=shape).verdict is Verdict.INDEPENDENT
+        assert judge(lambda x: x[::-1].copy(), datatype=datatype, shape=shape).verdict is Verdict.MIXED
 
 
 def test_indices_stay_within_the_smallest_tables() -> None:
