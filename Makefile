@@ -120,6 +120,9 @@ rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real En
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.soak $(ARGS)
 
+fuzz: $(READY) ## Attack every parser with seeded faults; ARGS="--cases 100000 --target requests --seed 1"
+	@PYTHONPATH=tests:. $(BIN)/python -m fuzz $(ARGS)
+
 figures: $(READY) ## Train the recipes and write their accuracy into trainer/README.md; goes on where it was
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.figures $(ARGS)
 

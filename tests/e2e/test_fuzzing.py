@@ -1,0 +1,105 @@
+"""`make fuzz`: a short form of it, and that it finds what is wrong."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fuzz import files, pictures, requests, signatures
+from fuzz.run import run_target
+from fuzz.table import TARGETS
+from fuzz.target import Target
+from inferry_proto.datatypes import Arrays
+from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_server.wire.reading import IncomingRequest, InferPlan
+
+ROOT = Path(__file__).parents[2]
+
+
+def findings(target: Target, *, cases: int) -> dict[int, str]:
+    """The seeds that find something."""
+    return run_target(target, seed=1, cases=cases, say=lambda _: None).findings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_case_of_a_short_run_finds_anything(name: str) -> None:
+    result = run_target(TARGETS[name], seed=1, cases=1000)
+    assert result.findings == {}
+    assert 0 < result.accepted < result.cases, "cases are neither all right nor all wrong"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_seed_makes_the_same_case_again(name: str) -> None:
+    mutate = TARGETS[name].mutate
+    assert [mutate(seed) for seed in range(5)] == [mutate(seed) for seed in range(5)]
+    assert len({mutate(seed) for seed in range(40)}) > 20
+
+
+def test_a_plan_that_ignores_how_large_the_data_is_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(self: InferPlan, incoming: IncomingRequest) -> Arrays | None:
+        self._sizes = list(incoming.raw_sizes)
+        return whole(self, incoming)
+
+    whole = InferPlan.read
+    monkeypatch.setattr(InferPlan, "read", careless)
+    assert findings(requests.REQUESTS, cases=400)
+
+
+def test_a_plan_that_ignores_a_dimension_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows times width are the same: only the shape tells one from the other."""
+
+    def flattened(self: InferPlan, incoming: IncomingRequest) -> Arrays | None:
+        inputs = whole(self, incoming)
+        return inputs and {name: array.reshape(1, -1) for name, array in inputs.items()}
+
+    whole = InferPlan.read
+    monkeypatch.setattr(InferPlan, "read", flattened)
+    assert findings(requests.REQUESTS, cases=100)
+
+
+def lenient_manifest(_folder: Path) -> ModelManifest:
+    raise KeyError("an error that no reader of manifests expects")
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "name", "fault"),
+    [
+        (files.MANIFESTS, files, "read_manifest", lenient_manifest),
+        (files.GOLDEN, files, "largest_difference", lenient_manifest),
+        (signatures.SIGNATURES, signatures, "verify_version", lambda *_, **__: None),
+        (pictures.PICTURES, pictures, "prepare_image", lambda data, *_, **__: memoryview(data)),
+    ],
+)
+def test_a_fault_of_each_parser_gets_found(
+    monkeypatch: pytest.MonkeyPatch, target: Target, module: object, name: str, fault: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(module, name, fault)
+    assert findings(target, cases=60)
+
+
+def test_a_finding_says_how_to_repeat_it_and_a_target_ends_after_a_few() -> None:
+    def refuse(_case: bytes) -> bool:
+        raise KeyError("surprise")
+
+    said: list[str] = []
+    result = run_target(
+        replace(requests.REQUESTS, opened=lambda: nullcontext(refuse)), seed=7, cases=99, say=said.append
+    )
+    assert (result.cases, sorted(result.findings)) == (5, [7, 8, 9, 10, 11])
+    assert 'make fuzz ARGS="--target requests --seed 7 --cases 1"' in said[0]
+    assert "surprise" in said[0]
+
+
+def test_the_command_counts_cases_of_the_targets_it_was_asked_for() -> None:
+    command = [sys.executable, "-m", "fuzz", "--target", "golden", "--target", "labels", "--cases", "20", "--seed", "3"]
+    ran = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": "tests:."}, capture_output=True, text=True, check=True)
+    assert [line.split()[:3] for line in ran.stdout.splitlines()[:2]] == [
+        ["golden", "20", "cases"],
+        ["labels", "20", "cases"],
+    ]
+    assert "40 cases from seed 3" in ran.stdout

@@ -1,0 +1,1 @@
+"""`make fuzz`: seeded, bounded attacks on everything that parses what strangers wrote."""
