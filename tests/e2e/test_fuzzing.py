@@ -3,19 +3,23 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 
-from fuzz import files, pictures, requests, signatures
+from fuzz import bodies, files, pictures, requests, signatures
 from fuzz.run import run_target
 from fuzz.table import TARGETS
 from fuzz.target import Target
 from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import ModelManifest
-from inferry_server.wire.reading import IncomingRequest, InferPlan
+from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.signature import Signature
+from inferry_server.wire.reading import IncomingRequest, InferPlan, PlanCache
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,28 +54,39 @@ def test_a_plan_that_ignores_how_large_the_data_is_gets_found(monkeypatch: pytes
     assert findings(requests.REQUESTS, cases=400)
 
 
-def test_a_plan_that_ignores_a_dimension_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows times width are the same: only the shape tells one from the other."""
+def test_a_plan_that_ignores_the_shapes_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sizes are equal, only the shapes tell such requests apart."""
 
-    def flattened(self: InferPlan, incoming: IncomingRequest) -> Arrays | None:
-        inputs = whole(self, incoming)
-        return inputs and {name: array.reshape(1, -1) for name, array in inputs.items()}
+    def without_shapes(header: bytes) -> ModelInferRequest:
+        request = ModelInferRequest.FromString(header)
+        for tensor in request.inputs:
+            tensor.ClearField("shape")
+        return request
 
-    whole = InferPlan.read
-    monkeypatch.setattr(InferPlan, "read", flattened)
-    assert findings(requests.REQUESTS, cases=100)
+    def careless(self: PlanCache, version: str, header: bytes, signature: Signature) -> InferPlan | None:
+        with suppress(DecodeError):
+            for (known_version, known), plan in self._plans.items():
+                if known_version == version and without_shapes(known) == without_shapes(header):
+                    return plan
+        return None
+
+    monkeypatch.setattr(PlanCache, "get", careless)
+    found = findings(requests.REQUESTS, cases=1000)
+    assert found
+    assert all("in full" in reason for reason in found.values())
 
 
-def lenient_manifest(_folder: Path) -> ModelManifest:
+def failing(_folder: Path) -> ModelManifest:
     raise KeyError("an error that no reader of manifests expects")
 
 
 @pytest.mark.parametrize(
     ("target", "module", "name", "fault"),
     [
-        (files.MANIFESTS, files, "read_manifest", lenient_manifest),
-        (files.GOLDEN, files, "largest_difference", lenient_manifest),
+        (files.MANIFESTS, files, "read_manifest", failing),
+        (files.GOLDEN, files, "largest_difference", failing),
         (signatures.SIGNATURES, signatures, "verify_version", lambda *_, **__: None),
+        (bodies.BODIES, bodies, "_computed", lambda *_: np.zeros((2, 3))),
         (pictures.PICTURES, pictures, "prepare_image", lambda data, *_, **__: memoryview(data)),
     ],
 )
@@ -80,6 +95,16 @@ def test_a_fault_of_each_parser_gets_found(
 ) -> None:
     monkeypatch.setattr(module, name, fault)
     assert findings(target, cases=60)
+
+
+def test_an_answer_of_5xx_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(body: bytes, headers: object, **_: str) -> tuple[bytes, object]:
+        raise KeyError(body)
+
+    monkeypatch.setattr("inferry_server.http.inference.read_infer_request", careless)
+    found = findings(bodies.BODIES, cases=10)
+    assert len(found) == 5
+    assert all("status 500" in reason for reason in found.values())
 
 
 def test_a_finding_says_how_to_repeat_it_and_a_target_ends_after_a_few() -> None:

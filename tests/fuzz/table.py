@@ -1,8 +1,10 @@
 """Every target, by name."""
 
+from fuzz.bodies import BODIES
 from fuzz.files import CONFIGS, GOLDEN, LABELS, MANIFESTS
 from fuzz.pictures import PICTURES
 from fuzz.requests import REQUESTS
 from fuzz.signatures import SIGNATURES
 
-TARGETS = {target.name: target for target in (REQUESTS, PICTURES, MANIFESTS, CONFIGS, LABELS, GOLDEN, SIGNATURES)}
+_ALL = (REQUESTS, BODIES, PICTURES, MANIFESTS, CONFIGS, LABELS, GOLDEN, SIGNATURES)
+TARGETS = {target.name: target for target in _ALL}
