@@ -1,11 +1,13 @@
 """Files of a model repository: each is read, or refused with the error that its reader documents."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fuzz.json_values import with_other_value
 from fuzz.mutation import TOKENS, corpus, mutated, rng_of
 from fuzz.target import Check, Target, expect
 from inferry_proto.golden import GoldenSamplesError, largest_difference, parse_golden_samples
@@ -74,7 +76,11 @@ def _file_target(name: str, file: str, check: Callable[[Path], bool]) -> Target:
 
     def mutate(seed: int) -> bytes:
         rng = rng_of(name, seed)
-        return mutated(rng.choice(kept), rng, tokens=(*TOKENS, *(word for text in kept for word in text.split())))
+        text = rng.choice(kept)
+        if file.endswith(".json") and rng.random() < 0.5:
+            value = with_other_value(with_other_value(json.loads(text), rng), rng)
+            return mutated(json.dumps(value).encode(), rng, tokens=TOKENS, most=1)
+        return mutated(text, rng, tokens=(*TOKENS, *(word for text in kept for word in text.split())))
 
     @contextmanager
     def opened() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -17,9 +18,10 @@ TOKENS = (*_NUMBERS, *_TEXTS, *_SHAPES)
 """What JSON and protobuf's text format can be spoiled with."""
 
 
-def corpus(target: str) -> list[bytes]:
+@cache
+def corpus(target: str) -> tuple[bytes, ...]:
     """The files kept for a target, in the order of their names."""
-    return [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
+    return tuple(path.read_bytes() for path in sorted((CORPUS / target).iterdir()))
 
 
 def rng_of(target: str, seed: int) -> random.Random:
