@@ -49,17 +49,30 @@ def channel_count(spec: Preprocessing) -> int:
     return _CHANNELS[_color_mode(spec)]
 
 
-def check_crop(spec: Preprocessing) -> None:
-    """Check that a crop box lies within the pictures that it refers to, and that these are of a size to be decoded.
+def check_preprocessing(spec: Preprocessing) -> None:
+    """Check that pictures can be prepared as specified, whatever their size.
 
     Raises:
-        ValueError: it does not; says what was expected. Where no size is recorded, nothing is checked.
+        ValueError: no colour mode, no resize filter, or a crop box that `check_crop` refuses.
+    """
+    _color_mode(spec)
+    _filter(spec)  # guard: pictures-filter
+    check_crop(spec)
+
+
+def check_crop(spec: Preprocessing) -> None:
+    """Check that a crop box has an area within the pictures that it refers to, and these a size to be decoded.
+
+    Raises:
+        ValueError: it does not; says what was expected. Where no size is recorded, only the area is checked.
     """
     crop = spec.crop
     size = (crop.picture_width, crop.picture_height)
+    described = f"the crop box (left {crop.left}, top {crop.top}, {crop.width}x{crop.height})"
+    if spec.HasField("crop") and 0 in (crop.width, crop.height):  # guard: pictures-crop-area
+        raise ValueError(f"{described} holds no pixel; expected a width and a height above 0")
     if size == (0, 0):
         return
-    described = f"the crop box (left {crop.left}, top {crop.top}, {crop.width}x{crop.height})"
     if 0 in size or size[0] * size[1] > MAX_PIXELS:  # guard: pictures-crop-size
         raise ValueError(
             f"{described} refers to pictures of {size[0]}x{size[1]} pixels; expected two sides, at most {MAX_PIXELS} "

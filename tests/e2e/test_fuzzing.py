@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 
-from fuzz import bodies, files, pictures, requests, signatures
+from fuzz import bodies, files, pictures, requests, signatures, versions
 from fuzz.run import run_target
 from fuzz.table import TARGETS
 from fuzz.target import Target
@@ -76,7 +76,7 @@ def test_a_plan_that_ignores_the_shapes_gets_found(monkeypatch: pytest.MonkeyPat
     assert all("in full" in reason for reason in found.values())
 
 
-def failing(_folder: Path) -> ModelManifest:
+def failing(*_: object) -> ModelManifest:
     raise KeyError("an error that no reader of manifests expects")
 
 
@@ -87,6 +87,7 @@ def failing(_folder: Path) -> ModelManifest:
         (files.GOLDEN, files, "largest_difference", failing),
         (signatures.SIGNATURES, signatures, "verify_version", lambda *_, **__: None),
         (bodies.BODIES, bodies, "_computed", lambda *_: np.zeros((2, 3))),
+        (versions.VERSIONS, versions, "load_version", failing),
         (pictures.PICTURES, pictures, "prepare_image", lambda data, *_, **__: memoryview(data)),
     ],
 )

@@ -13,6 +13,7 @@ _TEST_LATE = ("tests/server/transport/test_late_endings.py",)
 _TEST_QUEUE_CALLS = ("tests/server/transport/test_queue_calls.py",)
 _TEST_STREAMS = ("tests/server/services/test_streams.py",)
 _TEST_MEMORY = ("tests/server/wire/test_shared_memory.py",)
+_TEST_LOADING = ("tests/server/models/test_loading.py",)
 _TEST_PICTURES = ("tests/proto/test_preprocessing.py",)
 _TEST_CLASSIFIER = ("tests/server/services/test_classifier.py",)
 _TEST_FIELDS = ("tests/server/wire/test_fields.py",)
@@ -21,6 +22,8 @@ _TEST_COSTLY = ("tests/contract/test_costly_requests.py",)
 REQUESTS = (
     Mutant("pictures-proportions", "pictures: a crop box has proportions", "if False:", _TEST_PICTURES),
     Mutant("pictures-crop-size", "pictures: what a crop box refers to is bounded", "if False:", _TEST_PICTURES),
+    Mutant("pictures-crop-area", "pictures: a crop box has an area", "if False:", _TEST_LOADING),
+    Mutant("pictures-filter", "pictures: a filter is named before they come", "", _TEST_LOADING),
     Mutant("pictures-scans", "pictures: scans are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-segments", "pictures: segments are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-stopped", "pictures: decoding can be stopped", "", _TEST_PICTURES),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import channel_count, check_crop
+from inferry_proto.preprocessing import channel_count, check_preprocessing
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InvalidRequestError, UnsupportedModelError
 from inferry_server.executing.batcher import DynamicBatcher
@@ -154,7 +154,7 @@ def usable_preprocessing(signature: Signature, recorded: Preprocessing | None) -
     made = (recorded.height, recorded.width, channel_count(recorded))
     if made != (height, width, channels):
         raise ValueError(f"the preprocessing makes pixels of shape {made}; the model takes {(height, width, channels)}")
-    check_crop(recorded)
+    check_preprocessing(recorded)
     return recorded
 
 

@@ -169,6 +169,7 @@ def test_a_manifest_without_tolerance_for_the_provider_is_refused(tmp_path: Path
         load(tmp_path, "brightness")
 
 
+EMPTY_CROP = Preprocessing.CropBox(left=1, height=4)
 FAR_CROP = Preprocessing.CropBox(left=1, width=4, height=4, picture_width=4, picture_height=4)
 
 
@@ -179,6 +180,9 @@ FAR_CROP = Preprocessing.CropBox(left=1, width=4, height=4, picture_width=4, pic
         (lambda m: setattr(m.signature.inputs[0], "datatype", "PIXEL"), "datatype 'PIXEL'; known are"),
         (lambda m: setattr(m.preprocessing, "height", 5), "makes pixels of shape"),
         (lambda m: m.preprocessing.crop.MergeFrom(FAR_CROP), "crop box .* reaches beyond the pictures of 4x4"),
+        (lambda m: m.preprocessing.crop.MergeFrom(EMPTY_CROP), "crop box .* holds no pixel; expected a width"),
+        (lambda m: m.preprocessing.ClearField("filter"), "names no resize filter; expected BILINEAR or NEAREST"),
+        (lambda m: m.preprocessing.ClearField("color_mode"), "names no colour mode; expected GRAYSCALE or RGB"),
         (lambda m: m.labels.append("third"), "3 labels for output 'probabilities' with 2 classes"),
         (lambda m: m.files.pop(0), r"no checksum for model\.onnx"),
         (lambda m: setattr(m.golden_samples, "file", "none.npz"), r"none\.npz cannot be read"),
