@@ -12,9 +12,10 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from fuzz import bodies, files, pictures, requests, signatures, versions
+from fuzz.__main__ import main
 from fuzz.run import run_target
 from fuzz.table import TARGETS
-from fuzz.target import Target
+from fuzz.target import FindingError, Target
 from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_proto.open_inference_pb2 import ModelInferRequest
@@ -119,6 +120,26 @@ def test_a_finding_says_how_to_repeat_it_and_a_target_ends_after_a_few() -> None
     assert (result.cases, sorted(result.findings)) == (5, [7, 8, 9, 10, 11])
     assert 'make fuzz ARGS="--target requests --seed 7 --cases 1"' in said[0]
     assert "surprise" in said[0]
+
+
+def test_a_case_that_takes_too_long_is_a_finding() -> None:
+    def too_long() -> None:
+        raise FindingError("60 s")
+
+    assert run_target(requests.REQUESTS, seed=1, cases=1, say=lambda _: None, begin_case=too_long).findings == {
+        1: "FindingError: 60 s"
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--cases", "0"], ["--seed", "-1"], ["--target", "none"]])
+def test_the_command_refuses_what_would_check_nothing(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fuzz", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert arguments[1] in capsys.readouterr().err
 
 
 def test_the_command_counts_cases_of_the_targets_it_was_asked_for() -> None:

@@ -31,13 +31,29 @@ class Result:
         return f"{self.target:11}{counts} {rate:8.0f} cases/s"
 
 
-def run_target(target: Target, *, seed: int, cases: int, say: Callable[[str], None] = print) -> Result:
-    """Check the cases of `cases` seeds from `seed` on; ends early after a few findings."""
+def run_target(
+    target: Target,
+    *,
+    seed: int,
+    cases: int,
+    say: Callable[[str], None] = print,
+    begin_case: Callable[[], object] = lambda: None,
+) -> Result:
+    """Check the cases of `cases` seeds from `seed` on; ends early after a few findings.
+
+    Args:
+        target: what is attacked.
+        seed: of the first case.
+        cases: how many.
+        say: told of progress and findings.
+        begin_case: called before each; limits its time.
+    """
     result = Result(target.name)
     began = said = time.monotonic()
     with target.opened() as check:
         for number in range(seed, seed + cases):
             try:
+                begin_case()
                 result.accepted += check(target.mutate(number))
             except Exception as error:  # noqa: BLE001 - whatever comes out is what is looked for
                 result.findings[number] = f"{type(error).__name__}: {error}"[:2000]
