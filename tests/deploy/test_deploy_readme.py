@@ -133,7 +133,7 @@ def test_a_part_of_a_gpu_may_be_asked_for(facts: ServerFacts) -> None:
 
 
 def test_what_shows_a_promise_is_there() -> None:
-    section = README.split("## What is promised, and what shows it")[1].split("\n## ")[0]
+    section = README.split("## Guarantees")[1].split("\n## ")[0]
     paths = re.findall(r"`(tests/[\w/.]+)`", section)
     assert len(paths) >= 5
     assert [path for path in paths if not (ROOT / path).is_file()] == []
