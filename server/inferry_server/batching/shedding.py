@@ -2,8 +2,9 @@
 
 Rules:
 
-- Where more requests come than can be computed, the reading thread computes a full batch that it was offered before
-  it reads more: what it would read could only wait longer, or be refused, at the expense of what waits already.
+- Where more requests come than can be computed, none is read while a full batch waits: it could only wait longer, or
+  be refused, at the expense of what waits already. If the batch was offered to the reading thread, it computes the
+  batch first; if it waits for a thread of the instances, requests are shed until that takes it.
 - More come than can be computed if a request was refused lately because of those before it. A request that was shed
   does not count: shedding does not prolong itself.
 - A model sheds for itself: a request for another one is never shed for it.
@@ -39,9 +40,9 @@ class Shedding:
         self.needed_until = now + _LATELY_S
 
     def begin(self, batch_s: float) -> None:
-        """Shed until `end`: a full batch was offered to the reading thread, and should take so long."""
+        """Shed until `end`: a full batch waits, and should take so long."""
         self.retry_after_s = max(batch_s, _SHORTEST_S)
 
     def end(self) -> None:
-        """The batch was taken, or is for another thread."""
+        """The batch was taken, or is left to another thread."""
         self.retry_after_s = 0.0

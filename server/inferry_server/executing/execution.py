@@ -166,22 +166,19 @@ class BatchExecution:
     def _compute(self, run: Run, seat: Seat, batch: TakenBatch) -> Ran:
         began, cpu_began = self._clock(), self._cpu_clock()
 
-        def computed_s() -> float:
-            return self._cpu_clock() - cpu_began
-
         try:
             done = self._run(run, seat, batch.slices, began)
         except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             failed_s = self._clock() - began
             seat.release(failed_s, again=True)
             self._trace_failure(batch.slices, began, error)
-            return Ran(failed_s, computed_s, (batch.slices, error))
+            return Ran(failed_s, self._cpu_clock() - cpu_began, (batch.slices, error))
         collected, more_due = self._collect(batch.slices, done)
         seat.release(done.assembly_s + done.compute_s, again=more_due)
         self._deliver(collected, done, batch)
         batch_s = self._clock() - began  # with the replies: callers wait for them too, and so does the next batch
         self._trace(batch.slices, done)
-        return Ran(batch_s, computed_s, None)
+        return Ran(batch_s, self._cpu_clock() - cpu_began, None)
 
     def _run(self, run: Run, seat: Seat, slices: Sequence[BatchSlice], began: float) -> _Done:
         rows = sum([part.rows for part in slices])

@@ -23,12 +23,12 @@ class Ran(NamedTuple):
 
     Attributes:
         batch_s: from the start of its assembly to the last reply, or to its failure.
-        computed_s: for how long the calling thread has had a core since; asked only after a batch that took long.
+        cpu_s: for how long the computing thread had a core meanwhile.
         failed: the batch, if it failed and its members have no replies yet.
     """
 
     batch_s: float
-    computed_s: Callable[[], float]
+    cpu_s: float
     failed: FailedBatch | None
 
 
@@ -42,8 +42,7 @@ class RequestQueue:
     thread, the one that reads requests, `take_inline` and `inline_done`. Which of them computes the next batch stands
     in `batching/ownership.py`.
 
-    While more requests come than can be computed, and a full batch waits for the reading thread, requests are shed
-    (`batching/shedding.py`).
+    While more requests come than can be computed, and a full batch waits, requests are shed (`batching/shedding.py`).
 
     Args:
         scheduler: decides; of this queue alone.
@@ -129,10 +128,12 @@ class RequestQueue:
                 raise
             if request.trace is not None:
                 request.trace.queued_at = now
-            if self._holder in INLINE_HOLDERS:  # guard: cost-nobody-woken
-                self._shed_if_full(now)
-            elif not (self._is_reader() and self._offer(Event.READ, now, self._scheduler.next_batch(now))):
+            has_inline = self._holder in INLINE_HOLDERS or (
+                self._is_reader() and self._offer(Event.READ, now, self._scheduler.next_batch(now))
+            )
+            if not has_inline:  # guard: cost-nobody-woken
                 self._changed.notify()
+            self._shed_if_full(now)
 
     def serve_alone(self) -> bool:
         """Let requests share no batches from now on.
@@ -199,6 +200,8 @@ class RequestQueue:
         """
         with self._lock:
             now = self._clock()
+            if self._shedding.retry_after_s:
+                self._shedding.end()
             return None if self._due(now) is None else self._scheduler.take_batch(now, waited_s=waited_s)
 
     def take_inline(self, try_turn: Callable[[], bool], idle: Callable[[], None]) -> TakenBatch | None:
@@ -291,7 +294,7 @@ class RequestQueue:
         """Read no more requests for this model while a full batch of it waits for the thread that reads them."""
         if now >= self._shedding.needed_until:  # guard: shed-only-lately
             return
-        is_full = self._holder in INLINE_HOLDERS and self._scheduler.is_full()  # guard: shed-full-batch
+        is_full = self._scheduler.is_full()  # guard: shed-full-batch
         if is_full and (waiting := self._scheduler.next_batch(now)) is not None:
             self._shedding.begin(waiting.batch_s)
             self._inline.shedding = self._shedding
@@ -299,8 +302,8 @@ class RequestQueue:
     def _learn(self, batch: TakenBatch, ran: Ran) -> None:
         steadiness = self._steadiness
         if steadiness is not None:
-            had_core_s = ran.computed_s() if ran.batch_s > steadiness.overrun_s else ran.batch_s
-            if steadiness.observe(batch.done_at - batch.taken_at, ran.batch_s, had_core_s):
+            # guard: inline-stall-forgiven
+            if steadiness.observe(batch.done_at - batch.taken_at, min(ran.batch_s, ran.cpu_s)):
                 self._overran(ran.batch_s)
             self._inline_batch_s = steadiness.limit_s
         self._scheduler.finished(batch, ran.batch_s if ran.failed is None else None)

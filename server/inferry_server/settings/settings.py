@@ -139,7 +139,7 @@ class Settings:
         0, "how long an idle device waits for a fuller batch; 0: a lone request is served at once"
     )
     inline_batch_ms: float = _setting(
-        20.0,
+        50.0,
         "batches on the CPU expected to take no longer are computed by the thread that reads requests, "
         "inline: no second thread is woken for them; 0: none are",
     )

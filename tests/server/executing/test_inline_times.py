@@ -61,21 +61,28 @@ def test_a_model_that_took_far_too_long_once_is_left_to_its_own_thread_for_good(
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0], ids=["answered", "failed"])
-def test_a_machine_that_stood_still_during_a_batch_costs_inline_batches_for_a_while_only(value: float) -> None:
+def test_a_machine_that_stood_still_during_a_batch_costs_inline_batches_for_a_while_at_most(value: float) -> None:
     model = Slow()
     with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, inline, observer):
         assert model.asked_once(batcher, inline)
         model.stalls_s = 100 * INLINE_BATCH_S
         model.asked_once(batcher, inline, value)
         model.stalls_s = 0.0
-        assert not model.asked_once(batcher, inline)
         assert [model.asked_once(batcher, inline) for _ in range(50)][-1]
     assert observer.overruns == []
 
 
+def test_batches_whose_thread_now_and_then_waits_for_a_core_stay_inline() -> None:
+    model = Slow()
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, inline, _):
+        for i in range(60):
+            model.stalls_s = 0.6 * INLINE_BATCH_S if i % 2 else 0.0
+            assert model.asked_once(batcher, inline)
+
+
 def test_a_model_whose_times_vary_much_is_left_to_its_own_thread_until_they_do_not() -> None:
     model = Slow()
-    with reading(model.run, clock=lambda: model.now) as (batcher, inline, observer):
+    with reading(model.run, clock=lambda: model.now, cpu_clock=lambda: model.cpu) as (batcher, inline, observer):
         model.takes_s = 2 * INLINE_BATCH_S  # expected: a tenth of it
         assert model.asked_once(batcher, inline)
         model.takes_s = 0.001
