@@ -78,7 +78,8 @@ def contenders(
     np.zeros(3, np.int64).tofile(counts)
     # By its path, which is found from the server's folder as well.
     device = str(Path(__file__).with_name("scripted_device.py"))
-    one_device = (*inferry_flags, *objective, "--no-parallel-runs")  # it computes a batch at a time
+    # It stands for a GPU: it computes one batch at a time, and never on the thread that reads requests.
+    one_device = (*inferry_flags, *objective, "--no-parallel-runs", "--inline-batch-ms", "0")
     scripted = (sys.executable, device, str(counts), str(DEVICE_A_MS), str(DEVICE_B_MS))
     half_us = round(OBJECTIVE_MS * 1e3 / 2)  # what waits longer than half the objective comes too late
     timeout = f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {half_us} }}"
