@@ -253,6 +253,8 @@ BATCHING = (
         _TEST_SHEDDING,
     ),
     Mutant("shed-only-lately", "shedding: ends when nothing was refused for a while", "if False:", _TEST_SHEDDING),
+    Mutant("shed-cancelled", "shedding: ends when what waits is cancelled", "pass", _TEST_SHEDDING),
+    Mutant("shed-closed", "shedding: ends when the queue closes", "", _TEST_SHEDDING),
     Mutant("shed-real-refusals", "shedding: begins with a refusal", "pass", _TEST_SHEDDING),
     Mutant("inline-left-behind", "inline: what is left behind is told of", "if False:", _TEST_INLINE),
 )

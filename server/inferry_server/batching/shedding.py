@@ -4,7 +4,9 @@ Rules:
 
 - Where more requests come than can be computed, none is read while a full batch waits: it could only wait longer, or
   be refused, at the expense of what waits already. If the batch was offered to the reading thread, it computes the
-  batch first; if it waits for a thread of the instances, requests are shed until that takes it.
+  batch first; if it waits for a thread of the instances, requests are shed until that takes it. If requests are
+  cancelled so that what waits no longer fills a batch, or the queue closes, shedding ends at once: it may be that
+  nothing is left to be taken.
 - More come than can be computed if a request was refused lately because of those before it. A request that was shed
   does not count: shedding does not prolong itself.
 - A model sheds for itself: a request for another one is never shed for it.
@@ -44,5 +46,5 @@ class Shedding:
         self.retry_after_s = max(batch_s, _SHORTEST_S)
 
     def end(self) -> None:
-        """The batch was taken, or is left to another thread."""
+        """The batch was taken, is left to another thread, or waits no longer."""
         self.retry_after_s = 0.0

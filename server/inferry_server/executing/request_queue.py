@@ -155,7 +155,10 @@ class RequestQueue:
             False where it was settled before.
         """
         with self._lock:
-            return self._scheduler.settle(request)
+            settled = self._scheduler.settle(request)
+            if self._shedding.retry_after_s and not self._scheduler.is_full():
+                self._shedding.end()  # guard: shed-cancelled
+            return settled
 
     def wait_until_due(self, idle: Callable[[], None]) -> bool:
         """Wait, on a thread of the instances, for something that this thread is to compute.
@@ -283,6 +286,7 @@ class RequestQueue:
         """Refuse new requests; what waits is due."""
         with self._lock:
             self._closing = True
+            self._shedding.end()  # guard: shed-closed
             self._changed.notify_all()
 
     def settle_all(self) -> tuple[InferenceRequest, ...]:

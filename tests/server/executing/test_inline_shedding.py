@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import DeadlineExceededError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
@@ -66,28 +67,83 @@ def test_shedding_ends_where_the_batch_is_left_to_another_thread() -> None:
         assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(4)]
 
 
-def test_requests_are_shed_too_while_a_full_batch_waits_for_the_models_own_thread() -> None:
-    begun, may_go_on = threading.Semaphore(0), threading.Semaphore(0)
+class SlowModel:
+    """A model whose own thread computes, with one request that it computes until the test lets it go."""
 
-    def run(inputs: Arrays) -> Arrays:
-        begun.release()
-        assert may_go_on.acquire(timeout=SOON_S)
+    def __init__(self) -> None:
+        self._begun, self._may_go_on = threading.Semaphore(0), threading.Semaphore(0)
+        policy, self.inline = dataclasses.replace(POLICY, max_queue_size=4, max_request_rows=4), InlineWork()
+        self.batcher = DynamicBatcher(
+            "test", [self._run], policy, observer=Observer(), inline=self.inline, clock=lambda: 100.0
+        )
+        self.batcher.start()
+        self.replies = submit(self.batcher, 0)
+        self.begins()
+
+    def sheds(self) -> bool:
+        return self.batcher.shedding.retry_after_s > 0
+
+    def fill(self) -> list[InferenceRequest]:
+        """Let a full batch wait, and one request find no room."""
+        waiting = [request(value) for value in (1, 2, 3, 4)]
+        for queued, reply in waiting:
+            self.batcher.submit(queued)
+            self.replies.append(reply)
+        assert not self.sheds()  # nothing was refused
+        with pytest.raises(QueueFullError):
+            submit(self.batcher, 5)
+        assert self.sheds()
+        assert self.inline.shedding is self.batcher.shedding  # calls are shed unread as well
+        return [queued for queued, _ in waiting]
+
+    def go_on(self) -> None:
+        self._may_go_on.release()
+
+    def begins(self) -> None:
+        """Wait until it computes the next batch."""
+        assert self._begun.acquire(timeout=SOON_S)
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        self._begun.release()
+        assert self._may_go_on.acquire(timeout=SOON_S)
         return {"y": 2 * inputs["x"]}
 
-    policy, inline = dataclasses.replace(POLICY, max_queue_size=4, max_request_rows=4), InlineWork()
-    batcher = DynamicBatcher("test", [run], policy, observer=Observer(), inline=inline, clock=lambda: 100.0)
-    batcher.start()
-    replies = submit(batcher, 0)
-    assert begun.acquire(timeout=SOON_S)
-    replies += submit(batcher, 1, 2, 3, 4)
-    assert not batcher.shedding.retry_after_s  # nothing was refused
+
+def test_requests_are_shed_too_while_a_full_batch_waits_for_the_models_own_thread() -> None:
+    model = SlowModel()
+    model.fill()
+    model.go_on()
+    model.begins()
+    assert not model.sheds()  # the full batch was taken: there is room
+    model.go_on()
+    assert [values(reply.outcome()) for reply in model.replies] == [[2.0 * i] for i in range(5)]
+    assert model.batcher.close(SOON_S)
+
+
+def test_shedding_ends_when_those_who_wait_give_up_so_an_idle_model_takes_requests() -> None:
+    model = SlowModel()
+    waiting = model.fill()
+    assert model.batcher.cancel(waiting[0])
+    assert not model.sheds()  # there is room
+    submit(model.batcher, 6)
     with pytest.raises(QueueFullError):
-        submit(batcher, 5)
-    assert batcher.shedding.retry_after_s
-    assert inline.shedding is batcher.shedding  # calls are shed unread as well
-    may_go_on.release()
-    assert begun.acquire(timeout=SOON_S)
-    assert not batcher.shedding.retry_after_s  # the full batch was taken: there is room
-    may_go_on.release()
-    assert [values(reply.outcome()) for reply in replies] == [[2.0 * i] for i in range(5)]
-    assert batcher.close(SOON_S)
+        submit(model.batcher, 7)
+    assert model.sheds()
+    for queued in waiting[1:]:
+        model.batcher.cancel(queued)
+    assert not model.sheds()
+    model.go_on()
+    model.begins()
+    model.go_on()
+    assert model.batcher.close(SOON_S)
+
+
+def test_a_version_that_is_closed_sheds_nobody_for_its_successor_may_be_the_only_one_served() -> None:
+    model = SlowModel()
+    model.fill()
+    model.batcher.refuse_new()
+    assert not model.sheds()
+    model.go_on()
+    model.begins()
+    model.go_on()
+    assert model.batcher.close(SOON_S)
