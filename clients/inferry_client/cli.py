@@ -272,6 +272,11 @@ def _add_what_is_sent(command: argparse.ArgumentParser) -> None:
         "--rows", type=whole_number(1, _MAX_ROWS), default=1, metavar="N", help="pictures or rows a request (1)"
     )
     command.add_argument(
+        "--stream",
+        action="store_true",
+        help="send on bidirectional streams: one of each user; four of each process in an open loop",
+    )
+    command.add_argument(
         "--verify",
         metavar="folders|FILE",
         help="what answers must be: labels by the names of the pictures' folders, or a recording",

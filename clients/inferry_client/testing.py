@@ -126,6 +126,8 @@ class ScriptedServer:
             reply.error_message = refusal.details or refusal.code.name
             if rpc.error_field == "error_code":
                 reply.error_code = refusal.code.value[0]
+            else:
+                answer.parameters["error_code"].int64_param = refusal.code.value[0]
         return cast("Message", reply)
 
     def _play(self, name: str, request: Message, context: grpc.ServicerContext) -> Message:

@@ -73,6 +73,12 @@ CLIENTS = (
         ("tests/clients/test_load.py::test_an_answer_needs_every_output_with_a_row_for_each_sent",),
     ),
     Mutant(
+        "load-stream-whose",
+        "load: a reply of a stream goes to the request of its number",
+        'future = self._waiting.pop(next(iter(self._waiting), ""), None)',
+        ("tests/clients/test_load_streams.py::test_replies_in_any_order_reach_their_own_requests",),
+    ),
+    Mutant(
         "load-client-limit",
         "load: a client that sends late is found out",
         "return False",

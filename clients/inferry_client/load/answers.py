@@ -32,6 +32,7 @@ class Expectation:
         rows: pictures or rows of each request.
         outputs: of the model, for tensors; an axis of -1 may have any length but the first, which is `rows`.
         answers: what each request's answer must say (`said`), where that is known; else empty.
+        streamed: whether requests travel on the bidirectional RPC that takes the same ones.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Expectation:
     rows: int = 1
     outputs: tuple[TensorSpec, ...] = ()
     answers: tuple[Any, ...] = ()
+    streamed: bool = False
 
     def dump(self) -> str:
         """Text for `load_expectation`."""
@@ -50,13 +52,23 @@ class Expectation:
         Raises:
             WrongAnswerError: it is not what was expected; says how.
         """
-        result: ClassifyResult | InferResult
+        kind = classifier_pb2.ClassifyResponse if self.path == _CLASSIFY.path else open_inference_pb2.ModelInferResponse
         try:
-            if self.path == _CLASSIFY.path:
-                result = read_classify(classifier_pb2.ClassifyResponse.FromString(reply), image_count=self.rows)
-            else:
-                result = read_infer(open_inference_pb2.ModelInferResponse.FromString(reply))
+            message = kind.FromString(reply)
         except Exception as error:  # protobuf raises its own where bytes are no message
+            raise WrongAnswerError(f"wrong answer: {error}") from error
+        return self.judge(message, number)
+
+    def judge(self, reply: Any, number: int = 0) -> ClassifyResult | InferResult:
+        """The result in the unary RPC's reply to the request of this number.
+
+        Raises:
+            WrongAnswerError: it is not what was expected; says how.
+        """
+        pictures = self.path == _CLASSIFY.path
+        try:
+            result = read_classify(reply, image_count=self.rows) if pictures else read_infer(reply)
+        except Exception as error:  # whatever is wrong in it
             raise WrongAnswerError(f"wrong answer: {error}") from error
         self.check(result)  # guard: load-answers-checked
         if self.answers and not same(said(result), self.answers[number]):

@@ -16,6 +16,7 @@ from inferry_client.load.peak import PeakSearch
 from inferry_client.load.schedule import MAX_REQUESTS, Load
 from inferry_client.load.summary import Gates, LoadSummary, describe, read_report, report
 from inferry_client.load.targets import check_target, write_target
+from inferry_client.load.user_stream import try_stream
 from inferry_client.load.workers import OpenLoop
 
 _DURATION_S, _TRIAL_S = 30, 5
@@ -39,9 +40,12 @@ def run(args: Namespace) -> int:
             version=args.version,
             images=args.images,
             rows=args.rows,
+            streamed=args.stream,
             verify=args.verify,
             record=record,
         )
+        if payloads.streamed:
+            try_stream(client, payloads, timeout_s=args.timeout_s)
     return _find_peak(args, payloads, html, json_file) if args.find_peak else _test(args, payloads, html, json_file)
 
 

@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_client.connecting.channels import error_from_rpc, open_async_channel
+from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import BareChannel
 from inferry_client.errors import InferryError
+from inferry_client.load.open_calls import Caller, open_caller
 from inferry_client.load.payloads import Payloads
 from inferry_client.load.records import OUTCOMES, Records, make_records
 from inferry_client.load.summary import outcome_of
@@ -73,17 +73,19 @@ class _OpenLoop:
     async def run(self, times: NDArray[np.float64]) -> Records:
         sending = self._sending
         channels = [open_async_channel(bare.address, bare.settings, bare.credentials) for bare in sending.channels]
-        methods: list[Any] = [channel.unary_unary(sending.payloads.path) for channel in channels]
+        callers = [
+            open_caller(channel, bare, sending.payloads, timeout_s=sending.timeout_s)
+            for channel, bare in zip(channels, sending.channels, strict=True)
+        ]
         tasks: set[asyncio.Task[None]] = set()
         try:
-            await self._connect(methods)
+            await self._connect(callers)
             self._start = sending.begin()
             for number, scheduled in enumerate(times.tolist()):
                 await self._sleep_until(scheduled)
                 if self._bad > sending.most_late:
                     break  # what is searched for is found: this rate is not held
-                bare = sending.channels[number % len(methods)]
-                task = asyncio.create_task(self._ask(methods[number % len(methods)], bare, number, scheduled))
+                task = asyncio.create_task(self._ask(callers[number % len(callers)], number, scheduled))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             if tasks:
@@ -93,33 +95,30 @@ class _OpenLoop:
                 await channel.close()
         return make_records(self._rows, self._errors)
 
-    async def _connect(self, methods: list[Any]) -> None:
+    async def _connect(self, callers: list[Caller]) -> None:
         """One request on each connection, which no figure counts."""
-        for bare, method in zip(self._sending.channels, methods, strict=True):
-            with suppress(grpc.RpcError):  # the test will tell
-                payload = self._sending.payloads.requests[0]
-                await method(payload, timeout=self._sending.timeout_s, metadata=bare.metadata or None)
+        for caller in callers:
+            with suppress(InferryError):  # the test will tell
+                await caller.ask(0)
 
     async def _sleep_until(self, scheduled: float) -> None:
         while (left_s := self._start + scheduled - time.monotonic()) > 0:
             await asyncio.sleep(left_s - _SLEEPLESS_S if left_s > _SLEEPLESS_S else 0)
 
-    async def _ask(self, method: Any, bare: BareChannel, number: int, scheduled: float) -> None:
-        sending, payloads = self._sending, self._sending.payloads
-        index = number % len(payloads.requests)
+    async def _ask(self, caller: Caller, number: int, scheduled: float) -> None:
+        sending = self._sending
+        index = number % len(sending.payloads.requests)
         failure: InferryError | None = None
+        reply: Any = None
         sent = time.monotonic() - self._start
-        reply = b""
         try:
-            reply = await method(payloads.requests[index], timeout=sending.timeout_s, metadata=bare.metadata or None)
-        except grpc.RpcError as error:
-            failure = error_from_rpc(
-                error, address=bare.address, asked=f"answer {payloads.name}", timeout_s=sending.timeout_s
-            )
+            reply = await caller.ask(index)
+        except InferryError as error:
+            failure = error
         ended = time.monotonic() - self._start
         if failure is None:
             try:
-                payloads.expectation.read(reply, index)
+                caller.check(reply, index)
             except InferryError as error:
                 failure = error
         if failure:

@@ -20,6 +20,7 @@ from inferry_client.load.errors import LoadError
 from inferry_client.load.targets import write_target
 from inferry_client.messages import requests
 from inferry_client.messages.call import Call
+from inferry_client.messages.streams import STREAMED
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto.datatypes import DATATYPES
 
@@ -36,7 +37,7 @@ class Payloads:
     """What users send, and what answers must be.
 
     Attributes:
-        requests: serialized, all of one RPC; users choose among them.
+        requests: serialized, all of one unary RPC; users choose among them.
         expectation: of every answer.
     """
 
@@ -44,14 +45,20 @@ class Payloads:
     expectation: Expectation
 
     @property
-    def path(self) -> str:
-        """Of the RPC."""
+    def unary_path(self) -> str:
+        """Of the unary RPC that takes the requests."""
         return self.expectation.path
+
+    @property
+    def streamed(self) -> bool:
+        """Whether they travel on the bidirectional RPC instead."""
+        return self.expectation.streamed
 
     @property
     def name(self) -> str:
         """In reports: the RPC and the model."""
-        return f"{self.path.rsplit('/', 1)[1]} {self.expectation.model}"
+        path = STREAMED[self.unary_path].method.path if self.streamed else self.unary_path
+        return f"{path.rsplit('/', 1)[1]} {self.expectation.model}"
 
 
 def choose_payloads(
@@ -61,6 +68,7 @@ def choose_payloads(
     version: str = "",
     images: str | None = None,
     rows: int = 1,
+    streamed: bool = False,
     verify: str | None = None,
     record: Path | None = None,
 ) -> Payloads:
@@ -72,6 +80,7 @@ def choose_payloads(
         version: a version or a label.
         images: a picture, or a folder of them; else random contents of the model's shape.
         rows: pictures or rows of a request.
+        streamed: send them on bidirectional streams.
         verify: FOLDERS, where a picture's folder names its label, or the file of a recorded run.
         record: where to keep what the server answers now, for later runs to be verified against.
 
@@ -103,7 +112,7 @@ def choose_payloads(
             else read_recording(Path(verify), serialized)
         )
         expectation = replace(expectation, answers=tuple(known))
-    return Payloads(serialized, expectation)
+    return Payloads(serialized, replace(expectation, streamed=streamed))
 
 
 def write_recording(path: Path, requests: Sequence[bytes], answers: Sequence[Any]) -> None:

@@ -20,7 +20,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 import grpc.experimental.gevent
@@ -35,8 +35,11 @@ from inferry_client.errors import InferryError
 from inferry_client.load.answers import WrongAnswerError
 from inferry_client.load.payloads import Payloads, choose_payloads
 from inferry_client.load.summary import outcome_name
+from inferry_client.load.user_stream import UserStream
 
 grpc.experimental.gevent.init_gevent()  # after Locust's patches, before the first channel
+
+Reply = TypeVar("Reply")
 
 _PAUSE_AFTER_FAILURE_S = 0.1  # a server that went away is not hammered with calls that fail at once
 
@@ -64,8 +67,7 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
 
     def on_start(self) -> None:
         """Open the connection."""
-        bare = Connection(self.host).bare_channel(next(self._numbers))
-        self._metadata = bare.metadata
+        self._bare = bare = Connection(self.host).bare_channel(next(self._numbers))
         self._channel = open_channel(bare.address, bare.settings, bare.credentials)
 
     def on_stop(self) -> None:
@@ -82,15 +84,33 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
             check: raises InferryError where a reply is no answer.
         """
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
+
+        def ask() -> bytes:
+            try:
+                return method(payload, timeout=self.timeout_s, metadata=self._bare.metadata)
+            except grpc.RpcError as error:
+                asked = f"answer {name}"
+                raise error_from_rpc(error, address=self.host, asked=asked, timeout_s=self.timeout_s) from error
+
+        return self.measure(name, ask, check) or b""
+
+    def measure(self, name: str, ask: Callable[[], Reply], check: Callable[[Reply], object] = id) -> Reply | None:
+        """Time one request and report it to Locust; None after a failure.
+
+        Args:
+            name: in the report.
+            ask: waits for the reply; InferryError where there is none.
+            check: raises InferryError where a reply is no answer; it is not timed.
+        """
         failure: InferryError | None = None
-        reply = b""
+        reply: Reply | None = None
         started = time.monotonic()
         try:
-            reply = method(payload, timeout=self.timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            failure = error_from_rpc(error, address=self.host, asked=f"answer {name}", timeout_s=self.timeout_s)
+            reply = ask()
+        except InferryError as error:
+            failure = error
         elapsed_s = time.monotonic() - started
-        if failure is None:
+        if reply is not None:
             try:
                 check(reply)
             except InferryError as error:
@@ -99,13 +119,13 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
             request_type="grpc",
             name=outcome_name(name, failure),
             response_time=elapsed_s * 1000,
-            response_length=len(reply),
+            response_length=len(reply) if isinstance(reply, bytes) else 0,
             exception=failure,
             context={"sent": started},
         )
         if failure and not isinstance(failure, WrongAnswerError):
             sleep(_PAUSE_AFTER_FAILURE_S)
-        return b"" if failure else reply
+        return None if failure else reply
 
 
 class ModelUser(GrpcUser):
@@ -117,6 +137,7 @@ class ModelUser(GrpcUser):
         images: a picture or a folder of pictures to send encoded; empty for random contents of the
             model's shape, as tensors.
         rows: pictures or rows of a request.
+        stream: send the requests on one bidirectional stream of each user.
     """
 
     abstract = True
@@ -125,8 +146,10 @@ class ModelUser(GrpcUser):
     version = ""
     images = ""
     rows = 1
+    stream = False
     payloads: ClassVar[Payloads | None] = None
     _preparing: ClassVar[Any] = RLock()
+    _stream: UserStream | None = None
 
     def on_start(self) -> None:
         """Open the connection; the first user of a process prepares the requests."""
@@ -136,8 +159,21 @@ class ModelUser(GrpcUser):
             if kind.payloads is None:
                 with Client(self.host) as client:
                     kind.payloads = choose_payloads(
-                        client, kind.model, version=kind.version, images=kind.images, rows=kind.rows
+                        client,
+                        kind.model,
+                        version=kind.version,
+                        images=kind.images,
+                        rows=kind.rows,
+                        streamed=kind.stream,
                     )
+        if kind.payloads.streamed:
+            self._stream = UserStream(self._channel, self._bare, kind.payloads, timeout_s=self.timeout_s)
+
+    def on_stop(self) -> None:
+        """Close stream and connection."""
+        if self._stream:
+            self._stream.close()
+        super().on_stop()
 
     @task  # type: ignore[untyped-decorator]  # Locust is not followed: it may be absent
     def ask(self) -> None:
@@ -145,5 +181,8 @@ class ModelUser(GrpcUser):
         payloads = self.payloads
         assert payloads is not None  # noqa: S101 - `on_start` came before
         number = random.randrange(len(payloads.requests))  # noqa: S311
-        check = partial(payloads.expectation.read, number=number)
-        self.send(payloads.name, payloads.path, payloads.requests[number], check)
+        if self._stream:
+            self.measure(payloads.name, partial(self._stream.ask, number), partial(self._stream.check, index=number))
+        else:
+            check = partial(payloads.expectation.read, number=number)
+            self.send(payloads.name, payloads.unary_path, payloads.requests[number], check)

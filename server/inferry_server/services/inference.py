@@ -18,6 +18,7 @@ from inferry_server.errors import ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.rpc.statuses import Status
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.encode import submessage
@@ -136,9 +137,15 @@ STREAM_FORMAT = StreamFormat(
         ModelInferResponse(parameters=_FINAL).SerializeToString(),
     ),
     error=lambda status, request_id: ModelStreamInferResponse(
-        error_message=status.message, infer_response=ModelInferResponse(id=request_id, parameters=_FINAL)
+        error_message=status.message,
+        infer_response=ModelInferResponse(id=request_id, parameters=_FINAL | _error_code(status)),
     ),
 )
+
+
+def _error_code(status: Status) -> dict[str, InferParameter]:
+    """The protocol has words only for a request that fails in a stream: clients must tell full from broken."""
+    return {"error_code": InferParameter(int64_param=status.code.value[0])}
 
 
 def lane_of(priority: int) -> Lane:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,16 @@ def test_every_response_says_that_it_is_the_last_of_its_request() -> None:
     models.answer("1")
     found = [ModelStreamInferResponse.FromString(message).infer_response for message in call.messages]
     assert [(one.id, one.parameters["triton_final_response"].bool_param) for one in found] == [("1", True), ("2", True)]
+
+
+def test_a_refusal_tells_the_code_that_a_call_would_have_ended_with() -> None:
+    call, models, opened = stream()
+    opened.on_message(request("1", model="none"))
+    opened.on_message(request("2"))
+    models.answer("2")
+    found = [ModelStreamInferResponse.FromString(message).infer_response.parameters for message in call.messages]
+    assert found[0]["error_code"].int64_param == grpc.StatusCode.NOT_FOUND.value[0]
+    assert "error_code" not in found[1]
 
 
 def test_an_error_ends_the_stream_of_a_client_that_asked_for_statuses() -> None:
