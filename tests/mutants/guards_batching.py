@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
+_TEST_DEADLINES = ("tests/server/batching/test_scheduler_deadlines.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_INLINE = ("tests/server/executing/test_inline.py",)
 _TEST_SHEDDING = ("tests/server/executing/test_inline_shedding.py",)
@@ -44,36 +45,36 @@ BATCHING = (
     Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_TIMES),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
-    Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_SCHEDULER),
+    Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_DEADLINES),
     Mutant(
         "deadline-passed-refused",
         "deadline: a passed one is refused where nothing is known of the device",
         "if late_s is None:",
-        _TEST_SCHEDULER,
+        _TEST_DEADLINES,
     ),
-    Mutant("deadline-not-computed", "deadline: not computed once it cannot be met", "if True:", _TEST_SCHEDULER),
+    Mutant("deadline-not-computed", "deadline: not computed once it cannot be met", "if True:", _TEST_DEADLINES),
     Mutant(
-        "deadline-batch-does", "deadline: a batch does not grow past the earliest", "return wanted", _TEST_SCHEDULER
+        "deadline-batch-does", "deadline: a batch does not grow past the earliest", "return wanted", _TEST_DEADLINES
     ),
-    Mutant("backlog-makes-late", "backlog: what the queue would make late is refused", "", _TEST_SCHEDULER),
-    Mutant("backlog-batch-runs", "backlog: the batch that runs is in the way", "return 0.0", _TEST_SCHEDULER),
+    Mutant("backlog-makes-late", "backlog: what the queue would make late is refused", "", _TEST_DEADLINES),
+    Mutant("backlog-batch-runs", "backlog: the batch that runs is in the way", "return 0.0", _TEST_DEADLINES),
     Mutant(
         "backlog-free-instance",
         "backlog: a free instance is not in the way",
         "if not self.busy_until:",
-        _TEST_SCHEDULER,
+        _TEST_DEADLINES,
     ),
     Mutant(
         "backlog-bulk-waits",
         "backlog: bulk work waits for interactive requests",
         "for shape, rows in ():",
-        _TEST_SCHEDULER,
+        _TEST_DEADLINES,
     ),
     Mutant(
         "backlog-due-later",
         "backlog: what is due later is not in the way",
         "if True:",
-        _TEST_SCHEDULER,
+        _TEST_DEADLINES,
     ),
     Mutant("batch-requests-fit", "batch: requests that fit ride whole", "wanted = room", _TEST_SCHEDULER),
     Mutant("batch-rows-bounded", "batch: rows are bounded", "room = largest", _TEST_SCHEDULER),
@@ -126,10 +127,10 @@ BATCHING = (
         ("tests/server/batching/test_schedules.py::test_nobody_is_overtaken_for_longer_than_the_patience",),
     ),
     Mutant(
-        "deadline-any-member", "deadline: one behind the first of a batch bounds it too", "if False:", _TEST_SCHEDULER
+        "deadline-any-member", "deadline: one behind the first of a batch bounds it too", "if False:", _TEST_DEADLINES
     ),
     Mutant(
-        "deadline-waits-before", "deadline: nobody waits for a batch that makes it late", "before = 0", _TEST_SCHEDULER
+        "deadline-waits-before", "deadline: nobody waits for a batch that makes it late", "before = 0", _TEST_DEADLINES
     ),
     Mutant("doubt-guess", "doubt: nothing is refused on a guess", "if False:", _TEST_RECOVERY),
     Mutant("doubt-at-admission", "doubt: a prediction that refuses is put to the test", "pass", _TEST_RECOVERY),
@@ -161,13 +162,13 @@ BATCHING = (
         "overload-given-up",
         "overload: one is given up before all are late",
         "return None",
-        ("tests/server/batching/test_scheduler.py",),
+        _TEST_DEADLINES,
     ),
     Mutant(
         "deadlines-short-met",
         "deadlines: a short one is met among long ones",
         "return late_s",
-        ("tests/server/batching/test_scheduler.py",),
+        _TEST_DEADLINES,
     ),
     Mutant("answers-only-row", "answers: only row by row", "", _TEST_FAILURES),
     Mutant(

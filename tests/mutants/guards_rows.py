@@ -35,7 +35,7 @@ ROWS = (
     Mutant("rows-flags", "rows: rows of flags are all true and all false too", "if False:", _TEST),
     Mutant("rows-quickly-compared", "rows: the scale of a group is told once", "if True:", _TEST),
     Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),
-    Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "count = self.largest", _TEST),
+    Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "return largest", _TEST),
     Mutant(
         "rows-alone-unless-shown",
         "rows: no batches unless rows were shown to be independent",

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Arrays
 from inferry_server.errors import InferenceError
-from inferry_server.models import row_independence
+from inferry_server.models import row_choice
 from inferry_server.models.answer_rounding import Rounding
-from inferry_server.models.row_independence import MOST_BYTES, Examination, Finding, Verdict
+from inferry_server.models.row_choice import MOST_BYTES
+from inferry_server.models.row_independence import Examination, Finding, Verdict
 from inferry_server.runtime.graph_constants import Constants
 from inferry_server.signature import Signature, TensorSpec
 
@@ -389,7 +390,7 @@ def test_rows_too_large_to_make_up_are_not_made_up(length: int) -> None:
 
 
 def test_batches_that_are_made_up_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_independence, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(row_choice, "MOST_BYTES", 1 << 16)
     seen: list[int] = []
 
     def run(x: Array) -> Array:

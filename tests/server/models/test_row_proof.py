@@ -11,7 +11,7 @@ from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError
-from inferry_server.models import row_independence
+from inferry_server.models import row_choice
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
@@ -69,7 +69,7 @@ def test_batches_are_as_large_as_were_tried_unless_somebody_vouches(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path)
-    monkeypatch.setattr(row_independence, "MOST_BYTES", 5 * 3 * 4)  # five rows
+    monkeypatch.setattr(row_choice, "MOST_BYTES", 5 * 3 * 4)  # five rows
     with caplog.at_level(logging.INFO):
         served = load(tmp_path)
     assert (served.policy.max_batch_size, served.max_request_rows) == (5, 16)
