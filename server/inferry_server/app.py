@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.errors import StartError
@@ -40,7 +39,7 @@ from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.server_facts import ServerFacts, tell_build
 from inferry_server.trace import Tracer
-from inferry_server.transport.connections import can_count_connections, count_connections
+from inferry_server.transport.connections import ConnectionCount, can_count_connections
 from inferry_server.transport.selection import make_transport
 from inferry_server.transport.tls import ServerTls
 from inferry_server.wire.shared_memory import FOLDER
@@ -194,7 +193,7 @@ class Server:
             self._watchdog.start()
             self._watcher.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
-                self.metrics.watch_connections(partial(count_connections, self.grpc_address.port))
+                self.metrics.watch_connections(ConnectionCount(self.grpc_address.port))
             self._manager.load_all(folders, stop_requested)  # guard: start-ready-only
             self.registry.expect(())
             broken_off = stop_requested()

@@ -33,10 +33,10 @@ HTTP = (
     Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
     Mutant("json-output-bounded", "JSON: how much is written is bounded", "if False:", _TEST_JSON),
     Mutant(
-        "metrics-page-yields",
-        "HTTP: the metrics page lets other threads run between its families",
+        "gives-way",
+        "metrics page, live page: other threads run in between",
         "pass",
-        ("tests/server/http/test_metrics_page.py",),
+        ("tests/server/test_giving_way.py",),
     ),
     Mutant(
         "live-access",

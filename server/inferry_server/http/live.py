@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,11 +13,14 @@ from starlette.routing import Route
 
 import inferry_server
 from inferry_server.batching.policy import Lane
+from inferry_server.giving_way import in_pieces
 from inferry_server.http.json_messages import to_json
+from inferry_server.lateness.record import LateRequest
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.services.diagnostics import DiagnosticsService
+from inferry_server.telemetry.exposition import Labels
 from inferry_server.telemetry.metrics import ServerMetrics
 
 _EVERY_S = 1.0
@@ -36,7 +39,10 @@ _SECURITY = {
 
 
 class LiveSnapshot:
-    """What the page shows; everything in it is counted since the start, so that readers take differences."""
+    """What the page shows; everything in it is counted since the start, so that readers take differences.
+
+    Any thread may take one, one at a time.
+    """
 
     def __init__(
         self, readiness: Readiness, registry: ModelRegistry, metrics: ServerMetrics, diagnostics: DiagnosticsService
@@ -45,19 +51,45 @@ class LiveSnapshot:
         self._registry = registry
         self._metrics = metrics
         self._diagnostics = diagnostics
+        self._told: dict[LateRequest, dict[str, Any]] = {}
 
     def take(self) -> dict[str, Any]:
-        """The state now."""
+        """The state now. Takes its time: other threads go on in between."""
+        duration = self._metrics.duration
         return {
             "server": f"inferry {inferry_server.__version__}",
             "time": time.time(),
             "not_ready": self._readiness.not_ready(),
-            "versions": [self._version(entry) for entry in self._registry.index()],
-            "refused": _by_label(self._metrics.refused, "reason"),
-            "outcomes": _by_label(self._metrics.outcomes, "code"),
-            "latency": _buckets(self._metrics.duration.by_method(), self._metrics.duration.names),
-            "late": to_json(self._diagnostics.explained(limit=_LATE))["versions"],
+            "versions": list(in_pieces(map(self._version, self._registry.index()))),
+            "refused": _sums(self._metrics.refused.values(), position=2),
+            "outcomes": _sums(self._metrics.outcomes.values(), position=1),
+            "latency": _buckets(duration.by_method(), duration.names),
+            "late": self._late(),
         }
+
+    def _late(self) -> list[dict[str, Any]]:
+        """By version; each request is put into words once, as long as it is shown."""
+        versions = self._registry.served()
+        shown = [(one.observer.late.slowest()[:_LATE], one.observer.late.refused()[:_LATE]) for one in versions]
+        known = self._told
+        self._told = told = dict(in_pieces(self._words(shown, known)))
+        return [
+            {
+                "model_name": version.model,
+                "model_version": version.version,
+                "slowest": [told[request] for request in slowest],
+                "refused": [told[request] for request in refused],
+            }
+            for version, (slowest, refused) in zip(versions, shown, strict=True)
+        ]
+
+    def _words(
+        self, shown: Sequence[Sequence[Sequence[LateRequest]]], known: Mapping[LateRequest, dict[str, Any]]
+    ) -> Iterator[tuple[LateRequest, dict[str, Any]]]:
+        for kinds in shown:
+            for requests in kinds:
+                for request in requests:
+                    yield request, known.get(request) or to_json(self._diagnostics.message(request))
 
     def _version(self, entry: IndexEntry) -> dict[str, Any]:
         model = self._registry.model(entry.model) or ModelEntry()
@@ -74,18 +106,17 @@ class LiveSnapshot:
 
 
 def _served(served: ServedVersion) -> dict[str, Any]:
-    statistics = to_json(served.statistics.message(served.model, served.version))
-    computed = [batch["compute_infer"] for batch in statistics["batch_stats"]]
+    totals = served.statistics.totals()
     return {
         "provider": served.provider.removesuffix("ExecutionProvider"),
         "golden": served.golden is not None,
         "pictures": served.preprocessing is not None,
         "instances": served.instance_count,
         "queued": {lane.value: served.batcher.queued_rows(lane) for lane in Lane},
-        "rows": statistics["inference_count"],
-        "batches": statistics["execution_count"],
-        "queue": statistics["inference_stats"]["queue"],
-        "compute": {field: sum(batches[field] for batches in computed) for field in ("count", "ns")},
+        "rows": totals.rows,
+        "batches": totals.batches,
+        "queue": {"count": totals.queued, "ns": round(totals.queue_s * 1e9)},
+        "compute": {"count": totals.batches, "ns": round(totals.compute_s * 1e9)},
     }
 
 
@@ -99,14 +130,13 @@ def live_routes(snapshot: LiveSnapshot, ending: Callable[[], bool]) -> list[Rout
     feed = _Feed(snapshot)
 
     async def state(_request: Request) -> Response:
-        return Response(feed.latest(), headers={"content-type": "application/json"})
+        return Response(await feed.latest(), headers={"content-type": "application/json", "cache-control": "no-store"})
 
     async def stream(_request: Request) -> Response:
         async def events() -> AsyncIterator[bytes]:
+            yield _event(await feed.latest())
             while not ending():
-                yield b"data: " + feed.latest() + b"\n\n"
-                # All of them at the same moment: each interruption costs requests more than what is sent.
-                await asyncio.sleep(_EVERY_S - time.monotonic() % _EVERY_S)
+                yield _event(await feed.next())
 
         return StreamingResponse(events(), headers={"content-type": "text/event-stream", "cache-control": "no-store"})
 
@@ -114,19 +144,48 @@ def live_routes(snapshot: LiveSnapshot, ending: Callable[[], bool]) -> list[Rout
     return [*pages, Route("/live", stream), Route("/live.json", state)]
 
 
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
 class _Feed:
-    """One snapshot a second, as JSON, however many look."""
+    """One snapshot a second, as JSON, however many look; none while nobody does. For the loop's thread.
+
+    Snapshots are taken on another thread, and everybody is told of one at the same moment: each interruption costs
+    requests more than what is sent.
+    """
 
     def __init__(self, snapshot: LiveSnapshot) -> None:
         self._snapshot = snapshot
         self._latest = b""
         self._taken_at = float("-inf")
+        self._taking: asyncio.Task[bytes] | None = None
 
-    def latest(self) -> bytes:
-        now = time.monotonic()
-        if now - self._taken_at >= _EVERY_S / 2:
-            self._latest, self._taken_at = json.dumps(self._snapshot.take()).encode(), now
+    async def latest(self) -> bytes:
+        """One that is not old."""
+        if time.monotonic() - self._taken_at < _EVERY_S:
+            return self._latest
+        return await self._take(after_s=0.0)
+
+    async def next(self) -> bytes:
+        """The one of the next second."""
+        return await self._take(after_s=_EVERY_S - time.monotonic() % _EVERY_S)
+
+    async def _take(self, *, after_s: float) -> bytes:
+        """The one that is being taken, or is to be after so long; whoever stops waiting does not stop the others."""
+        if self._taking is None:
+            self._taking = asyncio.create_task(self._took(after_s))
+            self._taking.add_done_callback(self._done)
+        return await asyncio.shield(self._taking)
+
+    async def _took(self, after_s: float) -> bytes:
+        await asyncio.sleep(after_s)
+        self._latest = await asyncio.to_thread(lambda: json.dumps(self._snapshot.take()).encode())
+        self._taken_at = time.monotonic()
         return self._latest
+
+    def _done(self, _task: object) -> None:
+        self._taking = None
 
 
 def _file(name: str, kind: str) -> Any:
@@ -138,12 +197,11 @@ def _file(name: str, kind: str) -> Any:
     return page
 
 
-def _by_label(counter: Any, label: str) -> dict[str, float]:
+def _sums(counted: Mapping[Labels, float], *, position: int) -> dict[str, float]:
+    """By the value of the label at that position."""
     sums: dict[str, float] = {}
-    for metric in counter.collect():
-        for sample in metric.samples:
-            name = sample.labels[label]
-            sums[name] = sums.get(name, 0.0) + sample.value
+    for labels, count in counted.items():
+        sums[labels[position]] = sums.get(labels[position], 0) + count
     return sums
 
 

@@ -2,30 +2,23 @@
 
 import asyncio
 import gzip
-import time
-from collections.abc import Iterator
-from typing import Any
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from inferry_server.giving_way import in_pieces
+from inferry_server.telemetry.exposition import PageRegistry, write_page
 
-def metrics_route(registry: CollectorRegistry) -> Route:
+
+def metrics_route(registry: PageRegistry) -> Route:
     """The route of `/metrics`. One page at a time is made, on another thread: it may take its time."""
     making = asyncio.Lock()
-
-    def page(accept: str, names: list[str]) -> tuple[bytes, str]:
-        encode, content_type = choose_encoder(accept)
-        return encode(_OneByOne(registry.restricted_registry(names) if names else registry)), content_type
 
     async def metrics(request: Request) -> Response:
         accept, names = request.headers.get("accept", ""), request.query_params.getlist("name[]")
         async with making:
-            body, content_type = await asyncio.to_thread(page, accept, names)
+            body, content_type = await asyncio.to_thread(_page, registry, accept, names)
             headers = {"content-type": content_type, "vary": "accept, accept-encoding"}
             if "gzip" in request.headers.get("accept-encoding", ""):
                 body = await asyncio.to_thread(gzip.compress, body, 1)
@@ -35,14 +28,7 @@ def metrics_route(registry: CollectorRegistry) -> Route:
     return Route("/metrics", metrics)
 
 
-class _OneByOne:
-    """A registry that lets other threads go on after each family: whoever reads requests waits for none but one."""
-
-    def __init__(self, registry: Any) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family."""
-        for family in self._registry.collect():
-            time.sleep(0)  # guard: metrics-page-yields
-            yield family
+def _page(registry: PageRegistry, accept: str, names: list[str]) -> tuple[bytes, str]:
+    """The whole page; whoever reads requests waits for a part of it at most."""
+    families, content_type = write_page(registry, accept, names)
+    return b"".join(in_pieces(families)), content_type

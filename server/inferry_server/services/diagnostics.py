@@ -70,6 +70,10 @@ class DiagnosticsService:
             ]
         )
 
+    def message(self, request: LateRequest) -> pb.LateRequest:
+        """What is told of a late request; the same whenever it is asked for."""
+        return _message(request, self._wall_clock() - self._clock())
+
     def _versions(self, model: str, version: str) -> Sequence[ServedVersion]:
         if not model:
             return self._registry.served()

@@ -1,7 +1,7 @@
 """Counters and histograms with labels: how the metrics page shows the series that requests count into.
 
-The Prometheus client's own cost a request 33 calls of Python functions, a sixth of all. These say the same on its
-page: it asks a registry's collectors for their families, and formats them.
+The Prometheus client's own cost a request 33 calls of Python functions, a sixth of all. These say the same: `collect`
+gives the families to whoever formats them, `texts` writes them as the page has them, at a tenth of the cost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,9 +12,16 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as OpenMetricsExemplar
 from prometheus_client.utils import floatToGoString
 
+from inferry_server.telemetry.exposition import (
+    Labels,
+    Spellings,
+    heading,
+    histogram_heads,
+    histogram_lines,
+    labelled,
+    lines,
+)
 from inferry_server.telemetry.series import Count, Distribution, Exemplar, Share
-
-Labels = tuple[str, ...]
 
 
 class Counter(Collector):
@@ -24,6 +31,7 @@ class Counter(Collector):
         self._name, self._documentation, self._label_names = name, documentation, labels
         self._series: dict[Labels, Count] = {}
         self._shown: dict[Labels, Count | Share] = {}
+        self._heads = Spellings(lambda values: f"{name}_total{labelled(labels, values)} ")
         registry.register(self)
 
     def labels(self, *values: str) -> Count:
@@ -51,6 +59,12 @@ class Counter(Collector):
             family.add_metric(values, value)
         yield family
 
+    def texts(self, *, open_metrics: bool) -> Iterator[str]:
+        """The family as the page has it."""
+        values = self.values()
+        head = heading(self._name, self._documentation, "counter", open_metrics=open_metrics)
+        yield head + lines(self._heads.of(values).values(), values.values())
+
     def describe(self) -> Iterator[Metric]:
         """Its name, for the registry."""
         yield CounterMetricFamily(self._name, self._documentation, labels=self._label_names)
@@ -71,6 +85,8 @@ class Histogram(Collector):
         self._name, self._documentation, self._label_names = name, documentation, labels
         self._bounds = tuple(map(float, buckets))
         self._series: dict[Labels, Distribution] = {}
+        names = bucket_names(self._bounds)
+        self._heads = Spellings(lambda values: histogram_heads(name, labels, values, names))
         registry.register(self)
 
     def labels(self, *values: str) -> Distribution:
@@ -99,9 +115,21 @@ class Histogram(Collector):
             family.add_metric(values, buckets, total)
         yield family
 
+    def texts(self, *, open_metrics: bool) -> Iterator[str]:
+        """The family as the page has it; OpenMetrics' has exemplars."""
+        pieces = [heading(self._name, self._documentation, "histogram", open_metrics=open_metrics)]
+        series = dict(self._series)
+        for heads, distribution in zip(self._heads.of(series).values(), series.values(), strict=True):
+            marks = distribution.exemplars() if open_metrics else {}
+            pieces.append(histogram_lines(heads, *distribution.read(), marks))
+        yield "".join(pieces)
+
     def describe(self) -> Iterator[Metric]:
         """Its name, for the registry."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
+
+
+_Read = tuple[list[int], float]  # as `Distribution.read` gives it
 
 
 class CallDurations(Collector):
@@ -118,6 +146,7 @@ class CallDurations(Collector):
         self._bounds = tuple(map(float, buckets))
         self.names = bucket_names(self._bounds)
         self._series: dict[Labels, Distribution] = {}
+        self._own_heads, self._otel_heads = self._spellings()
         registry.register(self)
 
     def labels(self, method: str, code: str) -> Distribution:
@@ -141,10 +170,28 @@ class CallDurations(Collector):
             own.add_metric([method], list(zip(names, counts, strict=True)), total)
         for (method, code), distribution in list(self._series.items()):
             counts, total = distribution.read()
-            labels = ["grpc", method.removeprefix("/"), code]
-            otel.add_metric(labels, list(zip(names, counts, strict=True)), total)
+            otel.add_metric(_otel_labels(method, code), list(zip(names, counts, strict=True)), total)
         yield own
         yield otel
+
+    def texts(self, *, open_metrics: bool) -> Iterator[str]:
+        """Both families as the page has them."""
+        series = dict(self._series)
+        by_method: dict[Labels, _Read] = {(method,): read for method, read in self.by_method().items()}
+        by_code: dict[Labels, _Read] = {values: distribution.read() for values, distribution in series.items()}
+        shown = zip(self.describe(), (self._own_heads, self._otel_heads), (by_method, by_code), strict=True)
+        for family, spellings, reads in shown:
+            heads = spellings.of(reads).values()
+            pieces = [histogram_lines(head, *read) for head, read in zip(heads, reads.values(), strict=True)]
+            yield heading(family.name, family.documentation, "histogram", open_metrics=open_metrics) + "".join(pieces)
+
+    def _spellings(self) -> tuple[Spellings[list[str]], Spellings[list[str]]]:
+        own, otel = self.describe()
+        names, own_names, otel_names = self.names, own._labelnames, otel._labelnames
+        return (
+            Spellings(lambda values: histogram_heads(own.name, own_names, values, names)),
+            Spellings(lambda values: histogram_heads(otel.name, otel_names, _otel_labels(*values), names)),
+        )
 
     def describe(self) -> tuple[HistogramMetricFamily, HistogramMetricFamily]:
         """Their names, for the registry."""
@@ -174,6 +221,7 @@ class AskedGauges(Collector):
         self._families = families
         self._label_names = tuple(labels)
         self._asked: dict[Labels, Ask] = {}
+        self._heads = {name: self._spelling(name) for name in families}
         registry.register(self)
 
     def watch(self, ask: "Ask", *values: str) -> None:
@@ -187,15 +235,33 @@ class AskedGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families as they are now."""
         families = {family.name: family for family in self.describe()}
-        for values, ask in list(self._asked.items()):
-            for name, *more, value in ask():
-                families[str(name)].add_metric([*values, *map(str, more)], float(value))
+        for name, values in self._ask().items():
+            for labels, value in values.items():
+                families[name].add_metric(labels, value)
         yield from families.values()
+
+    def texts(self, *, open_metrics: bool) -> Iterator[str]:
+        """The families as the page has them."""
+        for name, values in self._ask().items():
+            head = heading(name, self._families[name][0], "gauge", open_metrics=open_metrics)
+            yield head + lines(self._heads[name].of(values).values(), values.values())
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Their names, for the registry."""
         for name, (documentation, labels) in self._families.items():
             yield GaugeMetricFamily(name, documentation, labels=[*self._label_names, *labels])
+
+    def _ask(self) -> dict[str, dict[Labels, float]]:
+        """By name of the family and values of the labels."""
+        found: dict[str, dict[Labels, float]] = {name: {} for name in self._families}
+        for values, ask in list(self._asked.items()):
+            for name, *more, value in ask():
+                found[str(name)][*values, *map(str, more)] = float(value)
+        return found
+
+    def _spelling(self, name: str) -> Spellings[str]:
+        labels = (*self._label_names, *self._families[name][1])
+        return Spellings(lambda values: f"{name}{labelled(labels, values)} ")
 
 
 Ask = Callable[[], Iterable[Sequence[str | float]]]
@@ -205,6 +271,10 @@ Ask = Callable[[], Iterable[Sequence[str | float]]]
 def bucket_names(bounds: Sequence[float]) -> list[str]:
     """The values of the label `le`."""
     return [floatToGoString(bound) for bound in (*bounds, float("inf"))]  # type: ignore[no-untyped-call]
+
+
+def _otel_labels(method: str, code: str) -> Labels:
+    return "grpc", method.removeprefix("/"), code
 
 
 def _exemplar(mark: Exemplar) -> OpenMetricsExemplar:

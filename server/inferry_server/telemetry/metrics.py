@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 
 from prometheus_client import (
-    CollectorRegistry,
     Gauge,
     GCCollector,
     PlatformCollector,
@@ -19,6 +18,7 @@ from prometheus_client import (
 
 from inferry_server.batching.policy import Lane
 from inferry_server.telemetry.counters import Ask, AskedGauges, CallDurations, Counter, Histogram
+from inferry_server.telemetry.exposition import PageRegistry
 from inferry_server.telemetry.load_report import Done
 from inferry_server.telemetry.series import SUMMED, BatchSeries, Count, MethodSeries, Sums
 
@@ -203,7 +203,7 @@ class ServerMetrics:
     """Every metric of one server, in a registry of its own. Thread-safe."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = PageRegistry()
         self._lock = threading.Lock()
         self._models: dict[tuple[str, str], tuple[ModelMetrics, int]] = {}  # with how many instances use them
         self.received = Counter(

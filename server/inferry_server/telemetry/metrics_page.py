@@ -8,11 +8,12 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
-from prometheus_client import CollectorRegistry, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import disable_created_metrics
 
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.giving_way import in_pieces
+from inferry_server.telemetry.exposition import PageRegistry, write_page
 from inferry_server.telemetry.metrics import ServerMetrics
 
 MOST_CONNECTIONS = 32
@@ -77,7 +78,7 @@ class _Server(ThreadingMixIn, TCPServer):
     request_queue_size = 128
     block_on_close = False  # whoever reads slowly is not waited for
 
-    def __init__(self, address: Address, registry: CollectorRegistry) -> None:
+    def __init__(self, address: Address, registry: PageRegistry) -> None:
         self.registry = registry
         self._lock = threading.Lock()
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
@@ -114,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != "/metrics":  # guard: metrics-page-alone
             self.send_error(404, explain="only /metrics is answered; pip install 'inferry[server,http]' for the rest")
             return
-        encode, content_type = choose_encoder(self.headers.get("accept") or "")
-        body = encode(self.server.registry)
+        families, content_type = write_page(self.server.registry, self.headers.get("accept") or "")
+        body = b"".join(in_pieces(families))
         self.send_response(200)
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(body)))

@@ -1,10 +1,12 @@
 """How many TCP connections a port may have, and has; gRPC does not tell, the Linux kernel does."""
 
+import re
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 _TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
-_ESTABLISHED = "01"
+_ESTABLISHED, _LISTENING = "01", "0A"
 _OWN_FILES = 128  # descriptors of models, logs and the libraries; an idle server has some 40
 _LEAST_CONNECTIONS = 16
 
@@ -28,19 +30,34 @@ def can_count_connections() -> bool:
     return _TABLES[0].exists()
 
 
-def count_connections(port: int) -> int:
-    """Connections established to a local port, in this network namespace."""
-    return sum(count_established(table.read_text(), port) for table in _TABLES if table.exists())
+class ConnectionCount:
+    """Counts the connections established to a local port, in this network namespace.
+
+    The kernel makes each table anew for whoever reads it, which takes it milliseconds: only those are read in which
+    the port listens.
+
+    Args:
+        port: where something listens already.
+        tables: of the kernel, for IPv4 and IPv6.
+    """
+
+    def __init__(self, port: int, tables: Sequence[Path] = _TABLES) -> None:
+        self._port = port
+        there = [table for table in tables if table.exists()]
+        self._tables = [table for table in there if count_sockets(table.read_text(), port, _LISTENING)] or there
+
+    def __call__(self) -> int:
+        """How many there are now."""
+        return sum(count_sockets(table.read_text(), self._port, _ESTABLISHED) for table in self._tables)
 
 
-def count_established(table: str, port: int) -> int:
-    """Connections established to a local port, in one of the kernel's tables.
+def count_sockets(table: str, port: int, state: str) -> int:
+    """Sockets of a local port in one of the kernel's tables.
 
     Args:
         table: as `/proc/net/tcp` shows it: a heading, then a socket a line, with slot, local
             address, remote address and state; addresses and ports are hexadecimal.
         port: the local one.
+        state: two hexadecimal digits.
     """
-    ending = f":{port:04X}"
-    sockets = (line.split(maxsplit=4) for line in table.splitlines()[1:])
-    return sum(socket[1].endswith(ending) and socket[3] == _ESTABLISHED for socket in sockets)
+    return len(re.findall(rf"^ *\d+: \w+:{port:04X} \w+:\w+ {state} ", table, re.MULTILINE))

@@ -1,5 +1,7 @@
 """What the metrics page says, without a server."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import CANCELLED, OK, status_of
 from inferry_server.telemetry.metrics import ModelMetrics, ServerMetrics
-from inferry_server.transport.connections import count_established
+from inferry_server.transport.connections import ConnectionCount
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
 NOTHING = dict.fromkeys(Lane, 0.0).__getitem__
@@ -58,13 +60,20 @@ def never_opened(call: StreamCall) -> StreamReceiver:
     raise AssertionError(call)
 
 
-def test_connections_are_those_established_to_the_port_from_outside() -> None:
-    assert count_established(TABLE, 8001) == 2
-    assert count_established(TABLE, 8002) == 1
-    assert count_established(TABLE, 8003) == 0
-    assert count_established(TABLE_6, 8001) == 1
-    assert count_established(TABLE_6.splitlines()[0], 8001) == 0
-    assert count_established("", 8001) == 0
+def test_connections_are_those_established_to_the_port_from_outside(tmp_path: Path) -> None:
+    def count(port: int, *tables: str) -> int:
+        files = [tmp_path / str(i) for i in range(3)]  # the last is not there
+        for file, table in zip(files, tables, strict=False):
+            file.write_text(table)
+        return ConnectionCount(port, files)()
+
+    assert count(8001, TABLE, "") == 2
+    assert count(8002, TABLE, "") == 1
+    assert count(8003, TABLE, "") == 0
+    assert count(8001, TABLE, TABLE_6) == 2  # it listens in the first alone, and the second is not read
+    assert count(8001, "", TABLE_6) == 1
+    assert count(8001, "", TABLE_6.splitlines()[0]) == 0
+    assert count(8001, "", "") == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from([UNARY, STREAM]), st.booleans(), st.integers(0, 3)), max_size=30))
