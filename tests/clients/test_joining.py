@@ -45,30 +45,48 @@ def _waiting(rows: int, name: str = "m") -> Waiting:
     return Waiting(call, call.joint(), 1.0, lambda: None)
 
 
-@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab"))), st.integers(1, 10), st.integers(1, 3))
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab"))), st.integers(1, 10))
 def test_every_call_leaves_once_in_order_and_no_request_is_larger_than_it_may_be(
-    calls: list[tuple[int, str]], max_rows: int, max_in_flight: int
+    calls: list[tuple[int, str]], max_rows: int
 ) -> None:
-    joiner = Joiner(Batching(max_rows=max_rows, max_in_flight=max_in_flight))
+    joiner = Joiner(Batching(max_rows=max_rows))
     waiting = [_waiting(rows, name) for rows, name in calls]
     for each in waiting:
         joiner.add(each)
     sent: list[Waiting] = []
-    in_flight = 0
     while batch := joiner.take(lambda _: 8):
-        in_flight += 1
-        assert in_flight <= max_in_flight
         assert len({each.joint.key for each in batch}) == 1
         assert len(batch) == 1 or sum(each.joint.rows for each in batch) <= min(max_rows, 8)
+        assert not any(joiner.waits(each) for each in batch)
         sent += batch
-        if in_flight == max_in_flight:
-            assert joiner.take(lambda _: 8) is None
-            joiner.done()
-            in_flight -= 1
     assert Counter(map(id, sent)) == Counter(map(id, waiting))
     for name in "ab":
         mine = [each for each in waiting if each.joint.key[1] == name]  # type: ignore[index]
         assert [each for each in sent if each in mine] == mine
+
+
+@given(st.integers(1, 5), st.lists(st.booleans(), max_size=40))
+def test_no_more_joined_requests_are_under_way_than_may_be(most: int, steps: list[bool]) -> None:
+    joiner, under_way = Joiner(Batching(max_in_flight=most)), 0
+    for begin in steps:
+        if begin:
+            assert joiner.reserve() is (under_way < most)
+            under_way = min(under_way + 1, most)
+        elif under_way:
+            joiner.release()
+            under_way -= 1
+
+
+def test_the_next_to_lead_is_the_first_that_does_not_lead_already() -> None:
+    joiner, calls = Joiner(Batching()), [_waiting(1, name) for name in "aabb"]
+    for each in calls:
+        joiner.add(each)
+    calls[0].leads = calls[2].leads = True
+    assert joiner.next_leader() is calls[1]
+    joiner.remove(calls[1])
+    assert joiner.next_leader() is calls[3]
+    calls[3].leads = True
+    assert joiner.next_leader() is None
 
 
 def test_threads_get_their_own_rows_out_of_joined_requests() -> None:

@@ -58,7 +58,8 @@ class TaskJoiner:
         self._send_what_waits()
 
     def _send_what_waits(self) -> None:
-        while batch := self._joiner.take(self._limit):
+        while self._joiner.next_leader() and self._joiner.reserve():
+            batch = self._joiner.take(self._limit)
             task = asyncio.ensure_future(self._lead(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -72,7 +73,7 @@ class TaskJoiner:
             fail(batch, InferryError(f"the joined request failed: {error}"))
             raise
         finally:
-            self._joiner.done()
+            self._joiner.release()
             self._send_what_waits()
 
     def _limit(self, call: Call[Any]) -> int:

@@ -40,14 +40,17 @@ class ThreadJoiner:
         mine = Waiting(call, call.joint(), timeout_s, partial(woken.put, None))
         with self._lock:
             self._joiner.add(mine)
-            mine.lead = self._joiner.take(self._limit)
-        while not mine.answered:
-            if mine.lead:
-                self._lead(mine)
-            elif not _woken(woken, deadline - time.monotonic()):
-                self._give_up(mine, timeout_s)
-        while mine.lead:  # handed over while the answer came
-            self._lead(mine)
+            mine.leads = self._joiner.reserve()
+        try:
+            if mine.leads:
+                time.sleep(0)  # threads that are ready now run first, and join too
+            while not mine.answered:
+                if mine.leads:
+                    self._lead(mine)
+                elif not _woken(woken, deadline - time.monotonic()):
+                    self._give_up(mine, timeout_s)
+        finally:  # also where its thread is interrupted
+            self._leave(mine)
         if mine.alone:
             return self._send(call)
         if mine.error:
@@ -55,27 +58,43 @@ class ThreadJoiner:
         return mine.result
 
     def _lead(self, mine: Waiting) -> None:
-        batch, mine.lead = mine.lead, None
-        assert batch is not None  # noqa: S101 - its caller looked
+        with self._lock:
+            batch = self._joiner.take(self._limit) if self._joiner.waits(mine) else []
         try:
-            deliver(batch, self._send(join(batch)))
+            if batch:
+                deliver(batch, self._send(join(batch)))
         except InferryError as error:
             fail(batch, error)
         except BaseException as error:
             fail(batch, InferryError(f"the joined request failed: {error}"))
             raise
         finally:
+            self._hand_over(mine)
+
+    def _hand_over(self, mine: Waiting) -> None:
+        """Have a caller that waits send the next request, with what will wait by then.
+
+        It runs behind those that `deliver` woke, so that their next calls join its request.
+        """
+        with self._lock:
+            mine.leads = False
+            following = self._joiner.next_leader()
+            if following is None:
+                self._joiner.release()
+                return
+            following.leads = True
+        following.wake()
+
+    def _leave(self, mine: Waiting) -> None:
+        if not mine.answered:
             with self._lock:
-                self._joiner.done()
-                following = self._joiner.take(self._limit)
-                if following:
-                    following[0].lead = following
-            if following:
-                following[0].wake()
+                self._joiner.remove(mine)
+        if mine.leads:  # it was told to while its answer came
+            self._hand_over(mine)
 
     def _give_up(self, mine: Waiting, timeout_s: float) -> None:
         with self._lock:
-            if mine.lead or mine.answered:
+            if mine.leads or mine.answered:
                 return
             self._joiner.remove(mine)
         mine.settle(error=error_from_silence(asked=mine.call.asked, timeout_s=timeout_s))

@@ -1,7 +1,8 @@
 """Many callers' small requests joined into larger ones. Decides only: no thread, no clock, no connection.
 
 Never waits while a request may be sent: a lone caller's goes at once. While as many joined
-requests are under way as may be, calls gather; the next joined request takes all that fit.
+requests are under way as may be, calls gather; the next joined request takes all that fit. Who
+has a place under way takes the calls as late as it can, right before it sends them.
 """
 
 import copy
@@ -47,7 +48,7 @@ class Waiting:
         result: its share of the joined answer.
         error: what the joined request ended with.
         alone: make the call by itself: a neighbour's may have been what was wrong.
-        lead: the calls that this one's caller is to send next.
+        leads: this call's caller is to send what waits: it has one of the places under way.
     """
 
     call: Call[Any]
@@ -57,7 +58,7 @@ class Waiting:
     result: Any = None
     error: InferryError | None = None
     alone: bool = False
-    lead: "list[Waiting] | None" = None
+    leads: bool = False
     answered: bool = field(default=False)
 
     def settle(self, result: Any = None, error: InferryError | None = None, *, alone: bool = False) -> None:
@@ -86,16 +87,35 @@ class Joiner:
             if not group:
                 del self._groups[waiting.joint.key]
 
-    def take(self, limit: Callable[[Call[Any]], int]) -> list[Waiting] | None:
-        """The calls to be sent together now; None: none waits, or enough are under way.
+    def waits(self, waiting: Waiting) -> bool:
+        """Whether a call has not left yet."""
+        return waiting in self._groups.get(waiting.joint.key, ())
+
+    def next_leader(self) -> Waiting | None:
+        """Of the calls that wait, the first whose caller has no place under way; None: there is none."""
+        return next((each for group in self._groups.values() for each in group if not each.leads), None)
+
+    def reserve(self) -> bool:
+        """Take a place for a joined request under way, to be given back with `release`; False: all are taken."""
+        if self._in_flight >= self._settings.max_in_flight:
+            return False
+        self._in_flight += 1
+        return True
+
+    def release(self) -> None:
+        """A joined request has ended, or there was none to send."""
+        self._in_flight -= 1
+
+    def take(self, limit: Callable[[Call[Any]], int]) -> list[Waiting]:
+        """The calls to be sent together now, for a place that was reserved; empty: none waits.
 
         Groups take turns, calls of a group leave in their order.
 
         Args:
             limit: the most rows that a call's model takes.
         """
-        if self._in_flight >= self._settings.max_in_flight or not self._groups:
-            return None
+        if not self._groups:
+            return []
         key, group = next(iter(self._groups.items()))
         most = max(1, min(self._settings.max_rows, limit(group[0].call)))
         taken = [group.popleft()]
@@ -106,12 +126,7 @@ class Joiner:
         del self._groups[key]
         if group:
             self._groups[key] = group  # behind the others
-        self._in_flight += 1
         return taken
-
-    def done(self) -> None:
-        """A joined request has ended."""
-        self._in_flight -= 1
 
 
 def join(waiting: Sequence[Waiting]) -> Call[Any]:
