@@ -7,6 +7,12 @@ _TEST_RETRIES = ("tests/clients/test_retries.py",)
 
 CLIENTS = (
     Mutant(
+        "connect-reports-believed",
+        "connect: load reports are believed at once on a new connection",
+        '_BY_LOAD: dict[str, object] = {"weighted_round_robin": {}}',
+        ("tests/clients/test_balancing.py",),
+    ),
+    Mutant(
         "client-suspects-last",
         "client: a suspect gets no attempt while another serves",
         "return min(order, key=lambda index: index in avoid)",

@@ -21,7 +21,9 @@ from rehearsal.traffic import DEADLINE_S, infer_request
 ROW_MS = (10.0, 20.0)  # of the two: 100 and 50 requests a second
 OFFERED = 0.9  # of the sum of both
 COUNTED_S = 5.0
-QUEUES_FILL_S, BELIEVED_S = 6.0, 14.0  # reports are believed after ten seconds
+QUEUES_FILL_S = 6.0
+BELIEVED_S = 14.0  # Envoy believes reports after ten seconds
+CONNECTIONS_RENEWED_S = 12.0  # counted of gRPC's clients: the servers end connections after 13.5 to 16.5 s
 
 SETTINGS = {
     "INFERRY_REPORT_LOAD": "true",
@@ -65,7 +67,13 @@ def play_throttled(folder: Path, numbers: Numbers) -> list[Result]:
             _through_envoy(folder, numbers, "RoundRobin", addresses, warm_s=QUEUES_FILL_S),
             _through_envoy(folder, numbers, shipped, addresses, warm_s=QUEUES_FILL_S),
             _through_envoy(folder, numbers, "BackendUtilization", addresses, warm_s=BELIEVED_S),
-            _ask("gRPC, as inferry's clients", f"ipv4:{','.join(addresses)}", spread, warm_s=BELIEVED_S),
+            _ask(
+                "gRPC, as inferry's clients",
+                f"ipv4:{','.join(addresses)}",
+                spread,
+                warm_s=QUEUES_FILL_S,
+                counted_s=CONNECTIONS_RENEWED_S,
+            ),
         ]
     finally:
         for pod in pods:
@@ -85,7 +93,7 @@ def _through_envoy(folder: Path, numbers: Numbers, kind: str, addresses: list[st
         return _ask(f"Envoy, {kind}", gateway.address, json.dumps({}), warm_s=warm_s)
 
 
-def _ask(balancing: str, target: str, config: str, *, warm_s: float) -> Result:
+def _ask(balancing: str, target: str, config: str, *, warm_s: float, counted_s: float = COUNTED_S) -> Result:
     """Requests at even distances, whatever comes of them; those of the first seconds are not counted."""
     rate = OFFERED * sum(1e3 / row_ms for row_ms in ROW_MS)
     codes: Counter[str] = Counter()
@@ -97,7 +105,7 @@ def _ask(balancing: str, target: str, config: str, *, warm_s: float) -> Result:
         )
         started = time.monotonic()
         calls = []  # all of them: gRPC cancels a call that nobody holds
-        for number in range(round((warm_s + COUNTED_S) * rate)):
+        for number in range(round((warm_s + counted_s) * rate)):
             time.sleep(max(0.0, started + number / rate - time.monotonic()))
             calls.append(infer.future(message, timeout=DEADLINE_S))
         for call in calls[round(warm_s * rate) :]:

@@ -14,6 +14,9 @@ from inferry_client.limits import MAX_MESSAGE_BYTES, check_seconds
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _KEEPALIVE_MS = 10_000  # as often as Inferry servers let clients ask; only while calls are under way
 _KEEPALIVE_TIMEOUT_MS = 5_000
+# gRPC would use no load reports for ten seconds after each new connection, and servers end connections regularly:
+# then requests would go round in turn, which a slower replica must refuse. Inferry's reports hold from the first one.
+_BY_LOAD: dict[str, object] = {"weighted_round_robin": {"blackoutPeriod": "0s"}}  # guard: connect-reports-believed
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def service_config(*, health: bool, spread: bool) -> str:
         config["healthCheckConfig"] = {"serviceName": ""}
     if health or spread:  # gRPC checks health only under these policies
         # By their load reports where servers send some, else in turn; gRPC without the former takes the latter.
-        by_load: list[dict[str, object]] = [{"weighted_round_robin": {}}] if spread else []
+        by_load: list[dict[str, object]] = [_BY_LOAD] if spread else []
         config["loadBalancingConfig"] = [*by_load, {"round_robin": {}}]
     return json.dumps(config)
 
