@@ -1,7 +1,9 @@
 """An infer request over HTTP, JSON or JSON with binary tensors behind it, to the message that gRPC would carry."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from inferry_proto.datatypes import DATATYPES
@@ -14,6 +16,7 @@ from inferry_server.wire.encode import varint
 MOST_JSON_BYTES = 16 << 20
 """Of a request: reading JSON holds up everything else in this process, some 15 ms for each MiB of numbers."""
 
+_loads_fast: Callable[[bytes], Any] = json.loads if find_spec("orjson") is None else import_module("orjson").loads
 HEADER_LENGTH = "inference-header-content-length"
 _RAW_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | 2])
 _INT64, _UINT64 = 1 << 63, 1 << 64
@@ -86,12 +89,20 @@ def read_json_object(text: bytes) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        value = json.loads(text)
+        value = _loads(text)
     except (ValueError, RecursionError) as error:
         raise DecodingError(f"the request is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise DecodingError(f"the request must be a JSON object, not {_kind(value)}")
     return value
+
+
+def _loads(text: bytes) -> Any:
+    """By orjson where it is there, in a tenth of the time; it refuses NaN, infinities and half characters."""
+    try:
+        return _loads_fast(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def set_parameter(parameter: Any, value: Any, what: str) -> None:

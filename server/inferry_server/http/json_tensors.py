@@ -1,6 +1,7 @@
 """Tensors as JSON has them, nested or flat, to raw bytes and back."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from inferry_server.wire.elements import elements_to_bytes
 _BF16, _BYTES = DATATYPES["BF16"], DATATYPES["BYTES"]
 _EXPECTED = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "V": "numbers"}
 _ACCEPTED: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "V": {int, float}}
+_MOST_AXES = 64  # as many as NumPy's arrays have
 _HALF_BITS, _HALF_ULP, _QUIET_NAN = 16, 0x7FFF, 0x7FC0
 
 
@@ -29,11 +31,23 @@ def raw_from_json(data: Any, datatype: Datatype, *, tensor: str) -> bytes:
     """
     if not isinstance(data, list):
         raise DecodingError(f"input {tensor!r}: data must be a list, not {type(data).__name__}")
+    elements = _flat(data, tensor)
     if datatype is _BYTES:
-        return elements_to_bytes(_texts(data, tensor))
+        return elements_to_bytes(_texts(elements, tensor))
     if datatype is _BF16:
-        return _to_bfloat16(_numbers(data, datatype, np.dtype(np.float32), tensor)).tobytes()
-    return _numbers(data, datatype, datatype.dtype, tensor).tobytes()
+        return _to_bfloat16(_numbers(elements, datatype, np.dtype(np.float32), tensor)).tobytes()
+    return _numbers(elements, datatype, datatype.dtype, tensor).tobytes()
+
+
+def _flat(data: list[Any], tensor: str) -> list[Any]:
+    """The elements, row-major. A level of lists at a time: a call for each of 784 lists of one channel took 1 ms."""
+    for _ in range(_MOST_AXES):
+        if not data or type(data[0]) is not list:
+            return data
+        if set(map(type, data)) != {list} or len(set(map(len, data))) != 1:
+            break
+        data = list(chain.from_iterable(data))
+    raise DecodingError(f"input {tensor!r}: data is nested irregularly or too deeply")
 
 
 def json_from_raw(raw: bytes, datatype: Datatype, *, tensor: str) -> list[Any]:
@@ -59,7 +73,10 @@ def json_from_raw(raw: bytes, datatype: Datatype, *, tensor: str) -> list[Any]:
 
 
 def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: str) -> NDArray[Any]:
-    if not _kinds(data) <= _ACCEPTED[datatype.dtype.kind]:  # guard: json-kinds
+    kinds = set(map(type, data))
+    if list in kinds:
+        raise DecodingError(f"input {tensor!r}: data is nested irregularly or too deeply")
+    if not kinds <= _ACCEPTED[datatype.dtype.kind]:  # guard: json-kinds
         expected = _EXPECTED[datatype.dtype.kind]
         raise DecodingError(f"input {tensor!r}: data must be {expected}, as {datatype.name} has them")
     try:
@@ -68,8 +85,6 @@ def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: 
         exact = np.array(data, np.float64)
     except OverflowError as error:
         raise DecodingError(f"input {tensor!r}: a number is no {datatype.name}: {error}") from None
-    except (ValueError, RecursionError):
-        raise DecodingError(f"input {tensor!r}: data is nested irregularly or too deeply") from None
     with np.errstate(over="ignore"):
         array = exact.astype(dtype)
     lost = np.isfinite(exact) & ~np.isfinite(array)
@@ -78,34 +93,16 @@ def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: 
     return array
 
 
-def _kinds(data: list[Any]) -> set[type]:
-    """The types of the elements, in whatever lists."""
-    kinds = set(map(type, data))
-    if list in kinds:
-        kinds.discard(list)
-        kinds.update(*(_kinds(item) for item in data if isinstance(item, list)))
-    return kinds
-
-
 def _texts(data: list[Any], tensor: str) -> NDArray[np.object_]:
-    texts = list(_flat(data))
-    for text in texts:
+    for text in data:
         if not isinstance(text, str):
             raise DecodingError(f"input {tensor!r}: data must be texts, as BYTES has them, not {type(text).__name__}")
-    array = np.empty(len(texts), dtype=object)
+    array = np.empty(len(data), dtype=object)
     try:
-        array[:] = [text.encode() for text in texts]
+        array[:] = [text.encode() for text in data]
     except UnicodeEncodeError as error:
         raise DecodingError(f"input {tensor!r}: a text is no UTF-8: {error.reason}") from None
     return array
-
-
-def _flat(data: list[Any]) -> Iterator[Any]:
-    for item in data:
-        if isinstance(item, list):
-            yield from _flat(item)
-        else:
-            yield item
 
 
 def _to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -86,7 +86,8 @@ class HttpPort:
         self._options = options
         self._ending = False
         questions = HealthQuestions(readiness.not_live, readiness.not_ready, self._model_versions)
-        routes = [*health_routes(questions), metrics_route(metrics.registry), *_model_routes(router, options)]
+        # They are tried in this order, a microsecond each: inference comes first.
+        routes = [*_model_routes(router, options), *health_routes(questions), metrics_route(metrics.registry)]
         if options.inference:
             routes += live_routes(LiveSnapshot(readiness, registry, metrics, diagnostics), lambda: self._ending)
         tls = None
@@ -138,7 +139,7 @@ def _model_routes(router: Router, options: PortOptions) -> list[Route]:
     most = options.max_message_bytes
     budget = BodyBudget(limit=most, most=_BODIES_AT_A_TIME * most)
     inference = InferenceRoutes(calls, Compression(options.compression), budget)
-    return [*control_routes(calls, budget), *inference.routes()]
+    return [*inference.routes(), *control_routes(calls, budget)]
 
 
 _BODIES_AT_A_TIME = 4  # of the largest

@@ -1,5 +1,6 @@
 """Tensors as JSON has them: every datatype, no number that another one would be made of."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,31 @@ def test_how_much_json_is_written_is_bounded() -> None:
         write_infer_response(message, BinaryWanted({}))
     body, _ = write_infer_response(message, BinaryWanted({"parameters": {"binary_data_output": True}}))
     assert len(body) > MOST_JSON_BYTES
+
+
+@given(st.data(), st.sampled_from(INTEGERS), st.lists(st.integers(0, 3), max_size=4))
+def test_lists_may_be_nested_as_the_tensor_is_or_not_at_all(data: st.DataObject, name: str, shape: list[int]) -> None:
+    size = int(np.prod(shape))
+    drawn = data.draw(st.lists(st.integers(0, 9), min_size=size, max_size=size))
+    array = np.array(drawn, np.dtype(name.lower()))
+    nested = array.reshape(shape or 1).tolist()
+    assert raw_from_json(nested, DATATYPES[name], tensor="x") == array.tobytes()
+
+
+@pytest.mark.parametrize("data", [[[1, 2], [3]], [[1], 2], [1, [2]], [[[1]], [[1], [2]]], [[], [1]], [[1, 2], []]])
+@pytest.mark.parametrize("name", ["UINT8", "FP32", "BF16", "BOOL", "BYTES"])
+def test_lists_of_different_lengths_are_refused(data: Any, name: str) -> None:
+    with pytest.raises(DecodingError, match=r"irregularly|must be texts"):
+        raw_from_json(data, DATATYPES[name], tensor="x")
+
+
+@pytest.mark.parametrize("text", [b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": "\\ud800"}', b'{"a": 1e400}'])
+def test_what_the_fast_reader_refuses_is_read_as_by_pythons_own(text: bytes) -> None:
+    assert repr(read_json_object(text)) == repr(json.loads(text))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=9))  # fmt: skip
+def test_json_is_read_as_by_pythons_own(value: Any) -> None:
+    text = json.dumps({"a": value}).encode()
+    assert repr(read_json_object(text)) == repr(json.loads(text))
