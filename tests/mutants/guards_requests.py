@@ -211,6 +211,12 @@ REQUESTS = (
     ),
     Mutant("shed-unread", "shedding: calls are refused unread", "if False:", _TEST_SHEDDING),
     Mutant("shed-by-model", "shedding: requests are refused by model", "if False:", _TEST_SHEDDING_BY_MODEL),
+    Mutant(
+        "shed-no-bulk",
+        "shedding: bulk requests are not shed once they are read",
+        "if retry_after_s:",
+        _TEST_SHEDDING_BY_MODEL,
+    ),
     Mutant("shed-pictures", "shedding: so are pictures", "if False:", _TEST_SHEDDING_BY_MODEL),
     Mutant(
         "shed-one-version",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from inferry_proto.datatypes import Arrays
-from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, PadTo, Timing, exact
 from inferry_server.errors import InferenceError, ServingError
 from inferry_server.executing.batcher import DynamicBatcher
@@ -122,10 +122,12 @@ def batching(
         batcher.close(SOON_S)
 
 
-def request(*values: float, deadline: float | None = None) -> tuple[InferenceRequest, Reply]:
+def request(
+    *values: float, deadline: float | None = None, lane: Lane = Lane.INTERACTIVE
+) -> tuple[InferenceRequest, Reply]:
     """A request for `x`, a row for each value, and where its outcome will be."""
-    reply = Reply()
-    return InferenceRequest({"x": np.array(values)[:, None]}, len(values), reply, deadline=deadline), reply
+    reply, inputs = Reply(), {"x": np.array(values)[:, None]}
+    return InferenceRequest(inputs, len(values), reply, deadline=deadline, lane=lane), reply
 
 
 def values(outcome: Arrays | Exception) -> list[float]:

@@ -168,9 +168,13 @@ class PredictionDoubt:
 
     A kind are requests of one shape and of about as many rows: what is predicted of them may be wrong while
     others are known well.
+
+    Args:
+        largest: rows of a full batch; a request of more is computed in several.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
         self._measured: OrderedDict[_Kind, tuple[int, float, float]] = OrderedDict()  # rows, seconds, and when
         self._probe_at: OrderedDict[_Kind, float] = OrderedDict()
 
@@ -189,8 +193,12 @@ class PredictionDoubt:
         """
         kind = (shape, rows.bit_length())
         measured, seconds, at = self._measured.get(kind, (1, 0.0, -math.inf))
+        if rows > self._largest:  # guard: doubt-several-batches
+            is_disproved = self._cut_took_lately_s(shape, rows, now) <= left_s
+        else:
+            is_disproved = now - at < _LATELY_S and measured >= rows and seconds <= left_s
         # as many rows have just been computed in the time that is left
-        if now - at < _LATELY_S and measured >= rows and seconds <= left_s < math.inf:
+        if is_disproved and left_s < math.inf:
             return False  # guard: doubt-disproved
         probe_at = self._probe_at.get(kind)
         if probe_at is None:
@@ -202,6 +210,16 @@ class PredictionDoubt:
             return True  # guard: doubt-witness
         _remember(self._probe_at, kind, now + _LATELY_S)
         return False
+
+    def _cut_took_lately_s(self, shape: ShapeKey, rows: int, now: float) -> float:
+        """Seconds that the batches took lately into which so many rows are cut; infinite where one has not run."""
+        full, rest = divmod(rows, self._largest)
+        seconds = 0.0
+        for count, part in ((full, self._largest), (1, rest)):
+            if part:
+                measured, took_s, at = self._measured.get((shape, part.bit_length()), (0, 0.0, -math.inf))
+                seconds += count * took_s if now - at < _LATELY_S and measured >= part else math.inf
+        return seconds
 
 
 class ShapeLatencies(dict[ShapeKey, LatencyModel]):
@@ -221,7 +239,7 @@ class ShapeLatencies(dict[ShapeKey, LatencyModel]):
 
     def __init__(self, warmed: LatencyModel, max_batch_size: int) -> None:
         super().__init__()
-        self.doubt = PredictionDoubt()
+        self.doubt = PredictionDoubt(max_batch_size)
         self._warmed: LatencyModel | None = warmed
         self._max_batch_size = max_batch_size
 

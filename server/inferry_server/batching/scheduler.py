@@ -103,8 +103,8 @@ class BatchScheduler:
         return self._interactive.rows + self._bulk.rows
 
     def is_full(self) -> bool:
-        """Whether what waits fills a batch, or all the room there is."""
-        return self.rows >= self._full_rows
+        """Whether the interactive requests that wait fill a batch, or all the room there is."""
+        return self._interactive.rows >= self._full_rows  # guard: shed-not-for-bulk
 
     def lane_rows(self, lane: Lane) -> int:
         """Rows waiting in one lane."""

@@ -9,6 +9,10 @@ Rules:
   nothing is left to be taken.
 - More come than can be computed if a request was refused lately because of those before it. A request that was shed
   does not count: shedding does not prolong itself.
+- Bulk requests neither begin shedding nor fill the batch for which requests are shed, nor are they shed where they can
+  be told from others: interactive requests overtake them, and their lane has room of its own.
+- Calls are refused unread, whatever they ask for, only while the batch waits for the reading thread, which takes it at
+  once.
 - A model sheds for itself: a request for another one is never shed for it.
 - Unary calls and requests of streams are shed alike.
 """

@@ -123,7 +123,8 @@ class RequestQueue:
             try:
                 self._scheduler.admit(request, now)
             except (OverloadedError, QueueFullError):
-                self._shedding.refused(now)  # guard: shed-real-refusals
+                if request.lane is not Lane.BULK:  # guard: shed-not-by-bulk
+                    self._shedding.refused(now)  # guard: shed-real-refusals
                 self._shed_if_full(now)
                 raise
             if request.trace is not None:
@@ -295,13 +296,14 @@ class RequestQueue:
             return self._scheduler.settle_all()  # guard: closing-left-told
 
     def _shed_if_full(self, now: float) -> None:
-        """Read no more requests for this model while a full batch of it waits for the thread that reads them."""
+        """Shed while a full batch waits; calls unread while it waits for the reading thread, which takes it soon."""
         if now >= self._shedding.needed_until:  # guard: shed-only-lately
             return
         is_full = self._scheduler.is_full()  # guard: shed-full-batch
         if is_full and (waiting := self._scheduler.next_batch(now)) is not None:
             self._shedding.begin(waiting.batch_s)
-            self._inline.shedding = self._shedding
+            is_soon = self._holder in INLINE_HOLDERS
+            self._inline.shedding = self._shedding if is_soon else None  # guard: shed-unread-shortly
 
     def _learn(self, batch: TakenBatch, ran: Ran) -> None:
         steadiness = self._steadiness

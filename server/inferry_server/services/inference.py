@@ -104,14 +104,16 @@ class InferenceService:
         trace = incoming.trace
         if trace is not None:
             trace.concerns(model.model, model.version)
-        if model.batcher.shedding.retry_after_s:  # guard: shed-by-model
-            raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
         request = self._reader.read(incoming, model)
+        lane = lane_of(request.priority)
+        retry_after_s = model.batcher.shedding.retry_after_s
+        if retry_after_s and lane is Lane.INTERACTIVE:  # guard: shed-by-model, shed-no-bulk
+            raise ShedError(retry_after_s=retry_after_s)
         queued = incoming.queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
             reply=_Reply(outcome, request.encode),
-            lane=lane_of(request.priority),
+            lane=lane,
             trace=trace,
             request_id=incoming.request_id,
             arrived_at=incoming.arrived_at,

@@ -48,6 +48,7 @@ histories = st.lists(
 @example([(1, None, 0.0625, 0.0)], [2, 8], 1.0625, False)
 @example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [1, 2], 1.01, False)
 @example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [2, 17], 1.01, False)
+@example([(1, None, 0.0625, 0.0)], [2, 15], 1.03125, False)
 def test_a_second_after_any_history_what_an_idle_device_can_meet_is_computed_in_time(
     history: list[tuple[int, float | None, float, float]], rows: list[int], room: float, warmed: bool
 ) -> None:
@@ -186,7 +187,7 @@ def test_nothing_is_refused_on_a_guess() -> None:
 
 @pytest.mark.parametrize("spread", [1, 3])
 def test_what_is_remembered_of_shapes_is_bounded(spread: int) -> None:
-    latencies, doubt = ShapeLatencies(LatencyModel(8), 8), PredictionDoubt()
+    latencies, doubt = ShapeLatencies(LatencyModel(8), 8), PredictionDoubt(8)
     for width, now in zip(range(0, 5000, spread), count()):
         key: tuple[tuple[tuple[int, ...], ...], int] = (((width,),), width)
         latencies[key].observe(1, 0.001)

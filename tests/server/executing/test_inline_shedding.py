@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import DeadlineExceededError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
@@ -93,7 +94,7 @@ class SlowModel:
         with pytest.raises(QueueFullError):
             submit(self.batcher, 5)
         assert self.sheds()
-        assert self.inline.shedding is self.batcher.shedding  # calls are shed unread as well
+        assert self.inline.shedding is None  # no call unread: it might be bulk, which has room
         return [queued for queued, _ in waiting]
 
     def go_on(self) -> None:
@@ -147,3 +148,27 @@ def test_a_version_that_is_closed_sheds_nobody_for_its_successor_may_be_the_only
     model.begins()
     model.go_on()
     assert model.batcher.close(SOON_S)
+
+
+def test_nobody_is_shed_for_bulk_requests_however_many_there_are() -> None:
+    policy = dataclasses.replace(POLICY, max_queue_size=8)
+    with reading(Threads().run, policy=policy) as (batcher, inline, _):
+        for i in range(8):
+            batcher.submit(request(i, lane=Lane.BULK)[0])
+        with pytest.raises(QueueFullError):
+            batcher.submit(request(8, lane=Lane.BULK)[0])
+        submit(batcher, *range(4))
+        assert not batcher.shedding.retry_after_s  # a full batch, and nobody interactive was refused
+        while inline.pending:
+            inline.pending.popleft()()
+        submit(batcher, *range(8))
+        with pytest.raises(QueueFullError):
+            submit(batcher, 8)
+        assert batcher.shedding.retry_after_s
+        while inline.pending:
+            inline.pending.popleft()()
+        for i in range(8):
+            batcher.submit(request(i, lane=Lane.BULK)[0])
+        assert not batcher.shedding.retry_after_s  # though interactive ones were refused lately
+        while inline.pending:
+            inline.pending.popleft()()

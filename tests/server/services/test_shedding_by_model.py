@@ -66,6 +66,9 @@ def test_another_model_is_answered_while_one_sheds_unary_calls_pictures_and_stre
         assert first_output(other).tolist() == [2.0, 2.0, 2.0]
         assert refused(server, "brightness") == 3
         assert refused(server, "doubler") == 0
+        bulk = infer_request("brightness", images=np.zeros((1, 4, 4, 1), np.uint8))
+        bulk.parameters["priority"].uint64_param = 2
+        assert first_output(begin(channel, "ModelInfer", bulk)).tolist() == [1.0, 0.0]  # it has a lane of its own
         shedding.end()
         assert first_output(begin(channel, "ModelInfer", message)).tolist() == [1.0, 0.0]
 
