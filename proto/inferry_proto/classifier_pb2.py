@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from inferry_proto import manifest_pb2 as inferry__proto_dot_manifest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einferry_proto/classifier.proto\x12\ninferry.v1\x1a\x1cinferry_proto/manifest.proto\"\x93\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12!\n\x06images\x18\x04 \x03(\x0b\x32\x11.inferry.v1.Image\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x17\n\x0fmin_probability\x18\x06 \x01(\x02\"K\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.inferry.v1.PixelsH\x00\x42\t\n\x07\x63ontent\"G\n\x06Pixels\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x97\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12(\n\x07results\x18\x04 \x03(\x0b\x32\x17.inferry.v1.ImageResult\x12\"\n\x06timing\x18\x05 \x01(\x0b\x32\x12.inferry.v1.Timing\"s\n\x16\x43lassifyStreamResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12.\n\x08response\x18\x03 \x01(\x0b\x32\x1c.inferry.v1.ClassifyResponse\"B\n\x0bImageResult\x12\x33\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32\x1a.inferry.v1.Classification\"C\n\x0e\x43lassification\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"A\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\"A\n\x14\x44\x65scribeModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\xdc\x01\n\x15\x44\x65scribeModelResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12(\n\tsignature\x18\x03 \x01(\x0b\x32\x15.inferry.v1.Signature\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x30\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x19.inferry.v1.Preprocessing\x12\x16\n\x0emax_batch_size\x18\x06 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x07 \x01(\t2\x8b\x02\n\x0fImageClassifier\x12G\n\x08\x43lassify\x12\x1b.inferry.v1.ClassifyRequest\x1a\x1c.inferry.v1.ClassifyResponse\"\x00\x12W\n\x0e\x43lassifyStream\x12\x1b.inferry.v1.ClassifyRequest\x1a\".inferry.v1.ClassifyStreamResponse\"\x00(\x01\x30\x01\x12V\n\rDescribeModel\x12 .inferry.v1.DescribeModelRequest\x1a!.inferry.v1.DescribeModelResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einferry_proto/classifier.proto\x12\ninferry.v1\x1a\x1cinferry_proto/manifest.proto\"\xab\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12!\n\x06images\x18\x04 \x03(\x0b\x32\x11.inferry.v1.Image\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x17\n\x0fmin_probability\x18\x06 \x01(\x02\x12\x16\n\x0e\x61\x63\x63\x65pt_variant\x18\x07 \x01(\t\"K\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.inferry.v1.PixelsH\x00\x42\t\n\x07\x63ontent\"G\n\x06Pixels\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xa8\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12(\n\x07results\x18\x04 \x03(\x0b\x32\x17.inferry.v1.ImageResult\x12\"\n\x06timing\x18\x05 \x01(\x0b\x32\x12.inferry.v1.Timing\x12\x0f\n\x07variant\x18\x06 \x01(\t\"s\n\x16\x43lassifyStreamResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12.\n\x08response\x18\x03 \x01(\x0b\x32\x1c.inferry.v1.ClassifyResponse\"B\n\x0bImageResult\x12\x33\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32\x1a.inferry.v1.Classification\"C\n\x0e\x43lassification\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"A\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\"A\n\x14\x44\x65scribeModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\xdc\x01\n\x15\x44\x65scribeModelResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12(\n\tsignature\x18\x03 \x01(\x0b\x32\x15.inferry.v1.Signature\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x30\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x19.inferry.v1.Preprocessing\x12\x16\n\x0emax_batch_size\x18\x06 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x07 \x01(\t2\x8b\x02\n\x0fImageClassifier\x12G\n\x08\x43lassify\x12\x1b.inferry.v1.ClassifyRequest\x1a\x1c.inferry.v1.ClassifyResponse\"\x00\x12W\n\x0e\x43lassifyStream\x12\x1b.inferry.v1.ClassifyRequest\x1a\".inferry.v1.ClassifyStreamResponse\"\x00(\x01\x30\x01\x12V\n\rDescribeModel\x12 .inferry.v1.DescribeModelRequest\x1a!.inferry.v1.DescribeModelResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'inferry_proto.classifier_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=77
-  _globals['_CLASSIFYREQUEST']._serialized_end=224
-  _globals['_IMAGE']._serialized_start=226
-  _globals['_IMAGE']._serialized_end=301
-  _globals['_PIXELS']._serialized_start=303
-  _globals['_PIXELS']._serialized_end=374
-  _globals['_CLASSIFYRESPONSE']._serialized_start=377
-  _globals['_CLASSIFYRESPONSE']._serialized_end=528
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=530
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=645
-  _globals['_IMAGERESULT']._serialized_start=647
-  _globals['_IMAGERESULT']._serialized_end=713
-  _globals['_CLASSIFICATION']._serialized_start=715
-  _globals['_CLASSIFICATION']._serialized_end=782
-  _globals['_TIMING']._serialized_start=784
-  _globals['_TIMING']._serialized_end=849
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=851
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=916
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=919
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1139
-  _globals['_IMAGECLASSIFIER']._serialized_start=1142
-  _globals['_IMAGECLASSIFIER']._serialized_end=1409
+  _globals['_CLASSIFYREQUEST']._serialized_end=248
+  _globals['_IMAGE']._serialized_start=250
+  _globals['_IMAGE']._serialized_end=325
+  _globals['_PIXELS']._serialized_start=327
+  _globals['_PIXELS']._serialized_end=398
+  _globals['_CLASSIFYRESPONSE']._serialized_start=401
+  _globals['_CLASSIFYRESPONSE']._serialized_end=569
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=571
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=686
+  _globals['_IMAGERESULT']._serialized_start=688
+  _globals['_IMAGERESULT']._serialized_end=754
+  _globals['_CLASSIFICATION']._serialized_start=756
+  _globals['_CLASSIFICATION']._serialized_end=823
+  _globals['_TIMING']._serialized_start=825
+  _globals['_TIMING']._serialized_end=890
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=892
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=957
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=960
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1180
+  _globals['_IMAGECLASSIFIER']._serialized_start=1183
+  _globals['_IMAGECLASSIFIER']._serialized_end=1450
 # @@protoc_insertion_point(module_scope)

@@ -8,20 +8,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "id", "images", "top_k", "min_probability")
+    __slots__ = ("model_name", "model_version", "id", "images", "top_k", "min_probability", "accept_variant")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     MIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_VARIANT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     id: str
     images: _containers.RepeatedCompositeFieldContainer[Image]
     top_k: int
     min_probability: float
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., top_k: _Optional[int] = ..., min_probability: _Optional[float] = ...) -> None: ...
+    accept_variant: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., top_k: _Optional[int] = ..., min_probability: _Optional[float] = ..., accept_variant: _Optional[str] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("encoded", "pixels")
@@ -44,18 +46,20 @@ class Pixels(_message.Message):
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model_name", "model_version", "id", "results", "timing")
+    __slots__ = ("model_name", "model_version", "id", "results", "timing", "variant")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     id: str
     results: _containers.RepeatedCompositeFieldContainer[ImageResult]
     timing: Timing
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., id: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ImageResult, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    variant: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., id: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ImageResult, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
 
 class ClassifyStreamResponse(_message.Message):
     __slots__ = ("error_code", "error_message", "response")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelManifest(_message.Message):
-    __slots__ = ("format_version", "model_name", "precision", "signature", "labels", "preprocessing", "files", "golden_samples", "evaluation", "parity", "provenance", "gates", "latency", "quantization", "unverified")
+    __slots__ = ("format_version", "model_name", "precision", "signature", "labels", "preprocessing", "files", "golden_samples", "evaluation", "parity", "provenance", "gates", "latency", "quantization", "unverified", "variant_of")
     FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class ModelManifest(_message.Message):
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     UNVERIFIED_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_OF_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     model_name: str
     precision: str
@@ -39,7 +40,16 @@ class ModelManifest(_message.Message):
     latency: Latency
     quantization: Quantization
     unverified: bool
-    def __init__(self, format_version: _Optional[int] = ..., model_name: _Optional[str] = ..., precision: _Optional[str] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., golden_samples: _Optional[_Union[GoldenSamples, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., parity: _Optional[_Union[Parity, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., latency: _Optional[_Union[Latency, _Mapping]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ..., unverified: bool = ...) -> None: ...
+    variant_of: VariantOf
+    def __init__(self, format_version: _Optional[int] = ..., model_name: _Optional[str] = ..., precision: _Optional[str] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., golden_samples: _Optional[_Union[GoldenSamples, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., parity: _Optional[_Union[Parity, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., latency: _Optional[_Union[Latency, _Mapping]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ..., unverified: bool = ..., variant_of: _Optional[_Union[VariantOf, _Mapping]] = ...) -> None: ...
+
+class VariantOf(_message.Message):
+    __slots__ = ("model_name", "model_sha256")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_sha256: str
+    def __init__(self, model_name: _Optional[str] = ..., model_sha256: _Optional[str] = ...) -> None: ...
 
 class Gate(_message.Message):
     __slots__ = ("name", "outcome", "figures", "reason")

@@ -81,7 +81,7 @@ class Server:
         self.metrics = ServerMetrics()
         self._tracer = tracer or make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
-        self.registry = ModelRegistry(self._readiness_changed)
+        self.registry = ModelRegistry(self._readiness_changed, most_points_lost=settings.max_variant_loss_points)
         self._health = HealthService(self.readiness.is_ready, self.registry.is_ready)
         self._diagnostics = DiagnosticsService(self.registry)
         self._decoding = DecodingPool(

@@ -16,6 +16,7 @@ from mutants.guards_rows import ROWS
 from mutants.guards_security import SECURITY
 from mutants.guards_sync import SYNC
 from mutants.guards_transport import TRANSPORT
+from mutants.guards_variants import VARIANTS
 
 MUTANTS = (
     *BATCHING,
@@ -34,4 +35,5 @@ MUTANTS = (
     *HANGS,
     *LATENESS,
     *SYNC,
+    *VARIANTS,
 )

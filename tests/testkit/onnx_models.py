@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from inferry_proto.golden import GoldenSamples, save_golden_samples
-from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
-from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing, Signature, TensorSpec
+from inferry_proto.manifest import FORMAT_VERSION, describe_file, read_manifest, write_manifest
+from inferry_proto.manifest_pb2 import Gate, ModelManifest, Preprocessing, Signature, TensorSpec, VariantOf
 
 OPSET = 17
 IR_VERSION = 10
@@ -214,6 +214,37 @@ def save_brightness(repository: Path, *, name: str = "brightness", version: int 
     )
     if manifest:
         write_brightness_manifest(folder, name, side)
+    return folder
+
+
+def save_brightness_variant(repository: Path, *, base: str = "brightness", precision: str = "int8",
+                            name: str = "", points_lost: float = 0.05, side: int = 4) -> Path:  # fmt: skip
+    """A variant of the newest version of a brightness model, which computes the same by another graph.
+
+    Args:
+        repository: holds the model.
+        base: its name.
+        precision: as its manifest states it.
+        name: of the variant; empty: as the trainer names it.
+        points_lost: as its gates measured them.
+        side: of its pictures.
+
+    Returns:
+        The version's folder.
+    """
+    newest = max((repository / base).glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    folder = save_brightness(repository, name=name or f"{base}-{precision}", side=side)
+    model = onnx.load(folder / "model.onnx")
+    model.doc_string = f"in {precision}"
+    onnx.save(model, folder / "model.onnx")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    manifest.precision = precision
+    manifest.variant_of.CopyFrom(VariantOf(model_name=base, model_sha256=describe_file(newest).sha256))
+    manifest.gates.add(name="accuracy-drop", outcome=Gate.PASSED, figures={"points": points_lost})
+    del manifest.files[:]
+    manifest.files.extend(describe_file(folder / file) for file in ("model.onnx", "golden.npz"))
+    write_manifest(folder, manifest)
     return folder
 
 

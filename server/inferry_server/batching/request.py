@@ -102,6 +102,11 @@ class InferenceRequest:
         self.shape_key = (self.item_shapes, self.nbytes // (self.rows or 1))
 
     @property
+    def degraded_from(self) -> str:
+        """The version that it was meant for, as MODEL/VERSION, where a variant of that computes it; else empty."""
+        return ""
+
+    @property
     def queued(self) -> "InferenceRequest":
         """Itself: it has been read, and can be queued."""
         return self
@@ -153,6 +158,13 @@ class InferenceRequest:
     def timing(self) -> Timing:
         """Where its time went so far."""
         return Timing(self._queue_s or 0.0, self._assembly_s, self._compute_s)
+
+
+@dataclass(eq=False, slots=True)
+class DegradedRequest(InferenceRequest):
+    """A request that a variant computes, because the version that it was meant for had no room for it."""
+
+    degraded_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
     answer: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         answer = {"id": response.id, **answer}
+    if response.parameters:
+        answer["parameters"] = {name: _value(parameter) for name, parameter in response.parameters.items()}
     text = json.dumps({**answer, "outputs": outputs}, separators=(",", ":")).encode()
     if not binary:
         return text, {"content-type": "application/json"}

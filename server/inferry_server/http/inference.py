@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from inferry_proto import classifier_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
+from inferry_proto.variants import PARAMETER
 from inferry_server.errors import DecodingError, InvalidRequestError
 from inferry_server.http.answers import Compression, json_answer, refusal
 from inferry_server.http.bodies import BodyBudget, read_body
@@ -92,6 +93,7 @@ def _classify_request(body: bytes, headers: Headers, query: QueryParams, path: M
         model_name=version["model"], model_version=version["version"], id=query.get("id", "")
     )
     request.images.add(encoded=body)
+    request.accept_variant = query.get(PARAMETER, "")
     request.top_k = _number(query, "top_k", int, _MOST_TOP_K)
     request.min_probability = _number(query, "min_probability", float, 1)
     return request.SerializeToString()

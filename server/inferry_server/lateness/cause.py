@@ -14,6 +14,10 @@ _UNEXPECTED = 2.0  # times what was expected: batches of one size differ by less
 
 def main_cause(request: LateRequest) -> str:
     """Why it took so long, or was not computed; without a full stop."""
+    return _why(request) + (f"; {request.degraded_from} had no room for it" if request.degraded_from else "")
+
+
+def _why(request: LateRequest) -> str:
     if request.reason:
         return _why_refused(request)
     parts = ((request.queue_s, _waiting), (request.compute_s, _computing), (request.read_s, _reading))

@@ -68,6 +68,7 @@ class LateRequest:
         batch: None where it was not computed.
         reason: the kind of error; empty where it was answered.
         message: of the error.
+        degraded_from: the version that it was sent to, MODEL/VERSION, where this one computed it as its variant.
     """
 
     request_id: str
@@ -85,6 +86,7 @@ class LateRequest:
     batch: RideInBatch | None = None
     reason: str = ""
     message: str = ""
+    degraded_from: str = ""
 
     @property
     def total_s(self) -> float:
@@ -122,6 +124,7 @@ def answered(
         reply_s=reply_s,
         rows_ahead=request.rows_ahead,
         batch=batch,
+        degraded_from=request.degraded_from,
     )
 
 
@@ -142,6 +145,7 @@ def refused(origin: Origin, error: Exception, now: float) -> LateRequest:
         rows_ahead=0 if request is None else request.rows_ahead,
         reason=kind_of(error),
         message=str(error)[:_LONGEST_MESSAGE] if isinstance(error, ServingError) else "",
+        degraded_from="" if request is None else request.degraded_from,
     )
 
 

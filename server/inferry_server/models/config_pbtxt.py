@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.files import read_text
 from inferry_proto.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+from inferry_proto.variants import NONE, Accepted, read_accepted
+from inferry_proto.variants import PARAMETER as ACCEPT_VARIANT
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.models.model_settings import DeclaredTensor, InstanceKind, ModelSettings
 from inferry_server.models.version_policy import NEWEST, All, Latest, Specific, VersionPolicy
@@ -70,7 +72,7 @@ _REASONS = {
 }
 
 
-_PARAMETERS = (LATENCY_OBJECTIVE, PROVIDER)
+_PARAMETERS = (LATENCY_OBJECTIVE, PROVIDER, ACCEPT_VARIANT)
 
 
 class ConfigError(ValueError):
@@ -126,6 +128,7 @@ def _settings(config: ModelConfig, folder_name: str) -> ModelSettings:
         model_file=_file_name("default_model_filename", config.default_model_filename) or MODEL_FILE,
         inputs=tuple(map(_declared, config.input)),
         outputs=tuple(map(_declared_output, config.output)),
+        accepts_variants=_accepts_variants(config),
         ignored=tuple(dict.fromkeys((*_ignored(config), *_without_effect(config, rows)))),
     )
 
@@ -189,6 +192,15 @@ def _provider(config: ModelConfig) -> str | None:
     if text not in CHOICES:
         raise ValueError(f"parameter {PROVIDER} is {text!r}; expected one of {', '.join(CHOICES)}")
     return text
+
+
+def _accepts_variants(config: ModelConfig) -> Accepted:
+    if ACCEPT_VARIANT not in config.parameters:
+        return NONE
+    try:
+        return read_accepted(config.parameters[ACCEPT_VARIANT].string_value)
+    except ValueError as error:
+        raise ValueError(f"parameter {ACCEPT_VARIANT} is {error}") from None
 
 
 def _version_policy(config: ModelConfig) -> VersionPolicy:

@@ -31,6 +31,7 @@ from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
 from inferry_server.models.signed import trusted
 from inferry_server.models.sizes import check_sizes, keeps_too_much, with_bounded_batches
+from inferry_server.models.variants import made_of
 from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
@@ -325,6 +326,8 @@ def _serve(
         model_file=settings.model_file,
         model_sha256=plan.source.sha256 if plan.source else "",
         latency_objective_s=own_objective_s,
+        made_of=made_of(plan.manifest),
+        accepts=settings.accepts_variants,
     )
 
 

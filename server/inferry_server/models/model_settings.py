@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from inferry_proto.datatypes import Datatype
+from inferry_proto.variants import NONE, Accepted
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.models.reshaping import Reshape, Reshaping
@@ -49,6 +50,7 @@ class ModelSettings:
         max_queue_size: rows that may wait in each lane.
         provider: what computes it, of the choices that the server's setting has.
         gpus: which devices, as CUDA counts them; each gets all the instances.
+        accepts_variants: precisions whose variants may answer requests that do not say so themselves.
         ignored: fields of the configuration that have no effect here, each with the reason.
     """
 
@@ -64,6 +66,7 @@ class ModelSettings:
     model_file: str = MODEL_FILE
     inputs: tuple[DeclaredTensor, ...] = ()
     outputs: tuple[DeclaredTensor, ...] = ()
+    accepts_variants: Accepted = NONE
     ignored: tuple[str, ...] = ()
 
     def is_batched(self, signature: Signature) -> bool:

@@ -19,6 +19,7 @@ from inferry_server.errors import (
 from inferry_server.lateness.record import Origin
 from inferry_server.models.repository import is_version_number
 from inferry_server.models.traffic import choose_label
+from inferry_server.models.variants import variants_of
 from inferry_server.models.version import ServedVersion
 
 T = TypeVar("T")
@@ -99,12 +100,15 @@ class ModelRegistry:
 
     Args:
         changed: called after every change, without a lock held.
+        most_points_lost: percentage points of accuracy that a variant may lose.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], *, most_points_lost: float = 0.0) -> None:
         self._changed = changed
         self._lock = threading.Lock()
         self._models: Mapping[str, ModelEntry] = {}
+        self._most_points_lost = most_points_lost
+        self._variants: dict[object, tuple[ServedVersion, ...]] = {}  # by batcher of the version that has them
         self._turns = itertools.count()
         self._expected: frozenset[str] = frozenset()
 
@@ -125,6 +129,7 @@ class ModelRegistry:
             if entry.version:
                 versions.pop("", None)  # it has a version now
             self._models = {**self._models, entry.model: replace(model, versions=versions)}
+            self._variants = {}  # guard: variants-follow
         self._changed()
         return before
 
@@ -140,6 +145,7 @@ class ModelRegistry:
             dropped = versions.pop(version, None)
             models = {name: kept for name, kept in self._models.items() if name != model}
             self._models = {**models, model: replace(entry, versions=versions)} if versions else models
+            self._variants = {}
         self._changed()
         return dropped
 
@@ -166,6 +172,15 @@ class ModelRegistry:
     def served(self) -> list[ServedVersion]:
         """Every version that answers."""
         return [entry.served for entry in self.index() if entry.served is not None]
+
+    def variants(self, version: ServedVersion) -> tuple[ServedVersion, ...]:
+        """The variants of a version that answer now (`variants.py`); found once for each change of what is served."""
+        known = self._variants  # before the versions are looked at: what belongs to older ones is dropped with it
+        variants = known.get(version.batcher)
+        if variants is None:
+            variants = variants_of(version, self.served(), most_points=self._most_points_lost)
+            known[version.batcher] = variants
+        return variants
 
     def is_ready(self, model: str) -> bool | None:
         """Whether some version of a model answers; None if the model is unknown."""

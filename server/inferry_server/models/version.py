@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import channel_count, check_preprocessing
+from inferry_proto.variants import NONE, Accepted
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InvalidRequestError, UnsupportedModelError
 from inferry_server.executing.batcher import DynamicBatcher
@@ -14,6 +15,7 @@ from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.class_labels import Labels
 from inferry_server.models.reshaping import Reshaping
 from inferry_server.models.sizes import answer_bytes
+from inferry_server.models.variants import MadeOf
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
 from inferry_server.signature import Signature
@@ -45,6 +47,8 @@ class ServedVersion:
         model_file: the file it was loaded from.
         model_sha256: of the bytes that compute.
         latency_objective_s: the deadline of requests that carry none; None: the server's applies.
+        made_of: what it is a variant of, by its manifest; None where it is none.
+        accepts: the precisions of the variants that may answer requests which do not say so themselves.
     """
 
     model: str
@@ -68,6 +72,13 @@ class ServedVersion:
     model_file: str
     model_sha256: str
     latency_objective_s: float | None
+    made_of: MadeOf | None = None
+    accepts: Accepted = NONE
+
+    @property
+    def capacity_rows_per_s(self) -> float:
+        """Rows that full batches would compute a second; 0 before any was measured."""
+        return self.batcher.capacity_rows_per_s()
 
     @property
     def score_labels(self) -> tuple[str, ...]:

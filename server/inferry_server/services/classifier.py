@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import CostlyPictureError, PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
+from inferry_proto.variants import Accepted
 from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import (
     DeadlineExceededError,
@@ -22,6 +23,7 @@ from inferry_server.errors import (
     InferenceError,
     InvalidRequestError,
     PictureTooCostlyError,
+    ServingError,
     ShedError,
     ShuttingDownError,
 )
@@ -29,11 +31,13 @@ from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.services.decoding import DecodingPool
+from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.pictures import PictureLimits
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.signature import signature_to_manifest
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.classification import label_of, top_classes
+from inferry_server.wire.decode import accepted_by
 from inferry_server.wire.encode import submessage
 from inferry_server.wire.messages import parse
 
@@ -52,6 +56,7 @@ class ClassifierService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._degrading = Degrading(registry)
         self._deadlines = deadlines
         self._pool = pool
         self._limits = limits or PictureLimits()
@@ -131,14 +136,16 @@ class ClassifierService:
             raise InvalidRequestError(f"the request has {count} images; model {model.model!r} takes 1 to {limit}")
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
+        _accepted(request)
         deadline = self._deadlines.deadline(
             incoming.arrived_at,
             call_deadline=call_deadline,
             timeout_s=None,
             model_objective_s=model.latency_objective_s,
         )
-        if model.batcher.shedding.retry_after_s:  # guard: shed-pictures
-            raise ShedError(retry_after_s=model.batcher.shedding.retry_after_s)
+        shed_s = model.batcher.shedding.retry_after_s
+        if shed_s and not self._variants(model, request):  # guard: shed-pictures
+            raise ShedError(retry_after_s=shed_s)
         cancellation = _Cancellation()
         self._pool.submit(
             lambda: self._decode_and_submit(incoming, outcome, deadline, cancellation), nbytes=request.ByteSize()
@@ -182,17 +189,42 @@ class ClassifierService:
             return _nothing
         images = np.stack(pictures)
         model.check_answer({model.signature.inputs[0].name: images})
+        reply = _Reply(outcome, request, model, decode_s=self._clock() - started)
         queued = incoming.queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
             rows=len(images),
-            reply=_Reply(outcome, request, model, decode_s=self._clock() - started),
+            reply=reply,
             deadline=deadline,
             trace=incoming.trace,
             request_id=incoming.request_id,
             arrived_at=incoming.arrived_at,
         )
-        model.batcher.submit(queued)
+        try:
+            shed_s = model.batcher.shedding.retry_after_s
+            if shed_s and self._variants(model, request):  # else it came before, and is judged by its deadline
+                raise ShedError(retry_after_s=shed_s)
+            model.batcher.submit(queued)
+        except CAPACITY as refusal:
+            return self._degrade(request, queued, reply, refusal)
         return lambda: model.batcher.cancel(queued)
+
+    def _variants(self, model: ServedVersion, request: pb.ClassifyRequest) -> Sequence[ServedVersion]:
+        """The variants that may classify the pictures of a request where its version has no room for it."""
+        return self._degrading.variants(model, partial(_accepted, request))
+
+    def _degrade(
+        self, request: pb.ClassifyRequest, refused: InferenceRequest, reply: "_Reply", refusal: ServingError
+    ) -> Cancel:
+        """Queue a request that its version has refused for one of the version's variants, or pass the refusal on."""
+
+        def reply_of(variant: ServedVersion, precision: str) -> _Reply:
+            return replace(reply, model=variant, variant=precision)
+
+        variants = self._variants(reply.model, request)
+        cancel = self._degrading.submit(refused, variants, reply_of, instead_of=reply.model)
+        if cancel is None:
+            raise refusal
+        return cancel
 
     def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation", started: float) -> None:
         """Decode nothing that nobody waits for, that comes too late or takes too long; called while decoding, too."""
@@ -286,6 +318,7 @@ class _Reply:
     request: pb.ClassifyRequest
     model: ServedVersion
     decode_s: float
+    variant: str = ""
 
     def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         probabilities = outputs[self.model.signature.outputs[0].name]
@@ -294,6 +327,7 @@ class _Reply:
         response = pb.ClassifyResponse(
             model_name=self.model.model,
             model_version=self.model.version,
+            variant=self.variant,
             id=self.request.id,
             results=[_result(row, self.model.score_labels, self.request) for row in probabilities],
             timing=pb.Timing(
@@ -306,6 +340,11 @@ class _Reply:
 
     def fail(self, error: Exception) -> None:
         self.outcome.fail(error)
+
+
+def _accepted(request: pb.ClassifyRequest) -> Accepted | None:
+    """The precisions whose variants may answer; None where the request does not say."""
+    return accepted_by(request.accept_variant) if request.accept_variant else None
 
 
 def _nothing() -> None:

@@ -14,16 +14,17 @@ from inferry_proto.open_inference_pb2 import (
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
-from inferry_server.errors import ShedError
+from inferry_server.errors import ServingError, ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.rpc.statuses import Status
+from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
-from inferry_server.wire.encode import submessage
+from inferry_server.wire.encode import answered_by_variant, submessage
 from inferry_server.wire.messages import parse
-from inferry_server.wire.reading import IncomingRequest, RequestReader, receive
+from inferry_server.wire.reading import IncomingRequest, RequestReader, accepted, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 
@@ -40,6 +41,7 @@ class InferenceService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._degrading = Degrading(registry)
         self._deadlines = deadlines
         self._reader = RequestReader(regions)
         self._tracer = tracer or NoTracer()
@@ -107,8 +109,6 @@ class InferenceService:
         request = self._reader.read(incoming, model)
         lane = lane_of(request.priority)
         retry_after_s = model.batcher.shedding.retry_after_s
-        if retry_after_s and lane is Lane.INTERACTIVE:  # guard: shed-by-model, shed-no-bulk
-            raise ShedError(retry_after_s=retry_after_s)
         queued = incoming.queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
@@ -124,8 +124,34 @@ class InferenceService:
                 model_objective_s=model.latency_objective_s,
             ),
         )
-        model.batcher.submit(queued)
+        try:
+            if retry_after_s and lane is Lane.INTERACTIVE:  # guard: shed-by-model, shed-no-bulk
+                raise ShedError(retry_after_s=retry_after_s)
+            model.batcher.submit(queued)
+        except CAPACITY as refusal:
+            return self._degrade(incoming, outcome, request.encode, queued, model, refusal)
         return partial(model.batcher.cancel, queued)  # guard: cancellation-reaches-queue
+
+    def _degrade(
+        self,
+        incoming: IncomingRequest,
+        outcome: Outcome,
+        encode: Callable[[Arrays], bytes],
+        refused: InferenceRequest,
+        model: ServedVersion,
+        refusal: ServingError,
+    ) -> Cancel:
+        """Queue a request that its version has refused for one of the version's variants, or pass the refusal on."""
+
+        def reply_of(variant: ServedVersion, precision: str) -> _Reply:
+            named = answered_by_variant(variant.model, variant.version, precision)
+            return _Reply(outcome, lambda outputs: encode(outputs) + named)
+
+        variants = self._degrading.variants(model, partial(accepted, incoming))
+        cancel = self._degrading.submit(refused, variants, reply_of, instead_of=model)
+        if cancel is None:
+            raise refusal
+        return cancel
 
 
 _STATUS_WANTED = ("triton_grpc_error", "true")  # metadata: a request that fails ends the stream with its status

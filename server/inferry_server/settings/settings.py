@@ -42,6 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue_bytes": (1, 1 << 50),
     "max_answer_bytes": (1 << 10, _LARGEST_INT32),
     "max_queue_delay_us": (0, 60e6),
+    "max_variant_loss_points": (0, 100),
     "inline_batch_ms": (0, 1000),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
     "http_max_connections": (1, 65_535),
@@ -129,6 +130,11 @@ class Settings:
         1 << 30,
         "bytes that the outputs of one request may have, and those of one batch, as far as their shapes tell before "
         "they are computed",
+    )
+    max_variant_loss_points: float = _setting(
+        0.1,
+        "percentage points of accuracy that a variant (int8, float16) may have lost, by its manifest, to answer "
+        "requests that accept one where the model has no room for them",
     )
     memory_bound: bool = _setting(
         True,

@@ -90,6 +90,7 @@ class ModelMetrics:
         self._lock = threading.Lock()
         self._removed = False
         self._ended: dict[tuple[str, str], Count] = {}  # by outcome and reason, as they come up
+        self._degraded: dict[str, Count] = {}  # by the variant's precision
         self._provider: str | None = None
 
     def request_refused(self, reason: str) -> None:
@@ -100,6 +101,11 @@ class ModelMetrics:
     def request_failed(self, reason: str) -> None:
         """A request for this version was admitted, and computing it failed."""
         counter = self._ended.get(("failed", reason)) or self._new_outcome("failed", reason)
+        counter.inc()
+
+    def request_degraded(self, variant: str) -> None:
+        """A request for this version was given to a variant of it, of this precision."""
+        counter = self._degraded.get(variant) or self._new_variant(variant)
         counter.inc()
 
     def request_cancelled(self) -> None:
@@ -115,6 +121,14 @@ class ModelMetrics:
             self._metrics.model_requests.show(counter, *self._labels, outcome, reason)
             if outcome == "refused":
                 self._metrics.refused.show(counter, *self._labels, reason)
+            return counter
+
+    def _new_variant(self, variant: str) -> Count:
+        with self._lock:
+            if self._removed:
+                return Count()
+            counter = self._degraded.setdefault(variant, Count())
+            self._metrics.degraded.show(counter, *self._labels, variant)
             return counter
 
     def _show_sums(self) -> None:
@@ -190,6 +204,8 @@ class ModelMetrics:
             for outcome, reason in self._ended:
                 metrics.model_requests.remove(*labels, outcome, reason)
                 metrics.refused.remove(*labels, reason)
+            for variant in self._degraded:
+                metrics.degraded.remove(*labels, variant)
         if self._provider is not None:
             metrics.info.remove(*labels, self._provider)
         for lane in Lane:
@@ -217,6 +233,12 @@ class ServerMetrics:
         self.refused = Counter(
             "inferry_requests_refused", "Requests that reached a version and were not computed.",
             ["model", "version", "reason"], registry=self.registry,
+        )  # fmt: skip
+        self.degraded = Counter(
+            "inferry_requests_degraded",
+            "Requests for which a version had no room and which were given to a variant of it, by its precision; how "
+            "they ended is counted for the variant.",
+            ["model", "version", "variant"], registry=self.registry,
         )  # fmt: skip
         self.open_streams = Gauge(
             "inferry_open_streams", "Streaming RPCs open now.", ["method"], registry=self.registry

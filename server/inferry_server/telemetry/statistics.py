@@ -124,6 +124,10 @@ class VersionObserver:
         if origin is not None and error.kind not in self.late.known:
             self._keep(origin, error)
 
+    def request_degraded(self, variant: str) -> None:
+        """A request for the version was given to its variant of this precision."""
+        self._metrics.request_degraded(variant)
+
     def request_cancelled(self) -> None:
         """Nobody wants the answer of a request that was admitted."""
         self._metrics.request_cancelled()

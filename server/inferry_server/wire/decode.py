@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
+from inferry_proto.variants import ALL, EXPECTED, NONE, PARAMETER, Accepted, read_accepted
 from inferry_server.errors import InvalidRequestError, SignatureMismatchError
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.classification import CLASSIFIABLE
@@ -114,8 +115,39 @@ def _check_parameters(parameters: Mapping[str, InferParameter]) -> None:
             )
     if "timeout" in parameters and (timeout_us := parameters["timeout"].int64_param) < 0:
         raise InvalidRequestError(f"parameter 'timeout' must be at least 0 microseconds, not {timeout_us}")
+    accepted_variants(parameters)  # guard: request-accept-variant
     if (priority := _priority(parameters)) < 0:  # guard: request-priority-sign
         raise InvalidRequestError(f"parameter 'priority' must be at least 0, not {priority}")
+
+
+def accepted_variants(parameters: Mapping[str, InferParameter]) -> Accepted | None:
+    """The precisions whose variants may answer a request; None where it does not say.
+
+    Raises:
+        InvalidRequestError: the parameter says anything else.
+    """
+    if PARAMETER not in parameters:
+        return None
+    parameter = parameters[PARAMETER]
+    match parameter.WhichOneof("parameter_choice"):
+        case "bool_param":
+            return ALL if parameter.bool_param else NONE
+        case "string_param":
+            return accepted_by(parameter.string_param)
+        case came:
+            raise InvalidRequestError(f"parameter {PARAMETER!r} is {came or 'empty'}; expected {EXPECTED}")
+
+
+def accepted_by(text: str) -> Accepted:
+    """The precisions that a text names.
+
+    Raises:
+        InvalidRequestError: it is none of the texts that do.
+    """
+    try:
+        return read_accepted(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"parameter {PARAMETER!r} is {error}") from None
 
 
 def _timeout_s(parameters: Mapping[str, InferParameter]) -> float | None:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Arrays, Datatype
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from inferry_proto.variants import NAMED
 from inferry_server.errors import InvalidRequestError
 from inferry_server.signature import TensorSpec
 from inferry_server.wire.classification import classify
@@ -124,6 +126,19 @@ def response_template(model: str, version: str, requested: Sequence[RequestedOut
         for output in requested
     )
     return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
+
+
+@lru_cache(maxsize=64)  # under overload it is asked for with every response
+def answered_by_variant(model: str, version: str, precision: str) -> bytes:
+    """What is written behind a response that a variant has computed: fields that come again replace those before.
+
+    Args:
+        model: the variant's name.
+        version: of it.
+        precision: of it.
+    """
+    named = {NAMED: InferParameter(string_param=precision)}
+    return ModelInferResponse(model_name=model, model_version=version, parameters=named).SerializeToString()
 
 
 def varint(value: int) -> bytes:

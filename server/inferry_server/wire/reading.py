@@ -16,11 +16,12 @@ import numpy as np
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_proto.variants import PARAMETER, Accepted
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
 from inferry_server.trace import RequestTrace
-from inferry_server.wire.decode import DecodedRequest, decode_infer_request
+from inferry_server.wire.decode import DecodedRequest, accepted_variants, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
 from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
@@ -34,6 +35,7 @@ _LENGTH_DELIMITED = 2  # the wire type of texts, bytes and messages
 _WIRE_TYPE = 0b111
 
 # Tags of the fields, as open_inference.proto numbers them.
+_ACCEPTS = PARAMETER.encode()
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (
     number << 3 | _LENGTH_DELIMITED for number in range(1, 8)
 )
@@ -105,6 +107,19 @@ def receive(message: bytes, arrived_at: float, trace: RequestTrace | None) -> In
         incoming = IncomingRequest(message, parsed.model_name, parsed.model_version, parsed.id)
     incoming.arrived_at, incoming.trace = arrived_at, trace
     return incoming
+
+
+def accepted(incoming: IncomingRequest) -> Accepted | None:
+    """The precisions whose variants may answer a request; None where it does not say. Its tensors are not looked at.
+
+    Raises:
+        DecodingError: the bytes are no such message.
+        InvalidRequestError: it says it in a way that means nothing.
+    """
+    header = incoming.header
+    if header is not None and _ACCEPTS not in header:
+        return None
+    return accepted_variants(parse(ModelInferRequest, incoming.message if header is None else header).parameters)
 
 
 class RequestReader:

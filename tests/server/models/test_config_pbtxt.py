@@ -294,3 +294,16 @@ def test_model_config_states_what_is_in_effect_and_a_bad_file_costs_only_its_mod
         assert client.infer("plain", [tensor]).as_numpy("y").tolist() == [[2, 2, 2]]
         with pytest.raises(triton.InferenceServerException, match="deadline cannot be met"):  # of a microsecond
             client.infer("own", [tensor])
+
+
+@pytest.mark.parametrize(("text", "accepted"), [("true", {"float16", "int8"}), ("int8", {"int8"}), ("false", set())])
+def test_a_model_states_which_variants_may_answer(tmp_path: Path, text: str, accepted: set[str]) -> None:
+    (tmp_path / "config.pbtxt").write_text(f'parameters {{ key: "accept_variant" value {{ string_value: "{text}" }} }}')
+    settings = read_model_settings(tmp_path)
+    assert (settings.accepts_variants, settings.ignored) == (accepted, ())
+
+
+def test_a_model_that_accepts_variants_which_there_are_not_is_told_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "config.pbtxt").write_text('parameters { key: "accept_variant" value { string_value: "int4" } }')
+    with pytest.raises(ValueError, match="parameter accept_variant is 'int4'; expected true, false, or precisions"):
+        read_model_settings(tmp_path)

@@ -9,6 +9,7 @@ import onnx
 from inferry_proto import manifest_pb2
 from inferry_proto.golden import save_golden_samples
 from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
+from inferry_proto.variants import FLOAT32
 from inferry_trainer.datasets import Part
 from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.evaluate import Evaluation
@@ -39,14 +40,14 @@ class Release:
 
 
 def write_release(
-    folder: Path, candidate: Candidate, *, model_name: str, precision: str, float32: Subject, gates: list[GateResult]
+    folder: Path, candidate: Candidate, *, base: str, precision: str, float32: Subject, gates: list[GateResult]
 ) -> Release:
     """Make a variant of a candidate, prove it, and write the files of a version.
 
     Args:
         folder: an empty folder.
         candidate: the model and what it is judged by.
-        model_name: as in the repository.
+        base: the float32 model's name in the repository; that of a variant follows from it (`variant_name`).
         precision: `float32`, `float16` or `int8`.
         float32: the candidate's float32 graph, which has passed its gates.
         gates: those it passed.
@@ -57,22 +58,30 @@ def write_release(
     """
     quantization = _write_graph(folder / MODEL_FILE, candidate, precision, float32.graph)
     subject = float32
-    if precision != "float32":
+    if precision != FLOAT32:
         subject = replace(float32, graph=folder / MODEL_FILE, precision=precision, float32=float32)
         gates = judge(subject)
     save_golden_samples(folder / GOLDEN_FILE, subject.golden)
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in candidate.labels), encoding="utf-8")
-    manifest = _manifest(folder, candidate, subject, gates, model_name=model_name)
+    manifest = _manifest(folder, candidate, subject, gates, model_name=variant_name(base, precision))
+    if precision != FLOAT32:
+        manifest.variant_of.model_name = base
+        manifest.variant_of.model_sha256 = describe_file(float32.graph).sha256
     if quantization is not None:
         manifest.quantization.CopyFrom(quantization)
     write_manifest(folder, manifest)
     return Release(subject, manifest, (folder / MODEL_FILE).stat().st_size)
 
 
+def variant_name(base: str, precision: str) -> str:
+    """The name of the model that a variant is published as: `mnist-int8`; float32 is the model itself."""
+    return base if precision == FLOAT32 else f"{base}-{precision}"
+
+
 def _write_graph(
     path: Path, candidate: Candidate, precision: str, float32_graph: Path
 ) -> manifest_pb2.Quantization | None:
-    if precision == "float32":
+    if precision == FLOAT32:
         shutil.copyfile(float32_graph, path)
         return None
     if precision == "float16":

@@ -17,7 +17,7 @@ from inferry_trainer.gates.scaled_jpeg import DecodedTwice, decode_twice, with_s
 from inferry_trainer.gates.subject import Limits, Recorded, Subject
 from inferry_trainer.gates.table import PRECISIONS, judge
 from inferry_trainer.publishing.publish import check_model_name, publish_version
-from inferry_trainer.publishing.release import Release, write_release
+from inferry_trainer.publishing.release import Release, variant_name, write_release
 from inferry_trainer.publishing.signatures import check_private_key, seal_settings, seal_version
 from inferry_trainer.publishing.version_labels import check_new_label, point_label_at
 from inferry_trainer.training.run_folder import read_run_folder
@@ -130,13 +130,12 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
         except (GateError, ExportError) as error:
             raise _nothing_published(error) from error
         for precision in options.precisions:
-            model = name if precision == "float32" else f"{name}-{precision}"
             try:
-                published.append(_publish(candidate, options, float32, gates, model, precision, say))
+                published.append(_publish(candidate, options, float32, gates, name, precision, say))
             except (GateError, ExportError) as error:
                 if len(options.precisions) == 1:
                     raise _nothing_published(error) from error
-                refused.append(TrainerError(f"{model} was not published: {error}"))
+                refused.append(TrainerError(f"{variant_name(name, precision)} was not published: {error}"))
     if refused:
         raise TrainerError("; ".join(map(str, refused))) from refused[0]
     return published
@@ -167,21 +166,20 @@ def _publish(
     options: ExportOptions,
     float32: Subject,
     gates: list[GateResult],
-    model: str,
+    base: str,
     precision: str,
     say: Say,
 ) -> Path:
     def write(folder: Path) -> None:
-        release = write_release(folder, candidate, model_name=model, precision=precision, float32=float32, gates=gates)
+        release = write_release(folder, candidate, base=base, precision=precision, float32=float32, gates=gates)
         _say_what_was_measured(release, say)
         for gate in release.manifest.gates:
             if gate.outcome == gate.PASSED and gate.reason:
                 say(f"warning: {gate.name}: {gate.reason}")
 
     key = options.sign
-    version = publish_version(
-        options.repository, model, write, seal=partial(seal_version, private_key=key) if key else None
-    )
+    seal = partial(seal_version, private_key=key) if key else None
+    version = publish_version(options.repository, variant_name(base, precision), write, seal=seal)
     if options.label is not None:
         point_label_at(version, options.label)
     if key is not None:

@@ -1,0 +1,107 @@
+"""Requests that a version has no room for, given to its variants where callers accept one."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from inferry_proto.variants import Accepted
+from inferry_server.batching.request import DegradedRequest, InferenceRequest, Reply
+from inferry_server.errors import (
+    DeadlineExceededError,
+    OverloadedError,
+    QueueFullError,
+    ShedError,
+    ShuttingDownError,
+)
+from inferry_server.models.registry import ModelRegistry
+from inferry_server.models.variants import in_order
+from inferry_server.models.version import ServedVersion
+from inferry_server.rpc.call import Cancel
+
+CAPACITY = (OverloadedError, QueueFullError, ShedError)
+"""Refusals of a request that another version may well have room for: neither late already, nor wrong in itself."""
+
+_NO_ROOM = (*CAPACITY, DeadlineExceededError, ShuttingDownError)
+
+
+class Degrading:
+    """Finds the variants that may answer a request, and queues it for one. Thread-safe; nothing blocks.
+
+    Called only where a version refuses: a request that is queued pays nothing for it.
+
+    Args:
+        registry: the models.
+    """
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+
+    def variants(self, model: ServedVersion, accepted: Callable[[], Accepted | None]) -> Sequence[ServedVersion]:
+        """The variants of a version that may answer a request and do not shed, the one to be asked first in front.
+
+        Args:
+            model: the version that refuses.
+            accepted: tells which precisions the request accepts, None where it does not say; asked only where the
+                version has variants.
+
+        Raises:
+            ServingError: from `accepted`.
+        """
+        served = self._registry.variants(model)
+        served = tuple(one for one in served if not one.batcher.shedding.retry_after_s)  # guard: degrade-variant-sheds
+        if not served:
+            return ()
+        stated = accepted()
+        return in_order(model, served, model.accepts if stated is None else stated)  # guard: degrade-request-first
+
+    def submit(
+        self,
+        refused: InferenceRequest,
+        variants: Sequence[ServedVersion],
+        reply_of: Callable[[ServedVersion, str], Reply],
+        *,
+        instead_of: ServedVersion,
+    ) -> Cancel | None:
+        """Queue a request for the first variant that has room for it.
+
+        Args:
+            refused: as the version has refused it.
+            variants: from `variants`.
+            reply_of: makes the reply of a variant, which is told the variant's precision too.
+            instead_of: the version.
+
+        Returns:
+            What forgets the request; None where no variant has room.
+        """
+        for variant in variants:
+            if refused.rows > max(1, variant.max_request_rows):  # guard: degrade-variant-rows
+                continue
+            assert variant.made_of is not None  # noqa: S101 - else it were no variant
+            queued = _for_variant(refused, reply_of(variant, variant.made_of.precision), instead_of)
+            _tell_trace(refused, variant)
+            try:
+                variant.batcher.submit(queued)
+            except _NO_ROOM:
+                _tell_trace(refused, instead_of)
+                continue
+            instead_of.observer.request_degraded(variant.made_of.precision)
+            return partial(variant.batcher.cancel, queued)
+        return None
+
+
+def _for_variant(refused: InferenceRequest, reply: Reply, version: ServedVersion) -> DegradedRequest:
+    return DegradedRequest(
+        inputs=refused.inputs,
+        rows=refused.rows,
+        reply=reply,
+        deadline=refused.deadline,
+        lane=refused.lane,
+        trace=refused.trace,
+        request_id=refused.request_id,
+        arrived_at=refused.arrived_at,
+        degraded_from=f"{version.model}/{version.version}",
+    )
+
+
+def _tell_trace(request: InferenceRequest, version: ServedVersion) -> None:
+    if request.trace is not None:
+        request.trace.concerns(version.model, version.version)

@@ -1,0 +1,40 @@
+"""The guards of degrading: which variants may answer for a version, and when one is asked."""
+
+from mutants.mutant import Mutant
+
+_TEST_RULES = ("tests/server/models/test_variants.py",)
+_SERVED = "tests/contract/test_degrading.py"
+
+VARIANTS = (
+    Mutant("variant-no-chain", "variants: they have none themselves", "if False:", _TEST_RULES),
+    Mutant("variant-same-graph", "variants: made of the graph that is served", "if made is None:", _TEST_RULES),
+    Mutant("variant-loss", "variants: their loss is bounded", "if made.points_lost > most_points:", _TEST_RULES),
+    Mutant("variant-same-face", "variants: callers notice no other difference", "return True", _TEST_RULES),
+    Mutant("variant-accepted", "variants: only those that are accepted", "chosen = list(variants)", _TEST_RULES),
+    Mutant("variant-faster", "variants: no slower one on the same device", "return True", _TEST_RULES),
+    Mutant("variants-follow", "variants: those that are served now", "", _TEST_RULES),
+    Mutant(
+        "request-accept-variant",
+        "request: what it accepts is checked",
+        "",
+        (f"{_SERVED}::test_what_accepts_nothing_that_is_known_is_refused_with_what_was_expected",),
+    ),
+    Mutant(
+        "degrade-request-first",
+        "degrading: a request's word goes before the model's",
+        "return in_order(model, served, model.accepts)",
+        (f"{_SERVED}::test_a_model_may_accept_variants_for_all_requests_but_those_that_say_no",),
+    ),
+    Mutant(
+        "degrade-variant-sheds",
+        "degrading: a variant that sheds is not asked",
+        "",
+        (f"{_SERVED}::test_a_base_that_sheds_still_reads_what_its_variant_may_answer",),
+    ),
+    Mutant(
+        "degrade-variant-rows",
+        "degrading: a variant gets no more rows than it takes",
+        "if False:",
+        (f"{_SERVED}::test_a_request_with_more_rows_than_the_variant_takes_is_refused_by_the_base",),
+    ),
+)
