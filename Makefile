@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -85,6 +85,9 @@ bench-loadgen: $(READY) ## Let MLPerf's LoadGen judge the model of `make demo` o
 
 bench-costs: $(READY) ## Say where the microseconds of a single-image request go; ARGS="--concurrency 1"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_costs $(ARGS)
+
+bench-degrade: $(READY) ## Offer twice a model's capacity, with and without its int8 variant; ARGS="--data-dir DIR --rows 8"
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.degrade $(ARGS)
 
 bench-rest: $(READY) ## What REST and watching cost; ARGS=cpu, ARGS=mlserver or ARGS=watched
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.rest $(ARGS)

@@ -192,6 +192,11 @@ def _add_classify(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--top-k", type=whole_number(1, MAX_TOP_K), default=1, metavar="K", help="labels a picture (%(default)s)"
     )
+    command.add_argument(
+        "--accept-variant",
+        action="store_true",
+        help="let the model's int8 or float16 variant answer where the model has no room; stderr says so",
+    )
     _add_json(command)
 
 

@@ -45,6 +45,7 @@ class ClassifyResult:
         images: one entry a picture, in the order sent; each most probable first.
         timing: on the server.
         request_id: as it was given.
+        variant: the precision of the variant that answered; empty where the model itself did.
     """
 
     model: str
@@ -52,6 +53,7 @@ class ClassifyResult:
     images: tuple[tuple[Classification, ...], ...]
     timing: Timing
     request_id: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class InferResult:
         version: the one that answered.
         outputs: by name; read-only views of the reply. BYTES are `object` arrays of `bytes`.
         request_id: as it was given.
+        variant: the precision of the variant that answered; empty where the model itself did.
     """
 
     model: str
     version: str
     outputs: Mapping[str, Tensor]
     request_id: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Variants of a model: the same network in reduced precision, and how callers say which of them they accept."""
 
+from collections.abc import Sequence
+
 FLOAT32 = "float32"
 PRECISIONS = ("float16", "int8")
 """Of variants, as a manifest's `precision` names them."""
@@ -32,7 +34,7 @@ def read_accepted(text: str) -> Accepted:
     return frozenset(names)
 
 
-def write_accepted(accepted: bool | str | list[str] | tuple[str, ...]) -> str:
+def write_accepted(accepted: bool | str | Sequence[str]) -> str:
     """The text that says it, checked.
 
     Args:

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inferry_client.errors import InvalidRequestError
-from inferry_client.messages import questions, requests
+from inferry_client.messages import questions, replies, requests
+from inferry_client.results import InferResult
 from inferry_proto import classifier_pb2
 
 
@@ -93,3 +94,37 @@ def test_an_option_that_no_call_has_is_never_ignored() -> None:
         TypeError, match="'timeot_s' is no option of a call; known are timeout_s, metadata, traceparent"
     ):
         requests.infer("m", {}, **misspelt)
+
+
+def test_what_variants_are_accepted_travels_with_the_request() -> None:
+    for accepted, text in ((True, "true"), (False, "false"), ("int8", "int8"), (["int8", "float16"], "int8,float16")):
+        tensors: Any = requests.infer("m", {"x": np.zeros((1, 2))}, accept_variant=accepted)
+        assert tensors.request.parameters["accept_variant"].string_param == text
+        assert tensors.joint is None
+        pictures: Any = requests.classify("m", [b"x"], accept_variant=accepted)
+        assert pictures.request.accept_variant == text
+    silent: Any = requests.infer("m", {"x": np.zeros((1, 2))})
+    assert not silent.request.parameters
+
+
+def test_pictures_whose_callers_accept_other_variants_do_not_travel_together() -> None:
+    keys = {requests.classify("m", [b"x"], accept_variant=one).joint().key for one in (None, True, "int8")}  # type: ignore[misc]
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("accepted", ["int4", "", ["float32"], 1])
+def test_variants_that_there_are_not_are_refused_before_they_are_sent(accepted: Any) -> None:
+    for build in (
+        lambda: requests.infer("m", {"x": np.zeros((1, 2))}, accept_variant=accepted),
+        lambda: requests.classify("m", [b"x"], accept_variant=accepted),
+    ):
+        with pytest.raises(InvalidRequestError, match="accept_variant is"):
+            build()
+
+
+def test_a_result_in_parts_names_the_variant_that_answered_one_of_them() -> None:
+    own = InferResult("m", "1", {"y": np.zeros((2, 1))})
+    other = InferResult("m-int8", "3", {"y": np.ones((1, 1))}, variant="int8")
+    joined = replies.join_infer([own, other], rows=3)
+    assert (joined.model, joined.version, joined.variant) == ("m-int8", "3", "int8")
+    assert replies.part_of_infer(joined, 0, 1).variant == "int8"

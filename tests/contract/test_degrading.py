@@ -3,6 +3,7 @@
 A real server whose device is held: one request runs, and the queue of the base, of four rows, is full.
 """
 
+import asyncio
 import io
 import json
 import threading
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inferry_client import AsyncClient, Client
+from inferry_client.cli import main
 from inferry_client.messages.replies import read_explained
 from inferry_proto.classifier_pb2 import ClassifyRequest, ClassifyResponse
 from inferry_proto.diagnostics_pb2 import ExplainRequest
@@ -386,3 +389,26 @@ def test_a_caller_without_the_role_gets_no_variant(tmp_path: Path) -> None:
         assert refusal(ask("reader"))[0] == "PERMISSION_DENIED"
         assert who(ask("batch"))[0] == VARIANT
         wait_for_metrics(gated.server, lambda page: degraded(page) == 1, "one to be counted")
+
+
+def test_both_clients_and_the_command_tell_who_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "white.png"
+    path.write_bytes(_png())
+    with degrading_server(tmp_path / "models") as (gated, _):
+        begin_shedding(gated, BASE)
+        with Client(gated.address) as client:
+            result = client.infer(BASE, {"images": np.full((1, 4, 4, 1), 255, np.uint8)}, accept_variant=True)
+            assert (result.model, result.version, result.variant) == (VARIANT, "1", "int8")
+            labelled = client.classify(BASE, path, accept_variant="int8")
+            assert (labelled.model, labelled.variant, labelled.images[0][0].label) == (VARIANT, "int8", "bright")
+
+        async def ask() -> tuple[str, str]:
+            async with AsyncClient(gated.address) as client:
+                answered = await client.classify(BASE, path, accept_variant=["int8"])
+                return answered.model, answered.variant
+
+        assert asyncio.run(ask()) == (VARIANT, "int8")
+        assert main(["classify", str(path), "--model", BASE, "--accept-variant", "--server", gated.address]) == 0
+        told = capsys.readouterr()
+        assert told.out.startswith("bright")
+        assert told.err == f"inferry: {path} was classified by {VARIANT}\n"

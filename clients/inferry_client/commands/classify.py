@@ -20,18 +20,25 @@ _CONCURRENCY = 8  # enough for the server to form batches
 
 @dataclass(frozen=True)
 class Answer:
-    """One picture: its labels, or why it has none."""
+    """One picture: its labels, or why it has none.
+
+    Attributes:
+        answered_by: the model that answered, where that is a variant of the one that was asked.
+    """
 
     path: str
     classifications: tuple[Classification, ...] = ()
     problem: str = ""
+    answered_by: str = ""
 
 
 def run(args: Namespace) -> int:
     """Classify pictures and print them in order; the exit status is 1 if any could not be."""
     with Client(args.server, timeout_s=args.timeout_s) as client:
         model = describe_for_pictures(client, choose_model(client, args.model), args.version)
-        answers = classify_files(client, model, args.images, top_k=args.top_k)
+        answers = classify_files(
+            client, model, args.images, top_k=args.top_k, accept_variant=args.accept_variant or None
+        )
         problems = _print_json(answers, model) if args.json else _print_lines(answers, args.images)
     return 1 if problems else 0
 
@@ -51,7 +58,9 @@ def describe_for_pictures(client: Client, model: str, version: str) -> ModelDesc
     return description
 
 
-def classify_file(client: Client, model: ModelDescription, path: str, *, top_k: int) -> Answer:
+def classify_file(
+    client: Client, model: ModelDescription, path: str, *, top_k: int, accept_variant: bool | None = None
+) -> Answer:
     """The answer to one picture.
 
     Raises:
@@ -64,13 +73,17 @@ def classify_file(client: Client, model: ModelDescription, path: str, *, top_k: 
     except OSError as error:
         return Answer(path, problem=error.strerror or str(error))
     try:
-        result = client.classify(model.model, picture, version=model.version, top_k=top_k)
+        result = client.classify(
+            model.model, picture, version=model.version, top_k=top_k, accept_variant=accept_variant
+        )
     except (InvalidRequestError, ReplyError) as error:
         return Answer(path, problem=error.details.removeprefix("image 0: ") or str(error))
-    return Answer(path, result.images[0])
+    return Answer(path, result.images[0], answered_by=result.model if result.variant else "")
 
 
-def classify_files(client: Client, model: ModelDescription, paths: Sequence[str], *, top_k: int) -> Iterator[Answer]:
+def classify_files(
+    client: Client, model: ModelDescription, paths: Sequence[str], *, top_k: int, accept_variant: bool | None = None
+) -> Iterator[Answer]:
     """The answers in the order of the paths; several requests are under way at a time.
 
     Raises:
@@ -78,7 +91,9 @@ def classify_files(client: Client, model: ModelDescription, paths: Sequence[str]
     """
     pool = ThreadPoolExecutor(min(_CONCURRENCY, len(paths)))
     try:
-        yield from pool.map(lambda path: classify_file(client, model, path, top_k=top_k), paths)
+        yield from pool.map(
+            lambda path: classify_file(client, model, path, top_k=top_k, accept_variant=accept_variant), paths
+        )
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what is under way
 
@@ -87,6 +102,7 @@ def _print_lines(answers: Iterator[Answer], paths: Sequence[str]) -> int:
     problems = 0
     path_width = max(map(len, paths))
     for answer in answers:
+        _say_who(answer)
         if answer.problem:
             problems += 1
             _report(answer)
@@ -102,11 +118,14 @@ def _print_json(answers: Iterator[Answer], model: ModelDescription) -> int:
     bad = [answer for answer in done if answer.problem]
     for answer in bad:
         _report(answer)
+    for answer in done:
+        _say_who(answer)
     document = {
         "model": model.model,
         "model_version": model.version,
         "results": [
             {"path": answer.path, "classifications": [asdict(c) for c in answer.classifications]}
+            | ({"answered_by": answer.answered_by} if answer.answered_by else {})
             for answer in done
             if not answer.problem
         ],
@@ -114,6 +133,11 @@ def _print_json(answers: Iterator[Answer], model: ModelDescription) -> int:
     }
     say_json(document)
     return len(bad)
+
+
+def _say_who(answer: Answer) -> None:
+    if answer.answered_by:
+        print(f"inferry: {answer.path} was classified by {answer.answered_by}", file=sys.stderr)
 
 
 def _report(answer: Answer) -> None:

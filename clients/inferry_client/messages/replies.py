@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from inferry_client.results import (
     Timing,
 )
 from inferry_proto import classifier_pb2, diagnostics_pb2, open_inference_pb2
+from inferry_proto.variants import NAMED
 
 
 def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -> ClassifyResult:
@@ -32,20 +33,20 @@ def read_classify(reply: classifier_pb2.ClassifyResponse, *, image_count: int) -
         raise ValueError(f"{len(reply.results)} results came for {image_count} pictures")
     images = tuple(_read_classifications(position, result) for position, result in enumerate(reply.results))
     timing = Timing(reply.timing.decode_us, reply.timing.queue_us, reply.timing.compute_us)
-    return ClassifyResult(reply.model_name, reply.model_version, images, timing, reply.id)
+    return ClassifyResult(reply.model_name, reply.model_version, images, timing, reply.id, reply.variant)
 
 
 def join_classify(parts: Sequence[ClassifyResult]) -> ClassifyResult:
-    """The results of a request that was sent in parts, as one; timings are added up."""
+    """The results of a request that was sent in parts, as one; timings are added up. A variant is named first."""
     timings = [part.timing for part in parts]
     timing = Timing(
         sum(timing.decode_us for timing in timings),
         sum(timing.queue_us for timing in timings),
         sum(timing.compute_us for timing in timings),
     )
-    first = parts[0]
+    named = _named(parts)
     images = tuple(image for part in parts for image in part.images)
-    return ClassifyResult(first.model, first.version, images, timing, first.request_id)
+    return ClassifyResult(named.model, named.version, images, timing, named.request_id, named.variant)
 
 
 def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
@@ -55,11 +56,12 @@ def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
         raise ValueError(f"{len(raw)} raw contents came for {len(described)} outputs")
     contents: Iterable[bytes | None] = raw or repeat(None, len(described))
     outputs = {output.name: _read_output(output, content) for output, content in zip(described, contents, strict=True)}
-    return InferResult(reply.model_name, reply.model_version, outputs, reply.id)
+    variant = reply.parameters[NAMED].string_param if NAMED in reply.parameters else ""
+    return InferResult(reply.model_name, reply.model_version, outputs, reply.id, variant)
 
 
 def join_infer(parts: Sequence[InferResult], *, rows: int) -> InferResult:
-    """The outputs of a request that was sent in parts, joined along the first axis.
+    """The outputs of a request that was sent in parts, joined along the first axis. A variant is named first.
 
     Raises:
         ValueError: an output without a row for each that was sent, or not in every part.
@@ -70,18 +72,28 @@ def join_infer(parts: Sequence[InferResult], *, rows: int) -> InferResult:
         output.flags.writeable = False
         if len(output) != rows:
             raise ValueError(f"output {name!r} has {len(output)} rows for the {rows} that were sent in parts")
-    return InferResult(first.model, first.version, outputs, first.request_id)
+    named = _named(parts)
+    return InferResult(named.model, named.version, outputs, named.request_id, named.variant)
+
+
+Part = TypeVar("Part", ClassifyResult, InferResult)
+
+
+def _named(parts: Sequence[Part]) -> Part:
+    """The part that says who answered: the first that a variant did, so that nobody takes all for the model's."""
+    return next((part for part in parts if part.variant), parts[0])
 
 
 def part_of_classify(result: ClassifyResult, start: int, stop: int) -> ClassifyResult:
     """Some pictures' share of a joined result."""
-    return ClassifyResult(result.model, result.version, result.images[start:stop], result.timing)
+    images = result.images[start:stop]
+    return ClassifyResult(result.model, result.version, images, result.timing, variant=result.variant)
 
 
 def part_of_infer(result: InferResult, start: int, stop: int) -> InferResult:
     """Some rows' share of a joined result."""
     outputs = {name: output[start:stop] for name, output in result.outputs.items()}
-    return InferResult(result.model, result.version, outputs)
+    return InferResult(result.model, result.version, outputs, variant=result.variant)
 
 
 def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescription:

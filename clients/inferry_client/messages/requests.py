@@ -20,9 +20,11 @@ from inferry_client.results import (
 )
 from inferry_proto import classifier_pb2, open_inference_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
+from inferry_proto.variants import PARAMETER, write_accepted
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Parameter: TypeAlias = bool | int | float | str
+AcceptedVariants: TypeAlias = bool | str | Sequence[str]
 
 _MODEL_INFER = OPEN_INFERENCE["ModelInfer"]
 _MAX_INT64 = 2**63 - 1
@@ -36,6 +38,7 @@ def classify(
     top_k: int = 1,
     min_probability: float = 0.0,
     request_id: str = "",
+    accept_variant: AcceptedVariants | None = None,
     **options: Unpack[CallOptions],
 ) -> Call[ClassifyResult]:
     """The labels of one picture or several.
@@ -49,10 +52,12 @@ def classify(
         top_k: labels a picture.
         min_probability: only labels at least this probable, 0 to 1; a picture may then have none.
         request_id: comes back in the result, and is in errors.
+        accept_variant: whether a variant of the model may answer where the model has no room: all (True), none
+            (False), or those of some precisions (`"int8"`); None: as the model's settings say.
         options: see `CallOptions`.
 
     Raises:
-        InvalidRequestError: nothing that is a picture, none at all, or a number out of its range.
+        InvalidRequestError: nothing that is a picture, none at all, or a value out of its range.
     """
     pictures = as_sequence(images)
     if not 1 <= top_k <= MAX_TOP_K:
@@ -60,7 +65,14 @@ def classify(
     if not 0 <= min_probability <= 1:
         raise InvalidRequestError(f"min_probability is {min_probability}; expected 0 to 1")
     messages = [read_picture(position, picture) for position, picture in enumerate(pictures)]
-    request = partial(_classify_request, model=model, top_k=top_k, min_probability=min_probability, id=request_id)
+    request = partial(
+        _classify_request,
+        model=model,
+        top_k=top_k,
+        min_probability=min_probability,
+        id=request_id,
+        accept_variant=_accepted(accept_variant),
+    )
     return _classify_call(messages, version, request, read_options(options))
 
 
@@ -73,6 +85,7 @@ def infer(
     request_id: str = "",
     priority: int = 0,
     parameters: Mapping[str, Parameter] | None = None,
+    accept_variant: AcceptedVariants | None = None,
     **options: Unpack[CallOptions],
 ) -> Call[InferResult]:
     """A model's outputs for tensors.
@@ -86,11 +99,15 @@ def infer(
         request_id: comes back in the result, and is in errors.
         priority: the protocol's; 0 leaves it to the server.
         parameters: the protocol's request parameters, by name.
+        accept_variant: whether a variant of the model may answer where the model has no room: all (True), none
+            (False), or those of some precisions (`"int8"`); None: as the model's settings say.
         options: see `CallOptions`.
 
     Raises:
         InvalidRequestError: an array or a parameter that the protocol cannot carry.
     """
+    if accept_variant is not None:
+        parameters = {**(parameters or {}), PARAMETER: _accepted(accept_variant)}
     message = partial(_infer_request, model, inputs, version, outputs, request_id, priority, parameters)
     timeout_s, metadata = read_options(options) if options else (None, ())
     asked = f"run {name_model(model, version)}"
@@ -122,6 +139,14 @@ DEFAULT_WINDOW = 16
 def request_of(model: str, item: Any, settings: Mapping[str, Any]) -> Call[Any]:
     """The call of one item of a stream: tensors by name, else pictures."""
     return infer(model, item, **settings) if isinstance(item, Mapping) else classify(model, item, **settings)
+
+
+def _accepted(accept_variant: AcceptedVariants | None) -> str:
+    """The text that says which variants may answer; empty for None."""
+    try:
+        return "" if accept_variant is None else write_accepted(accept_variant)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"accept_variant is {error}") from None
 
 
 def _common_rows(inputs: Tensors, model: str) -> int:
@@ -209,10 +234,12 @@ def _classify_request(
     top_k: int,
     min_probability: float,
     id: str,  # noqa: A002 - the field's name
+    accept_variant: str,
 ) -> classifier_pb2.ClassifyRequest:
     return classifier_pb2.ClassifyRequest(
-        model_name=model, model_version=version, id=id, images=images, top_k=top_k, min_probability=min_probability
-    )
+        model_name=model, model_version=version, id=id, images=images, top_k=top_k, min_probability=min_probability,
+        accept_variant=accept_variant,
+    )  # fmt: skip
 
 
 def _classify_call(
@@ -231,7 +258,8 @@ def _classify_call(
         def merge(payloads: Sequence[Sequence[classifier_pb2.Image]], timeout_s: float) -> Call[ClassifyResult]:
             return _classify_call([image for part in payloads for image in part], version, build, (timeout_s, ()))
 
-        key = ("classify", model, version, build.keywords["top_k"], build.keywords["min_probability"])
+        asked_alike = tuple(build.keywords[name] for name in ("top_k", "min_probability", "accept_variant"))
+        key = ("classify", model, version, *asked_alike)
         joint = partial(Joint, key, len(images), images, merge, replies.part_of_classify)
         call = replace(call, joint=joint, model=(model, version))
     if len(images) == 1:

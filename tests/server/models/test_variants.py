@@ -81,7 +81,7 @@ def test_the_fastest_that_is_accepted_goes_first_and_a_slower_one_than_the_versi
 
 
 def manifest(**changed: Any) -> ModelManifest:
-    stated = {
+    stated: dict[str, Any] = {
         "precision": "int8",
         "variant_of": VariantOf(model_name="mnist", model_sha256=SHA),
         "gates": [Gate(name="accuracy-drop", outcome=Gate.PASSED, figures={"points": 0.05, "points_limit": 0.1})],

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from inferry_proto.manifest import read_manifest
-from inferry_proto.manifest_pb2 import Gate, ModelManifest
+from inferry_proto.manifest import describe_file, read_manifest
+from inferry_proto.manifest_pb2 import Gate, ModelManifest, VariantOf
 from inferry_trainer.errors import ExportError, PublishError, TrainerError
 from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.export.half_precision import to_float16
@@ -35,6 +35,9 @@ def test_each_precision_is_a_model_of_its_own_with_every_gate_recorded(tinted_mo
     manifest = manifest_of(tinted_models, name)
     assert (manifest.model_name, manifest.precision) == (name, precision)
     assert [gate.name for gate in manifest.gates] == GATES
+    graph = describe_file(tinted_models / "tinted" / "1" / "model.onnx").sha256
+    made_of = VariantOf() if precision == "float32" else VariantOf(model_name="tinted", model_sha256=graph)
+    assert manifest.variant_of == made_of
     skipped = {gate.name for gate in manifest.gates if gate.outcome != Gate.PASSED}
     assert skipped == {"recorded-figures", "scaled-jpeg"} | ({"accuracy-drop"} if precision == "float32" else set())
     opinion = next(gate for gate in manifest.gates if gate.name == "third-opinion")
