@@ -1,1 +1,1 @@
-"""Requests become batches: the queue, the policy, and the thread that runs the model."""
+"""Decisions about requests and batches: admission, order, deadlines, sizes, turns; without threads and clocks."""

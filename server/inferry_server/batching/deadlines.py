@@ -1,12 +1,12 @@
-"""Which requests would be too late, and are refused or given up for it. Pure: time is passed in.
+"""Which requests are refused because their reply would be late. Pure: time is passed in.
 
 Rules:
 
 - At admission a request is refused whose deadline even an idle server could not meet (`check_chance`), or which the
   rows before it in the queue would make late (`check_backlog`).
-- When its turn comes, a request is given up that would be late by now, or that would make a batch so small that the
-  next one is late (`too_late`).
-- Nothing is refused on a prediction that was not put to the test lately (`latency.py`): a probe is computed instead.
+- When its turn comes, a request is given up, that is refused and not computed, if it would be late by now, or would
+  make a batch so small that the next one is late (`too_late`).
+- No request is refused on a prediction that no batch has confirmed lately (`latency.py`): a probe is computed instead.
 """
 
 import math
@@ -22,7 +22,7 @@ _LEAST_RETRY_S = 0.001
 
 
 class DeadlineRules:
-    """Judges the requests of one scheduler, which keeps up to date what is known. Not thread-safe.
+    """The rules for the requests of one scheduler, which keeps the attributes up to date. Not thread-safe.
 
     Args:
         latencies: of the device, by shape.
@@ -48,7 +48,7 @@ class DeadlineRules:
         self._instances = instances
 
     def check_chance(self, request: InferenceRequest, deadline: float, now: float) -> None:
-        """Refuse what even an idle server would reply to late; or mark it as the probe that puts this to the test.
+        """Refuse a request to which even an idle server would reply late; or mark it as the probe that tests this.
 
         Raises:
             DeadlineExceededError: it is refused.
@@ -69,7 +69,9 @@ class DeadlineRules:
         )
 
     def check_backlog(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
-        """Refuse what would certainly be late. The exact backlog is counted only if the whole one is too long.
+        """Refuse a request that the queue would make late.
+
+        The rows due before it are counted only if all rows that wait would make it late.
 
         Raises:
             OverloadedError: it is refused.
@@ -97,7 +99,7 @@ class DeadlineRules:
     def too_late(
         self, lane: LaneQueue, request: InferenceRequest, now: float, *, rows: int, tightest: bool
     ) -> DeadlineExceededError | None:
-        """Why a request is not computed any more, though it would be its turn.
+        """Why a request is refused when its turn has come; None if it is computed.
 
         Args:
             lane: where it waits, the first.
@@ -106,7 +108,7 @@ class DeadlineRules:
             rows: that were taken before it.
             tightest: whether its deadline is before those of the requests that were taken before it.
         """
-        # Who has less time than those before it, and none to ride with them, would have to wait for them.
+        # A request with less time than those before it, and too little to share their batch, waits for that batch.
         before = rows if tightest and self._instances == 1 else 0  # guard: deadline-waits-before
         latency = self._latencies[request.shape_key]
         needed_s = latency.total_s(before + request.waiting_rows, largest=self.most_rows)
@@ -120,14 +122,14 @@ class DeadlineRules:
         return DeadlineExceededError(late_s=late_s or 0.0, needed_s=needed_s, stage="in_queue")
 
     def retry_after_s(self, request: InferenceRequest, now: float) -> float:
-        """Seconds until about one batch's worth of room has come free."""
+        """Seconds until the queue has about one more batch of room."""
         batch_s = self._latencies[request.shape_key].batch_s(self.most_rows)
         return self._busy_s(now) + max(batch_s, _LEAST_RETRY_S)
 
     def _is_to_be_probed(self, request: InferenceRequest, latency: LatencyModel, now: float) -> bool:
         """Whether a request that waits is computed though a prediction says that it will be late.
 
-        While others wait, some of them will be measured; and what was cut has begun.
+        It need not be while other requests wait: their batches will be measured.
         """
         left_s = math.inf if request.deadline is None else request.deadline - now
         if left_s <= 0:
@@ -146,14 +148,14 @@ class DeadlineRules:
     ) -> float | None:
         """How late a fuller batch would be for a request, where one cut for it makes the next one late.
 
-        A batch that is cut for its earliest deadline costs the others time. While they have it, they
-        give it: a short deadline is met among long ones. Under overload all are as short of time, and
-        batch after batch would be cut, until the device does little but begin batches. Then the one with
-        that deadline is given up, and the others ride together.
+        A batch that is cut for its earliest deadline makes the other requests wait longer. While they have
+        the time, it is cut: a short deadline is met among long ones. Under overload all requests are short
+        of time, every batch would be cut, and the device would spend its time on the fixed cost of batches.
+        Then the request with the earliest deadline is given up, and the others share a batch.
 
         Args:
             lane: where it waits, the first.
-            tight: the request.
+            tight: the request with the earliest deadline.
             now: on the monotonic clock.
             taken: rows of the batch before it, all of them with more time.
         """
@@ -180,12 +182,10 @@ class DeadlineRules:
         return max(0.0, min(self.busy_until) - now)  # guard: backlog-batch-runs
 
     def _backlog_s(self, ahead: Mapping[ShapeKey, int], request: InferenceRequest, now: float) -> float:
-        """Seconds until a request is computed, and the rows ahead of it; beyond one batch, full batches are counted.
+        """Seconds until a request and the rows ahead of it are computed, each batch's wait for its turn included.
 
-        Every batch waits for its turn as long as the latest ones did.
-
-        Counted to the row, the last ones admitted would make their batches smaller to be in time,
-        and the device would lose under load what they gain.
+        Rows beyond one batch count as full batches. If they were counted exactly, the requests admitted last would
+        make their batches smaller to be in time, and the device would compute less under load.
 
         Args:
             ahead: rows by shape.

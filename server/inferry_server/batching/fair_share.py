@@ -41,9 +41,9 @@ class FairQueue:
     """Claims to so many cores. Not thread-safe: its owner holds a lock.
 
     Over any time in which two models have batches waiting, their core-seconds differ by no more
-    than a few batches of each. A model that was idle starts level with the others: it neither saved
-    up nor owes. So its first batch waits for what runs, and for at most about one batch of each
-    model that waits as well.
+    than a few batches of each. A model that was idle starts at the current virtual time: it gets no
+    turns for the time in which it asked for none. So its first batch waits for what runs, and for at most
+    about one batch of each model that waits as well.
 
     Args:
         cores: that may compute at the same time; a batch that wants more takes all of them.
@@ -76,11 +76,12 @@ class FairQueue:
         Args:
             claim: whose.
             compute_s: that long.
-            again: it waits for the next turn at once: what the model is behind stays its due.
+            again: it waits for the next turn at once, and keeps its model's tag.
 
         Returns:
-            The claims that may compute from now on; none while the next turn of this one is all that is waited for:
-            that is decided when it comes, so that nobody waits for its replies.
+            The claims that may compute from now on. None where only this claim waits: its next turn is granted when
+            its thread asks for it (`grants`), so that a claim of another model that comes while that thread makes its
+            replies goes first.
         """
         account = self._accounts[claim.model]
         account.last_cost = compute_s * self._width(claim)

@@ -1,9 +1,9 @@
 """The waiting requests of one lane, in the order in which they are due. Pure: time is passed in.
 
-A request is due at its deadline, but no later than `patience_s` after its arrival. So short deadlines go
-first, and nobody is overtaken for longer than that: whoever came later and is due earlier has a deadline
-before then, and is computed or refused by then. From then on only earlier arrivals go first, as they would
-if the first to come were the first served.
+A request is due at its deadline, but no later than `patience_s` after its arrival. So requests with short
+deadlines go first, but before no request for longer than that: a later request that is due earlier has a
+deadline before then, and is computed or refused by then. After that only earlier arrivals go before it, as
+in a queue that serves the first to come first.
 """
 
 import heapq
@@ -22,7 +22,7 @@ _SLACK = 16  # entries of requests that are gone, beyond which it pays to drop t
 
 
 class LaneQueue:
-    """A priority queue of requests that can also be forgotten, with everything they hold. Not thread-safe."""
+    """A priority queue of requests. A request that leaves it early frees its tensors at once. Not thread-safe."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s

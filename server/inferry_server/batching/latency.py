@@ -2,14 +2,12 @@
 
 - `LatencyModel` fits t(n) = a + b n; `ShapeLatencies` has one for each shape of items: a large picture takes longer
   than a small one.
-- `PredictionDoubt` says when a prediction may refuse a request. Where everything is refused nothing is measured, and a
-  prediction that has become wrong would stay. So a prediction needs a witness: a batch of the same kind that ran lately
-  and took as long; one of as many rows that ran lately in the time that is left disproves it. Without either, a request
-  that the prediction speaks against is computed now and then all the same: a probe. How long it takes is believed at
-  once.
+- `PredictionDoubt` says when a prediction may refuse a request. If all requests were refused, nothing would be
+  measured, and a wrong prediction would stay. So a prediction counts only if a batch of the same kind ran lately and
+  took as long; if as many rows ran lately in the time that is left, the prediction is wrong. Without either, one
+  request that would be refused is computed now and then: a *probe*. The time that a probe takes is adopted at once.
 - `TurnWait` knows how long batches wait for cores that other models use as well.
-- `Steadiness` knows how far batches stray from what was expected of them: which may be computed where nothing else can
-  be done meanwhile.
+- `Steadiness` knows by how much batches take longer than expected, and so which may be computed inline.
 """
 
 import copy
@@ -88,7 +86,7 @@ class LatencyModel:
         return self._xx_aa > 0
 
     def guess(self, like: "LatencyModel", times: float) -> None:
-        """Expect so many times what another model expects, until a batch was seen."""
+        """Expect `times` as long as another latency model does, until a batch was seen."""
         self._a, self._b = like._a * times, like._b * times
 
     def at_most(self, rows: int, seconds: float) -> None:
@@ -139,8 +137,8 @@ class LatencyModel:
 class TurnWait:
     """Learns how long a batch waits for its turn at cores that other models use as well.
 
-    What was seen fades within seconds: a busy neighbour becomes idle, and a model whose requests are
-    refused for it would never learn that. Not thread-safe.
+    What was seen fades within seconds: another model that was busy may be idle by now, and a model whose
+    requests are refused because of it would never measure that. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -164,10 +162,10 @@ class TurnWait:
 
 
 class PredictionDoubt:
-    """What speaks for the predictions about one model, by kind of request. Bounded; not thread-safe.
+    """Which predictions about one model may refuse a request, by kind of request. Bounded; not thread-safe.
 
-    A kind are requests of one shape and of about as many rows: what is predicted of them may be wrong while
-    others are known well.
+    Requests of one shape and of about as many rows are one kind: their predictions may be wrong while those
+    of other kinds are right.
 
     Args:
         largest: rows of a full batch; a request of more is computed in several.
@@ -183,7 +181,7 @@ class PredictionDoubt:
         _remember(self._measured, (shape, rows.bit_length()), (rows, seconds, now))
 
     def allows_refusal(self, shape: ShapeKey, rows: int, left_s: float, now: float) -> bool:
-        """Whether a request may be refused on a prediction; else it is the probe, and has to be computed.
+        """Whether a request may be refused on a prediction; if not, it is the probe, and has to be computed.
 
         Args:
             shape: of its rows.
@@ -225,16 +223,16 @@ class PredictionDoubt:
 class ShapeLatencies(dict[ShapeKey, LatencyModel]):
     """A latency model for each shape, made when it is first asked for. Bounded; not thread-safe.
 
-    A model of fixed shapes has one, which knows what warming up told. Of a shape that is new, as much is
-    expected as of the latest one before, or less where its rows have fewer bytes; that is a guess, and what
-    only a guess speaks against is computed.
+    A model of fixed shapes has one latency model, which begins with what warming up measured. A batch of a
+    new shape is expected to take as long as one of the latest shape before, or less if its rows have fewer
+    bytes. That is a guess, and no request is refused on a guess.
 
     Args:
         warmed: what is known of the device.
         max_batch_size: rows of a large batch.
 
     Attributes:
-        doubt: what speaks for the predictions.
+        doubt: which predictions may refuse a request.
     """
 
     def __init__(self, warmed: LatencyModel, max_batch_size: int) -> None:
@@ -245,11 +243,11 @@ class ShapeLatencies(dict[ShapeKey, LatencyModel]):
 
     @property
     def latest(self) -> LatencyModel | None:
-        """Of the shape that came last to be known; before any, what warming up told."""
+        """That of the shape that was seen last for the first time; before any, what warming up measured."""
         return self[next(reversed(self))] if self else self._warmed
 
     def learn(self, shape: ShapeKey, rows: int, seconds: float, now: float, *, is_probe: bool) -> None:
-        """Take in what a batch took that has run now; at once, if it was to tell whether that has become less."""
+        """Learn the time of a batch that has just run; the time of a probe is adopted at once, if it is shorter."""
         latency = self[shape]
         if is_probe:
             latency.at_most(rows, seconds)  # guard: doubt-believed
@@ -271,20 +269,19 @@ class ShapeLatencies(dict[ShapeKey, LatencyModel]):
 
 
 class Steadiness:
-    """Which batches may be computed where nothing else can be done meanwhile. Not thread-safe.
+    """Which batches may be computed inline, where the thread that computes them reads nothing. Not thread-safe.
 
-    A batch may, if it is expected to take no longer than the limit with a margin for how much longer than expected
-    the latest batches computed. A model that computed for five times the limit once is never trusted again: it was
-    taken for one whose batches take about as long as they took before, and is not. Only the time counts for which the
-    batch's thread had a core: where others kept it waiting, the model is as steady as before, and any other thread
-    would have waited as well.
+    A batch may, if its expected time and a margin are no longer than the limit. The margin is four times the mean by
+    which the latest batches took longer than expected. Once a batch of a model took five times the limit, none of its
+    batches is computed inline any more: their times cannot be predicted. Only the time counts for which the batch's
+    thread had a core; while it waited for one, any other thread would have waited as well.
 
     Args:
         limit_s: how long such a batch may take; 0: there are none.
 
     Attributes:
         limit_s: how long a batch may be expected to take now.
-        has_overrun: whether a model computed for five times the setting.
+        has_overrun: whether a batch took more than five times the limit that was set.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -300,7 +297,7 @@ class Steadiness:
             computed_s: for how long its thread had a core meanwhile.
 
         Returns:
-            Whether it is the first for which a model computed far longer than the limit.
+            Whether it is the first that took more than five times the limit.
         """
         excess_s = max(0.0, computed_s - expected_s)
         self._excess_s += _NEWEST * (excess_s - self._excess_s)  # guard: inline-no-varying-times

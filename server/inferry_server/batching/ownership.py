@@ -13,7 +13,8 @@ requests, which computes *inline*, between two events. The rules:
   until nothing is due: the reading thread does not ask meanwhile.
 - What the reading thread leaves is the instance's thread's, or nobody's if nothing waits.
 
-A model with several instances, or on a GPU, is offered to nobody; then the table has its first and fourth row alone.
+Batches of a model with several instances, or on a GPU, are never offered inline: only the rows NOBODY and THREAD of the
+table are used for it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The limits of one model's queue and batches. Pure: what decides is passed the time."""
+"""The limits of one model's queue and batches. Pure: time is passed in."""
 
 import enum
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ MOST_BATCH_ROWS = 65_536
 
 
 class Lane(enum.Enum):
-    """Whose requests wait: interactive ones or bulk work. Each lane has a queue of its own."""
+    """The two queues of a model: interactive requests wait in one, bulk work in the other."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -28,8 +28,8 @@ class BatchingPolicy:
             and batches form by themselves from what arrives while the device is busy.
         interactive_batches_per_bulk: while both lanes wait, a bulk batch follows so many
             interactive ones: bulk work never starves, and never has two batches before an interactive one.
-        patience_s: how long a request may be overtaken by later ones that are due earlier, whatever its
-            deadline; without a deadline it stands where one with so much time would.
+        patience_s: for how long after its arrival later requests that are due earlier may go before a request,
+            whatever its deadline; a request without a deadline is due so long after its arrival.
         small_batch_size: rows of a batch where it matters more how soon it is done than how much is computed: an
             idle device waits for no more, and bulk work has no more for a second after an interactive request.
             None: `max_batch_size`.

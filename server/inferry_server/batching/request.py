@@ -1,4 +1,4 @@
-"""What waits in the queue: one request, when it is due and whom to tell, and its rows on their way through batches."""
+"""One request in the queue: its inputs, deadline and reply; and how rows become batches, and outputs replies."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,16 +31,16 @@ class Timing(NamedTuple):
 
 
 class Reply(Protocol):
-    """Whom the batcher tells: exactly one of the two is called, once, on a batcher's thread."""
+    """How a request gets its outcome: one of the two is called, once, by the thread that computes batches."""
 
     def complete(self, outputs: Arrays, timing: Timing) -> Callable[[], object]:
         """Make the reply from the outputs of this request's rows.
 
-        They may be views into the batch's: to be read, not kept.
+        The outputs may be views into those of the batch: read them, and do not keep them.
 
         Returns:
-            What sends the reply; called when the request has been counted, so that a caller with a
-            reply finds it in the statistics.
+            A function that sends the reply. It is called when the request has been counted, so that a
+            caller who has the reply finds the request in the statistics.
         """
         ...
 
@@ -57,13 +57,13 @@ class InferenceRequest:
         rows: items; 1 where the model is not batched.
         reply: told of the outcome.
         deadline: on the monotonic clock, in seconds; None for no deadline.
-        lane: whom it is for.
+        lane: the queue in which it waits.
         trace: its trace, where it is sampled.
         request_id: as the client chose it.
         arrived_at: when it came, on the monotonic clock; 0: when it is admitted.
-        nbytes: of all inputs.
+        nbytes: bytes of all inputs.
         item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
-        shape_key: of requests that take as long, row by row.
+        shape_key: requests that have the same take as long for each row.
         is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
         rows_ahead: rows that waited in its lane then.
@@ -108,7 +108,7 @@ class InferenceRequest:
 
     @property
     def queued(self) -> "InferenceRequest":
-        """Itself: it has been read, and can be queued."""
+        """This request: it is decoded, and can be queued."""
         return self
 
     def late_by_s(self, done_at: float) -> float | None:
@@ -169,7 +169,7 @@ class DegradedRequest(InferenceRequest):
 
 @dataclass(frozen=True)
 class DeadlinePolicy:
-    """The server's word on deadlines.
+    """Which deadline a request has.
 
     Attributes:
         objective_s: the deadline of requests that carry none; None: they have none.
@@ -256,14 +256,14 @@ def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
 
 
 def aligned(inputs: Arrays) -> Arrays:
-    """Inputs that can be computed with: uncopied, but for views into messages that begin anywhere."""
+    """Inputs whose memory is aligned, as computing needs it; those that are not, views into messages, are copied."""
     if all(array.flags.aligned for array in inputs.values()):
         return inputs
     return {name: array if array.flags.aligned else array.copy() for name, array in inputs.items()}
 
 
 def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo) -> list[Arrays]:
-    """The rows of every output that belong to each slice, as views; what was padding goes to nobody.
+    """The rows of every output that belong to each slice, as views; the rows of the padding are dropped.
 
     Args:
         slices: as they were assembled.
@@ -284,10 +284,10 @@ def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo
 
 
 def check_rows(outputs: Arrays, rows: int) -> None:
-    """Refuse outputs that cannot be given back row by row: nobody may get a neighbour's.
+    """Refuse outputs without a row for each row of the batch: no request may get the outputs of another.
 
     Raises:
-        RowCountError: names the output and the model's way out.
+        RowCountError: names the output, and the setting for a model without rows.
     """
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):

@@ -35,8 +35,8 @@ class Collected(NamedTuple):
     """Requests of a batch that has run.
 
     Attributes:
-        whole: with all their outputs, and where their time went; those that nobody wants any more are left out.
-        unfit: whose parts do not fit together.
+        whole: those with all their outputs, and where their time went; cancelled ones are left out.
+        unfit: those whose parts have outputs of different shapes.
         following: what an idle device would take next.
     """
 
@@ -52,11 +52,11 @@ class TakenBatch:
     Attributes:
         slices: of one shape.
         rows: of all of them.
-        refused: what came too late for it.
-        taken_at: now, when it was taken.
-        waited_s: it had to wait for its turn at the device.
+        refused: requests that were taken out of the queue, for they would be late.
+        taken_at: when it was taken.
+        waited_s: how long it had waited for its turn at the cores.
         done_at: when it should be done.
-        is_probe: it has a request that a prediction speaks against.
+        is_probe: whether one of its requests is a probe.
     """
 
     slices: Sequence[BatchSlice]
@@ -118,8 +118,8 @@ class BatchScheduler:
         """Rows that full batches would compute a second on all instances; 0 where none was measured in warming up.
 
         How the time depends on the rows is known from warming up, where batches of all sizes ran; how fast the device
-        is now, from the batches that ran lately, at the sizes that they had. Of a model whose items differ in shape,
-        the shape counts that came last to be known.
+        is now, from the batches that ran lately, at the sizes that they had. If the items of a model differ in shape,
+        the shape that was seen last for the first time counts.
         """
         latency, warmed = self._latencies.latest, self._warmed
         if latency is None or not (warmed.is_measured and latency.is_measured):
@@ -137,8 +137,8 @@ class BatchScheduler:
     def serve_alone(self) -> None:
         """From now on hand out one request at a time, and all of it, also where parts of it were handed out before.
 
-        What `finished` teaches goes on to be right; how long a queue of requests takes is underrated, by what a batch
-        takes beside its rows.
+        `finished` still learns the right times. The time that several queued requests take is predicted too short, by
+        the fixed cost of a batch for each of them.
         """
         self.serves_alone = True
         rows = self._policy.max_request_rows
@@ -147,7 +147,7 @@ class BatchScheduler:
         self._full_rows = 1
 
     def admit(self, request: InferenceRequest, now: float) -> None:
-        """Let a request wait, if it has a chance.
+        """Queue a request, unless it is refused.
 
         Raises:
             DeadlineExceededError: its deadline has passed, or even an idle server could not meet it.
@@ -178,11 +178,11 @@ class BatchScheduler:
         return NextBatch(self._wait_s(rows, now) if self._policy.max_queue_delay_s else 0.0, batch_s)
 
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
-        """The rows to compute now. May be empty where all that waited came too late.
+        """The rows to compute now; none if every request that waited would be late.
 
         Args:
             now: on the monotonic clock.
-            waited_s: for the device, which other models use as well.
+            waited_s: how long the batch has waited for its turn at the cores.
         """
         self._deadlines.turn.observe(waited_s, now)
         slices: list[BatchSlice] = []
@@ -222,7 +222,12 @@ class BatchScheduler:
         return TakenBatch(slices, rows, refused, now, waited_s, done_at, is_probe)
 
     def finished(self, batch: TakenBatch, batch_s: float | None) -> None:
-        """A batch has its replies, so long after it was taken; None if it failed, and its time says nothing."""
+        """A batch has ended.
+
+        Args:
+            batch: from `take_batch`.
+            batch_s: from when it was taken until its last reply; None: it failed, and its time says nothing.
+        """
         self._deadlines.busy_until.remove(batch.done_at)
         if batch_s is None:  # guard: latency-time-failed
             return
@@ -260,7 +265,7 @@ class BatchScheduler:
         return Collected(whole, unfit, self.next_batch(now))
 
     def settle(self, request: InferenceRequest) -> bool:
-        """Nothing more shall happen to a request; its rows no longer wait.
+        """End a request: its rows that wait are not computed, and it gets no reply from now on.
 
         Returns:
             False where it was settled before.
@@ -300,7 +305,7 @@ class BatchScheduler:
         return self._most_rows
 
     def _next_lane(self) -> LaneQueue:
-        """Whose turn it is; counts the turn."""
+        """The lane whose turn it is; counts the turn."""
         interactive, bulk = self._interactive.rows, self._bulk.rows
         if bulk and (
             not interactive or self._interactive_batches >= self._policy.interactive_batches_per_bulk
@@ -322,8 +327,8 @@ class BatchScheduler:
     ) -> int:
         """How many rows of the next request may join a batch; 0 for none.
 
-        Only requests larger than a batch are cut: the others ride whole. A batch is not grown past what
-        the deadlines in it allow, nor past its own by the request that would join.
+        Only requests larger than a batch are cut: the others join whole. A batch does not grow past what the
+        deadlines of its requests allow, that of the request which would join included.
         """
         room = largest - rows  # guard: batch-rows-bounded
         wanted = request.waiting_rows

@@ -1,1 +1,1 @@
-"""Threads that turn queued requests into batches, and outputs into replies."""
+"""The threads that turn queued requests into batches, and outputs into replies; and the watchdog's."""

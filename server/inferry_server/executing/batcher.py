@@ -30,9 +30,9 @@ class DynamicBatcher:
     waits for the batch that is running, then for those due before it; and before each of these
     batches, for the turns of other models on the same cores (`core_turns.py`). Every admitted request gets
     exactly one reply, unless it was cancelled: outputs, DeadlineExceededError, the model's error, or
-    ShuttingDownError when `close` runs out of patience. What has no room or no chance is refused by
-    `submit`. Replies are made on the batcher's threads, so a reply must be quick. With `inline`, short batches
-    are computed, and their replies made, on the thread that reads requests.
+    ShuttingDownError when it still waits at the timeout of `close`. `submit` refuses a request that has no
+    room or would be late. Replies are made on the batcher's threads, so making one must be quick. With
+    `inline`, short batches are computed, and their replies made, on the thread that reads requests.
 
     Args:
         name: of the threads.
@@ -45,7 +45,7 @@ class DynamicBatcher:
         latency: what is known of the device, from warming it up.
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
-        seats: the instances' places before the device; None where they share it with nobody.
+        seats: through which the instances take turns at the cores; None: they take no turns.
         inline: of the thread that reads requests; None: it computes nothing. For one instance that any
             thread can use.
         inline_batch_s: how long a batch may be expected to take that is computed inline.
@@ -56,7 +56,7 @@ class DynamicBatcher:
 
     Attributes:
         submit: queues a request, whose reply comes later, as `RequestQueue.submit`.
-        shedding: whether requests are to be refused before they are decoded; whoever submits looks at it before.
+        shedding: whether requests are shed; a caller of `submit` looks at it before it decodes a request.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class DynamicBatcher:
         return self._queue.capacity_rows_per_s()
 
     def oldest_age_s(self, lane: Lane) -> float:
-        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        """How long the oldest request in a lane has waited; 0 if none waits."""
         return self._queue.oldest_age_s(lane)
 
     def end_long_runs(self, *, unwanted_s: float, longest_s: float) -> tuple[float, Sequence[str]]:
-        """End runs of the model that nobody waits for any more, and those that take too long. Any thread may call.
+        """End runs of the model whose requests were all cancelled, and runs that take too long. Any thread may call.
 
         Args:
             unwanted_s: how long a run may take, once all of its requests were cancelled.
@@ -184,7 +184,7 @@ class DynamicBatcher:
         self._queue.close()
 
     def close(self, timeout_s: float) -> bool:
-        """Refuse new requests and finish the queued ones; what is left after the timeout is told so.
+        """Refuse new requests and finish the queued ones; those left at the timeout get ShuttingDownError.
 
         Returns:
             Whether everything was computed in time.
@@ -202,14 +202,14 @@ class DynamicBatcher:
     def _serve(self, run: Run, seat: Seat, prepare: Callable[[], None]) -> None:
         try:
             prepare()
-        except Exception as error:  # noqa: BLE001 - who starts the batcher is told
+        except Exception as error:  # noqa: BLE001 - `start` raises it
             self._prepared.put(error)
             return
         self._prepared.put(None)
         try:
             while self._queue.wait_until_due(seat.leave):
                 self._serve_next(run, seat)
-        except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
+        except Exception:  # noqa: BLE001 - nothing should come here; if it does, no caller may wait for ever
             self._execution.give_up()
         finally:
             seat.leave()

@@ -1,4 +1,4 @@
-"""The gate before the cores: a thread passes it when `fair_share.py` says that its batch is next."""
+"""Turns at the cores: a thread waits until `fair_share.py` says that its batch is next."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from inferry_server.batching.fair_share import Claim, FairQueue
 
 
 class Seat(Protocol):
-    """One instance's place before a device. One thread at a time uses it."""
+    """One instance's turns at a device. One thread at a time uses it."""
 
     def acquire(self) -> float:
         """Wait until a batch may be computed; at once where that is so already.
@@ -20,14 +20,14 @@ class Seat(Protocol):
         ...
 
     def try_acquire(self) -> bool:
-        """Ask for it without waiting; where it cannot be had, `acquire` will wait for the same turn."""
+        """Ask for a turn without waiting; if others have the device, `acquire` will wait for the same turn."""
         ...
 
     def release(self, compute_s: float, *, again: bool) -> None:
         """The batch has run for so many seconds; `again` where the next one waits already."""
 
     def leave(self) -> None:
-        """Nothing is to be computed now: what was asked for or held goes to others."""
+        """Nothing is to be computed now: give back the turn that was asked for or granted."""
 
 
 class ComputeGate:
@@ -82,11 +82,11 @@ class ComputeGate:
 
 
 class _GateSeat:
-    """A seat is asked for, then granted, then released; `release` with `again` asks for the next turn.
+    """A turn is asked for, granted, and released; `release` with `again` asks for the next one.
 
-    A thread that asks again still has its replies to make: were it asked for only afterwards, the
-    cores would always go to the neighbours first, and a model with fast batches would get one for
-    each slow one of theirs, whatever its share.
+    A thread that asks again still has its replies to make. If it asked after that, the cores would
+    always go to other models first, and a model with fast batches would get one turn for each slow
+    batch of another, whatever its share.
     """
 
     def __init__(self, gate: ComputeGate, claim: Claim) -> None:
@@ -118,18 +118,18 @@ class _GateSeat:
 
 
 class OpenSeat:
-    """Before a device that is not shared through a gate: a GPU takes no turns at the cores."""
+    """Of an instance that takes no turns, such as one on a GPU: it may always compute."""
 
     def acquire(self) -> float:
-        """Nobody is in the way."""
+        """Computes at once."""
         return 0.0
 
     def try_acquire(self) -> bool:
-        """It can be had at once."""
+        """Always True."""
         return True
 
     def release(self, compute_s: float, *, again: bool) -> None:
-        """Nobody waits."""
+        """Does nothing."""
 
     def leave(self) -> None:
-        """Nobody waits."""
+        """Does nothing."""

@@ -125,11 +125,11 @@ class BatchExecution:
             taken = self._queue.take_inline(seat.try_acquire, seat.leave)
             if taken is not None:
                 self._queue.inline_done(taken, self.execute(run, seat, taken), seat.leave)
-        except Exception:  # noqa: BLE001 - nothing should come here; if it does, nobody may wait for ever
+        except Exception:  # noqa: BLE001 - nothing should come here; if it does, no caller may wait for ever
             self.give_up()
 
     def retry(self, run: Run, seat: Seat, failed: FailedBatch | None) -> None:
-        """Reply to a failed batch, if there is one; its members run alone, so that only the guilty one fails."""
+        """Reply to a failed batch, if there is one; its members run alone, so that only those fail that cause it."""
         if failed is None:
             return
         slices, error = failed
@@ -151,13 +151,13 @@ class BatchExecution:
         request.reply.fail(error)
 
     def give_up(self) -> None:
-        """Log the error under way, and refuse whatever waits and comes: nothing will be computed any more."""
+        """Log the current error, and refuse all requests that wait or come: no batch will be computed any more."""
         logger.critical("a batcher has stopped; its model computes no more", exc_info=True)
         self._queue.close()
         self.refuse_waiting()
 
     def refuse_waiting(self) -> bool:
-        """Tell everything that waits that the server goes away; returns whether anything did."""
+        """Refuse every request that waits with ShuttingDownError; returns whether any did."""
         waiting = self._queue.settle_all()
         for request in waiting:
             self.refuse(request, ShuttingDownError())
@@ -213,7 +213,7 @@ class BatchExecution:
         began = self._clock()
         try:
             done = self._run(run, seat, [part], began)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - whatever the model raises must not end this thread
             self._trace_failure([part], began, error)
             self.retry(run, seat, ([part], error))
             return
@@ -235,7 +235,7 @@ class BatchExecution:
             self._keep(slow, done, taken)
 
     def _reply(self, whole: Sequence[tuple[InferenceRequest, Arrays, Timing]], done: _Done) -> Sequence["_Made"]:
-        """Make the replies, count the batch, and send them: who has a reply finds it in the statistics.
+        """Make the replies, count the batch, and send them: a caller who has a reply finds it in the statistics.
 
         Returns:
             The requests among them that are slow.
@@ -267,7 +267,7 @@ class BatchExecution:
         return slow
 
     def _keep(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
-        """Tell of slow requests; after their replies, so that nobody waits for it."""
+        """Keep slow requests to be explained; after their replies were sent, so that no caller waits for it."""
         try:
             self._keep_each(slow, done, taken)
         except Exception:  # guard: late-harmless
@@ -293,7 +293,7 @@ class BatchExecution:
         self._trace(slices, _Done(rows, {}, (), False, began, began, self._clock()), error)
 
     def _trace(self, slices: Sequence[BatchSlice], done: _Done, error: Exception | None = None) -> None:
-        """Tell the members that are traced; after their replies, so that tracing delays nobody."""
+        """Note the batch in the traces of its members; after their replies were sent, so that tracing delays none."""
         members = [part.request.trace for part in slices if part.request.trace is not None]
         if not members:
             return

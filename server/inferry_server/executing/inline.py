@@ -1,8 +1,7 @@
 """Batches that the thread that reads requests computes between two events.
 
-Two threads of one interpreter that meet over every request cost more than the request does: each takes
-the interpreter from the other, and is woken for it. So a short batch is computed by the thread that
-read its requests. Python does one thing after the other then, and nobody waits for it.
+If one thread reads a request and another computes it, each takes the interpreter from the other and wakes it, which
+costs more CPU than the request itself. So a short batch is computed by the thread that read its requests.
 """
 
 import threading
@@ -18,15 +17,15 @@ Work = Callable[[], None]
 
 
 class InlineWork:
-    """What one thread runs between two events; no thread's until `reading`. Whatever is appended is run, once.
+    """The work that the reading thread does between two events. All work that is appended is done, once.
 
-    Any thread appends to `pending` and looks at `thread`; the reading thread alone calls `reading`, and runs inside
-    what it takes from the left of `pending`. It is not woken for it, and may sleep for long. Nothing blocks.
+    Any thread appends to `pending` and looks at `thread`. The reading thread alone calls `reading`; inside, it runs
+    what it takes from the left of `pending`. Appending does not wake it, and it may sleep for long. Nothing blocks.
 
     Attributes:
-        pending: what waits to be run; the reading thread looks at it before every event.
-        thread: which one reads, as `threading.get_ident` tells; None: none does.
-        shedding: of the queue that began to shed last.
+        pending: work that waits; the reading thread looks at it before every event.
+        thread: the reading thread, as `threading.get_ident` numbers it; None: no thread reads.
+        shedding: of the queue for which calls may be refused unread; None: for none.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is told about batches, for metrics and statistics."""
+"""What metrics and statistics learn of a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class ComputedBatch:
 
 
 class BatchObserver(Protocol):
-    """Who is told about batches, for metrics and statistics. Called on the thread that computes them."""
+    """Counts batches, for metrics and statistics. Called on the thread that computes them."""
 
     def batch_done(self, done: ComputedBatch) -> None:
         """A batch was computed; the replies to its requests are made, and leave now."""
@@ -65,10 +65,10 @@ class BatchObserver(Protocol):
         """
 
     def request_cancelled(self) -> None:
-        """Nobody wants the reply to a request that was admitted."""
+        """A request that was admitted was cancelled."""
 
     def overran(self, seconds: float) -> None:
-        """A batch took so long, far longer than one may on the thread that reads requests: it computes no more there.
+        """A batch computed for more than five times as long as one may inline: no batch is computed inline any more.
 
         Called once, under a lock.
         """

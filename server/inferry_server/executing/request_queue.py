@@ -1,4 +1,4 @@
-"""The scheduler of one model behind a lock, and the threads that wait for it to have a batch."""
+"""The queue of one model: its scheduler behind a lock, and the threads that wait for a batch."""
 
 import threading
 from collections import deque
@@ -36,21 +36,21 @@ _OFFERED_S = 0.005  # in which the reading thread begins, if it is awake and not
 
 
 class RequestQueue:
-    """Requests that wait, and who computes them. Thread-safe; one lock, under which the device's may be taken.
+    """Requests that wait, and which thread computes them. Thread-safe; under its lock that of the cores may be taken.
 
-    Any thread calls `submit`, `settle` and `close`; the instances' threads `wait_until_due` and `take`; the reading
-    thread, the one that reads requests, `take_inline` and `inline_done`. Which of them computes the next batch stands
-    in `batching/ownership.py`.
+    Any thread calls `submit`, `settle` and `close`. The instances' threads call `wait_until_due` and `take`. The
+    reading thread, which reads requests, calls `take_inline` and `inline_done`. The table in `batching/ownership.py`
+    says which of them computes the next batch.
 
     While more requests come than can be computed, and a full batch waits, requests are shed (`batching/shedding.py`).
 
     Args:
         scheduler: decides; of this queue alone.
         clock: monotonic seconds.
-        inline: of the reading thread.
+        inline: the pending work of the reading thread.
         inline_batch_s: how long a batch may be expected to take that is computed inline; below 0 none is.
-        overran: called under the lock, with its seconds, for the first batch that took so much longer that none
-            is computed inline any more.
+        overran: called once, under the lock, with the seconds of the batch that took so much longer that no batch is
+            computed inline any more.
         shedding: whether requests for this model are refused before they are decoded.
 
     Attributes:
@@ -101,7 +101,7 @@ class RequestQueue:
             return self._scheduler.capacity_rows_per_s()
 
     def oldest_age_s(self, lane: Lane) -> float:
-        """How long the request has waited that waits longest in a lane; 0 if none does."""
+        """How long the oldest request in a lane has waited; 0 if none waits."""
         with self._lock:
             return self._scheduler.oldest_age_s(lane, self._clock())
 
@@ -110,7 +110,7 @@ class RequestQueue:
         self._compute_inline = compute_inline
 
     def submit(self, request: InferenceRequest) -> None:
-        """Queue a validated request, and see that somebody computes it.
+        """Queue a validated request, and see that a thread computes it.
 
         Raises:
             ShuttingDownError: `close` was called.
@@ -209,7 +209,7 @@ class RequestQueue:
             return None if self._due(now) is None else self._scheduler.take_batch(now, waited_s=waited_s)
 
     def take_inline(self, try_turn: Callable[[], bool], idle: Callable[[], None]) -> TakenBatch | None:
-        """The next batch, for the reading thread; None if it is not offered, or is for the others after all.
+        """The next batch, for the reading thread; None if none is offered, or an instance's thread is to compute it.
 
         Args:
             try_turn: whether the device can be had at once.
@@ -296,7 +296,10 @@ class RequestQueue:
             return self._scheduler.settle_all()  # guard: closing-left-told
 
     def _shed_if_full(self, now: float) -> None:
-        """Shed while a full batch waits; calls unread while it waits for the reading thread, which takes it soon."""
+        """Shed requests if a full batch waits and one was refused lately.
+
+        Calls are refused unread while the batch waits for the reading thread, which takes it soon.
+        """
         if now >= self._shedding.needed_until:  # guard: shed-only-lately
             return
         is_full = self._scheduler.is_full()  # guard: shed-full-batch
@@ -308,14 +311,14 @@ class RequestQueue:
     def _learn(self, batch: TakenBatch, ran: Ran) -> None:
         steadiness = self._steadiness
         if steadiness is not None:
-            # guard: inline-stall-forgiven
-            if steadiness.observe(batch.done_at - batch.taken_at, min(ran.batch_s, ran.cpu_s)):
+            computed_s = min(ran.batch_s, ran.cpu_s)  # guard: inline-stall-forgiven
+            if steadiness.observe(batch.done_at - batch.taken_at, computed_s):
                 self._overran(ran.batch_s)
             self._inline_batch_s = steadiness.limit_s
         self._scheduler.finished(batch, ran.batch_s if ran.failed is None else None)
 
     def _due(self, now: float) -> NextBatch | None:
-        """What could be taken now."""
+        """The next batch, if it could be taken now."""
         waiting = self._scheduler.next_batch(now)
         return waiting if waiting is not None and self._is_due(waiting) else None
 
@@ -330,7 +333,7 @@ class RequestQueue:
         return threading.get_ident() == self._inline.thread
 
     def _event(self, waiting: NextBatch | None, *, is_due: bool) -> Event:
-        """What it means that a thread of the instances is free."""
+        """The event that a thread of the instances is free, by what waits."""
         if self._failed or waiting is None or not is_due:
             return Event.DUE if self._failed else Event.IDLE
         return Event.DUE if self._closing or waiting.batch_s > self._inline_batch_s else Event.FREE
@@ -348,7 +351,7 @@ class RequestQueue:
         return True
 
     def _leave(self, event: Event, waiting: NextBatch | None, idle: Callable[[], None]) -> None:
-        """What there is, or will be, is for the threads of the instances; they are not woken for nothing."""
+        """The reading thread computes no more: wake the threads of the instances, if anything is to be computed."""
         self._holder = TRANSITIONS[self._holder][event]
         if self._shedding.retry_after_s:
             self._shedding.end()
@@ -359,4 +362,4 @@ class RequestQueue:
 
 
 def _nothing() -> None:
-    """Before it is said what the reading thread is to run, nobody asks."""
+    """The reading thread has nothing to run before `compute_inline_by` was called."""

@@ -1,4 +1,4 @@
-"""Tells when something that must go on does not: a model that computes for ever, a thread that reads no more."""
+"""Notices what hangs: a model that computes for ever, a thread that reads no more."""
 
 import logging
 import threading
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.25  # so that who holds up reading is relieved within half a second; four wake-ups a second when idle
+_LOOK_EVERY_S = (
+    0.25  # another thread reads within half a second if one computes for long; four wake-ups a second when idle
+)
 
 _LONGEST_STEP_S = 1.0
 
@@ -88,10 +90,10 @@ class Watchdog:
 
 
 class Pulse:
-    """How long a count that should grow has stood still, as far as one who looks now and then can tell.
+    """For how long a count that should grow has not grown, by a look at it now and then.
 
-    Between two looks no more than a second counts: where they are further apart, nothing ran in between, and who
-    was stopped with the whole process is not to blame.
+    Between two looks at most a second counts: if they are further apart, the whole process was stopped in between, and
+    nothing could make the count grow.
 
     Args:
         clock: monotonic seconds.

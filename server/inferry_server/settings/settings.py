@@ -83,7 +83,7 @@ class Settings:
     )
     http_inference: str = _setting(
         "auto",
-        "whether HTTP answers more than health and metrics: auto does on loopback, where gRPC uses no TLS",
+        "whether HTTP serves more than health and metrics: auto does on loopback, where gRPC uses no TLS",
         choices=HTTP_INFERENCES,
     )
     http_max_connections: int = _setting(256, "HTTP connections at a time; the longest idle makes room for a new one")
@@ -92,7 +92,7 @@ class Settings:
         "once started: none leaves the models as they are, poll follows the repository, explicit obeys clients",
         choices=MODEL_CONTROLS,
     )
-    poll_interval_s: float = _setting(5.0, "how often the repository is looked at with model_control poll")
+    poll_interval_s: float = _setting(5.0, "how often model_control poll looks for changes of the repository")
     model_load_timeout_s: float = _setting(
         120.0, "how long a version may take to load, warmed and checked; engines of TensorRT may need more"
     )
@@ -185,8 +185,10 @@ class Settings:
     request_read_timeout_s: float = _setting(
         120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
     )
-    keepalive_time_s: float = _setting(7200.0, "silence after which a connection is asked whether it still lives")
-    response_compression: str = _setting("none", "of responses, for clients that accept it", choices=COMPRESSIONS)
+    keepalive_time_s: float = _setting(7200.0, "time without data after which a connection is probed")
+    response_compression: str = _setting(
+        "none", "compression of replies, for clients that accept it", choices=COMPRESSIONS
+    )
     tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
@@ -204,11 +206,11 @@ class Settings:
     )
     max_image_scans: int = _setting(100, "scans of a JPEG; encoders write 10, and each costs as much as a picture")
     drain_delay_s: float = _setting(
-        0.0, "how long to go on answering after SIGTERM while not ready, so that balancers turn away"
+        0.0, "how long to go on serving after SIGTERM while not ready, so that load balancers notice"
     )
     drain_timeout_s: float = _setting(30.0, "how long accepted requests may take to finish after that")
     report_load: bool = _setting(
-        False, "tell the load with each answer (ORCA), for gRPC's and Envoy's weighted round robin"
+        False, "tell the load with each reply (ORCA), for gRPC's and Envoy's weighted round robin"
     )
     system_shared_memory: bool = _setting(
         False, "let clients pass tensors in POSIX shared memory; only where all of them are trusted"
@@ -220,7 +222,7 @@ class Settings:
         None, "OpenTelemetry collector that traces go to by OTLP over gRPC: http://HOST:PORT, https:// for TLS"
     )
     trace_sample_ratio: float = _setting(
-        _SAMPLE_RATIO, "share of the requests to trace whose callers did not decide; who looks for one asks to"
+        _SAMPLE_RATIO, "share of the requests without a `traceparent` that is traced; with one, the caller decides"
     )
     late_requests: int = _setting(
         32, "how many of each version's slowest and refused requests are kept, to be explained; 0: none"

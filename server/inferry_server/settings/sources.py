@@ -16,7 +16,7 @@ from inferry_server.settings.values import PARSERS, READERS, to_toml
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 
 # Variables with our prefix that are not for the server: the trainer's data, what a load test tells its processes,
-_OTHERS = re.compile(r"DATA|LOAD_(?!REPORTS)\w+")  # one of the server's own begins alike
+_OTHERS = re.compile(r"DATA|LOAD_\w+")
 # and what Kubernetes tells every pod of each Service whose name begins with `inferry`.
 _KUBERNETES = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _KUBERNETES_PORT = re.compile(r"(\w+_)?PORT")

@@ -199,7 +199,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         path = str(handler_call_details.method)
         metadata = tuple(handler_call_details.invocation_metadata or ())
         if self._router.is_unary(path):
-            # As a stream: grpcio tells of a unary call only when its request is there, and never answers one
+            # As a stream: grpcio tells of a unary call only when its request is there, and never ends one
             # that half-closes without.
             return grpc.stream_unary_rpc_method_handler(self._unary(path, metadata))
         if self._router.is_stream(path):
@@ -248,7 +248,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 if message is not None:
                     await self._arrived()
                     self._router.handle(call, message)
-                status, answer = await call.answer
+                status, reply = await call.outcome
             except asyncio.CancelledError:
                 call.cancelled()
                 raise
@@ -256,7 +256,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 await context.abort(status.code, status.message, status.trailing_metadata)
             if self._report is not None:
                 context.set_trailing_metadata(self._report.metadata)
-            return answer
+            return reply
 
         return behave
 

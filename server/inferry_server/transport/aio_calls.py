@@ -1,4 +1,4 @@
-"""Calls of grpcio's asyncio server: handlers answer from any thread, the loop sends."""
+"""Calls of grpcio's asyncio server: handlers reply from any thread, the loop sends."""
 
 import asyncio
 import time
@@ -34,31 +34,35 @@ class _BaseCall(EndingCall):
 
 
 class AioCall(_BaseCall):
-    """A unary call whose answer the loop awaits."""
+    """A unary call whose outcome the loop awaits.
+
+    Attributes:
+        outcome: its status, and the reply where that is OK.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.answer: asyncio.Future[tuple[Status, bytes]] = self._loop.create_future()
+        self.outcome: asyncio.Future[tuple[Status, bytes]] = self._loop.create_future()
 
     def reply(self, message: bytes) -> None:
         """As `Call.reply`."""
-        self._answer(OK, message)
+        self._end_with(OK, message)
 
     def abort(self, status: Status) -> None:
-        """As `Call.abort`; a stream's comes after what was sent."""
-        self._answer(status, b"")
+        """As `Call.abort`."""
+        self._end_with(status, b"")
 
-    def _answer(self, status: Status, message: bytes) -> None:
+    def _end_with(self, status: Status, message: bytes) -> None:
         if self._end(status):
-            self._loop.call_soon_threadsafe(self._set_answer, (status, message))
+            self._loop.call_soon_threadsafe(self._set_outcome, (status, message))
 
-    def _set_answer(self, answer: tuple[Status, bytes]) -> None:
-        if not self.answer.done():  # the client may have gone in between
-            self.answer.set_result(answer)
+    def _set_outcome(self, outcome: tuple[Status, bytes]) -> None:
+        if not self.outcome.done():  # the client may have gone in between
+            self.outcome.set_result(outcome)
 
 
 class AioStreamCall(_BaseCall):
-    """A streaming call: the loop reads requests to a receiver and writes responses one after another."""
+    """A streaming call: the loop reads requests to a receiver and writes replies one after another."""
 
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
         super().__init__(method, metadata, context, loop, account)
@@ -82,7 +86,7 @@ class AioStreamCall(_BaseCall):
             self._reader.cancel()
 
     def drain(self) -> None:
-        """The server is going away. The receiver hears of it after the half-close that may be there already."""
+        """The server is shutting down. The receiver is told after the half-close that may be there already."""
         self._draining = True
         if self._receiver is not None and not self._half_closing:
             self._receiver.on_drain()

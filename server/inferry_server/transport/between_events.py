@@ -1,4 +1,4 @@
-"""What a transport runs on its reading thread between two events; it knows no more of it."""
+"""Work that a transport does on its reading thread between two events, without knowing what it is for."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Shedding(Protocol):
-    """Why requests are refused before they are decoded, and who counts them."""
+    """Whether requests for a model are shed: refused before they are decoded."""
 
     @property
     def retry_after_s(self) -> float:
@@ -15,7 +15,7 @@ class Shedding(Protocol):
         ...
 
     def count(self) -> object:
-        """Told of each request that is refused before its message is read."""
+        """Count one request that is refused before its message is read."""
         ...
 
 
@@ -24,7 +24,7 @@ class BetweenEvents(Protocol):
 
     Attributes:
         pending: work that waits, the oldest first.
-        shedding: whether requests are shed for it.
+        shedding: whether requests are shed.
     """
 
     @property
@@ -34,7 +34,7 @@ class BetweenEvents(Protocol):
 
     @property
     def shedding(self) -> Shedding | None:
-        """The model for which requests were shed last; None before the first."""
+        """The shedding for which calls may be refused unread; None: for none."""
         ...
 
     def reading(self) -> AbstractContextManager[None]:

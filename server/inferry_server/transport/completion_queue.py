@@ -27,7 +27,7 @@ from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, Rep
 logger = logging.getLogger(__name__)
 
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
-_WATCH_AFTER_S = 0.01  # of waiting: most calls are answered sooner and need no watch
+_WATCH_AFTER_S = 0.01  # of waiting: most calls get their reply sooner and need no watch
 _LONGEST_READ_S = 0.02  # while inline work is pending: callers that send without a pause must not hold it up
 # One event, and one short batch, take less: the process stood still, and callers on the same machine with it.
 _STALL_S = 0.1
@@ -35,10 +35,10 @@ _AT_ONCE = 0.0  # a time that is past
 # So many polls without an event say that none is ready: each of them looks at one connection. With one, batches of
 # 32 requests at a time had 10 rows; with four 29, and with more no more.
 _EMPTY_POLLS = 4
-# So many more polls before it sleeps, for a thread that computed since it slept: some 150 us, in which a caller who
-# waited for the answer sends the next request. Whoever sleeps is woken for it, which takes as long, and more CPU.
+# A thread that computed since it slept polls so many times more before it sleeps: some 150 us, in which a caller who
+# waited for the reply sends the next request. Waking a thread that sleeps takes as long, and more CPU.
 _AWAKE_POLLS = 75
-_SLEPT_S = 0.001  # whoever waited so long for an event had none to read
+_SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expected to be short
 _STOP_SLACK_S = 2.0
@@ -46,14 +46,14 @@ _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault,
 
 
 class CompletionQueueTransport:
-    """A gRPC server whose handlers run on its polling thread; replies may come from any thread.
+    """A gRPC server whose handlers run on its reading thread, which polls; replies may come from any thread.
 
     `start` and `stop` are called once each, by one thread, and block until done.
 
     Args:
         router: finds the handlers.
         options: of the connections.
-        failed: called on the polling thread if it has to end: no call will be answered any more.
+        failed: called on the reading thread if it has to end: no call will get a reply any more.
         inline: what that thread runs whenever no event is ready.
         relieved: called by `look` when another thread polls from now on.
     """
@@ -78,7 +78,7 @@ class CompletionQueueTransport:
         self._relieved = relieved
         self._server: CoreServer | None = None
         self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
-        self._turns = 0  # of the polling thread
+        self._turns = 0  # of the reading thread
         self._pulse = Pulse()
         self._handover = threading.Lock()
         self._reader = 0  # the number of the thread that polls: one more for each that was relieved
@@ -147,12 +147,12 @@ class CompletionQueueTransport:
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """As `Draining.close`: wakes the polling thread, which releases what was held."""
+        """As `Draining.close`: wakes the reading thread, which releases what was held."""
         assert self._server is not None  # noqa: S101 - it was started
         self._server.shutdown(self._was_shut_down)
 
     def turn_away(self) -> None:
-        """As `Draining.turn_away`: on the polling thread, after the requests that are there."""
+        """As `Draining.turn_away`: on the reading thread, after the requests that are there."""
         self.soon(self._turn_away)
 
     def look(self) -> float:
@@ -195,7 +195,7 @@ class CompletionQueueTransport:
         self._young.append((self._now + _WATCH_AFTER_S, call))
 
     def unary_without_request(self, call: QueueCall) -> None:
-        """Wait for it no longer."""
+        """The request of a call will not come: wait for it no longer."""
         self._unasked.pop(call, None)
         self._half_sent.ended()  # guard: half-sent-trimmed
 
@@ -265,7 +265,7 @@ class CompletionQueueTransport:
                     try:
                         work.popleft()()
                     finally:
-                        with self._handover:  # whoever relieves this thread does so before, or not at all
+                        with self._handover:  # `_relieve` comes before, or finds that nothing computes
                             if self._reader == reader:
                                 self._computing = False
                     awake = _AWAKE_POLLS  # guard: cost-computed-stays
@@ -280,7 +280,7 @@ class CompletionQueueTransport:
         logger.exception("gRPC's completion queue could not be polled (%d of %d)", failures, _MOST_FAILURES)
         if failures < _MOST_FAILURES:  # guard: polling-errors-end
             return False
-        logger.critical("the transport ends: no call can be answered any more")
+        logger.critical("the transport ends: no call gets a reply any more")
         self._failed()
         return True
 

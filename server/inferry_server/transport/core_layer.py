@@ -105,7 +105,7 @@ def _probe(layer: Any) -> None:
 
 
 class CoreServer:
-    """A gRPC server without threads: whoever polls gets its events. Any thread may call anything.
+    """A gRPC server without threads: the thread that polls gets its events. Any thread may call anything.
 
     Attributes:
         poll: returns the next event; at the time `until`, on the wall clock, one whose tag is None.
@@ -169,14 +169,14 @@ def watch_close(call: Handle, on_event: OnEvent) -> None:
 
 
 def was_cancelled(event: Any) -> bool:
-    """Whether a watched call ended before its answer had gone."""
+    """Whether a watched call ended before its reply was sent."""
     return bool(event.batch_operations[0].cancelled())
 
 
 def send_reply(
     call: Handle, message: bytes, on_event: OnEvent, *, close_watched: bool, trailers: Trailers | None = None
 ) -> None:
-    """Answer a unary call, all in one operation. A call must be asked how it ended: here, if not yet."""
+    """Reply to a unary call, all in one operation. It also asks how the call ended, if that is not watched yet."""
     operations: tuple[Any, ...] = (
         cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
         cygrpc.SendMessageOperation(message, _NO_FLAGS),

@@ -3,10 +3,9 @@
 gRPC cancels calls that have reached it, and no handler yet, while it closes. So:
 
 - Requests that arrive from now on are held.
-- Requests that arrived before are answered first, for a second at most: callers that wait for replies send no more.
+- Requests that arrived before get their replies first, for a second at most: a caller that waits sends no more.
 - Once no request has arrived for a moment, connections are closed, and everything that was held is handled after all.
-- Unary calls that were opened and have sent no request have `STRAGGLER_S` to send it; after that they are told that
-  the server goes away.
+- Unary calls that were opened and have sent no request have `STRAGGLER_S` to send it; after that they get UNAVAILABLE.
 - What has not ended by the grace time is cancelled, by the transport.
 """
 
@@ -38,7 +37,7 @@ class Draining(Protocol):
         ...
 
     def has_ended(self) -> bool:
-        """Whether no call is under way any more, or none can be answered."""
+        """Whether no call is under way any more, or none can get a reply."""
         ...
 
     def close(self) -> None:

@@ -29,12 +29,12 @@ class TransportOptions:
         max_connection_idle_s: without a call, after which a connection is closed; clients connect again when they ask.
         request_read_timeout_s: for the message of a unary call to come whole.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
-        compression: of responses, for clients that accept it: `none`, `deflate` or `gzip`.
+        compression: of replies, for clients that accept it: `none`, `deflate` or `gzip`.
         compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
-        report: whose metadata goes with every answer of a unary call; None: none does.
+        report: whose metadata goes with the reply of every unary call; None: none does.
         watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
     """
 
@@ -92,7 +92,7 @@ class TransportOptions:
 
 
 def refuse_taken(address: AnyAddress) -> None:
-    """Refuse a Unix domain socket at which somebody answers: gRPC would put its own in that one's place.
+    """Refuse a Unix domain socket at which another server listens: gRPC would replace it.
 
     Raises:
         StartError: there is another server.

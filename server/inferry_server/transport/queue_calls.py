@@ -16,7 +16,7 @@ _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can expr
 
 
 class Loop(Protocol):
-    """What a call asks of the thread that polls."""
+    """What a call asks of the reading thread."""
 
     def unary_arrived(self, call: "QueueCall", message: bytes) -> None:
         """The request of a unary call is there."""
@@ -53,7 +53,7 @@ class _BaseCall(EndingCall):
 
 
 class QueueCall(_BaseCall):
-    """A unary call. Most are answered before anybody could give up: only those that wait are watched."""
+    """A unary call. Most get their reply before their client could give up: only those that wait are watched."""
 
     def watch(self) -> None:
         """Learn from now on if the client goes away."""
@@ -61,11 +61,11 @@ class QueueCall(_BaseCall):
             if self._ended:
                 return
             self._watched = True
-            # Under the lock: an answer must find the watch begun, or begin it itself.
+            # Under the lock: a reply must find the watch begun, or begin it itself.
             core_layer.watch_close(self._handle, self._closed)
 
     def reply(self, message: bytes) -> None:
-        """Answer."""
+        """Send the reply, and end the call with OK."""
         if self._end(OK):
             core_layer.send_reply(
                 self._handle, message, _sent, close_watched=self._watched
@@ -97,7 +97,7 @@ class QueueCall(_BaseCall):
 
 
 class ReportingCall(QueueCall):
-    """A unary call whose answer tells the server's load.
+    """A unary call whose reply tells the server's load.
 
     Args:
         report: of the load.
@@ -108,7 +108,7 @@ class ReportingCall(QueueCall):
         self._report = report
 
     def reply(self, message: bytes) -> None:
-        """Answer, with the report in the trailers."""
+        """Send the reply with the report in its trailers, and end the call with OK."""
         if self._end(OK):
             core_layer.send_reply(
                 self._handle, message, _sent, close_watched=self._watched, trailers=self._report.metadata
@@ -135,10 +135,10 @@ class QueueStreamCall(_BaseCall):
         self._read_on()
 
     def drain(self) -> None:
-        """The server is going away. Called on the polling thread.
+        """The server is shutting down. Called on the reading thread.
 
-        The receiver hears of it after the half-close that may be there already. Requests that come from now on
-        are dropped, so they are not answered, and a half-close behind them does not end the stream well.
+        The receiver is told after the half-close that may be there already. Requests that come from now on are
+        dropped: they get no reply, and the stream does not end with OK although its client half-closes after them.
         """
         self._draining = True
         self._loop.soon(self._drained)  # guard: drain-half-close

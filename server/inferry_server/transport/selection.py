@@ -46,10 +46,10 @@ def make_transport(
         name: `completion_queue` or `aio`.
         router: finds the handlers.
         options: of the connections.
-        inline: what the polling thread runs between two events.
+        inline: what the reading thread runs between two events.
         check: raises LayerChangedError.
         relieved: called on any thread when another one reads calls, because the one that did computes for long.
-        failed: called on any thread if the transport can answer no call any more.
+        failed: called on any thread if no call will get a reply any more.
     """
     logging.getLogger(_LAYER_LOGGER).addFilter(_is_not_of_a_caller)  # guard: odd-metadata-log
     if name == "aio":

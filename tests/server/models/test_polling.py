@@ -106,7 +106,7 @@ def test_a_queue_that_only_fails_is_told_and_its_calls_are_cancelled_at_the_end(
     transport.stop(SOON_S)
     assert server.cancelled
     (last,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
-    assert "no call can be answered any more" in last.message
+    assert "no call gets a reply any more" in last.message
 
 
 def test_who_floods_the_server_with_events_does_not_keep_it_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,5 +264,5 @@ def test_the_process_ends_and_says_why(tmp_path: Path) -> None:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "OSError: the queue is gone" in stderr
-    assert "no call can be answered any more" in stderr
+    assert "no call gets a reply any more" in stderr
     assert "stopped: the transport failed" in stderr
