@@ -138,7 +138,7 @@ def test_a_server_that_is_full_or_stops_is_asked_again_until_it_answers(
     assert run_batch(brightness_server, tmp_path / "in", tmp_path / "out").classified == 8
 
 
-def test_an_answer_from_another_version_stops_the_job(brightness_server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_reply_from_another_version_stops_the_job(brightness_server: ScriptedServer, tmp_path: Path) -> None:
     brightness_model.write_pictures(tmp_path / "in", 2)
 
     def newer(request: Any) -> Any:

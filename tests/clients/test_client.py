@@ -163,7 +163,7 @@ def test_without_retries_the_first_refusal_counts(server: ScriptedServer) -> Non
         client.server_ready()
 
 
-def test_a_slow_answer_is_a_deadline_error(server: ScriptedServer) -> None:
+def test_a_slow_reply_is_a_deadline_error(server: ScriptedServer) -> None:
     answered_too_late = threading.Event()
 
     def slow(request: Any) -> Any:

@@ -160,7 +160,7 @@ def test_what_is_given_goes_before_the_environment() -> None:
         security_from_environment(Security(), {"INFERRY_TLS": "maybe"})
 
 
-def test_no_answer_is_missing_or_wrong_while_one_of_two_replicas_restarts_behind_mutual_tls(
+def test_no_reply_is_missing_or_wrong_while_one_of_two_replicas_restarts_behind_mutual_tls(
     keys: Keys, repository: Path
 ) -> None:
     tls = ["--tls-certificate", str(keys.server.certificate), "--tls-private-key", str(keys.server.key)]

@@ -117,7 +117,7 @@ def test_a_server_without_the_bidirectional_rpc_is_asked_call_by_call(awaited: b
 
 
 @both
-def test_a_server_that_answers_out_of_order_gives_nobody_anothers_answer(awaited: bool) -> None:
+def test_a_server_that_replies_out_of_order_gives_nobody_anothers_reply(awaited: bool) -> None:
     def swapped(answer_stream: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
         replies = answer_stream(*arguments)
         for first in replies:

@@ -56,7 +56,7 @@ def test_one_label_is_given_where_no_number_was_asked_for(channel: grpc.Channel)
     assert [c.label for c in result.classifications] == ["bright"]
 
 
-def test_a_stream_of_pictures_is_answered_in_order_with_errors_in_band(channel: grpc.Channel) -> None:
+def test_a_stream_of_pictures_gets_its_replies_in_order_with_errors_in_band(channel: grpc.Channel) -> None:
     requests = [
         pb.ClassifyRequest(model_name="brightness", id=str(i), images=[pb.Image(encoded=b"x" if i == 3 else GREY_PNG)])
         for i in range(20)

@@ -202,7 +202,7 @@ def test_each_error_has_its_status_and_names_what_it_must(channel: grpc.Channel,
     assert [part for part in row.names if part not in text] == [], text
 
 
-def test_what_is_no_error_is_answered(channel: grpc.Channel) -> None:
+def test_what_is_no_error_gets_a_reply(channel: grpc.Channel) -> None:
     assert not call(channel, "ModelReady", pb.ModelReadyRequest(name="nothing")).ready
     call(channel, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="nothing"))
     assert call(channel, "ModelInfer", SCALARS).raw_output_contents == [np.int64(3).tobytes()]  # scalars have no shape

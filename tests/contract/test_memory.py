@@ -21,7 +21,7 @@ def requests_alive() -> int:
 
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("kind", ["double", "classify", "failing", "stream"])
-def test_an_answered_request_leaves_nothing_behind(tmp_path: Path, transport: str, kind: str) -> None:
+def test_a_request_with_its_reply_leaves_nothing_behind(tmp_path: Path, transport: str, kind: str) -> None:
     save_models(tmp_path)
     before = requests_alive()
     visits = Visits(1)

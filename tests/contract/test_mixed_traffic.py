@@ -67,7 +67,7 @@ def call_mixed(address: str, seed: int) -> tuple[int, int]:
     return compared, wrong
 
 
-def test_no_answer_is_wrong_while_others_are_large_late_cancelled_or_bad(tmp_path: Path, transport: str) -> None:
+def test_no_reply_is_wrong_while_others_are_large_late_cancelled_or_bad(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     onnx_models.save_two_inputs(tmp_path)
     onnx_models.save_picky(tmp_path)

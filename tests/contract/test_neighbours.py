@@ -79,7 +79,7 @@ def test_four_requests_that_meet_while_the_device_is_busy_share_a_batch(
     assert refusal(busy)[0] == "INTERNAL"
 
 
-def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_is_answered_right_and_on_time(
+def test_one_is_cancelled_one_late_one_malformed_and_the_fourth_gets_the_right_reply_on_time(
     gated: GatedServer, channel: grpc.Channel
 ) -> None:
     for repetition in range(REPETITIONS):

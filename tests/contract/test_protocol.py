@@ -88,7 +88,7 @@ def test_the_index_lists_every_version_with_its_state_and_reason(client: triton.
     assert "holds no version" in index["empty", ""][1]
 
 
-def test_answers_are_right_for_every_kind_of_model(client: triton.InferenceServerClient) -> None:
+def test_replies_are_right_for_every_kind_of_model(client: triton.InferenceServerClient) -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.testing.assert_array_equal(infer(client, "doubler", {"x": x})["y"], 2 * x)
     scalars = {"a": np.array(2, np.int64), "b": np.array(40, np.int64)}
@@ -129,14 +129,14 @@ def test_only_the_requested_outputs_come_back(client: triton.InferenceServerClie
     assert list(answer) == ["difference"]
 
 
-def test_the_response_echoes_the_id_and_names_the_version_that_answered(client: triton.InferenceServerClient) -> None:
+def test_the_reply_echoes_the_id_and_names_its_version(client: triton.InferenceServerClient) -> None:
     tensor = triton.InferInput("x", [1, 3], "FP32")
     tensor.set_data_from_numpy(np.zeros((1, 3), np.float32))
     response = client.infer("doubler", [tensor], request_id="request-1").get_response()
     assert (response.id, response.model_name, response.model_version) == ("request-1", "doubler", "2")
 
 
-def test_an_answer_is_the_same_alone_or_in_company(client: triton.InferenceServerClient) -> None:
+def test_a_reply_is_the_same_alone_or_in_company(client: triton.InferenceServerClient) -> None:
     inputs = [np.full((rows, 3), rows, np.float32) for rows in (1, 2, 3, 5, 8, 13)] * 20
 
     def ask(x: NDArray[Any]) -> bool:
@@ -172,7 +172,7 @@ def test_an_answer_is_the_same_alone_or_in_company(client: triton.InferenceServe
         ("nothing", "1x", "INVALID_ARGUMENT", "'1x'"),
     ],
 )
-def test_a_model_that_cannot_answer_is_named_with_the_right_status(
+def test_a_model_that_cannot_reply_is_named_with_the_right_status(
     client: triton.InferenceServerClient, model: str, version: str, status: str, message: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=message) as error:
@@ -219,7 +219,7 @@ def test_a_deadline_that_cannot_be_met_is_exceeded(client: triton.InferenceServe
     assert status_of(error) == "DEADLINE_EXCEEDED"
 
 
-def test_a_stream_answers_in_order_and_outlives_a_bad_request(client: triton.InferenceServerClient) -> None:
+def test_a_stream_replies_in_order_and_outlives_a_bad_request(client: triton.InferenceServerClient) -> None:
     answers: queue.Queue[tuple[Any, InferenceServerException | None]] = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     try:
@@ -269,7 +269,7 @@ def test_a_client_that_asks_for_statuses_has_its_stream_ended_by_one(client: tri
     assert received[1][1].status() == "StatusCode.NOT_FOUND"
 
 
-def test_a_request_larger_than_a_batch_is_answered_whole(client: triton.InferenceServerClient) -> None:
+def test_a_request_larger_than_a_batch_gets_one_whole_reply(client: triton.InferenceServerClient) -> None:
     x = np.arange(3 * 200, dtype=np.float32).reshape(200, 3)
     np.testing.assert_array_equal(infer(client, "doubler", {"x": x})["y"], 2 * x)
 
@@ -315,7 +315,7 @@ def test_statistics_of_what_is_not_served_are_an_invalid_argument(
     assert status_of(error) == "INVALID_ARGUMENT"
 
 
-def test_the_asyncio_client_gets_the_same_answers(server: Server) -> None:
+def test_the_asyncio_client_gets_the_same_replies(server: Server) -> None:
     import asyncio
 
     import tritonclient.grpc.aio as triton_aio

@@ -96,7 +96,7 @@ def _runs(graph: RandomGraph) -> bool:
 
 
 @pytest.mark.parametrize("first", [0])
-def test_every_answer_of_a_random_model_is_the_one_that_a_lone_request_gets(tmp_path: Path, first: int) -> None:
+def test_every_reply_of_a_random_model_is_the_one_that_a_lone_request_gets(tmp_path: Path, first: int) -> None:
     failures, batched = wrong_answers(tmp_path, range(first, first + 60))
     assert failures == []
     assert batched >= 10
@@ -104,7 +104,7 @@ def test_every_answer_of_a_random_model_is_the_one_that_a_lone_request_gets(tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 3000, 200))
-def test_every_answer_of_many_random_models_is_the_one_that_a_lone_request_gets(tmp_path: Path, first: int) -> None:
+def test_every_reply_of_many_random_models_is_the_one_that_a_lone_request_gets(tmp_path: Path, first: int) -> None:
     failures, batched = wrong_answers(tmp_path, range(first, first + 200))
     assert failures == []
     assert batched >= 20

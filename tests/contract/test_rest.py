@@ -195,7 +195,7 @@ def elements(datatype: str) -> st.SearchStrategy[Any]:
 
 
 @given(data=st.data(), datatype=st.sampled_from(sorted(TYPES)), rows=st.integers(1, 4), nested=st.booleans())
-def test_json_and_bytes_over_http_and_grpc_have_the_same_answers(
+def test_json_and_bytes_over_http_and_grpc_have_the_same_replies(
     server: Server, channel: grpc.Channel, data: st.DataObject, datatype: str, rows: int, nested: bool
 ) -> None:
     values = data.draw(st.lists(elements(datatype), min_size=2 * rows, max_size=2 * rows))
@@ -296,7 +296,7 @@ FIELDS = st.sampled_from(["id", "parameters", "inputs", "outputs", "name", "shap
     path=st.sampled_from(["/v2/models/doubler/infer", "/v2/repository/models/doubler/load", "/v2/logging",
                           "/v2/trace/setting", "/v2/systemsharedmemory/region/r/register", "/v2/repository/index"]),
 )  # fmt: skip
-def test_requests_of_any_shape_are_answered_or_refused(
+def test_requests_of_any_shape_get_a_reply_or_a_refusal(
     server: Server, spoiled: dict[str, Any], where: str, path: str
 ) -> None:
     input_, output, parameters = tensor("x", [1, 2, 3], [1, 3]), {"name": "y"}, {"binary_data_output": False}

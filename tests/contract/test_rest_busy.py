@@ -88,7 +88,7 @@ def test_a_client_that_goes_takes_its_request_along(tmp_path: Path) -> None:
         assert len(gated.gate.runs) == 1
 
 
-def test_health_is_answered_whatever_models_do(tmp_path: Path) -> None:
+def test_health_gets_its_reply_whatever_models_do(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with gated_server(tmp_path) as gated:
         held = hold(gated)
@@ -106,7 +106,7 @@ def test_a_request_larger_than_a_message_may_be_is_413(tmp_path: Path) -> None:
         assert "max_message_bytes is 1000" in answer.json["error"]
 
 
-def test_a_server_that_goes_away_answers_what_it_has_accepted(tmp_path: Path) -> None:
+def test_a_server_that_goes_away_replies_to_what_it_has_accepted(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with gated_server(tmp_path) as gated:
         held = hold(gated)

@@ -108,7 +108,7 @@ class Asked:
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
-def test_generated_requests_are_answered_and_refused_alike(server: Server, count: int) -> None:
+def test_generated_requests_get_the_same_replies_and_refusals(server: Server, count: int) -> None:
     chance, codes = random.Random(count), []
     assert server.http_address is not None
     connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=SOON_S)

@@ -74,7 +74,7 @@ def test_spans_reach_the_collector_before_the_server_has_stopped(tmp_path: Path)
     assert names.count("inference.GRPCInferenceService/ModelInfer") == names.count("batch") == names.count("queue") == 3
 
 
-def test_a_collector_that_is_away_costs_a_line_or_two_and_no_answer(
+def test_a_collector_that_is_away_costs_a_line_or_two_and_no_reply(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx_models.save_picky(tmp_path)

@@ -17,7 +17,10 @@ BATCHING = (
     Mutant("alone-one-request", "alone: requests that cannot share a batch do not", "if False:", _TEST_ALONE),
     Mutant("alone-whole-request", "alone: what was cut is handed out whole", "if False:", _TEST_ALONE),
     Mutant(
-        "alone-members-again", "alone: a lone request with other rows is answered", "if len(slices) > 1:", _TEST_ALONE
+        "alone-members-again",
+        "alone: a lone request with other rows gets its reply",
+        "if len(slices) > 1:",
+        _TEST_ALONE,
     ),
     Mutant("alone-batch-under-way", "alone: a batch under way is not shared out", "if False:", _TEST_ALONE),
     Mutant(
@@ -28,21 +31,21 @@ BATCHING = (
     ),
     Mutant(
         "inline-no-control-flow",
-        "deaf: control flow is not computed where requests are read",
+        "inline: control flow is not computed where requests are read",
         "if False:",
         _TEST_DATA_COSTS,
     ),
-    Mutant("inline-no-data-sizes", "deaf: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
-    Mutant("inline-no-free-lengths", "deaf: nor models of free lengths", "if False:", _TEST_TIMES),
-    Mutant("inline-no-overrun", "deaf: nor what overran once", "self.limit_s = self._limit_s", _TEST_TIMES),
+    Mutant("inline-no-data-sizes", "inline: nor what makes tensors as large as the data says", "", _TEST_DATA_COSTS),
+    Mutant("inline-no-free-lengths", "inline: nor models of free lengths", "if False:", _TEST_TIMES),
+    Mutant("inline-no-overrun", "inline: nor what overran once", "self.limit_s = self._limit_s", _TEST_TIMES),
     Mutant(
         "inline-stall-forgiven",
-        "deaf: only what its thread computed counts, no stall",
+        "inline: only what its thread computed counts, no stall",
         "computed_s = ran.batch_s",
         _TEST_TIMES,
     ),
-    Mutant("inline-no-varying-times", "deaf: nor what takes now this long, now that", "", _TEST_TIMES),
-    Mutant("inline-no-unmeasured", "deaf: nor what was never measured", "if False:", _TEST_TIMES),
+    Mutant("inline-no-varying-times", "inline: nor what takes now this long, now that", "", _TEST_TIMES),
+    Mutant("inline-no-unmeasured", "inline: nor what was never measured", "if False:", _TEST_TIMES),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_DEADLINES),
@@ -176,29 +179,29 @@ BATCHING = (
         "return late_s",
         _TEST_DEADLINES,
     ),
-    Mutant("answers-only-row", "answers: only row by row", "", _TEST_FAILURES),
+    Mutant("outputs-row-each", "outputs: only row by row", "", _TEST_FAILURES),
     Mutant(
-        "answers-none-after",
-        "answers: none after a cancellation",
+        "replies-none-after",
+        "replies: none after a cancellation",
         "if False:  # cancelled, or another part of it failed",
         _TEST_BATCHER,
     ),
     Mutant(
-        "answers-padding-goes",
-        "answers: padding goes to nobody",
+        "outputs-padding-goes",
+        "outputs: padding goes to nobody",
         "scattered.append({name: array[start : None if part is slices[-1] else stop] for name, array in outputs.items()})",
         _TEST_BATCHER,
     ),
     Mutant(
-        "answers-padding-no",
-        "answers: padding is no row the model may fail on",
+        "outputs-padding-no",
+        "outputs: padding is no row the model may fail on",
         "arrays = [*arrays, 0 * np.repeat(arrays[-1][-1:], padding, axis=0)]",
         _TEST_BATCHER,
     ),
     Mutant(
-        "answers-parts-joined", "answers: parts are joined in order", "self._joined[name][:rows] = array", _TEST_BATCHER
+        "outputs-parts-joined", "outputs: parts are joined in order", "self._joined[name][:rows] = array", _TEST_BATCHER
     ),
-    Mutant("answers-not-before", "answers: not before every part has come", "if False:", _TEST_BATCHER),
+    Mutant("replies-not-before", "replies: not before every part has come", "if False:", _TEST_BATCHER),
     Mutant(
         "failure-members-failed",
         "failure: members of a failed batch run one by one",
@@ -225,7 +228,7 @@ BATCHING = (
     ),
     Mutant(
         "statistics-counted-before",
-        "statistics: counted before the answer leaves",
+        "statistics: counted before the reply leaves",
         "for *_, send in made:\n    send()\n{guard}",
         _TEST_BATCHER,
     ),

@@ -73,8 +73,8 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_latency_counts_from_the_schedule_and_every_request_is_in_one_second",),
     ),
     Mutant(
-        "load-answers-checked",
-        "load: a reply that is no answer is a failure",
+        "load-replies-checked",
+        "load: a reply with the wrong outputs is a failure",
         "",
         ("tests/clients/test_load.py::test_an_answer_needs_every_output_with_a_row_for_each_sent",),
     ),

@@ -35,8 +35,8 @@ COSTS = (
     Mutant("cost-full-batch", "cost: a full batch of one request is not copied", "if False:", _TEST_COSTS),
     Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(
-        "cost-answer-operation",
-        "cost: an answer is one operation",
+        "cost-reply-operation",
+        "cost: a reply is one operation",
         "self.watch() if self._watched else core_layer.watch_close(self._handle, _sent)\ncore_layer.send_reply(self._handle, message, _sent, close_watched=True)",
         _TEST_COSTS,
     ),

@@ -83,8 +83,8 @@ REQUESTS = (
         ("tests/server/services/test_deadlines.py",),
     ),
     Mutant(
-        "streams-answers-order",
-        "streams: answers in the order of the requests",
+        "streams-replies-order",
+        "streams: replies in the order of the requests",
         "self._pending.appendleft(answer)",
         _TEST_STREAMS,
     ),
@@ -92,7 +92,7 @@ REQUESTS = (
     Mutant("streams-read-when", "streams: read on when there is room", "", _TEST_STREAMS),
     Mutant("streams-failed-request", "streams: a failed request does not end one", "raise", _TEST_STREAMS),
     Mutant("streams-client-goes", "streams: a client that goes takes its requests along", "", _TEST_STREAMS),
-    Mutant("streams-end-comes", "streams: the end comes after the last answer", "if True:", _TEST_STREAMS),
+    Mutant("streams-end-comes", "streams: the end comes after the last reply", "if True:", _TEST_STREAMS),
     Mutant("streams-error-ends", "streams: nothing follows an error that ended one", "", _TEST_STREAMS),
     Mutant("request-priority-sign", "request: no negative priority", "if False:", _TEST_CODEC),
     Mutant(

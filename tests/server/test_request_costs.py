@@ -118,7 +118,7 @@ def test_nobody_is_woken_for_what_is_computed_where_it_is_read(tmp_path: Path, m
     assert woken == []
 
 
-def test_answers_are_written_without_protobufs_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replies_are_written_without_protobufs_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
     def counted(**fields: Any) -> ModelInferResponse:

@@ -70,7 +70,7 @@ class Expectation:
             result = read_classify(reply, image_count=self.rows) if pictures else read_infer(reply)
         except Exception as error:  # whatever is wrong in it
             raise WrongAnswerError(f"wrong answer: {error}") from error
-        self.check(result)  # guard: load-answers-checked
+        self.check(result)  # guard: load-replies-checked
         if self.answers and not same(said(result), self.answers[number]):
             raise WrongAnswerError(
                 f"wrong answer: {_short(said(result))}; expected {_short(self.answers[number])} to request {number}"

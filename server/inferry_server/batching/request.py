@@ -149,8 +149,8 @@ class InferenceRequest:
                     f"{list(self._joined[name].shape[1:])} in the parts of one request; "
                     "send no more than a batch at once"
                 )
-            self._joined[name][start : start + rows] = array  # guard: answers-parts-joined
-        if self._computed_rows < self.rows:  # guard: answers-not-before
+            self._joined[name][start : start + rows] = array  # guard: outputs-parts-joined
+        if self._computed_rows < self.rows:  # guard: replies-not-before
             return None
         return self._joined, self.timing
 
@@ -273,12 +273,12 @@ def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo
     Raises:
         RowCountError: as `check_rows`.
     """
-    check_rows(outputs, pad_to(sum([part.rows for part in slices])))  # guard: answers-only-row
+    check_rows(outputs, pad_to(sum([part.rows for part in slices])))  # guard: outputs-row-each
     scattered: list[Arrays] = []
     start = 0
     for part in slices:
         stop = start + part.rows
-        scattered.append({name: array[start:stop] for name, array in outputs.items()})  # guard: answers-padding-goes
+        scattered.append({name: array[start:stop] for name, array in outputs.items()})  # guard: outputs-padding-goes
         start = stop
     return scattered
 
@@ -299,5 +299,5 @@ def check_rows(outputs: Arrays, rows: int) -> None:
 
 def _concatenate(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
     if padding:
-        arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]  # guard: answers-padding-no
+        arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]  # guard: outputs-padding-no
     return np.concatenate(arrays)

@@ -251,7 +251,7 @@ class BatchScheduler:
         for part, rows in zip(slices, outputs, strict=True):
             request = part.request
             # cancelled, or another part of it failed
-            if request.settled:  # guard: answers-none-after
+            if request.settled:  # guard: replies-none-after
                 continue
             try:
                 joined = request.collect(part.start, rows, part.rows, assembly_s=assembly_s, compute_s=compute_s)

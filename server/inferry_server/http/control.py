@@ -13,11 +13,11 @@ from inferry_proto import diagnostics_pb2
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import DIAGNOSTICS, OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError
-from inferry_server.http.answers import json_answer, refusal
 from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_request import read_json_object, set_parameter
 from inferry_server.http.json_messages import to_json
+from inferry_server.http.replies import json_reply, refusal
 from inferry_server.rpc.statuses import OK
 
 Values = Mapping[str, Any]
@@ -68,7 +68,7 @@ def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
         status, response = await calls.ask(rpc.path, request.scope, request.receive, message)
         if status is not OK:
             return refusal(status)
-        return json_answer(one.tell(rpc.response_type.FromString(response)))
+        return json_reply(one.tell(rpc.response_type.FromString(response)))
 
     return endpoint
 

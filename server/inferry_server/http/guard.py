@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from inferry_proto.services import DIAGNOSTICS
 from inferry_server.addresses import Address
 from inferry_server.errors import ServingError
-from inferry_server.http.answers import json_answer
+from inferry_server.http.replies import json_reply
 from inferry_server.http.statuses import http_code
 from inferry_server.rpc.statuses import status_of
 from inferry_server.security.access import Access, Metadata, Names
@@ -50,7 +50,7 @@ class Guard:
             await self._application(scope, receive, send)
         else:
             code, message = refusal
-            await json_answer({"error": message}, code)(scope, receive, send)
+            await json_reply({"error": message}, code)(scope, receive, send)
 
     def _refusal(self, scope: Any) -> tuple[int, str] | None:
         if self._access is not None and scope["path"].startswith(_METRICS):

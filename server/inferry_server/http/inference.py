@@ -12,12 +12,12 @@ from inferry_proto import classifier_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 from inferry_proto.variants import PARAMETER
 from inferry_server.errors import DecodingError, InvalidRequestError
-from inferry_server.http.answers import Compression, json_answer, refusal
 from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_request import BinaryWanted, read_infer_request
 from inferry_server.http.infer_response import write_infer_response
 from inferry_server.http.json_messages import to_json
+from inferry_server.http.replies import Compression, json_reply, refusal
 from inferry_server.rpc.statuses import OK, status_of
 
 _INFER, _CLASSIFY = OPEN_INFERENCE["ModelInfer"].path, IMAGE_CLASSIFIER["Classify"].path
@@ -77,7 +77,7 @@ class InferenceRoutes:
         status, response = await self._calls.ask(_CLASSIFY, request.scope, request.receive, message)
         if status is not OK:
             return refusal(status)
-        return json_answer(to_json(classifier_pb2.ClassifyResponse.FromString(response)))
+        return json_reply(to_json(classifier_pb2.ClassifyResponse.FromString(response)))
 
 
 def _classify_request(body: bytes, headers: Headers, query: QueryParams, path: Mapping[str, Any]) -> bytes:

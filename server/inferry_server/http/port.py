@@ -7,7 +7,6 @@ from prometheus_client import disable_created_metrics
 from starlette.routing import Route
 
 from inferry_server.addresses import Address
-from inferry_server.http.answers import Compression
 from inferry_server.http.application import make_application
 from inferry_server.http.bodies import BodyBudget
 from inferry_server.http.calls import Calls
@@ -17,6 +16,7 @@ from inferry_server.http.health import HealthQuestions, health_routes
 from inferry_server.http.inference import InferenceRoutes
 from inferry_server.http.live import LiveSnapshot, live_routes
 from inferry_server.http.metrics_page import metrics_route
+from inferry_server.http.replies import Compression
 from inferry_server.http.server import HttpOptions, HttpServer
 from inferry_server.http.tls import HttpTls
 from inferry_server.lifecycle import Readiness

@@ -249,7 +249,7 @@ class ModelManager:
 
     def _load(self, folder: VersionFolder, *, quiet: bool) -> list[str]:
         before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
-        if before is None or before.served is None:  # guard: versions-old-answers
+        if before is None or before.served is None:  # guard: versions-old-serves
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
         self._loaded[folder.model, folder.version] = _fingerprint(folder)  # a failure is not tried again either
         try:

@@ -69,7 +69,7 @@ def with_bounded_batches(plan: VersionPlan) -> VersionPlan:
         "batches have at most %d rows: the outputs of more have more than %d bytes (setting max_answer_bytes)",
         most, plan.policy.max_answer_bytes, extra={"model": str(plan.folder)},
     )  # fmt: skip
-    return replace(plan, policy=replace(plan.policy, max_batch_size=most))  # guard: sizes-batch-answers
+    return replace(plan, policy=replace(plan.policy, max_batch_size=most))  # guard: sizes-batch-outputs
 
 
 def check_sizes(plan: VersionPlan) -> None:

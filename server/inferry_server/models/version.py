@@ -114,7 +114,7 @@ class ServedVersion:
             InvalidRequestError: says how many bytes it would have at least.
         """
         least, limit = answer_bytes(self.signature, inputs), self.policy.max_answer_bytes
-        if least > limit:  # guard: sizes-answer
+        if least > limit:  # guard: sizes-request-outputs
             raise InvalidRequestError(
                 f"the outputs of model {self.model!r} for this request have at least {least} bytes; expected at most "
                 f"{limit} (setting max_answer_bytes): ask for fewer rows at once"

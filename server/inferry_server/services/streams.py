@@ -88,7 +88,7 @@ class OrderedStream:
         trace = self._tracer.begin(self._call.method, self._call.metadata)
         answer = _StreamAnswer(self._flush, self._format, message, trace)
         with self._lock:
-            self._pending.append(answer)  # guard: streams-answers-order
+            self._pending.append(answer)  # guard: streams-replies-order
             if len(self._pending) == MAX_PENDING:
                 self._call.pause_reading()  # guard: streams-client-too
         try:

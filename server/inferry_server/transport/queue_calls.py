@@ -69,7 +69,7 @@ class QueueCall(_BaseCall):
         if self._end(OK):
             core_layer.send_reply(
                 self._handle, message, _sent, close_watched=self._watched
-            )  # guard: cost-answer-operation
+            )  # guard: cost-reply-operation
 
     def abort(self, status: Status) -> None:
         """End with a status other than OK."""

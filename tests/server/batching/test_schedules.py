@@ -59,7 +59,7 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller],
 
 @settings(max_examples=500)
 @given(schedules, policies)
-def test_no_answer_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller], policy: BatchingPolicy) -> None:
+def test_no_reply_is_late_on_a_device_that_keeps_its_pace(schedule: list[Caller], policy: BatchingPolicy) -> None:
     simulation = Simulation(policy, A, B)
     simulation.run(schedule)
     for caller in schedule:
@@ -112,7 +112,7 @@ def test_nobody_waits_longer_than_first_come_first_served_and_the_patience(
         assert caller.answered_at <= same.answered_at + patience_s + 2 * FULL_BATCH_S
 
 
-def test_a_caller_with_seconds_to_wait_is_answered_as_soon_as_one_without_a_deadline() -> None:
+def test_a_caller_with_seconds_to_wait_has_its_reply_as_soon_as_one_without_a_deadline() -> None:
     capacity = 8 / FULL_BATCH_S
     crowd = [Caller(at=i / (0.98 * capacity), values=(1.0,)) for i in range(int(10 * capacity))]
     waits = []

@@ -36,7 +36,7 @@ COUNTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), max_size=
 
 @given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), max_size=8), COUNTS)
 @settings(max_examples=50, deadline=None)
-def test_every_request_is_answered_as_it_is_alone_from_the_batch_on_that_has_other_rows(
+def test_every_request_gets_what_it_gets_alone_from_the_batch_on_that_has_other_rows(
     together: list[list[float]], later: list[list[float]]
 ) -> None:
     observer = Observer()

@@ -47,7 +47,7 @@ def test_a_request_cancelled_while_it_is_computed_gets_no_reply_whether_it_fails
     assert (observer.done, observer.failed) == (0, 0)
 
 
-def test_a_request_is_counted_before_its_answer_leaves() -> None:
+def test_a_request_is_counted_before_its_reply_leaves() -> None:
     """Whoever has an answer finds it in the statistics."""
     counted: queue.Queue[int] = queue.Queue()
 
@@ -64,7 +64,7 @@ def test_a_request_is_counted_before_its_answer_leaves() -> None:
         assert all(done >= answer for answer, done in enumerate(seen, start=1))
 
 
-def test_a_cancelled_request_is_neither_computed_nor_answered_and_its_neighbours_are() -> None:
+def test_a_cancelled_request_is_neither_computed_nor_replied_to_and_its_neighbours_are() -> None:
     model = ScriptedModel()
     with batching(model.run) as (batcher, observer):
         first, cancelled, neighbour = request(0), request(1), request(2)
@@ -203,7 +203,7 @@ def test_padding_repeats_a_real_row_and_reaches_the_model_and_nobody_else() -> N
 
 @settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(-1, 50), min_size=1, max_size=4), min_size=1, max_size=30))
-def test_every_request_gets_its_own_answer_whatever_batch_it_rode_in(rows: list[list[int]]) -> None:
+def test_every_request_gets_its_own_outputs_whatever_batch_it_was_in(rows: list[list[int]]) -> None:
     model = ScriptedModel()
     with batching(model.run, max_queue_size=1000) as (batcher, observer):
         requests = [request(*map(float, values_)) for values_ in rows]

@@ -109,7 +109,7 @@ def test_outputs_that_are_not_row_by_row_are_not_shared_out() -> None:
     assert batcher.close(SOON_S)
 
 
-def test_a_model_that_drops_rows_answers_each_request_alone_rather_than_mix_answers_up() -> None:
+def test_a_model_that_drops_rows_computes_each_request_alone_rather_than_mix_outputs_up() -> None:
     gate = threading.Semaphore(0)
 
     def run(inputs: Arrays) -> Arrays:

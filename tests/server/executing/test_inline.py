@@ -207,7 +207,7 @@ def test_an_idle_device_that_waits_for_a_fuller_batch_is_left_to_a_thread_that_c
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whoever_submits_and_whenever_there_is_time_every_request_is_answered_once(seed: int) -> None:
+def test_whoever_submits_and_whenever_there_is_time_every_request_gets_one_reply(seed: int) -> None:
     chance = random.Random(seed)
     model = Threads()
     with reading(model.run, seat=ComputeGate(1).seat("mine", 1)) as (batcher, inline, _):

@@ -102,7 +102,7 @@ def test_a_client_that_does_not_send_its_request_is_not_waited_for(impatient: No
         assert read_all(connection) == b""
 
 
-def test_a_client_that_does_not_read_its_answer_is_not_waited_for(impatient: None) -> None:
+def test_a_client_that_does_not_read_its_reply_is_not_waited_for(impatient: None) -> None:
     with running() as address, connect(address) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -184,7 +184,7 @@ def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_roo
             assert b"hello" in ask(one)
 
 
-def test_answers_do_not_wait_for_acknowledgements() -> None:
+def test_replies_do_not_wait_for_acknowledgements() -> None:
     async def look(scope: Any, receive: Any, send: Any) -> None:
         await Response(b"hello")(scope, receive, send)
 
@@ -200,7 +200,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     assert options == [1]
 
 
-def test_a_client_that_keeps_its_connection_is_answered_again() -> None:
+def test_a_client_that_keeps_its_connection_gets_replies_again() -> None:
     with running() as address, connect(address) as connection:
         for _ in range(3):
             assert b"hello" in ask(connection)

@@ -130,7 +130,7 @@ def test_a_request_id_writes_no_line_of_its_own_into_the_log(caplog: pytest.LogC
     assert vars(caplog.records[0])["request_id"] == "é\\nERROR \\x1b[2J"
 
 
-def test_a_request_that_cannot_be_kept_takes_nobodys_answer_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_cannot_be_kept_takes_nobodys_reply_away(monkeypatch: pytest.MonkeyPatch) -> None:
     late = Late()
     late.model.release()
     monkeypatch.setattr(late.ring, "keep_slow", lambda _: 1 / 0)

@@ -97,7 +97,7 @@ def test_a_new_version_takes_over_and_a_removed_one_goes(served: Served) -> None
     assert served.answers("adder") == "1"
 
 
-def test_a_new_version_that_fails_leaves_the_old_one_answering_and_says_why(served: Served) -> None:
+def test_a_new_version_that_fails_leaves_the_old_one_serving_and_says_why(served: Served) -> None:
     served.load_all()
     break_version(served.root, 3)
     served.manager.poll_once()
@@ -186,7 +186,7 @@ def test_labels_that_cannot_be_read_leave_those_in_force(served: Served) -> None
     assert served.answers(version="stable") == "1"
 
 
-def test_traffic_is_split_between_labels_that_answer(served: Served) -> None:
+def test_traffic_is_split_between_labels_whose_versions_serve(served: Served) -> None:
     labels = served.root / "doubler"
     write_version_labels(labels, {"stable": 1, "canary": 2}, {"stable": 3, "canary": 1})
     served.load_all()
@@ -244,7 +244,7 @@ def test_loading_what_is_no_model_of_the_repository_is_refused(
     assert message in str(outcome)
 
 
-def test_loading_a_broken_model_says_why_and_keeps_what_answers(served: Served) -> None:
+def test_loading_a_broken_model_says_why_and_keeps_what_serves(served: Served) -> None:
     served.load_all()
     break_version(served.root, 3)
     outcome = change(served, "load_model", "doubler")

@@ -209,7 +209,7 @@ def test_what_was_ready_while_the_process_stood_still_has_not_waited_for_that(mo
     assert any(50.0 <= seconds < 60.0 for seconds in told)
 
 
-def test_connections_are_closed_when_every_answer_has_gone_that_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_closed_when_every_reply_has_gone_that_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
     server, router = ScriptedServer([]), Router(ServerMetrics())
     monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
     router.add_unary({"/a/B": lambda *_: None})

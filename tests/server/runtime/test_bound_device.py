@@ -46,7 +46,7 @@ def test_every_number_of_rows_is_answered_as_the_session_answers_it(joiner: Onnx
             np.testing.assert_array_equal(array, expected[name])
 
 
-def test_answers_are_not_overwritten_by_the_next_batch(joiner: OnnxSession) -> None:
+def test_outputs_are_not_overwritten_by_the_next_batch(joiner: OnnxSession) -> None:
     device = bind(joiner, FaultyMemory())
     one, two = (np.full((4, 2), value, np.float32) for value in (1, 2))
     first = device.run({"left": one, "right": one})

@@ -58,7 +58,7 @@ def classify(
     return answer
 
 
-def test_requests_of_any_size_are_answered_and_the_memory_is_given_back(tmp_path: Path, memory: FaultyMemory) -> None:
+def test_requests_of_any_size_get_replies_and_the_memory_is_given_back(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
     with running_server(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
         for rows in (1, 3, 32, 100, 256):
@@ -70,7 +70,7 @@ def test_requests_of_any_size_are_answered_and_the_memory_is_given_back(tmp_path
     assert memory.closed
 
 
-def test_short_memory_fails_one_request_with_a_hint_and_the_next_is_answered(
+def test_short_memory_fails_one_request_with_a_hint_and_the_next_gets_its_reply(
     tmp_path: Path, memory: FaultyMemory
 ) -> None:
     onnx_models.save_brightness(tmp_path)
@@ -144,7 +144,7 @@ def test_the_process_ends_with_its_own_status_after_a_device_was_lost(tmp_path: 
     assert "Traceback" not in stderr
 
 
-def test_wrong_answers_at_a_self_check_withdraw_the_version(tmp_path: Path, memory: FaultyMemory) -> None:
+def test_wrong_outputs_at_a_self_check_withdraw_the_version(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
     with running_server(tmp_path) as server:
         counted: list[str] = []

@@ -45,7 +45,7 @@ def refused(server: Server, model: str) -> float:
     return metrics.get(f'inferry_requests_refused_total{{model="{model}",reason="shed",version="1"}}', 0.0)
 
 
-def test_another_model_is_answered_while_one_sheds_unary_calls_pictures_and_streams_alike(server: Server) -> None:
+def test_another_model_replies_while_one_sheds_unary_calls_pictures_and_streams_alike(server: Server) -> None:
     picture = ClassifyRequest(model_name="brightness")
     picture.images.add(encoded=b"no picture, and never decoded")
     message = infer_request("brightness", images=np.zeros((1, 4, 4, 1), np.uint8))

@@ -59,7 +59,7 @@ def responses(call: FakeCall) -> list[tuple[str, str]]:
 
 
 @given(st.permutations(range(8)))
-def test_responses_go_out_in_the_order_of_the_requests_whatever_is_ready_first(order: list[int]) -> None:
+def test_replies_go_out_in_the_order_of_the_requests_whatever_is_ready_first(order: list[int]) -> None:
     call, models, opened = stream()
     for i in range(8):
         opened.on_message(request(str(i)))
@@ -68,7 +68,7 @@ def test_responses_go_out_in_the_order_of_the_requests_whatever_is_ready_first(o
     assert responses(call) == [(str(i), "") for i in range(8)]
 
 
-def test_a_request_that_fails_is_answered_in_band_and_the_stream_lives_on() -> None:
+def test_a_request_that_fails_gets_its_error_in_band_and_the_stream_lives_on() -> None:
     call, models, opened = stream()
     opened.on_message(request("1"))
     opened.on_message(request("2", model="none"))
@@ -84,7 +84,7 @@ def test_a_request_that_fails_is_answered_in_band_and_the_stream_lives_on() -> N
     assert call.statuses == []
 
 
-def test_every_response_says_that_it_is_the_last_of_its_request() -> None:
+def test_every_reply_says_that_it_is_the_last_of_its_request() -> None:
     call, models, opened = stream()
     for request_id, model in (("1", "m"), ("2", "none")):
         opened.on_message(request(request_id, model))
@@ -130,7 +130,7 @@ def test_an_error_that_ends_a_stream_forgets_what_waits_behind_it() -> None:
     assert (models.cancelled, call.messages) == (["1", "2"], [])
 
 
-def test_the_stream_ends_well_after_its_last_response() -> None:
+def test_the_stream_ends_well_after_its_last_reply() -> None:
     call, models, opened = stream()
     opened.on_message(request("1"))
     opened.on_half_close()
@@ -151,7 +151,7 @@ def test_a_client_that_goes_away_takes_its_requests_along() -> None:
     assert models.cancelled == ["1", "2"]
 
 
-def test_a_client_is_not_read_while_too_many_of_its_requests_are_unanswered() -> None:
+def test_a_client_is_not_read_while_too_many_of_its_requests_have_no_reply() -> None:
     call, models, opened = stream()
     for i in range(MAX_PENDING - 1):
         opened.on_message(request(str(i)))
@@ -166,7 +166,7 @@ def test_a_client_is_not_read_while_too_many_of_its_requests_are_unanswered() ->
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_answers_given_at_once_are_sent_at_once(count: int) -> None:
+def test_replies_made_at_once_are_sent_at_once(count: int) -> None:
     call = FakeCall()
 
     def submit(

@@ -97,7 +97,7 @@ def trailers(address: str) -> dict[str, str | bytes]:
         return dict(call.trailing_metadata())
 
 
-def test_answers_tell_the_load_where_the_server_is_told_to(
+def test_replies_tell_the_load_where_the_server_is_told_to(
     transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under another name: gRPC keeps the right one to itself."""
@@ -113,7 +113,7 @@ def test_answers_tell_the_load_where_the_server_is_told_to(
         wait_until(told, "the rate in the report", look_again_s=0.05)
 
 
-def test_answers_tell_nothing_unless_asked(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replies_tell_nothing_unless_asked(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_report, "KEY", "test-bin")
     onnx_models.save_doubler(tmp_path)
     with running_server(tmp_path, transport=transport) as server:

@@ -56,7 +56,7 @@ def outcomes(metrics: ServerMetrics) -> dict[str, int]:
     return dict(count_outcomes(metrics, METHOD))
 
 
-def test_the_first_answer_ends_a_call_and_is_its_only_outcome(channel: grpc.Channel, metrics: ServerMetrics) -> None:
+def test_the_first_reply_ends_a_call_and_is_its_only_outcome(channel: grpc.Channel, metrics: ServerMetrics) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
     assert stub(b"at once", timeout=SOON_S) == b"first"
     assert outcomes(metrics) == {"OK": 1}
@@ -73,7 +73,7 @@ def cancelled(channel: grpc.Channel, metrics: ServerMetrics, handler: Handler) -
     return handler.calls[0]
 
 
-def test_an_answer_after_the_cancellation_changes_nothing(cancelled: Call, metrics: ServerMetrics) -> None:
+def test_a_reply_after_the_cancellation_changes_nothing(cancelled: Call, metrics: ServerMetrics) -> None:
     cancelled.reply(b"still too late")
     assert outcomes(metrics) == {"CANCELLED": 1}
 

@@ -82,7 +82,7 @@ def test_an_objective_counts_from_the_arrival_of_a_request(tmp_path: Path, monke
     assert code == "DEADLINE_EXCEEDED", message
 
 
-def test_a_burst_that_the_queue_has_room_for_is_answered(tmp_path: Path, transport: str) -> None:
+def test_a_burst_that_the_queue_has_room_for_gets_its_replies(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path)
     request = infer_request("doubler", x=np.ones((1, 3), np.float32))
     with (

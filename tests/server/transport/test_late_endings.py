@@ -192,7 +192,7 @@ def test_a_call_that_has_asked_nothing_does_not_hold_up_a_server_that_goes_away(
     assert server.outcomes(ECHO) == [("UNAVAILABLE", "shutting_down")]
 
 
-def test_a_request_on_a_call_that_was_opened_before_the_server_goes_away_is_answered(
+def test_a_request_on_a_call_that_was_opened_before_the_server_goes_away_gets_its_reply(
     server: Running, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "STRAGGLER_S", GRACE_S)
@@ -205,7 +205,7 @@ def test_a_request_on_a_call_that_was_opened_before_the_server_goes_away_is_answ
     assert server.outcomes(ECHO) == [("OK", "")]
 
 
-def test_a_call_that_has_asked_is_answered_although_others_are_sent_away(
+def test_a_call_that_has_asked_gets_its_reply_although_others_are_sent_away(
     server: Running, channel: grpc.Channel
 ) -> None:
     asked, silent = open_call(server, channel, KEEP), open_call(server, channel, KEEP)
@@ -256,7 +256,7 @@ def test_a_stream_that_cannot_be_opened_ends_with_an_internal_error(server: Runn
     server.counts(BROKEN, ("INTERNAL", "unexpected_error"))
 
 
-def test_a_stream_whose_requests_are_all_answered_ends_well_although_the_server_goes_away(
+def test_a_stream_whose_requests_all_have_their_replies_ends_well_although_the_server_goes_away(
     server: Running, channel: grpc.Channel
 ) -> None:
     call = open_call(server, channel, ORDERED)

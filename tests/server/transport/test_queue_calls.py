@@ -144,7 +144,7 @@ def outcomes(metrics: ServerMetrics) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_call_without_a_request_whose_client_has_gone_is_cancelled_and_not_answered(
+def test_a_call_without_a_request_whose_client_has_gone_is_cancelled_and_gets_no_status(
     unary: QueueCall, layer: Layer, metrics: ServerMetrics
 ) -> None:
     layer.read(None)
@@ -153,7 +153,7 @@ def test_a_call_without_a_request_whose_client_has_gone_is_cancelled_and_not_ans
     assert (layer.codes(), outcomes(metrics)) == ([], [("CANCELLED", "")])
 
 
-def test_a_call_without_a_request_whose_client_is_there_is_answered(
+def test_a_call_without_a_request_whose_client_is_there_gets_a_status(
     unary: QueueCall, layer: Layer, metrics: ServerMetrics
 ) -> None:
     layer.read(None)

@@ -82,7 +82,7 @@ def test_calls_are_refused_unread_while_a_full_batch_waits(monkeypatch: pytest.M
     assert len(server.statuses) == 3
 
 
-def test_what_is_no_inference_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_inference_gets_its_reply_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Overloaded(monkeypatch)
     server.sheds(0.012)
     server.comes(HEALTH)

@@ -158,7 +158,7 @@ def test_a_deadline_that_passes_while_a_call_waits_is_noticed(server: Running, c
     server.counts(WAIT, "CANCELLED")
 
 
-def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, channel: grpc.Channel) -> None:
+def test_a_reply_that_comes_after_the_watch_began_arrives(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
     wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
@@ -169,7 +169,7 @@ def test_an_answer_that_comes_after_the_watch_began_arrives(server: Running, cha
     assert server.outcomes(WAIT, "CANCELLED") == 0
 
 
-def test_of_an_answer_and_a_refusal_only_the_first_counts(server: Running, channel: grpc.Channel) -> None:
+def test_of_a_reply_and_a_refusal_only_the_first_counts(server: Running, channel: grpc.Channel) -> None:
     stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WAIT)
     future = stub.future(b"x", timeout=20)
     wait_until(lambda: bool(server.handlers.waiting), "the call to arrive")
@@ -235,7 +235,7 @@ def test_a_stream_that_is_given_up_is_cancelled(server: Running, channel: grpc.C
 
 
 @pytest.mark.parametrize(("compression", "smaller"), [("none", False), ("gzip", True), ("deflate", True)])
-def test_responses_are_compressed_where_that_was_chosen(transport: str, compression: str, *, smaller: bool) -> None:
+def test_replies_are_compressed_where_that_was_chosen(transport: str, compression: str, *, smaller: bool) -> None:
     message = b"a" * 900
     with (
         running(transport, compression=compression) as server,

@@ -1,4 +1,4 @@
-"""Answers over HTTP: JSON, errors, and how the client wants them compressed."""
+"""Replies over HTTP: JSON, errors, and how the client wants them compressed."""
 
 import gzip
 import json
@@ -15,25 +15,25 @@ _COMPRESS = {"gzip": lambda body: gzip.compress(body, 1), "deflate": lambda body
 _TOO_LARGE, _UNAUTHENTICATED = 413, 401
 
 
-def json_answer(value: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_reply(value: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON body."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Response(body, code, {"content-type": "application/json", **(headers or {})})
 
 
 def refusal(status: Status) -> Response:
-    """The answer for any status but OK: `error`, as the protocol has it, and when to come back."""
+    """The reply for any status but OK: `error`, as the protocol has it, and when to come back."""
     code = http_code(status)
     headers = retry_headers(status)
     if code == _TOO_LARGE:
         headers["connection"] = "close"  # the rest of the body is not read
     if code == _UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    return json_answer({"error": status.message}, code, headers)
+    return json_reply({"error": status.message}, code, headers)
 
 
 class Compression:
-    """Compresses answers as the server's setting says, for clients that accept it.
+    """Compresses replies as the server's setting says, for clients that accept it.
 
     Args:
         algorithm: `gzip`, `deflate` or `none`.
