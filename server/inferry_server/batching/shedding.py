@@ -1,9 +1,9 @@
-"""Whether requests for a model are *shed*: refused before they are decoded. Pure: time is passed in.
+"""Whether requests for a model are *shed*: refused before they are queued. Pure: time is passed in.
 
 Rules:
 
 - While more requests for a model come than it can compute, and a full batch of it waits, further requests for it are
-  shed. If they were decoded, they could only wait longer or be refused, and decoding them would delay the batch.
+  shed. They could only wait longer than those that wait, or be refused at the scheduler. Pictures are not decoded.
 - Shedding ends when a thread takes the batch: the reading thread, if the batch was offered to it, or the first thread
   of the model's instances that is free. It also ends when so many requests are cancelled that those which wait no
   longer fill a batch, and when the queue closes: there may be no batch left to take.

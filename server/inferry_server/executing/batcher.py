@@ -56,7 +56,7 @@ class DynamicBatcher:
 
     Attributes:
         submit: queues a request, whose reply comes later, as `RequestQueue.submit`.
-        shedding: whether requests are shed; a caller of `submit` looks at it before it decodes a request.
+        shedding: whether requests are shed; a caller of `submit` looks at it before it queues a request.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class RequestQueue:
         inline_batch_s: how long a batch may be expected to take that is computed inline; below 0 none is.
         overran: called once, under the lock, with the seconds of the batch that took so much longer that no batch is
             computed inline any more.
-        shedding: whether requests for this model are refused before they are decoded.
+        shedding: whether requests for this model are refused before they are queued.
 
     Attributes:
         serves_alone: whether requests share no batches any more. It changes once, under the lock.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Shedding(Protocol):
-    """Whether requests for a model are shed: refused before they are decoded."""
+    """Whether requests for a model are shed: refused before they are queued, or even read."""
 
     @property
     def retry_after_s(self) -> float:
