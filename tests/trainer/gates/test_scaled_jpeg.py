@@ -12,8 +12,10 @@ from inferry_trainer.errors import ConfigError, GateError
 from inferry_trainer.evaluation.evaluate import Evaluation
 from inferry_trainer.export.candidate import Candidate
 from inferry_trainer.gates.scaled_jpeg import check_scaled_jpeg, decode_twice
+from inferry_trainer.publishing.evidence import EvidenceOptions, find_evidence
 from inferry_trainer.publishing.verification import Evidence, verify_version
 from inferry_trainer.workflow.export import ExportOptions, publish_candidate
+from inferry_trainer.workflow.verify import verify_path
 
 
 def write_photographs(folder: Path, tinted: Candidate, *, side: int, count: int = 3) -> Path:
@@ -47,7 +49,26 @@ def test_a_version_says_that_jpegs_are_decoded_smaller_once_that_was_measured(
     assert not tinted.preprocessing.scaled_jpeg
     verified = verify_version(version, Evidence(tinted.classifier, tinted.test, tinted.labels))
     (again,) = (result for result in verified if result.gate == "scaled-jpeg")
-    assert "judged when the version was published" in again.reason
+    assert "name a folder of them with --scaled-jpeg" in again.reason
+
+
+def test_verify_repeats_what_decoding_smaller_costs_by_the_limit_of_the_export(
+    tinted: Candidate, tmp_path: Path
+) -> None:
+    photographs = write_photographs(tmp_path / "photographs", tinted, side=300)
+    options = ExportOptions(tmp_path / "models", scaled_jpeg=photographs, max_accuracy_drop=10.0)
+    (version,) = publish_candidate(tinted, options, say=lambda _: None)
+    lines: list[str] = []
+    verify_path(version, EvidenceOptions(scaled_jpeg=photographs), say=lines.append)
+    (line,) = (line for line in lines if "scaled-jpeg" in line)
+    assert "images_decoded_smaller" in line
+    assert "points_limit 10" in line
+
+    manifest = read_manifest(version)
+    assert manifest is not None
+    manifest.preprocessing.scaled_jpeg = False
+    whole = find_evidence(manifest, EvidenceOptions(scaled_jpeg=photographs))
+    assert whole.decoded_twice is None
 
 
 def test_without_a_measurement_jpegs_are_decoded_whole(tinted_models: Path) -> None:

@@ -23,6 +23,12 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     add_evidence(verify)
     verify.add_argument("--keras", type=Path, metavar="FILE", help="the Keras model it was exported from")
     verify.add_argument(
+        "--scaled-jpeg",
+        type=Path,
+        metavar="FOLDER",
+        help="labelled pictures, as for export: repeats what decoding large JPEGs smaller costs, where that is done",
+    )
+    verify.add_argument(
         "--model-key", type=Path, metavar="KEY", help="public key (PEM) that all of it must be signed with"
     )
     verify.set_defaults(do=_verify)
@@ -40,5 +46,11 @@ def _verify(chosen: argparse.Namespace) -> None:
     from inferry_trainer.publishing.evidence import EvidenceOptions  # brings TensorFlow: not for --help
     from inferry_trainer.workflow.verify import verify_path
 
-    options = EvidenceOptions(keras=chosen.keras, run=chosen.run, data=chosen.data, data_dir=chosen.data_dir)
+    options = EvidenceOptions(
+        keras=chosen.keras,
+        run=chosen.run,
+        data=chosen.data,
+        data_dir=chosen.data_dir,
+        scaled_jpeg=chosen.scaled_jpeg,
+    )
     verify_path(chosen.path, options, model_key=chosen.model_key, say=say)

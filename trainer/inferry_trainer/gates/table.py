@@ -201,7 +201,7 @@ def _scaled_jpeg(subject: Subject) -> GateResult:
     twice = subject.decoded_twice
     if twice is None:
         asked = subject.published is not None and subject.published.manifest.preprocessing.scaled_jpeg
-        why = "it was judged when the version was published" if asked else "JPEGs are decoded whole"
+        why = "no large pictures: name a folder of them with --scaled-jpeg" if asked else "JPEGs are decoded whole"
         return GateResult("scaled-jpeg", reason=why)
     whole, scaled = (
         evaluate_probabilities(subject.model.predict(part.images), part.labels) for part in (twice.whole, twice.scaled)

@@ -11,7 +11,7 @@ from inferry_trainer.datasets.labelled_folder import read_labelled_folder
 from inferry_trainer.errors import ConfigError
 from inferry_trainer.evaluation.classifier import make_classifier
 from inferry_trainer.export.keras_source import load_classifier, recorded_reading
-from inferry_trainer.gates.scaled_jpeg import without_scaling
+from inferry_trainer.gates.scaled_jpeg import decode_twice, without_scaling
 from inferry_trainer.publishing.verification import Evidence
 from inferry_trainer.training.run_folder import read_run_folder
 
@@ -28,12 +28,14 @@ class EvidenceOptions:
         run: the run folder: Keras model and test images.
         data: a folder of pictures for each label.
         data_dir: the files of the data set that the manifest names.
+        scaled_jpeg: a folder of large pictures for each label, for versions that decode large JPEGs smaller.
     """
 
     keras: Path | None = None
     run: Path | None = None
     data: Path | None = None
     data_dir: Path | None = None
+    scaled_jpeg: Path | None = None
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.run, self.data, self.data_dir)) > 1:
@@ -50,6 +52,14 @@ def find_evidence(manifest: ModelManifest, options: EvidenceOptions) -> Evidence
     Raises:
         TrainerError: what the user named is not there, or is damaged.
     """
+    evidence = _find_test(manifest, options)
+    spec = manifest.preprocessing
+    if options.scaled_jpeg is None or not spec.scaled_jpeg:
+        return evidence
+    return replace(evidence, decoded_twice=decode_twice(options.scaled_jpeg, tuple(manifest.labels), spec))
+
+
+def _find_test(manifest: ModelManifest, options: EvidenceOptions) -> Evidence:
     if options.run is not None:
         run = read_run_folder(options.run)
         return Evidence(make_classifier(run.model), run.test, run.description.labels)

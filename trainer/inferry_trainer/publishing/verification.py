@@ -9,6 +9,7 @@ from inferry_trainer.evaluation.classifier import Classifier
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
 from inferry_trainer.gates.result import GateResult
 from inferry_trainer.gates.rounding import CEILING, FACTOR, MAX_DIFFERENCE
+from inferry_trainer.gates.scaled_jpeg import DecodedTwice
 from inferry_trainer.gates.subject import Limits, Published, Recorded, Subject, digest_of
 from inferry_trainer.gates.table import MODEL_FILE, judge
 from inferry_trainer.publishing.catalog import manifest_of
@@ -23,12 +24,15 @@ class Evidence:
         test: labelled images; None likewise.
         labels: their classes' names, in order; empty without images.
         why_not: why there are no images.
+        decoded_twice: labelled pictures, whole and decoded smaller; None where the version decodes JPEGs whole, or
+            none were named.
     """
 
     classifier: Classifier | None = None
     test: Part | None = None
     labels: tuple[str, ...] = ()
     why_not: str = "no test images: name them with --run, --data or --data-dir"
+    decoded_twice: DecodedTwice | None = None
 
 
 def verify_version(version: Path, evidence: Evidence) -> list[GateResult]:
@@ -56,13 +60,15 @@ def verify_version(version: Path, evidence: Evidence) -> list[GateResult]:
             why_no_test=evidence.why_not,
             recorded=_recorded(manifest, evidence.test),
             published=Published(version, manifest, evidence.labels),
+            decoded_twice=evidence.decoded_twice,
         )
     )
 
 
 def _limits(manifest: ModelManifest) -> Limits:
     """Those it was published with, as far as they are limits that an export takes."""
-    points = _figure(manifest, "accuracy-drop", "points_limit", MAX_ACCURACY_DROP)
+    scaled = _figure(manifest, "scaled-jpeg", "points_limit", MAX_ACCURACY_DROP)  # float32 has no other record of it
+    points = _figure(manifest, "accuracy-drop", "points_limit", scaled)
     floor = _figure(manifest, "parity", "floor", manifest.parity.max_abs_difference_limit)
     return Limits(accuracy_drop=points, difference=min(max(MAX_DIFFERENCE, floor), CEILING))
 
