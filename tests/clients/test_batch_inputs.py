@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.inputs import InputOptions, open_inputs
 from inferry_client.batch.unique import UniqueIds
+from inferry_client.cli import main
 from testkit import brightness_model
 from testkit.batch_jobs import read_errors, read_rows, run_batch
 from testkit.scripted_server import ScriptedServer
@@ -228,3 +229,20 @@ def test_names_that_repeat_have_ids_of_their_own(names: list[str]) -> None:
     given_ids = [ids.of(name) for name in names]
     assert len(set(given_ids)) == len(names)
     assert all(own.startswith(name) for own, name in zip(given_ids, names, strict=True))
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_an_input_without_pictures_is_named_with_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    folders = [tmp_path / "empty", tmp_path / "notes"]
+    for folder in folders:
+        folder.mkdir()
+    (folders[1] / "a.md").touch()
+    nobody = ["--server", "127.0.0.1:1", "--out", str(tmp_path / "out"), *options]
+    assert main(["batch", str(folders[0]), *nobody]) == 1
+    assert capsys.readouterr().err == f"inferry: error: {folders[0]} has no pictures\n"
+    assert main(["batch", *map(str, folders), *nobody]) == 1
+    err = capsys.readouterr().err
+    assert f"{folders[0]}, {folders[1]} has no pictures; left out: 1 .md; expected names that end with .bmp" in err
+    assert not (tmp_path / "out").exists()

@@ -41,6 +41,9 @@ class TarInput:
     max_file_bytes: int
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return str(self.source)
+
     def records(self) -> Iterator[Record]:
         """Every member with a picture's suffix. Where the archive is damaged, the last record says so."""
         self.left_out.clear()
@@ -94,6 +97,9 @@ class ZipInput:
 
     source: Source
     left_out: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return str(self.source)
 
     def records(self) -> Iterator[Record]:
         """Every member with a picture's suffix.

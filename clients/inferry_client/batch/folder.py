@@ -41,6 +41,9 @@ class FolderInput:
             found = "a file" if self.folder.exists() else "nothing"
             raise JobError(f"{self.folder} is {found}; expected a folder of pictures")
 
+    def __str__(self) -> str:
+        return os.fspath(self.folder)
+
     def records(self) -> Iterator[Record]:
         """Every file with a picture's suffix in any case, and those without suffix that begin like a picture.
 

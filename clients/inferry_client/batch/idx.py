@@ -30,6 +30,9 @@ class IdxInput:
     source: Source
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return str(self.source)
+
     def records(self) -> Iterator[Record]:
         """Every picture; where the file ends early, one that says so for each that is missing.
 

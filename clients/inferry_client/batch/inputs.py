@@ -23,10 +23,13 @@ _TABLE_SUFFIXES = (".parquet", ".csv", ".txt", ".lst", ".list")
 _IDX_SUFFIXES = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 _MANY = (*TAR_SUFFIXES, *PACKED_SUFFIXES, ".zip", *_TABLE_SUFFIXES, *_IDX_SUFFIXES)
 """How files end that hold many pictures, or name them."""
+_NAMED = 3  # inputs in a message; a pattern may mean thousands
 
 
 class Input(Protocol):
     """Where a job's pictures are. Each pass yields the same records in the same order, and keeps none.
+
+    Its text is what the user called it.
 
     Attributes:
         left_out: what is no picture, by kind; of the latest pass.
@@ -71,6 +74,11 @@ class JoinedInput:
     def __init__(self, inputs: Sequence[tuple[str, Input]]) -> None:
         self._inputs = inputs
         self.left_out: Counter[str] = Counter()
+
+    def __str__(self) -> str:
+        names = [name for name, _ in self._inputs]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return ", ".join(names[:_NAMED]) + more
 
     def records(self) -> Iterator[Record]:
         """Of the first, of the second, ..."""

@@ -42,6 +42,9 @@ class TableInput:
     id_column: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return str(self.source)
+
     def records(self) -> Iterator[Record]:
         """Every row.
 

@@ -119,6 +119,9 @@ class RemoteFolder:
     recursive: bool = True
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     def records(self) -> Iterator[Record]:
         """Every object with a picture's suffix; ids are keys below the folder's.
 
