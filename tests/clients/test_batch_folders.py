@@ -38,6 +38,21 @@ def test_bad_pictures_are_listed_and_nobody_elses_fault(brightness_server: Scrip
     assert len(answered) + len(found) == 10
 
 
+def test_receipts_of_parts_without_errors_are_not_read_again_to_list_errors(
+    brightness_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 30)
+    (tmp_path / "in" / "0013.png").write_bytes(b"no picture")
+    read: list[str] = []
+    before = FolderPlace.read
+    monkeypatch.setattr(FolderPlace, "read", lambda self, name: read.append(name) or before(self, name))
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert {name for name in read if "_receipts" in name} == {"_receipts/part-00001.json"}
+    assert set(read_errors(tmp_path / "out")) == {"0013.png"}
+    run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
+    assert set(read_errors(tmp_path / "out")) == {"0013.png"}
+
+
 def test_a_job_that_classifies_nothing_fails(
     brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

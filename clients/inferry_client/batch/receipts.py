@@ -4,10 +4,13 @@ A part file without its receipt does not count; it is made again, with the same 
 """
 
 import json
+import reprlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from inferry_client.batch.records import Fault
+
+_ENTRY_TYPES = [str, int, str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class Receipt:
 
 def write_receipt(receipt: Receipt) -> bytes:
     """The receipt as JSON, a picture a line."""
-    head = {key: value for key, value in asdict(receipt).items() if key != "entries"}
-    rows = [[e.id, e.size_bytes, e.stamp, e.digest, e.kind, e.reason] for e in receipt.entries]
-    lines = ",\n".join(json.dumps(row) for row in rows)
+    head = {"sha256": receipt.sha256, "size_bytes": receipt.size_bytes, "model_version": receipt.model_version}
+    rows = ((e.id, e.size_bytes, e.stamp, e.digest, e.kind, e.reason) for e in receipt.entries)
+    lines = ",\n".join(map(json.dumps, rows))
     return f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
 
 
@@ -74,11 +77,10 @@ def read_receipt(data: bytes) -> Receipt:
     """
     document = json.loads(data)
     try:
-        entries = [Entry(*row) for row in document.pop("entries")]
-        receipt = Receipt(entries=entries, **document)
+        rows = document.pop("entries")
+        for row in rows:
+            if list(map(type, row)) != _ENTRY_TYPES:
+                raise ValueError(f"it has an entry that is none: {reprlib.repr(row)}")
+        return Receipt(entries=[Entry(*row) for row in rows], **document)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it is no receipt: {error}") from error
-    for entry in entries:
-        if [type(value) for value in asdict(entry).values()] != [str, int, str, str, str, str]:
-            raise ValueError(f"it has an entry that is none: {entry}")
-    return receipt

@@ -31,6 +31,7 @@ class JobFolder:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._without_errors: set[int] = set()  # parts whose receipts need not be read again to list errors
 
     def __str__(self) -> str:
         return str(self._place)
@@ -133,6 +134,7 @@ class JobFolder:
         receipt = Receipt(hashlib.sha256(data).hexdigest(), len(data), plan.model_version, entries)
         self._place.write(_part(part, plan), data)
         self._place.write(_receipt(part), write_receipt(receipt))
+        self._note_errors(part, receipt)
         return receipt
 
     def copy_part(self, part: int, source: "JobFolder", *, plan: Plan) -> None:
@@ -157,16 +159,17 @@ class JobFolder:
         One part's errors at a time are in memory.
         """
         kinds: Counter[str] = Counter()
+        parts = sorted(self.done_parts() - self._without_errors)
 
         def lines() -> Iterator[bytes]:
             yield _csv_line(("id", "kind", "reason"))
-            for _, receipt in self.receipts():
+            for _, receipt in self._read_receipts(parts):
                 for entry in receipt.entries:
                     if entry.kind:
                         kinds[entry.kind] += 1
                         yield _csv_line((entry.id, entry.kind, entry.reason))
 
-        if any(receipt.bad for _, receipt in self.receipts()):
+        if any(receipt.bad for _, receipt in self._read_receipts(parts)):
             self._place.write_long(_ERRORS, lines())
         else:
             self._place.delete(_ERRORS)
@@ -186,7 +189,14 @@ class JobFolder:
                 receipt = read_receipt(data)
             except (OSError, ValueError, RecursionError) as error:
                 raise self._damage(_receipt(part), str(error)) from error
+            self._note_errors(part, receipt)
             yield part, receipt
+
+    def _note_errors(self, part: int, receipt: Receipt) -> None:
+        if receipt.bad:
+            self._without_errors.discard(part)
+        else:
+            self._without_errors.add(part)
 
     def _check_parts(self, plan: Plan) -> None:
         """See that parts and receipts belong to each other and to the plan."""
