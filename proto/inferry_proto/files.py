@@ -13,26 +13,32 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 
+_MOST_AT_ONCE = 0x7FFFF000  # Linux reads no more in one call
+
 SMALL_FILE_BYTES = 64 << 20
 """More than any manifest, label file or configuration has."""
 
 
-def read_file(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
+def read_file(path: Path | str, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
     """All bytes of a regular file. Never waits for a writer, and allocates no more than the file has.
 
     Raises:
         OSError: it is missing, may not be read, is no regular file, is larger, or changed while it was read.
     """
-    _require_regular(path, path.stat().st_mode)  # before it is opened: to open a device may do something
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    name = os.fspath(path)
+    _require_regular(name, os.stat(name).st_mode)  # noqa: PTH116 - read by the thousand; before it is opened:
+    # to open a device may do something
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
         status = os.fstat(descriptor)
-        _require_regular(path, status.st_mode)
+        _require_regular(name, status.st_mode)
         if status.st_size > most_bytes:  # guard: files-size
-            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", str(path))
-        data = file.read(status.st_size + 1)
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", name)
+        data = _read_up_to(descriptor, status.st_size + 1)
+    finally:
+        os.close(descriptor)
     if len(data) != status.st_size:
-        raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", str(path))
+        raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", name)
     return data
 
 
@@ -47,7 +53,19 @@ def read_text(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def _read_up_to(descriptor: int, size: int) -> bytes:
+    """Bytes until the file ends, so many at most; a read may give fewer than there are."""
+    data = os.read(descriptor, min(size, _MOST_AT_ONCE))
+    if len(data) == size or not data:
+        return data
+    pieces, left = [data], size - len(data)
+    while left and (piece := os.read(descriptor, min(left, _MOST_AT_ONCE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _require_regular(name: str, mode: int) -> None:
     if not stat.S_ISREG(mode):  # guard: files-regular
         kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-        raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", str(path))
+        raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", name)

@@ -170,7 +170,8 @@ def _decode(
                 if at_least is not None:
                     picture.draft(None, (at_least, at_least))  # of formats but JPEG, it does nothing
             picture.load()
-            return _flatten(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)  # else it copies a picture that need not be turned
+            return _flatten(picture)
     except PictureError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
@@ -228,7 +229,8 @@ def _flatten(picture: Image.Image) -> Image.Image:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("L" if picture.mode in ("L", "1") else "RGB")
+    mode = "L" if picture.mode in ("L", "1") else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _from_pixels(pixels: UInt8Array) -> Image.Image:
