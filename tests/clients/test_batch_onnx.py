@@ -1,10 +1,7 @@
 """A job without a server gives what a server gives, from a published version's folder."""
 
 import contextlib
-import os
 import pickle
-import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,6 @@ from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.onnx_target import open_onnx_target
 from inferry_client.batch.opening import open_job
-from inferry_client.batch.records import DataContent
 from inferry_client.batch.report import Times, cluster_report_lines
 from inferry_client.batch.settings import BatchSettings
 from inferry_client.cli import main
@@ -59,26 +55,6 @@ def test_a_folder_that_is_no_published_version_is_named(tmp_path: Path) -> None:
     (version / "model.onnx").write_bytes(b"another")
     with pytest.raises(JobError, match=r"cannot be used"):
         open_onnx_target(version, threads=1)
-
-
-@dataclass(frozen=True)
-class Killer:
-    """A picture that ends whoever reads it, as one that takes all memory does."""
-
-    def read(self, *, most_bytes: int) -> bytes:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError(most_bytes)
-
-
-def test_a_picture_that_kills_its_decoder_is_an_error_and_its_neighbours_are_not() -> None:
-    spec = brightness_model.PREPROCESSING
-    good = DataContent(brightness_model.picture(9))
-    with ProcessDecoder(DecodeSettings(spec.SerializeToString(), 1000), processes=1) as decoder:
-        first = decoder.start([good, Killer(), good])()
-        later = decoder.start([good])()
-    assert (len(first.pixels), list(first.faults), len(first.digests)) == (2, [1], 3)
-    assert "was killed" in first.faults[1].reason
-    assert np.array_equal(later.pixels, first.pixels[:1])
 
 
 def test_processes_decode_as_threads_do(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
@@ -64,18 +65,19 @@ def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, d
         open_target = stack.enter_context(target_opener(args, window))
         if args.dry_run:
             return dry_run(source, settings, open_target)
-        job = stack.enter_context(open_job(source, settings, open_target))
+        decoding = stack.enter_context(Decoding(args.decoders, settings.max_file_bytes))
+        found = decoding.expect if args.engine == "local" else _nothing
+        job = stack.enter_context(open_job(source, settings, open_target, found=found))
         for line in describe_left_out(source):
             print(line, file=sys.stderr)
-        decoders = decoder_count(args.decoders, job.plan.picture_count)
-        engine = stack.enter_context(open_engine(args, job, decoders))
+        engine = open_engine(args, job, decoding)
         progress = stack.enter_context(
             progress_events(job.pictures, write=write_event) if args.json_progress else progress_bar(job.pictures)
         )
         summary = run_job(job, engine, progress=progress, draining=draining)
     say(describe(summary, job.store))
     if args.report:
-        for line in describe_times(args, summary, decoders=decoders, window=window, settings=settings):
+        for line in describe_times(args, summary, decoders=decoding.processes, window=window, settings=settings):
             say(line)
     if summary.classified == 0 and summary.bad:
         raise JobError(f"none of the pictures could be classified; {job.store.errors_file} says why")
@@ -165,16 +167,48 @@ def decoder_count(asked: int | None, pictures: int) -> int:
     return 0 if pictures <= _FEW_PICTURES or cores == 1 else cores
 
 
-@contextmanager
-def open_engine(args: Namespace, job: Job, processes: int) -> Iterator[Engine]:
+def open_engine(args: Namespace, job: Job, decoding: "Decoding") -> Engine:
     """What makes a job's parts: this machine, or a Ray cluster."""
     if args.engine == "ray":
         from inferry_client.batch.ray_data.engine import RayEngine
 
-        yield RayEngine(read_target_settings(args, job), actors=args.workers)
-        return
-    with open_decoder(job, processes) as decoder:
-        yield LocalEngine(decoder)
+        return RayEngine(read_target_settings(args, job), actors=args.workers)
+    return LocalEngine(decoding.decoder(job.target))
+
+
+class Decoding:
+    """Decides who decodes a job's pictures. Processes begin as soon as enough pictures were found for them.
+
+    Attributes:
+        processes: that decode; 0: the threads that send do it.
+    """
+
+    def __init__(self, asked: int | None, most_bytes: int) -> None:
+        self.processes = 0
+        self._asked = asked
+        self._most_bytes = most_bytes
+        self._stack = ExitStack()
+        self._started: ProcessDecoder | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def expect(self, target: Target, pictures: int) -> None:
+        """There are so many pictures at least: processes may begin, if there are to be any."""
+        if self._started is None and (processes := decoder_count(self._asked, pictures)):
+            self.processes = processes
+            decoder = ProcessDecoder(self._settings(target), processes=processes)
+            self._started = self._stack.enter_context(decoder)
+
+    def decoder(self, target: Target) -> Decoder:
+        """What decodes, once all pictures were found."""
+        return self._started or InlineDecoder(self._settings(target))
+
+    def _settings(self, target: Target) -> DecodeSettings:
+        return DecodeSettings(target.model.preprocessing.SerializeToString(), self._most_bytes)
 
 
 def read_target_settings(args: Namespace, job: Job) -> TargetSettings:
@@ -183,17 +217,6 @@ def read_target_settings(args: Namespace, job: Job) -> TargetSettings:
     if args.onnx is not None:
         return TargetSettings(onnx=read_model_files(Path(args.onnx)))
     return TargetSettings(server=args.server, model=model.model, version=model.version, timeout_s=args.timeout_s)
-
-
-@contextmanager
-def open_decoder(job: Job, processes: int) -> Iterator[Decoder]:
-    """What decodes a job's pictures."""
-    decode = DecodeSettings(job.target.model.preprocessing.SerializeToString(), job.settings.max_file_bytes)
-    if processes:
-        with ProcessDecoder(decode, processes=processes) as decoder:
-            yield decoder
-    else:
-        yield InlineDecoder(decode)
 
 
 @contextmanager
@@ -237,6 +260,10 @@ def describe_left_out(source: Input) -> list[str]:
         return []
     kinds = ", ".join(f"{count} {kind}" for kind, count in source.left_out.most_common(8))
     return [f"left out as no pictures: {kinds}"]
+
+
+def _nothing(*_: object) -> None:
+    """Nobody decodes here."""
 
 
 def write_event(line: str) -> None:

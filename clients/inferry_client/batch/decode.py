@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +15,9 @@ from inferry_client.batch.records import (
     ContentError,
     Fault,
     PixelsContent,
+    content_digest,
     is_remote,
 )
-from inferry_client.batch.survey import content_digest
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_proto.preprocessing import CostlyPictureError, PictureError, channel_count, prepare_image, prepare_pixels
 
@@ -117,6 +116,8 @@ def _read_ahead(contents: Sequence[Content], settings: DecodeSettings) -> list[C
     """Where some are elsewhere, all are being read, a few at a time: who answers is far away more often than busy."""
     if not any(is_remote(content) for content in contents):
         return []
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_READS_AT_A_TIME, thread_name_prefix="batch-read") as pool:
         return [pool.submit(content.read, most_bytes=settings.most_bytes).result for content in contents]
 

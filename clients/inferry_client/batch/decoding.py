@@ -1,21 +1,30 @@
 """Who decodes: processes of their own, or the threads that send."""
 
 import multiprocessing
-import os
-import signal
+import pickle
+import subprocess
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import wait
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
 from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk, failed_chunk, join_chunks
+from inferry_client.batch.decoder_process import READY, receive_decoded
+from inferry_client.batch.errors import JobError
 from inferry_client.batch.records import TOO_COSTLY, Content, Fault
 
 _KILLED = Fault(TOO_COSTLY, "the process that decoded it was killed, probably for want of memory")
+_AHEAD = 2  # chunks that a process has: while one is decoded, the next is there
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from inferry_client.batch.decoder_process import serve; serve(int(sys.argv[1]))"
+)
 
 
 class Decoder(Protocol):
@@ -37,19 +46,27 @@ class InlineDecoder:
 
 
 class ProcessDecoder:
-    """Processes that decode. They end with their parent, however it ends, and leave signals to it.
+    """Processes that decode, and a thread for each, which hands it chunks. Any thread may call `start`.
 
-    Where one is killed, as the kernel does for want of memory, the chunks that were being decoded are decoded again in
-    a process apart, and if that is killed, picture by picture: the one that kills it is a fault.
+    They end with their parent, however it ends, and leave signals to it. Where one is killed, as the kernel does for
+    want of memory, the chunks that it had are decoded again in a process apart, and if that is killed, picture by
+    picture: the one that kills it is a fault. No more than one process decodes apart at a time.
 
-    `start` is called by one thread, what it returns by any.
+    On leaving the context whatever is being decoded is dropped.
     """
 
     def __init__(self, settings: DecodeSettings, *, processes: int) -> None:
         self._settings = settings
-        self._processes = processes
-        self._pool = _open_pool(processes)
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._apart = threading.Lock()
+        self._closing = threading.Event()
+        self._processes = [_Process(settings) for _ in range(processes)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(index,), name=f"batch-decode-{index}", daemon=True)
+            for index in range(processes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -57,52 +74,160 @@ class ProcessDecoder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._closing.set()
+        for process in self._processes:
+            process.kill()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        while task := self._next_task(wait=False):
+            task.cancel()
 
     def start(self, contents: Sequence[Content]) -> Callable[[], Decoded]:
         """A chunk that waits for a process."""
-        try:
-            decoding = self._pool.submit(decode_chunk, contents, self._settings)
-        except BrokenProcessPool:
-            self._pool = _open_pool(self._processes)
-            decoding = self._pool.submit(decode_chunk, contents, self._settings)
-        return partial(self._result, contents, decoding)
+        task = _Task(contents)
+        self._tasks.put(task)
+        return task.result
 
-    def _result(self, contents: Sequence[Content], decoding: "Future[Decoded]") -> Decoded:
+    def _serve(self, index: int) -> None:
+        """Keep one process busy."""
+        has: deque[_Task] = deque()
+        while True:
+            task = self._next_task(wait=not has) if len(has) < _AHEAD else None
+            if self._closing.is_set():
+                break
+            process = self._processes[index]
+            try:
+                if task is not None:
+                    _hand_over(task, process, has)
+                else:
+                    has[0].settle(process.receive)
+                    has.popleft()
+            except (EOFError, OSError):
+                if self._closing.is_set():
+                    break
+                self._processes[index] = self._replace(process, has)
+        self._processes[index].kill()
+        for left in (task, *has):
+            if left is not None:
+                left.cancel()
+
+    def _next_task(self, *, wait: bool) -> "_Task | None":
         try:
-            return decoding.result()
-        except BrokenProcessPool:
-            with self._apart:
-                return self._decode_apart(contents)
+            return self._tasks.get(block=wait)
+        except Empty:
+            return None
+
+    def _replace(self, dead: "_Process", has: "deque[_Task]") -> "_Process":
+        """Another process for one that died; what that had is decoded apart."""
+        status = dead.kill()
+        while has:
+            task = has.popleft()
+            if dead.was_ready or status < 0:
+                task.settle(partial(self._decode_alone, task.contents))
+            else:
+                task.settle(dead.complain)
+        return _Process(self._settings)
+
+    def _decode_alone(self, contents: Sequence[Content]) -> Decoded:
+        with self._apart:
+            return self._decode_apart(contents)
 
     def _decode_apart(self, contents: Sequence[Content]) -> Decoded:
-        with _open_pool(1) as pool:
-            try:
-                return pool.submit(decode_chunk, contents, self._settings).result()
-            except BrokenProcessPool:
-                pass
+        process = _Process(self._settings)
+        try:
+            process.send(pickle.dumps(contents))
+            return process.receive()
+        except (EOFError, OSError):
+            if not process.was_ready:
+                process.complain()
+        finally:
+            process.kill()
         if len(contents) == 1:
             return failed_chunk(_KILLED, self._settings)
         return join_chunks([self._decode_apart([content]) for content in contents])
 
 
-def _open_pool(processes: int) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")  # gRPC's threads do not survive a fork
-    return ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin_process)
+def _hand_over(task: "_Task", process: "_Process", has: "deque[_Task]") -> None:
+    try:
+        data = pickle.dumps(task.contents)
+    except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+        task.fail(error)
+        return
+    has.append(task)
+    process.send(data)
 
 
-_NICE = 10  # whoever waits for an answer on this machine goes first
+class _Task:
+    """A chunk that somebody waits for."""
+
+    def __init__(self, contents: Sequence[Content]) -> None:
+        self.contents = contents
+        self._future: Future[Decoded] = Future()
+
+    def result(self) -> Decoded:
+        return self._future.result()
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+    def fail(self, error: Exception) -> None:
+        self._future.set_exception(error)
+
+    def settle(self, make: Callable[[], Decoded]) -> None:
+        """Give what `make` returns or raises to who waits; that a process died is the caller's."""
+        try:
+            decoded = make()
+        except (EOFError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+            self.fail(error)
+        else:
+            self._future.set_result(decoded)
 
 
-def _begin_process() -> None:
-    os.nice(_NICE)
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)  # a terminal and Kubernetes may tell the whole group; the parent decides
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+class _Process:
+    """One decoding process. One thread uses it; `kill` may come from any."""
 
+    def __init__(self, settings: DecodeSettings) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        # not of `multiprocessing`, whose processes bring another one, and import the parent's main module
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.was_ready = False
+        with suppress(OSError):  # it is dead already, as whoever sends or receives will notice
+            self._connection.send_bytes(pickle.dumps(settings))
 
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+    def send(self, data: bytes) -> None:
+        """Hand over a chunk, pickled; it never waits for the process to decode."""
+        self._connection.send_bytes(data)
+
+    def receive(self) -> Decoded:
+        """The oldest chunk that was sent, decoded.
+
+        Raises:
+            EOFError: the process is dead; or OSError.
+        """
+        if not self.was_ready:
+            self.was_ready = self._connection.recv_bytes() == READY
+        return receive_decoded(self._connection)
+
+    def complain(self) -> Decoded:
+        """It could not begin.
+
+        Raises:
+            JobError: always.
+        """
+        status = self._process.wait()
+        raise JobError(f"decoding processes cannot be started: one ended with status {status}; see what it wrote above")
+
+    def kill(self) -> int:
+        """End it, if it has not ended; to its status. Who waits for what it decodes is told."""
+        self._process.kill()
+        return self._process.wait()

@@ -24,7 +24,7 @@ from inferry_client.batch.plan import Plan, check_part, list_parts
 from inferry_client.batch.predict import Target
 from inferry_client.batch.records import Record
 from inferry_client.batch.report import Times
-from inferry_client.batch.settings import DEFAULT_BATCH_SIZE, Progress
+from inferry_client.batch.settings import Progress, default_batch_size
 
 _LOOK_S = 0.2  # between two looks at whether the job is to stop
 
@@ -82,7 +82,8 @@ def run_job(job: Job, engine: Engine, *, progress: Progress, draining: Draining 
     draining = draining or Draining()
     draining.working = True
     keeping = Keeping(job, progress, draining)
-    batch_size = job.settings.batch_size or min(DEFAULT_BATCH_SIZE, job.target.model.max_batch_size)
+    model = job.target.model
+    batch_size = job.settings.batch_size or default_batch_size(model.picture_bytes, most=model.max_batch_size)
     try:
         keeping.count_done()
         if any(job.is_open(number) for number in range(len(job.listing.parts))):

@@ -68,6 +68,7 @@ def open_onnx_target(folder: Path, *, threads: int) -> OnnxTarget:
         raise JobError(f"{folder} cannot be used: {error}") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders use the cores meanwhile
     try:
         source = read[_MODEL_FILE] if len(read) == 1 else str(folder / _MODEL_FILE)
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

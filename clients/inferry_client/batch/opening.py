@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.folder import SUFFIXES
 from inferry_client.batch.inputs import Input
 from inferry_client.batch.plan import Listing, Plan, part_count, part_length
 from inferry_client.batch.predict import PictureModel, Target
@@ -58,8 +61,18 @@ class Job:
         return self.settings.shard.has(number)
 
 
+Found: TypeAlias = Callable[[Target, int], object]
+"""Told while pictures are listed: what will answer, and how many pictures there are so far."""
+
+
 @contextmanager
-def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan | None], Target]) -> Iterator[Job]:
+def open_job(
+    source: Input,
+    settings: BatchSettings,
+    open_target: Callable[[Plan | None], Target],
+    *,
+    found: Found = lambda *_: None,
+) -> Iterator[Job]:
     """Check the settings against the input, the model and the job that `out` may hold.
 
     On leaving, `out` is free for another job; until then it is refused there.
@@ -68,6 +81,7 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
         source: of the pictures.
         settings: of the job.
         open_target: what answers, given the plan of the job in `out`.
+        found: see `Found`.
 
     Raises:
         InferryError: the job cannot run; says why.
@@ -76,12 +90,11 @@ def open_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
         raise JobError("--incremental and --shard exclude each other; merge the shards, then classify what is new")
     store = open_store(settings)
     store.check_place()
-    if next(source.records(), None) is None:
-        raise JobError("the input has no pictures")
+    _require_pictures(source)
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
     with store.locked():
-        job = _survey(source, settings, target, store)
+        job = _survey(source, settings, target, store, found)
         if settings.overwrite:
             store.clear()
         store.begin(job.plan, extends=settings.incremental)
@@ -96,15 +109,24 @@ def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     """
     store = open_store(settings)
     store.check_place()
+    _require_pictures(source)
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
-    job = _survey(source, settings, target, store)
+    job = _survey(source, settings, target, store, lambda *_: None)
     if not settings.overwrite:
         store.check(job.plan, extends=settings.incremental)
     return replace(job, done=set() if settings.overwrite else store.done_parts())
 
 
-def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFolder) -> Job:
+def _require_pictures(source: Input) -> None:
+    """See that there is one; nobody is asked and nothing written for an input without."""
+    if next(source.records(), None) is None:
+        others = ", ".join(f"{count} {kind}" for kind, count in source.left_out.most_common(8))
+        left_out = f"; left out: {others}; expected names that end with {', '.join(SUFFIXES)}" if others else ""
+        raise JobError(f"{source} has no pictures{left_out}")
+
+
+def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFolder, tell: Found) -> Job:
     begun = None if settings.overwrite else store.read_plan()
     done = set() if settings.overwrite else store.done_parts()
     part_size = settings.part_size or (begun.part_size if begun else DEFAULT_PART_SIZE)
@@ -119,7 +141,13 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
     def receipt_of(number: int) -> Receipt | None:
         return store.read_receipt(first_part + number) if first_part + number in done else None
 
-    found = survey(records(), part_size=part_size, receipt_of=receipt_of, most_bytes=settings.max_file_bytes)
+    found = survey(
+        records(),
+        part_size=part_size,
+        receipt_of=receipt_of,
+        most_bytes=settings.max_file_bytes,
+        found=partial(tell, target),
+    )
     plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
     if begun and (settings.incremental or begun == plan):
         _refuse_changed(known.changed or found.changed, store)

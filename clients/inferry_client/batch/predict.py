@@ -53,6 +53,12 @@ class PictureModel:
     max_batch_size: int
     digest: str
 
+    @property
+    def picture_bytes(self) -> int:
+        """Of the pixels of a prepared picture."""
+        spec = self.preprocessing
+        return spec.height * spec.width * channel_count(spec)
+
 
 def picture_model(description: ModelDescription) -> PictureModel:
     """The model as a job needs it.

@@ -3,15 +3,17 @@
 Contents can be pickled, so that another process reads and decodes them.
 """
 
+import hashlib
 import os
-import zipfile
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from inferry_proto.files import read_file
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 UNREADABLE, NO_PICTURE, TOO_COSTLY, NO_ANSWER = "unreadable", "not a picture", "too costly", "no answer"
 """Kinds of errors, as the dead-letter file and the progress name them."""
@@ -71,7 +73,7 @@ class FileContent:
     def read(self, *, most_bytes: int) -> bytes:
         """The whole file."""
         try:
-            return read_file(Path(self.path), most_bytes=most_bytes)
+            return read_file(self.path, most_bytes=most_bytes)
         except OSError as error:
             raise ContentError(error.strerror or str(error)) from error
 
@@ -180,6 +182,11 @@ class MissingContent:
         raise ContentError(self.reason)
 
 
+def content_digest(data: bytes) -> str:
+    """Of a picture's bytes, as entries of receipts have it."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def is_remote(content: Content) -> bool:
     """Whether reading waits for somebody elsewhere, so that several are best read at a time."""
     return bool(getattr(content, "remote", False))
@@ -209,5 +216,7 @@ def _within(data: bytes, most_bytes: int) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def _open_zip(source: Readable) -> zipfile.ZipFile:
+def _open_zip(source: Readable) -> "ZipFile":
+    import zipfile
+
     return zipfile.ZipFile(source.open())

@@ -8,6 +8,8 @@ from pathlib import Path
 from inferry_client.batch.shard import Shard
 
 DEFAULT_BATCH_SIZE = 32
+"""Pictures that are computed together at least; small ones travel in larger requests."""
+_SMALL_REQUEST_BYTES, _MOST_BATCH_SIZE = 256 << 10, 256
 DEFAULT_PART_SIZE = 1024
 DEFAULT_MAX_ERRORS = 0.1
 """Of all pictures: above it, the folder, the model or a disk is the wrong one more often than the pictures."""
@@ -23,7 +25,7 @@ class BatchSettings:
         out: of plan, parts, receipts and errors: a folder, or an address like `s3://bucket/results`.
         model: None for the one of the job in `out`, else the only one that is ready.
         version: empty for the one of the job in `out`, else the newest.
-        batch_size: pictures a request; None for 32, or the model's limit if lower.
+        batch_size: pictures a request; None for 32, more where they are small, or the model's limit if lower.
         part_size: pictures a part; None for the one of the job in `out`, else 1024.
         workers: chunks that are sent, or wait for it, at a time.
         output: the format of part files: parquet, csv or jsonl.
@@ -62,6 +64,16 @@ def errors_allowed(max_errors: float, pictures: int) -> int:
         pictures: of the whole job.
     """
     return max_errors if isinstance(max_errors, int) else floor(max_errors * pictures)
+
+
+def default_batch_size(picture_bytes: int, *, most: int) -> int:
+    """Pictures a request: 32, or as many small ones as spread a request's own costs over enough of them.
+
+    Args:
+        picture_bytes: of the pixels of one.
+        most: that the model takes in a request.
+    """
+    return min(most, max(DEFAULT_BATCH_SIZE, min(_MOST_BATCH_SIZE, _SMALL_REQUEST_BYTES // picture_bytes)))
 
 
 Progress = Callable[[int, int], object]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inferry_client.batch.plan import Listing, list_parts, listing_of, part_digest
 from inferry_client.batch.receipts import Entry, Receipt
-from inferry_client.batch.records import ContentError, Record
+from inferry_client.batch.records import ContentError, Record, content_digest
 
 _STAMP_BYTES = 8
 
@@ -52,6 +52,7 @@ def survey(
     part_size: int,
     receipt_of: Callable[[int], Receipt | None],
     most_bytes: int,
+    found: Callable[[int], object] = lambda _: None,
 ) -> Survey:
     """List records, and compare those that are done with what they were.
 
@@ -62,20 +63,17 @@ def survey(
         part_size: pictures a part.
         receipt_of: the receipt of the nth part of this plan; None if it is not complete.
         most_bytes: of a picture.
+        found: told after each part how many pictures there are so far.
     """
     digests, count, changed = [], 0, None
     for number, part in enumerate(list_parts(records, part_size)):
         digests.append(part_digest(part))
         count += len(part)
+        found(count)
         receipt = receipt_of(number)
         if receipt is not None and changed is None:
             changed = _first_changed(part, receipt, most_bytes)
     return Survey(listing_of(digests, count), changed)
-
-
-def content_digest(data: bytes) -> str:
-    """As entries of receipts have it."""
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _first_changed(part: list[Record], receipt: Receipt, most_bytes: int) -> str | None:
