@@ -251,8 +251,10 @@ def run(command: list[str]) -> Ran:
     peak = own = 0.0
     started = time.monotonic()
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("", "tests", "clients", "proto"))
+        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("", "tests", "clients", "proto")),
+        "PYTHONPYCACHEPREFIX": str(ROOT / "runs" / "bench" / "bytecode"),
     }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs are compiled when they start
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         with subprocess.Popen(command, stdout=out, stderr=err, env=environment, cwd=ROOT) as process:
             while process.poll() is None:
