@@ -66,13 +66,8 @@ def test_what_cannot_be_sent_to_a_process_is_an_error_where_it_is_waited_for() -
 
 def test_a_decoding_process_imports_neither_grpc_nor_pyarrow() -> None:
     program = "import sys, inferry_client.batch.decoder_process; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=path)
     assert not {"grpc", "pyarrow", "onnxruntime", "argparse", "tqdm"} & set(done.stdout.split())
 
 

@@ -45,7 +45,12 @@ def test_receipts_of_parts_without_errors_are_not_read_again_to_list_errors(
     (tmp_path / "in" / "0013.png").write_bytes(b"no picture")
     read: list[str] = []
     before = FolderPlace.read
-    monkeypatch.setattr(FolderPlace, "read", lambda self, name: read.append(name) or before(self, name))
+
+    def noted(place: FolderPlace, name: str) -> bytes:
+        read.append(name)
+        return before(place, name)
+
+    monkeypatch.setattr(FolderPlace, "read", noted)
     run_batch(brightness_server, tmp_path / "in", tmp_path / "out")
     assert {name for name in read if "_receipts" in name} == {"_receipts/part-00001.json"}
     assert set(read_errors(tmp_path / "out")) == {"0013.png"}
