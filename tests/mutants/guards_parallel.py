@@ -13,6 +13,12 @@ PARALLEL = (
         _TEST_SCHEDULER,
     ),
     Mutant(
+        "small-batch-brief",
+        "small batches: where smaller ones are as good, interactive requests wait for those",
+        "return small",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
         "small-batch-enough",
         "small batches: an idle device waits for no more",
         "enough = self.max_batch_size",

@@ -19,6 +19,7 @@ ShapeKey = tuple[tuple[tuple[int, ...], ...], int]
 """The shapes of the inputs, without N, and the bytes of a row: of a model without rows, the first axis counts too."""
 
 _MOST_SHAPES = 256
+_LEAST_SHARE = 8
 _LATELY_S = 0.5  # a device that is fast again is believed to be after so long, and the probe's run
 _MOST_KINDS = 256
 
@@ -124,6 +125,23 @@ class LatencyModel:
         """Seconds so many rows take in batches as large as they may be."""
         full, rest = divmod(rows, largest)
         return full * self.batch_s(largest) + self.batch_s(rest)
+
+    def rows_for_share(self, share: float, *, of: int) -> int:
+        """The least rows of a batch that computes as large a share of the rows a second as a larger one does.
+
+        A power of two, which devices that pad batches do not pad, and no less than an eighth of the larger one: the
+        fit leaves out what passes between two batches.
+
+        Args:
+            share: below 1.
+            of: rows of the larger batch, which is returned where nothing was measured.
+        """
+        each_s, whole_s = max(0.0, self._a), of * max(0.0, self.b)
+        if each_s + whole_s <= 0:
+            return of
+        # n / t(n) = share * of / t(of), solved for n
+        rows = math.ceil(max(share * of * each_s / (each_s + (1 - share) * whole_s), of / _LEAST_SHARE))
+        return min(of, 1 << (rows - 1).bit_length())
 
     def _fit(self) -> None:
         # Each is held in proportion to what was seen of it: batches far below the largest tell b too.

@@ -31,7 +31,8 @@ class BatchingPolicy:
         patience_s: for how long after its arrival later requests that are due earlier may go before a request,
             whatever its deadline; a request without a deadline is due so long after its arrival.
         small_batch_size: rows of a batch where it matters more how soon it is done than how much is computed: an
-            idle device waits for no more, and bulk work has no more for a second after an interactive request.
+            idle device waits for no more, and bulk work has no more for a second after an interactive request (less
+            where smaller batches compute nearly as many rows a second).
             None: `max_batch_size`.
     """
 

@@ -299,9 +299,10 @@ class BatchScheduler:
         A batch that has begun is computed to its end. A large one computes more rows a second, and an interactive
         request that comes meanwhile waits for all of it: while such requests come, bulk work has small batches.
         """
-        small = self._policy.small_batch_size
-        if small and lane is self._bulk and now - self._interactive_at < _EXPECTED_S:  # guard: small-batch-bulk
-            return small
+        is_bulk = lane is self._bulk and now - self._interactive_at < _EXPECTED_S and not self.serves_alone
+        if is_bulk and (first := lane.first()) is not None:  # guard: small-batch-bulk
+            small = self._policy.small_batch_size or self._most_rows
+            return self._latencies[first.shape_key].rows_for_share(_BULK_SHARE, of=small)  # guard: small-batch-brief
         return self._most_rows
 
     def _next_lane(self) -> LaneQueue:
@@ -355,3 +356,4 @@ class BatchScheduler:
 
 
 _EXPECTED_S = 1.0  # after an interactive request the next one is expected
+_BULK_SHARE = 0.85  # of its rows a second that bulk work keeps in the batches that it then has

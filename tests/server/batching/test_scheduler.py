@@ -4,6 +4,8 @@ import weakref
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.scheduler import BatchScheduler
@@ -23,6 +25,36 @@ def test_bulk_work_has_large_batches_only_while_no_interactive_requests_come() -
     people = [request(4) for _ in range(4)]
     admit(queue, *people, now=12.2)
     assert take(queue, 12.2) == whole(*people[:2])
+
+
+def test_bulk_work_beside_interactive_requests_has_the_least_batches_that_keep_most_of_its_speed() -> None:
+    queue = scheduler(max_batch_size=32, max_request_rows=256, max_queue_size=256, a=0.001, b=0.001)
+    job, person = request(64, lane=Lane.BULK), request()
+    admit(queue, job, now=10.0)
+    assert take(queue, 10.0) == [(job, 0, 32)]
+    admit(queue, person, now=11.0)
+    assert take(queue, 11.0) == whole(person)
+    assert take(queue, 11.1) == [(job, 32, 8)]  # 8 in 9 ms for 32 in 33 ms
+    assert take(queue, 13.0) == [(job, 40, 24)]
+
+
+def test_requests_that_share_no_batch_are_not_cut_for_interactive_ones() -> None:
+    queue = scheduler(max_batch_size=32, max_queue_size=256, a=0.001, b=0.001)
+    queue.serve_alone()
+    job = request(12, lane=Lane.BULK)
+    admit(queue, request(), job, now=10.0)
+    take(queue, 10.0)
+    assert take(queue, 10.1) == whole(job)
+    assert take(queue, 10.2) == []
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 512), st.floats(0.1, 0.95))
+def test_the_batch_for_a_share_keeps_that_share(a: float, b: float, largest: int, share: float) -> None:
+    latency = known_device(replace(POLICY, max_batch_size=largest), a, b)
+    rows = latency.rows_for_share(share, of=largest)
+    assert 1 <= rows <= largest
+    assert rows == largest or rows & (rows - 1) == 0
+    assert rows * latency.batch_s(largest) >= 0.999 * share * largest * latency.batch_s(rows)
 
 
 def wait_s(queue: BatchScheduler) -> float | None:
