@@ -1,5 +1,6 @@
 """Processes that decode: whatever becomes of them, each picture is decoded once or is a fault."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -51,6 +52,21 @@ def test_a_decoder_that_was_killed_is_replaced_and_what_it_had_is_decoded() -> N
     assert not _decoders()
 
 
+def test_where_no_process_can_be_started_any_more_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = brightness_model.PREPROCESSING
+    with ProcessDecoder(DecodeSettings(spec.SerializeToString(), 1000), processes=1) as decoder:
+        decoder.start([DataContent(brightness_model.picture(9))])()
+
+        def refuse(*_: object, **__: object) -> None:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+        waiting = [decoder.start([Killer()]), *(decoder.start([DataContent(b"")]) for _ in range(5))]
+        for one in waiting:
+            with pytest.raises(BlockingIOError, match="no more processes"):
+                one()
+
+
 def _decoders() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "decoder_process" in " ".join(child.cmdline())]
 
@@ -72,7 +88,7 @@ def test_a_decoding_process_imports_neither_grpc_nor_pyarrow() -> None:
 
 
 def test_small_pictures_travel_in_larger_requests_and_no_model_gets_more_than_it_takes() -> None:
-    sizes = {28 * 28: 256, 64 * 64: 64, 64 * 64 * 3: 32, 224 * 224 * 3: 32, 1: 256}
+    sizes = {28 * 28: 128, 40 * 40: 81, 64 * 64: 32, 224 * 224 * 3: 32, 1: 128}
     assert {size: default_batch_size(size, most=1024) for size in sizes} == sizes
     assert default_batch_size(28 * 28, most=100) == 100
     assert default_batch_size(224 * 224 * 3, most=8) == 8

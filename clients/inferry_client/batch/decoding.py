@@ -91,27 +91,32 @@ class ProcessDecoder:
         return task.result
 
     def _serve(self, index: int) -> None:
-        """Keep one process busy."""
+        """Keep one process busy until the end; where none can be started, nothing is decoded any more."""
         has: deque[_Task] = deque()
+        try:
+            self._keep_busy(index, has)
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+            while (waiting := has.popleft() if has else self._tasks.get()) is not None:
+                waiting.fail(error)
+        self._processes[index].kill()
+        for task in has:
+            task.cancel()
+
+    def _keep_busy(self, index: int, has: "deque[_Task]") -> None:
         while True:
-            task = self._next_task(wait=not has) if len(has) < _AHEAD else None
-            if self._closing.is_set():
-                break
             process = self._processes[index]
             try:
-                if task is not None:
+                if len(has) < _AHEAD and (task := self._next_task(wait=not has)) is not None:
                     _hand_over(task, process, has)
-                else:
+                elif has and not self._closing.is_set():
                     has[0].settle(process.receive)
                     has.popleft()
+                else:
+                    return
             except (EOFError, OSError):
                 if self._closing.is_set():
-                    break
+                    return
                 self._processes[index] = self._replace(process, has)
-        self._processes[index].kill()
-        for left in (task, *has):
-            if left is not None:
-                left.cancel()
 
     def _next_task(self, *, wait: bool) -> "_Task | None":
         try:
@@ -123,11 +128,9 @@ class ProcessDecoder:
         """Another process for one that died; what that had is decoded apart."""
         status = dead.kill()
         while has:
-            task = has.popleft()
-            if dead.was_ready or status < 0:
-                task.settle(partial(self._decode_alone, task.contents))
-            else:
-                task.settle(dead.complain)
+            task = has[0]
+            task.settle(partial(self._decode_alone, task.contents) if dead.was_ready or status < 0 else dead.complain)
+            has.popleft()
         return _Process(self._settings)
 
     def _decode_alone(self, contents: Sequence[Content]) -> Decoded:
@@ -198,6 +201,7 @@ class _Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
+            process_group=0,  # a terminal's signals go to the parent alone
         )
         theirs.close()
         self.was_ready = False
