@@ -11,6 +11,7 @@ from inferry_server.batching.policy import Lane
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.errors import QueueFullError
 from testkit.scheduling import POLICY, admit, request, scheduler, take, whole
+from testkit.simulation import known_device
 
 
 def test_bulk_work_has_large_batches_only_while_no_interactive_requests_come() -> None:
