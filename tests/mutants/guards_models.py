@@ -41,6 +41,12 @@ MODELS = (
         "if True:",
         _TEST_MANAGER,
     ),
+    Mutant(
+        "versions-passing-fault",
+        "versions: what the machine was short of is tried again",
+        "if False:",
+        ("tests/server/models/test_signed.py",),
+    ),
     Mutant("versions-bad-exchange", "versions: a bad exchange changes nothing", "if False:", _TEST_MANAGER),
     Mutant(
         "versions-failed-before",

@@ -13,6 +13,7 @@ from inferry_server.models.config_pbtxt import ConfigError, read_model_settings
 from inferry_server.models.limited_load import GRACE_S, load_within
 from inferry_server.models.load_queue import Done, Job, LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version, unexpected
+from inferry_server.models.passing_faults import may_pass
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
 from inferry_server.models.signed import trusted_settings
@@ -251,12 +252,14 @@ class ModelManager:
         before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
         if before is None or before.served is None:  # guard: versions-old-serves
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
-        self._loaded[folder.model, folder.version] = _fingerprint(folder)  # a failure is not tried again either
+        self._loaded[folder.model, folder.version] = _fingerprint(folder)  # what is wrong is not tried again either
         try:
             served = self._load_version(folder)
         except ModelLoadError as error:
             if self._closing:  # that says nothing of the version
                 return [str(error)]
+            if may_pass(error):  # guard: versions-passing-fault
+                self._loaded.pop((folder.model, folder.version), None)  # the next look tries again
             if before is not None and before.served is not None:  # guard: versions-bad-exchange
                 logger.error("model not replaced: %s", error, extra={"model": str(folder)})
                 self._options.metrics.load_ended(folder.model, "failed")

@@ -1,5 +1,6 @@
 """What is served where a model key is set: private copies of signed files, verified after they were copied."""
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -76,9 +77,7 @@ def _copy(version: Path, target: Path) -> None:
         needed = sum(path.lstat().st_size for path in version.rglob("*"))
         room = shutil.disk_usage(tempfile.gettempdir()).free
         if needed > room:
-            raise SignatureError(
-                f"{version}: verifying needs a copy of {needed} bytes, and {tempfile.gettempdir()} has room for {room}"
-            )
+            raise OSError(errno.ENOSPC, f"it needs {needed} bytes, and {tempfile.gettempdir()} has room for {room}")
         shutil.copytree(version, target, symlinks=True)
     except (OSError, shutil.Error) as error:
         raise SignatureError(f"{version} cannot be copied to be verified: {error}") from error

@@ -1,5 +1,6 @@
 """A server with a model key serves what was signed with it, as it was signed, and nothing else."""
 
+import errno
 import json
 import re
 import shutil
@@ -11,10 +12,11 @@ import pytest
 from inferry_proto import signing
 from inferry_proto.version_labels import write_version_labels
 from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.errors import StartError
+from inferry_server.errors import ModelLoadError, StartError
 from inferry_server.models.loading import LoadOptions
 from inferry_server.models.manager import ModelManager
-from inferry_server.models.registry import ModelRegistry, State
+from inferry_server.models.passing_faults import may_pass
+from inferry_server.models.registry import IndexEntry, ModelRegistry, State
 from inferry_server.models.repository import scan_repository
 from inferry_server.models.signed import checked_model_key
 from inferry_server.runtime.providers import CPU
@@ -60,7 +62,10 @@ class Served:
         options = LoadOptions((CPU,), 1, 1, POLICY, ServerMetrics(), model_key=key)
         self.manager = ModelManager(root, self.registry, options, drain_timeout_s=5)
         self.manager.load_all(scan_repository(root), lambda: False)
-        self.states = {entry.version_text: entry for entry in self.registry.index() if entry.model == MODEL}
+
+    @property
+    def states(self) -> dict[str, IndexEntry]:
+        return {entry.version_text: entry for entry in self.registry.index() if entry.model == MODEL}
 
     def reason(self, version: int = 2) -> str:
         assert self.states[str(version)].state is State.UNAVAILABLE
@@ -180,3 +185,45 @@ def test_a_model_key_that_is_none_stops_the_start(tmp_path: Path, text: str) -> 
     with pytest.raises(StartError, match="setting model_key"):
         checked_model_key(tmp_path / "missing.pem")
     assert checked_model_key(None) is None
+
+
+def test_a_version_for_which_there_was_no_room_is_served_once_there_is(
+    repository: Path, keys: KeyPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 1 << 20, 0))
+        served = Served(repository, keys.public)
+        assert "has room for 0" in served.reason()
+        served.manager.poll_once()
+        assert "has room for 0" in served.reason()
+    served.manager.poll_once()
+    assert [entry.state for entry in served.states.values()] == [State.READY, State.READY]
+
+
+def test_a_version_that_is_wrong_is_not_tried_again(
+    repository: Path, keys: KeyPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / MODEL / "2" / "more").write_text("more")
+    served = Served(repository, keys.public)
+    reason = served.reason()
+    monkeypatch.setattr("inferry_server.models.manager.load_version", None)
+    served.manager.poll_once()
+    assert served.reason() == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full"), True),
+        (OSError(errno.EMFILE, "too many"), True),
+        (shutil.Error([("a", "b", "full")]), True),
+        (FileNotFoundError(errno.ENOENT, "gone"), False),
+        (ValueError("wrong"), False),
+        (None, False),
+    ],
+)
+def test_faults_of_the_machine_are_told_from_those_of_files(error: Exception | None, *, expected: bool) -> None:
+    raised = ModelLoadError("a version")
+    middle = signing.SignatureError("copied")
+    middle.__cause__, raised.__cause__ = error, middle
+    assert may_pass(raised) is expected
