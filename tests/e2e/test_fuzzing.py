@@ -1,5 +1,6 @@
 """`make fuzz`: a short form of it, and that it finds what is wrong."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from fuzz.__main__ import main
 from fuzz.run import run_target
 from fuzz.table import TARGETS
 from fuzz.target import FindingError, Target
+from inferry_proto import version_labels
 from inferry_proto.datatypes import Arrays
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.models import config_pbtxt
 from inferry_server.signature import Signature
 from inferry_server.wire.reading import IncomingRequest, InferPlan, PlanCache
 
@@ -85,6 +88,9 @@ def failing(*_: object) -> ModelManifest:
     ("target", "module", "name", "fault"),
     [
         (files.MANIFESTS, files, "read_manifest", failing),
+        (files.LABELS, version_labels, "is_label", lambda _: True),
+        (files.LABELS, version_labels, "_check", lambda _: None),
+        (files.CONFIGS, config_pbtxt, "_latency_objective_ms", lambda _: math.inf),
         (files.GOLDEN, files, "largest_difference", failing),
         (signatures.SIGNATURES, signatures, "verify_version", lambda *_, **__: None),
         (bodies.BODIES, bodies, "_computed", lambda *_: np.zeros((2, 3))),
@@ -96,7 +102,7 @@ def test_a_fault_of_each_parser_gets_found(
     monkeypatch: pytest.MonkeyPatch, target: Target, module: object, name: str, fault: Callable[..., object]
 ) -> None:
     monkeypatch.setattr(module, name, fault)
-    assert findings(target, cases=60)
+    assert findings(target, cases=200)
 
 
 def test_an_answer_of_5xx_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ _VALUES: tuple[Any, ...] = (
     [1, 3],
     [3],
 )
+_NAMES = ("data", "parameters", "shape", "new", "", "1", "../x", "NEW")
 
 
 def with_other_value(value: Any, rng: random.Random) -> Any:
@@ -46,7 +47,7 @@ def with_other_value(value: Any, rng: random.Random) -> Any:
         case 1 if isinstance(changed, list):
             changed.insert(key, changed[key])
         case 1:
-            changed[rng.choice(("data", "parameters", "shape", "new"))] = value[key]
+            changed[rng.choice(_NAMES)] = value[key]
         case _:
             changed[key] = with_other_value(value[key], rng)
     return changed
