@@ -17,6 +17,8 @@ Names = Callable[[], Iterable[str]]
 """What the caller's verified certificate says (`DNS:name`); asked only where a policy names certificates."""
 
 _SCHEME = "bearer "
+_SCHEME_LENGTH = len(_SCHEME)
+_ADMIN = Role.ADMIN  # of an enumeration even that takes time
 
 
 class Access:
@@ -49,7 +51,7 @@ class Access:
             PermissionDeniedError: it may do other things, not this.
         """
         policy = self._policy
-        role = policy.methods.get(path, Role.ADMIN)
+        role = policy.methods.get(path, _ADMIN)
         if role is not None:
             self._require(policy, role, path, metadata, names)
 
@@ -67,7 +69,7 @@ class Access:
                 token = _bearer_token(value, token)
         caller = None if token is None else self._caller_of(policy, token)  # one that is wrong is never let through
         if caller is not None and role in caller.roles:
-            if role is Role.ADMIN:
+            if role is _ADMIN:
                 logger.info("caller %s: %s", caller.name, path)
             return
         if role not in policy.anonymous:
@@ -79,7 +81,7 @@ class Access:
             callers += {policy.certificates[name]: None for name in names() if name in policy.certificates}
         for known in callers:
             if role in known.roles:
-                if role is Role.ADMIN:
+                if role is _ADMIN:
                     logger.info("caller %s: %s", known.name, path)
                 return
         if not callers:
@@ -107,8 +109,8 @@ class Access:
 def _bearer_token(value: str | bytes, before: str | None) -> str | None:
     """The token that a caller shows, if it was not shown `before`; other schemes are for others."""
     text = value if isinstance(value, str) else value.decode("latin-1")
-    if text[: len(_SCHEME)].lower() != _SCHEME:
+    if text[:_SCHEME_LENGTH].lower() != _SCHEME:
         return before
     if before is not None:  # guard: one-token
         raise UnauthenticatedError("several bearer tokens came; expected one")
-    return text[len(_SCHEME) :].strip()
+    return text[_SCHEME_LENGTH:].strip()
