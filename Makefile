@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -122,6 +122,9 @@ rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real En
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.soak $(ARGS)
+
+chaos: $(READY) ## Disturb real servers under verified traffic: signals, disks, clocks, clients; ARGS="--only SIG --quick"
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 fuzz: $(READY) ## Attack every parser with seeded faults; ARGS="--cases 100000 --target requests --seed 1"
 	@PYTHONPATH=tests:. $(BIN)/python -m fuzz $(ARGS)
