@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import shutil
 import time
 from pathlib import Path
 
@@ -18,6 +19,11 @@ _DESCRIPTORS = 160
 _HELD_S = 5.0
 _ROOM = 256 << 20
 _LARGE = 48 << 20
+
+
+def missing() -> str:
+    """Why no limits can be set."""
+    return "" if shutil.which("prlimit") else "prlimit of util-linux is not installed"
 
 
 def few_descriptors(folder: Path) -> Setup:

@@ -84,7 +84,11 @@ def play(disturbance: Disturbance, *, effort: float) -> Result:
         save_version(folder / "models", 1, setup.keys)
         options = ("--provider", "cpu", "--http-inference", "on", "--log-level", "warning", *setup.options)
         arguments = {"log": folder / "log", **setup.process}
-        server = ServerProcess(setup.repository, options, **arguments)
+        try:
+            server = ServerProcess(setup.repository, options, **arguments)
+        except (OSError, RuntimeError) as error:
+            result.faults.append(f"{type(error).__name__}: {error}")
+            return result
         try:
             _play_on(server, disturbance, setup, folder, result, effort)
         except (FaultError, OSError, RuntimeError) as error:

@@ -10,9 +10,10 @@ import pytest
 from chaos.__main__ import main
 from chaos.account import LATE, Account
 from chaos.models import draw_picture, is_right
-from chaos.playing import MOST_FILES, MOST_MIB, Result, faults_of
+from chaos.playing import MOST_FILES, MOST_MIB, Disturbance, Result, faults_of, play
 from chaos.processes import sums_by
 from chaos.report import line_of, table_of, write_table
+from chaos.scene import Setup
 from chaos.table import DISTURBANCES
 
 ROOT = Path(__file__).parents[2]
@@ -143,3 +144,17 @@ def test_an_unknown_name_plays_nothing(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--only", "earthquake"])
     assert "SIGTERM" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_start_is_a_fault_and_ends_nothing_else() -> None:
+    def refusing(folder: Path) -> Setup:
+        return Setup(folder / "models", ("--no-such-setting",))
+
+    played = play(Disturbance("a test", lambda _: "", 5.0, refusing), effort=0.1)
+    (fault,) = played.faults
+    assert "no-such-setting" in fault
+
+
+def test_what_a_machine_lacks_is_named_and_not_played() -> None:
+    played = play(Disturbance("a test", lambda _: "", 5.0, missing=lambda: "no disk"), effort=0.1)
+    assert (played.skipped, played.faults, played.traffic.sent) == ("no disk", [], 0)
