@@ -20,10 +20,12 @@ _CROWDED = frozenset(("ConnectionResetError", "RemoteDisconnected"))
 _SLOW = frozenset((LATE, "DEADLINE_EXCEEDED"))
 _FULL = frozenset(("RESOURCE_EXHAUSTED", "HTTP 429", "DEADLINE_EXCEEDED", "HTTP 504"))
 
+# Seconds: a caller whose request was lost waits for its deadline, 5 s, before it asks again; a new process starts in
+# some 3 s, on busy cores in 10.
 DISTURBANCES = (
     Disturbance("SIGTERM", by_signals.terminate, 15, allowed=_GONE),
     Disturbance("SIGKILL", by_signals.kill, 15, allowed=_GONE),
-    Disturbance("SIGSTOP", by_signals.stand_still, 5, allowed=_GONE | _SLOW | _FULL),
+    Disturbance("SIGSTOP", by_signals.stand_still, 10, allowed=_GONE | _SLOW | _FULL),
     Disturbance("full disk: log", by_disks.fill_log, 10, by_disks.silent_log),
     Disturbance("full disk: server", by_disks.fill_temporary, 20, by_disks.small_temporary, missing=by_disks.missing),
     Disturbance("full disk: trainer", by_disks.fill_repository, 10, by_disks.own_repository, missing=by_disks.missing),
@@ -33,12 +35,12 @@ DISTURBANCES = (
     Disturbance("spoiled versions", by_versions.send_spoiled, 10, by_versions.polling),
     Disturbance("wrongly signed versions", by_versions.send_wrongly_signed, 10, by_versions.signed),
     Disturbance("clock jumps", by_clocks.jump, 10, by_clocks.movable, missing=by_clocks.missing),
-    Disturbance("few descriptors", by_limits.use_up_descriptors, 5, by_limits.few_descriptors, allowed=_GONE | _SLOW,
+    Disturbance("few descriptors", by_limits.use_up_descriptors, 10, by_limits.few_descriptors, allowed=_GONE | _SLOW,
                 missing=by_limits.missing),
     Disturbance("little memory", by_limits.use_up_memory, 15, allowed=_GONE | _SLOW | _FULL | {"INTERNAL", "HTTP 500"}),
-    Disturbance("vanishing clients", by_clients.vanish, 5, allowed=_CROWDED),
-    Disturbance("malformed requests", by_clients.send_rubbish, 5),
-    Disturbance("slow loris", by_clients.dawdle, 5, by_clients.hurried),
-    Disturbance("overload", by_load.overload, 5, by_load.slowed, allowed=_SLOW | _FULL),
+    Disturbance("vanishing clients", by_clients.vanish, 10, allowed=_CROWDED),
+    Disturbance("malformed requests", by_clients.send_rubbish, 10),
+    Disturbance("slow loris", by_clients.dawdle, 10, by_clients.hurried),
+    Disturbance("overload", by_load.overload, 10, by_load.slowed, allowed=_SLOW | _FULL),
     Disturbance("rotation", by_certificates.exchange, 10, by_certificates.encrypted),
 )  # fmt: skip
