@@ -1,5 +1,6 @@
 """Reading files that anybody may have put there: regular ones, of bounded size, whole."""
 
+import codecs
 import errno
 import os
 import stat
@@ -47,9 +48,15 @@ def read_text(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> str:
 
     Raises:
         OSError: as `read_file`.
-        UnicodeDecodeError: it is no UTF-8.
+        UnicodeDecodeError: it is no UTF-8; its reason says what to do.
     """
-    text = read_file(path, most_bytes=most_bytes).decode("utf-8-sig")
+    data = read_file(path, most_bytes=most_bytes)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        error.reason += f"; {'it is UTF-16' if is_utf16 else 'expected UTF-8'}: save the file as UTF-8"
+        raise
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

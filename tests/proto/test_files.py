@@ -24,6 +24,19 @@ def test_a_regular_file_is_read_whole_and_text_without_its_byte_order_mark(tmp_p
     assert read_text(path) == "a\nb"
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("katze\r\nk\u00e4se".encode("utf-16"), "it is UTF-16: save the file as UTF-8"),
+        ("k\u00e4se".encode("latin-1"), "expected UTF-8: save the file as UTF-8"),
+    ],
+)
+def test_a_text_in_another_encoding_is_refused_with_the_way_out(tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(data)
+    with pytest.raises(UnicodeDecodeError, match=said):
+        read_text(tmp_path / "labels.txt")
+
+
 def test_what_is_no_regular_file_is_refused_and_nobody_waits(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listening:
