@@ -221,12 +221,15 @@ def test_a_variant_that_has_no_room_either_leaves_the_base_to_refuse(tmp_path: P
 
 def test_a_request_with_more_rows_than_the_variant_takes_is_refused_by_the_base(tmp_path: Path) -> None:
     (tmp_path / VARIANT).mkdir()
-    (tmp_path / VARIANT / "config.pbtxt").write_text(
-        "max_batch_size: 2\ndynamic_batching { default_queue_policy { max_queue_size: 2 } }"
-    )
-    with full_server(tmp_path) as (_gated, channel, _):
+    (tmp_path / VARIANT / "config.pbtxt").write_text("instance_group [{ count: 4 }]")  # faster, two rows at a time
+    with full_server(tmp_path, max_batch_size=2, max_request_rows=2) as (gated, channel, _):
         code, text = refusal(begin(channel, "ModelInfer", pictures(3, accept=True)))
         assert (code, FULL in text) == ("RESOURCE_EXHAUSTED", True), text
+        gated.server.registry.find(BASE, "").batcher.shedding.end()
+        taken = begin(channel, "ModelInfer", pictures(2, accept=True))
+        gated.wait_for_queued_rows(VARIANT, 2)
+        gated.gate.open()
+        assert who(taken)[0] == VARIANT
 
 
 def test_a_deadline_that_has_passed_or_a_wrong_request_is_no_matter_of_variants(tmp_path: Path) -> None:
