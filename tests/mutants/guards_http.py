@@ -21,6 +21,7 @@ HTTP = (
         "elif False:",
         (_TEST_CONNECTIONS[0] + "::test_a_body_that_comes_steadily_has_its_time",),
     ),
+    Mutant("http-upgrade-body", "HTTP: no body behind Upgrade is lost", "if False:", _TEST_CONNECTIONS),
     Mutant("livez-reading", "HTTP: a server that reads no calls does not live", "if False:", _TEST_HEALTH),
     Mutant("http-body-stated", "HTTP: an announced body that is too large is not read", "if False:", _TEST_BODIES),
     Mutant("http-body-read", "HTTP: what is read of a body is bounded", "if False:", _TEST_BODIES),

@@ -9,7 +9,8 @@ from inferry_server.errors import DecodingError, InvalidRequestError, QueueFullE
 
 Receive = Callable[[], Awaitable[Any]]
 
-_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_GZIP = 16 + zlib.MAX_WBITS
+_WINDOWS = {"gzip": _GZIP, "deflate": zlib.MAX_WBITS, "x-gzip": _GZIP}  # RFC 9110: x-gzip is gzip
 _MOST_DIGITS = 19
 _RETRY_BODIES_S = 0.1
 _PIECE_BYTES = 1 << 20  # decompressed at once; other requests are looked at in between

@@ -93,7 +93,10 @@ def _register(path: Mapping[str, str], values: Values) -> Message:
 
 
 def _index(_path: Mapping[str, str], values: Values) -> Message:
-    return pb.RepositoryIndexRequest(ready=values.get("ready", False))
+    ready = values.get("ready", False)
+    if not isinstance(ready, bool):
+        raise InvalidRequestError(f"ready must be true or false, not {ready!r:.40}")
+    return pb.RepositoryIndexRequest(ready=ready)
 
 
 def _repository(
@@ -101,7 +104,10 @@ def _repository(
 ) -> Callable[[Mapping[str, str], Values], Message]:
     def ask(path: Mapping[str, str], values: Values) -> Message:
         request = kind(model_name=path["model"])
-        for name, value in (values.get("parameters") or {}).items():
+        parameters = values.get("parameters")
+        if not isinstance(parameters, dict | None):
+            raise InvalidRequestError(f"parameters must be an object, not {parameters!r:.40}")
+        for name, value in (parameters or {}).items():
             set_parameter(request.parameters[name], value, f"parameter {name!r}")
         return request
 

@@ -5,6 +5,7 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 """
 
 import asyncio
+import json
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +23,17 @@ WRITE_S = 30.0
 """For a client to read what the system does not buffer for it."""
 
 MOST_HEADER_BYTES = 64 << 10
+
+
+_EXPECTED = (
+    "this is no HTTP/1.1 request that is understood here; expected a method and a path in ASCII (percent-encode the "
+    f"rest), headers of {MOST_HEADER_BYTES >> 10} KiB at most, one content-length or chunks, no Upgrade with a body, "
+    "and no TLS or HTTP/2 where the port speaks HTTP/1.1"
+)
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
@@ -79,6 +91,9 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """The body comes next, and has time of its own."""
         self._in_body = True
         self._wait_for_client(READ_S)
+        # The parser gives up a body behind `Upgrade`, and the request would be answered without it.
+        if self.parser.should_upgrade() and _has_body(self.headers):  # guard: http-upgrade-body
+            raise ValueError("Upgrade with a body")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -91,6 +106,16 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """The client has its answer, and may ask again."""
         super().on_response_complete()
         self._rest()
+
+    def send_400_response(self, _msg: str) -> None:
+        """Tell in JSON, as every error is told, what was expected; then close."""
+        text = json.dumps({"error": _EXPECTED}).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(text)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + text)
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""

@@ -1,6 +1,7 @@
 """Connections: bounded in number, and no client is waited for longer than it has time."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from inferry_server.http import protocol
 from inferry_server.http import server as http_server
 from inferry_server.http.application import make_application
 from inferry_server.http.server import HttpOptions, HttpServer
+from testkit.http_client import ask_http
 from testkit.servers import ANY_PORT
 
 SOON_S = 20.0
@@ -76,6 +78,50 @@ def ask(connection: socket.socket, path: str = "/") -> bytes:
     while b"hello" not in came and (piece := connection.recv(4096)):
         came += piece
     return came
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nxx",
+        b"GET / HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * (protocol.MOST_HEADER_BYTES + 1) + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_told_in_json_what_was_expected(sent: bytes) -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(sent)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: application/json" in head
+        assert "expected a method and a path in ASCII" in json.loads(body)["error"]
+
+
+def test_an_upgrade_without_a_body_is_passed_over() -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n")
+        assert read_all(connection).endswith(b"hello")
+
+
+def test_paths_and_methods_that_are_not_there_are_told_what_is() -> None:
+    both = [*ROUTES, Route("/twice", hello), Route("/twice", echo, methods=["POST"])]
+    server = HttpServer(make_application(both), HttpOptions())
+    address = server.start(ANY_PORT)
+    try:
+        refused = ask_http(address, "/twice", method="PUT")
+        assert (refused.code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+        assert refused.json["error"] == "PUT /twice: expected GET or HEAD or POST"
+        assert "such as /v2/models/NAME/infer" in ask_http(address, "/nothing").json["error"]
+        slash = ask_http(address, "/echo/", b"x")
+        assert (slash.code, slash.json["error"]) == (
+            404, "POST /echo/: expected the path without a slash at its end: /echo",
+        )  # fmt: skip
+    finally:
+        server.close()
 
 
 @pytest.fixture
