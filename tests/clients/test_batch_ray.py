@@ -64,7 +64,8 @@ def test_a_job_on_ray_has_the_bytes_of_a_local_one_though_a_node_is_killed(
     brightness_model.write_pictures(tmp_path / "in", 400)
     (tmp_path / "in" / "0003.png").write_bytes(b"no picture")
     arguments = [tmp_path / "in", "--onnx", version, "--part-size", 20]
-    succeed([sys.executable, "-m", "inferry_client", "batch", *arguments, "--out", tmp_path / "local"])
+    # by the same interpreter: Parquet files name the version of pyarrow that wrote them
+    succeed([python, "-m", "inferry_client", "batch", *arguments, "--out", tmp_path / "local"])
     told = succeed([python, "-m", "testkit.ray_job", tmp_path / "ray", kill_after, *arguments])
     report = json.loads(told.strip().splitlines()[-1])
     assert report["status"] == 0
