@@ -2,6 +2,7 @@
 
     python -m bench.loadgen --run runs/demo --address 127.0.0.1:8001
     python -m bench.loadgen --seconds 10 --server-seconds 60 --triton     # the whole table, within six minutes
+    python -m bench.loadgen --peaks 3                   # only: does `inferry load --find-peak` find the same peak?
 
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
 address names a server of the Open Inference Protocol that serves the same model. `--triton` starts
@@ -13,6 +14,8 @@ import argparse
 import contextlib
 import json
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,9 +31,10 @@ from numpy.typing import NDArray
 
 from bench.contenders import INPUT, MODEL, OUTPUT, SHAPE, Contender
 from bench.environments import environment, site_packages
-from bench.loadgen_results import Result, read_summary, table
+from bench.loadgen_results import Result, peaks_table, read_summary, table
 from bench.server_process import started
 from inferry_client.connecting.channels import ChannelSettings, open_channel
+from inferry_client.load.peak import PeakSearch
 from inferry_client.messages import requests
 from inferry_client.messages.replies import read_infer
 from inferry_proto import open_inference_pb2
@@ -43,6 +47,7 @@ _UNDER_WAY = 8  # of them
 _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offline, tried until one is valid
 _TRIAL_S = 3.0  # of the Server scenario: shares that cannot be valid are found out before the long run
 _LONG_RUNS = 2  # of the Server scenario at the most, so that the table has its end
+_PEAK_TRIAL_S = 5  # of each rate, for both generators
 _TIMEOUT_S = 60.0
 
 
@@ -169,6 +174,42 @@ def _highest_server(loadgen: Any, target: Target, offline: float, *, seconds: fl
     return replace(result, client_cores=cores)
 
 
+def loadgen_peak(loadgen: Any, target: Target, *, start: float) -> float:
+    """The highest rate of the Server scenario that is VALID, by the search of `inferry load --find-peak`."""
+    search = PeakSearch(start=start)
+    while (rate := search.next_rate()) is not None:
+        search.note(rate, held=run_scenario(loadgen, target, "Server", seconds=_PEAK_TRIAL_S, rate=rate).valid)
+    if search.peak is None:
+        raise SystemExit("bench.loadgen: error: LoadGen's Server scenario was valid at no rate")
+    return search.peak
+
+
+def inferry_peak(address: str, model: str, *, start: float) -> float:
+    """What `inferry load --find-peak` says of the same objective, where no request may be refused or fail either."""
+    command = [sys.executable, "-m", "inferry_client", "load", "--server", address, "--model", model, "--find-peak"]
+    command += ["--p99-ms", str(LATENCY_MS), "--rate", f"{start:.1f}", "--duration", f"{_PEAK_TRIAL_S}s"]
+    command += ["--max-error-rate", "1e-9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # 1 where the client was the limit
+    found = re.search(r"^peak: ([0-9.]+) requests/s", done.stdout, re.MULTILINE)
+    if not found:
+        raise SystemExit(f"bench.loadgen: error: `inferry load --find-peak` found no peak, saying {done.stderr}")
+    return float(found[1])
+
+
+def compare_peaks(loadgen: Any, address: str, model: str, data: "HeldOut", *, times: int) -> None:
+    """Print what both generators find, in turns, on the same server."""
+    pairs: list[tuple[float, float]] = []
+    with open_channel(address, ChannelSettings(resend=False)) as channel:
+        target = Target(channel, loadgen, model, INPUT, OUTPUT, data.images)
+        start = run_scenario(loadgen, target, "Offline", seconds=2, rate=2000).figure / 4
+        for number in range(times):
+            theirs_first = number % 2 == 0
+            theirs = loadgen_peak(loadgen, target, start=start) if theirs_first else 0.0
+            ours = inferry_peak(address, model, start=start)
+            pairs.append((theirs or loadgen_peak(loadgen, target, start=start), ours))
+    print(peaks_table(pairs, latency_ms=LATENCY_MS), flush=True)
+
+
 @contextlib.contextmanager
 def address_of(given: str | None, run: Path) -> Iterator[str]:
     """The server's: one that runs, or one started for the run's models."""
@@ -232,12 +273,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="at least, of each scenario (60)")
     parser.add_argument("--server-seconds", type=float, help="at least, of the Server scenario (as --seconds)")
     parser.add_argument("--triton", action="store_true", help="measure Triton too, installed on first use")
+    parser.add_argument(
+        "--peaks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only compare LoadGen's peak with --find-peak's, N times in turns",
+    )
     args = parser.parse_args()
     data = read_held_out(args.run)
     lengths = {"seconds": args.seconds, "server_seconds": args.server_seconds or args.seconds}
     model = args.model or min(path.name for path in (args.run / "models").iterdir() if path.is_dir())
     loadgen = import_loadgen()
     with address_of(args.address, args.run) as address:
+        if args.peaks > 0:
+            compare_peaks(loadgen, address, model, data, times=args.peaks)
+            return 0
         valid = judge(loadgen, address, model, data, **lengths)
     if args.triton:
         newest = max((args.run / "models" / model).glob("*/model.onnx"), key=lambda path: int(path.parent.name))

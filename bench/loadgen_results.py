@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from statistics import median
 
 _FIGURES = {  # scenario -> the line of its summary that states its figure, and the unit we print
     "SingleStream": ("90.0th percentile latency (ns)", "p90 ms"),
@@ -9,6 +10,7 @@ _FIGURES = {  # scenario -> the line of its summary that states its figure, and 
     "Server": ("Completed samples per second", "samples/s"),
     "Offline": ("Samples per second", "samples/s"),
 }
+_AGREEMENT = 0.1  # of the medians of the peaks that two generators find
 _TO_MS = 1e6  # of a nanosecond
 
 
@@ -92,6 +94,27 @@ def table(results: list[Result], *, accuracy: tuple[int, int, int] | None) -> st
         served, keras, images = accuracy
         verdict = "equal" if served == keras else "NOT EQUAL"
         rows.append(f"| AccuracyOnly | {served} of {images} right, Keras {keras} | | {verdict} |")
+    return "\n".join(rows)
+
+
+def peaks_table(pairs: list[tuple[float, float]], *, latency_ms: float) -> str:
+    """The highest rates that two load generators found in turns, and their medians' ratio.
+
+    Args:
+        pairs: LoadGen's and `inferry load --find-peak`'s requests/s, one pair each time.
+        latency_ms: the objective of both, for p99.
+    """
+    rows = [
+        f"| highest rate with p99 within {latency_ms:g} ms | LoadGen, unofficial | `--find-peak` | ratio |",
+        "| --- | --- | --- | --- |",
+    ]
+    for number, (theirs, ours) in enumerate(pairs, 1):
+        rows.append(f"| {number} | {theirs:,.0f} | {ours:,.0f} | {ours / theirs:.2f} |")
+    theirs, ours = (median(pair[side] for pair in pairs) for side in (0, 1))
+    verdict = "agree" if abs(ours / theirs - 1) <= _AGREEMENT else "DISAGREE"
+    rows.append(
+        f"| medians: they {verdict} within {_AGREEMENT:.0%} | {theirs:,.0f} | {ours:,.0f} | {ours / theirs:.2f} |"
+    )
     return "\n".join(rows)
 
 

@@ -313,8 +313,27 @@ def test_pages_escape_what_servers_say_and_draw_empty_tests() -> None:
     page = render_run(empty, title="<script>", broken=["<b>"])
     assert "<script>" not in page
     assert "&lt;b&gt;" in page
-    assert "no rate was held" in render_peak([Trial(5, empty, ("lost",))], peak=None, p99_ms=5)
+    searched = render_peak([Trial(5, empty, ("lost",))], title="<i>", peak=None, p99_ms=5)
+    assert "no rate was held" in searched
+    assert "<i>" not in searched
     assert draw(Chart("t", "x", "y", (Line("l", "--a", [1.0], [0.0]),))).startswith("<svg")
+
+
+def test_charts_show_every_second_in_its_middle_and_no_line_for_what_did_not_happen() -> None:
+    rows = [(second + 0.1, second + 0.1, second + 0.2, 0) for second in range(5)]
+    page = render_run(summarize(make_records(rows, Counter()), offered=1.0, open_loop=True), title="t", broken=[])
+    assert page.count("<circle") == 3 * 5  # right answers, p50 and p99
+    assert ">refused</text>" not in page
+    assert ">5</text>" in page
+    refused = render_run(summarize(make_records([*rows, (2, 2, 2.1, 1)], Counter())), title="t", broken=[])
+    assert ">refused</text>" in refused
+
+
+def test_a_rate_that_was_tried_twice_is_one_point_of_the_curve_and_two_rows() -> None:
+    summary = summarize(make_records([(0, 0, 0.1, 0)], Counter()), offered=5.0, open_loop=True)
+    page = render_peak([Trial(5, summary, ()), Trial(5, summary, ("late",))], title="t", peak=5, p99_ms=5)
+    assert page.count("<tr><td>5.0</td>") == 2
+    assert page.count("<circle") == 3 + 2
 
 
 def test_a_test_too_short_to_be_compared_is_refused() -> None:

@@ -61,7 +61,7 @@ def test_ten_thousand_pictures_are_classified_rightly_behind_mutual_tls_while_a_
             servers[1].start()
             running = program.poll() is None
             printed, said = program.communicate(timeout=240)
-        again = answered(second)
+            again = answered(second)
     assert (program.returncode, said) == (0, "")
     assert running, "the program had ended before the server was back"
     assert again > 0, "the server that was restarted got no picture"

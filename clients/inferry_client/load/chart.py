@@ -35,6 +35,7 @@ class Chart:
         lines: with their names as a legend.
         limit: a level drawn across.
         mark: a place on the x axis drawn upright.
+        span: of the x axis; that of the points where it is left out.
     """
 
     title: str
@@ -43,13 +44,14 @@ class Chart:
     lines: tuple[Line, ...]
     limit: float | None = None
     mark: float | None = None
+    span: tuple[float, float] | None = None
 
 
 def draw(chart: Chart) -> str:
     """The chart as an `svg` element, as wide as there is room."""
     xs = [x for line in chart.lines for x in line.x]
     ys = [y for line in chart.lines for y in line.y] + ([chart.limit] if chart.limit else [])
-    low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
+    low, high = chart.span or ((min(xs), max(xs)) if xs else (0.0, 1.0))
     x_ticks = ticks(low, high if high > low else low + 1)
     y_ticks = ticks(0.0, max(ys, default=0.0) or 1.0)
     low, high, top = min(x_ticks[0], low), max(x_ticks[-1], high), y_ticks[-1]

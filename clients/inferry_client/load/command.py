@@ -65,16 +65,16 @@ def _check_combination(args: Namespace) -> None:
 
 def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
     duration_s = args.duration or _DURATION_S
-    model = payloads.expectation.model
+    where = f"{payloads.name} at {args.server}"
     if args.rate:
         offered = ", then ".join(f"{rate:g}" for rate in args.rate)
-        what = f"{offered} requests/s for {duration_s} s, model {model} at {args.server}"
+        what = f"{where}: {offered} requests/s for {duration_s} s"
         print(what, file=sys.stderr)
         summary = _open_loop(args, payloads).run(
             Load(args.rate, duration_s, poisson=args.arrivals == "poisson", seed=args.seed)
         )
     else:
-        what = f"{args.users} users for {duration_s} s, model {model} at {args.server}"
+        what = f"{where}: {args.users} users for {duration_s} s"
         print(what, file=sys.stderr)
         closed = ClosedLoop(
             args.server,
@@ -94,7 +94,7 @@ def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Pat
     if json_file:
         write_target(json_file, report(summary))
     if html:
-        write_target(html, render_run(summary, title=f"{payloads.name}: {what}", broken=broken))
+        write_target(html, render_run(summary, title=what, broken=broken))
     for problem in (*broken, *summary.errors):
         print(f"inferry: error: {problem}", file=sys.stderr)
     return 1 if broken else 0
@@ -113,18 +113,17 @@ def _find_peak(args: Namespace, payloads: Payloads, html: Path | None, json_file
         search.note(rate, held=not broken)
         trials.append(Trial(rate, summary, tuple(broken)))
         print(f"{rate:.1f} offered: {'held' if not broken else broken[0]}", file=sys.stderr)
-    return _report_peak(search, trials, args.p99_ms, html, json_file)
+    if html:
+        where = f"{payloads.name} at {args.server}"
+        write_target(html, render_peak(trials, title=f"{where}: peak", peak=search.peak, p99_ms=args.p99_ms))
+    return _report_peak(search, trials, args.p99_ms, json_file)
 
 
-def _report_peak(
-    search: PeakSearch, trials: list[Trial], p99_ms: float, html: Path | None, json_file: Path | None
-) -> int:
+def _report_peak(search: PeakSearch, trials: list[Trial], p99_ms: float, json_file: Path | None) -> int:
     peak = search.peak
     best = [trial for trial in trials if trial.rate == peak and not trial.broken]
     header = ("OFFERED/S", "GOOD/S", "P50 MS", "P99 MS", "REFUSED", "FAILED", "SEND LAG P99 MS", "HELD")
     say(table(header, [_trial_row(trial) for trial in sorted(trials, key=lambda trial: trial.rate)]))
-    if html:
-        write_target(html, render_peak(trials, peak=peak, p99_ms=p99_ms))
     if json_file and best:
         write_target(json_file, report(best[-1].summary))
     if peak is None:

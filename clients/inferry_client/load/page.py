@@ -23,8 +23,10 @@ h1 { font-size: 1.35rem; margin: 0 0 1rem; overflow-wrap: anywhere; } h2 { font-
 figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } .grid { stroke: var(--line); stroke-width: 1; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:last-child, td:last-child { text-align: left; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { vertical-align: bottom; white-space: normal; } td { vertical-align: top; }
+th:last-child, td:last-child { text-align: left; white-space: normal; min-width: 9rem; }
+p { margin: .6rem 0; }
 .bad { color: var(--c); } .good { color: var(--d); } li { overflow-wrap: anywhere; }
 """
 
@@ -41,51 +43,60 @@ class Trial:
 def render_run(summary: LoadSummary, *, title: str, broken: Sequence[str]) -> str:
     """The page of one test."""
     series = summary.full_seconds
-    seconds = [float(second) for second in range(len(series))]
+    middles = [second + 0.5 for second in range(len(series))]
+    span = (0.0, float(max(1, len(summary.series))))
     outcomes = Chart(
         "Requests scheduled in each second, by what became of them",
-        "seconds", "requests/s",
+        "seconds",
+        "requests/s",
         (
-            Line("right answers", "--a", seconds, [float(each.answered) for each in series]),
-            Line("refused", "--b", seconds, [float(each.refused) for each in series]),
-            Line("failed", "--c", seconds, [float(each.failed) for each in series]),
+            Line("right answers", "--a", middles, [float(each.answered) for each in series]),
+            *_unless_zero(Line("refused", "--b", middles, [float(each.refused) for each in series])),
+            *_unless_zero(Line("failed", "--c", middles, [float(each.failed) for each in series])),
         ),
-    )  # fmt: skip
-    answered = [second for second, each in zip(seconds, series, strict=True) if each.times]
+        span=span,
+    )
+    answered = [middle for middle, each in zip(middles, series, strict=True) if each.times]
     latency = Chart(
-        "Latency of right answers, by second", "seconds", "ms",
+        "Latency of right answers, by second",
+        "seconds",
+        "ms",
         tuple(
             Line(name, colour, answered, [percentile(each.times, share) for each in series if each.times])
             for name, colour, share in (("p50", "--a", 0.50), ("p99", "--b", 0.99))
         ),
         limit=summary.objective_ms,
-    )  # fmt: skip
+        span=span,
+    )
     verdict = "".join(f'<li class="bad">{escape(each)}</li>' for each in broken) or '<li class="good">passed</li>'
     errors = "".join(f"<li>{escape(each)}</li>" for each in summary.errors)
     said = f"<h2>What was said</h2><ul>{errors}</ul>" if errors else ""
     return _page(title, f"<ul>{verdict}</ul>{_figures(summary)}{_charts(outcomes, latency)}{said}")
 
 
-def render_peak(trials: Sequence[Trial], *, peak: float | None, p99_ms: float) -> str:
-    """The page of a search: its curve, and every trial."""
+def render_peak(trials: Sequence[Trial], *, title: str, peak: float | None, p99_ms: float) -> str:
+    """The page of a search: its curve, and every trial.
+
+    Of a rate that was tried several times the curve shows the last trial; the table has all.
+    """
     ordered = sorted(trials, key=lambda trial: trial.rate)
-    rates = [trial.rate for trial in ordered]
-    bad = [trial.summary.refusals + trial.summary.failures for trial in ordered]
+    drawn = list({trial.rate: trial for trial in ordered}.values())
+    rates = [trial.rate for trial in drawn]
     curve = Chart(
         "Answers against offered load", "offered requests/s", "requests/s",
         (
-            Line("offered", "--line", rates, rates),
-            Line(f"good answers, within {p99_ms:g} ms", "--a", rates, [t.summary.goodput_per_second for t in ordered]),
-            Line("right answers", "--d", rates, [trial.summary.requests_per_second for trial in ordered]),
-            Line("refused or failed, in the trial", "--c", rates, [float(count) for count in bad]),
+            Line("sent by the schedule", "--line", rates, [t.summary.offered_per_second or t.rate for t in drawn]),
+            Line(f"good answers, within {p99_ms:g} ms", "--a", rates, [t.summary.goodput_per_second for t in drawn]),
+            Line("right answers", "--d", rates, [trial.summary.requests_per_second for trial in drawn]),
+            *_unless_zero(Line("refused or failed", "--c", rates, [_bad_per_second(t.summary) for t in drawn])),
         ),
         mark=peak,
     )  # fmt: skip
     latency = Chart(
         "Latency against offered load", "offered requests/s", "ms",
         (
-            Line("p50", "--a", rates, [trial.summary.p50_ms for trial in ordered]),
-            Line("p99", "--b", rates, [trial.summary.p99_ms for trial in ordered]),
+            Line("p50", "--a", rates, [trial.summary.p50_ms for trial in drawn]),
+            Line("p99", "--b", rates, [trial.summary.p99_ms for trial in drawn]),
         ),
         limit=p99_ms,
         mark=peak,
@@ -103,8 +114,23 @@ def render_peak(trials: Sequence[Trial], *, peak: float | None, p99_ms: float) -
         f"<th>{name}</th>"
         for name in ("offered/s", "good/s", "p50 ms", "p99 ms", "refused", "failed", "send lag p99 ms", "")
     )
-    tried = f'<h2>Trials</h2><div class="wide"><table><tr>{header}</tr>{rows}</table></div>'
-    return _page(head, _charts(curve, latency) + tried)
+    note = (
+        "<p>A trial ends early once its rate is certain not to be held, so its figures are those of a shorter time.</p>"
+    )
+    tried = f'<h2>Trials</h2><div class="wide"><table><tr>{header}</tr>{rows}</table></div>{note}'
+    found = f'<p class="{"good" if peak else "bad"}">{head}</p>'
+    return _page(title, found + _charts(curve, latency) + tried)
+
+
+def _bad_per_second(summary: LoadSummary) -> float:
+    bad = summary.refusals + summary.failures
+    seconds = summary.answered / summary.requests_per_second if summary.answered else len(summary.series)
+    return bad / seconds if bad else 0.0
+
+
+def _unless_zero(line: Line) -> tuple[Line, ...]:
+    """No line for what did not happen; it would lie on the axis."""
+    return (line,) if any(line.y) else ()
 
 
 def _figures(summary: LoadSummary) -> str:
