@@ -132,6 +132,7 @@ def test_the_printed_page_has_every_setting_with_its_origin(tmp_path: Path) -> N
         ("INFERRY_LATENCY_OBJECTIVE", "INFERRY_LATENCY_OBJECTIVE_MS"),
         ("INFERRY_PORT", "INFERRY_"),  # not Kubernetes': its value is no URL
         ("INFERRY_GRPC_PORT", "INFERRY_GRPC_ADDRESS"),
+        ("INFERRY_CERTIFICATE", "INFERRY_TLS_CERTIFICATE"),  # the clients', but it could be meant for this server
     ],
 )
 def test_an_unknown_variable_stops_the_start_and_the_nearest_is_named(variable: str, nearest: str) -> None:
@@ -141,6 +142,7 @@ def test_an_unknown_variable_stops_the_start_and_the_nearest_is_named(variable: 
 
 def test_variables_of_kubernetes_and_of_other_programs_stop_nothing() -> None:
     others = {"INFERRY_DATA": "/data", "INFERRY_LOAD_NAME": "mnist", "PATH": "/bin", "INFERRYX": ""}
+    others |= {"INFERRY_SERVER": "a:8001,b:8001", "INFERRY_SERVER_NAME": "inferry.test"}  # the clients'
     assert read_settings({"repository": "models"}, SERVICE_LINKS | others) == Settings(repository=Path("models"))
 
 
