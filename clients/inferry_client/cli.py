@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verbose:
             traceback.print_exc()
         print(f"inferry: error: {_describe(error)}", file=sys.stderr)
-        return _FAILED
+        return getattr(error, "exit_status", _FAILED)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -174,7 +174,7 @@ def test_what_is_wrong_shows_before_locust_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _load(brightness_server, *options) == 1
+    assert _load(brightness_server, *options) == (2 if "same" in options else 1)
     err = capsys.readouterr().err
     assert named in err
     assert err.count("\n") == 1

@@ -8,7 +8,7 @@ from inferry_client.client import Client
 from inferry_client.console.output import say
 from inferry_client.console.printing import table
 from inferry_client.load.compare import LEAST_SOAK_S, Change, compare, drift
-from inferry_client.load.errors import LoadError
+from inferry_client.load.errors import ArgumentsError, LoadError
 from inferry_client.load.locust_run import ClosedLoop, check_locust
 from inferry_client.load.page import Trial, render_peak, render_run
 from inferry_client.load.payloads import Payloads, choose_payloads
@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
         check_locust()
     html, json_file, record = (check_target(name) for name in (args.html, args.json, args.record))
     if html and html == json_file:
-        raise LoadError(f"--html and --json both name {html}; expected two files")
+        raise ArgumentsError(f"--html and --json both name {html}; expected two files")
     _check_combination(args)
     with Client(args.server, timeout_s=args.timeout_s) as client:
         payloads = choose_payloads(
@@ -52,15 +52,15 @@ def run(args: Namespace) -> int:
 def _check_combination(args: Namespace) -> None:
     rates = args.rate or ()
     if args.find_peak and args.p99_ms is None:
-        raise LoadError("--find-peak needs --p99-ms: the objective that the peak is to hold")
+        raise ArgumentsError("--find-peak needs --p99-ms: the objective that the peak is to hold")
     if args.soak and (args.find_peak or len(rates) > 1):
-        raise LoadError("--soak holds one load for the whole test; leave out --find-peak, and give one --rate")
+        raise ArgumentsError("--soak holds one load for the whole test; leave out --find-peak, and give one --rate")
     if args.soak and (args.duration or _DURATION_S) < LEAST_SOAK_S:
-        raise LoadError(f"--soak compares parts of a test; expected a --duration of {LEAST_SOAK_S} s or more")
+        raise ArgumentsError(f"--soak compares parts of a test; expected a --duration of {LEAST_SOAK_S} s or more")
     if args.find_peak and len(rates) > 1:
-        raise LoadError("--find-peak takes one --rate: the first to be tried")
+        raise ArgumentsError("--find-peak takes one --rate: the first to be tried")
     if max(rates, default=0) * (args.duration or _DURATION_S) > MAX_REQUESTS:
-        raise LoadError(f"so many requests are not kept; expected up to {MAX_REQUESTS} in a test")
+        raise ArgumentsError(f"so many requests are not kept; expected up to {MAX_REQUESTS} in a test")
 
 
 def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
@@ -160,7 +160,9 @@ def _open_loop(args: Namespace, payloads: Payloads) -> OpenLoop:
 
 def _compare(action: list[str]) -> int:
     if len(action) != 3 or action[0] != "compare":
-        raise LoadError(f"`inferry load {' '.join(action)}` is not understood; expected `inferry load compare A B`")
+        raise ArgumentsError(
+            f"`inferry load {' '.join(action)}` is not understood; expected `inferry load compare A B`"
+        )
     summaries: list[LoadSummary] = []
     for name in action[1:]:
         try:
