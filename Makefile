@@ -117,7 +117,7 @@ observability: $(READY) ## Make the dashboard and the rules of deploy/observabil
 chart: $(READY) ## Make the Helm chart anew from the Kubernetes manifests
 	@PYTHONPATH=tests $(BIN)/python -m chart
 
-rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real Envoy under traffic; three minutes
+rehearsal: $(READY) ## Roll, kill, scale and shift real servers behind a real Envoy under traffic, and behind nginx; four minutes
 	@PYTHONPATH=tests $(BIN)/python -m rehearsal
 
 soak: $(READY) ## Answer a million rows with one server and watch its memory; ARGS="--rows N" or "--swaps N"

@@ -8,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rehearsal.gateway import Gateway
+from rehearsal.nginx import play_behind_nginx
 from rehearsal.numbers import Numbers, read_numbers
 from rehearsal.pods import Release
 from rehearsal.rotation import play_rotation
 from rehearsal.throttled import OFFERED, faults_of, play_throttled
-from rehearsal.traffic import CLIENTS, DEADLINE_S, Traffic
+from rehearsal.traffic import CLIENTS, DEADLINE_S, Traffic, play_phase
 from testkit import onnx_models
 
 REPLICAS = 3
@@ -52,13 +53,7 @@ class Rehearsal:
         self._phase("drains end", self._drain)
 
     def _phase(self, name: str, act: Callable[[], object]) -> None:
-        self._traffic.phase = name
-        started = time.monotonic()
-        act()
-        answered, failures = self._traffic.answered[name], self._traffic.failures.get(name, [])
-        print(
-            f"{name:45} {answered:6} answered, {len(failures)} failed, {time.monotonic() - started:5.1f} s", flush=True
-        )
+        play_phase(self._traffic, name, act)
 
     def _lose_one(self) -> None:
         self._stable.lose(self._stable.pods[0])
@@ -92,6 +87,7 @@ def _more(numbers: Numbers) -> list[str]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         onnx_models.save_doubler(folder / "one", version=1)
+        behind_nginx = play_behind_nginx(folder / "one", numbers)
         callers = play_rotation(folder, numbers)
         print(f"{'certificate renewed':45} {callers.answered:6} answered, {len(callers.failures)} failed", flush=True)
         results = play_throttled(folder, numbers)
@@ -100,7 +96,9 @@ def _more(numbers: Numbers) -> list[str]:
             f"{f'half speed: {result.balancing}':45} {result.answered:6} answered, "
             f"{result.refused} refused, at {OFFERED:g} of what both can do"
         )
-    return [f"certificate renewed: {failure}" for failure in callers.failures] + faults_of(results)
+    faults = [f"{phase}: {what}" for phase, failures in behind_nginx.failures.items() for what in failures]
+    faults += [f"certificate renewed: {failure}" for failure in callers.failures]
+    return faults + faults_of(results)
 
 
 def main() -> int:

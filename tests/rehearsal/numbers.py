@@ -1,5 +1,6 @@
 """What the manifests say: settings of the servers, and how a gateway calls them."""
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 from manifests.bundle import K8S, Bundle, Manifest, render
 
+# nginx's own page for 502 has a body, after which gRPC's clients do not retry; this reply has only a status.
+NGINX_UNAVAILABLE = ("default_type application/grpc;", "add_header grpc-status 14 always;", "return 204;")
 NOT_TAKEN = ("INFERRY_REPOSITORY", "INFERRY_GRPC_ADDRESS", "INFERRY_HTTP_ADDRESS", "INFERRY_LOG_FORMAT")
 
 
@@ -111,6 +114,46 @@ def envoy_outliers(policy: Manifest) -> dict[str, Any]:
         "base_ejection_time": seconds(passive["baseEjectionTime"]),
         "max_ejection_percent": passive["maxEjectionPercent"],
     }
+
+
+def client_retries(policy: Manifest) -> str:
+    """The policy's retries for gRPC's own clients, as a service config."""
+    retry = policy["retry"]
+    back_off = retry["perRetry"]["backOff"]
+    retries = {
+        "maxAttempts": 1 + retry["numRetries"],
+        "initialBackoff": seconds(back_off["baseInterval"]),
+        "maxBackoff": seconds(back_off["maxInterval"]),
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retries}]})
+
+
+def nginx_balancing(policy: Manifest) -> str:
+    """How the policy spreads calls, for an `upstream` of nginx, which goes round in turn unless told otherwise."""
+    return {"LeastRequest": "least_conn;", "RoundRobin": "", "Random": "random;"}[policy["loadBalancer"]["type"]]
+
+
+def nginx_retries(policy: Manifest) -> list[str]:
+    """The policy's retries for a `location` of nginx, which never asks a server twice for one call.
+
+    nginx counts attempts, not retries, and makes no pause between them. It retries only what it could not send: it
+    keeps no copy of a gRPC request, and reads no gRPC status.
+    """
+    connect_timeout = policy["timeout"]["tcp"]["connectTimeout"]
+    return [
+        "grpc_next_upstream error non_idempotent;",
+        f"grpc_next_upstream_tries {1 + policy['retry']['numRetries']};",
+        f"grpc_connect_timeout {connect_timeout};",
+        "error_page 502 = @unavailable;",
+    ]
+
+
+def nginx_server(policy: Manifest) -> str:
+    """The policy's passive health checks, for a `server` of an upstream."""
+    passive = policy["healthCheck"]["passive"]
+    return f"max_fails={passive['consecutive5XxErrors']} fail_timeout={passive['baseEjectionTime']}"
 
 
 def seconds(duration: str) -> str:

@@ -8,12 +8,19 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from rehearsal.gateway import Gateway
 from rehearsal.numbers import NOT_TAKEN, Numbers
 
 PROPAGATION_S = 1.0  # from a pod's Terminating to the last proxy that has heard of it; usually less
 _SLACK_S = 5.0
+
+
+class Balancer(Protocol):
+    """What passes calls on to pods."""
+
+    def set_endpoints(self, release: str, addresses: Sequence[str], /) -> None:
+        """The pods of a release that are ready."""
 
 
 class Pod:
@@ -71,7 +78,7 @@ class Release:
         numbers: of the manifests.
     """
 
-    def __init__(self, name: str, gateway: Gateway, numbers: Numbers) -> None:
+    def __init__(self, name: str, gateway: Balancer, numbers: Numbers) -> None:
         self._name, self._gateway, self._numbers = name, gateway, numbers
         self.pods: list[Pod] = []
         self.statuses: list[int] = []

@@ -1,9 +1,10 @@
-"""Clients that look at every answer, with no retries of their own."""
+"""Clients that look at every answer, with no retries of their own unless told."""
 
 import itertools
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -22,10 +23,11 @@ class Traffic:
 
     Args:
         address: of the gateway.
+        retries: a gRPC service config that has some; without it nothing is sent twice.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, *, retries: str | None = None) -> None:
+        self._address, self._retries = address, retries
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.phase = ""
@@ -47,7 +49,8 @@ class Traffic:
                 thread.join()
 
     def _ask(self, number: int) -> None:
-        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+        options: list[tuple[str, str | int]] = [("grpc.use_local_subchannel_pool", 1)]
+        options.append(("grpc.service_config", self._retries) if self._retries else ("grpc.enable_retries", 0))
         with grpc.insecure_channel(self._address, options=options) as channel:
             infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
                 "/inference.GRPCInferenceService/ModelInfer"
@@ -71,6 +74,15 @@ class Traffic:
                 self.versions.setdefault(phase, Counter())[version] += 1
             else:
                 self.failures.setdefault(phase, []).append(failure)
+
+
+def play_phase(traffic: Traffic, name: str, act: Callable[[], object]) -> None:
+    """Act while requests are counted under this name, and print what became of them."""
+    traffic.phase = name
+    started = time.monotonic()
+    act()
+    answered, failures = traffic.answered[name], traffic.failures.get(name, [])
+    print(f"{name:45} {answered:6} answered, {len(failures)} failed, {time.monotonic() - started:5.1f} s", flush=True)
 
 
 def infer_request(values: NDArray[np.float32]) -> bytes:
