@@ -1,5 +1,8 @@
 """Models that take pictures in ways of their own, and what cannot be taken for a classifier of pictures."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from inferry_trainer.export.convert import export_classifier
 from inferry_trainer.export.onnx_model import load_onnx_model
 
 layers = keras.layers
+HAS_ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def classes(features: Any) -> Any:
@@ -90,7 +94,13 @@ def as_a_graph_answers(classifier: Classifier, folder: Path) -> Any:
     ("build", "size", "shape", "as_the_model_takes_it"),
     [
         (without_channels, None, (6, 7, 1), lambda images: images[..., 0]),
-        (channels_first, None, (6, 7, 3), lambda images: images.transpose(0, 3, 1, 2)),
+        pytest.param(
+            channels_first,
+            None,
+            (6, 7, 3),
+            lambda images: images.transpose(0, 3, 1, 2),
+            marks=pytest.mark.skipif(not HAS_ONEDNN, reason="TensorFlow computes channels_first by oneDNN alone"),
+        ),
         (of_open_size, ImageSize(9, 12), (9, 12, 3), lambda images: images),
         (of_open_width, ImageSize(6, 11), (6, 11, 1), lambda images: images),
         (in_dicts, None, (6, 7, 3), lambda images: {"pixels": images}),
@@ -113,6 +123,30 @@ def test_a_model_that_takes_pictures_its_own_way_is_exported(
     direct = model(as_the_model_takes_it(images.astype(np.float32) / 255))
     [direct] = keras.tree.flatten(direct)
     assert np.abs(np.asarray(direct) - answers).max() < 1e-5
+
+
+WITHOUT_ONEDNN = """
+import keras, numpy as np
+from inferry_trainer.errors import ExportError
+from inferry_trainer.evaluation.classifier import make_classifier
+images = keras.Input((3, 6, 7))
+x = keras.layers.Conv2D(4, 3, data_format="channels_first")(images)
+x = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+classifier = make_classifier(keras.Model(images, keras.layers.Dense(3, activation="softmax")(x), name="first"))
+try:
+    classifier.predict(np.zeros((1, 6, 7, 3), np.uint8))
+except ExportError as error:
+    print(error)
+"""
+
+
+def test_what_tensorflow_cannot_compute_on_this_processor_is_said_with_the_way_out() -> None:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    command = [sys.executable, "-c", WITHOUT_ONEDNN]
+    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, check=True, timeout=300)
+    assert "cannot compute model 'first' on this processor: " in done.stdout
+    assert "NHWC" in done.stdout
+    assert "set it to 1" in done.stdout
 
 
 def test_a_class_of_its_own_is_exported_where_it_is_said_what_it_gives(tmp_path: Path) -> None:

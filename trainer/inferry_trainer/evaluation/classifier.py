@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ExportError
@@ -96,11 +97,20 @@ class Classifier:
 
         Returns:
             `(N, K)` float32 probabilities.
+
+        Raises:
+            ExportError: TensorFlow has no way to compute the model on this processor.
         """
-        parts = [
-            self.model.predict(self.scale(images[start : start + _CHUNK]), batch_size=_PREDICT_BATCH, verbose=0)
-            for start in range(0, len(images), _CHUNK)
-        ]
+        try:
+            parts = [
+                self.model.predict(self.scale(images[start : start + _CHUNK]), batch_size=_PREDICT_BATCH, verbose=0)
+                for start in range(0, len(images), _CHUNK)
+            ]
+        except tf.errors.UnimplementedError as error:
+            raise ExportError(
+                f"TensorFlow cannot compute model {self.model.name!r} on this processor: {_reason(error)}. "
+                "Layers that are channels_first need oneDNN on a CPU: unset TF_ENABLE_ONEDNN_OPTS, or set it to 1"
+            ) from error
         return self._probabilities(np.concatenate(parts).astype(np.float32))
 
     def _probabilities(self, raw: Float32Array) -> Float32Array:
@@ -113,6 +123,12 @@ class Classifier:
         shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
         probabilities: Float32Array = shifted / shifted.sum(axis=1, keepdims=True)
         return probabilities
+
+
+def _reason(error: Exception) -> str:
+    """The line of TensorFlow's message that names the operator; the others say where in Keras it was called."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if " op " in line), lines[0]).rstrip(".")
 
 
 def make_classifier(
