@@ -1,6 +1,6 @@
 """What is counted while requests pass: numbers that many threads add to, one lock each; nothing is looked up here.
 
-What is on the metrics page, and under which labels, says `metrics.py`, which hands the series out.
+Which metric shows a series on the metrics page, and under which labels, says `metric_table.py`.
 """
 
 import threading

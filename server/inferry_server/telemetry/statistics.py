@@ -11,7 +11,7 @@ from inferry_server.errors import ServingError
 from inferry_server.executing.observing import ComputedBatch
 from inferry_server.lateness.record import Origin, kind_of, refused
 from inferry_server.lateness.ring import LateRequests
-from inferry_server.telemetry.metrics import ModelMetrics
+from inferry_server.telemetry.model_metrics import ModelMetrics
 from inferry_server.telemetry.series import Exemplar
 
 

@@ -10,7 +10,8 @@ from inferry_server.errors import QueueFullError, ServingError
 from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import CANCELLED, OK, status_of
-from inferry_server.telemetry.metrics import ModelMetrics, ServerMetrics
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.telemetry.model_metrics import ModelMetrics
 from inferry_server.transport.connections import ConnectionCount
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
