@@ -47,6 +47,7 @@ MODELS = (
         "if False:",
         ("tests/server/models/test_signed.py",),
     ),
+    Mutant("labels-told-once", "versions: unreadable labels are logged once", "if True:", _TEST_MANAGER),
     Mutant("versions-bad-exchange", "versions: a bad exchange changes nothing", "if False:", _TEST_MANAGER),
     Mutant(
         "versions-failed-before",

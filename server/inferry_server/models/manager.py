@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from inferry_proto.version_labels import LABELS_FILE, VersionLabelsError, read_labels_and_traffic
+from inferry_proto.version_labels import LABELS_FILE, read_labels_and_traffic
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError, StartError
 from inferry_server.models.config_pbtxt import ConfigError, read_model_settings
 from inferry_server.models.limited_load import GRACE_S, load_within
@@ -16,8 +16,8 @@ from inferry_server.models.loading import LoadOptions, load_version, unexpected
 from inferry_server.models.passing_faults import may_pass
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
-from inferry_server.models.signed import trusted_settings
 from inferry_server.models.version import ServedVersion
+from inferry_server.models.version_labels import LabelsReader
 from inferry_server.models.version_policy import NEWEST, versions_to_serve
 from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.memory import trim_heap
@@ -68,6 +68,7 @@ class ModelManager:
         self._drain_timeout_s = drain_timeout_s
         self._load_timeout_s = model_load_timeout_s
         self._loads = loads or LoadQueue()
+        self._labels = LabelsReader(options.model_key)
         self._lock = threading.Lock()  # of what follows, and of steps that look at the registry and change it
         self._loaded: dict[tuple[str, int], Fingerprint] = {}  # from which state of its files
         self._unloaded: set[str] = set()  # models that were unloaded on request, and stay so
@@ -148,6 +149,7 @@ class ModelManager:
         for name in set(self._registry.names()) - {folder.name for folder in folders}:
             self._drop_versions(name, keep=())
             self._options.metrics.forget_loads(name)
+            self._labels.forget(name)
         ends = None if patience_s is None else time.monotonic() + patience_s
         for job in jobs:
             job.ended.wait(None if ends is None else max(0.0, ends - time.monotonic()))
@@ -299,11 +301,9 @@ class ModelManager:
     def _read_labels(self, folder: ModelFolder, failures: list[str]) -> tuple[dict[str, int], dict[str, int]]:
         """The labels on disk, or those in force where the file cannot be read."""
         try:
-            with trusted_settings(folder.path, self._options.model_key) as settings:  # guard: signed-labels
-                message = read_labels_and_traffic(settings)
+            message = self._labels.read(folder)
             return dict(message.labels), dict(message.traffic)
-        except (VersionLabelsError, ModelLoadError) as error:
-            logger.error("labels not changed: %s", error, extra={"model": folder.name})
+        except ModelLoadError as error:
             failures.append(str(error))
             model = self._registry.model(folder.name) or ModelEntry()
             return dict(model.labels), dict(model.traffic)

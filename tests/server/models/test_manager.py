@@ -186,6 +186,39 @@ def test_labels_that_cannot_be_read_leave_those_in_force(served: Served) -> None
     assert served.answers(version="stable") == "1"
 
 
+def faults_of_labels(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "labels not changed" in record.getMessage()]
+
+
+def test_labels_that_cannot_be_read_are_logged_once_for_each_change_of_them(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = served.root / "doubler" / LABELS_FILE
+    served.load_all()
+    for count, text in enumerate(("<html>", "<body>", '{"labels": {"1": 1}}', "<html>"), start=1):
+        file.write_text(text)  # the first two are the same fault, to the letter
+        for _ in range(20):
+            served.manager.poll_once()
+        assert len(faults_of_labels(caplog)) == count
+        assert str(file) in faults_of_labels(caplog)[-1]
+
+
+@pytest.mark.parametrize("mended", ["read again", "model gone"])
+def test_labels_that_broke_anew_are_logged_again(served: Served, caplog: pytest.LogCaptureFixture, mended: str) -> None:
+    model = served.root / "doubler"
+    for count in (1, 2):
+        onnx_models.save_doubler(served.root, version=2)
+        (model / LABELS_FILE).write_text("<html>")
+        served.manager.poll_once()
+        served.manager.poll_once()
+        assert len(faults_of_labels(caplog)) == count
+        if mended == "read again":
+            (model / LABELS_FILE).unlink()
+        else:
+            shutil.rmtree(model)
+        served.manager.poll_once()
+
+
 def test_traffic_is_split_between_labels_whose_versions_serve(served: Served) -> None:
     labels = served.root / "doubler"
     write_version_labels(labels, {"stable": 1, "canary": 2}, {"stable": 3, "canary": 1})

@@ -165,6 +165,31 @@ def test_labels_in_force_stay_while_new_ones_are_unsigned(repository: Path, keys
     assert served.registry.find(MODEL, "stable").version == "2"
 
 
+def test_signed_labels_that_cannot_be_read_are_logged_once_by_their_own_path(
+    repository: Path, keys: KeyPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = repository / MODEL / "version_labels.json"
+    file.write_text("<html>")
+    signing.sign_settings(repository / MODEL, keys.private)
+    served = Served(repository, keys.public)
+    for _ in range(20):
+        served.manager.poll_once()
+    (told,) = (record.getMessage() for record in caplog.records if "labels not changed" in record.getMessage())
+    assert f"{file} holds no version labels" in told  # not the private copy, which is another one each time
+
+
+def test_labels_changed_without_signing_are_logged_at_every_change(
+    repository: Path, keys: KeyPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(repository, keys.public)
+    for count, version in enumerate((2, 1, 2), start=1):
+        write_version_labels(repository / MODEL, {"stable": version, "unsigned": 1})
+        for _ in range(3):
+            served.manager.poll_once()
+        told = [record for record in caplog.records if "labels not changed" in record.getMessage()]
+        assert len(told) == count
+
+
 def test_without_a_key_signatures_are_files_like_others(repository: Path) -> None:
     (repository / MODEL / "2" / "model.sig").write_text("{}")
     assert Served(repository, None).states["2"].state is State.READY
