@@ -12,6 +12,7 @@ from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.evaluate import predict_probabilities
 from inferry_trainer.export.convert import OPSET, export_onnx
+from inferry_trainer.export.image_metadata import describe_image_input
 from inferry_trainer.export.onnx_model import load_onnx_model
 from inferry_trainer.models import build_mnist_cnn
 
@@ -62,6 +63,25 @@ def test_the_graph_takes_uint8_images_and_any_number_of_them(mnist_graph: Path) 
     assert described == [
         ("images", onnx.TensorProto.UINT8, ["N", 28, 28, 1]),
         ("probabilities", onnx.TensorProto.FLOAT, ["N", 10]),
+    ]
+
+
+def test_a_graph_of_grey_pictures_says_so(mnist_graph: Path) -> None:
+    model = onnx.load(mnist_graph)
+    assert {entry.key: entry.value for entry in model.metadata_props}["Image.BitmapPixelFormat"] == "Gray8"
+    assert [value.type.denotation for value in (*model.graph.input, *model.graph.output)] == ["IMAGE", ""]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_format_that_onnx_has_no_name_for_is_left_out(channels: int) -> None:
+    images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", 8, 8, channels])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "graph", [images], []))
+    onnx.helper.set_model_props(model, {"author": "somebody"})
+    describe_image_input(model)
+    assert [entry.key for entry in model.metadata_props] == [
+        "author",
+        "Image.ColorSpaceGamma",
+        "Image.NominalPixelRange",
     ]
 
 

@@ -82,6 +82,20 @@ def test_the_int8_graph_has_a_scale_for_each_channel_and_seven_bits(tinted_model
     assert kinds["QuantizeLinear"] >= 4
 
 
+@pytest.mark.parametrize("name", ["tinted", "tinted-float16", "tinted-int8"])
+def test_each_graph_says_how_its_pictures_are_stored(tinted_models: Path, name: str) -> None:
+    model = onnx.load(tinted_models / name / "1" / "model.onnx")
+    assert {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith("Image.")} == {
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
+    }
+    image = model.graph.input[0].type
+    assert image.denotation == "IMAGE"
+    axes = [axis.denotation for axis in image.tensor_type.shape.dim]
+    assert axes == ["DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL"]
+
+
 def test_the_manifest_says_how_int8_was_calibrated(tinted_models: Path) -> None:
     quantization = manifest_of(tinted_models, "tinted-int8").quantization
     assert quantization.calibration_method in ("minmax", "percentile", "entropy")

@@ -18,6 +18,7 @@ from inferry_trainer.errors import ExportError
 from inferry_trainer.evaluation.classifier import Classifier, Outputs, Pixels, every_layer, make_classifier
 from inferry_trainer.evaluation.copying import copy_model
 from inferry_trainer.export.frozen_graph import freeze_function
+from inferry_trainer.export.image_metadata import describe_image_input
 from inferry_trainer.export.onnx_graph import (
     fix_output_shape,
     fold_flatten_transposes,
@@ -65,6 +66,7 @@ def export_classifier(classifier: Classifier, path: Path) -> None:
     fold_flatten_transposes(graph)
     name_batch_dimension(graph, "N")
     fix_output_shape(graph, classifier.classes)
+    describe_image_input(graph)
     path.write_bytes(graph.SerializeToString())
 
 
