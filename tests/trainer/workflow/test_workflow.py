@@ -94,7 +94,10 @@ def test_a_published_version_has_a_whole_and_true_manifest(version: Path, digits
     assert manifest is not None
     verify_files(version, manifest)
     assert {file.name for file in manifest.files} == {"model.onnx", "golden.npz", "labels.txt"}
-    assert {path.name for path in version.iterdir()} == {"model.onnx", "golden.npz", "labels.txt", "manifest.json"}
+    files = {"model.onnx", "golden.npz", "labels.txt", "manifest.json", "bom.cdx.json"}
+    assert {path.name for path in version.iterdir()} == files
+    made_with = json.loads((version / "bom.cdx.json").read_text())["formulation"][0]["components"]
+    assert f"pkg:pypi/keras@{keras.__version__}" in {part.get("purl") for part in made_with}
     assert [*manifest.labels] == list("0123456789")
     assert (manifest.model_name, manifest.precision) == ("digits", "float32")
     assert [(i.name, i.datatype, [*i.shape]) for i in manifest.signature.inputs] == [

@@ -43,8 +43,8 @@ def publish_version(
         repository: the folder that holds a folder for each model; made where it does not exist.
         model: the model's name.
         write: fills the folder it is given with the version's files.
-        seal: puts the last file into it, a signature say; the folder it is given has the version's number for a name.
-            It is called anew where that number was taken meanwhile.
+        seal: puts the last files into it, which name the number: bill of materials, signature. The folder it is given
+            has the version's number for a name. It is called anew where that number was taken meanwhile.
 
     Returns:
         The published folder, `<repository>/<model>/<version>`.

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from inferry_trainer.errors import ConfigError, ExportError, GateError, TrainerError
@@ -16,6 +15,7 @@ from inferry_trainer.gates.rounding import CEILING, MAX_DIFFERENCE
 from inferry_trainer.gates.scaled_jpeg import DecodedTwice, decode_twice, with_scaling
 from inferry_trainer.gates.subject import Limits, Recorded, Subject
 from inferry_trainer.gates.table import PRECISIONS, judge
+from inferry_trainer.publishing.bill_of_materials import write_bill_of_materials
 from inferry_trainer.publishing.publish import check_model_name, publish_version
 from inferry_trainer.publishing.release import Release, variant_name, write_release
 from inferry_trainer.publishing.signatures import check_private_key, seal_settings, seal_version
@@ -177,8 +177,12 @@ def _publish(
             if gate.outcome == gate.PASSED and gate.reason:
                 say(f"warning: {gate.name}: {gate.reason}")
 
+    def seal(folder: Path) -> None:
+        write_bill_of_materials(folder)
+        if key is not None:
+            seal_version(folder, key)
+
     key = options.sign
-    seal = partial(seal_version, private_key=key) if key else None
     version = publish_version(options.repository, variant_name(base, precision), write, seal=seal)
     if options.label is not None:
         point_label_at(version, options.label)
