@@ -4,7 +4,6 @@ import http.client
 import json
 import random
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +18,17 @@ from chaos.account import LATE, Account
 from chaos.models import MODEL, draw_picture, is_right
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.addresses import Address
+from testkit.callers import Callers, own_channel
 from testkit.rpc import infer_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 _PAUSE_S = 0.01  # between requests of a caller: traffic, not a load test
 _PAUSE_AFTER_FAILURE_S = 0.1  # whoever starts anew needs the cores
-_OPTIONS = [
-    ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
+_OPTIONS = (
     # A caller comes back at once: what is measured is when the server answers, not how long gRPC's clients hesitate.
     ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 300),
-]  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,7 @@ class Way:
 
     def channel(self) -> grpc.Channel:
         """A connection of its own."""
-        target = f"localhost:{self.grpc_port.port}"
-        if self.authorities is None:
-            return grpc.insecure_channel(target, options=_OPTIONS)
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(self.authorities), options=_OPTIONS)
+        return own_channel(f"localhost:{self.grpc_port.port}", self.authorities, options=_OPTIONS)
 
     def connection(self) -> http.client.HTTPConnection:
         """An HTTP connection of its own."""
@@ -140,26 +136,14 @@ def outcome_of(call: Any) -> str:
     return str(call.code().name)
 
 
-class Traffic:
-    """Callers that ask from `start` to `end`; what becomes of it is counted in the account of the moment."""
+class Traffic(Callers):
+    """Callers of every kind; what becomes of their requests is counted in the account of the moment."""
 
     def __init__(self, way: Way) -> None:
+        super().__init__(len(CALLERS))
         self._way = way
-        self._ended = threading.Event()
         self._account = Account()
         self._right_since = [0.0] * len(CALLERS)  # when the latest request that was answered was sent
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(len(CALLERS))]
-
-    def start(self) -> None:
-        """From now on."""
-        for thread in self._threads:
-            thread.start()
-
-    def end(self) -> None:
-        """Until each has its answer."""
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def exchange(self) -> Account:
         """Count in a new account from now on; a request stays in that in which it was sent."""
@@ -170,10 +154,11 @@ class Traffic:
         """Whether every caller got a right answer to a request that it sent later."""
         return min(self._right_since) > moment
 
-    def _ask(self, number: int) -> None:
+    def call(self, number: int) -> None:
+        """Ask about one picture after the other."""
         rng = random.Random(number)
         with CALLERS[number](self._way) as ask:
-            while not self._ended.wait(_PAUSE_S):
+            while self.goes_on(_PAUSE_S):
                 self._ask_once(ask, draw_picture(rng), number)
 
     def _ask_once(self, ask: Asker, picture: NDArray[np.uint8], number: int) -> None:
@@ -183,7 +168,7 @@ class Traffic:
             right = is_right(picture, ask(picture))
         except NoAnswerError as error:
             account.fail(str(error))
-            self._ended.wait(_PAUSE_AFTER_FAILURE_S)
+            self.goes_on(_PAUSE_AFTER_FAILURE_S)
             return
         account.end(right=right)
         if right:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from inferry_proto.version_labels import write_version_labels
 from inferry_server.app import Server
 from testkit import onnx_models
+from testkit.callers import Callers
 from testkit.servers import running_server
 from testkit.waiting import wait_until
 
@@ -29,37 +29,27 @@ def server(tmp_path: Path, transport: str) -> Iterator[Server]:
         yield running
 
 
-class Callers:
-    """Threads that ask without pause, and keep every answer's version and every error."""
+class SwapCallers(Callers):
+    """Callers that ask without pause, and keep every answer's version and every error."""
 
     def __init__(self, address: str, count: int, version: str = "") -> None:
+        super().__init__(count)
         self.versions: Counter[str] = Counter()
         self.errors: list[str] = []
         self._address = address
         self._version = version
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def have_met(self, version: int) -> bool:
         """Whether an answer came from that version, or none is to be expected any more."""
         return str(version) in self.versions or bool(self.errors)
 
-    def _ask(self) -> None:
+    def call(self, number: int) -> None:
+        """Ask for the double of ones."""
         x = np.ones((2, 3), np.float32)
         with triton.InferenceServerClient(self._address) as client:
             tensor = triton.InferInput("x", x.shape, "FP32")
             tensor.set_data_from_numpy(x)
-            while not self._stop.is_set():
+            while self.goes_on(0):
                 try:
                     result = client.infer("doubler", [tensor], model_version=self._version)
                     assert (result.as_numpy("y") == 2).all()
@@ -73,7 +63,7 @@ def test_a_hundred_swaps_and_label_moves_under_load_fail_no_request(server: Serv
     write_version_labels(tmp_path / "doubler", {"stable": 1})
     with triton.InferenceServerClient(address) as control:
         control.load_model("doubler")
-        with Callers(address, 2) as newest, Callers(address, 2, "stable") as stable:
+        with SwapCallers(address, 2) as newest, SwapCallers(address, 2, "stable") as stable:
             for swap in range(SWAPS):
                 version = 3 + swap
                 onnx_models.save_doubler(tmp_path, version=version)

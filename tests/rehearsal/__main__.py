@@ -113,7 +113,7 @@ def main() -> int:
         stable, canary = Release("stable", gateway, numbers), Release("canary", gateway, numbers)
         try:
             stable.scale_up(folder / "one", REPLICAS)
-            with gateway.running(), Traffic(gateway.address).flowing() as traffic:
+            with gateway.running(), Traffic(gateway.address) as traffic:
                 rehearsal = Rehearsal(stable, canary, gateway, traffic, folder)
                 rehearsal.play()
         finally:

@@ -136,7 +136,7 @@ def play_behind_nginx(repository: Path, numbers: Numbers) -> Traffic:
         release = Release("stable", nginx, numbers)
         try:
             release.scale_up(repository, REPLICAS)
-            with nginx.running(), Traffic(nginx.address, retries=client_retries(numbers.policy)).flowing() as traffic:
+            with nginx.running(), Traffic(nginx.address, retries=client_retries(numbers.policy)) as traffic:
                 play_phase(traffic, "nginx: rolling update of all replicas", lambda: release.roll(repository))
                 play_phase(traffic, "nginx: one replica is killed", lambda: release.lose(release.pods[0]))
                 play_phase(traffic, "nginx: drains end", release.join)

@@ -1,5 +1,6 @@
 """A certificate is renewed while clients call, over old and new connections: as the kubelet exchanges a Secret."""
 
+import itertools
 import ssl
 import threading
 import time
@@ -10,12 +11,14 @@ import numpy as np
 
 from rehearsal.numbers import Numbers
 from rehearsal.pods import Pod
-from rehearsal.traffic import DEADLINE_S, infer_request
+from rehearsal.traffic import ask
+from testkit.callers import Callers, own_channel
 from testkit.certificates import Authority, Certificate
 
 _NAMES = ("DNS:localhost", "IP:127.0.0.1")
 _BEFORE_S, _AFTER_S, _SOON_S = 2.0, 3.0, 30.0
 _CALLERS = 4
+_PAUSE_S = 0.02
 
 
 class Secret:
@@ -43,53 +46,36 @@ class Secret:
         link.replace(self._folder / "..data")
 
 
-class Callers:
+class RotationCallers(Callers):
     """Each calls over a connection that stays and over a new one, in turn. Any thread may read the counts."""
 
     def __init__(self, address: str, authority: bytes) -> None:
+        super().__init__(_CALLERS)
         self._address, self._authority = address, authority
-        self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._call) for _ in range(_CALLERS)]
         self.answered, self.failures = 0, list[str]()
 
-    def start(self) -> None:
-        """From now on."""
-        for thread in self._threads:
-            thread.start()
-
-    def end(self) -> None:
-        """Until each has its answer."""
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
+    def call(self, number: int) -> None:
+        """Ask for the double of one vector after the other, each of its own values."""
         with self._channel() as kept:
-            while not self._ended.wait(0.02):
-                self._ask(kept)
+            for count in itertools.count():
+                if not self.goes_on(_PAUSE_S):
+                    return
+                self._ask(kept, number, count)
                 with self._channel() as new:
-                    self._ask(new)
+                    self._ask(new, number, count + 0.5)
 
     def _channel(self) -> grpc.Channel:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-        return grpc.secure_channel(self._address, grpc.ssl_channel_credentials(self._authority), options=options)
+        return own_channel(self._address, self._authority)
 
-    def _ask(self, channel: grpc.Channel) -> None:
-        infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer"
-        )
-        failure = ""
-        try:
-            infer(infer_request(np.ones(3, np.float32)), timeout=DEADLINE_S)
-        except grpc.RpcError as error:
-            failure = f"{error.code().name}: {error.details()}"
+    def _ask(self, channel: grpc.Channel, number: int, count: float) -> None:
+        _, failure = ask(channel, np.array([number, count, 1], np.float32))
         with self._lock:
             self.answered += not failure
             self.failures += [failure] if failure else []
 
 
-def play_rotation(folder: Path, numbers: Numbers) -> Callers:
+def play_rotation(folder: Path, numbers: Numbers) -> RotationCallers:
     """Renew a server's certificate and key under traffic; returns who called, with what became of it.
 
     Args:
@@ -104,7 +90,7 @@ def play_rotation(folder: Path, numbers: Numbers) -> Callers:
     secret = Secret(folder / "tls")
     secret.put(first, "first")
     pod = Pod(folder / "one", numbers, tls=(secret.certificate, secret.key))
-    callers = Callers(pod.address, authority.certificate.read_bytes())
+    callers = RotationCallers(pod.address, authority.certificate.read_bytes())
     try:
         callers.start()
         time.sleep(_BEFORE_S)
