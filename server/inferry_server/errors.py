@@ -30,6 +30,12 @@ class DecodingError(InvalidRequestError):
     kind = "undecodable"
 
 
+class UnsupportedEncodingError(InvalidRequestError):
+    """An HTTP body that is compressed in a way that the server does not know."""
+
+    kind = "unsupported_encoding"
+
+
 class RequestTooLargeError(ServingError):
     """More bytes than a request may have; over gRPC, gRPC itself refuses them."""
 

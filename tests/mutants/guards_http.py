@@ -7,6 +7,7 @@ _TEST_GUARD = ("tests/server/http/test_guard.py",)
 _TEST_REST = ("tests/contract/test_rest.py",)
 _TEST_JSON = ("tests/server/http/test_json_tensors.py",)
 _TEST_BODIES = ("tests/server/http/test_bodies.py",)
+_TEST_ACCEPTING = ("tests/server/http/test_accepting.py",)
 _TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 
@@ -45,5 +46,7 @@ HTTP = (
         "if False:",
         ("tests/contract/test_explain.py",),
     ),
+    Mutant("http-encoding-known", "HTTP: unknown compression is refused", "if False:", _TEST_BODIES),
+    Mutant("http-accepted-encoding", "HTTP: replies are compressed as accepted", "return True", _TEST_ACCEPTING),
     Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
 )

@@ -2,16 +2,22 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from inferry_server.errors import DecodingError, InvalidRequestError, QueueFullError, RequestTooLargeError
+from starlette.datastructures import Headers
+
+from inferry_server.errors import DecodingError, QueueFullError, RequestTooLargeError, UnsupportedEncodingError
 
 Receive = Callable[[], Awaitable[Any]]
+
+ENCODINGS = ("gzip", "deflate")
+"""How bodies may be compressed."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "deflate": zlib.MAX_WBITS, "x-gzip": _GZIP}  # RFC 9110: x-gzip is gzip
 _MOST_DIGITS = 19
+_LONGEST_NAME = 200
 _RETRY_BODIES_S = 0.1
 _PIECE_BYTES = 1 << 20  # decompressed at once; other requests are looked at in between
 
@@ -63,7 +69,7 @@ class _Account:
         self._budget.give_back(self.size)
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, budget: BodyBudget) -> bytes:
+async def read_body(headers: Headers, receive: Receive, budget: BodyBudget) -> bytes:
     """The body of a request, decompressed.
 
     Args:
@@ -75,29 +81,33 @@ async def read_body(headers: Mapping[str, str], receive: Receive, budget: BodyBu
         QueueFullError: other bodies take all the room there is.
         RequestTooLargeError: more bytes come, or would.
         DecodingError: bytes that are not as they are said to be compressed.
-        InvalidRequestError: a compression that this server does not know.
+        UnsupportedEncodingError: a compression that this server does not know; nothing is read.
         ClientGoneError: it has not come whole.
     """
     stated = read_length(headers.get("content-length", ""))
     if stated is not None and stated > budget.limit:  # guard: http-body-stated
         raise _too_large(f"{stated} bytes are announced", budget.limit)
+    encoding = _encoding(headers)
     account = _Account(budget)
     try:
-        return await _read_whole(headers, receive, budget.limit, account)
+        body = await _read(receive, budget.limit, account)
+        return await _decompress(body, encoding, budget.limit, account) if encoding else body
     finally:
         account.give_back()
 
 
-async def _read_whole(headers: Mapping[str, str], receive: Receive, limit: int, account: _Account) -> bytes:
-    body = await _read(receive, limit, account)
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in _WINDOWS:
-        raise InvalidRequestError(
-            f"content-encoding {encoding!r} is not known here; expected {', '.join(_WINDOWS)} or none"
+def _encoding(headers: Headers) -> str:
+    """How the body is compressed; empty where it is not. Headers of one name are one list (RFC 9110, 5.3)."""
+    codings = ",".join(headers.getlist("content-encoding")).lower().split(",")
+    named = [coding for coding in map(str.strip, codings) if coding not in ("", "identity")]
+    if not named:
+        return ""
+    if len(named) > 1 or named[0] not in _WINDOWS:  # guard: http-encoding-known
+        raise UnsupportedEncodingError(
+            f"content-encoding {', '.join(named)[:_LONGEST_NAME]!r} is not known here; expected one of "
+            f"{', '.join(ENCODINGS)}, or none"
         )
-    return await _decompress(body, encoding, limit, account)
+    return named[0]
 
 
 def read_length(text: str) -> int | None:

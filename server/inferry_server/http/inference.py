@@ -64,7 +64,7 @@ class InferenceRoutes:
             body, described = write_infer_response(response, wanted[0])
         except InvalidRequestError as error:
             return refusal(status_of(error))
-        body, compressed = self._compression.apply(body, headers.get("accept-encoding", ""))
+        body, compressed = self._compression.apply(body, headers)
         return Response(body, headers={**described, **compressed})
 
     async def classify(self, request: Request) -> Response:

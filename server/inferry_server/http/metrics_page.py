@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from inferry_server.giving_way import in_pieces
+from inferry_server.http.accepting import accepts
 from inferry_server.telemetry.exposition import PageRegistry, write_page
 
 
@@ -20,7 +21,7 @@ def metrics_route(registry: PageRegistry) -> Route:
         async with making:
             body, content_type = await asyncio.to_thread(_page, registry, accept, names)
             headers = {"content-type": content_type, "vary": "accept, accept-encoding"}
-            if "gzip" in request.headers.get("accept-encoding", ""):
+            if accepts("gzip", request.headers.getlist("accept-encoding")):
                 body = await asyncio.to_thread(gzip.compress, body, 1)
                 headers["content-encoding"] = "gzip"
         return Response(body, headers=headers)

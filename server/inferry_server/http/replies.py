@@ -6,13 +6,16 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from inferry_server.http.accepting import accepts
+from inferry_server.http.bodies import ENCODINGS
 from inferry_server.http.statuses import http_code, retry_headers
 from inferry_server.rpc.statuses import Status
 
 _COMPRESS = {"gzip": lambda body: gzip.compress(body, 1), "deflate": lambda body: zlib.compress(body, 1)}
-_TOO_LARGE, _UNAUTHENTICATED = 413, 401
+_TOO_LARGE, _UNSUPPORTED, _UNAUTHENTICATED = 413, 415, 401
 
 
 def json_reply(value: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -27,6 +30,8 @@ def refusal(status: Status) -> Response:
     headers = retry_headers(status)
     if code == _TOO_LARGE:
         headers["connection"] = "close"  # the rest of the body is not read
+    if code == _UNSUPPORTED:
+        headers["accept-encoding"] = ", ".join(ENCODINGS)  # RFC 9110, 12.5.3: what would have been taken
     if code == _UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
     return json_reply({"error": status.message}, code, headers)
@@ -42,9 +47,16 @@ class Compression:
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
 
-    def apply(self, body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
-        """The body as it is sent, and the headers for that; `accepted` is the client's Accept-Encoding."""
+    def apply(self, body: bytes, headers: Headers) -> tuple[bytes, dict[str, str]]:
+        """The body as it is sent, and the headers for that.
+
+        Args:
+            body: not compressed.
+            headers: of the request.
+        """
         compress = _COMPRESS.get(self._algorithm)
-        if compress is None or self._algorithm not in accepted:
+        if compress is None:
             return body, {}
+        if not accepts(self._algorithm, headers.getlist("accept-encoding")):
+            return body, {"vary": "accept-encoding"}
         return compress(body), {"content-encoding": self._algorithm, "vary": "accept-encoding"}

@@ -4,7 +4,7 @@ import math
 
 import grpc
 
-from inferry_server.errors import RequestTooLargeError
+from inferry_server.errors import RequestTooLargeError, UnsupportedEncodingError
 from inferry_server.rpc.statuses import Status
 
 _CODES = {
@@ -22,7 +22,10 @@ _CODES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-_REASONS = {RequestTooLargeError.kind: 413}  # before the code: coming back later does not help
+_REASONS = {  # before the code
+    RequestTooLargeError.kind: 413,  # coming back later does not help
+    UnsupportedEncodingError.kind: 415,
+}
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 

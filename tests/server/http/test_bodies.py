@@ -3,14 +3,15 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
-from inferry_server.errors import DecodingError, InvalidRequestError, QueueFullError, RequestTooLargeError
+from inferry_server.errors import DecodingError, QueueFullError, RequestTooLargeError, UnsupportedEncodingError
 from inferry_server.http.bodies import BodyBudget, ClientGoneError, read_body
 
 LIMIT = 1000
@@ -30,9 +31,13 @@ class Connection:
 
 
 def read(*pieces: bytes, whole: bool = True, **headers: str) -> bytes:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return read_with({name.replace("_", "-"): value for name, value in headers.items()}.items(), *pieces, whole=whole)
+
+
+def read_with(headers: Iterable[tuple[str, str]], *pieces: bytes, whole: bool = True) -> bytes:
+    raw = Headers(raw=[(name.encode(), value.encode()) for name, value in headers])
     return asyncio.run(
-        read_body(named, Connection(pieces or (b"",), whole=whole).receive, BodyBudget(limit=LIMIT, most=4 * LIMIT))
+        read_body(raw, Connection(pieces or (b"",), whole=whole).receive, BodyBudget(limit=LIMIT, most=4 * LIMIT))
     )
 
 
@@ -53,7 +58,7 @@ def test_a_body_larger_than_the_limit_is_refused_however_it_comes() -> None:
         read(content_length="1001")
     connection = Connection([bytes(600)] * 3)
     with pytest.raises(RequestTooLargeError, match="more came"):
-        asyncio.run(read_body({}, connection.receive, BodyBudget(limit=LIMIT, most=4 * LIMIT)))
+        asyncio.run(read_body(Headers(), connection.receive, BodyBudget(limit=LIMIT, most=4 * LIMIT)))
     assert len(connection.events) == 1  # the rest is not even read
     for encoding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress)):
         with pytest.raises(RequestTooLargeError, match=f"the {encoding} body is larger"):
@@ -74,9 +79,21 @@ def test_bytes_that_are_not_what_they_are_said_to_be_are_undecodable(body: bytes
         read(body, content_encoding=encoding)
 
 
-def test_an_unknown_compression_is_named() -> None:
-    with pytest.raises(InvalidRequestError, match="content-encoding 'br' is not known here; expected gzip, deflate"):
-        read(b"x", content_encoding="br")
+@pytest.mark.parametrize("lines", [["br"], ["gzip, br"], ["gzip", "gzip"], ["gzip;q=1"], ["*"], ["Zstd", "identity"]])
+def test_an_unknown_compression_is_named_and_the_body_is_not_read(lines: list[str]) -> None:
+    connection = Connection([b"x"])
+    headers = Headers(raw=[(b"content-encoding", line.encode()) for line in lines])
+    told = ", ".join(lines).lower().removesuffix(", identity")
+    with pytest.raises(UnsupportedEncodingError) as caught:
+        asyncio.run(read_body(headers, connection.receive, BodyBudget(limit=LIMIT, most=LIMIT)))
+    assert str(caught.value).startswith(f"content-encoding {told!r} is not known here; expected one of gzip, deflate")
+    assert len(connection.events) == 1
+
+
+@pytest.mark.parametrize("lines", [[], [""], ["identity"], ["gzip"], ["identity, gzip"], ["identity", " GZIP ,"]])
+def test_content_encoding_is_one_list_however_many_lines_it_has(lines: list[str]) -> None:
+    sent = gzip.compress(b"body") if "gzip" in ",".join(lines).lower() else b"body"
+    assert read_with([("content-encoding", line) for line in lines], sent) == b"body"
 
 
 def test_a_client_that_goes_before_its_body_is_whole_is_told_nothing() -> None:
@@ -96,16 +113,16 @@ def test_bodies_have_a_bound_together_and_give_their_room_back() -> None:
                 await goes_on.wait()
             return await slow.receive()
 
-        first = asyncio.ensure_future(read_body({}, receive, budget))
+        first = asyncio.ensure_future(read_body(Headers(), receive, budget))
         await asyncio.sleep(0)
         outcomes: list[Any] = []
         try:
-            await read_body({}, Connection([bytes(800)]).receive, budget)
+            await read_body(Headers(), Connection([bytes(800)]).receive, budget)
         except QueueFullError as error:
             outcomes.append(str(error))
         goes_on.set()
         outcomes.append(len(await first))
-        outcomes.append(len(await read_body({}, Connection([bytes(LIMIT)]).receive, budget)))
+        outcomes.append(len(await read_body(Headers(), Connection([bytes(LIMIT)]).receive, budget)))
         return outcomes
 
     full = "the queue is full: with this request it would hold 1600 body bytes, the limit is 1500"
