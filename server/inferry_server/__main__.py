@@ -213,7 +213,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-_METAVARS = {"repository": "DIR", "grpc_address": "HOST:PORT", "http_address": "HOST:PORT", "trace_endpoint": "URL"}
+_METAVARS = {
+    "repository": "DIR",
+    "grpc_address": "HOST:PORT",
+    "http_address": "HOST:PORT",
+    "http_hosts": "NAMES",
+    "trace_endpoint": "URL",
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -46,9 +46,10 @@ def make_http_port(
         if settings.http_inference == "on":
             raise StartError(f"setting http_inference is on, and {way_out}") from error
         logger.warning("HTTP answers /metrics alone: %s", way_out)
-        return MetricsPage(metrics, settings.http_address)
+        return MetricsPage(metrics, settings.http_address, settings.own_hosts)
     options = PortOptions(
         address=settings.http_address,
+        hosts=settings.own_hosts,
         inference=settings.serves_http_inference,
         max_message_bytes=settings.max_message_bytes,
         compression=settings.response_compression,

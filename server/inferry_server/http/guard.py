@@ -6,42 +6,42 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inferry_proto.services import DIAGNOSTICS
-from inferry_server.addresses import Address
 from inferry_server.errors import ServingError
 from inferry_server.http.replies import json_reply
 from inferry_server.http.statuses import http_code
 from inferry_server.rpc.statuses import status_of
 from inferry_server.security.access import Access, Metadata, Names
+from inferry_server.security.hosts import OwnHosts, refusal
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 _METRICS, _LIVE = "/metrics", ("/live", "/live.json")
 _EXPLAIN = DIAGNOSTICS["Explain"].path
-_OPEN = ("/livez", "/readyz", "/metrics", "/v2/health/")
+_HEALTH = ("/livez", "/readyz", "/v2/health/")
 
 
 class Guard:
     """Stands before an application and refuses what it must not be asked. For the loop's thread.
 
     A browser lets any page post to any server, this machine's own too, and says from which site it comes
-    (`Origin`). That must be this server's own; on loopback by one of loopback's names, because the name of any site
-    may be made to point there.
+    (`Origin`). That must be this server's own: what the request names in `Host`, which is checked first. Health is
+    told to everybody: those who probe name what they like.
 
     Args:
         application: what is guarded.
         client_certificates: whether clients must have one; the TLS layer has verified those that came.
-        loopback: whether the server listens there.
+        hosts: what may be named in `Host`.
         access: decides who may read the metrics, and what the live page shows; None: everybody may. Calls ask it
             where they begin.
     """
 
     def __init__(
-        self, application: Application, *, client_certificates: bool, loopback: bool, access: Access | None = None
+        self, application: Application, *, client_certificates: bool, hosts: OwnHosts, access: Access | None = None
     ) -> None:
         self._access = access
         self._application = application
         self._client_certificates = client_certificates
-        self._loopback = loopback
+        self._hosts = hosts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or refuse it."""
@@ -53,13 +53,16 @@ class Guard:
             await json_reply({"error": message}, code)(scope, receive, send)
 
     def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        if self._access is not None and scope["path"].startswith(_METRICS):
-            return self._access_refusal(self._access.check_metrics, scope)
-        if scope["path"].startswith(_OPEN):
+        if scope["path"].startswith(_HEALTH):
             return None
         headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").strip()
+        if not self._hosts.has(host):  # guard: http-host
+            return 421, refusal(host)
+        if scope["path"].startswith(_METRICS):
+            return None if self._access is None else self._access_refusal(self._access.check_metrics, scope)
         origin = headers.get(b"origin")
-        if origin is not None and not self._is_own(origin.decode("latin-1"), headers):  # guard: http-origin
+        if origin is not None and not _is_own(origin.decode("latin-1"), host):  # guard: http-origin
             return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
         if self._client_certificates and not scope["state"].get("has_certificate"):  # guard: http-certificate
             return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
@@ -76,11 +79,9 @@ class Guard:
             return http_code(status), status.message
         return None
 
-    def _is_own(self, origin: str, headers: dict[bytes, bytes]) -> bool:
-        try:
-            asked = urlsplit(origin)
-            name = asked.hostname or ""
-        except ValueError:
-            return False
-        host = headers.get(b"host", b"").decode("latin-1")
-        return asked.netloc == host and (not self._loopback or Address(name, 0).is_loopback)
+
+def _is_own(origin: str, host: str) -> bool:
+    try:
+        return bool(host) and urlsplit(origin).netloc == host
+    except ValueError:
+        return False

@@ -22,6 +22,7 @@ from inferry_server.http.tls import HttpTls
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.rpc.router import Router
+from inferry_server.security.hosts import OwnHosts
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.telemetry.metrics import ServerMetrics
 
@@ -32,6 +33,7 @@ class PortOptions:
 
     Attributes:
         address: where it listens; port 0 takes a free one.
+        hosts: what requests may name in `Host`.
         inference: whether it answers more than health and metrics.
         max_message_bytes: the most bytes of a request's body.
         compression: of answers, for clients that accept it: `gzip`, `deflate` or `none`.
@@ -42,6 +44,7 @@ class PortOptions:
     """
 
     address: Address
+    hosts: OwnHosts
     inference: bool
     max_message_bytes: int
     compression: str = "none"
@@ -96,7 +99,7 @@ class HttpPort:
         guarded = Guard(
             make_application(routes),
             client_certificates=tls is not None and options.client_ca is not None,
-            loopback=options.address.is_loopback,
+            hosts=options.hosts,
             access=router.access,
         )
         context = None if tls is None else tls.context

@@ -6,7 +6,9 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 
 import asyncio
 import json
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -27,13 +29,24 @@ MOST_HEADER_BYTES = 64 << 10
 
 _EXPECTED = (
     "this is no HTTP/1.1 request that is understood here; expected a method and a path in ASCII (percent-encode the "
-    f"rest), headers of {MOST_HEADER_BYTES >> 10} KiB at most, one content-length or chunks, no Upgrade with a body, "
-    "and no TLS or HTTP/2 where the port speaks HTTP/1.1"
+    f"rest), headers of {MOST_HEADER_BYTES >> 10} KiB at most, with exactly one valid Host (HTTP/1.1), one "
+    "content-length or chunks, no Upgrade with a body, and no TLS or HTTP/2 where the port speaks HTTP/1.1"
 )
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
+_HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$%&'()*+,.;=_~-]*)(:[0-9]*)?")
+
+
+def _has_its_host(headers: list[tuple[bytes, bytes]], version: str) -> bool:
+    """Whether it names one host, as RFC 9112 (3.2) wants it; requests of HTTP/1.0 may name none."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if not hosts:
+        return version == "1.0"
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0].strip()) is not None
 
 
 class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
@@ -75,6 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """A request has begun to come."""
         super().on_message_begin()
         self._header_bytes = 0
+        self._in_body = False
         self._wait_for_client(HEADERS_S)
 
     def on_url(self, url: bytes) -> None:
@@ -83,9 +97,10 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has come."""
+        """A header has come; behind a body, it is a trailer, and says nothing here (RFC 9110, 6.5.1)."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if not self._in_body:  # guard: http-trailers
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The body comes next, and has time of its own."""
@@ -94,6 +109,10 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         # The parser gives up a body behind `Upgrade`, and the request would be answered without it.
         if self.parser.should_upgrade() and _has_body(self.headers):  # guard: http-upgrade-body
             raise ValueError("Upgrade with a body")
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
+        if not _has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
+            raise ValueError("no Host, or more than one")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -145,6 +164,12 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     def _is_between_requests(self) -> bool:
         return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+
+    def _take_host_of_target(self) -> None:
+        """A target like `http://host/path` decides, and not the header Host (RFC 9112, 3.2.2)."""
+        target = urlsplit(self.url)
+        if target.netloc and sum(name == b"host" for name, _ in self.headers) == 1:
+            self.headers[:] = [(name, target.netloc if name == b"host" else value) for name, value in self.headers]
 
     def _make_room(self) -> None:
         idle = [one for one in self.connections if one is not self and one.is_idle]

@@ -7,6 +7,7 @@ from typing import Any
 from inferry_server.addresses import Address, AnyAddress, parse_address
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
+from inferry_server.security.hosts import OwnHosts, read_hosts
 from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
 
 ALIASES = {"http_address": "metrics_address"}
@@ -87,6 +88,11 @@ class Settings:
         choices=HTTP_INFERENCES,
     )
     http_max_connections: int = _setting(256, "HTTP connections at a time; the longest idle makes room for a new one")
+    http_hosts: str | None = _setting(
+        None,
+        "names by which HTTP is asked, separated by commas, besides localhost and IP addresses; unset: no others on "
+        "loopback without TLS, any elsewhere",
+    )
     model_control: str = _setting(
         "none",
         "once started: none leaves the models as they are, poll follows the repository, explicit obeys clients",
@@ -249,6 +255,8 @@ class Settings:
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         if self.trace_endpoint is not None:
             self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
+        if self.http_hosts is not None:
+            self._require("http_hosts", _are_hosts(self.http_hosts), "names without ports, separated by commas")
         self._refuse_without_effect()
 
     def _refuse_without_effect(self) -> None:
@@ -295,6 +303,14 @@ class Settings:
         on_loopback = self.http_address.is_loopback and self.tls_certificate is None
         return self.http_inference == "on" or (self.http_inference == "auto" and on_loopback)
 
+    @property
+    def own_hosts(self) -> OwnHosts:
+        """What requests over HTTP may name in `Host`. With TLS, the certificate tells pages of other names apart."""
+        if self.http_hosts is not None:
+            return OwnHosts(read_hosts(self.http_hosts))
+        has_tls = self.tls_certificate is not None and self.serves_http_inference
+        return OwnHosts(frozenset() if self.http_address.is_loopback and not has_tls else None)
+
     def warnings(self, cores: int) -> tuple[str, ...]:
         """What is allowed and hardly meant, a sentence each.
 
@@ -312,6 +328,13 @@ class Settings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
+
+
+def _are_hosts(text: str) -> bool:
+    try:
+        return bool(read_hosts(text))
+    except ValueError:
+        return False
 
 
 def _is_collector(text: str) -> bool:

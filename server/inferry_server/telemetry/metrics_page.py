@@ -13,6 +13,7 @@ from prometheus_client import disable_created_metrics
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
 from inferry_server.giving_way import in_pieces
+from inferry_server.security.hosts import OwnHosts, refusal
 from inferry_server.telemetry.exposition import PageRegistry, write_page
 from inferry_server.telemetry.metrics import ServerMetrics
 
@@ -31,6 +32,7 @@ class MetricsPage:
     Args:
         metrics: what it shows.
         wanted: where it shall listen; port 0 takes a free one.
+        hosts: what requests may name in `Host`.
 
     Attributes:
         address: where it listens; None before `start`.
@@ -38,9 +40,10 @@ class MetricsPage:
 
     scheme = "http"
 
-    def __init__(self, metrics: ServerMetrics, wanted: Address) -> None:
+    def __init__(self, metrics: ServerMetrics, wanted: Address, hosts: OwnHosts) -> None:
         self._registry = metrics.registry
         self._wanted = wanted
+        self._hosts = hosts
         self._server: _Server | None = None
         self.address: Address | None = None
 
@@ -53,7 +56,7 @@ class MetricsPage:
         address = self._wanted
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         try:
-            self._server = _Server(address, self._registry)
+            self._server = _Server(address, self._registry, self._hosts)
         except OSError as error:
             raise StartError(
                 f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
@@ -78,8 +81,9 @@ class _Server(ThreadingMixIn, TCPServer):
     request_queue_size = 128
     block_on_close = False  # whoever reads slowly is not waited for
 
-    def __init__(self, address: Address, registry: PageRegistry) -> None:
+    def __init__(self, address: Address, registry: PageRegistry, hosts: OwnHosts) -> None:
         self.registry = registry
+        self.hosts = hosts
         self._lock = threading.Lock()
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
         self.address_family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
@@ -114,6 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, in the format that the client accepts."""
         if self.path.partition("?")[0] != "/metrics":  # guard: metrics-page-alone
             self.send_error(404, explain="only /metrics is answered; pip install 'inferry[server,http]' for the rest")
+            return
+        host = self.headers.get("host") or ""
+        if not self.server.hosts.has(host):  # guard: metrics-page-host
+            self.send_error(421, explain=refusal(host))
             return
         families, content_type = write_page(self.server.registry, self.headers.get("accept") or "")
         body = b"".join(in_pieces(families))

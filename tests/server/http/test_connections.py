@@ -42,7 +42,19 @@ async def fail(_request: Request) -> Response:
     raise KeyError("secret")
 
 
-ROUTES = [Route("/", hello), Route("/large", large), Route("/echo", echo, methods=["POST"]), Route("/fail", fail)]
+async def host(request: Request) -> Response:
+    """What the headers say, once all of the request has come."""
+    await request.body()
+    return Response(",".join(request.headers.getlist("host")) if "host" in request.headers else "none")
+
+
+ROUTES = [
+    Route("/", hello),
+    Route("/host", host, methods=["GET", "POST"]),
+    Route("/large", large),
+    Route("/echo", echo, methods=["POST"]),
+    Route("/fail", fail),
+]
 
 
 @contextmanager
@@ -89,6 +101,15 @@ def ask(connection: socket.socket, path: str = "/") -> bytes:
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nxx",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: x\r\nhOST: y\r\n\r\n",
+        b"GET http://x/ HTTP/1.1\r\n\r\n",
+        b"GET http://me@x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: http://x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x:1x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * (protocol.MOST_HEADER_BYTES + 1) + b"\r\n\r\n",
     ],
 )
@@ -99,6 +120,33 @@ def test_what_is_no_request_is_told_in_json_what_was_expected(sent: bytes) -> No
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"content-type: application/json" in head
         assert "expected a method and a path in ASCII" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "host"),
+    [
+        (b"GET /host HTTP/1.0\r\n\r\n", b"none"),
+        (b"GET /host HTTP/1.0\r\nHost: x\r\n\r\n", b"x"),
+        (b"GET /host HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", b""),
+        (b"GET /host HTTP/1.1\r\nHost: [::1]:8002\r\nConnection: close\r\n\r\n", b"[::1]:8002"),
+        (b"GET /host HTTP/1.1\r\nHost: a_b.svc:8002 \r\nConnection: close\r\n\r\n", b"a_b.svc:8002"),
+        (b"GET http://y:1/host HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"y:1"),
+    ],
+)
+def test_a_request_names_one_host_and_its_target_decides(sent: bytes, host: bytes) -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(sent)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert (head.split(b"\r\n")[0], body.strip()) == (b"HTTP/1.1 200 OK", host)
+
+
+def test_trailers_are_no_headers() -> None:
+    with running() as address, connect(address) as connection:
+        connection.sendall(
+            b"POST /host HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"1\r\nb\r\n0\r\nHost: y\r\nContent-Encoding: gzip\r\n\r\n"
+        )
+        assert read_all(connection).endswith(b"\r\n\r\nx")
 
 
 def test_an_upgrade_without_a_body_is_passed_over() -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.security.hosts import OwnHosts
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.certificates import Authority
@@ -20,14 +23,27 @@ from testkit.servers import running_server
 @pytest.mark.parametrize(
     ("path", "origin", "host", "code"),
     [
-        ("/v2", None, "anything", 200),
+        ("/v2", None, "anything", 421),
+        ("/v2", None, "example.org:8002", 421),  # a GET of a page whose name was made to point to this machine
+        ("/live.json", None, "localhost.example.org", 421),
+        ("/metrics", None, "example.org", 421),
+        ("/v2/models/doubler/ready", None, "127.0.0.1.example.org", 421),
+        ("/v2", None, "LocalHost.:1", 200),
+        ("/v2", None, "inferry.localhost", 200),
+        ("/v2", "http://localhost:8002", "localhost:8002 ", 200),
+        ("/v2", None, "[::1]:8002", 200),
+        ("/v2", "http://10.0.0.7:30001", "10.0.0.7:30001", 200),  # what forwards to here
+        ("/metrics", None, "10.0.0.7", 200),
+        ("/v2/health/ready", None, "example.org", 200),  # those who probe name what they like
+        ("/livez", None, "backend", 200),
         ("/v2", "http://localhost:8002", "localhost:8002", 200),
         ("/v2", "http://127.0.0.1:8002", "127.0.0.1:8002", 200),
         ("/v2", "http://localhost:8002", "127.0.0.1:8002", 403),
         ("/v2", "https://example.org", "127.0.0.1:8002", 403),
-        ("/v2", "http://example.org", "example.org", 403),  # a name that was made to point to this machine
+        ("/v2", "http://example.org", "example.org", 421),
         ("/v2", "null", "127.0.0.1:8002", 403),
-        ("/v2", "http://[", "[", 403),
+        ("/v2", "http://[", "127.0.0.1", 403),
+        ("/v2", "", "127.0.0.1", 403),
         ("/readyz", "https://example.org", "127.0.0.1:8002", 200),
     ],
 )
@@ -38,6 +54,49 @@ def test_pages_of_other_sites_may_ask_for_health_alone(
     headers = {"host": host} | ({} if origin is None else {"origin": origin})
     with running_server(tmp_path) as server:
         assert ask_http(server, path, None, **headers).code == code
+
+
+def test_a_name_that_is_none_of_the_servers_is_told_which_are(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        refused = ask_http(server, "/v2/models/doubler/infer", b"{}", host="example.org" + "x" * 999)
+        assert refused.code == 421
+        assert "expected localhost, an IP address or a name of setting http_hosts" in refused.json["error"]
+        assert len(refused.body) < 400
+        assert ask_http(server, "/v2/models/doubler/infer", b"{}").code == 400
+
+
+def test_names_that_a_setting_lists_are_the_servers_wherever_it_listens(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path, http_hosts="Models.example, inferry") as server:
+        for host, code in (("models.example", 200), ("INFERRY:8002", 200), ("localhost", 200), ("other.example", 421)):
+            assert ask_http(server, "/v2", host=host).code == code
+        assert ask_http(server, "/v2", host="inferry", origin="https://inferry").code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "own"),
+    [
+        ({}, "example.org", False),
+        ({"http_address": Address("localhost", 8002)}, "example.org", False),
+        ({"http_address": Address("::1", 8002)}, "example.org", False),
+        ({"http_address": Address("0.0.0.0", 8002)}, "example.org", True),  # gateways and services have names
+        ({"http_address": Address("0.0.0.0", 8002), "http_hosts": "x.org"}, "example.org", False),
+        ({"http_address": Address("0.0.0.0", 8002), "http_hosts": "x.org"}, "10.1.2.3:8002", True),
+        # With TLS, a browser does not take the certificate for another name's.
+        ({"tls_certificate": Path("c"), "tls_private_key": Path("k"), "http_inference": "on"}, "example.org", True),
+        ({"tls_certificate": Path("c"), "tls_private_key": Path("k")}, "example.org", False),  # its HTTP is plain
+        ({}, "", True),  # HTTP/1.0
+    ],
+)
+def test_which_hosts_are_its_own_follows_from_where_it_listens(settings: dict[str, Any], host: str, own: bool) -> None:
+    assert Settings(repository=Path("models"), **settings).own_hosts.has(host) is own
+
+
+@given(st.from_regex(r"([a-z0-9-]{1,9}\.){1,3}[a-z]{2,9}", fullmatch=True), st.sampled_from(["", ".", ":80", ".:8002"]))
+def test_no_name_that_somebody_may_own_is_loopback(name: str, end: str) -> None:
+    assert OwnHosts(frozenset()).has(name + end) is (name.endswith(".localhost"))
+    assert OwnHosts(frozenset({name})).has(name.upper() + end)
 
 
 @pytest.mark.parametrize(

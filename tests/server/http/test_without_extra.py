@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferry_server.errors import StartError
+from inferry_server.security.hosts import OwnHosts
 from inferry_server.telemetry import metrics_page
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.metrics_page import MOST_CONNECTIONS, MetricsPage
@@ -31,6 +32,7 @@ def test_the_metrics_page_is_there_and_the_log_says_what_is_missing(
         assert b"inferry_ready 1.0" in ask_http(server, "/metrics").body
         for path in ("/", "/readyz", "/livez", "/metrics/x"):  # what it cannot tell must not look well
             assert ask_http(server, path).code == 404
+        assert ask_http(server, "/metrics", host="example.org").code == 421  # a page that points to this machine
     assert "HTTP answers /metrics alone" in caplog.text
     assert "pip install 'inferry[server,http]'" in caplog.text
 
@@ -48,7 +50,7 @@ def test_clients_that_keep_connections_of_the_metrics_page_open_shut_nobody_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(metrics_page._Handler, "timeout", None)  # it is not patience that ends them
-    page = MetricsPage(ServerMetrics(), ANY_PORT)
+    page = MetricsPage(ServerMetrics(), ANY_PORT, OwnHosts())
     page.start()
     assert page.address is not None
     address = (page.address.host, page.address.port)

@@ -22,7 +22,7 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
 def test_every_setting_can_be_read_from_text() -> None:
     pair = {"tls_certificate": "server.crt", "tls_private_key": "server.key"}
     texts = {"latency_objective_ms": "100", "max_connection_age_s": "60", "strict": "false", "verbose": "0"}
-    texts |= {"trace_endpoint": "http://localhost:4317"}
+    texts |= {"trace_endpoint": "http://localhost:4317", "http_hosts": "models.example, inferry"}
     texts |= pair | {"tls_client_ca": "clients.crt", "repository": "models"}
     for setting in fields(Settings):
         text = texts.get(setting.name, str(setting.default))
@@ -56,6 +56,15 @@ def test_every_setting_can_be_read_from_text() -> None:
         ("trace_endpoint", "localhost:4317", "trace_endpoint is localhost:4317; expected http://HOST:PORT or https"),
         ("trace_endpoint", "http://localhost", "expected http://HOST:PORT"),
         ("trace_sample_ratio", "1.5", "trace_sample_ratio is 1.5; expected 0 to 1"),
+        (
+            "http_hosts",
+            "example.org:80",
+            "http_hosts is example.org:80; expected names without ports, sep",
+        ),
+        ("http_hosts", "a,,b", "expected names without ports"),
+        ("http_hosts", "", "expected names without ports"),
+        ("http_hosts", "https://example.org", "expected names without ports"),
+        ("http_hosts", "*.example.org", "expected names without ports"),
         ("http_address", "localhost:99999", "between 0 and 65535, not 99999"),
     ],
 )

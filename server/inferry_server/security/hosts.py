@@ -1,0 +1,67 @@
+"""By which names the HTTP port may be asked, so that a page of another site cannot be taken for the server's own."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+@dataclass(frozen=True)
+class OwnHosts:
+    """Whom a `Host` header may name.
+
+    The owner of any name can make it point to this machine (DNS rebinding). To a browser, a page of that name and
+    this server are one site then: it sends no `Origin` with a GET and shows the page the reply. Only `Host` tells. An
+    IP address cannot be made to point elsewhere, nor can `localhost` and the names below it (RFC 6761).
+
+    Attributes:
+        names: further ones, in lower case and without a port; None: any.
+    """
+
+    names: frozenset[str] | None = None
+
+    def has(self, host: str) -> bool:
+        """Whether a `Host` header, with or without a port, is one of them. Who names no host is no browser."""
+        if self.names is None:
+            return True
+        name = _without_port(host).lower().removesuffix(".")
+        return name in ("", "localhost") or name in self.names or name.endswith(".localhost") or _is_ip(name)
+
+
+def read_hosts(text: str) -> frozenset[str]:
+    """Names of hosts, separated by commas.
+
+    Raises:
+        ValueError: something else than names without ports.
+    """
+    names = frozenset(part.strip().lower().removesuffix(".") for part in text.split(","))
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"expected names without ports, separated by commas, not {text!r}")
+    return names
+
+
+def refusal(host: str) -> str:
+    """What is told to who asks for another host."""
+    return (
+        f"this server is not {host[:_LONGEST]!r}: expected localhost, an IP address or a name of setting http_hosts "
+        "in the Host header"
+    )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+_LONGEST = 200
