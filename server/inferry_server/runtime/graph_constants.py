@@ -29,7 +29,7 @@ _LARGEST_BYTES = 4096  # of a tensor or node that is looked into; what is larger
 _MOST_EACH = 64  # numbers of one tensor
 _MOST = 256  # of each kind in all
 _DEEPEST = 8  # graphs within graphs
-_INTEGER_BITS = 64
+_INTEGER_BITS, _FLOAT_BITS = 64, 32
 
 Number = int | float
 
@@ -132,7 +132,10 @@ def _raw(content: bytes, dtype: str) -> Iterator[Number]:
 
 
 def _floats(one: Field) -> Iterator[Number]:
-    yield from _raw(one.value.to_bytes(4, "little") if one.content is None else one.content, "<f4")
+    if one.content is not None:
+        yield from _raw(one.content, "<f4")
+    elif one.value >> _FLOAT_BITS == 0:  # else it is of another type than ONNX says, and ONNX Runtime passes it over
+        yield from _raw(one.value.to_bytes(4, "little"), "<f4")
 
 
 def _integers(one: Field) -> Iterator[int]:

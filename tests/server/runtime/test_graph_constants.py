@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
@@ -67,6 +67,7 @@ def test_there_are_at_most_so_many() -> None:
     assert len(read_constants(model(*nodes)).numbers) == 256
 
 
+@example(noise=b"\x00\x00\x11", place=23)  # a float becomes a number of eight bytes
 @given(st.binary(max_size=200), st.integers(0, 60))
 def test_bytes_that_are_no_model_are_an_error_or_nothing(noise: bytes, place: int) -> None:
     whole = model(helper.make_node("Clip", ["x"], ["y"], max=6.5))
