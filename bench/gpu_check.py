@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from bench.gpu_faults import check_lost
 from bench.gpu_report import Report, add_speed, print_table
 from bench.gpu_server import (
     INSTANCES,
@@ -31,8 +32,8 @@ from bench.gpu_server import (
 from bench.gpu_weights import write_weights
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.request import ladder
-from inferry_server.errors import ModelLoadError, StartError
-from inferry_server.runtime.cuda_options import CudaOptions
+from inferry_server.errors import DeviceOutOfMemoryError, InferenceError, ModelLoadError, StartError
+from inferry_server.runtime.cuda_options import CudaOptions, provider_options
 from inferry_server.runtime.device_memory import HostMemory
 from inferry_server.runtime.driver import read_driver
 from inferry_server.runtime.instance import Instance
@@ -44,6 +45,7 @@ from inferry_server.runtime.threads import available_cores
 ROOT = Path(__file__).parents[1]
 STEPS = ladder(256)
 LARGEST, LARGEST_ROWS = "resnet", 128
+LIMIT_BYTES = 256 << 20  # the largest network's weights and some of its rows
 
 # Largest absolute difference of a probability from the CPU's. float32 sums in another order; TF32 keeps
 # 10 bits of mantissa, and float16 has them in sums too.
@@ -60,27 +62,44 @@ class Mode:
     options: CudaOptions
     tolerance: str = "float32"
 
+    @property
+    def searches(self) -> bool:
+        """Whether kernels are measured, for every batch size."""
+        return self.options.cudnn_conv_algo_search == "exhaustive"
+
 
 FIRST = "mnist-uint8"
+_PLAIN = CudaOptions(cuda_graphs=False, prefer_nhwc="off")
 MODES = (
-    Mode("graphs off", CudaOptions()),
-    Mode("graphs on", CudaOptions(cuda_graphs=True)),
-    Mode("exhaustive", CudaOptions(cudnn_conv_algo_search="exhaustive")),
-    Mode("tf32", CudaOptions(tf32=True), "tf32"),
+    Mode("graphs off", _PLAIN),
+    Mode("graphs on", replace(_PLAIN, cuda_graphs=True)),
+    Mode("graphs, NHWC", replace(_PLAIN, cuda_graphs=True, prefer_nhwc="on")),
+    Mode("graphs, search", replace(_PLAIN, cuda_graphs=True, cudnn_conv_algo_search="exhaustive")),
+    Mode("NHWC", replace(_PLAIN, prefer_nhwc="on")),
+    Mode("exhaustive", replace(_PLAIN, cudnn_conv_algo_search="exhaustive")),
+    Mode("graphs, TF32", replace(_PLAIN, cuda_graphs=True, tf32=True), "tf32"),
 )
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long everything may take."""
+    """How long everything may take; the server's requests longer, as several processes send them."""
 
     seconds: float
     batches: int
     models: int | None
+    server_seconds: float = 0.5
 
 
-EFFORTS = {"quick": Effort(0.2, 200, 3), "brief": Effort(0.2, 1000, None), "thorough": Effort(2.0, 10_000, None)}
+EFFORTS = {"quick": Effort(0.2, 200, 3), "brief": Effort(0.2, 1000, None), "thorough": Effort(2.0, 10_000, None, 3.0)}
 """Brief is for a GPU that is lent for minutes: all models in some four."""
+MORE_MODES = ("mnist-uint8", "celeba-float16", "resnet50-float16")
+"""Models that are computed in all ways."""
+USUAL = ("graphs on", ["--prefer-nhwc", "off"])
+OTHERS = {"graphs off": ["--no-cuda-graphs", "--prefer-nhwc", "off"], "graphs, NHWC": ["--prefer-nhwc", "on"]}
+"""Ways to compute in which the server is measured, with its flags."""
+_ROUNDS = 3
+_MEMORY_S = 8  # times as long as a speed is measured
 MANY_BATCHES = 10_000  # of the first model, whatever the effort on a GPU: a leak shows only after thousands
 
 
@@ -115,11 +134,17 @@ def find_models(repository: Path) -> list[str]:
 def check_everything(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
     """What matters most first: a run that is cut off has measured it."""
     served = [model for model in models if not model.startswith(LARGEST)]
-    first, *others = MODES
-    check_models(report, repository, models, (first,), effort, on_gpu=on_gpu)
-    check_server(report, repository, served, "graphs off", [], effort, on_gpu=on_gpu)
-    check_models(report, repository, models, others, effort, on_gpu=on_gpu)
-    check_server(report, repository, served, "graphs on", ["--cuda-graphs"], effort, on_gpu=on_gpu)
+    two, others = MODES[:2], MODES[2:]
+    pixels = [model for model in served if model.endswith("uint8")] or served
+    check_models(report, repository, models, two, effort, on_gpu=on_gpu)
+    check_server(report, repository, served, *USUAL, effort, on_gpu=on_gpu)
+    for model in models:
+        if model.startswith(LARGEST):
+            check_memory_limit(report, repository / model / "1" / "model.onnx", model, on_gpu=on_gpu)
+    check_lost(report, repository / models[0] / "1" / "model.onnx", models[0], on_gpu=on_gpu)
+    check_models(report, repository, [model for model in models if model in MORE_MODES], others, effort, on_gpu=on_gpu)
+    for mode, flags in OTHERS.items():
+        check_server(report, repository, pixels, mode, flags, effort, on_gpu=on_gpu)
     check_instances(report, repository, FIRST if FIRST in served else served[0], effort, on_gpu=on_gpu)
 
 
@@ -158,11 +183,7 @@ def check_models(
     """Answers, step times, speed and memory of each model, without the server."""
     for model in models:
         path = repository / model / "1" / "model.onnx"
-        if not on_gpu and MODES[0] not in modes:
-            for mode in modes:
-                report.add("answers", model, mode.name, "no GPU")
-        else:
-            check_model(report, path, model, modes, effort, on_gpu=on_gpu)
+        check_model(report, path, model, modes, effort, on_gpu=on_gpu)
 
 
 def check_model(report: Report, path: Path, model: str, modes: Sequence[Mode], effort: Effort, *, on_gpu: bool) -> None:
@@ -174,13 +195,15 @@ def check_model(report: Report, path: Path, model: str, modes: Sequence[Mode], e
         instance = make_instance(LoadedSession(cpu, HostMemory()), Devices(), cpu.signature, tuple(batches))
         check_answers(report, model, "CPU buffers", instance, batches, expected, tolerance=0.0)
         measure_steps(report, model, "CPU buffers", instance, batches, effort, must_hold=False)
-        check_memory(report, model, "CPU buffers", instance, lambda: 0, batches[max(batches)], effort.batches)
+        check_memory(report, model, "CPU buffers", instance, lambda: 0, batches[max(batches)], 20, effort.seconds)
         for mode in modes:
             report.add("answers", model, mode.name, "no GPU")
         return
-    if MODES[0] in modes:
+    if modes[0] is MODES[0]:
         measure_bare(report, path, model, batches, effort)
     for mode in modes:
+        if mode.searches and model.startswith(LARGEST):
+            continue  # for minutes
         check_mode(report, path, model, mode, batches, expected, effort)
 
 
@@ -210,8 +233,11 @@ def check_mode(
     precision = "float16" if model.endswith("float16") else mode.tolerance
     check_answers(report, model, mode.name, instance, batches, expected, tolerance=TOLERANCES[precision])
     measure_steps(report, model, mode.name, instance, batches, effort, must_hold=True)
-    many = MANY_BATCHES if model == FIRST and mode is MODES[0] else effort.batches
-    check_memory(report, model, mode.name, instance, loaded.memory.used_bytes, batches[max(batches)], many)
+    all_of_them = model == FIRST and mode.name == USUAL[0]
+    check_memory(
+        report, model, mode.name, instance, loaded.memory.used_bytes, batches[max(batches)],
+        MANY_BATCHES if all_of_them else effort.batches, np.inf if all_of_them else _MEMORY_S * effort.seconds,
+    )  # fmt: skip
     instance.close()
 
 
@@ -237,7 +263,10 @@ def measure_steps(
     *, must_hold: bool,
 ) -> None:  # fmt: skip
     """No batch size should take longer than the next larger one: padding would be faster than it."""
-    times = {rows: timed(partial(instance.run, inputs), effort) for rows, inputs in batches.items()}
+    times: dict[int, list[float]] = {rows: [] for rows in batches}
+    for _ in range(_ROUNDS):  # in turns: a GPU's clock rises while it is asked
+        for rows, inputs in batches.items():
+            times[rows] += timed(partial(instance.run, inputs), effort.seconds / _ROUNDS)
     for rows in sizes(times):
         add_speed(report, "instance", model, mode, rows, times[rows])
     p50 = {rows: float(np.median(seconds)) * 1e3 for rows, seconds in times.items()}
@@ -251,26 +280,63 @@ def measure_steps(
 
 def check_memory(
     report: Report, model: str, mode: str, instance: Instance, used_bytes: Callable[[], int], largest: Arrays,
-    batches: int,
+    batches: int, seconds: float = np.inf,
 ) -> None:  # fmt: skip
-    """The device's memory after many batches of mixed sizes is what it was after warming."""
+    """The device's memory after many batches of mixed sizes is what it was after warming; and how fast those were."""
     before = used_bytes()
     most = len(next(iter(largest.values())))
-    for rows in np.random.default_rng(2).integers(1, most + 1, batches):
+    mixed = np.random.default_rng(2).integers(1, most + 1, batches)
+    began, ran = time.perf_counter(), 0
+    for rows in mixed:
         instance.run({name: array[:rows] for name, array in largest.items()})
+        ran += 1
+        if time.perf_counter() - began > seconds:
+            break
+    wall_s = time.perf_counter() - began
     growth = used_bytes() - before
     report.check(
-        "memory", model, mode, holds=growth <= MEMORY_GROWTH, batches=batches, used_mib=used_bytes() / 2**20,
-        growth_mib=growth / 2**20,
+        "memory", model, mode, holds=growth <= MEMORY_GROWTH, batches=ran, used_mib=used_bytes() / 2**20,
+        growth_mib=growth / 2**20, mixed_images_per_s=float(mixed[:ran].sum()) / wall_s, mixed_ms=wall_s / ran * 1e3,
     )  # fmt: skip
 
 
+def check_memory_limit(report: Report, path: Path, model: str, *, on_gpu: bool) -> None:
+    """A batch that does not fit is told from one that fails, and a smaller one is computed afterwards."""
+    what, mode = "memory limit", f"{LIMIT_BYTES >> 20} MiB"
+    if not on_gpu:
+        report.add(what, model, mode, "no GPU")
+        return
+    loaded = open_session(
+        path,
+        (CUDA, CPU),
+        Devices(replace(_PLAIN, gpu_mem_limit_bytes=LIMIT_BYTES)),
+        device_id=0,
+        intra_op_num_threads=1,
+    )
+    instance = make_instance(loaded, Devices(_PLAIN), loaded.session.signature, ladder(LARGEST_ROWS))
+    spec = loaded.session.signature.inputs[0]
+    try:
+        instance.run(make_inputs(spec, LARGEST_ROWS))
+        said = "everything fitted"
+    except DeviceOutOfMemoryError:
+        said = "out of memory"
+    except InferenceError as error:
+        said = repr(error)[:300]
+    outputs = instance.run(make_inputs(spec, 1))
+    finite = all(bool(np.isfinite(array).all()) for array in outputs.values())
+    report.check(what, model, mode, holds=said == "out of memory" and finite, said=said)
+    instance.close()
+
+
 def measure_bare(report: Report, path: Path, model: str, batches: Mapping[int, Arrays], effort: Effort) -> None:
-    """What ONNX Runtime alone does on CUDA, copying by itself."""
-    session = load_session(path, providers=(CUDA, CPU), intra_op_num_threads=1)
-    for rows in sizes(batches):
-        session.run(batches[rows])
-        add_speed(report, "bare session", model, "", rows, timed(partial(session.run, batches[rows]), effort))
+    """What ONNX Runtime alone does on CUDA, copying by itself: at the server's precision, and as it comes (TF32)."""
+    same = provider_options((CUDA, CPU), _PLAIN, device_id=0, stream=0)
+    del same[0][1]["user_compute_stream"]
+    for what, providers in (("bare session", same), ("bare, its defaults", (CUDA, CPU))):
+        session = load_session(path, providers=providers, intra_op_num_threads=1)
+        for rows in sizes(batches):
+            run = partial(session.run, batches[rows])
+            add_speed(report, what, model, "", rows, timed(run, effort.seconds))
     measure_tensorrt(report, path, model, batches, effort)
 
 
@@ -286,7 +352,7 @@ def measure_tensorrt(report: Report, path: Path, model: str, batches: Mapping[in
         report.add("bare TensorRT", model, "", "no TensorRT", reason=f"{session.provider} computes")
         return
     session.run(batches[rows])
-    add_speed(report, "bare TensorRT", model, "", rows, timed(partial(session.run, batches[rows]), effort))
+    add_speed(report, "bare TensorRT", model, "", rows, timed(partial(session.run, batches[rows]), effort.seconds))
 
 
 def check_server(
@@ -294,15 +360,15 @@ def check_server(
     *, on_gpu: bool,
 ) -> None:  # fmt: skip
     """Cold start, golden checks, requests of each size, connections and pictures, from another process."""
-    if not on_gpu and flags:
+    if not on_gpu and mode != USUAL[0]:
         for model in models:
             report.add("server", model, mode, "no GPU")
         return
-    mode = mode if on_gpu else "CPU"
-    with serving(report, repository, models, mode, flags, seconds=effort.seconds, on_gpu=on_gpu) as server:
+    mode, flags = (mode, flags) if on_gpu else ("CPU", ())
+    with serving(report, repository, models, mode, flags, seconds=effort.server_seconds, on_gpu=on_gpu) as server:
         for model in filter(server.serves, models):
             measure_requests(report, server, model, mode)
-            if model.endswith("uint8"):
+            if model.endswith("uint8") and mode in (USUAL[0], "CPU"):
                 measure_connections(report, server, model, mode)
                 measure_jpeg(report, server, model, mode)
 
@@ -314,8 +380,8 @@ def check_instances(report: Report, repository: Path, model: str, effort: Effort
         if not on_gpu:
             report.add("server", model, mode, "no GPU")
             continue
-        flags = ("--instance-count", str(count))
-        with serving(report, repository, [model], mode, flags, seconds=effort.seconds, on_gpu=True) as server:
+        flags = ("--instance-count", str(count), *USUAL[1])
+        with serving(report, repository, [model], mode, flags, seconds=effort.server_seconds, on_gpu=True) as server:
             if server.serves(model):
                 measure_requests(report, server, model, mode)
 
@@ -333,11 +399,11 @@ def make_inputs(spec: Any, rows: int) -> Arrays:
     return {spec.name: images.astype(spec.datatype.dtype)}
 
 
-def timed(run: Callable[[], object], effort: Effort) -> list[float]:
+def timed(run: Callable[[], object], seconds: float) -> list[float]:
     """Seconds of each run, one after the other."""
     run()
     times: list[float] = []
-    ends = time.perf_counter() + effort.seconds
+    ends = time.perf_counter() + seconds
     while (before := time.perf_counter()) < ends or not times:
         run()
         times.append(time.perf_counter() - before)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from bench.gpu_weights import RECIPE, WEIGHTS
 from inferry_proto.golden import GoldenSamples, save_golden_samples
@@ -79,7 +79,7 @@ def export_resnet(folder: Path) -> None:
     recipe: list[tuple[int, str, float]] = []
     offset = 0
     for tensor in model.graph.initializer:
-        weights = onnx.numpy_helper.to_array(tensor)
+        weights = numpy_helper.to_array(tensor)
         if weights.size < _LARGE:
             continue
         recipe.append((weights.size, weights.dtype.name, float(np.std(weights.astype(np.float32)))))

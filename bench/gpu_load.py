@@ -1,6 +1,7 @@
 """A closed loop of requests to one model: its argument is a `Job` as JSON, what it prints a `Loaded`.
 
-It needs nothing but the contracts, grpcio and Pillow, as a GPU machine may have nothing else.
+It prints a line when it has been answered once, and starts when it gets one: so several start together. It
+needs nothing but the contracts, grpcio and Pillow, as a GPU machine may have nothing else.
 """
 
 import io
@@ -84,6 +85,8 @@ def main() -> None:
             rpc: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method.path)
             rpc(message, timeout=60)
             asks.append(lambda rpc=rpc: rpc.future(message, timeout=60))  # type: ignore[misc]
+        print("ready", flush=True)
+        sys.stdin.readline()
         started = time.perf_counter()
         times = closed_loop(asks, job.concurrency, until=started + job.seconds)
         print(json.dumps(asdict(Loaded(time.perf_counter() - started, times))))

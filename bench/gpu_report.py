@@ -32,7 +32,7 @@ class Report:
         row = {"what": what, "model": model, "mode": mode, "state": state, **figures}
         self.rows.append(row)
         self._write()
-        print(f"{what:<22}{model:<16}{mode:<12}{state:<10}{_figures(figures)}", file=sys.stderr)
+        print(f"{what:<22}{model:<18}{mode:<16}{state:<10}{_figures(figures)}", file=sys.stderr)
 
     def check(self, what: str, model: str, mode: str, holds: bool, **figures: Any) -> None:
         """Note something that must hold."""
@@ -54,7 +54,7 @@ class Report:
 
 def print_table(report: Report, sizes: Sequence[int]) -> None:
     """A line for each model and way to compute it: images/s, and p50 and p99 in ms, of each request size."""
-    print(f"\n{'':<16}{'':<16}{'':<14}" + "".join(f"{f'{rows} images':>26}" for rows in sizes) + "  checks")
+    print(f"\n{'':<18}{'':<20}{'':<16}" + "".join(f"{f'{rows} images':>26}" for rows in sizes) + "  checks")
     speeds = [row for row in report.rows if "images_per_s" in row]
     bare = {(row["model"], row["images"]): row["images_per_s"] for row in speeds if row["what"] == "bare session"}
     lines = dict.fromkeys((row["model"], row["what"], row["mode"]) for row in speeds)
@@ -71,13 +71,15 @@ def print_table(report: Report, sizes: Sequence[int]) -> None:
         checks = [row for row in report.rows if row["what"] in names and (row["model"], row["mode"]) == (model, mode)]
         states = ", ".join(f"{row['what']} {row['state']}" for row in checks)
         mine = [row for row in speeds if (row["model"], row["what"], row["mode"]) == (model, what, mode)]
+        mixed = [row["mixed_images_per_s"] for row in checks if "mixed_images_per_s" in row]
+        states += f"  mixed {mixed[0]:,.0f}/s" if mixed else ""
         busy = [row["gpu_busy_percent"] for row in mine if "gpu_busy_percent" in row]
         states += f"  GPU busy {'/'.join(f'{each:.0f}' for each in busy)} %" if busy else ""
-        print(f"{model:<16}{what:<16}{mode:<14}{cells}  {states}")
+        print(f"{model:<18}{what:<20}{mode:<16}{cells}  {states}")
     for row in report.rows:
         if row["state"] in ("FAILED", "no GPU") or row["what"] in ("cold start", "steps"):
             figures = {key: row[key] for key in row if key not in ("what", "model", "mode", "state")}
-            print(f"{row['model']:<16}{row['what']:<14}{row['mode']:<14}{row['state']} {_figures(figures)}")
+            print(f"{row['model']:<18}{row['what']:<20}{row['mode']:<16}{row['state']} {_figures(figures)}")
 
 
 def add_speed(

@@ -6,10 +6,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.gpu_load import STARTED_WITH, Job, Loaded
 from bench.gpu_report import Report, add_speed
@@ -23,6 +22,7 @@ REQUESTS = {1: 32, 32: 8, 256: 2}
 """Images of a request, and how many requests are under way at once."""
 CONNECTIONS = (1, 8, 64)
 _AT_ONCE = 64  # single images, whatever the connections
+_PROCESSES = 4  # that ask
 INSTANCES = (1, 2, 3)
 
 
@@ -38,15 +38,46 @@ class Server:
         """Whether the model is among those that passed their golden samples."""
         return f"{model}/1" in self.line
 
-    def ask(self, model: str, rows: int, concurrency: int, **how: Any) -> tuple[Loaded, GpuUse, TensorSpec]:
-        """Load from a process of its own."""
+    def ask(
+        self, model: str, rows: int, concurrency: int, *, connections: int, jpeg: bool = False
+    ) -> tuple[Loaded, GpuUse, TensorSpec]:
+        """Load from processes of its own, which share connections and requests: one asks too slowly for a GPU."""
         spec = input_of(self.repository, model)
         address = self.line.split("gRPC ")[1].split(",")[0]
         shape = (rows, *(size or 1 for size in spec.shape[1:]))
-        job = Job(address, model, spec.name, spec.datatype.name, shape, self.seconds, concurrency, **how)
-        with gpu_use() as use:
-            done = subprocess.run([*STARTED_WITH, json.dumps(asdict(job))], check=True, capture_output=True, text=True)
-        return Loaded(**json.loads(done.stdout)), use, spec
+        processes = min(_PROCESSES, connections)
+        with ExitStack() as stack:
+            loads = []
+            for number in range(processes):
+                mine, lines = (_share(count, processes, number) for count in (concurrency, connections))
+                job = Job(address, model, spec.name, spec.datatype.name, shape, self.seconds, mine, lines, jpeg)
+                loads.append(stack.enter_context(_load(job)))
+            for load in loads:
+                assert load.stdout is not None
+                load.stdout.readline()
+            use = stack.enter_context(gpu_use())
+            printed = [json.loads(text) for text in _start_and_read(loads)]
+        wall_s = max(each["wall_s"] for each in printed)
+        return Loaded(wall_s, [seconds for each in printed for seconds in each["seconds"]]), use, spec
+
+
+def _share(count: int, parts: int, number: int) -> int:
+    """Of so many things that parts share as evenly as they can, those of one."""
+    return count // parts + (number < count % parts)
+
+
+def _load(job: Job) -> "subprocess.Popen[str]":
+    command = [*STARTED_WITH, json.dumps(asdict(job))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _start_and_read(loads: Sequence["subprocess.Popen[str]"]) -> list[str]:
+    """Let them begin at once, and what each printed at its end."""
+    for load in loads:
+        assert load.stdin is not None
+        load.stdin.write("\n")
+        load.stdin.flush()
+    return [load.communicate()[0] for load in loads]
 
 
 def input_of(repository: Path, model: str) -> TensorSpec:
@@ -76,9 +107,9 @@ def serving(
 
 
 def measure_requests(report: Report, server: Server, model: str, mode: str) -> None:
-    """Requests of each size on one connection, how busy the GPU is, and what goes to it."""
+    """Requests of each size on a few connections, how busy the GPU is, and what goes to it."""
     for rows, concurrency in REQUESTS.items():
-        loaded, use, spec = server.ask(model, rows, concurrency)
+        loaded, use, spec = server.ask(model, rows, concurrency, connections=min(_PROCESSES, concurrency))
         item_bytes = math.prod(size or 1 for size in spec.shape[1:]) * spec.datatype.dtype.itemsize
         to_device = len(loaded.seconds) * rows * item_bytes / loaded.wall_s / 1e6
         figures = {"to_device_bytes_an_image": item_bytes, "to_device_mb_per_s": to_device, **use.figures}

@@ -18,6 +18,18 @@ MODELS = (
         ("tests/server/models/test_warm_up.py",),
     ),
     Mutant(
+        "graphs-of-shown-rows",
+        "graphs: only what answers row by row is recorded",
+        "if False:",
+        ("tests/server/runtime/test_recorded_serving.py",),
+    ),
+    Mutant(
+        "device-pads-rows-only",
+        "devices: only what answers row by row is padded",
+        "if step == rows:",
+        ("tests/server/runtime/test_recorded_serving.py",),
+    ),
+    Mutant(
         "proof-checksum-file",
         "proof: a checksum is of the file's bytes",
         "if actual.size_bytes != expected.size_bytes:",

@@ -106,6 +106,10 @@ class FaultyMemory(HostMemory):
         if self.flip:
             target ^= np.uint8(self.flip)
 
+    def allocate(self, size: int) -> int:
+        self.closed = False
+        return super().allocate(size)
+
     def close(self) -> None:
         super().close()
         self.closed = True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry_server.__main__ import main
-from inferry_server.models import loading
+from inferry_server.models import opening
 from inferry_server.runtime.device_errors import CudaCallError
 from inferry_server.runtime.instances import LoadedSession
 from inferry_server.runtime.providers import CPU
@@ -30,5 +30,5 @@ if __name__ == "__main__":
     faulty = FaultyMemory()
     faulty.fail_with = [None] * int(sys.argv[1])
     faulty.always_fail_with = CudaCallError("cudaStreamSynchronize", ILLEGAL_ACCESS, "an illegal memory access")
-    vars(loading)["open_session"] = opened_with(faulty)
+    vars(opening)["open_session"] = opened_with(faulty)
     sys.exit(main(sys.argv[2:]))

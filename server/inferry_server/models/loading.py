@@ -26,6 +26,7 @@ from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.facts import version_facts
 from inferry_server.models.model_settings import ModelSettings
+from inferry_server.models.opening import session_opener, without_graphs
 from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
@@ -36,12 +37,12 @@ from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
-from inferry_server.runtime.instances import Devices, LoadedSession, open_session
+from inferry_server.runtime.instances import Devices, LoadedSession
 from inferry_server.runtime.load_watch import LoadWatch
-from inferry_server.runtime.memory import ALLOCATIONS, available_bytes, trim_heap
-from inferry_server.runtime.model_source import ModelSource, read_model
+from inferry_server.runtime.memory import ALLOCATIONS, trim_heap
+from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.parallel import ParallelInstance
-from inferry_server.runtime.providers import CPU, CUDA, choose_providers, preload_libraries
+from inferry_server.runtime.providers import CPU, CUDA
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -117,8 +118,7 @@ def _load_with_graphs_or_without(folder: VersionFolder, options: LoadOptions) ->
         return _load_version(folder, options)
     except RecordingError as error:
         logger.warning("served without CUDA graphs: %s", error, extra={"model": str(folder)})
-        devices = replace(options.devices, options=options.devices.options.without_graphs())
-        return _load_version(folder, replace(options, devices=devices))
+        return _load_version(folder, replace(options, devices=without_graphs(options.devices)))
 
 
 def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
@@ -126,7 +126,18 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
     settings = _read_settings(folder)
     source = read_model(folder.path / settings.model_file)
     manifest, golden = read_verified(folder.path, source)
-    sessions = _load_sessions(folder, settings, source, options)
+    opener = session_opener(
+        folder,
+        settings,
+        manifest,
+        source,
+        providers=options.providers,
+        devices=options.devices,
+        threads=_threads(settings, options),
+        watch=options.watch,
+    )
+    options = replace(options, devices=opener.devices)
+    sessions = opener.open_all(settings.device_ids(options.instance_count, on_gpu=opener.providers[0] != CPU))
     try:
         signature = sessions[0].session.signature
         if manifest is not None:
@@ -137,7 +148,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if keeps_too_much(plan.signature) and sessions[0].session.provider == CPU:
             for one in sessions:  # else what one row takes while it is tried would be kept for good
                 one.session.give_memory_back()  # guard: sizes-given-back
-        plan, latency, instances = prove(plan, sessions)  # guard: start-version-served
+        plan, latency, instances = prove(plan, sessions, opener.open_plain)  # guard: start-version-served
         parallel: ParallelInstance | None = None
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads, seat = _threads(settings, options), _seat(plan, CPU, options)
@@ -178,53 +189,6 @@ def _read_settings(folder: VersionFolder) -> ModelSettings:
     if settings.ignored:
         logger.warning("%s: ignored: %s", CONFIG_FILE, "; ".join(settings.ignored), extra={"model": str(folder)})
     return settings
-
-
-def _load_sessions(
-    folder: VersionFolder, settings: ModelSettings, source: ModelSource, options: LoadOptions
-) -> list[LoadedSession]:
-    try:
-        providers = settings.providers(
-            options.providers, choose=functools.partial(_choose, tf32=options.devices.options.tf32)
-        )
-    except ValueError as error:
-        raise ModelLoadError(f"{folder.path.parent / CONFIG_FILE}: {error}") from error
-    threads = _threads(settings, options)
-    device_ids = settings.device_ids(options.instance_count, on_gpu=providers[0] != CPU)
-    needed, available = source.size_bytes * len(device_ids), available_bytes()
-    if needed > available:  # guard: sizes-instances
-        raise ModelLoadError(
-            f"{source.path}: {len(device_ids)} instances of a model of {source.size_bytes} bytes need {needed}; "
-            f"{available} are available"
-        )
-    sessions: list[LoadedSession] = []
-    try:
-        for device_id in device_ids:
-            sessions.append(  # noqa: PERF401 - those that are open are closed if the next one fails
-                open_session(
-                    source,
-                    providers,
-                    options.devices,
-                    device_id=device_id,
-                    intra_op_num_threads=threads,
-                    watch=options.watch,
-                )
-            )
-    except BaseException as error:
-        for session in sessions:
-            session.close()
-        if not isinstance(error, DeviceLostError):
-            raise
-        raise ModelLoadError(f"{source.path}: {error}") from error
-    return sessions
-
-
-@functools.cache
-def _choose(choice: str, *, tf32: bool) -> Sequence[str]:
-    """The providers for a model's own choice, their libraries loaded."""
-    providers = choose_providers(choice)
-    preload_libraries(providers, tf32=tf32)
-    return providers
 
 
 def _threads(settings: ModelSettings, options: LoadOptions) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inferry_server.batching.latency import LatencyModel
@@ -29,8 +29,16 @@ WARM_UP_BUDGET_S = 1.0
 CPU needs no preparation for each size. With it, a start takes about two seconds a slow model."""
 
 
-def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[VersionPlan, LatencyModel, list[Instance]]:
+def prove(
+    plan: VersionPlan, sessions: Sequence[LoadedSession], open_plain: Callable[[int], LoadedSession]
+) -> tuple[VersionPlan, LatencyModel, list[Instance]]:
     """Warm every instance and compare its answers with the golden samples.
+
+    Args:
+        plan: of the version.
+        sessions: one an instance.
+        open_plain: loads the model once more onto the GPU of that number, without recording; called where the
+            sessions record CUDA graphs.
 
     Returns:
         The plan, without rows where the model looked batched and is not; what warming up told of its
@@ -41,7 +49,7 @@ def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[Version
         RecordingError: it can be served without CUDA graphs only.
     """
     try:
-        plan, shown = _examined(plan, sessions[0])
+        plan, shown = _examined(plan, sessions[0], open_plain)
         latency = LatencyModel(plan.policy.max_batch_size)
         instances = [
             # Without graphs, outputs find their room only where they are known to have the rows of the inputs.
@@ -60,27 +68,32 @@ def prove(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> tuple[Version
             raise
         logger.warning("served without batching: %s", error, extra={"model": str(plan.folder)})
         policy = plan.settings.policy(plan.policy, batched=False)
-        return prove(replace(plan, batched=False, policy=policy), sessions)
+        return prove(replace(plan, batched=False, policy=policy), sessions, open_plain)
     except (DeviceLostError, DeviceOutOfMemoryError) as error:
         raise ModelLoadError(f"{plan.model_path}: {error}") from error
     return plan, latency, instances
 
 
-def _examined(plan: VersionPlan, loaded: LoadedSession) -> tuple[VersionPlan, bool]:
+def _examined(
+    plan: VersionPlan, loaded: LoadedSession, open_plain: Callable[[int], LoadedSession]
+) -> tuple[VersionPlan, bool]:
     """The plan, without rows where they are none, and whether they were shown to be some.
 
     Raises:
-        RecordingError: it cannot be known before the session is used, which would record already.
+        RecordingError: outputs of a recorded model have a fixed size, and nothing says that it is the right one.
     """
     if not plan.batched:
         return plan, False
-    if loaded.memory is not None and plan.devices.options.cuda_graphs:
-        if not plan.is_vouched_for:
-            raise RecordingError(
-                "nobody says that it takes rows: neither a manifest nor max_batch_size in config.pbtxt"
-            )
-        return plan, False
-    return with_shown_rows(plan, loaded.session.run, loaded.session.provider)
+    if loaded.memory is None or not plan.devices.options.cuda_graphs:
+        return with_shown_rows(plan, loaded.session.run, loaded.session.provider)
+    plain = open_plain(loaded.memory.device_id)  # a session that records would do so when it is tried
+    try:
+        plan, shown = with_shown_rows(plan, plain.session.run, plain.session.provider)
+    finally:
+        plain.close()
+    if not shown and plan.manifest is None:  # guard: graphs-of-shown-rows
+        raise RecordingError("that a batch is answered row by row was not shown, and there is no manifest that says so")
+    return plan, shown
 
 
 def _warm_up(plan: VersionPlan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:

@@ -1,7 +1,7 @@
 """How a session computes on a GPU, and what ONNX Runtime is told of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inferry_server.runtime.providers import CPU, CUDA, TENSORRT
 
@@ -20,16 +20,25 @@ class CudaOptions:
             measures all of them, in every batch size, when a model loads; `default` takes cuDNN's default.
         tf32: round the inputs of float32 products to 10 bits of mantissa. Faster, and another answer.
         cuda_graphs: record each batch size once and replay it, where the model allows.
+        prefer_nhwc: lay pictures out with channels last, as cuDNN's kernels for float16 want them: `on`, `off`,
+            or `auto`, which does so for models in float16. Measured on an H200, with graphs: ResNet-50 in
+            float16 +33 % at 32 images, the chapter's network for MNIST in float32 -22 %.
     """
 
     gpu_mem_limit_bytes: int = 0
     cudnn_conv_algo_search: str = "heuristic"
     tf32: bool = False
-    cuda_graphs: bool = False
+    cuda_graphs: bool = True
+    prefer_nhwc: str = "auto"
 
     def without_graphs(self) -> "CudaOptions":
         """The same, for a model that cannot be recorded."""
-        return CudaOptions(self.gpu_mem_limit_bytes, self.cudnn_conv_algo_search, self.tf32)
+        return replace(self, cuda_graphs=False)
+
+    def for_precision(self, precision: str) -> "CudaOptions":
+        """What `auto` means for a model; its precision is the manifest's, empty where there is none."""
+        chosen = ("on" if precision == "float16" else "off") if self.prefer_nhwc == "auto" else self.prefer_nhwc
+        return replace(self, prefer_nhwc=chosen)
 
 
 def provider_options(
@@ -56,6 +65,7 @@ def _cuda(options: CudaOptions, device_id: int, stream: int) -> dict[str, str]:
         "cudnn_conv_algo_search": options.cudnn_conv_algo_search.upper(),
         "use_tf32": str(int(options.tf32)),
         "enable_cuda_graph": str(int(options.cuda_graphs)),
+        "prefer_nhwc": str(int(options.prefer_nhwc == "on")),
     }
     if options.gpu_mem_limit_bytes:
         chosen["gpu_mem_limit"] = str(options.gpu_mem_limit_bytes)

@@ -1,7 +1,9 @@
 """Memory and copies on a device: what ONNX Runtime's Python API leaves to its user.
 
-Its own copies to and from a device are synchronous and hold the interpreter's lock; CUDA's runtime,
-called through ctypes, does neither.
+Its own copies to and from a device are synchronous and hold the interpreter's lock. CUDA's runtime, called through
+ctypes, copies beside the thread that begins the copy, which keeps that lock for the 5 us that this takes: to give it
+away means to wait until the thread that reads requests gives it back, up to a millisecond each time. The one wait at
+a batch's end gives it away.
 """
 
 import ctypes
@@ -62,7 +64,8 @@ class CudaMemory:
 
     Args:
         device_id: as CUDA counts the visible devices.
-        load: loads CUDA's runtime, the one that ONNX Runtime uses.
+        load: loads CUDA's runtime, the one that ONNX Runtime uses; a call of it gives the interpreter's lock away.
+        load_held: likewise; a call of it keeps the lock.
 
     Raises:
         CudaCallError: CUDA refuses; every method may raise it.
@@ -70,9 +73,16 @@ class CudaMemory:
 
     device_type = "cuda"
 
-    def __init__(self, device_id: int, *, load: Callable[[str], Any] = ctypes.CDLL) -> None:
+    def __init__(
+        self,
+        device_id: int,
+        *,
+        load: Callable[[str], Any] = ctypes.CDLL,
+        load_held: Callable[[str], Any] = ctypes.PyDLL,
+    ) -> None:
         self.device_id = device_id
         self._library = load(_RUNTIME_LIBRARY)
+        self._held = load_held(_RUNTIME_LIBRARY)
         self._library.cudaGetErrorString.restype = ctypes.c_char_p
         self._device_buffers: list[int] = []
         self._host_buffers: list[int] = []
@@ -125,14 +135,14 @@ class CudaMemory:
             self._call(name, ctypes.c_void_p(address))
 
     def _copy(self, target: int, source: int, size: int, kind: int) -> None:
-        self._call(
-            "cudaMemcpyAsync",
+        code = self._held.cudaMemcpyAsync(
             ctypes.c_void_p(target),
             ctypes.c_void_p(source),
             ctypes.c_size_t(size),
             ctypes.c_int(kind),
             ctypes.c_void_p(self.stream),
         )
+        self._check("cudaMemcpyAsync", code)
 
     def _pointer(self, name: str, *arguments: Any) -> int:
         """What a call writes where its first argument points."""
@@ -141,7 +151,9 @@ class CudaMemory:
         return pointer.value or 0
 
     def _call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
+        self._check(name, getattr(self._library, name)(*arguments))
+
+    def _check(self, name: str, code: int) -> None:
         if code != SUCCESS:
             self._library.cudaGetLastError()  # else the next call, of anybody, reports what passes by itself
             raise CudaCallError(name, code, self._library.cudaGetErrorString(code).decode())

@@ -61,7 +61,7 @@ class CpuInstance:
 
 
 class DeviceInstance:
-    """A model on a device. Batches are cut and padded to the sizes it was prepared for; one runs at a time.
+    """A model on a device. Batches are cut to the largest size it was prepared for; one runs at a time.
 
     When the device has no memory for a batch, that batch fails, the limit falls to the next smaller
     step, and larger batches are cut from then on. An error that the device does not recover from is
@@ -72,6 +72,8 @@ class DeviceInstance:
         steps: batch sizes in ascending order; empty for a model without rows, whose batches run as they are.
         health: told of what the device does not recover from.
         make_inputs: inputs of so many rows, for recording; different ones at every call.
+        pads: whether batches are padded to the sizes it was prepared for. Not where outputs need not have the rows of
+            the inputs: one that stands for padding could be taken for a request's.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class DeviceInstance:
         health: DeviceHealth,
         *,
         make_inputs: Callable[[int], Arrays] | None = None,
+        pads: bool = True,
     ) -> None:
         self._device = device
         self._steps = tuple(steps)
         self._health = health
         self._make_inputs = make_inputs
+        self._pads = pads
         self._limit = steps[-1] if steps else 1
         self._running = threading.Lock()
 
@@ -150,7 +154,7 @@ class DeviceInstance:
     def _run_padded(self, inputs: Arrays) -> Arrays:
         rows = len(next(iter(inputs.values())))
         step = next(step for step in self._steps if step >= rows)
-        if step == rows:
+        if step == rows or not self._pads:  # guard: device-pads-rows-only
             return self._run(inputs, rows)
         outputs = self._run({name: _pad(array, step) for name, array in inputs.items()}, step)
         return {name: array[:rows] if len(array) == step else array for name, array in outputs.items()}

@@ -110,7 +110,7 @@ def make_instance(
     if not bound or not steps or not can_be_bound(signature):
         if devices.options.cuda_graphs:
             raise RecordingError(f"the sizes of its tensors do not follow from the rows: {signature}")
-        return DeviceInstance(PlainDevice(session, memory, devices.gate), steps, devices.health)
+        return DeviceInstance(PlainDevice(session, memory, devices.gate), steps, devices.health, pads=False)
     try:
         device: Device = BoundDevice(
             session, memory, signature, steps=steps, gate=devices.gate, cuda_graphs=devices.options.cuda_graphs

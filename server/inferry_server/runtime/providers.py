@@ -18,6 +18,8 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+_LOG_FATAL_ONLY = 4
+
 CHOICES = ("auto", "cpu", "cuda", "tensorrt")
 _DEMANDED = {"cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
 _LIBRARIES = {CUDA: "libonnxruntime_providers_cuda.so", TENSORRT: "libonnxruntime_providers_tensorrt.so"}
@@ -103,10 +105,15 @@ def _missing(
 
 
 def preload_libraries(providers: Sequence[str], *, tf32: bool) -> None:
-    """Load CUDA's libraries from Python packages, where they came that way."""
+    """Load CUDA's libraries from Python packages, where they came that way.
+
+    From here on ONNX Runtime logs nothing of its own: its errors are raised as well, and cuDNN's search for a kernel
+    logs one for every candidate that does not fit.
+    """
     if TENSORRT in providers and not tf32:  # it has no option for that; NVIDIA's libraries read this variable
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if CUDA in providers:
+        onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
         onnxruntime.preload_dlls()
 
 

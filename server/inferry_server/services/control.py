@@ -157,7 +157,7 @@ def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
     config.instance_group.add(name=f"{model.model}_0", kind=kind, count=count, gpus=model.gpus)
     config.parameters["execution_provider"].string_value = model.provider
     if model.device_options is not None:
-        for name in ("tf32", "cuda_graphs", "cudnn_conv_algo_search", "gpu_mem_limit_bytes"):
+        for name in ("tf32", "cuda_graphs", "prefer_nhwc", "cudnn_conv_algo_search", "gpu_mem_limit_bytes"):
             config.parameters[name].string_value = str(getattr(model.device_options, name)).lower()
     if model.latency_objective_s is not None:
         config.parameters[LATENCY_OBJECTIVE].string_value = f"{model.latency_objective_s * 1e3:g}"

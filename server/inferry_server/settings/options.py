@@ -36,7 +36,8 @@ def cuda_options(settings: Settings) -> CudaOptions:
         gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
         cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
         tf32=settings.tf32,
-        cuda_graphs=settings.cuda_graphs,
+        cuda_graphs=settings.cuda_graphs and settings.provider != "tensorrt",  # which has graphs of its own
+        prefer_nhwc=settings.prefer_nhwc,
     )
 
 

@@ -19,6 +19,7 @@ ENVIRONMENT_PREFIX = "INFERRY_"
 MODEL_CONTROLS = ("none", "poll", "explicit")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 CUDNN_SEARCHES = ("heuristic", "exhaustive", "default")
+LAYOUTS = ("auto", "on", "off")
 TRANSPORTS = ("completion_queue", "aio")
 HTTP_INFERENCES = ("auto", "on", "off")
 COMPRESSIONS = ("none", "deflate", "gzip")
@@ -114,7 +115,10 @@ class Settings:
         choices=CUDNN_SEARCHES,
     )
     tf32: bool = _setting(False, "let GPUs round the inputs of float32 products to 10 bits of mantissa")
-    cuda_graphs: bool = _setting(False, "record each batch size on the GPU once and replay it, where the model allows")
+    cuda_graphs: bool = _setting(True, "record each batch size on the GPU once and replay it, where the model allows")
+    prefer_nhwc: str = _setting(
+        "auto", "let GPUs lay pictures out with channels last; auto: for models in float16", choices=LAYOUTS
+    )
     self_check_interval_s: float = _setting(
         0.0, "how often served models are compared with their golden samples again; 0: never"
     )
@@ -293,7 +297,7 @@ class Settings:
             )
 
     def _changed_gpu_setting(self) -> str | None:
-        names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs")
+        names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs", "prefer_nhwc")
         defaults = {f.name: f.default for f in fields(self)}
         return next((name for name in names if getattr(self, name) != defaults[name]), None)
 

@@ -5,6 +5,7 @@ import os
 import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, StartError
-from inferry_server.models import loading, verified
+from inferry_server.models import loading, opening, verified
 from inferry_server.models.load_queue import Done
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.manager import ModelManager
@@ -101,14 +102,14 @@ def test_whatever_a_model_holds_the_others_are_served(served: Served, spoil: Cal
 def test_an_error_that_no_check_foresaw_is_one_models_failure_with_its_traceback_in_the_log(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_sessions = loading._load_sessions
+    session_opener = opening.session_opener
 
-    def fail(folder: object, *rest: object) -> object:
+    def fail(folder: Any, *rest: Any, **options: Any) -> object:
         if str(folder) == "odd/1":
             raise KeyError("a key\nand more")
-        return load_sessions(folder, *rest)  # type: ignore[arg-type]
+        return session_opener(folder, *rest, **options)
 
-    monkeypatch.setattr(loading, "_load_sessions", fail)
+    monkeypatch.setattr(loading, "session_opener", fail)
     onnx_models.save_doubler(served.root, name="odd")
     with caplog.at_level(logging.ERROR):
         served.load_all()

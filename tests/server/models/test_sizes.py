@@ -13,7 +13,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import ladder
 from inferry_server.errors import ModelLoadError
-from inferry_server.models import loading, sizes
+from inferry_server.models import opening, sizes
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.sizes import TRIED_BYTES, row_bytes, tried_sizes
@@ -110,7 +110,7 @@ def test_what_a_row_takes_that_is_more_than_may_be_tried_is_not_kept(
 def test_instances_for_which_there_is_no_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnx_models.save_doubler(tmp_path)
     (tmp_path / "doubler" / "config.pbtxt").write_text("instance_group { count: 3 }")
-    monkeypatch.setattr(loading, "available_bytes", lambda: 200)
+    monkeypatch.setattr(opening, "available_bytes", lambda: 200)
     with pytest.raises(ModelLoadError, match=r"3 instances of a model of .* bytes need .*; 200 are available"):
         load(tmp_path, "doubler")
 

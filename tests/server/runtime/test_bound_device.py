@@ -120,15 +120,30 @@ def test_close_gives_the_memory_back(joiner: OnnxSession) -> None:
 
 
 def test_every_choice_reaches_onnx_runtime() -> None:
-    options = CudaOptions(gpu_mem_limit_bytes=1 << 30, cudnn_conv_algo_search="exhaustive", tf32=True, cuda_graphs=True)
+    options = CudaOptions(1 << 30, "exhaustive", tf32=True, cuda_graphs=True, prefer_nhwc="on")
     chosen = dict(provider_options((TENSORRT, CUDA, CPU), options, device_id=1, stream=77))
     assert chosen[CUDA] == {
         "device_id": "1", "user_compute_stream": "77", "arena_extend_strategy": "kSameAsRequested",
-        "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "1", "enable_cuda_graph": "1",
+        "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "1", "enable_cuda_graph": "1", "prefer_nhwc": "1",
         "gpu_mem_limit": str(1 << 30),
     }  # fmt: skip
     assert chosen[TENSORRT]["device_id"] == "1"
-    plain = dict(provider_options((CUDA, CPU), CudaOptions(), device_id=0, stream=7))[CUDA]
-    assert (plain["use_tf32"], plain["enable_cuda_graph"]) == ("0", "0")
-    assert "gpu_mem_limit" not in plain
-    assert options.without_graphs() == CudaOptions(1 << 30, "exhaustive", tf32=True)
+    usual = dict(provider_options((CUDA, CPU), CudaOptions(), device_id=0, stream=7))[CUDA]
+    assert (usual["use_tf32"], usual["enable_cuda_graph"]) == ("0", "1")
+    assert "gpu_mem_limit" not in usual
+    plain = dict(provider_options((CUDA, CPU), options.without_graphs(), device_id=0, stream=7))[CUDA]
+    assert plain == {**chosen[CUDA], "device_id": "0", "user_compute_stream": "7", "enable_cuda_graph": "0"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "precision", "nhwc"),
+    [
+        ("auto", "float16", "1"), ("auto", "float32", "0"), ("auto", "", "0"),
+        ("on", "float32", "1"), ("off", "float16", "0"),
+    ],
+)  # fmt: skip
+def test_pictures_are_laid_out_as_the_precision_wants_unless_somebody_says_how(
+    layout: str, precision: str, nhwc: str
+) -> None:
+    options = CudaOptions(prefer_nhwc=layout).for_precision(precision)
+    assert dict(provider_options((CUDA, CPU), options, device_id=0, stream=7))[CUDA]["prefer_nhwc"] == nhwc

@@ -80,7 +80,7 @@ class FakeRuntime:
 
 def test_bytes_go_in_and_out_on_the_stream_and_all_is_given_back() -> None:
     library = FakeRuntime()
-    memory = CudaMemory(1, load=lambda _: library)
+    memory = CudaMemory(1, load=lambda _: library, load_held=lambda _: library)
     assert memory.stream == STREAM
     address, host = memory.allocate(8), memory.allocate_host(8)
     host[:] = np.arange(8)
@@ -103,11 +103,26 @@ def test_bytes_go_in_and_out_on_the_stream_and_all_is_given_back() -> None:
 def test_an_error_has_its_code_and_does_not_stay_for_the_next_call() -> None:
     library = FakeRuntime()
     library.fail["cudaMalloc"] = 2
-    memory = CudaMemory(0, load=lambda _: library)
+    memory = CudaMemory(0, load=lambda _: library, load_held=lambda _: library)
     with pytest.raises(CudaCallError, match="cudaMalloc: CUDA error 2: out of memory") as caught:
         memory.allocate(1 << 40)
     assert caught.value.code == 2
     assert library.calls[-1] == "cudaGetLastError"
+    memory.close()
+
+
+def test_only_what_waits_gives_the_interpreters_lock_away() -> None:
+    waiting, held = FakeRuntime(), FakeRuntime()
+    memory = CudaMemory(0, load=lambda _: waiting, load_held=lambda _: held)
+    address, host = memory.allocate(4), memory.allocate_host(4)
+    memory.copy_in(address, host)
+    memory.copy_out(host, address)
+    memory.synchronize()
+    assert held.calls == ["cudaMemcpyAsync 1", "cudaMemcpyAsync 2"]
+    assert waiting.calls[-1] == f"cudaStreamSynchronize {STREAM}"
+    held.fail["cudaMemcpyAsync 1"] = 700
+    with pytest.raises(CudaCallError, match="cudaMemcpyAsync: CUDA error 700"):
+        memory.copy_in(address, host)
     memory.close()
 
 

@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from inferry_proto.manifest import read_manifest, write_manifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError
-from inferry_server.models import loading
+from inferry_server.models import loading, opening
 from inferry_server.models.registry import State
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.self_check import SelfCheck
@@ -43,7 +43,7 @@ OUT_OF = CudaCallError("cudaMalloc", OUT_OF_MEMORY, "out of memory")
 def memory(monkeypatch: pytest.MonkeyPatch) -> FaultyMemory:
     """Where every model computes."""
     memory = FaultyMemory()
-    monkeypatch.setattr(loading, "open_session", opened_with(memory))
+    monkeypatch.setattr(opening, "open_session", opened_with(memory))
     return memory
 
 
@@ -121,7 +121,7 @@ def test_a_lost_device_turns_readiness_off_and_says_so_once(tmp_path: Path, memo
 
 def test_the_process_ends_with_its_own_status_after_a_device_was_lost(tmp_path: Path) -> None:
     onnx_models.save_brightness(tmp_path)
-    command = [sys.executable, FAULTY_SERVER, "40", "--repository", tmp_path, "--provider", "cpu"]
+    command = [sys.executable, FAULTY_SERVER, "90", "--repository", tmp_path, "--provider", "cpu"]
     command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     with subprocess.Popen(
         list(map(str, command)),
@@ -135,7 +135,7 @@ def test_the_process_ends_with_its_own_status_after_a_device_was_lost(tmp_path: 
             address = process.stdout.readline().split("gRPC ")[1].split(",")[0]
             lost = pytest.raises(triton.InferenceServerException, match="the device is lost")
             with triton.InferenceServerClient(address) as client, lost:
-                collections.deque(map(classify, [client] * 41, range(41)), maxlen=0)  # each request is a batch
+                collections.deque(map(classify, [client] * 91, range(91)), maxlen=0)  # each request is a batch
             _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
@@ -194,7 +194,7 @@ def load_with(
 ) -> tuple[loading.LoadOptions, VersionFolder]:
     """Options for a device that records in its own way."""
     memory = FaultyMemory()
-    monkeypatch.setattr(loading, "open_session", opened_with(memory))
+    monkeypatch.setattr(opening, "open_session", opened_with(memory))
     monkeypatch.setattr("inferry_server.runtime.device.BoundDevice.record", record)
     options, folder = plain_options(tmp_path)
     return replace(options, devices=Devices(CudaOptions(cuda_graphs=True), open_memory=lambda _: memory)), folder

@@ -139,7 +139,13 @@ def test_what_is_no_unix_socket_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "chosen",
-    [{"tf32": True}, {"cuda_graphs": True}, {"gpu_mem_limit_bytes": 1 << 30}, {"cudnn_conv_algo_search": "exhaustive"}],
+    [
+        {"tf32": True},
+        {"cuda_graphs": False},
+        {"prefer_nhwc": "on"},
+        {"gpu_mem_limit_bytes": 1 << 30},
+        {"cudnn_conv_algo_search": "exhaustive"},
+    ],
 )
 def test_what_only_a_gpu_can_do_is_refused_on_the_cpu(chosen: dict[str, Any]) -> None:
     Settings(repository=Path("models"), provider="cuda", **chosen)
