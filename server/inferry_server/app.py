@@ -33,7 +33,7 @@ from inferry_server.security.watching import FileWatcher
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
-from inferry_server.settings.options import batching_policy, cuda_options, objective_s, transport_options
+from inferry_server.settings.options import batching_policy, cuda_options, objective_s, shared_room, transport_options
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -94,6 +94,7 @@ class Server:
             intra_op_num_threads=settings.intra_op_num_threads or max(1, cores // settings.instance_count),
             instance_count=settings.instance_count,
             policy=batching_policy(settings),
+            room=shared_room(settings),
             metrics=self.metrics,
             devices=self._devices(),
             gate=ComputeGate(cores),

@@ -169,6 +169,17 @@ class QueueFullError(ServingError):
         super().__init__(f"the queue is full: with this request it would hold {actual} {what}, the limit is {limit}")
 
 
+class SharedRoomFullError(QueueFullError):
+    """Requests for all models together take the room there is, and the request's lane has had its share of it."""
+
+    def __init__(self, *, limit: int, actual: int, retry_after_s: float) -> None:
+        super().__init__("total bytes", limit=limit, actual=actual, retry_after_s=retry_after_s)
+        self.args = (
+            f"the queues of all models are full: with this request this one would hold {actual} bytes, its share is "
+            f"{limit} (setting max_total_queue_bytes)",
+        )
+
+
 class ShedError(ServingError):
     """More requests come for a model than can be computed, and others wait; this one was not decoded.
 

@@ -36,8 +36,27 @@ def busy_server(root: Path, **settings: Any) -> Iterator[tuple[GatedServer, grpc
         yield gated, channel, held
 
 
-def rows(count: int, *, timeout_s: float = 0, priority: int = 0) -> ModelInferRequest:
-    request = infer_request("doubler", x=np.ones((count, 3), np.float32))
+def test_what_waits_for_all_models_together_is_bounded(tmp_path: Path, transport: str) -> None:
+    onnx_models.save_doubler(tmp_path, name="twin")
+    limits = {"max_queue_bytes": 36, "max_total_queue_bytes": 72}
+    with busy_server(tmp_path, transport=transport, **limits) as (gated, channel, held):
+        waiting = [begin(channel, "ModelInfer", rows(1)) for _ in range(3)]
+        gated.wait_for_queued_rows("doubler", 3)
+        refused = begin(channel, "ModelInfer", rows(1, model="twin"))
+        code, text = refusal(refused)
+        assert (code, "the queues of all models are full" in text) == ("RESOURCE_EXHAUSTED", True), text
+        assert pushback_ms(refused) >= 0
+        counted = gated.server.metrics.registry.get_sample_value(
+            "inferry_requests_refused_total", {"model": "twin", "version": "1", "reason": "queue_full_total_bytes"}
+        )
+        assert counted == 1
+        gated.gate.open()
+        assert all(first_output(one).tolist() == [2.0] * 3 for one in (held, *waiting))
+        assert first_output(begin(channel, "ModelInfer", rows(1, model="twin"))).tolist() == [2.0] * 3
+
+
+def rows(count: int, *, timeout_s: float = 0, priority: int = 0, model: str = "doubler") -> ModelInferRequest:
+    request = infer_request(model, x=np.ones((count, 3), np.float32))
     request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
     request.parameters["priority"].uint64_param = priority
     return request

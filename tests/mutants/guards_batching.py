@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_SCHEDULER = ("tests/server/batching/test_scheduler.py",)
+_TEST_ROOM = ("tests/server/batching/test_shared_room.py",)
 _TEST_DEADLINES = ("tests/server/batching/test_scheduler_deadlines.py",)
 _TEST_BATCHER = ("tests/server/executing/test_batcher.py",)
 _TEST_INLINE = ("tests/server/executing/test_inline.py",)
@@ -48,6 +49,14 @@ BATCHING = (
     Mutant("inline-no-unmeasured", "inline: nor what was never measured", "if False:", _TEST_TIMES),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
+    Mutant("room-bytes-all", "room: bytes of all lanes together are bounded", "if False:", _TEST_ROOM),
+    Mutant(
+        "room-bytes-share",
+        "room: no lane is refused its share",
+        "if not self._room.has_room(request.nbytes):",
+        _TEST_ROOM,
+    ),
+    Mutant("room-given-back", "room: a version that goes gives its share back", "pass", _TEST_ROOM),
     Mutant("deadline-refused-door", "deadline: refused at the door", "pass", _TEST_DEADLINES),
     Mutant(
         "deadline-passed-refused",

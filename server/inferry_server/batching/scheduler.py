@@ -16,7 +16,8 @@ from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, ShapeLatencies
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
-from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError
+from inferry_server.batching.shared_room import SharedRoom
+from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, SharedRoomFullError
 
 
 class NextBatch(NamedTuple):
@@ -75,13 +76,16 @@ class BatchScheduler:
         policy: the limits.
         latency: what is known of the device; kept up to date by `finished`, for each shape by itself.
         instances: batches that can run at the same time.
+        room: what may wait for all models together; the lanes join it.
 
     Attributes:
         is_warmed: whether a batch was measured before any request came.
         serves_alone: whether requests share no batches any more.
     """
 
-    def __init__(self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1) -> None:
+    def __init__(
+        self, policy: BatchingPolicy, latency: LatencyModel, *, instances: int = 1, room: SharedRoom | None = None
+    ) -> None:
         self._policy = policy
         self._most_rows = policy.max_batch_size
         self._full_rows = min(policy.max_batch_size, policy.max_queue_size)  # guard: batch-lane-full
@@ -92,6 +96,8 @@ class BatchScheduler:
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
+        self._room = room or SharedRoom()
+        self._room.join(self._interactive, self._bulk)
         self._deadlines = DeadlineRules(
             self._latencies, self._interactive, self._bulk, most_rows=self._most_rows, instances=instances
         )
@@ -151,7 +157,7 @@ class BatchScheduler:
 
         Raises:
             DeadlineExceededError: its deadline has passed, or even an idle server could not meet it.
-            QueueFullError: its lane has no room.
+            QueueFullError: its lane has no room, or all lanes of all models together have none.
             OverloadedError: what is queued before it would make it late.
         """
         request.enqueued_at = now
@@ -286,6 +292,10 @@ class BatchScheduler:
                 waiting.append(request)
         return tuple(waiting)
 
+    def leave_room(self) -> None:
+        """No request will wait here any more: its share is for the others."""
+        self._room.leave(self._interactive, self._bulk)
+
     def _wait_s(self, rows: int, now: float) -> float:
         first = [at for lane in (self._interactive, self._bulk) if (at := lane.first_enqueued_at()) is not None]
         return self._policy.wait_s(queued_rows=rows, oldest_age_s=now - min(first))
@@ -353,6 +363,10 @@ class BatchScheduler:
         if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane
             retry_s = self._deadlines.retry_after_s(request, now)
             raise QueueFullError("bytes", limit=policy.max_queue_bytes, actual=nbytes, retry_after_s=retry_s)
+        share = self._room.share
+        if nbytes > share and not self._room.has_room(request.nbytes):  # guard: room-bytes-all, room-bytes-share
+            retry_s = self._deadlines.retry_after_s(request, now)
+            raise SharedRoomFullError(limit=share, actual=nbytes, retry_after_s=retry_s)
 
 
 _EXPECTED_S = 1.0  # after an interactive request the next one is expected

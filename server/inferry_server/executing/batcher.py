@@ -10,6 +10,7 @@ from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, PadTo, exact
 from inferry_server.batching.scheduler import BatchScheduler
+from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError
 from inferry_server.executing.core_turns import OpenSeat, Seat
@@ -53,6 +54,7 @@ class DynamicBatcher:
         cpu_clock: seconds for which the calling thread has had a core: of a batch that took far too long, they tell
             whether the model computed or the machine stood still.
         late: told of requests that took long.
+        room: what may wait for all models together.
 
     Attributes:
         submit: queues a request, whose reply comes later, as `RequestQueue.submit`.
@@ -78,6 +80,7 @@ class DynamicBatcher:
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
         late: LateRequests | None = None,
+        room: SharedRoom | None = None,
     ) -> None:
         if inline is not None and len(instances) > 1:
             raise ValueError(f"inline batches are for one instance, not for {len(instances)}")
@@ -86,7 +89,7 @@ class DynamicBatcher:
         self._observer = observer
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
         self._queue = RequestQueue(
-            BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances)),
+            BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances), room=room),
             clock,
             inline=inline or InlineWork(),
             inline_batch_s=inline_batch_s if inline is not None else 0.0,
@@ -195,6 +198,7 @@ class DynamicBatcher:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - self._clock()))
         left = self._execution.refuse_waiting()
+        self._queue.leave_room()  # guard: room-given-back
         # else queue and execution would keep one another, and the model
         self._queue.compute_inline_by(_nothing)  # guard: closing-model-goes
         return not left and not any(thread.is_alive() for thread in self._threads)

@@ -105,6 +105,11 @@ class RequestQueue:
         with self._lock:
             return self._scheduler.oldest_age_s(lane, self._clock())
 
+    def leave_room(self) -> None:
+        """Nothing will be queued any more: its share of the room of all models is for the others."""
+        with self._lock:
+            self._scheduler.leave_room()
+
     def compute_inline_by(self, compute_inline: Work) -> None:
         """Say what the reading thread is to run when it is offered a batch; before the first request."""
         self._compute_inline = compute_inline

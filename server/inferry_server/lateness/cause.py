@@ -85,6 +85,10 @@ def _full(request: LateRequest) -> str:
     return f"lane {request.lane.value} had no room for its {_rows(request.rows)}: {_rows(request.rows_ahead)} waited"
 
 
+def _crowded(request: LateRequest) -> str:
+    return f"requests for all models together took the room there is when its {_rows(request.rows)} came"
+
+
 def _hopeless(request: LateRequest) -> str:
     left_s = (request.deadline_s or 0.0) - request.read_s
     if left_s <= 0:
@@ -108,6 +112,7 @@ _REFUSALS: dict[str, Callable[[LateRequest], str]] = {
     "overloaded": _overloaded,
     "queue_full_rows": _full,
     "queue_full_bytes": _full,
+    "queue_full_total_bytes": _crowded,
     "deadline_at_admission": _hopeless,
     "deadline_in_queue": _late_in_queue,
 }

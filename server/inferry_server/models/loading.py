@@ -12,6 +12,7 @@ from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import exact, pad_to_ladder
+from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.errors import (
     DeviceLostError,
     ModelLoadError,
@@ -68,6 +69,7 @@ class LoadOptions:
         parallel_runs: whether several full runs of a model may be computed at the same time, each on one core.
         late_requests: how many slow and how many refused requests of a version are kept, to explain them.
         latency_objective_s: beyond it a request is late, where the model has no objective of its own.
+        room: what may wait for all models together.
         model_key: public key that everything served is signed with; None: nothing need be.
     """
 
@@ -83,6 +85,7 @@ class LoadOptions:
     parallel_runs: bool = False
     late_requests: int = 0
     latency_objective_s: float | None = None
+    room: SharedRoom = field(default_factory=SharedRoom)
     model_key: Path | None = None
     watch: LoadWatch = field(default_factory=LoadWatch)
 
@@ -259,6 +262,7 @@ def _serve(
         inline=_inline(provider, instances, options) if apart is None else None,
         inline_batch_s=options.inline_batch_s,
         late=late,
+        room=options.room,
     )
     model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
     try:

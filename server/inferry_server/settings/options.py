@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from inferry_server.batching.policy import BatchingPolicy
+from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.services.control import EXTENSIONS, MODEL_CONTROL_EXTENSIONS, SHARED_MEMORY_EXTENSIONS
 from inferry_server.services.pictures import PictureLimits
@@ -23,6 +24,11 @@ def batching_policy(settings: Settings) -> BatchingPolicy:
         max_queue_bytes=settings.max_queue_bytes,
         max_queue_delay_s=settings.max_queue_delay_us / 1e6,
     )
+
+
+def shared_room(settings: Settings) -> SharedRoom:
+    """What may wait for all models together."""
+    return SharedRoom(settings.max_total_queue_bytes or 4 * settings.max_queue_bytes)
 
 
 def objective_s(settings: Settings) -> float | None:

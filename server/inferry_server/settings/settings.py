@@ -42,6 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_request_rows": (1, _LARGEST_INT32),
     "max_queue_size": (1, _LARGEST_INT32),
     "max_queue_bytes": (1, 1 << 50),
+    "max_total_queue_bytes": (0, 1 << 50),
     "max_answer_bytes": (1 << 10, _LARGEST_INT32),
     "max_queue_delay_us": (0, 60e6),
     "max_variant_loss_points": (0, 100),
@@ -136,6 +137,9 @@ class Settings:
         1024, "rows that may wait for one model in each lane; 1024 small images are well under a second"
     )
     max_queue_bytes: int = _setting(256 << 20, "bytes of inputs that may wait for one model in each lane")
+    max_total_queue_bytes: int = _setting(
+        0, "bytes of inputs that may wait for all models together; 0: four times max_queue_bytes"
+    )
     max_answer_bytes: int = _setting(
         1 << 30,
         "bytes that the outputs of one request may have, and those of one batch, as far as their shapes tell before "
@@ -251,6 +255,9 @@ class Settings:
             self._require(name, value is None or least <= value <= most, f"{least:g} to {most:g}")
         self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
         self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
+        total = self.max_total_queue_bytes
+        is_enough = not total or total >= 2 * self.max_queue_bytes  # a full lane fits into the half for everybody
+        self._require("max_total_queue_bytes", is_enough, "0, or at least twice max_queue_bytes")
         for name in (
             "model_control", "provider", "cudnn_conv_algo_search", "transport", "response_compression",
             "http_inference", "log_format", "log_level",

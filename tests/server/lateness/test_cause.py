@@ -45,6 +45,7 @@ def test_the_part_that_took_longest_is_named_with_what_caused_it(changed: dict[s
     [
         ("overloaded", {"rows_ahead": 90}, "90 rows waited in lane interactive when it came"),
         ("queue_full_rows", {"rows": 2, "rows_ahead": 1023}, "no room for its 2 rows: 1023 rows waited"),
+        ("queue_full_total_bytes", {"rows": 2}, "took the room there is when its 2 rows came"),
         ("deadline_at_admission", {"deadline_s": 0.0005}, "had passed by 0.5 ms"),
         ("deadline_at_admission", {"deadline_s": 0.004}, "had 3.0 ms left when it came"),
         ("deadline_in_queue", {"queue_s": 0.02, "rows_ahead": 4}, "waited 20.0 ms in lane interactive behind 4 rows"),

@@ -38,6 +38,7 @@ def test_every_setting_can_be_read_from_text() -> None:
         ("max_batch_size", "many", "max_batch_size .*expected a whole number, not 'many'"),
         ("max_request_rows", "31", "max_request_rows is 31; expected at least max_batch_size"),
         ("max_queue_size", "255", "max_queue_size is 255; expected at least max_request_rows"),
+        ("max_total_queue_bytes", "536870911", "max_total_queue_bytes is 536870911; expected 0, or at least"),
         ("drain_timeout_s", "-1", "drain_timeout_s is -1.0; expected 0 to 86400"),
         ("drain_timeout_s", "nan", "expected a number, not 'nan'"),
         ("drain_delay_s", "inf", "expected a number, not 'inf'"),

@@ -6,6 +6,7 @@ const ADVICE = {
   shed: "requests of this model were being refused: add replicas",
   queue_full_rows: "more than may wait: add replicas, or raise max-queue-size",
   queue_full_bytes: "more than may wait: add replicas, or raise max-queue-bytes",
+  queue_full_total_bytes: "more than may wait for all models: add replicas, or raise max-total-queue-bytes",
   queue_full_requests_to_decode: "pictures come faster than they are decoded: raise decode-threads",
   queue_full_bytes_to_decode: "pictures come faster than they are decoded: raise decode-threads",
   overloaded: "the queue would have made it late: add replicas",
