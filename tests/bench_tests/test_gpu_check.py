@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import gpu_check, gpu_weights
-from bench.gpu_check import STEPS, Effort, check_answers, check_memory, measure_steps
+from bench import gpu_check, gpu_model, gpu_weights
+from bench.gpu_model import STEPS, Effort, check_answers, check_memory, measure_steps
 from bench.gpu_report import Report
 from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.device_health import DeviceHealth
@@ -52,8 +52,8 @@ def test_memory_that_grows_fails() -> None:
 
 def test_a_step_slower_than_the_next_larger_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     took = {n: n / 1e3 for n in STEPS} | {8: 1.0}
-    seconds = iter([took[n] for _ in range(gpu_check._ROUNDS) for n in STEPS])
-    monkeypatch.setattr(gpu_check, "timed", lambda *_: [next(seconds)])
+    seconds = iter([took[n] for _ in range(gpu_model._ROUNDS) for n in STEPS])
+    monkeypatch.setattr(gpu_model, "timed", lambda *_: [next(seconds)])
     report = Report({})
     measure_steps(report, "m", "on", instance(), BATCHES, LITTLE, must_hold=True)
     (steps,) = [row for row in report.rows if row["what"] == "steps"]
