@@ -12,6 +12,7 @@ from inferry_proto.version_labels import write_version_labels
 from inferry_server.app import Server
 from testkit import onnx_models
 from testkit.http_client import ask_http
+from testkit.policies import save_policy, token_of
 from testkit.servers import running_server
 
 pytest.importorskip("uvicorn")
@@ -20,7 +21,7 @@ from testkit.browser import CHROMIUM, Browser, browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
-LOOKS = [(360, "light"), (800, "dark"), (1600, "light"), (1600, "dark")]
+LOOKS = [(width, scheme) for width in (360, 400, 800, 1600) for scheme in ("light", "dark")]
 REQUEST = b'{"inputs": [{"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6]}]}'
 LATE = REQUEST[:-1] + b', "parameters": {"timeout": 1}}'
 
@@ -60,6 +61,21 @@ def text(page: Browser, where: str) -> str:
     return str(page.ask(f"document.getElementById('{where}').innerText"))
 
 
+def photograph(page: Browser, name: str, folder: Path) -> None:
+    """At every width, in both schemes; it must fit."""
+    for width, scheme in LOOKS:
+        page.looks(width=width, height=1100, scheme=scheme)
+        assert page.ask("document.documentElement.scrollWidth <= innerWidth"), f"it does not fit in {width} px"
+        page.ask("new Promise(requestAnimationFrame)")
+        page.photograph(folder / f"{name}-{width}-{scheme}.png")
+
+
+def give_token(page: Browser, token: str) -> None:
+    """As with the keyboard."""
+    page.ask("(t => { t.focus(); t.select(); })(document.getElementById('token'))")
+    page.type(token)
+
+
 def test_the_page_shows_load_versions_and_refusals_and_classifies_a_drawing(tmp_path: Path) -> None:
     models = tmp_path / "models"
     onnx_models.save_doubler(models)
@@ -68,7 +84,7 @@ def test_the_page_shows_load_versions_and_refusals_and_classifies_a_drawing(tmp_
     write_version_labels(models / "brightness", {"stable": 1, "canary": 2}, {"stable": 95, "canary": 5})
     (models / "broken" / "1").mkdir(parents=True)
     (models / "broken" / "1" / "model.onnx").write_bytes(b"junk")
-    pictures = Path(os.environ.get("INFERRY_SCREENSHOTS", tmp_path))
+    folder = Path(os.environ.get("INFERRY_SCREENSHOTS", tmp_path))
     with browser(tmp_path / "browser") as page:
         page.looks(width=1600, height=1000, scheme="light")
         with running_server(models) as server, load(server):
@@ -86,12 +102,48 @@ def test_the_page_shows_load_versions_and_refusals_and_classifies_a_drawing(tmp_
             answers = text(page, "answers")
             assert "brightness 1 (stable)" in answers
             assert "brightness 2 (canary)" in answers
-            for width, scheme in LOOKS:
-                page.looks(width=width, height=1100, scheme=scheme)
-                assert page.ask("document.documentElement.scrollWidth <= innerWidth"), f"it does not fit in {width} px"
-                page.photograph(pictures / f"live-{width}-{scheme}.png")
+            photograph(page, "live", folder)
             address = server.http_address
         page.wait_for("document.getElementById('state').className === 'bad'")
         assert address is not None
         with running_server(models, http_address=address):
             page.wait_for("document.getElementById('state').innerText.endsWith('ready')")
+
+
+def test_with_an_access_policy_the_page_asks_for_a_token_and_keeps_it_in_memory(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    onnx_models.save_brightness(models, side=28)
+    everybody = {"viewer": ["read"], "user": ["read", "infer"], "batch": ["infer"]}
+    policy = save_policy(tmp_path / "policy.toml", **everybody)
+    folder = Path(os.environ.get("INFERRY_SCREENSHOTS", tmp_path))
+    asks, ready = "!document.getElementById('access').hidden", "document.getElementById('state').className === 'good'"
+    with browser(tmp_path / "browser") as page:
+        with running_server(models, access_policy=policy) as server:
+            address = server.http_address
+            page.open(f"http://{address}/")
+            page.wait_for(f"{asks} && document.getElementById('state').innerText.includes('asks for a token')")
+            assert page.ask("document.getElementById('shown').hidden"), "what is not known is not shown as nothing"
+            photograph(page, "token", folder)
+            for token, told in (("wrong", "not known"), (token_of("batch"), "batch")):
+                give_token(page, token)
+                page.wait_for(f"{asks} && document.getElementById('state').innerText.includes('{told}')")
+            give_token(page, f" {token_of('viewer')} ")
+            page.wait_for(f"{ready} && !({asks})")
+            draw(page)
+            page.wait_for("document.querySelector('.answer .bad')?.innerText.includes('role infer')")
+            save_policy(policy, user=everybody["user"])
+            for _ in range(2):
+                server._watcher.look()
+            page.wait_for(asks)
+            give_token(page, token_of("user"))
+            page.wait_for(f"{ready} && !({asks})")
+            draw(page)
+            page.wait_for("document.querySelectorAll('.answer meter').length === 2")
+            kept = page.ask("JSON.stringify([location.href, {...localStorage}, {...sessionStorage}, document.cookie])")
+            assert "token-of" not in kept
+        page.wait_for("document.getElementById('state').className === 'bad'")
+        assert address is not None
+        with running_server(models, access_policy=policy, http_address=address):
+            page.wait_for(ready)  # the token goes on
+            page.open(f"http://{address}/")
+            page.wait_for(asks)  # a page that is loaded anew knows none

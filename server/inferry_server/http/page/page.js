@@ -34,7 +34,8 @@ class Chart {
   }
   add(latest) {
     this.values.forEach((series, i) => { series.push(latest[i]); if (series.length > POINTS) series.shift(); });
-    this.label.textContent = latest.map((value, i) => `${this.names[i]} ${number(value, this.digits)}`.trim()).join(" · ") + this.unit;
+    const shown = latest.map((value, i) => element("span", { className: i ? "second" : "first" }, `${this.names[i]} ${number(value, this.digits)}`.trim()));
+    this.label.replaceChildren(...(shown.length > 1 ? shown.flatMap((one, i) => (i ? [" · ", one] : [one])) : [shown[0].textContent]), this.unit);
     this.draw();
   }
   draw() {
@@ -87,6 +88,7 @@ function mean(now, then) {
 
 function show(state) {
   const line = $("state");
+  $("shown").hidden = false; // before, "nothing so far" would be said of what is not known
   line.className = state.not_ready.length ? "bad" : "good";
   line.textContent = `${state.server} · ` + (state.not_ready.length ? `not ready: ${state.not_ready.join("; ")}` : "ready");
   const restarted = before && state.versions.some((v) => (earlier(v) || {}).rows > v.rows);
@@ -114,12 +116,15 @@ function draw(state, seconds) {
 }
 
 function versions(state, seconds) {
-  $("versions").replaceChildren(...state.versions.map((version) => {
+  $("versions").replaceChildren(...state.versions.flatMap((version) => {
     const cell = (text, className = "") => element("td", { className }, text);
     const labels = version.labels.map((label) => element("span", { className: "tag" }, label));
     if (version.traffic) labels.push(` ${version.traffic}`);
     const head = [cell(version.model), cell(version.version), cell(version.state, version.state === "READY" ? "good" : "bad"), element("td", {}, ...labels)];
-    if (version.rows === undefined) return element("tr", {}, ...head, element("td", { className: "reason", colSpan: 7 }, version.reason));
+    if (version.rows === undefined) return [
+      element("tr", { className: version.reason ? "explained" : "" }, ...head, element("td", { colSpan: 7 })),
+      ...(version.reason ? [element("tr", {}, element("td", { className: "reason", colSpan: 11 }, element("p", {}, version.reason)))] : []),
+    ];
     const then = earlier(version), has = then && then.rows !== undefined && seconds;
     const rows = has ? version.rows - then.rows : NaN, batches = has ? version.batches - then.batches : NaN;
     const busy = has ? (version.compute.ns - then.compute.ns) / 1e9 / seconds / version.instances : NaN;
@@ -162,7 +167,7 @@ function waterfall(one, longest, now) {
       piece.style.width = `${100 * Math.min(1, us / longest)}%`;
       return piece;
     }));
-  const ago = Math.max(0, now - one.ended_at_ms / 1e3), about = [one.model, `${number(ago)} s ago`];
+  const ago = Math.max(0, now - one.ended_at_ms / 1e3), about = [one.model, `${number(ago)}\u00a0s\u00a0ago`];
   if (one.id) about.push(`request ${one.id}`);
   if (one.trace_id) about.push(`trace ${one.trace_id}`);
   if (one.deadline_us !== undefined) about.push(`deadline ${ms(one.deadline_us)}`);
@@ -277,28 +282,39 @@ function watch() {
   const stream = new EventSource("live"); // it connects again by itself, also after the server's restart
   stream.addEventListener("message", (event) => show(JSON.parse(event.data)));
   stream.addEventListener("error", () => {
-    problem("the server does not answer; trying again…");
-    if (stream.readyState === EventSource.CLOSED) setTimeout(poll, 1000); // it was refused, and says why
+    if (stream.readyState === EventSource.CLOSED) again(); // it was refused, and is told why when it asks
+    else problem("the server does not answer; trying again…");
   });
 }
 
+let waiting = 0;
+const again = () => { clearTimeout(waiting); waiting = setTimeout(poll, 1000); };
+
 async function poll() {
+  const asked = token;
   try {
     const answer = await fetch("live.json", { headers: headers() });
     const said = await answer.json();
-    $("access").hidden = answer.ok || answer.status === 404;
-    if (!answer.ok) return problem(said.error);
-    show(said);
-    if (!token) return watch();
+    if (asked !== token) return; // another token was given meanwhile, and asks for itself
+    const denied = answer.status === 401 || answer.status === 403;
+    $("access").hidden = !denied;
+    if (denied) return problem(token || answer.status === 403 ? said.error : "this server has an access policy: what is shown here asks for a token");
+    if (answer.ok) show(said);
+    else problem(`${said.error}; trying again…`);
+    if (answer.ok && !token) return watch();
   } catch {
+    if (asked !== token) return;
     problem("the server does not answer; trying again…");
   }
-  setTimeout(poll, 1000);
+  again();
 }
 
 $("access").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = $("token").value.trim();
+  const given = $("token").value.trim();
+  if (!given) return;
+  token = given;
+  clearTimeout(waiting);
   poll();
 });
 
