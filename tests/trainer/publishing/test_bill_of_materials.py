@@ -1,7 +1,9 @@
 """A version's bill of materials holds to CycloneDX's schema, and says what its manifest says."""
 
+import contextlib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,15 @@ from hypothesis import strategies as st
 from inferry_proto import signing
 from inferry_proto.manifest import read_manifest
 from inferry_proto.manifest_pb2 import Evaluation, File, Gate, ModelManifest, Parity, Provenance, VariantOf
-from inferry_trainer.errors import GateError, PublishError
-from inferry_trainer.publishing.bill_of_materials import BOM_FILE, make_bill_of_materials, write_bill_of_materials
+from inferry_trainer.errors import ConfigError, GateError, PublishError
+from inferry_trainer.publishing.bill_of_materials import (
+    BOM_FILE,
+    canonical_license,
+    make_bill_of_materials,
+    write_bill_of_materials,
+)
 from inferry_trainer.publishing.signatures import check_signature, seal_settings, seal_version
+from inferry_trainer.workflow.export import ExportOptions
 from testkit import onnx_models
 from testkit.signing_keys import make_keys
 
@@ -156,6 +164,27 @@ def test_the_signature_covers_the_bill(tmp_path: Path) -> None:
     (version / BOM_FILE).write_text((version / BOM_FILE).read_text().replace("brightness", "darkness"))
     with pytest.raises(GateError, match=BOM_FILE):
         check_signature(version, keys.public)
+
+
+def test_the_license_is_told_as_spdx_spells_it(tmp_path: Path) -> None:
+    version = onnx_models.save_brightness(tmp_path)
+    write_bill_of_materials(version, license_expression="apache-2.0 or LicenseRef-Ours")
+    [licensed] = bill_of(version)["metadata"]["component"]["licenses"]
+    assert licensed == {"expression": "Apache-2.0 OR LicenseRef-Ours", "acknowledgement": "declared"}
+    write_bill_of_materials(version)
+    assert "licenses" not in bill_of(version)["metadata"]["component"]
+
+
+@pytest.mark.parametrize("text", ["", "Proprietary", "MIT AND", "MIT Apache-2.0", "(MIT", "LicenseRef-", "MIT;"])
+def test_what_is_no_license_expression_is_refused_before_any_work(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"license is {text!r}; expected an SPDX license expression")):
+        ExportOptions(tmp_path, license_expression=text)
+
+
+@given(st.one_of(st.text(), st.text("MIT ANDOR()-+.", max_size=20)))
+def test_any_text_is_a_license_or_is_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        assert canonical_license(canonical_license(text)) == canonical_license(text)
 
 
 def test_a_folder_without_manifest_has_no_bill(tmp_path: Path) -> None:

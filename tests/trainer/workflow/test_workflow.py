@@ -215,7 +215,7 @@ def test_a_wrong_model_name_is_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_what_is_exported_with_a_key_is_signed_with_its_label(own_run: Path, tmp_path: Path) -> None:
     keys = make_keys(tmp_path, "ours")
-    options = ExportOptions(tmp_path / "models", label="canary", sign=keys.private)
+    options = ExportOptions(tmp_path / "models", label="canary", sign=keys.private, license_expression="mit")
     (version,) = export_run(own_run, options, say=silent)
     check_signature(version, keys.public)
     (version.parent / "version_labels.json").write_text('{"labels": {"stable": "1"}}')

@@ -58,6 +58,12 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--sign", type=Path, metavar="KEY", help="sign what is published with this elliptic curve key (PEM)"
     )
+    export.add_argument(
+        "--license",
+        dest="license_expression",
+        metavar="SPDX",
+        help="name the model's license in its bill of materials: Apache-2.0, 'MIT OR CC-BY-4.0', LicenseRef-Ours",
+    )
     keras = export.add_argument_group("any Keras model")
     keras.add_argument(
         "--labels", metavar="a,b,c|FILE", help="its classes in the order of its outputs, or a file of them"
@@ -92,6 +98,7 @@ def _export(chosen: argparse.Namespace) -> None:
         label=chosen.label,
         scaled_jpeg=chosen.scaled_jpeg,
         sign=chosen.sign,
+        license_expression=chosen.license_expression,
     )
     about = {
         name: getattr(chosen, name)

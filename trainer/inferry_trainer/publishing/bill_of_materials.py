@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 from google.protobuf import json_format
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from inferry_proto.manifest import MANIFEST_FILE, describe_file, read_manifest
 from inferry_proto.manifest_pb2 import File, Gate, ModelManifest
-from inferry_trainer.errors import PublishError
+from inferry_trainer.errors import ConfigError, PublishError
 from inferry_trainer.evaluation.evaluate import wilson_interval
 
 BOM_FILE = "bom.cdx.json"
@@ -24,16 +25,39 @@ _TRAINER, _PYTHON = "inferry", "python"  # among the library versions, but no li
 Json = dict[str, Any]
 
 
-def write_bill_of_materials(version: Path) -> None:
-    """Write `bom.cdx.json` into a version's folder, whose name is the version's number.
+def canonical_license(expression: str) -> str:
+    """An SPDX license expression as SPDX spells it: `Apache-2.0`.
 
     Raises:
+        ConfigError: names no license that SPDX lists, and is no `LicenseRef-` of one's own.
+    """
+    try:
+        return canonicalize_license_expression(expression)
+    except InvalidLicenseExpression as error:
+        raise ConfigError(
+            f"license is {expression!r}; expected an SPDX license expression, like Apache-2.0, 'MIT OR CC-BY-4.0' or "
+            f"LicenseRef-Ours: {error}"
+        ) from error
+
+
+def write_bill_of_materials(version: Path, *, license_expression: str | None = None) -> None:
+    """Write `bom.cdx.json` into a version's folder, whose name is the version's number.
+
+    Args:
+        version: the folder.
+        license_expression: what the model is licensed under; None: nobody said.
+
+    Raises:
+        ConfigError: it is no license expression.
         PublishError: the folder has no manifest.
     """
     manifest = read_manifest(version)
     if manifest is None:
         raise PublishError(f"{version} has no {MANIFEST_FILE}; a bill of materials is made from it")
     bill = make_bill_of_materials(manifest, describe_file(version / MANIFEST_FILE), version=version.name)
+    if license_expression is not None:
+        licensed = {"expression": canonical_license(license_expression), "acknowledgement": "declared"}
+        bill["metadata"]["component"]["licenses"] = [licensed]
     (version / BOM_FILE).write_text(json.dumps(bill, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

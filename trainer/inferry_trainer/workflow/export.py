@@ -15,7 +15,7 @@ from inferry_trainer.gates.rounding import CEILING, MAX_DIFFERENCE
 from inferry_trainer.gates.scaled_jpeg import DecodedTwice, decode_twice, with_scaling
 from inferry_trainer.gates.subject import Limits, Recorded, Subject
 from inferry_trainer.gates.table import PRECISIONS, judge
-from inferry_trainer.publishing.bill_of_materials import write_bill_of_materials
+from inferry_trainer.publishing.bill_of_materials import canonical_license, write_bill_of_materials
 from inferry_trainer.publishing.publish import check_model_name, publish_version
 from inferry_trainer.publishing.release import Release, variant_name, write_release
 from inferry_trainer.publishing.signatures import check_private_key, seal_settings, seal_version
@@ -39,9 +39,10 @@ class ExportOptions:
         scaled_jpeg: labelled pictures with which it is measured what decoding large JPEGs smaller costs; servers and
             batch jobs then decode them so. None: they decode every picture whole.
         sign: private key to sign what is published with; None: unsigned.
+        license_expression: of SPDX, for the bill of materials; None: it names no license.
 
     Raises:
-        ConfigError: a precision that does not exist, or a limit outside its range.
+        ConfigError: a precision or a license that does not exist, or a limit outside its range.
     """
 
     repository: Path
@@ -52,6 +53,7 @@ class ExportOptions:
     label: str | None = None
     scaled_jpeg: Path | None = None
     sign: Path | None = None
+    license_expression: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
@@ -67,6 +69,8 @@ class ExportOptions:
             check_new_label(self.label)
         if self.sign is not None:
             check_private_key(self.sign)
+        if self.license_expression is not None:
+            canonical_license(self.license_expression)
 
 
 def export_run(run_folder: Path, options: ExportOptions, *, say: Say) -> list[Path]:
@@ -178,7 +182,7 @@ def _publish(
                 say(f"warning: {gate.name}: {gate.reason}")
 
     def seal(folder: Path) -> None:
-        write_bill_of_materials(folder)
+        write_bill_of_materials(folder, license_expression=options.license_expression)
         if key is not None:
             seal_version(folder, key)
 
