@@ -48,6 +48,8 @@ HTTP = (
     ),
     Mutant("http-host", "HTTP: pages of other names ask nothing", "if False:", _TEST_GUARD),
     Mutant("metrics-page-host", "metrics page: pages of other names see nothing", "if False:", _TEST_WITHOUT_EXTRA),
+    Mutant("metrics-page-one-host", "metrics page: a request names one host", "if False:", _TEST_WITHOUT_EXTRA),
+    Mutant("http-accepted-bounded", "HTTP: Accept-Encoding is bounded", "if False:", _TEST_ACCEPTING),
     Mutant("http-one-host", "HTTP: a request names one host", "if False:", _TEST_CONNECTIONS),
     Mutant("http-trailers", "HTTP: trailers are no headers", "if True:", _TEST_CONNECTIONS),
     Mutant("http-encoding-known", "HTTP: unknown compression is refused", "if False:", _TEST_BODIES),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 _MEMBER = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?[ \t]*")
 _ALIASES = {"x-gzip": "gzip"}
+_MOST = 2048  # characters, looked at on the thread that reads requests
 
 
 def accepts(coding: str, lines: Sequence[str]) -> bool:
@@ -16,17 +17,20 @@ def accepts(coding: str, lines: Sequence[str]) -> bool:
 
     Returns:
         True where the client takes the coding, and does not say that it prefers `identity`. A member that is not
-        written as the RFC has it counts for nothing.
+        written as the RFC has it counts for nothing; nor do headers of more than 2 KiB, which no client writes.
     """
-    weights = _weights(lines)
+    text = ",".join(lines)
+    if len(text) > _MOST:  # guard: http-accepted-bounded
+        return False
+    weights = _weights(text)
     weight = weights.get(coding, weights.get("*", 0.0))
     return weight > 0 and weight >= weights.get("identity", 0.0)  # guard: http-accepted-encoding
 
 
-def _weights(lines: Sequence[str]) -> Mapping[str, float]:
+def _weights(text: str) -> Mapping[str, float]:
     """By coding, in lower case; of one that stands there twice, the lower."""
     weights: dict[str, float] = {}
-    for member in ",".join(lines).lower().split(","):
+    for member in text.lower().split(","):
         read = _MEMBER.fullmatch(member)
         if read is not None:
             coding = _ALIASES.get(read[1], read[1])

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+_HOST = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]*)?")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
@@ -25,8 +26,11 @@ class OwnHosts:
         """Whether a `Host` header, with or without a port, is one of them. Who names no host is no browser."""
         if self.names is None:
             return True
-        name = _without_port(host).lower().removesuffix(".")
-        return name in ("", "localhost") or name in self.names or name.endswith(".localhost") or _is_ip(name)
+        read = _HOST.fullmatch(host.strip())
+        if read is None:
+            return False
+        name = (read[1] or read[2] or "").lower().removesuffix(".")
+        return name in _USUAL or name in self.names or name.endswith(".localhost") or _is_ip(name)
 
 
 def read_hosts(text: str) -> frozenset[str]:
@@ -50,12 +54,6 @@ def refusal(host: str) -> str:
     )
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
-
-
 def _is_ip(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
@@ -65,3 +63,4 @@ def _is_ip(name: str) -> bool:
 
 
 _LONGEST = 200
+_USUAL = ("", "127.0.0.1", "localhost")  # addresses take some microseconds to recognise

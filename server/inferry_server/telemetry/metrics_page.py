@@ -119,7 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != "/metrics":  # guard: metrics-page-alone
             self.send_error(404, explain="only /metrics is answered; pip install 'inferry[server,http]' for the rest")
             return
-        host = self.headers.get("host") or ""
+        named = self.headers.get_all("host") or []
+        if len(named) > 1 or (not named and self.request_version == "HTTP/1.1"):  # guard: metrics-page-one-host
+            self.send_error(400, explain=f"expected one Host header, {len(named)} came")
+            return
+        host = "".join(named)
         if not self.server.hosts.has(host):  # guard: metrics-page-host
             self.send_error(421, explain=refusal(host))
             return

@@ -46,6 +46,8 @@ ACCEPTED = [
     ("gzip;q=nan", False),
     ("gzip;q = 1", False),
     ("gzip;level=9", False),
+    ("gzip" + "," * 2044, True),
+    ("gzip" + "," * 2045, False),
 ]
 
 

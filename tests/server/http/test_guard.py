@@ -87,6 +87,9 @@ def test_names_that_a_setting_lists_are_the_servers_wherever_it_listens(tmp_path
         ({"tls_certificate": Path("c"), "tls_private_key": Path("k"), "http_inference": "on"}, "example.org", True),
         ({"tls_certificate": Path("c"), "tls_private_key": Path("k")}, "example.org", False),  # its HTTP is plain
         ({}, "", True),  # HTTP/1.0
+        ({}, "[::1].example.org", False),
+        ({}, "localhost:80.example.org", False),
+        ({}, "[localhost", False),
     ],
 )
 def test_which_hosts_are_its_own_follows_from_where_it_listens(settings: dict[str, Any], host: str, own: bool) -> None:

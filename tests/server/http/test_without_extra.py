@@ -37,6 +37,27 @@ def test_the_metrics_page_is_there_and_the_log_says_what_is_missing(
     assert "pip install 'inferry[server,http]'" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"HTTP/1.1\r\nHost: x\r\nHost: x", b"400"),
+        (b"HTTP/1.1", b"400"),
+        (b"HTTP/1.0", b"200"),
+        (b"HTTP/1.0\r\nHost: x", b"200"),
+    ],
+)
+def test_the_metrics_page_is_asked_of_one_host(sent: bytes, code: bytes) -> None:
+    page = MetricsPage(ServerMetrics(), ANY_PORT, OwnHosts())
+    page.start()
+    assert page.address is not None
+    try:
+        with socket.create_connection((page.address.host, page.address.port), timeout=SOON_S) as connection:
+            connection.sendall(b"GET /metrics " + sent + b"\r\n\r\n")
+            assert connection.recv(64).split()[1] == code
+    finally:
+        page.close()
+
+
 def test_inference_that_is_asked_for_stops_the_start(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with (
