@@ -5,7 +5,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def https_code(server: Server, issued: Issued, path: str = "/v2") -> int | str:
     try:
         connection.request("GET", path)
         return connection.getresponse().status
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ConnectionError) as error:
         return type(error).__name__
     finally:
         connection.close()
@@ -136,6 +136,16 @@ def test_a_key_that_is_not_the_certificates_changes_nothing_until_it_is(
         server._watcher.look()
     assert code(server, new.credentials()) == "OK"
     assert https_code(server, new) == 200
+
+
+def test_a_clients_certificate_that_has_expired_is_refused_over_grpc_and_http(
+    server: Server, issued: tuple[Issued, Issued]
+) -> None:
+    valid = issued[0]
+    expired = replace(valid, client=valid.authority.issue("expired", "DNS:client.test", days=-1))
+    assert code(server, expired.credentials()) == "UNAVAILABLE"
+    assert isinstance(https_code(server, expired), str)  # an alert, or a reset: the handshake ends after the client's
+    assert (code(server, valid.credentials()), https_code(server, valid)) == ("OK", 200)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])

@@ -24,14 +24,14 @@ class Authority:
         _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-days", "2",
                  "-subj", f"/CN={name}")  # fmt: skip
 
-    def issue(self, name: str, *alternatives: str) -> Certificate:
-        """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`)."""
+    def issue(self, name: str, *alternatives: str, days: int = 2) -> Certificate:
+        """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`); below 0 days it ended before now."""
         issued = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={','.join(alternatives)}\n")
         _openssl("req", *_KEY, "-keyout", issued.key, "-out", request, "-subj", f"/CN={name}")
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial",
-                 "-out", issued.certificate, "-days", "2", "-extfile", extensions)  # fmt: skip
+                 "-out", issued.certificate, "-days", days, "-extfile", extensions)  # fmt: skip
         return issued
 
 
