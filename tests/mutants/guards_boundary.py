@@ -30,6 +30,7 @@ BOUNDARY = (
     Mutant("sizes-batch-outputs", "sizes: a batch whose outputs are too large", "return plan", _TEST_ANSWERS),
     Mutant("memory-load-bound", "sizes: the bound of a load is not moved", "if True:", _TEST_MEMORY),
     Mutant("sizes-given-back", "sizes: what one large row takes is not kept", "", _TEST_SIZES),
+    Mutant("sizes-tried-given-back", "sizes: what trying a version takes is not kept", "pass", _TEST_SIZES),
     Mutant("sizes-tried", "sizes: no more is tried than a bound", "return tuple(sizes)", _TEST_SIZES),
     Mutant("sizes-instances", "sizes: instances for which there is no memory", "if False:", _TEST_SIZES),
     Mutant("sizes-allocations", "sizes: what is allocated while a version loads is bounded", "if True:", _TEST_SIZES),

@@ -3,7 +3,8 @@
 It runs in every batch size, and it computes what it computed when it was published.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from inferry_proto import manifest_pb2
 from inferry_proto.datatypes import Arrays
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, largest_difference
 from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError, ModelLoadError
+from inferry_server.runtime.session import OnnxSession
 from inferry_server.signature import Run, Signature, TensorSpec
 
 _MOST_ALONE = 32  # golden samples that are asked alone as well
@@ -23,6 +25,21 @@ _ALWAYS_RUN = 2  # sizes: one row always looks like as many as were asked
 
 class RowsMismatchError(ModelLoadError):
     """A model that looks batched, and does not answer row by row."""
+
+
+def give_memory_back(sessions: Iterable[OnnxSession], signature: Signature) -> None:
+    """Give back what the largest batches took while a version was tried: the next large one takes it again.
+
+    Args:
+        sessions: on the CPU; nobody uses them yet.
+        signature: what they take.
+    """
+    if not can_warm_up(signature):
+        return
+    inputs = {spec.name: _zeros(spec, 1) for spec in signature.inputs}
+    for session in sessions:
+        with contextlib.suppress(InferenceError):  # it takes no zeros, which warming up has said
+            session.run_and_give_back(inputs)
 
 
 def warm_up(

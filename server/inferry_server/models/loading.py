@@ -23,6 +23,7 @@ from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
 from inferry_server.executing.inline import InlineWork
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.models.apart import why_apart
+from inferry_server.models.checks import give_memory_back
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.facts import version_facts
@@ -97,11 +98,7 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         ModelLoadError: says which file or check it failed. Nothing else is raised, whatever the files hold.
     """
     try:
-        with trusted(folder, options.model_key) as version:
-            if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
-                return _load_with_graphs_or_without(version, options)
-            with ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
-                return _load_with_graphs_or_without(version, options)
+        loaded = _load_trusted(folder, options)
     except ModelLoadError as error:
         raise ModelLoadError(readable(str(error))) from error
     except Exception as error:
@@ -109,6 +106,16 @@ def load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             raise ModelLoadError(options.watch.reason) from error
         logger.exception("loading a version failed unexpectedly", extra={"model": str(folder)})
         raise ModelLoadError(f"{readable(folder.path)}: {unexpected(error)}") from error  # guard: boundary-version
+    trim_heap()  # now that nobody holds the model's bytes, and what was tried, any more
+    return loaded
+
+
+def _load_trusted(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
+    with trusted(folder, options.model_key) as version:
+        if tuple(options.providers) != (CPU,):  # CUDA reserves addresses by the terabyte
+            return _load_with_graphs_or_without(version, options)
+        with ALLOCATIONS.while_loading(threads=options.intra_op_num_threads):  # guard: sizes-allocations
+            return _load_with_graphs_or_without(version, options)
 
 
 def unexpected(error: Exception) -> str:
@@ -156,6 +163,9 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads, seat = _threads(settings, options), _seat(plan, CPU, options)
             parallel = parallel_instance(plan, instances[0], latency, threads=threads, seat=seat, watch=options.watch)
+        if sessions[0].session.provider == CPU:
+            tried = [one.session for one in sessions] + ([parallel.single] if parallel is not None else [])
+            give_memory_back(tried, plan.signature)  # guard: sizes-tried-given-back
         if options.watch.reason is not None:  # what ended early may look like a model that zeros do not suit
             raise ModelLoadError(options.watch.reason)
         seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
@@ -167,7 +177,6 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         for session in sessions:
             session.close()
         raise
-    trim_heap()  # of what was only read, and tried
     logger.info(
         "model loaded",
         extra={

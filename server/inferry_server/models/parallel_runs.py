@@ -56,19 +56,25 @@ def parallel_instance(
     model = {"model": str(plan.folder)}
     try:
         single = load_session(plan.source or plan.model_path, providers=(CPU,), intra_op_num_threads=1, watch=watch)
+    except ModelLoadError as error:
+        logger.warning("served without parallel runs: %s", error, extra=model)
+        return None
+    parallel = ParallelInstance(instance, single, run_rows=full, parallel_runs=threads)
+    try:
         golden = plan.golden_check(CPU)
         if golden is not None:
             golden.check(single.run)  # guard: parallel-runs-second
-        parallel = ParallelInstance(instance, single, run_rows=full, parallel_runs=threads)
         rounds = [
             (_run_s(plan, instance, full, seat, clock), _run_s(plan, parallel, most, seat, clock))
             for _ in range(1 + _MEASURED)
         ]
     except (ModelLoadError, InferenceError) as error:
+        parallel.give_up()
         logger.warning("served without parallel runs: %s", error, extra=model)
         return None
     full_s, all_s = map(min, zip(*rounds[1:], strict=True))  # without the first, which allocates
     if all_s > _MOST_SLOWDOWN * threads * full_s:  # guard: parallel-runs-not
+        parallel.give_up()
         logger.info(
             "served without parallel runs: they took %.1f ms, as many one after the other %.1f ms",
             all_s * 1e3, threads * full_s * 1e3, extra=model,

@@ -26,13 +26,14 @@ class ParallelInstance:
 
     Attributes:
         parallel_runs: so many.
+        single: as it was given.
     """
 
     batch_limit = None
 
     def __init__(self, whole: Instance, single: OnnxSession, *, run_rows: int, parallel_runs: int) -> None:
         self._whole = whole
-        self._single = single
+        self.single = single
         self._run_rows = run_rows
         self.parallel_runs = parallel_runs
         self._others = ThreadPoolExecutor(parallel_runs - 1, thread_name_prefix="parallel-run")
@@ -74,9 +75,9 @@ class ParallelInstance:
             {name: array[stop - rows : stop] for name, array in inputs.items()}
             for rows, stop in zip(sizes, stops, strict=True)
         ]
-        others = [self._others.submit(self._single.run, part) for part in cut[1:]]
+        others = [self._others.submit(self.single.run, part) for part in cut[1:]]
         try:
-            first = self._single.run(cut[0])
+            first = self.single.run(cut[0])
         finally:
             # they read the inputs
             wait(others)  # guard: parallel-runs-no
@@ -89,13 +90,18 @@ class ParallelInstance:
 
     def interrupter(self) -> Callable[[], None]:
         """What ends the runs that are under way now; later ones go on."""
-        ends = self._whole.interrupter(), self._single.interrupter()
+        ends = self._whole.interrupter(), self.single.interrupter()
 
         def end() -> None:
             for one in ends:
                 one()
 
         return end
+
+    def give_up(self) -> None:
+        """End its threads and give back the model on one core. The instance that it is around goes on without it."""
+        self._others.shutdown()
+        self.single.close()
 
     def close(self) -> None:
         """End its threads. The sessions go with their last user."""

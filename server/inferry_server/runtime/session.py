@@ -130,6 +130,21 @@ class OnnxSession:
         self._shrinks = True
         self._run_options = self._new_run_options()
 
+    def run_and_give_back(self, inputs: Arrays) -> None:
+        """Run once more and give the system what earlier runs took and this one does not need. Before it is used only.
+
+        Args:
+            inputs: as of `run`.
+
+        Raises:
+            InferenceError: the model failed on these inputs.
+        """
+        usual, self._run_options = self._run_options, self._new_run_options(shrinks=True)
+        try:
+            self.run(inputs)
+        finally:
+            self._run_options = usual
+
     def interrupter(self) -> Callable[[], None]:
         """What ends the runs that are under way now, between two of their operators. Later runs go on."""
         options, self._run_options = self._run_options, self._new_run_options()
@@ -190,10 +205,10 @@ class OnnxSession:
             for spec, value in zip(self.signature.outputs, outputs, strict=True)
         }
 
-    def _new_run_options(self) -> Any:
+    def _new_run_options(self, *, shrinks: bool = False) -> Any:
         options = onnxruntime.RunOptions()
         options.log_severity_level = _LOG_FATAL_ONLY
-        if self._shrinks:
+        if self._shrinks or shrinks:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.terminate = self._ended
         return options

@@ -1,7 +1,9 @@
 """What a model would allocate is told from its shapes, before anything is."""
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from inferry_proto.datatypes import DATATYPES
+from inferry_proto.datatypes import DATATYPES, Arrays
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import ladder
 from inferry_server.errors import ModelLoadError
@@ -105,6 +107,31 @@ def test_what_a_row_takes_that_is_more_than_may_be_tried_is_not_kept(
     save_echo(tmp_path, ["N", 1 << 10])
     load(tmp_path)
     assert len(given) == gives
+
+
+def test_what_the_largest_batches_take_while_a_version_is_tried_goes_back_with_a_run_of_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_models.save_dense(tmp_path, width=3)
+    ran: list[tuple[int, bool]] = []
+    run = OnnxSession.run
+
+    def shrinks(session: OnnxSession) -> bool:
+        with contextlib.suppress(RuntimeError):  # ONNX Runtime's, for an entry that is not there
+            return bool(session._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage"))
+        return False
+
+    def remember(session: OnnxSession, inputs: Arrays) -> dict[str, Any]:
+        ran.append((len(inputs["x"]), shrinks(session)))
+        return run(session, inputs)
+
+    monkeypatch.setattr(OnnxSession, "run", remember)
+    version = load(tmp_path, "dense")
+    assert max(rows for rows, _ in ran) > 1
+    version.instances[0].run({"x": np.zeros((2, 3), np.float32)})
+    assert ran[-2:] == [(1, True), (2, False)]
+    assert not any(shrunk for _, shrunk in ran[:-2])
+    assert version.close(5)
 
 
 def test_instances_for_which_there_is_no_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from inferry_server.runtime.instance import CpuInstance
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU
-from inferry_server.runtime.session import load_session
+from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
 from testkit.batchers import Reply
@@ -184,6 +185,26 @@ def test_what_is_clearly_slower_in_parallel_is_not(tmp_path: Path, slowdown: flo
     before, instance = plan(tmp_path)
     latency = known_device(POLICY, 0.001, 0.001)
     assert (decide(before, instance, latency, slowdown=slowdown) is not None) == expected
+
+
+def test_what_is_given_up_keeps_neither_its_threads_nor_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, instance = plan(tmp_path)
+    opened = []
+
+    def remember(*arguments: Any, **options: Any) -> OnnxSession:
+        opened.append(load_session(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(parallel_runs, "load_session", remember)
+    running = threading.active_count()
+    assert decide(before, instance, known_device(POLICY, 0.001, 0.001), slowdown=1.26) is None
+    assert threading.active_count() == running
+    x = {"x": np.eye(3, dtype=np.float32)}
+    with pytest.raises(InferenceError):
+        opened[0].run(x)
+    np.testing.assert_array_equal(instance.run(x)["y"], x["x"])
 
 
 def test_what_is_measured_has_the_cores_to_itself(tmp_path: Path) -> None:
