@@ -26,6 +26,7 @@ from inferry_proto.manifest import describe_file, read_manifest, write_manifest
 from inferry_proto.manifest_pb2 import VariantOf
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.executing.batcher import DynamicBatcher
 from testkit import onnx_models
 from testkit.gated_server import GatedServer, gated_server
 from testkit.http_client import HttpAnswer, ask_http
@@ -132,6 +133,18 @@ def test_a_request_that_accepts_a_variant_is_answered_by_it_and_the_answer_names
         assert (response.id, len(response.outputs)) == ("mine", 1)
         assert first_output(answer).tolist() == [0.0, 1.0] * 2
         assert [who(other) for other in others] == [(BASE, "1", "")] * 2
+
+
+def test_a_variant_is_told_what_it_computes_in_its_bases_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(DynamicBatcher, "compute_instead", lambda _, base, rows: told.append((base, rows)))
+    with full_server(tmp_path) as (gated, channel, _):
+        answer = begin(channel, "ModelInfer", pictures(2, accept=True))
+        gated.wait_for_queued_rows(VARIANT, 2)
+        refusal(begin(channel, "ModelInfer", pictures()))
+        gated.gate.open()
+        assert who(answer) == (VARIANT, "1", "int8")
+    assert told == [(BASE, 2)]
 
 
 @pytest.mark.parametrize("accept", [None, False, "false", "float16"])

@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_RULES = ("tests/server/models/test_variants.py",)
+_SHARES = ("tests/server/batching/test_fair_share.py",)
 _SERVED = "tests/contract/test_degrading.py"
 
 VARIANTS = (
@@ -37,4 +38,12 @@ VARIANTS = (
         "if False:",
         (f"{_SERVED}::test_a_request_with_more_rows_than_the_variant_takes_is_refused_by_the_base",),
     ),
+    Mutant(
+        "degrade-turns",
+        "degrading: a variant is told what it computes in its base's place",
+        "",
+        (f"{_SERVED}::test_a_variant_is_told_what_it_computes_in_its_bases_place",),
+    ),
+    Mutant("variant-turns-sooner", "fair share: what is charged to the base, the variant is spared", "", _SHARES),
+    Mutant("variant-own-requests", "fair share: its own requests a variant pays", "cost = variant.last_cost", _SHARES),
 )

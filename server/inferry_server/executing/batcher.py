@@ -84,7 +84,7 @@ class DynamicBatcher:
     ) -> None:
         if inline is not None and len(instances) > 1:
             raise ValueError(f"inline batches are for one instance, not for {len(instances)}")
-        seats = seats or [OpenSeat() for _ in instances]
+        seats = self._seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
         self._observer = observer
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
@@ -141,6 +141,12 @@ class DynamicBatcher:
     def capacity_rows_per_s(self) -> float:
         """Rows that full batches would compute a second; 0 before any was measured."""
         return self._queue.capacity_rows_per_s()
+
+    def compute_instead(self, base: str, rows: int) -> None:
+        """Rows of another model were queued here, as this one is a variant of it: its turns come sooner for them."""
+        rows_per_s = self.capacity_rows_per_s()
+        if rows_per_s:  # else nothing is known of what they cost
+            self._seats[0].compute_instead(base, rows * len(self._seats) / rows_per_s)
 
     def oldest_age_s(self, lane: Lane) -> float:
         """How long the oldest request in a lane has waited; 0 if none waits."""

@@ -29,6 +29,9 @@ class Seat(Protocol):
     def leave(self) -> None:
         """Nothing is to be computed now: give back the turn that was asked for or granted."""
 
+    def compute_instead(self, base: str, compute_s: float) -> None:
+        """A request of another model, to be computed in so many seconds, was queued here. Any thread may call."""
+
 
 class ComputeGate:
     """Lets models compute in turns, as many threads at a time as there are cores. Thread-safe.
@@ -75,6 +78,10 @@ class ComputeGate:
         with self._lock:
             self._wake(self._queue.withdraw(claim))
 
+    def _compute_instead(self, claim: Claim, base: str, compute_s: float) -> None:
+        with self._lock:
+            self._queue.compute_instead(claim, base, compute_s)
+
     def _wake(self, granted: Sequence[Claim]) -> None:
         for claim in granted:
             if claim in self._sleepers:
@@ -116,6 +123,9 @@ class _GateSeat:
             self._gate._leave(self._claim)
             self._asked = self._held = False
 
+    def compute_instead(self, base: str, compute_s: float) -> None:
+        self._gate._compute_instead(self._claim, base, compute_s)
+
 
 class OpenSeat:
     """Of an instance that takes no turns, such as one on a GPU: it may always compute."""
@@ -132,4 +142,7 @@ class OpenSeat:
         """Does nothing."""
 
     def leave(self) -> None:
+        """Does nothing."""
+
+    def compute_instead(self, base: str, compute_s: float) -> None:
         """Does nothing."""

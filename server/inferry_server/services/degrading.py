@@ -83,6 +83,7 @@ class Degrading:
             except _NO_ROOM:
                 _tell_trace(refused, instead_of)
                 continue
+            variant.batcher.compute_instead(instead_of.model, refused.rows)  # guard: degrade-turns
             instead_of.observer.request_degraded(variant.made_of.precision)
             return partial(variant.batcher.cancel, queued)
         return None

@@ -22,12 +22,14 @@ class Model:
         instances: that share the cores.
         starts_at: before, it has nothing to compute.
         pause_s: between its batches; None where the next one waits already.
+        instead_of: the number of the model in whose place it computes every batch; None for none.
     """
 
     costs: tuple[float, ...]
     instances: int = 1
     starts_at: float = 0.0
     pause_s: float | None = None
+    instead_of: int | None = None
 
 
 @dataclass
@@ -67,6 +69,8 @@ def simulate(models: list[Model], until: float, *, cores: int = CORES) -> list[B
             granted = queue.ask(claim)
         for next_one in [*granted, *queue.grants()]:  # what computes alone is granted its next turn when it comes
             ends = now + next(costs[int(next_one.model)])
+            if (base := models[int(next_one.model)].instead_of) is not None:
+                queue.compute_instead(next_one, str(base), ends - now)
             running[next_one] = Batch(int(next_one.model), next_one.cores, asked[next_one], now, ends)
             batches.append(running[next_one])
             heapq.heappush(events, (ends, next(order), next_one))
@@ -121,6 +125,71 @@ def test_a_model_that_asks_now_and_then_waits_for_one_batch_of_each_other_at_mos
     bound_s = sum(max(model.costs) for model in models[:-1])
     for batch in own:
         assert batch.began - batch.asked <= bound_s + 1e-9
+
+
+uneven = st.builds(Model, costs=st.lists(st.floats(0.01, 0.1), min_size=1, max_size=4).map(tuple))
+
+
+@settings(max_examples=50)
+@given(uneven, uneven, st.lists(uneven, max_size=2))
+def test_a_variant_in_its_bases_place_gets_three_quarters_of_both(
+    base: Model, variant: Model, others: list[Model]
+) -> None:
+    variant.instead_of = 0
+    batches = simulate([base, variant, *others], 12.0)
+    of_base, of_variant = (core_seconds(batches, number, 2.0, 12.0) for number in (0, 1))
+    largest = CORES * max(cost for model in (base, variant, *others) for cost in model.costs)
+    assert of_variant - 3 * of_base == pytest.approx(0, abs=12 * largest)
+
+
+@settings(max_examples=50)
+@given(uneven, uneven, st.lists(uneven, min_size=1, max_size=3))
+def test_other_models_get_what_they_would_beside_two_models(base: Model, variant: Model, others: list[Model]) -> None:
+    variant.instead_of = 0
+    batches = simulate([base, variant, *others], 8.0)
+    of_base, of_variant, *of_others = (core_seconds(batches, n, 2.0, 8.0) for n in range(2 + len(others)))
+    largest = CORES * max(cost for model in (base, variant, *others) for cost in model.costs)
+    for given_ in of_others:
+        assert given_ == pytest.approx((of_base + of_variant) / 2, abs=4 * largest)
+
+
+def test_twice_the_capacity_of_a_base_is_answered_beside_a_variant_two_and_a_half_times_as_fast() -> None:
+    batches = simulate([Model((0.05,)), Model((0.02,), instead_of=0)], 20)
+    assert len(batches) * 0.05 / 20 == pytest.approx(2.125, rel=0.02)  # a quarter, and three quarters of 2.5
+    halves = simulate([Model((0.05,)), Model((0.02,))], 20)
+    assert len(halves) * 0.05 / 20 == pytest.approx(1.75, rel=0.02)
+
+
+def test_what_a_variant_computes_for_itself_is_not_charged_to_its_base() -> None:
+    queue = FairQueue(1)
+    base, variant = Claim("base", 1), Claim("variant", 1)
+    granted = queue.ask(base) + queue.ask(variant)
+    turns = []
+    for _ in range(200):
+        queue.compute_instead(variant, "base", 1e-6)  # one row among many of its own
+        (claim,) = granted or queue.grants()
+        turns.append(claim.model)
+        granted = queue.done(claim, 0.01, again=True)
+    assert turns.count("base") == pytest.approx(100, abs=2)
+
+
+def test_a_base_whose_batch_takes_long_does_not_pay_for_that_with_many_turns() -> None:
+    queue = FairQueue(2)
+    slow, base, variant = Claim("base", 1), Claim("base", 2), Claim("variant", 1)
+    assert queue.ask(slow) + queue.ask(variant) == [slow, variant]
+    for _ in range(1000):  # beside the slow batch
+        queue.compute_instead(variant, "base", 0.01)
+        queue.done(variant, 0.01, again=True)
+        assert queue.grants() == [variant]
+    assert queue.ask(base) == []
+    assert queue.done(slow, 0.01) == []
+    turns = []
+    for _ in range(100):
+        turns.append("variant" if variant.granted else "base")
+        queue.compute_instead(variant, "base", 0.01)
+        queue.done(variant if variant.granted else base, 0.01, again=True)
+        queue.grants()
+    assert "base" in turns[:20]
 
 
 def test_what_was_idle_has_saved_nothing_up() -> None:
