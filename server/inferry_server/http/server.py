@@ -25,6 +25,7 @@ _BACKLOG = 128
 _KEEP_ALIVE_S = 60  # between the requests of a client; balancers keep connections for about as long
 _TICK_S = 1.0
 _START_S = 10.0
+_GRACE_S = 3  # for replies that are on their way when the server ends
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class HttpServer:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=_GRACE_S,
                 ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             )
         )
@@ -84,7 +85,7 @@ class HttpServer:
         return Address(address.host, port)
 
     def close(self) -> None:
-        """Answer nothing more. What is being answered has a second."""
+        """Answer nothing more. What is being answered has three seconds."""
         if self._thread is not None:
             self._server.ask_to_end()
             self._thread.join()
@@ -107,6 +108,7 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is an extra, and
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_something_was_lost)
         self.answers = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = asyncio.Event()
@@ -128,6 +130,11 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is an extra, and
                 await asyncio.wait_for(self._ending.wait(), _TICK_S)
             except TimeoutError:
                 continue
+
+
+def _something_was_lost(record: logging.LogRecord) -> bool:
+    """False for uvicorn's error that it has cancelled 0 tasks: a client has not yet closed, and got its whole reply."""
+    return not (str(record.msg).startswith("Cancel %s running task") and record.args == (0,))
 
 
 def _bind(address: Address) -> socket.socket:

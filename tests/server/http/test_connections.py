@@ -1,7 +1,9 @@
 """Connections: bounded in number, and no client is waited for longer than it has time."""
 
 import asyncio
+import inspect
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import uvicorn.server
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -323,3 +326,12 @@ def test_closing_ends_connections_and_gives_the_port_back() -> None:
     again = HttpServer(make_application(ROUTES), HttpOptions())
     assert again.start(address) == address
     again.close()
+
+
+def test_that_no_task_was_cancelled_at_the_end_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    said = "Cancel %s running task(s), timeout graceful shutdown exceeded"
+    assert said in inspect.getsource(uvicorn.server)
+    HttpServer(make_application(ROUTES), HttpOptions())
+    for cancelled in (0, 2):
+        logging.getLogger("uvicorn.error").error(said, cancelled)
+    assert [record.getMessage() for record in caplog.records] == [said % 2]
