@@ -17,7 +17,7 @@ from inferry_proto.preprocessing import (
     prepare_image,
     prepare_pixels,
 )
-from testkit.pictures import encode_picture
+from testkit.pictures import a_jpeg, encode_picture
 
 GREY_28 = Preprocessing(color_mode=Preprocessing.GRAYSCALE, height=28, width=28, filter=Preprocessing.BILINEAR)
 RGB_8 = Preprocessing(color_mode=Preprocessing.RGB, height=8, width=8, filter=Preprocessing.BILINEAR)
@@ -183,14 +183,6 @@ def test_an_unspecified_preprocessing_is_an_error() -> None:
         prepare_pixels(np.zeros((2, 2, 3), np.uint8), Preprocessing(height=2, width=2))
     with pytest.raises(ValueError, match="filter"):
         prepare_pixels(np.zeros((3, 3, 3), np.uint8), Preprocessing(color_mode=Preprocessing.RGB, height=2, width=2))
-
-
-def a_jpeg(scans: int, *, side: int = 64) -> bytes:
-    """A progressive JPEG whose last scan comes again and again."""
-    data = encode_picture(np.random.default_rng(0).integers(0, 256, (side, side), np.uint8), "JPEG", progressive=True)
-    own = count_scans(data, most=100)
-    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
-    return data[:end] + data[last:end] * (scans - own) + data[end:]
 
 
 @given(st.integers(10, 120), st.integers(10, 120))

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -106,7 +107,9 @@ class ClassifierService:
         trace: RequestTrace | None,
         waited_s: float = 0.0,
     ) -> Cancel:
-        """Check a request and hand its pictures to the decoding threads; arguments as of `InferenceService.submit`.
+        """Check a request and decode its pictures, here if they are small, else on the decoding threads.
+
+        Arguments are as of `InferenceService.submit`.
 
         Returns:
             What forgets the request, if nobody wants the answer any more.
@@ -146,10 +149,12 @@ class ClassifierService:
         shed_s = model.batcher.shedding.retry_after_s
         if shed_s and not self._variants(model, request):  # guard: shed-pictures
             raise ShedError(retry_after_s=shed_s)
-        cancellation = _Cancellation()
-        self._pool.submit(
-            lambda: self._decode_and_submit(incoming, outcome, deadline, cancellation), nbytes=request.ByteSize()
-        )
+        cancellation, nbytes = _Cancellation(), request.ByteSize()
+        small = self._limits.small(model.require_preprocessing(), count=count, nbytes=nbytes)
+        if small is not None:
+            with suppress(PictureTooCostlyError):  # one is not, and was not decoded
+                return self._submit_to(model, incoming, outcome, deadline, cancellation, small)
+        self._pool.submit(lambda: self._decode_and_submit(incoming, outcome, deadline, cancellation), nbytes=nbytes)
         return cancellation.cancel
 
     def _decode_and_submit(
@@ -161,7 +166,8 @@ class ClassifierService:
     ) -> None:
         try:
             cancel = self._with_version(
-                incoming, lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation)
+                incoming,
+                lambda model: self._submit_to(model, incoming, outcome, deadline, cancellation, self._limits),
             )
         except Exception as error:  # noqa: BLE001 - on this thread nobody else would answer
             outcome.fail(error)
@@ -175,6 +181,7 @@ class ClassifierService:
         outcome: Outcome,
         deadline: float | None,
         cancellation: "_Cancellation",
+        limits: PictureLimits,
     ) -> Cancel:
         request, started = incoming.request, self._clock()
         preprocessing = model.require_preprocessing()
@@ -183,7 +190,7 @@ class ClassifierService:
         try:
             for position, image in enumerate(request.images):
                 go_on()
-                pictures.append(self._pixels(image, preprocessing, position, go_on))
+                pictures.append(_pixels(image, preprocessing, position, limits, go_on))
         except _CancelledError:
             model.observer.request_cancelled()
             return _nothing
@@ -240,24 +247,6 @@ class ClassifierService:
         if deadline is not None and (late_s := self._clock() - deadline) >= 0:  # guard: pictures-none-decoded-too
             raise DeadlineExceededError(late_s=late_s, needed_s=0.0, stage="in_decoding")
 
-    def _pixels(
-        self, image: pb.Image, preprocessing: Preprocessing, position: int, go_on: Callable[[], None]
-    ) -> UInt8Array:
-        try:
-            if image.WhichOneof("content") == "pixels":
-                return prepare_pixels(_raw_pixels(image.pixels), preprocessing)
-            return prepare_image(
-                image.encoded,
-                preprocessing,
-                max_pixels=self._limits.pixels_for(preprocessing),
-                max_scans=self._limits.max_scans,
-                go_on=go_on,
-            )
-        except CostlyPictureError as error:
-            raise PictureTooCostlyError(f"image {position}: {error}") from error
-        except PictureError as error:
-            raise DecodingError(f"image {position}: {error}") from error
-
     def _with_version(self, incoming: "_Incoming", use: Callable[[ServedVersion], Cancel]) -> Cancel:
         request = incoming.request
         return self._registry.with_version(request.model_name, request.model_version, use, origin=incoming)
@@ -270,6 +259,25 @@ STREAM_FORMAT = StreamFormat(
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
 )
+
+
+def _pixels(
+    image: pb.Image, preprocessing: Preprocessing, position: int, limits: PictureLimits, go_on: Callable[[], None]
+) -> UInt8Array:
+    try:
+        if image.WhichOneof("content") == "pixels":
+            return prepare_pixels(_raw_pixels(image.pixels), preprocessing)
+        return prepare_image(
+            image.encoded,
+            preprocessing,
+            max_pixels=limits.pixels_for(preprocessing),
+            max_scans=limits.max_scans,
+            go_on=go_on,
+        )
+    except CostlyPictureError as error:
+        raise PictureTooCostlyError(f"image {position}: {error}") from error
+    except PictureError as error:
+        raise DecodingError(f"image {position}: {error}") from error
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Pictures that nobody waits for any more are not decoded."""
+"""Which thread decodes a picture, and that pictures that nobody waits for any more are not decoded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from inferry_proto import classifier_pb2 as pb
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import DeadlinePolicy
-from inferry_server.errors import QueueFullError
+from inferry_server.errors import DecodingError, QueueFullError
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.registry import IndexEntry, ModelRegistry, State
 from inferry_server.models.repository import VersionFolder
@@ -25,8 +25,9 @@ from inferry_server.services.pictures import PictureLimits
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
 from testkit.calls import FakeCall
-from testkit.pictures import encode_picture, grey
+from testkit.pictures import a_jpeg, encode_picture, grey
 
+SMALL_BYTES = 8 << 10
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=8, max_queue_size=64, max_queue_bytes=1 << 20)
 
 
@@ -54,10 +55,14 @@ class Decoding:
         self.pool = ManualPool()
         self.service = ClassifierService(registry, DeadlinePolicy(), self.pool, clock=lambda: self.now)
 
-    def classify(self, *pictures: bytes, deadline: float | None = None) -> FakeCall:
-        """A call whose picture fails if anybody decodes it, where none is given."""
+    def classify(self, *pictures: bytes, deadline: float | None = None, small: bool = False) -> FakeCall:
+        """A call whose picture fails if anybody decodes it, where none is given.
+
+        Unless they shall be small, pictures have so many bytes behind their end that another thread decodes them.
+        """
         call = FakeCall(deadline=deadline)
-        images = [pb.Image(encoded=picture) for picture in pictures or (b"damaged",)]
+        padding = b"" if small else bytes(SMALL_BYTES)
+        images = [pb.Image(encoded=picture + padding) for picture in pictures or (b"damaged",)]
         request = pb.ClassifyRequest(model_name="brightness", images=images)
         call.on_cancel(self.service.classify(call, request.SerializeToString()))
         return call
@@ -72,6 +77,44 @@ def test_a_picture_that_is_wanted_is_decoded(decoding: Decoding) -> None:
     call = decoding.classify()
     decoding.pool.jobs[0]()
     assert "not a picture" in call.statuses[0].message
+
+
+def test_small_pictures_are_decoded_by_the_thread_that_reads_the_request(decoding: Decoding) -> None:
+    call = decoding.classify(encode_picture(grey(255, side=28)), encode_picture(grey(0)), small=True)
+    assert decoding.pool.jobs == []
+    assert decoding.version.close(5)  # with its answer
+    (message,) = call.messages
+    answer = pb.ClassifyResponse.FromString(message)
+    assert [result.classifications[0].label for result in answer.results] == ["bright", "dark"]
+
+
+def test_a_small_picture_that_is_none_is_refused_at_once(decoding: Decoding) -> None:
+    with pytest.raises(DecodingError, match="image 1: not a picture"):
+        decoding.classify(encode_picture(grey(9)), b"damaged", small=True)
+    assert decoding.pool.jobs == []
+
+
+@pytest.mark.parametrize("picture", [encode_picture(grey(9, side=91)), a_jpeg(17, side=16)], ids=["pixels", "scans"])
+def test_a_small_file_that_is_much_work_goes_to_another_thread_undecoded(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch, picture: bytes
+) -> None:
+    with monkeypatch.context() as nothing_is_decoded:
+        nothing_is_decoded.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
+        call = decoding.classify(picture, small=True)
+    (job,) = decoding.pool.jobs
+    job()
+    assert decoding.version.close(5)
+    assert len(call.messages) == 1
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.integers(1, 1 << 15))
+def test_small_pictures_have_few_bytes_and_pixels_in_all(height: int, width: int, count: int, nbytes: int) -> None:
+    usual = PictureLimits(max_scans=9)
+    small = usual.small(Preprocessing(height=height, width=width), count=count, nbytes=nbytes)
+    assert (small is not None) == (nbytes <= SMALL_BYTES and count * height * width <= 1 << 14)
+    if small is not None:
+        assert small.max_pixels * count <= 1 << 13
+        assert (small.max_scans, small.timeout_s) == (9, usual.timeout_s)
 
 
 def test_a_cancelled_picture_is_not_decoded(decoding: Decoding) -> None:
