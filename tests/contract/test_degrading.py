@@ -115,6 +115,15 @@ def counted(metrics: dict[str, float], model: str) -> dict[str, float]:
     }
 
 
+def when_ended(gated: GatedServer, total: int) -> dict[str, float]:
+    """The metrics, once so many requests are counted, of the base and its variant together: replies come first."""
+    return wait_for_metrics(
+        gated.server,
+        lambda page: sum(sum(counted(page, model).values()) for model in (BASE, VARIANT)) == total,
+        f"{total} requests to be counted",
+    )
+
+
 def degraded(metrics: dict[str, float]) -> float:
     series = f'inferry_requests_degraded_total{{model="{BASE}",variant="int8",version="1"}}'
     return metrics.get(series, 0.0)
@@ -227,7 +236,8 @@ def test_a_variant_that_has_no_room_either_leaves_the_base_to_refuse(tmp_path: P
         assert refusal(begin(channel, "ModelInfer", pictures(accept=True)))[0] == "RESOURCE_EXHAUSTED"
         gated.gate.open()
         assert [who(one)[0] for one in taken] == [VARIANT] * 2
-        metrics = wait_for_metrics(gated.server, lambda page: degraded(page) == 2, "two to be counted")
+        metrics = when_ended(gated, 5)
+        assert degraded(metrics) == 2
         assert counted(metrics, VARIANT) == {"answered": 2}
         assert counted(metrics, BASE) == {"answered": 2, "refused shed": 1}  # it sheds since the first
 
@@ -349,7 +359,8 @@ def test_a_base_that_sheds_still_reads_what_its_variant_may_answer(tmp_path: Pat
         begin_shedding(gated, VARIANT)
         assert "not queued" in refusal(begin(channel, "ModelInfer", pictures(accept=True)))[1]
         assert "not queued" in refusal(begin(channel, "Classify", picture("true")))[1]
-        metrics = wait_for_metrics(gated.server, lambda page: degraded(page) == 2, "two to be counted")
+        metrics = when_ended(gated, 6)
+        assert degraded(metrics) == 2
         assert counted(metrics, BASE) == {"refused shed": 4}
         assert counted(metrics, VARIANT) == {"answered": 2}
 
@@ -368,13 +379,7 @@ def test_what_is_received_is_the_sum_of_outcomes_of_base_and_variant(tmp_path: P
         gated.gate.open()
         for one in (*others, *taken):
             one.result(SOON_S)
-        metrics = wait_for_metrics(
-            gated.server,
-            lambda page: (
-                sum((counted(page, BASE) | {f"v {k}": v for k, v in counted(page, VARIANT).items()}).values()) == 11
-            ),
-            "all to be counted",
-        )
+        metrics = when_ended(gated, 11)
         assert counted(metrics, VARIANT) == {"answered": 5, "cancelled": 1}
         assert sum(counted(metrics, BASE).values()) == 5
         assert degraded(metrics) == 6
