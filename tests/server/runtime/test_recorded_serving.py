@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inferry_proto.manifest import read_manifest, write_manifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.models import loading, opening
 from inferry_server.models.repository import VersionFolder
@@ -27,11 +28,13 @@ class Recorder:
 
     Attributes:
         opened: for each session whether it records.
+        layouts: likewise, whether channels come last.
         recorded: rows of each recording.
     """
 
     def __init__(self) -> None:
         self.opened: list[bool] = []
+        self.layouts: list[str] = []
         self.recorded: list[int] = []
 
 
@@ -41,6 +44,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
     def open_session(path: Any, providers: Any, devices: Devices, **options: Any) -> LoadedSession:
         told.opened.append(devices.options.cuda_graphs)
+        told.layouts.append(devices.options.prefer_nhwc)
         return opened_with(FaultyMemory())(path, providers, devices, **options)
 
     def recording(device: BoundDevice, inputs: Any) -> Any:
@@ -97,4 +101,18 @@ def test_a_model_without_rows_is_served_as_it_is(tmp_path: Path, recorder: Recor
     version = load("adder")
     assert not recorder.recorded
     assert version.instances[0].run({"a": np.array(2), "b": np.array(3)})["sum"] == 5
+    assert version.close(5)
+
+
+@pytest.mark.parametrize(("precision", "layout"), [("float16", "on"), ("float32", "off")])
+def test_every_session_is_laid_out_as_the_manifests_precision_wants(
+    tmp_path: Path, recorder: Recorder, load: Load, precision: str, layout: str
+) -> None:
+    onnx_models.save_brightness(tmp_path)
+    manifest = read_manifest(tmp_path / "brightness" / "1")
+    assert manifest is not None
+    manifest.precision = precision
+    write_manifest(tmp_path / "brightness" / "1", manifest)
+    version = load("brightness")
+    assert recorder.layouts == [layout, layout]
     assert version.close(5)
