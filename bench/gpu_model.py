@@ -26,7 +26,7 @@ from inferry_server.runtime.session import load_session
 from inferry_server.runtime.threads import available_cores
 
 STEPS = ladder(256)
-USUAL = "graphs on"  # the server's own choice
+USUAL = "graphs on"  # the server's own choice for float32; for float16 it is that with NHWC
 _ROUNDS = 3
 _MEMORY_S = 8  # times as long as a speed is measured
 MANY_BATCHES = 10_000  # of the first model, whatever the effort on a GPU: a leak shows only after thousands
