@@ -198,6 +198,7 @@ def _place_others(objects: dict[str, Node]) -> None:
         ),
         ("NetworkPolicy/inferry-server", "spec/egress", instead("networkPolicy.egress", yaml=True)),
         ("NetworkPolicy/inferry-server", "spec/ingress", _ingress),
+        ("NetworkPolicy/inferry-models-bucket", "spec/egress", instead("models.bucket.egress", yaml=True)),
         ("PodMonitor/inferry-server", "metadata/labels", more("monitoring.labels")),
         ("PrometheusRule/inferry-server", "metadata/labels", more("monitoring.labels")),
         ("HorizontalPodAutoscaler/inferry-server", "spec/minReplicas", always("$.Values.autoscaling.minReplicas")),
@@ -227,8 +228,9 @@ def _ingress(rules: Node) -> Node:
 
 def _cpu(metrics: Node) -> Node:
     (metric,) = metrics
-    target = {**metric["resource"]["target"], "averageUtilization": Expr("{{ $.Values.autoscaling.cpuPercent }}")}
-    return [{**metric, "resource": {**metric["resource"], "target": target}}]
+    source = metric["containerResource"]
+    target = {**source["target"], "averageUtilization": Expr("{{ $.Values.autoscaling.cpuPercent }}")}
+    return [{**metric, "containerResource": {**source, "target": target}}]
 
 
 def _prometheus(triggers: Node) -> Node:

@@ -136,6 +136,8 @@ VALUES = (
           pattern=r"^[a-z0-9]+://.+$", models__from="bucket", default="s3://example-models/repository"),
     _text("models.bucket.secretName", "A Secret with variables for the store's client, optional.", "bucket",
           models__from="bucket"),
+    _list("models.bucket.egress", "Whom the copy reaches; empty: names, HTTPS and the clouds' identities.",
+          [{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 9000}]}], models__from="bucket"),
     _text("models.bucket.size", "Of the copy.", "20Gi", pattern=_QUANTITY, models__from="bucket", default="5Gi"),
     _switch("gpu.enabled", "One NVIDIA GPU a pod, the GPU's image, and times that suit it."),
     _switch("priority.enabled", "Priority classes, the cluster's: servers before jobs. For one release alone."),

@@ -10,7 +10,7 @@ from chart.helm import run_helm, template
 from chart.values import VALUES
 from inferry_client.cli import build_parser as client_parser
 from inferry_trainer.cli import build_parser as trainer_parser
-from manifests.bundle import ROOT, Bundle, parse, render
+from manifests.bundle import ROOT, Bundle, Template, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.schemas import VERSIONS
@@ -26,6 +26,12 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in text.splitlines() if line.strip()]
 
 
+def cores(template: Template) -> float:
+    """What a pod requests, as the scheduler counts: a part of a core may be in thousandths."""
+    asked = [str(one["resources"]["requests"]["cpu"]) for one in template.spec["containers"]]
+    return sum(float(one[:-1]) / 1000 if one.endswith("m") else float(one) for one in asked)
+
+
 def option(command: list[str], *names: str) -> str | None:
     return next((command[place + 1] for place, word in enumerate(command) if word in names), None)
 
@@ -36,6 +42,10 @@ def applied(command: list[str]) -> list[dict[str, object]]:
     bundle = render(ROOT / folder) if folder else parse((ROOT / str(file)).read_text())
     key, _, value = (wanted or "").partition("=")
     return [one for one in bundle.objects if wanted is None or one["metadata"].get("labels", {}).get(key) == value]
+
+
+def made(command: list[str]) -> Iterator[Template]:
+    return Bundle(applied(command)).templates()
 
 
 def kubectl() -> Iterator[list[str]]:
@@ -64,6 +74,14 @@ def test_what_is_applied_is_there_in_time_and_in_the_namespace_of_the_rest() -> 
             for name in re.findall(r"\b(inferry-publisher)\b", " ".join(command)):
                 assert ("pod", name) in known
     assert ("deployment", "inferry-server") in known
+
+
+def test_server_and_publisher_fit_beside_each_other_on_a_node_of_two_cores() -> None:
+    """On kind's one node the API server requests 250m, controllers and DNS 200 each, scheduler, etcd, network 100."""
+    pods = [template for command in kubectl() if "apply" in command for template in made(command)]
+    asked = {template.owner: cores(template) for template in pods}
+    assert {"Deployment inferry-server", "Pod inferry-publisher"} <= set(asked)
+    assert 0.95 + sum(asked.values()) <= 2
 
 
 def test_images_are_built_from_targets_loaded_and_those_of_the_overlay() -> None:

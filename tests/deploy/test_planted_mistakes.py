@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from manifests.bundle import K8S, Bundle, Manifest, parse, render
+from manifests.bundle import K8S, Bundle, Manifest, parse, render, render_with
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.rules_metrics import query_faults
 from manifests.rules_server import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
 
-COMPONENTS = ("gateway", "keda", "monitoring", "namespace", "networkpolicy", "priority", "tls")
+COMPONENTS = ("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway", "namespace")
 Change = Callable[[Bundle], object]
 
 
@@ -78,6 +78,16 @@ def without(kind: str) -> Change:
     return lambda b: b.objects.remove(one(b, kind))
 
 
+def traced(*ports: Manifest) -> Change:
+    """Traces for a collector that has a name, and a policy for these ports."""
+
+    def change(bundle: Bundle) -> None:
+        data(bundle).update(INFERRY_TRACE_ENDPOINT="http://collector.monitoring:4317")
+        spec(bundle, "NetworkPolicy").update(egress=[{"ports": list(ports)}])
+
+    return change
+
+
 GRPC_PROBE = {"grpc": {"port": 8001, "service": ""}, "periodSeconds": 2, "failureThreshold": 3}
 
 MISTAKES: dict[str, tuple[Change, str]] = {
@@ -131,6 +141,24 @@ MISTAKES: dict[str, tuple[Change, str]] = {
                                     "there is no Issuer x"),
     "a secret that nobody makes": (lambda b: spec(b, "Certificate", "inferry-server").update(secretName="x"),
                                    "there is no Secret inferry-server-tls"),
+    # what a cluster makes of it
+    "an object outside the namespace": (
+        lambda b: one(b, "NetworkPolicy")["metadata"].pop("namespace"), "NetworkPolicy inferry-server: it states no",
+    ),
+    "a scaler that asks about elsewhere": (
+        lambda b: spec(b, "ScaledObject")["triggers"][1]["metadata"].update(
+            query='sum(process_cpu_seconds_total{namespace="other"})'
+        ), "asks for series of the namespace other; it is in inferry",
+    ),
+    "a certificate for elsewhere": (
+        lambda b: spec(b, "Certificate", "inferry-server")["dnsNames"].append("inferry-server.other.svc"),
+        "inferry-server.other.svc is one of the namespace other",
+    ),
+    "traces that a policy holds back": (
+        lambda b: data(b).update(INFERRY_TRACE_ENDPOINT="http://10.0.0.7:4317"), "lets it reach port 4317",
+    ),
+    "names that a policy holds back": (traced({"port": 4317}), "lets it ask DNS"),
+    "names asked of DNS by TCP alone": (traced({"port": 4317}, {"port": 53}), "lets it ask DNS"),
     # security
     "root": (lambda b: pod(b)["securityContext"].update(runAsUser=0), "may run as root"),
     "a writable root": (lambda b: container(b)["securityContext"].update(readOnlyRootFilesystem=False), "readOnlyRoot"),
@@ -206,6 +234,61 @@ def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: Server
 
 
 @pytest.mark.parametrize(
+    "egress",
+    [
+        [{}],
+        [{"ports": [{"port": 4317}, {"port": 53, "protocol": "UDP"}]}],
+        [{"ports": [{"port": 4000, "endPort": 5000}]}, {"ports": [{"protocol": "UDP"}]}],
+        [{"ports": [{"port": "otlp"}]}, {"ports": [{"port": "dns", "protocol": "UDP"}]}],
+    ],
+)
+def test_a_policy_that_lets_the_server_reach_what_it_calls_is_right(
+    egress: list[Manifest], everything: Bundle, facts: ServerFacts
+) -> None:
+    bundle = Bundle(copy.deepcopy(everything.objects))
+    data(bundle).update(INFERRY_TRACE_ENDPOINT="http://collector.monitoring:4317")
+    spec(bundle, "NetworkPolicy").update(egress=egress)
+    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
+
+
+CPU = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ({"type": "Resource", "resource": CPU}, "the mean over the containers ['server', 'sync']"),
+        ({"type": "ContainerResource", "containerResource": {**CPU, "container": "web"}}, "no container web"),
+        ({"type": "ContainerResource", "containerResource": {**CPU, "container": "server", "name": "nvidia.com/gpu"}},
+         "no cluster measures the resource nvidia.com/gpu"),
+        ({"type": "Pods", "pods": {"metric": {"name": "inferry_queue_ms"}, "target": CPU["target"]}}, "queue_ms"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_scaler_beside_another_container_is_named(
+    metric: Manifest, expected: str, facts: ServerFacts, tmp_path: Path
+) -> None:
+    bundle = render_with(tmp_path, ("hpa", "models-bucket"))
+    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
+    spec(bundle, "HorizontalPodAutoscaler").update(metrics=[metric])
+    assert any(expected in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
+
+
+def test_a_scaler_of_a_share_of_what_is_not_requested_is_named(facts: ServerFacts, tmp_path: Path) -> None:
+    bundle = render_with(tmp_path, ("hpa",))
+    for amounts in container(bundle)["resources"].values():
+        amounts.pop("cpu")
+    assert any("requests no cpu" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
+
+
+def test_a_copy_from_a_bucket_that_may_not_look_up_names_is_named(facts: ServerFacts, tmp_path: Path) -> None:
+    bundle = render_with(tmp_path, ("models-bucket",))
+    spec(bundle, "NetworkPolicy")["egress"] = [{"ports": [{"port": 443}]}]
+    assert any(
+        "s3://example-models/repository by name" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:])
+    )
+
+
+@pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         ("--repository=/mnt/models", "--repository=/models", "KServe puts models into /mnt/models"),
@@ -257,26 +340,26 @@ metadata: {name: thing}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: elsewhere}
+metadata: {name: elsewhere, namespace: inferry}
 spec: {type: ExternalName, externalName: models.example.com}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
-metadata: {name: expressed}
+metadata: {name: expressed, namespace: inferry}
 spec:
   maxUnavailable: 1
   selector: {matchExpressions: [{key: a, operator: Exists}]}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: {name: range}
+metadata: {name: range, namespace: inferry}
 spec:
   podSelector: {matchLabels: {app.kubernetes.io/component: server}}
   ingress: [{ports: [{port: 8000, endPort: 9000, protocol: TCP}, {protocol: TCP}]}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
-metadata: {name: other}
+metadata: {name: other, namespace: inferry}
 spec:
   parentRefs: [{name: shared, namespace: gateways}]
   rules: [{backendRefs: [{name: x, kind: InferencePool, group: inference.networking.k8s.io}]}, {}]

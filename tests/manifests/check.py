@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from manifests.bundle import Bundle
 from manifests.facts import ServerFacts
+from manifests.rules_cluster import cluster_faults
 from manifests.rules_metrics import metric_faults
 from manifests.rules_objects import port_faults, reference_faults, security_faults, selector_faults
 from manifests.rules_programs import program_faults
@@ -28,6 +29,7 @@ def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERS
         *reference_faults(bundle),
         *security_faults(bundle),
         *server_faults(bundle, facts),
+        *cluster_faults(bundle),
         *program_faults(bundle),
         *metric_faults(bundle, facts),
     )

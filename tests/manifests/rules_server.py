@@ -23,7 +23,7 @@ def server_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
         for container in template.servers:
             name = f"{template.owner}, container {container['name']}"
             try:
-                settings = container_settings(container, _environment(bundle, container))
+                settings = container_settings(container, environment_of(bundle, container))
             except (StartError, ValueError) as error:
                 yield f"{name}: the server would not start: {error}"
                 continue
@@ -31,7 +31,8 @@ def server_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
                 yield f"{name}: {fault}"
 
 
-def _environment(bundle: Bundle, container: Manifest) -> dict[str, str]:
+def environment_of(bundle: Bundle, container: Manifest) -> dict[str, str]:
+    """The settings that a container has from the ConfigMaps that it names."""
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         config = bundle.find("ConfigMap", source.get("configMapRef", {}).get("name", ""))
