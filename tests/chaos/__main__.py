@@ -18,14 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--only", action="append", metavar="TEXT", help="disturbances whose names contain it")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="play all of it so often (%(default)s)")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, as docs/chaos.md")
     parsed = parser.parse_args(arguments)
     chosen = [one for one in DISTURBANCES if not parsed.only or any(text in one.name for text in parsed.only)]
     if not chosen:
         parser.error(f"no disturbance is named like {parsed.only}; expected {', '.join(d.name for d in DISTURBANCES)}")
+    if parsed.times < 1 or (parsed.times > 1 and parsed.write is not None):
+        parser.error(f"--times is {parsed.times}; expected 1 or more, and 1 with --write")
     os.environ["GRPC_VERBOSITY"] = "NONE"  # clients whose servers end say so at length
     results = []
-    for disturbance in chosen:
+    for disturbance in chosen * parsed.times:
         results.append(play(disturbance, effort=_QUICK if parsed.quick else 1.0))
         print(line_of(results[-1]), flush=True)
         for fault in results[-1].faults:

@@ -1,4 +1,4 @@
-"""The machine's clock jumps: hours ahead, a day back."""
+"""The machine's clock jumps: hours ahead, a day back, and hundreds of times within seconds."""
 
 import sys
 import time
@@ -11,6 +11,8 @@ _LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 _JUMPS_S = (3600, -86_400, 30, 10_000_000, 0)
 _BETWEEN_S = 3.0
 _EXACT_S = 10.0
+_BURST, _BETWEEN_BURST_S = 400, 0.025
+"""Many jumps, so that some fall between two looks at the clock that belong together."""
 
 
 def missing() -> str:
@@ -21,9 +23,9 @@ def missing() -> str:
 def movable(folder: Path) -> Setup:
     """A server whose wall clock follows a file; the monotonic clock is the machine's, as after a real jump."""
     clock = folder / "clock"
-    clock.write_text("+0\n")
+    _set(clock, 0)
     environment = {
-        "LD_PRELOAD": str(_LIBRARIES[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1",
+        "LD_PRELOAD": str(_LIBRARIES[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip
     process = {"environment": environment, "program": (sys.executable, "-m", "chaos.under_faketime")}
@@ -32,14 +34,27 @@ def movable(folder: Path) -> Setup:
 
 def jump(scene: Scene) -> str:
     """Ahead, back, a little, far, and home again; a version that comes then is served."""
+    clock, burst = scene.folder / "clock", scene.times(_BURST)
     for seconds in _JUMPS_S:
-        (scene.folder / "clock").write_text(f"{seconds:+}\n")
+        _set(clock, seconds)
         scene.wait_for(lambda seconds=seconds: _is_ahead(scene, seconds), f"{seconds} s ahead")  # type: ignore[misc]
         time.sleep(_BETWEEN_S * scene.effort)
+    for number in range(burst):
+        _set(clock, _JUMPS_S[number % len(_JUMPS_S)])
+        time.sleep(_BETWEEN_BURST_S)
+    _set(clock, 0)
     scene.over()
     save_version(scene.folder / "models", 2)
     scene.wait_for(lambda: scene.serves(2), "served: version 2")
-    return f"the clock jumps to {', '.join(f'{seconds:+,} s' for seconds in _JUMPS_S)}"
+    there = ", ".join(f"{seconds:+,} s" for seconds in _JUMPS_S)
+    return f"the clock jumps to {there}, and there again {burst} times within {burst * _BETWEEN_BURST_S:g} s"
+
+
+def _set(clock: Path, seconds: int) -> None:
+    """Written elsewhere first: the server reads the file at every look at its clock."""
+    new = clock.with_suffix(".new")
+    new.write_text(f"{seconds:+}\n")
+    new.replace(clock)
 
 
 def _is_ahead(scene: Scene, seconds: float) -> bool:

@@ -146,6 +146,15 @@ def test_an_unknown_name_plays_nothing(capsys: pytest.CaptureFixture[str]) -> No
     assert "SIGTERM" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["--times", "0"], ["--times", "2", "--write", "page.md"]])
+def test_a_number_of_times_that_makes_no_sense_plays_nothing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--only", "clock", *arguments])
+    assert "expected 1 or more" in capsys.readouterr().err
+
+
 def test_a_server_that_does_not_start_is_a_fault_and_ends_nothing_else() -> None:
     def refusing(folder: Path) -> Setup:
         return Setup(folder / "models", ("--no-such-setting",))

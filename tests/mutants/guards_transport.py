@@ -6,8 +6,16 @@ _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
 _TEST_UNSENT = ("tests/server/transport/test_unsent.py",)
+_TEST_REMAINING = ("tests/server/transport/test_remaining.py",)
 
 TRANSPORT = (
+    Mutant("clock-jump-deadline", "deadlines: a jump of the clock is noticed", "is_same = True", _TEST_REMAINING),
+    Mutant(
+        "clock-jump-deadline-aio",
+        "deadlines: over grpc.aio too",
+        "remaining_s = context.time_remaining()",
+        _TEST_REMAINING,
+    ),
     Mutant("overdue-trimmed", "bounds: memory of half-sent requests goes back", "", _TEST_BOUNDS),
     Mutant("overdue-trimmed-aio", "bounds: over grpc.aio too, memory goes back", "", _TEST_BOUNDS),
     Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),

@@ -8,6 +8,7 @@ from typing import Any
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import CallAccount, EndingCall
 from inferry_server.rpc.statuses import OK, Status
+from inferry_server.transport.remaining import settled
 from inferry_server.transport.unsent import is_full
 
 CANCEL_SLACK_S = 0.005
@@ -25,7 +26,7 @@ class _BaseCall(EndingCall):
         loop: asyncio.AbstractEventLoop,
         account: CallAccount,
     ) -> None:
-        remaining_s = context.time_remaining()
+        remaining_s = settled(context.time_remaining)  # guard: clock-jump-deadline-aio
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         super().__init__(method, metadata, deadline, account)
         self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes

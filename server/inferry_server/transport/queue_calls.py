@@ -10,6 +10,7 @@ from inferry_server.rpc.router import CallAccount, EndingCall
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport import core_layer
+from inferry_server.transport.remaining import SAME_S, monotonic_deadline
 from inferry_server.transport.unsent import is_full
 
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
@@ -35,8 +36,14 @@ class _BaseCall(EndingCall):
     """What unary and streaming calls share."""
 
     def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop, waited_s: float = 0.0) -> None:
-        deadline = event.call_details.deadline  # on the wall clock
-        deadline = None if deadline > _NEVER_S else time.monotonic() + (deadline - time.time())
+        details = event.call_details
+        deadline = details.deadline  # on the wall clock
+        if deadline > _NEVER_S:
+            deadline = None
+        else:
+            now, left_s = time.monotonic(), deadline - time.time()
+            is_same = -SAME_S < details.deadline - deadline < SAME_S  # guard: clock-jump-deadline
+            deadline = now + left_s if is_same else monotonic_deadline(details)
         super().__init__(path, event.invocation_metadata, deadline, account, waited_s)
         self._handle: core_layer.Handle = event.call
         self._loop = loop
