@@ -3,14 +3,21 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from PIL import Image
 
 from chart.helm import run_helm, template
 from chart.values import VALUES
 from inferry_client.cli import build_parser as client_parser
 from inferry_trainer.cli import build_parser as trainer_parser
-from manifests.bundle import ROOT, Bundle, Template, parse, render
+from manifests.__main__ import local_images, main
+from manifests.bundle import K8S, KUBECTL, ROOT, Bundle, Template, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.schemas import VERSIONS
@@ -106,6 +113,81 @@ def test_the_programs_know_their_arguments_and_the_model_is_the_same_throughout(
     (copied,) = [command for command in kubectl() if "cp" in command]
     assert models == {"digits"}
     assert "models/digits/1" in copied
+
+
+def test_the_picture_of_the_first_steps_is_one_of_a_digit(tmp_path: Path) -> None:
+    (command,) = [one for one in commands() if Path(one[0]).name == "python"]
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
+    asked = [one[2] for one in commands() if Path(one[0]).name == "inferry"]
+    for name in asked:
+        with Image.open(tmp_path / name) as picture:
+            low, high = picture.getextrema()
+            assert (picture.mode, picture.size) == ("L", (8, 8))
+            assert (low, high) == (0, 225)
+    assert asked
+
+
+def kubectl_lines() -> list[str]:
+    """Those of the whole document, in the text too."""
+    text = README.replace("\\\n", " ")
+    in_text = [line for line in re.findall(r"`(kubectl [^`]+)`", text) if len(line.split()) > 3]
+    return [*dict.fromkeys(re.findall(r"^    (kubectl .*)$", text, re.MULTILINE) + in_text)]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifests with the overlay that the reader writes, and a model."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(K8S, folder / "deploy/k8s")
+    (overlay,) = [one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "registry.example.com" in one]
+    (folder / "deploy/k8s/overlays/production").mkdir()
+    (folder / "deploy/k8s/overlays/production/kustomization.yaml").write_text(overlay)
+    (folder / "models/digits/1").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("line", kubectl_lines())
+def test_kubectl_understands_every_command_and_finds_its_files(line: str, checkout: Path) -> None:
+    """It fails because there is no cluster, and for nothing before that."""
+    words = shlex.split(line, comments=True)[1:]
+    done = subprocess.run(
+        [KUBECTL, "--server=http://127.0.0.1:9", *words], cwd=checkout, capture_output=True, text=True, check=False,
+        env={"HOME": str(checkout), "PATH": "/usr/bin:/bin"}, timeout=60,
+    )  # fmt: skip
+    assert "refused" in done.stderr, done.stderr
+
+
+def test_the_overlay_of_ones_own_pulls_with_a_secret_from_its_registry(checkout: Path) -> None:
+    rendered = render(checkout / "deploy/k8s/overlays/production")
+    (made,) = [shlex.split(line) for line in kubectl_lines() if "create secret docker-registry" in line]
+    (account,) = rendered.every("ServiceAccount")
+    assert account["imagePullSecrets"] == [{"name": made[4]}]
+    (template,) = rendered.templates()
+    assert template.spec["serviceAccountName"] == account["metadata"]["name"]
+    registry = option([part for word in made for part in word.split("=")], "--docker-server")
+    assert template.servers[0]["image"].startswith(f"{registry}/")
+
+
+def test_the_check_says_which_images_no_registry_has(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert local_images(render(checkout / "deploy/k8s/overlays/production")) == []
+    folder = str(checkout / "deploy/k8s/overlays/dev")
+    assert main([folder]) == 0
+    note, verdict = capsys.readouterr().out.splitlines()
+    assert note.startswith(f"{folder}: note: inferry-server:0.1.0 names no registry")
+    assert verdict == f"{folder}: 8 objects, nothing wrong"
+
+
+def test_helm_knows_the_flags_of_an_upgrade() -> None:
+    known = run_helm("upgrade", "--help") + run_helm("install", "--help")
+    for line in re.findall(r"`(helm (?:upgrade|install) [^`]*)`", README):
+        for flag in re.findall(r"--[\w-]+", line):
+            assert re.search(rf"{flag}\b", known), line
+
+
+def test_what_is_asked_of_a_server_is_the_model_that_was_published() -> None:
+    text = README.replace("\\\n", " ")
+    for line in re.findall(r"^    (?:\.venv/bin/inferry classify|docker compose .* load) .*$", text, re.MULTILINE):
+        assert option(shlex.split(line, comments=True), "--model") == "digits", line
 
 
 def test_every_path_of_the_whole_document_is_there() -> None:
