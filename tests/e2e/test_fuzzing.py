@@ -106,10 +106,10 @@ def test_a_fault_of_each_parser_gets_found(
 
 
 def test_an_answer_of_5xx_gets_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(body: bytes, headers: object, **_: str) -> tuple[bytes, object]:
+    def careless(_: object, body: bytes, stated: object, **_names: str) -> tuple[bytes, object]:
         raise KeyError(body)
 
-    monkeypatch.setattr("inferry_server.http.inference.read_infer_request", careless)
+    monkeypatch.setattr("inferry_server.http.infer_plans.InferRequests.read", careless)
     found = findings(bodies.BODIES, cases=10)
     assert len(found) == 5
     assert all("status 500" in reason for reason in found.values())

@@ -10,6 +10,7 @@ _TEST_BODIES = ("tests/server/http/test_bodies.py",)
 _TEST_ACCEPTING = ("tests/server/http/test_accepting.py",)
 _TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
+_TEST_PLANS = ("tests/server/http/test_plans.py",)
 
 HTTP = (
     Mutant("metrics-page-few", "metrics page: the oldest connection makes room", "oldest = None", _TEST_WITHOUT_EXTRA),
@@ -55,4 +56,10 @@ HTTP = (
     Mutant("http-encoding-known", "HTTP: unknown compression is refused", "if False:", _TEST_BODIES),
     Mutant("http-accepted-encoding", "HTTP: replies are compressed as accepted", "return True", _TEST_ACCEPTING),
     Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
+    Mutant("rest-plans-data", "REST: a plan holds for as much data", "if plan is not None:", _TEST_PLANS),
+    Mutant("rest-plans-bytes", "REST: a plan holds for as many bytes", "if plan is not None:", _TEST_PLANS),
+    Mutant("rest-plans-whole", "REST: an id in JSON that repeats is written", "if behind:", _TEST_PLANS),
+    Mutant("rest-plans-form", "REST: what has another form has no plan", "if False:", _TEST_PLANS),
+    Mutant("rest-replies-sizes", "REST: a plan holds for replies as large", "if plan is not None:", _TEST_PLANS),
+    Mutant("rest-replies-regions", "REST: replies in shared memory have no plan", "if False:", _TEST_PLANS),
 )

@@ -1,7 +1,8 @@
 """An infer request over HTTP, JSON or JSON with binary tensors behind it, to the message that gRPC would carry."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +19,7 @@ MOST_JSON_BYTES = 16 << 20
 
 _loads_fast: Callable[[bytes], Any] = json.loads if find_spec("orjson") is None else import_module("orjson").loads
 HEADER_LENGTH = "inference-header-content-length"
-_RAW_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | 2])
+RAW_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | 2])
 _INT64, _UINT64 = 1 << 63, 1 << 64
 
 
@@ -27,6 +28,9 @@ class BinaryWanted:
 
     Args:
         request: the JSON of it.
+
+    Attributes:
+        key: the same for all that want the same.
     """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
@@ -36,10 +40,34 @@ class BinaryWanted:
             for output in request.get("outputs") or ()
             if "binary_data" in (output.get("parameters") or {})
         }
+        self.key = (self._all, *self._each.items())
 
     def __call__(self, output: str) -> bool:
         """Whether an output is wanted so."""
         return bool(self._each.get(output, self._all))
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """An infer request that was read.
+
+    Attributes:
+        message: all of it but the contents of its inputs.
+        raws: the contents of each input; None for one that has none here.
+        wanted: how its outputs are to be written.
+    """
+
+    message: ModelInferRequest
+    raws: Sequence[bytes | memoryview | None]
+    wanted: BinaryWanted
+
+    def written(self) -> bytes:
+        """The message's bytes, with raw contents written behind it: no copy is made of them before."""
+        pieces: list[bytes | memoryview] = [self.message.SerializeToString()]
+        for raw in self.raws:
+            if raw is not None:
+                pieces += (RAW_TAG, varint(len(raw)), raw)
+        return b"".join(pieces)
 
 
 def read_infer_request(
@@ -58,8 +86,46 @@ def read_infer_request(
         InvalidRequestError: fields of another kind than the protocol has.
         RequestTooLargeError: too much of it is JSON.
     """
-    header, binary = _cut(body, headers)
-    request = read_json_object(header)
+    length = json_length(body, headers.get(HEADER_LENGTH))
+    header = body if length == len(body) else body[:length]
+    read = read_described(read_json_object(header), body, length, model=model, version=version)
+    return read.written(), read.wanted
+
+
+def json_length(body: bytes, stated: str | None) -> int:
+    """How many bytes of a body are JSON.
+
+    Args:
+        body: of the request, decompressed.
+        stated: its `Inference-Header-Content-Length`; None for none.
+
+    Raises:
+        DecodingError: it is no length, or longer than the body.
+    """
+    length = len(body) if stated is None else read_length(stated)
+    if length is None or length > len(body):
+        raise DecodingError(
+            f"Inference-Header-Content-Length is {(stated or '')[:20]!r}; expected the length of the JSON, up to "
+            f"{len(body)}"
+        )
+    return length
+
+
+def read_described(request: Mapping[str, Any], body: bytes, start: int, *, model: str, version: str) -> ReadRequest:
+    """A request whose JSON was read.
+
+    Args:
+        request: its JSON.
+        body: all of it.
+        start: where the tensors behind the JSON begin.
+        model: from the path.
+        version: from the path; empty for none.
+
+    Raises:
+        DecodingError: tensors that are not as they are described.
+        InvalidRequestError: fields of another kind than the protocol has.
+    """
+    binary = _Binary(body, start)
     message = ModelInferRequest(model_name=model, model_version=version, id=_text(request, "id", "the request"))
     _set_parameters(message.parameters, _parameters(request, "the request"), but=("binary_data_output",))
     raws = [_add_input(message, tensor, binary) for tensor in _tensors(request, "inputs")]
@@ -71,7 +137,7 @@ def read_infer_request(
         if not isinstance(parameters.get("binary_data", False), bool):
             raise InvalidRequestError(f"{what}: parameter 'binary_data' must be true or false")
         _set_parameters(output.parameters, parameters, but=("binary_data",))
-    return _with_raw(message, raws), BinaryWanted(request)
+    return ReadRequest(message, raws, BinaryWanted(request))
 
 
 def read_json_object(text: bytes) -> dict[str, Any]:
@@ -146,18 +212,6 @@ class _Binary:
             raise DecodingError(f"{left} bytes behind the JSON belong to no input: no binary_data_size takes them")
 
 
-def _cut(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, _Binary]:
-    stated = headers.get(HEADER_LENGTH)
-    if stated is None:
-        return body, _Binary(b"", 0)
-    length = read_length(stated)
-    if length is None or length > len(body):
-        raise DecodingError(
-            f"Inference-Header-Content-Length is {stated[:20]!r}; expected the length of the JSON, up to {len(body)}"
-        )
-    return body[:length], _Binary(body, length)
-
-
 def _add_input(message: ModelInferRequest, tensor: Mapping[str, Any], binary: _Binary) -> bytes | memoryview | None:
     """Describe an input; returns its raw contents, None where it lies in shared memory or says nothing."""
     name = _name(tensor, "an input")
@@ -178,15 +232,6 @@ def _add_input(message: ModelInferRequest, tensor: Mapping[str, Any], binary: _B
     datatype = DATATYPES.get(added.datatype)
     # An unknown datatype is told in the protocol's order, with what the model takes; its data is never read.
     return b"" if datatype is None else raw_from_json(tensor["data"], datatype, tensor=name)
-
-
-def _with_raw(message: ModelInferRequest, raws: list[bytes | memoryview | None]) -> bytes:
-    """The message's bytes, with raw contents written behind it: no copy is made of them before."""
-    pieces: list[bytes | memoryview] = [message.SerializeToString()]
-    for raw in raws:
-        if raw is not None:
-            pieces += (_RAW_TAG, varint(len(raw)), raw)
-    return b"".join(pieces)
 
 
 def _tensors(request: Mapping[str, Any], field: str) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
 """The message that answers an infer request, as JSON, with the tensors behind it that were wanted so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inferry_proto.datatypes import DATATYPES
@@ -9,6 +9,11 @@ from inferry_proto.open_inference_pb2 import InferParameter, ModelInferResponse
 from inferry_server.errors import InvalidRequestError
 from inferry_server.http.infer_request import HEADER_LENGTH, MOST_JSON_BYTES, BinaryWanted
 from inferry_server.http.json_tensors import json_from_raw
+
+OutputTensor = ModelInferResponse.InferOutputTensor
+Elements = Callable[[OutputTensor, bytes], Any]
+
+_REGION = "shared_memory_region"
 
 
 def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, dict[str, str]]:
@@ -23,18 +28,36 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
         InvalidRequestError: more than JSON should carry.
     """
     response = ModelInferResponse.FromString(message)
+    raws = response.raw_output_contents
     _check_size(response, wanted)
-    binary: list[bytes] = []
-    outputs = [
-        _output(tensor, raw, binary if wanted(tensor.name) else None)
-        for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-    ]
+    text = response_json(response, raws, wanted, _elements)
+    return body_and_headers(
+        text, [raw for tensor, raw in zip(response.outputs, raws, strict=True) if _is_behind(tensor, wanted)]
+    )
+
+
+def response_json(
+    response: ModelInferResponse, raws: Sequence[bytes], wanted: BinaryWanted, elements: Elements
+) -> bytes:
+    """The JSON of a response.
+
+    Args:
+        response: without regard to its raw_output_contents.
+        raws: the data of each output.
+        wanted: which outputs go behind it.
+        elements: what stands for the data of another output.
+    """
+    outputs = [_output(tensor, raw, wanted, elements) for tensor, raw in zip(response.outputs, raws, strict=True)]
     answer: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         answer = {"id": response.id, **answer}
     if response.parameters:
         answer["parameters"] = {name: _value(parameter) for name, parameter in response.parameters.items()}
-    text = json.dumps({**answer, "outputs": outputs}, separators=(",", ":")).encode()
+    return json.dumps({**answer, "outputs": outputs}, separators=(",", ":")).encode()
+
+
+def body_and_headers(text: bytes, binary: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
+    """The body of JSON and what goes behind it, and its headers."""
     if not binary:
         return text, {"content-type": "application/json"}
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
@@ -52,17 +75,24 @@ def _check_size(response: ModelInferResponse, wanted: BinaryWanted) -> None:
         )
 
 
-def _output(tensor: ModelInferResponse.InferOutputTensor, raw: bytes, binary: list[bytes] | None) -> Mapping[str, Any]:
+def _output(tensor: OutputTensor, raw: bytes, wanted: BinaryWanted, elements: Elements) -> Mapping[str, Any]:
     described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
     parameters = {name: _value(parameter) for name, parameter in tensor.parameters.items()}
-    if "shared_memory_region" in parameters:
+    if _REGION in parameters:
         return {**described, "parameters": parameters}
-    if binary is not None:
-        binary.append(raw)
+    if _is_behind(tensor, wanted):
         return {**described, "parameters": {**parameters, "binary_data_size": len(raw)}}
     if parameters:
         described["parameters"] = parameters
-    return {**described, "data": json_from_raw(raw, DATATYPES[tensor.datatype], tensor=tensor.name)}
+    return {**described, "data": elements(tensor, raw)}
+
+
+def _is_behind(tensor: OutputTensor, wanted: BinaryWanted) -> bool:
+    return wanted(tensor.name) and _REGION not in tensor.parameters
+
+
+def _elements(tensor: OutputTensor, raw: bytes) -> list[Any]:
+    return json_from_raw(raw, DATATYPES[tensor.datatype], tensor=tensor.name)
 
 
 def _value(parameter: InferParameter) -> Any:

@@ -14,10 +14,11 @@ from inferry_proto.variants import PARAMETER
 from inferry_server.errors import DecodingError, InvalidRequestError
 from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
-from inferry_server.http.infer_request import BinaryWanted, read_infer_request
-from inferry_server.http.infer_response import write_infer_response
+from inferry_server.http.infer_plans import InferRequests
+from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted
 from inferry_server.http.json_messages import to_json
 from inferry_server.http.replies import Compression, json_reply, refusal
+from inferry_server.http.response_plans import InferResponses
 from inferry_server.rpc.statuses import OK, status_of
 
 _INFER, _CLASSIFY = OPEN_INFERENCE["ModelInfer"].path, IMAGE_CLASSIFIER["Classify"].path
@@ -37,6 +38,8 @@ class InferenceRoutes:
         self._calls = calls
         self._compression = compression
         self._budget = budget
+        self._requests = InferRequests()
+        self._responses = InferResponses()
 
     def routes(self) -> list[Route]:
         """Of every model, with and without a version."""
@@ -53,7 +56,7 @@ class InferenceRoutes:
 
         async def message() -> bytes:
             body = await read_body(headers, request.receive, self._budget)
-            asked, binary = read_infer_request(body, headers, **_version(request.path_params))
+            asked, binary = self._requests.read(body, headers.get(HEADER_LENGTH), **_version(request.path_params))
             wanted.append(binary)
             return asked
 
@@ -61,7 +64,7 @@ class InferenceRoutes:
         if status is not OK:
             return refusal(status)
         try:
-            body, described = write_infer_response(response, wanted[0])
+            body, described = self._responses.write(response, wanted[0])
         except InvalidRequestError as error:
             return refusal(status_of(error))
         body, compressed = self._compression.apply(body, headers)

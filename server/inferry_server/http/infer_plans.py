@@ -1,0 +1,197 @@
+"""Infer requests over HTTP by the plan of an earlier one: the message that reading in full makes, for less.
+
+A client's requests differ in their tensors' data and their ids; all else is the same JSON again and again. What that
+became in the first request of a kind is kept under it: a request that repeats it needs only its id and its data
+written to it. What is unusual in any way has no plan and is read in full, so that its faults are told as ever.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.http.infer_request import (
+    MOST_JSON_BYTES,
+    RAW_TAG,
+    BinaryWanted,
+    ReadRequest,
+    json_length,
+    read_described,
+    read_json_object,
+)
+from inferry_server.http.json_tensors import raw_from_json
+from inferry_server.wire.encode import varint
+
+_MOST_PLANS = 1024  # clients that vary more are read in full
+_LARGEST_HEADER = 4096  # bytes of JSON without its data
+_ID_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number << 3 | 2])
+_orjson: Any = None if find_spec("orjson") is None else import_module("orjson")
+
+_Part = tuple[Datatype, str] | int
+"""Where an input's data is: in the JSON, of a datatype and a name; or behind it, so many bytes."""
+
+_Key = tuple[str, str, bytes, bool]
+"""Model and version of the path, bytes of JSON, and whether its id and data were taken out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What requests become that repeat the JSON of an earlier one.
+
+    Attributes:
+        names: the message up to its id.
+        described: the message behind its id, up to the contents of the inputs.
+        parts: of the inputs.
+        behind: bytes of data behind the JSON.
+        wanted: how the outputs are to be written.
+    """
+
+    names: bytes
+    described: bytes
+    parts: Sequence[_Part]
+    behind: int
+    wanted: BinaryWanted
+
+    def written(self, request_id: str, data: Sequence[Any], body: bytes, start: int) -> bytes:
+        """The message.
+
+        Args:
+            request_id: of the request.
+            data: of each input that has it in the JSON.
+            body: of the request.
+            start: where the data behind the JSON begins.
+
+        Raises:
+            DecodingError: data that is not as its datatype has it.
+        """
+        pieces: list[bytes | memoryview] = [self.names]
+        if request_id:
+            encoded = request_id.encode()
+            pieces += (_ID_TAG, varint(len(encoded)), encoded)
+        pieces.append(self.described)
+        left, view = iter(data), memoryview(body)
+        for part in self.parts:
+            if isinstance(part, int):
+                raw: bytes | memoryview = view[start : start + part]
+                start += part
+            else:
+                datatype, name = part
+                raw = raw_from_json(next(left), datatype, tensor=name)
+            pieces += (RAW_TAG, varint(len(raw)), raw)
+        return b"".join(pieces)
+
+
+class InferRequests:
+    """Reads infer requests, by a plan where there is one. Any thread may call; at worst a plan is made twice."""
+
+    def __init__(self) -> None:
+        self._plans: dict[_Key, _Plan] = {}
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def read(self, body: bytes, stated: str | None, *, model: str, version: str) -> tuple[bytes, BinaryWanted]:
+        """The message that asks the same, and how its outputs are to be written.
+
+        Args:
+            body: of the request, decompressed.
+            stated: its `Inference-Header-Content-Length`; None for none.
+            model: from the path.
+            version: from the path; empty for none.
+
+        Raises:
+            ServingError: as `read_infer_request`.
+        """
+        length = json_length(body, stated)
+        header = body if length == len(body) else body[:length]
+        behind = len(body) - length
+        if behind:  # then all of the JSON may repeat
+            plan = self._plans.get((model, version, header, False))
+            if plan is not None and plan.behind == behind:  # guard: rest-plans-bytes
+                return plan.written("", (), body, length), plan.wanted
+        request = _quickly_parsed(header)
+        if request is None:
+            return _in_full(read_json_object(header), body, length, model, version)
+        differing = _differing(request)
+        if differing is None:
+            return _in_full(request, body, length, model, version)
+        request_id, data, rest = differing
+        key = (model, version, rest, True)
+        plan = self._plans.get(key)
+        if plan is not None and plan.behind == behind:  # guard: rest-plans-data
+            return plan.written(request_id, data, body, length), plan.wanted
+        read = read_described(request, body, length, model=model, version=version)
+        plan = _plan(request, read, behind)
+        if plan is not None:
+            self._learn(key, plan)
+            if behind and not data and not request_id:  # guard: rest-plans-whole
+                self._learn((model, version, header, False), plan)
+        return read.written(), read.wanted
+
+    def _learn(self, key: _Key, plan: _Plan) -> None:
+        if len(key[2]) > _LARGEST_HEADER:
+            return
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()  # rare, and cheaper than to keep account of every use
+        self._plans[key] = plan
+
+
+def _quickly_parsed(text: bytes) -> dict[str, Any] | None:
+    """The JSON object that a text is; None where orjson is not there or does not take it, or it is no object."""
+    if _orjson is None or len(text) > MOST_JSON_BYTES:
+        return None
+    try:
+        value = _orjson.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _in_full(
+    request: Mapping[str, Any], body: bytes, start: int, model: str, version: str
+) -> tuple[bytes, BinaryWanted]:
+    read = read_described(request, body, start, model=model, version=version)
+    return read.written(), read.wanted
+
+
+def _differing(request: Mapping[str, Any]) -> tuple[str, Sequence[Any], bytes] | None:
+    """The id of a request, the data of its inputs that have some, and bytes for all the rest of it.
+
+    Returns:
+        None where it has another form than the protocol's, or something in it has no bytes of its own.
+    """
+    request_id, inputs = request.get("id", ""), request.get("inputs")
+    if type(request_id) is not str or type(inputs) is not list:  # guard: rest-plans-form
+        return None
+    data: list[Any] = []
+    bare: list[Mapping[str, Any]] = []
+    for tensor in inputs:
+        if type(tensor) is not dict:
+            return None
+        if "data" in tensor:
+            data.append(tensor["data"])
+            tensor = {**tensor, "data": 0}
+        bare.append(tensor)
+    try:
+        rest: bytes = _orjson.dumps({**request, "id": "", "inputs": bare})
+    except TypeError:  # nested more deeply than it writes
+        return None
+    return None if b"null" in rest else (request_id, data, rest)  # so it writes numbers that are infinite, too
+
+
+def _plan(request: Mapping[str, Any], read: ReadRequest, behind: int) -> _Plan | None:
+    """The plan of a request that was read; None where an input has no data, or data without a known datatype."""
+    parts: list[_Part] = []
+    for tensor, raw in zip(request["inputs"], read.raws, strict=True):
+        datatype = DATATYPES.get(tensor.get("datatype", ""))
+        if raw is None or datatype is None:
+            return None
+        parts.append((datatype, tensor["name"]) if "data" in tensor else len(raw))
+    message = ModelInferRequest()
+    message.CopyFrom(read.message)
+    message.ClearField("id")
+    names = ModelInferRequest(model_name=message.model_name, model_version=message.model_version).SerializeToString()
+    return _Plan(names, message.SerializeToString()[len(names) :], parts, behind, read.wanted)

@@ -1,0 +1,179 @@
+"""Plans of infer requests and of their replies: the same bytes and the same errors as without, in any order."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from inferry_server.errors import DecodingError, ServingError
+from inferry_server.http import infer_plans, response_plans
+from inferry_server.http.infer_plans import InferRequests
+from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted, read_infer_request
+from inferry_server.http.infer_response import write_infer_response
+from inferry_server.http.response_plans import InferResponses
+
+IDS = st.sampled_from(["", "a", "é", "x" * 200, '"', None, 7, "\\"])
+DATA = st.lists(st.integers(0, 300) | st.sampled_from([True, 1.5, "1", None, [1], -1]), max_size=3) | st.sampled_from(
+    [[[1, 2], [3, 4]], 0, None, {}, "text"]
+)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
+    """An input as JSON has it, and what it has behind the JSON."""
+    tensor = {
+        "name": draw(st.sampled_from(["x", "null", "data"])),
+        "shape": draw(st.sampled_from([[1, 2], [2], [], [1.0]])),
+        "datatype": draw(st.sampled_from(["UINT8", "FP32", "BYTES", "NONE"])),
+    }
+    raw = b""
+    kind = draw(st.sampled_from(["json", "json", "raw", "raw", "both", "nothing"]))
+    if kind in ("json", "both"):
+        tensor["data"] = draw(DATA)
+    if kind in ("raw", "both"):
+        raw = draw(st.binary(max_size=4))
+        stated = len(raw) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
+        tensor["parameters"] = {"binary_data_size": draw(st.sampled_from([stated, stated, stated, True, 1.0]))}
+    return tensor, raw
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[bytes, str | None]:
+    """A body, and where its JSON ends."""
+    tensors = draw(st.lists(inputs(), max_size=2))
+    request: dict[str, Any] = {"inputs": [tensor for tensor, _ in tensors]}
+    if draw(st.booleans()):
+        request["id"] = draw(IDS)
+    if draw(st.booleans()):
+        request["parameters"] = {"priority": draw(st.sampled_from([1, 1.0, True, None, float("inf")]))}
+    if draw(st.booleans()):
+        request["outputs"] = [{"name": "y", "parameters": {"binary_data": draw(st.sampled_from([True, False, 1]))}}]
+    text = json.dumps(request).encode()
+    behind = b"".join(raw for _, raw in tensors)
+    stated = str(len(text)) if behind or draw(st.booleans()) else None
+    return text + behind, draw(st.sampled_from([stated] * 8 + [None, "x", str(len(text) + len(behind) + 1)]))
+
+
+def outcome(read: Any) -> tuple[object, ...]:
+    try:
+        message, wanted = read()
+    except ServingError as error:
+        return type(error), str(error)
+    return message, wanted.key
+
+
+@given(st.lists(bodies(), min_size=1, max_size=4), st.permutations(range(8)))
+def test_requests_become_the_same_whatever_was_read_before(
+    kinds: list[tuple[bytes, str | None]], order: list[int]
+) -> None:
+    planned = InferRequests()
+    for at in order:
+        body, stated = kinds[at % len(kinds)]
+        headers = {} if stated is None else {HEADER_LENGTH: stated}
+        by_plan = outcome(lambda: planned.read(body, stated, model="m", version="1"))  # noqa: B023 - called at once
+        in_full = outcome(lambda: read_infer_request(body, headers, model="m", version="1"))  # noqa: B023
+        assert parsed(by_plan) == parsed(in_full)
+
+
+def parsed(found: tuple[object, ...]) -> object:
+    return (ModelInferRequest.FromString(found[0]), found[1]) if isinstance(found[0], bytes) else found
+
+
+def body_of(pixels: bytes, request_id: str = "", **parameters: Any) -> tuple[bytes, str]:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "UINT8", "parameters": {"binary_data_size": len(pixels)}}
+    text = json.dumps({"inputs": [tensor], "id": request_id, "parameters": parameters}).encode()
+    return text + pixels, str(len(text))
+
+
+def test_one_plan_serves_every_id_and_all_data() -> None:
+    planned = InferRequests()
+    for request_id in ("a", "b", "c"):
+        for pixels in (b"\0\1", b"\2\3"):
+            message, _ = planned.read(*body_of(pixels, request_id), model="m", version="")
+            read = ModelInferRequest.FromString(message)
+            assert (read.id, list(read.raw_input_contents), read.model_name) == (request_id, [pixels], "m")
+    assert len(planned) == 1
+
+
+@pytest.mark.parametrize("request_id", ["", "a"])
+def test_a_plan_lets_no_fault_pass(request_id: str) -> None:
+    planned = InferRequests()
+    body, stated = body_of(b"\0\1", request_id)
+    text, _, header = body[:-2], planned.read(body, stated, model="m", version=""), json.loads(body[:-2])
+    for behind in (b"", b"\0", b"\0\1\2"):
+        with pytest.raises(DecodingError, match="behind the JSON"):
+            planned.read(text + behind, stated, model="m", version="")
+    for wrong in ({"id": 7}, {"inputs": 3}, {"inputs": [3]}):
+        spoiled = json.dumps(header | wrong).encode()
+        with pytest.raises(ServingError):
+            planned.read(spoiled + b"\0\1", str(len(spoiled)), model="m", version="")
+
+
+def test_plans_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = InferRequests()
+    for model, version in (("m", "1"), ("m", "2"), ("n", "1")):
+        message, _ = planned.read(*body_of(b"\0\1"), model=model, version=version)
+        assert ModelInferRequest.FromString(message).model_name == model
+        assert ModelInferRequest.FromString(message).model_version == version
+    monkeypatch.setattr(infer_plans, "_MOST_PLANS", 8)
+    for priority in range(100):
+        planned.read(*body_of(b"\0\1", priority=priority), model="m", version="")
+        assert len(planned) <= 8
+    planned.read(*body_of(b"\0\1", "", more="x" * 5000), model="m", version="")
+    assert len(planned) <= 8
+
+
+def response(raws: list[bytes], request_id: str, *, shared: bool, more: bytes) -> bytes:
+    message = ModelInferResponse(model_name="m", model_version="1", id=request_id)
+    for at, raw in enumerate(raws):
+        tensor = message.outputs.add(name=f"y{at}", datatype="UINT8", shape=[1, len(raw)])
+        if shared and at == 0:
+            tensor.parameters["shared_memory_region"].string_param = "r"
+        message.raw_output_contents.append(b"" if shared and at == 0 else raw)
+    return message.SerializeToString() + more
+
+
+VARIANT = ModelInferResponse(model_name="v", parameters={"variant": InferParameter(string_param="int8")})
+REPLIES = st.tuples(
+    st.lists(st.sampled_from([b"\0", b"\1\2", b"", b"x" * 200]), max_size=3),
+    st.sampled_from(["", "a", "é", '"', response_plans._DATA]),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([b"", b"", VARIANT.SerializeToString()]),
+    st.sampled_from([{}, {"parameters": {"binary_data_output": True}}, {
+        "outputs": [{"name": "y0", "parameters": {"binary_data": True}}]
+    }]),
+)  # fmt: skip
+
+
+def test_texts_of_any_length_are_written_by_one_plan_or_none() -> None:
+    planned, wanted = InferResponses(), BinaryWanted({"parameters": {"binary_data_output": True}})
+    for text in (b"a", b"abc", b"", b"a"):
+        message = ModelInferResponse(model_name="m")
+        message.outputs.add(name="y", datatype="BYTES", shape=[1])
+        message.raw_output_contents.append(len(text).to_bytes(4, "little") + text)
+        sent = message.SerializeToString()
+        assert planned.write(sent, wanted) == write_infer_response(sent, wanted)
+
+
+@given(st.lists(REPLIES, min_size=1, max_size=6))
+@example([([b"\1"], response_plans._DATA, False, b"", {})])
+def test_replies_are_the_same_whatever_was_written_before(kinds: list[Any]) -> None:
+    planned = InferResponses()
+    for raws, request_id, shared, more, request in kinds * 2:
+        message, wanted = response(raws, request_id, shared=shared, more=more), BinaryWanted(request)
+        assert planned.write(message, wanted) == write_infer_response(message, wanted)
+
+
+def test_one_plan_serves_every_id_and_data_of_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = InferResponses()
+    for request_id in ("", "a", "b"):
+        for pixel in (b"\0", b"\1"):
+            planned.write(response([pixel], request_id, shared=False, more=b""), BinaryWanted({}))
+    assert len(planned) == 1
+    monkeypatch.setattr(response_plans, "_MOST_PLANS", 8)
+    for rows in range(100):
+        planned.write(response([bytes(rows)], "", shared=False, more=b""), BinaryWanted({}))
+        assert len(planned) <= 8
