@@ -10,6 +10,7 @@ _TEST_BODIES = ("tests/server/http/test_bodies.py",)
 _TEST_ACCEPTING = ("tests/server/http/test_accepting.py",)
 _TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
+_TEST_DIRECT = ("tests/server/http/test_direct.py",)
 _TEST_PLANS = ("tests/server/http/test_plans.py",)
 
 HTTP = (
@@ -62,4 +63,10 @@ HTTP = (
     Mutant("rest-plans-form", "REST: what has another form has no plan", "if False:", _TEST_PLANS),
     Mutant("rest-replies-sizes", "REST: a plan holds for replies as large", "if plan is not None:", _TEST_PLANS),
     Mutant("rest-replies-regions", "REST: replies in shared memory have no plan", "if False:", _TEST_PLANS),
+    Mutant("direct-refused", "REST, direct: what the guard refuses is refused", "if False:", _TEST_DIRECT),
+    Mutant("direct-short", "REST, direct: long bodies go the long way", "if False:", _TEST_DIRECT),
+    Mutant("direct-access", "REST, direct: callers without a role are refused", "if False:", _TEST_DIRECT),
+    Mutant("direct-same-head", "REST, direct: another head is looked at", "if known is None:", _TEST_DIRECT),
+    Mutant("direct-in-order", "REST, direct: replies come in order", "if False:", _TEST_DIRECT),
+    Mutant("direct-cancelled", "REST, direct: who goes takes its request along", "", _TEST_DIRECT),
 )

@@ -23,7 +23,7 @@ def make_application(routes: Sequence[Route]) -> Starlette:
         headers = dict((error.headers or {}) if isinstance(error, HTTPException) else {})
         if code == _NOT_ALLOWED:
             allowed = _methods(routes, request)
-            headers["allow"], detail = ", ".join(allowed), f"expected {' or '.join(allowed)}"
+            headers["Allow"], detail = ", ".join(allowed), f"expected {' or '.join(allowed)}"
         elif code == _NOT_FOUND:
             detail = _no_path(request.url.path)
         message = f"{request.method} {request.url.path[:_LONGEST_PATH]}: {detail}"

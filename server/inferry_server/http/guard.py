@@ -1,6 +1,6 @@
 """Who may ask for more than health and metrics: no pages of other sites, and nobody without a certificate it takes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,35 +45,44 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or refuse it."""
-        refusal = self._refusal(scope)
+        refusal = self.refuses(scope["path"], scope["headers"], scope["state"])
         if refusal is None:
             await self._application(scope, receive, send)
         else:
             code, message = refusal
             await json_reply({"error": message}, code)(scope, receive, send)
 
-    def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        if scope["path"].startswith(_HEALTH):
+    def refuses(self, path: str, raw: Sequence[tuple[bytes, bytes]], state: Any) -> tuple[int, str] | None:
+        """The code and the reason for a request that must not be asked; None for one that may.
+
+        Args:
+            path: of the request.
+            raw: its headers, names in lower case.
+            state: of its connection.
+        """
+        if path.startswith(_HEALTH):
             return None
-        headers = dict(scope["headers"])
+        headers = dict(raw)
         host = headers.get(b"host", b"").decode("latin-1").strip()
         if not self._hosts.has(host):  # guard: http-host
             return 421, refusal(host)
-        if scope["path"].startswith(_METRICS):
-            return None if self._access is None else self._access_refusal(self._access.check_metrics, scope)
+        if path.startswith(_METRICS):
+            return None if self._access is None else self._access_refusal(self._access.check_metrics, raw, state)
         origin = headers.get(b"origin")
         if origin is not None and not _is_own(origin.decode("latin-1"), host):  # guard: http-origin
             return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
-        if self._client_certificates and not scope["state"].get("has_certificate"):  # guard: http-certificate
+        if self._client_certificates and not state.get("has_certificate"):  # guard: http-certificate
             return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
-        if self._access is not None and scope["path"] in _LIVE:  # guard: live-access
-            return self._access_refusal(partial(self._access.check, _EXPLAIN), scope)
+        if self._access is not None and path in _LIVE:  # guard: live-access
+            return self._access_refusal(partial(self._access.check, _EXPLAIN), raw, state)
         return None
 
-    def _access_refusal(self, check: Callable[[Metadata, Names], None], scope: Any) -> tuple[int, str] | None:
-        metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    def _access_refusal(
+        self, check: Callable[[Metadata, Names], None], raw: Sequence[tuple[bytes, bytes]], state: Any
+    ) -> tuple[int, str] | None:
+        metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
         try:
-            check(metadata, lambda: scope["state"].get("certificate_names", ()))  # guard: metrics-access
+            check(metadata, lambda: state.get("certificate_names", ()))  # guard: metrics-access
         except ServingError as error:
             status = status_of(error)
             return http_code(status), status.message

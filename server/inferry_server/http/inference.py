@@ -32,14 +32,23 @@ class InferenceRoutes:
         calls: asks the handlers.
         compression: of answers.
         budget: of bodies.
+        requests: reads infer requests.
+        responses: writes the replies to them.
     """
 
-    def __init__(self, calls: Calls, compression: Compression, budget: BodyBudget) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        compression: Compression,
+        budget: BodyBudget,
+        requests: InferRequests,
+        responses: InferResponses,
+    ) -> None:
         self._calls = calls
         self._compression = compression
         self._budget = budget
-        self._requests = InferRequests()
-        self._responses = InferResponses()
+        self._requests = requests
+        self._responses = responses
 
     def routes(self) -> list[Route]:
         """Of every model, with and without a version."""

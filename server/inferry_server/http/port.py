@@ -11,12 +11,15 @@ from inferry_server.http.application import make_application
 from inferry_server.http.bodies import BodyBudget
 from inferry_server.http.calls import Calls
 from inferry_server.http.control import control_routes
+from inferry_server.http.direct import DirectInfer
 from inferry_server.http.guard import Guard
 from inferry_server.http.health import HealthQuestions, health_routes
+from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.inference import InferenceRoutes
 from inferry_server.http.live import LiveSnapshot, live_routes
 from inferry_server.http.metrics_page import metrics_route
 from inferry_server.http.replies import Compression
+from inferry_server.http.response_plans import InferResponses
 from inferry_server.http.server import HttpOptions, HttpServer
 from inferry_server.http.tls import HttpTls
 from inferry_server.lifecycle import Readiness
@@ -89,8 +92,13 @@ class HttpPort:
         self._options = options
         self._ending = False
         questions = HealthQuestions(readiness.not_live, readiness.not_ready, self._model_versions)
+        compression, requests, responses = Compression(options.compression), InferRequests(), InferResponses()
         # They are tried in this order, a microsecond each: inference comes first.
-        routes = [*_model_routes(router, options), *health_routes(questions), metrics_route(metrics.registry)]
+        routes = [
+            *_model_routes(router, options, compression, requests, responses),
+            *health_routes(questions),
+            metrics_route(metrics.registry),
+        ]
         if options.inference:
             routes += live_routes(LiveSnapshot(readiness, registry, metrics, diagnostics), lambda: self._ending)
         tls = None
@@ -102,9 +110,16 @@ class HttpPort:
             hosts=options.hosts,
             access=router.access,
         )
+        direct = None
+        if options.inference:
+            direct = DirectInfer(
+                router, guarded.refuses, requests, responses, compression, limit=options.max_message_bytes
+            )
         context = None if tls is None else tls.context
         self._tls = tls
-        self._server = HttpServer(guarded, HttpOptions(most_connections=options.most_connections, tls=context))
+        self._server = HttpServer(
+            guarded, HttpOptions(most_connections=options.most_connections, tls=context, direct=direct)
+        )
         self.scheme = "http" if tls is None else "https"
         self.address: Address | None = None
 
@@ -135,13 +150,19 @@ class HttpPort:
         return None if entry is None else (self._registry.ready_versions(model), dict(entry.labels))
 
 
-def _model_routes(router: Router, options: PortOptions) -> list[Route]:
+def _model_routes(
+    router: Router,
+    options: PortOptions,
+    compression: Compression,
+    requests: InferRequests,
+    responses: InferResponses,
+) -> list[Route]:
     if not options.inference:
         return []
     calls = Calls(router)
     most = options.max_message_bytes
     budget = BodyBudget(limit=most, most=_BODIES_AT_A_TIME * most)
-    inference = InferenceRoutes(calls, Compression(options.compression), budget)
+    inference = InferenceRoutes(calls, compression, budget, requests, responses)
     return [*inference.routes(), *control_routes(calls, budget)]
 
 

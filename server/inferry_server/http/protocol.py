@@ -10,8 +10,9 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from inferry_server.http.direct import DirectCall, DirectInfer, Head, RawHeaders
 from inferry_server.security.certificate_names import names_of_peer
 
 HEADERS_S = 10.0
@@ -25,6 +26,7 @@ WRITE_S = 30.0
 """For a client to read what the system does not buffer for it."""
 
 MOST_HEADER_BYTES = 64 << 10
+_MOST_KNOWN_BYTES = 4 << 10  # of headers that a connection remembers
 
 
 _EXPECTED = (
@@ -54,11 +56,17 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
+        cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
     """
 
-    def __init__(self, *arguments: Any, most_connections: int, **named: Any) -> None:
+    cycle: Any
+
+    def __init__(self, *arguments: Any, most_connections: int, direct: DirectInfer | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._most_connections = most_connections
+        self._direct = direct
+        self._call: DirectCall | None = None  # that has no reply yet
+        self._known: Head | None = None  # of the last request that was looked at for it
         self._header_bytes = 0
         self._in_body = False
         self.deadline: float | None = None
@@ -77,6 +85,14 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._wait_for_client(HEADERS_S)
         if len(self.connections) > self._most_connections:  # guard: http-connections-bounded
             self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, and wants no reply any more."""
+        super().connection_lost(exc)
+        call, self._call = self._call, None
+        if call is not None:
+            call.disconnected = True
+            call.cancelled()  # guard: direct-cancelled
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; more of a body gives the rest more time."""
@@ -100,31 +116,63 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """A header has come; behind a body, it is a trailer, and says nothing here (RFC 9110, 6.5.1)."""
         self._count(len(name) + len(value))
         if not self._in_body:  # guard: http-trailers
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect":
+                super().on_header(name, value)  # uvicorn heeds it
+            else:
+                self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The body comes next, and has time of its own."""
         self._in_body = True
         self._wait_for_client(READ_S)
-        # The parser gives up a body behind `Upgrade`, and the request would be answered without it.
-        if self.parser.should_upgrade() and _has_body(self.headers):  # guard: http-upgrade-body
-            raise ValueError("Upgrade with a body")
-        if not self.url.startswith(b"/"):
-            self._take_host_of_target()
-        if not _has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
-            raise ValueError("no Host, or more than one")
-        super().on_headers_complete()
+        known = self._known
+        # What was looked at once holds wherever it comes again: the one Host, and that it goes the direct way.
+        if known is None or not known.fits(self.url, self.headers):  # guard: direct-same-head
+            self._check_head()
+            known = None
+        if not self._begin_direct(known):
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body has come."""
+        if self._call is not None and self.cycle is self._call:
+            self._call.pieces.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The client waits for the answer now."""
         self._in_body = False
         self.deadline = None
-        super().on_message_complete()
+        if self._direct is not None and self._call is not None and self.cycle is self._call:
+            self._direct.came(self._call)
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The client has its answer, and may ask again."""
         super().on_response_complete()
         self._rest()
+
+    def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
+        """Send the whole reply to the direct call."""
+        call, self._call = self._call, None
+        assert call is not None  # noqa: S101 - it alone calls
+        call.response_complete = True
+        lines = [b"".join((name, b": ", value, b"\r\n")) for name, value in self.server_state.default_headers]
+        lines += [b"".join((name, b": ", value, b"\r\n")) for name, value in headers]
+        closes = not call.keep_alive
+        if closes:
+            lines.append(b"connection: close\r\n")
+        self.transport.write(b"".join((STATUS_LINE[code], *lines, b"\r\n", body)))
+        if closes:
+            self.transport.close()
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:  # as it does, without a timer for each request
+            self.server_state.total_requests += 1
+            self._wait_for_client(self.timeout_keep_alive)
 
     def send_400_response(self, _msg: str) -> None:
         """Tell in JSON, as every error is told, what was expected; then close."""
@@ -153,6 +201,32 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self.deadline = now + WRITE_S
         elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
             self.transport.abort()
+
+    def _check_head(self) -> None:
+        """Look at what uvicorn would let pass. Raises ValueError; httptools makes it a 400."""
+        # The parser gives up a body behind `Upgrade`, and the request would be answered without it.
+        if self.parser.should_upgrade() and _has_body(self.headers):  # guard: http-upgrade-body
+            raise ValueError("Upgrade with a body")
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
+        if not _has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
+            raise ValueError("no Host, or more than one")
+
+    def _begin_direct(self, known: Head | None) -> bool:
+        """Whether the request whose head has come goes the direct way; `known` where its head came before."""
+        direct, parser = self._direct, self.parser
+        if direct is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return False
+        # One that is behind another, or whose client does not read its replies, waits as uvicorn has it.
+        is_next = self.cycle is None or self.cycle.response_complete
+        if not is_next or self.flow.write_paused or not parser.should_keep_alive():  # guard: direct-in-order
+            return False
+        if known is None and self._header_bytes <= _MOST_KNOWN_BYTES:
+            known = self._known = direct.head(self.url, self.headers, self.app_state)
+        call = None if known is None else direct.begin(known, self.headers, self)
+        if call is not None:
+            self.cycle = self._call = call
+        return call is not None
 
     def _wait_for_client(self, seconds: float) -> None:
         self.deadline = self.loop.time() + seconds

@@ -42,10 +42,14 @@ class Compression:
 
     Args:
         algorithm: `gzip`, `deflate` or `none`.
+
+    Attributes:
+        compresses: whether it depends on the request how a reply is sent.
     """
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
+        self.compresses = algorithm in _COMPRESS
 
     def apply(self, body: bytes, headers: Headers) -> tuple[bytes, dict[str, str]]:
         """The body as it is sent, and the headers for that.

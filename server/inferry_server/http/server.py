@@ -15,6 +15,7 @@ import uvicorn
 
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.http.direct import DirectInfer
 from inferry_server.http.protocol import BoundedProtocol
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,12 @@ class HttpOptions:
     Attributes:
         most_connections: open at a time.
         tls: where connections are encrypted.
+        direct: answers infer requests without the application; None: nothing does.
     """
 
     most_connections: int = 256
     tls: ssl.SSLContext | None = None
+    direct: DirectInfer | None = None
 
 
 class HttpServer:
@@ -49,7 +52,9 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 application,
-                http=functools.partial(BoundedProtocol, most_connections=options.most_connections),
+                http=functools.partial(
+                    BoundedProtocol, most_connections=options.most_connections, direct=options.direct
+                ),
                 loop="asyncio",
                 ws="none",
                 lifespan="off",

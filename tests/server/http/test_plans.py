@@ -16,9 +16,9 @@ from inferry_server.http.infer_response import write_infer_response
 from inferry_server.http.response_plans import InferResponses
 
 IDS = st.sampled_from(["", "a", "é", "x" * 200, '"', None, 7, "\\"])
-DATA = st.lists(st.integers(0, 300) | st.sampled_from([True, 1.5, "1", None, [1], -1]), max_size=3) | st.sampled_from(
-    [[[1, 2], [3, 4]], 0, None, {}, "text"]
-)
+DATA: st.SearchStrategy[Any] = st.lists(
+    st.integers(0, 300) | st.sampled_from([True, 1.5, "1", None, [1], -1]), max_size=3
+) | st.sampled_from([[[1, 2], [3, 4]], 0, None, {}, "text"])
 
 
 @st.composite

@@ -1,0 +1,330 @@
+"""Infer requests that are answered without ASGI: as gRPC's calls are, by plain calls and without a task each.
+
+The application answers everything. Of a request that is like most, a short POST to a model's infer whose head says
+nothing unusual, only the way is shorter: from the connection to the router's handler and back, with the checks, the
+messages and the replies of the long one. `DirectInfer` decides from a request's head which way it takes.
+
+Requests that come in one round of the event loop are handled at its end, together: whoever computes is woken once and
+finds all of them, and their replies come back to the loop by one wake-up.
+"""
+
+import asyncio
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.datastructures import Headers
+
+from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.errors import InvalidRequestError, ServingError
+from inferry_server.http.infer_plans import InferRequests
+from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted
+from inferry_server.http.replies import Compression, refusal
+from inferry_server.http.response_plans import InferResponses
+from inferry_server.rpc.router import CallAccount, EndingCall, Router
+from inferry_server.rpc.statuses import OK, Status, status_of
+from inferry_server.trace import Metadata
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 64 << 10
+"""Of a body that comes this way: as much as uvicorn holds of any body before the application takes it."""
+
+_INFER = OPEN_INFERENCE["ModelInfer"].path
+_PATH = re.compile(rb"/v2/models/([A-Za-z0-9._~-]+)(?:/versions/([A-Za-z0-9._~-]+))?/infer")
+_MOST_ROUNDS = 4  # of the loop that requests wait for others while more of them come
+_MOST_TOGETHER = 32  # that wait so
+_UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"})
+_INTERNAL = b'{"error":"internal error; the server\'s log has the details"}'
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of requests with the same method, path and headers, but for the length of the body.
+
+    Attributes:
+        url: of them.
+        headers: of one of them.
+        length_at: where the length stands in them.
+        model: from the path.
+        version: from the path; empty for none.
+        stated: `Inference-Header-Content-Length`; None for none.
+        metadata: the headers but for the length, for the handler.
+    """
+
+    url: bytes
+    headers: RawHeaders
+    length_at: int
+    model: str
+    version: str
+    stated: str | None
+    metadata: Metadata
+
+    def fits(self, url: bytes, headers: RawHeaders) -> bool:
+        """Whether another request has the same."""
+        at, known = self.length_at, self.headers
+        return (
+            url == self.url
+            and len(headers) == len(known)
+            and headers[at][0] == b"content-length"
+            and headers[:at] == known[:at]
+            and headers[at + 1 :] == known[at + 1 :]
+        )
+
+
+class Connection(Protocol):
+    """What carries a call: uvicorn's protocol, as `http/protocol.py` has it. For the loop's thread."""
+
+    loop: asyncio.AbstractEventLoop
+    client: tuple[str, int] | None
+    app_state: dict[str, Any]
+
+    def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
+        """Send the whole reply to the call that it carries."""
+
+
+class _Deaf:
+    """An event that nobody waits for."""
+
+    def set(self) -> None:
+        """Nobody is woken."""
+
+
+class _Counted(CallAccount):
+    """The account of a call that the router has refused, and counted."""
+
+    def __init__(self) -> None:
+        self.trace = None
+
+    def ended(self, status: Status) -> None:
+        """Count nothing."""
+
+
+class DirectCall(EndingCall):
+    """One unary call that HTTP brought, where uvicorn's protocol keeps its cycle of request and response.
+
+    Any thread may call `reply`, `fail` and `abort`; the loop's thread everything else.
+
+    Args:
+        head: of its request.
+        connection: that brought it.
+        account: told once how it ended.
+        replied: takes the outcome to the loop's thread.
+        refusal: why the caller may not make the call; it is told once the request has come whole.
+
+    Attributes:
+        head: of its request.
+        connection: that brought it.
+        refusal: why the caller may not make the call.
+        pieces: of the body, as they came.
+        wanted: how its outputs are to be written; known when the request was read.
+        disconnected: whether the client has gone. uvicorn sets it.
+        response_complete: whether it has its reply.
+        keep_alive: whether the connection goes on after it. uvicorn clears it where the server ends.
+        message_event: uvicorn sets it when the client has gone.
+    """
+
+    message_event = _Deaf()
+
+    def __init__(
+        self,
+        head: Head,
+        connection: Connection,
+        account: CallAccount,
+        replied: Callable[["DirectCall", Status, bytes], None],
+        refusal: Status | None = None,
+    ) -> None:
+        super().__init__(_INFER, head.metadata, None, account)
+        self.head = head
+        self.connection = connection
+        self.refusal = refusal
+        self.pieces: list[bytes] = []
+        self.wanted: BinaryWanted | None = None
+        self.disconnected = self.response_complete = False
+        self.keep_alive = True
+        self._replied = replied
+
+    @property
+    def peer(self) -> str:
+        """Who asks."""
+        return peer_of(self.connection.client)
+
+    def reply(self, message: bytes) -> None:
+        """Answer with a message."""
+        if self._end(OK):
+            self._replied(self, OK, message)
+
+    def abort(self, status: Status) -> None:
+        """End with another status than OK."""
+        if self._end(status):
+            self._replied(self, status, b"")
+
+
+def peer_of(client: Sequence[Any] | None) -> str:
+    """Who asks, as handlers are told."""
+    return f"http:{client[0]}:{client[1]}" if client else "http:"
+
+
+class DirectInfer:
+    """Answers infer requests that come without ASGI. For the loop's thread, but for replies.
+
+    Args:
+        router: finds the handler.
+        refuses: why an HTTP request is refused, by its path, its headers and the state of its connection; None: it
+            is not. The application tells those.
+        requests: reads requests.
+        responses: writes replies.
+        compression: of replies.
+        limit: bytes of a body.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        refuses: Callable[[str, RawHeaders, Any], object | None],
+        requests: InferRequests,
+        responses: InferResponses,
+        compression: Compression,
+        *,
+        limit: int,
+    ) -> None:
+        self._router = router
+        self._refuses = refuses
+        self._requests = requests
+        self._responses = responses
+        self._compression = compression
+        self._most_bytes = min(limit, MOST_BYTES)
+        self._thread = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[DirectCall] = []
+        self._waited = self._rounds = 0
+        self._replies: deque[tuple[DirectCall, Status, bytes]] = deque()
+        self._loop_told = False
+
+    def head(self, url: bytes, headers: RawHeaders, state: Any) -> Head | None:
+        """What is known of requests with this path and these headers; None where the application answers them.
+
+        Args:
+            url: of a POST in HTTP/1.1 whose connection is to go on.
+            headers: names in lower case.
+            state: of the connection.
+        """
+        path = _PATH.fullmatch(url)
+        names = [name for name, _ in headers]
+        if path is None or names.count(b"content-length") != 1 or not _UNUSUAL.isdisjoint(names):
+            return None
+        if self._refuses(url.decode("ascii"), headers, state) is not None:  # guard: direct-refused
+            return None
+        named = [(name, value) for name, value in headers if name != b"content-length"]
+        metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in named]
+        return Head(
+            url,
+            list(headers),
+            names.index(b"content-length"),
+            path[1].decode(),
+            (path[2] or b"").decode(),
+            next((value for name, value in metadata if name == HEADER_LENGTH), None),
+            metadata,
+        )
+
+    def begin(self, head: Head, headers: RawHeaders, connection: Connection) -> DirectCall | None:
+        """The call of a request whose head has come; None where its body is too long for this way."""
+        if int(headers[head.length_at][1]) > self._most_bytes:  # guard: direct-short
+            return None
+        if self._loop is None:
+            self._loop, self._thread = connection.loop, threading.get_ident()
+        refusal = self._router.refuses(_INFER, head.metadata, lambda: connection.app_state.get("certificate_names", ()))
+        if refusal is not None:  # guard: direct-access
+            return DirectCall(head, connection, _Counted(), self._replied, refusal)
+        return DirectCall(head, connection, self._router.received(_INFER, head.metadata), self._replied)
+
+    def came(self, call: DirectCall) -> None:
+        """The request has come whole: it is handled with those that come in the same round of the loop."""
+        if call.refusal is not None:
+            call.abort(call.refusal)
+            return
+        waiting = self._waiting
+        waiting.append(call)
+        if len(waiting) >= _MOST_TOGETHER:
+            self._handle_waiting()
+        elif len(waiting) == 1:
+            call.connection.loop.call_soon(self._end_of_round)
+
+    def _end_of_round(self) -> None:
+        """Handle what waits, unless more has come in this round: the next may bring the rest of a burst."""
+        count = len(self._waiting)
+        if 1 < count != self._waited and self._rounds < _MOST_ROUNDS:
+            self._waited, self._rounds = count, self._rounds + 1
+            self._waiting[0].connection.loop.call_soon(self._end_of_round)
+        else:
+            self._handle_waiting()
+
+    def _handle_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._waited = self._rounds = 0
+        for call in waiting:
+            if not call.ended:
+                self._handle(call)
+
+    def _handle(self, call: DirectCall) -> None:
+        head, pieces = call.head, call.pieces
+        try:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            message, call.wanted = self._requests.read(body, head.stated, model=head.model, version=head.version)
+        except Exception as error:
+            if not isinstance(error, ServingError):
+                logger.error("unexpected error in an HTTP request for %s", _INFER, exc_info=error)
+            call.fail(error)
+        else:
+            self._router.handle(call, message)
+
+    def _replied(self, call: DirectCall, status: Status, message: bytes) -> None:
+        """Take an outcome to the loop's thread; one wake-up does for all that are there when it comes."""
+        if threading.get_ident() == self._thread:
+            self._answer(call, status, message)
+            return
+        self._replies.append((call, status, message))
+        if not self._loop_told and self._loop is not None:
+            self._loop_told = True
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+                self._loop.call_soon_threadsafe(self._answer_all)
+
+    def _answer_all(self) -> None:
+        self._loop_told = False  # first: what is added from now on may come too late for this
+        while self._replies:
+            self._answer(*self._replies.popleft())
+
+    def _answer(self, call: DirectCall, status: Status, message: bytes) -> None:
+        if call.disconnected:
+            return
+        try:
+            code, headers, body = self._response(call, status, message)
+        except Exception:
+            logger.exception("a reply to an HTTP request could not be written")
+            code, headers, body = 500, [(b"content-type", b"application/json")], _INTERNAL
+        call.connection.answer(code, [*headers, (b"content-length", b"%d" % len(body))], body)
+
+    def _response(self, call: DirectCall, status: Status, message: bytes) -> tuple[int, RawHeaders, bytes]:
+        """The code of the reply, its headers but for the length, and its body."""
+        if status is not OK or call.wanted is None:
+            return _refused(status)
+        try:
+            body, described = self._responses.write(message, call.wanted)
+        except InvalidRequestError as error:
+            return _refused(status_of(error))
+        if self._compression.compresses:
+            body, more = self._compression.apply(body, Headers(raw=list(call.head.headers)))
+            described |= more
+        return 200, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in described.items()], body
+
+
+def _refused(status: Status) -> tuple[int, RawHeaders, bytes]:
+    response = refusal(status)
+    return response.status_code, [one for one in response.raw_headers if one[0] != b"content-length"], response.body
