@@ -35,6 +35,9 @@ ONE_OF = (("hpa", "keda"), ("models-image", "models-bucket"))
 OWN_LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version")
 
 
+COLLECTOR = "http://collector.monitoring:4317"
+
+
 def combinations() -> Iterator[tuple[str, ...]]:
     yield ()
     yield from ((one,) for one in CONDITIONS)
@@ -202,6 +205,8 @@ def test_grace_and_liveness_follow_the_drain(seconds: float, facts: ServerFacts)
         ({"priority.enabled": True, "priority.className": "high"}, "leave one of them out"),
         ({"settings.model_load_timeout_s": 3600}, "set startSeconds to more"),
         ({"settings.drain_delay_s": 2}, "must be more than 6"),
+        ({"settings.trace_endpoint": COLLECTOR, "networkPolicy.enabled": True}, "name it and DNS in networkPolicy"),
+        ({"settings.trace_endpoint": COLLECTOR, "models.from": "bucket"}, "or in models.bucket.egress"),
     ],
 )
 def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], expected: str) -> None:
@@ -217,6 +222,16 @@ def test_a_value_that_the_server_would_refuse_is_found_in_what_is_rendered(facts
         ({"settings.tls_certificate": "/x/tls.crt", "settings.tls_private_key": "/x/k"}, "nothing is mounted there"),
     ):
         assert any(expected in fault for fault in faults(template(values), facts, versions=VERSIONS[-1:]))
+
+
+def test_a_collector_of_traces_is_reached_through_the_policy_that_names_it(facts: ServerFacts) -> None:
+    traced = {"settings.trace_endpoint": COLLECTOR}
+    egress = [{"ports": [{"port": 4317}, {"port": 53, "protocol": "UDP"}]}]
+    for values in (
+        {}, {"networkPolicy.enabled": True, "networkPolicy.egress": egress},
+        {"models.from": "bucket", "models.bucket.egress": egress},
+    ):  # fmt: skip
+        assert faults(template(traced | values), facts, versions=VERSIONS[-1:]) == []
 
 
 def test_helms_own_linter_finds_nothing() -> None:

@@ -71,4 +71,8 @@
 {{- if and .Values.gateway.canary.weight (not .Values.gateway.canary.service) }}
 {{- fail "gateway.canary.weight needs gateway.canary.service, the Service of the other release" }}
 {{- end }}
+{{- $held := or .Values.networkPolicy.enabled (eq .Values.models.from "bucket") }}
+{{- if and .Values.settings.trace_endpoint $held (not .Values.networkPolicy.egress) (not .Values.models.bucket.egress) }}
+{{- fail "settings.trace_endpoint is a collector that the network policy holds back: name it and DNS in networkPolicy.egress, or in models.bucket.egress" }}
+{{- end }}
 {{- end }}
