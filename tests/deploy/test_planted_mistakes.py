@@ -280,6 +280,23 @@ def test_a_scaler_of_a_share_of_what_is_not_requested_is_named(facts: ServerFact
     assert any("requests no cpu" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
 
 
+def test_a_job_that_may_not_look_up_the_servers_is_named(facts: ServerFacts) -> None:
+    """A policy that holds back everything, as namespaces often begin with."""
+    (deny,) = parse(
+        """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+"""
+    ).objects
+    bundle = Bundle([*render(K8S / "base").objects, *render(K8S / "jobs" / "classify").objects, deny])
+    found = [fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]) if "Job inferry-classify" in fault]
+    assert len(found) == 2
+    assert "calls grpc://inferry-server:8001, and no NetworkPolicy lets it reach port 8001" in found[0]
+    assert "lets it ask DNS" in found[1]
+
+
 def test_a_copy_from_a_bucket_that_may_not_look_up_names_is_named(facts: ServerFacts, tmp_path: Path) -> None:
     bundle = render_with(tmp_path, ("models-bucket",))
     spec(bundle, "NetworkPolicy")["egress"] = [{"ports": [{"port": 443}]}]

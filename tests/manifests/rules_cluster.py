@@ -19,6 +19,7 @@ _NAMESPACED = {
 _MEASURED = {"cpu", "memory"}  # what metrics-server knows of a container
 _QUERIED = re.compile(r'\bnamespace="([^"]*)"')
 _OF_A_SERVICE = re.compile(r"[^.]+\.([^.]+)\.svc(\.|$)")
+_SERVER = re.compile(r"--(?:server|host)=dns:///(.+)")
 _STORE = re.compile(r"(s3a?|gs|gcs|az|azure|adl|abfss?)://")
 
 
@@ -64,7 +65,8 @@ def scaling_faults(bundle: Bundle) -> Iterator[str]:
 
 
 def _metric_faults(metric: Manifest, template: Template) -> Iterator[str]:
-    running = {one["name"]: one for one in template.spec["containers"]}
+    beside = [one for one in template.spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
+    running = {one["name"]: one for one in (*template.spec["containers"], *beside)}
     match metric["type"]:
         case "ContainerResource":
             source = metric["containerResource"]
@@ -124,8 +126,11 @@ def _called(bundle: Bundle, template: Template) -> Iterator[str]:
             continue  # `server_faults` tells
         if settings.trace_endpoint is not None:
             yield settings.trace_endpoint
-    for container in template.containers:
-        yield from (one for one in container.get("args", []) if _STORE.match(one))
+    for argument in (one for container in template.containers for one in container.get("args", [])):
+        if _STORE.match(argument):
+            yield argument
+        elif (match := _SERVER.match(argument)) is not None:
+            yield f"grpc://{match[1]}"
 
 
 def _admits(rules: list[Manifest], protocol: str, port: int) -> bool:
