@@ -16,7 +16,7 @@ from inferry_client.calling.streaming import check_window, stream_in_tasks
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
-from inferry_client.errors import error_from_closing
+from inferry_client.errors import error_from_closing, error_from_silence
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
@@ -131,25 +131,37 @@ class AsyncClient(Connection):
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
-        if self._batching and call.joint and (self._session.known_limit(call) or await self._limit(call)):
-            if self._joiner is None:
-                self._joiner = TaskJoiner(self._batching, self._session, self._perform)
-            result: Result = await self._joiner.run(call)
-            return result
+        if self._batching and call.joint:
+            limit = self._session.known_limit(call)
+            if limit is None:
+                limit = await self._learn_limit(call)
+            if limit:
+                if self._joiner is None:
+                    self._joiner = TaskJoiner(self._batching, self._session, self._perform)
+                result: Result = await self._joiner.run(call)
+                return result
         return await self._perform(call)
 
     async def _perform(self, call: Call[Result]) -> Result:
         return await self._carry_out(self._session.perform(call))
 
-    async def _limit(self, call: Call[Any]) -> int:
-        known = self._session.known_limit(call)
-        if known is None:
-            self._asking = self._asking or asyncio.Lock()
-            async with self._asking:  # one of many callers asks
-                known = self._session.known_limit(call)
-                if known is None:
-                    known = await self._carry_out(self._session.learn_limit(call))
-        return known
+    async def _learn_limit(self, call: Call[Any]) -> int:
+        """How many rows of its kind may travel together; what is spent on asking is of the call's time."""
+        timeout_s, deadline = self._session.time_of(call)
+        self._asking = self._asking or asyncio.Lock()
+        try:
+            await asyncio.wait_for(self._asking.acquire(), timeout_s)  # one of many callers asks
+        except TimeoutError:
+            raise error_from_silence(asked=call.asked, timeout_s=timeout_s) from None
+        try:
+            limit = self._session.known_limit(call)
+            if limit is None:
+                call.waited_s = self._session.waited_s(timeout_s, deadline)
+                limit = await self._carry_out(self._session.learn_limit(call))
+        finally:
+            self._asking.release()
+        call.waited_s = self._session.waited_s(timeout_s, deadline)
+        return limit
 
     async def _carry_out(self, steps: Steps[Result]) -> Result:
         try:

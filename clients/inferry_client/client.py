@@ -15,7 +15,7 @@ from inferry_client.calling.streaming import check_window, stream_in_threads
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
-from inferry_client.errors import error_from_closing
+from inferry_client.errors import error_from_closing, error_from_silence
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
@@ -131,23 +131,33 @@ class Client(Connection):
 
     def run(self, call: Call[Result]) -> Result:
         """Make a call that `requests` built and read its reply."""
-        if self._batching and call.joint and self._limit(call):
-            joiner = self._joiner or self._joined(self._batching)
-            result: Result = joiner.run(call)
-            return result
+        if self._batching and call.joint:
+            limit = self._session.known_limit(call)
+            if limit is None:
+                limit = self._learn_limit(call)
+            if limit:
+                joiner = self._joiner or self._joined(self._batching)
+                result: Result = joiner.run(call)
+                return result
         return self._perform(call)
 
     def _perform(self, call: Call[Result]) -> Result:
         return self._carry_out(self._session.perform(call))
 
-    def _limit(self, call: Call[Any]) -> int:
-        known = self._session.known_limit(call)
-        if known is None:
-            with self._learning:  # one of many callers asks
-                known = self._session.known_limit(call)
-                if known is None:
-                    known = self._carry_out(self._session.learn_limit(call))
-        return known
+    def _learn_limit(self, call: Call[Any]) -> int:
+        """How many rows of its kind may travel together; what is spent on asking is of the call's time."""
+        timeout_s, deadline = self._session.time_of(call)
+        if not self._learning.acquire(timeout=timeout_s):  # one of many callers asks
+            raise error_from_silence(asked=call.asked, timeout_s=timeout_s)
+        try:
+            limit = self._session.known_limit(call)
+            if limit is None:
+                call.waited_s = self._session.waited_s(timeout_s, deadline)
+                limit = self._carry_out(self._session.learn_limit(call))
+        finally:
+            self._learning.release()
+        call.waited_s = self._session.waited_s(timeout_s, deadline)
+        return limit
 
     def _joined(self, batching: Batching) -> ThreadJoiner:
         with self._opening:

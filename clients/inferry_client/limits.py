@@ -13,3 +13,13 @@ def check_seconds(name: str, value: float) -> None:
     """
     if not 0 < value <= MAX_SECONDS:  # so written, NaN is refused too
         raise ValueError(f"{name} is {value}; expected more than 0 and up to {MAX_SECONDS:g}")
+
+
+def check_whole_number(name: str, value: object, low: int, high: int) -> None:
+    """See that a setting is a whole number in its range, both ends included.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; expected a whole number from {low} to {high}")

@@ -191,6 +191,30 @@ def test_more_rows_than_a_server_takes_are_cut_and_joined_in_order(rows: int, li
         assert set(versions[1:]) == {"7"}  # one version answers the whole
 
 
+def test_a_call_in_parts_takes_no_longer_than_a_whole_one_may() -> None:
+    answer = _server_of(2)
+
+    def slow(step: Send, now: float) -> Any:
+        if step.timeout_s < 0.3:
+            return Silence()
+        transport.now += 0.3
+        return answer(step, now)
+
+    transport = Transport(slow)
+    call = requests.infer("m", {"x": np.zeros((40, 2), np.int64)}, timeout_s=3.0)
+    with pytest.raises(errors.DeadlineExceededError):
+        transport.carry_out(transport.session.perform(call))
+    assert transport.now <= 3.0 + 0.1
+
+
+def test_waiting_for_a_server_that_hangs_takes_no_longer_than_it_may() -> None:
+    transport = Transport(lambda *_: Silence() if transport.now > 1 else away())
+    call = questions.server_ready(timeout_s=5.0)
+    with pytest.raises(errors.InferryError):
+        transport.carry_out(transport.session.wait_until_ready(call, interval_s=0.1))
+    assert transport.now <= 5.01
+
+
 def test_a_message_too_large_is_cut_by_its_bytes() -> None:
     def answer(step: Send, _: float) -> Any:
         size = step.call.request.ByteSize()

@@ -1,8 +1,11 @@
 """Many callers' requests joined into larger ones: everybody gets their own answer, and the guilty their own error."""
 
 import asyncio
-from collections import Counter
+import threading
+import time
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -12,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_client import AsyncClient, Batching, Client, TensorSpec, errors
-from inferry_client.calling.joining import Joiner, Waiting
+from inferry_client.calling import joined_threads
+from inferry_client.calling.joining import Asleep, Ended, Joiner, Waiting, alone, join
 from inferry_client.messages import requests
 from inferry_client.testing import FakeModel, Refusal, fake_server
 
@@ -42,7 +46,7 @@ def _x(value: int, rows: int = 1) -> dict[str, Any]:
 def _waiting(rows: int, name: str = "m") -> Waiting:
     call = requests.infer(name, _x(0, rows))
     assert call.joint
-    return Waiting(call, call.joint(), 1.0, lambda: None)
+    return Waiting(call, call.joint(), 1.0, 1.0, lambda: None)
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab"))), st.integers(1, 10))
@@ -57,17 +61,17 @@ def test_every_call_leaves_once_in_order_and_no_request_is_larger_than_it_may_be
     while batch := joiner.take(lambda _: 8):
         assert len({each.joint.key for each in batch}) == 1
         assert len(batch) == 1 or sum(each.joint.rows for each in batch) <= min(max_rows, 8)
-        assert not any(joiner.waits(each) for each in batch)
         sent += batch
     assert Counter(map(id, sent)) == Counter(map(id, waiting))
     for name in "ab":
-        mine = [each for each in waiting if each.joint.key[1] == name]  # type: ignore[index]
+        mine = [each for each in waiting if each.joint.key[1] == name]
         assert [each for each in sent if each in mine] == mine
 
 
 @given(st.integers(1, 5), st.lists(st.booleans(), max_size=40))
 def test_no_more_joined_requests_are_under_way_than_may_be(most: int, steps: list[bool]) -> None:
     joiner, under_way = Joiner(Batching(max_in_flight=most)), 0
+    joiner.add(_waiting(1))
     for begin in steps:
         if begin:
             assert joiner.reserve() is (under_way < most)
@@ -77,16 +81,43 @@ def test_no_more_joined_requests_are_under_way_than_may_be(most: int, steps: lis
             under_way -= 1
 
 
-def test_the_next_to_lead_is_the_first_that_does_not_lead_already() -> None:
-    joiner, calls = Joiner(Batching()), [_waiting(1, name) for name in "aabb"]
-    for each in calls:
-        joiner.add(each)
-    calls[0].leads = calls[2].leads = True
-    assert joiner.next_leader() is calls[1]
-    joiner.remove(calls[1])
-    assert joiner.next_leader() is calls[3]
-    calls[3].leads = True
-    assert joiner.next_leader() is None
+@pytest.mark.parametrize("client_is_slower", [False, True])
+def test_beside_a_request_under_way_a_slow_client_sends_only_a_full_one(client_is_slower: bool) -> None:
+    joiner = Joiner(Batching(max_rows=8, max_in_flight=3))
+    joiner.add(_waiting(1))
+    assert joiner.reserve()
+    joiner.take(lambda _: 8)
+    joiner.release(Ended(under_way_s=1.0, at=1.0), now=2.0 if client_is_slower else 1.1)
+    joiner.add(_waiting(1))
+    assert joiner.reserve(), "nothing is under way"
+    joiner.take(lambda _: 8)
+    joiner.add(_waiting(7))
+    assert joiner.reserve() is not client_is_slower
+    joiner.add(gone := _waiting(3))
+    joiner.remove(gone)
+    assert joiner.reserve() is not client_is_slower
+    joiner.add(_waiting(1))
+    assert joiner.reserve() is client_is_slower  # else all places are taken
+
+
+def test_a_lone_call_takes_a_place_only_where_it_meets_no_other() -> None:
+    joiner = Joiner(Batching())
+    assert joiner.reserve_alone()
+    assert not joiner.reserve_alone()
+    joiner.release()
+    joiner.add(_waiting(1))
+    assert not joiner.reserve_alone()
+
+
+def test_what_travels_together_has_the_time_that_its_most_patient_call_has_left() -> None:
+    call = requests.infer("m", _x(0))
+    assert call.joint
+    waiting = [
+        Waiting(call, call.joint(), timeout_s, deadline, lambda: None) for timeout_s, deadline in ((9, 9), (5, 12))
+    ]
+    joined = join(waiting, now=8.0)
+    assert (joined.timeout_s, joined.waited_s) == (5, 1.0)
+    assert alone(waiting[0], now=8.0).waited_s == 8.0
 
 
 def test_threads_get_their_own_rows_out_of_joined_requests() -> None:
@@ -177,7 +208,118 @@ def test_a_caller_whose_time_is_up_leaves_and_the_others_are_answered() -> None:
     assert [request.raw_input_contents[0][0] for request in server.requests("ModelInfer")] == [1, 3]
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_rows", 0), ("max_in_flight", 0), ("max_rows", 10**6)])
-def test_a_batching_that_makes_no_sense_is_refused_by_name(name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {value}; expected 1 to"):
+def test_a_patient_call_keeps_no_impatient_one_beyond_its_time() -> None:
+    answered = Event()
+    with (
+        fake_server({"m": _doubling(answered)}) as server,
+        Client(server.address, batching=Batching(max_in_flight=2)) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        first = pool.submit(client.infer, "m", _x(1))
+        while not server.requests("ModelInfer"):
+            pass
+        impatient = [pool.submit(client.infer, "m", _x(2), timeout_s=0.2) for _ in range(3)]
+        patient = [pool.submit(client.infer, "m", _x(3)) for _ in range(3)]
+        for future in impatient:  # whoever's request they travel in
+            error = future.exception(10)
+            assert isinstance(error, errors.DeadlineExceededError) or future.result().outputs["y"].item() == 4
+        answered.set()
+        assert [future.result(20).outputs["y"].item() for future in (first, *patient)] == [2, 6, 6, 6]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_reply_that_has_other_rows_than_were_joined_is_nobodys(awaited: bool) -> None:
+    def mean(inputs: Any) -> Any:
+        return {"y": inputs["x"].mean(axis=0, keepdims=True).astype(np.int64)}
+
+    def ask_together(address: str) -> list[Any]:
+        with Client(address, batching=Batching(max_in_flight=1)) as client, ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda value: client.infer("m", _x(value)), range(8)))
+
+    async def ask(address: str) -> list[Any]:
+        async with AsyncClient(address, batching=Batching()) as client:
+            return await asyncio.gather(*(client.infer("m", _x(value)) for value in range(8)))
+
+    with fake_server({"m": FakeModel(infer=mean, inputs=SPECS)}) as server:
+        results = asyncio.run(ask(server.address)) if awaited else ask_together(server.address)
+    assert [result.outputs["y"].item() for result in results] == list(range(8))
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_asking_what_may_be_joined_takes_no_longer_than_the_call_may(awaited: bool, silent_address: str) -> None:
+    async def ask() -> list[Any]:
+        async with AsyncClient(silent_address, batching=Batching()) as client:
+            calls = [client.infer("m", _x(1), timeout_s=0.2) for _ in range(3)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    began = time.monotonic()
+    if awaited:
+        outcomes = asyncio.run(ask())
+    else:
+        with Client(silent_address, batching=Batching()) as client, ThreadPoolExecutor(3) as pool:
+            futures = [pool.submit(client.infer, "m", _x(1), timeout_s=0.2) for _ in range(3)]
+            outcomes = [future.exception(30) for future in futures]
+    assert time.monotonic() - began < 8  # the client's own timeout is 10 s
+    assert {type(outcome) for outcome in outcomes} <= {errors.DeadlineExceededError, errors.ServerUnavailableError}
+
+
+def test_closing_ends_the_calls_that_wait_to_be_joined() -> None:
+    answered = Event()
+    with fake_server({"m": _doubling(answered)}) as server, ThreadPoolExecutor(8) as pool:
+        client = Client(server.address, batching=Batching(max_in_flight=1))
+        futures = [pool.submit(client.infer, "m", _x(1)) for _ in range(8)]
+        while not server.requests("ModelInfer"):
+            pass
+        client.close()
+        client.close()
+        assert {type(future.exception(20)) for future in futures} == {errors.RequestCancelledError}
+        answered.set()
+
+
+def test_no_more_threads_send_than_requests_may_be_under_way_and_idle_ones_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joined_threads, "_IDLE_S", 0.01)
+
+    def senders() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "joined-requests"]
+
+    with (
+        fake_server({"m": _doubling()}) as server,
+        Client(server.address, batching=Batching(max_rows=2)) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        known = set(senders())
+        for result in pool.map(lambda value: client.infer("m", _x(value)), range(200)):
+            assert result.outputs["y"].shape == (1, 1)
+            assert len(set(senders()) - known) <= 2
+        for thread in set(senders()) - known:
+            thread.join(10)
+        assert not set(senders()) - known
+        assert client.infer("m", _x(4)).outputs["y"].item() == 8
+
+
+def test_a_caller_that_leaves_while_it_is_woken_wakes_the_next() -> None:
+    session = Client("127.0.0.1:1")._session
+    session._batch_limits["m", ""] = 8
+    joiner = joined_threads.ThreadJoiner(Batching(), session, lambda _: None)
+    woken: list[str] = []
+    first, second = _waiting(1), _waiting(1)
+    first.wake, second.wake = partial(woken.append, "first"), partial(woken.append, "second")
+    for each in (first, second):
+        joiner._joiner.add(each)
+    assert joiner._joiner.reserve()
+    asleep: Asleep = deque([first, second, Ended(0.1, 0.1)])
+    for each in joiner._take():
+        each.answered, each.asleep = True, asleep
+    joiner._wake_next(asleep)
+    joiner._leave(first)
+    joiner._leave(second)
+    assert woken == ["first", "second"]
+    assert joiner._joiner.reserve_alone(), "the request's place was not given back"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_rows", 0), ("max_in_flight", 0), ("max_rows", 10**6), ("max_rows", 2.5)]
+)
+def test_a_batching_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected a whole number from 1 to"):
         Batching(**{name: value})

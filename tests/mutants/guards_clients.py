@@ -106,6 +106,24 @@ CLIENTS = (
         ("tests/clients/test_joining.py",),
     ),
     Mutant(
+        "join-few-requests",
+        "client: while the client is the slower side, it sends few and full requests",
+        "if False:",
+        ("tests/clients/test_joining.py",),
+    ),
+    Mutant(
+        "join-rows-of-all",
+        "client: a joined reply without a row for each that was sent is given to nobody",
+        "if False:",
+        ("tests/clients/test_joining.py",),
+    ),
+    Mutant(
+        "client-parts-in-time",
+        "client: parts of a call, and questions for it, share its time",
+        "remaining_s = timeout_s",
+        ("tests/clients/test_calling.py",),
+    ),
+    Mutant(
         "join-guilty-alone",
         "client: only the guilty call of a joined request fails",
         "blame = False",

@@ -30,6 +30,7 @@ from inferry_client.retries import RetryBudget, RetryPolicy, may_repeat, plan_re
 Result = TypeVar("Result")
 
 _FIRST_CONTACT_S = 2.5  # a client that has never reached a server: a wrong address shows within seconds
+_SHORTEST_S = 0.001  # a call whose time is up gets that much, and says so itself
 _SMALLER_MESSAGE = 0.9  # of what fits, since every part repeats names and shapes
 _SIZES = re.compile(r"larger than max \((\d{1,15}) vs\. (\d{1,15})\)")
 
@@ -106,7 +107,7 @@ class Session:
         """
         timeout_s, deadline = self.time_of(call)
         if call.pieces is None:
-            return self._attempts(call, timeout_s, deadline)
+            return self._attempts(call, timeout_s, deadline, None if call.waited_s else timeout_s)
         return self._whole_or_parts(call, timeout_s, deadline)
 
     def wait_until_ready(self, call: Call[bool], *, interval_s: float) -> Steps[None]:
@@ -137,11 +138,13 @@ class Session:
         return self._batch_limits.get(call.model)
 
     def learn_limit(self, call: Call[Any]) -> Steps[int]:
-        """Ask for what `known_limit` says; a server that does not tell is left with single calls."""
+        """Ask for what `known_limit` says, within the call's time; a server that does not tell gets single calls."""
         model, version = key = call.model
         try:
-            _, limit = yield from self._ask_limit(model, version, self._clock() + self.timeout_s)
-        except (InvalidRequestError, ModelNotFoundError, UnsupportedError):
+            _, limit = yield from self._ask_limit(model, version, *self.time_of(call))
+        except ModelNotFoundError:
+            return 0  # it may be there later
+        except (InvalidRequestError, UnsupportedError):
             limit = 0
         self._batch_limits[key] = limit
         return limit
@@ -149,11 +152,15 @@ class Session:
     def time_of(self, call: Call[Any]) -> tuple[float, float]:
         """What a call may take in seconds, and its deadline if it begins now."""
         timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        return timeout_s, self._clock() + timeout_s
+        return timeout_s, self._clock() + timeout_s - call.waited_s
 
     def left_of(self, deadline: float) -> float:
         """Seconds until a deadline; a little where it has passed, so that a call can say so itself."""
-        return max(deadline - self._clock(), 0.001)
+        return max(deadline - self._clock(), _SHORTEST_S)
+
+    def waited_s(self, timeout_s: float, deadline: float) -> float:
+        """How much of a timeout has passed, with a little left, so that a call can say so itself."""
+        return max(0.0, timeout_s - self.left_of(deadline))
 
     def stream_server(self, path: str) -> int | None:
         """The server for a new stream of a bidirectional RPC; None: the one whose turn it is does not have it."""
@@ -221,7 +228,7 @@ class Session:
             version = pieces.version
         else:
             try:
-                version, limit = yield from self._ask_limit(pieces.model, pieces.version, deadline)
+                version, limit = yield from self._ask_limit(pieces.model, pieces.version, self.timeout_s, deadline)
             except InferryError:
                 return pieces.version, None
         if not 1 <= limit < pieces.count:
@@ -229,19 +236,25 @@ class Session:
         self._limits[(pieces.model, pieces.version)] = limit
         return version, limit
 
-    def _ask_limit(self, model: str, version: str, deadline: float) -> Generator[Step, Any, tuple[str, int]]:
+    def _ask_limit(
+        self, model: str, version: str, timeout_s: float, deadline: float
+    ) -> Generator[Step, Any, tuple[str, int]]:
         """The version that says how many rows it takes, and how many; 0: it takes no batches."""
         try:
             call = questions.describe_model(model, version=version)
-            description = yield from self._attempts(call, self.timeout_s, deadline)
+            description = yield from self._attempts(call, timeout_s, deadline)
         except UnsupportedError:  # another server of the protocol
             asked = questions.model_limit(model, version=version)
-            return version, (yield from self._attempts(asked, self.timeout_s, deadline))
-        batched = all(spec.shape[:1] == (-1,) for spec in description.inputs)
+            return version, (yield from self._attempts(asked, timeout_s, deadline))
+        batched = all(spec.shape[:1] == (-1,) for spec in (*description.inputs, *description.outputs))
         return description.version, description.max_batch_size if batched else 0
 
-    def _attempts(self, call: Call[Result], timeout_s: float, deadline: float) -> Steps[Result]:
-        attempt, remaining_s = 1, timeout_s
+    def _attempts(
+        self, call: Call[Result], timeout_s: float, deadline: float, remaining_s: float | None = None
+    ) -> Steps[Result]:
+        attempt = 1
+        if remaining_s is None:
+            remaining_s = self.left_of(deadline)  # guard: client-parts-in-time
         tried: tuple[int, ...] = ()
         away: ServerUnavailableError | None = None
         balancer = self._balancer
@@ -271,7 +284,7 @@ class Session:
                     if not balancer.others(tried):
                         tried = ()
                     attempt += 1
-                    remaining_s = max(deadline - self._clock(), 0.001)
+                    remaining_s = self.left_of(deadline)
                 else:
                     self._reached = True
                     self._budget.answered()

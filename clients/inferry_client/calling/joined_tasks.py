@@ -1,12 +1,13 @@
 """Joined requests of asyncio's tasks."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from inferry_client.calling.calls import Session
-from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
+from inferry_client.calling.joining import Batching, Ended, Joiner, Waiting, alone, deliver, fail, join
 from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.call import Call
 
@@ -31,14 +32,15 @@ class TaskJoiner:
         """The result of a call, whoever's request it travelled in."""
         assert call.joint is not None  # noqa: S101 - its caller looked
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
+        left_s = timeout_s - call.waited_s
         loop = asyncio.get_running_loop()
         woken = loop.create_future()
-        mine = Waiting(call, call.joint(), timeout_s, partial(_wake, woken))
+        mine = Waiting(call, call.joint(), timeout_s, time.monotonic() + left_s, partial(_wake, woken))
         self._joiner.add(mine)
         if not self._looking:
             self._looking = True
             loop.call_soon(self._look)  # tasks that are ready now join too
-        alarm = loop.call_later(timeout_s, _wake, woken)  # a tenth of what `wait_for` costs
+        alarm = loop.call_later(left_s, _wake, woken)  # a tenth of what `wait_for` costs
         try:
             await woken
         finally:
@@ -48,33 +50,39 @@ class TaskJoiner:
         if not mine.answered:
             raise error_from_silence(asked=call.asked, timeout_s=timeout_s)
         if mine.alone:
-            return await self._send(call)
-        if mine.error:
-            raise mine.error
-        return mine.result
+            return await self._send(alone(mine, time.monotonic()))
+        return mine.share()
 
     def _look(self) -> None:
         self._looking = False
         self._send_what_waits()
 
     def _send_what_waits(self) -> None:
-        while self._joiner.next_leader() and self._joiner.reserve():
+        while self._joiner.reserve():
             batch = self._joiner.take(self._limit)
             task = asyncio.ensure_future(self._lead(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _lead(self, batch: list[Waiting]) -> None:
+        began = time.monotonic()
         try:
-            deliver(batch, await self._send(join(batch)))
+            deliver(batch, await self._send(join(batch, began)))
         except InferryError as error:
             fail(batch, error)
         except BaseException as error:
             fail(batch, InferryError(f"the joined request failed: {error}"))
             raise
         finally:
-            self._joiner.release()
-            self._send_what_waits()
+            for each in batch:
+                each.wake()
+            ended = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._hand_over, Ended(ended - began, ended))
+
+    def _hand_over(self, ended: Ended) -> None:
+        """Give the place to the next request; the tasks that were woken have run, and those that asked again wait."""
+        self._joiner.release(ended, now=time.monotonic())
+        self._send_what_waits()
 
     def _limit(self, call: Call[Any]) -> int:
         return self._session.known_limit(call) or 1

@@ -1,23 +1,45 @@
-"""Joined requests of threads: whoever finds none under way sends for all that wait."""
+"""Joined requests of threads: threads of the client send them, and callers wake one another.
 
-import queue
+A woken thread needs the interpreter's lock. If all callers of a request were woken together, each would
+sleep a second time, for that lock. So a few are woken, and each wakes the next when it has the lock.
+The request keeps its place under way until all are awake: most have asked again by then, and those
+calls travel together.
+"""
+
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from inferry_client.calling.calls import Session
-from inferry_client.calling.joining import Batching, Joiner, Waiting, deliver, fail, join
+from inferry_client.calling.joining import (
+    Asleep,
+    Batching,
+    Ended,
+    Joiner,
+    Waiting,
+    alone,
+    deliver,
+    fail,
+    join,
+    separate,
+)
 from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.call import Call
 
+_AWOKEN_TOGETHER = 2  # of 1 to 64: 4 and more slept for the interpreter's lock; 1 would have all wait for a late one
+_IDLE_S = 5.0  # a sender that had nothing to do for so long ends; another is started when one is needed
+
 
 class ThreadJoiner:
-    """Carries out joined calls on their callers' threads; it has none of its own.
+    """Carries out joined calls.
 
-    A caller blocks until its call is answered, or its time is up. One lock guards the waiting
-    calls; nothing is sent while it is held.
+    A caller blocks until its call is answered, or its time is up. A call that meets no other is made
+    on its caller's thread. All others are sent by threads of the joiner, one for each joined request
+    under way; they are started when needed. One lock guards the waiting calls and the list of threads;
+    nothing is sent while it is held, and no other lock is taken.
 
     Args:
         settings: how to join.
@@ -30,82 +52,135 @@ class ThreadJoiner:
         self._session = session
         self._send = send
         self._lock = threading.Lock()
+        self._idle: list[threading.Lock] = []  # of each sender that waits, what it waits for
 
     def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
         assert call.joint is not None  # noqa: S101 - its caller looked
-        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
-        deadline = time.monotonic() + timeout_s
-        woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # an event costs three times as much
-        mine = Waiting(call, call.joint(), timeout_s, partial(woken.put, None))
-        with self._lock:
-            self._joiner.add(mine)
-            mine.leads = self._joiner.reserve()
+        meets_no_other = False
         try:
-            if mine.leads:
-                time.sleep(0)  # threads that are ready now run first, and join too
-            while not mine.answered:
-                if mine.leads:
-                    self._lead(mine)
-                elif not _woken(woken, deadline - time.monotonic()):
-                    self._give_up(mine, timeout_s)
-        finally:  # also where its thread is interrupted
-            self._leave(mine)
-        if mine.alone:
-            return self._send(call)
-        if mine.error:
-            raise mine.error
-        return mine.result
-
-    def _lead(self, mine: Waiting) -> None:
-        with self._lock:
-            batch = self._joiner.take(self._limit) if self._joiner.waits(mine) else []
-        try:
-            if batch:
-                deliver(batch, self._send(join(batch)))
-        except InferryError as error:
-            fail(batch, error)
-        except BaseException as error:
-            fail(batch, InferryError(f"the joined request failed: {error}"))
-            raise
+            with self._lock:
+                meets_no_other = self._joiner.reserve_alone()
+            if meets_no_other:
+                return self._send(call)
         finally:
-            self._hand_over(mine)
+            if meets_no_other:
+                self._hand_over()
+        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
+        left_s = timeout_s - call.waited_s
+        woken = threading.Lock()  # an event costs three times as much
+        woken.acquire()
+        mine = Waiting(call, call.joint(), timeout_s, time.monotonic() + left_s, woken.release)
+        self._wait(mine, woken, left_s)
+        if mine.alone:
+            return self._send(alone(mine, time.monotonic()))
+        return mine.share()
 
-    def _hand_over(self, mine: Waiting) -> None:
-        """Have a caller that waits send the next request, with what will wait by then.
-
-        It runs behind those that `deliver` woke, so that their next calls join its request.
-        """
-        with self._lock:
-            mine.leads = False
-            following = self._joiner.next_leader()
-            if following is None:
-                self._joiner.release()
-                return
-            following.leads = True
-        following.wake()
+    def _wait(self, mine: Waiting, woken: threading.Lock, left_s: float) -> None:
+        in_time = False
+        try:
+            with self._lock:
+                self._joiner.add(mine)
+                begin = self._next_request()
+            if begin:
+                begin()
+            in_time = woken.acquire(timeout=left_s)
+        finally:  # also where its thread is interrupted
+            if in_time:
+                self._wake_next(mine.asleep)
+            else:
+                self._leave(mine)
+        if not mine.answered:
+            raise error_from_silence(asked=mine.call.asked, timeout_s=mine.timeout_s)
 
     def _leave(self, mine: Waiting) -> None:
-        if not mine.answered:
-            with self._lock:
-                self._joiner.remove(mine)
-        if mine.leads:  # it was told to while its answer came
-            self._hand_over(mine)
-
-    def _give_up(self, mine: Waiting, timeout_s: float) -> None:
         with self._lock:
-            if mine.leads or mine.answered:
+            mine.left = True
+            if not mine.answered:
+                self._joiner.remove(mine)
                 return
-            self._joiner.remove(mine)
-        mine.settle(error=error_from_silence(asked=mine.call.asked, timeout_s=timeout_s))
+        asleep = mine.asleep
+        try:
+            if asleep:
+                asleep.remove(mine)
+        except ValueError:  # it was woken meanwhile, and nobody else would wake the next
+            self._wake_next(asleep)
 
-    def _limit(self, call: Call[Any]) -> int:
-        return self._session.known_limit(call) or 1
+    def _wake_next(self, asleep: Asleep | None) -> None:
+        if not asleep:
+            return  # all are awake
+        try:
+            following = asleep.popleft()
+        except IndexError:  # another thread has just taken the last
+            return
+        if isinstance(following, Waiting):
+            following.wake()
+        else:
+            self._hand_over(following)
 
+    def _hand_over(self, ended: Ended | None = None) -> None:
+        """Give the place of a request to the next one."""
+        with self._lock:
+            self._joiner.release(ended, now=time.monotonic())
+            begin = self._next_request()
+        if begin:
+            begin()
 
-def _woken(woken: "queue.SimpleQueue[None]", seconds: float) -> bool:
-    try:
-        woken.get(timeout=max(0.0, seconds))
-    except queue.Empty:
-        return False
-    return True
+    def _next_request(self) -> Callable[[], object] | None:
+        """What begins a request for calls that wait; None: none may be sent. The lock is held."""
+        if not self._joiner.reserve():
+            return None
+        return self._idle.pop().release if self._idle else self._start_sender
+
+    def _start_sender(self) -> None:
+        try:
+            threading.Thread(target=self._make_requests, name="joined-requests", daemon=True).start()
+        except RuntimeError:  # there are too many threads: everybody asks for itself
+            self._settle(self._take(), separate, time.monotonic())
+
+    def _make_requests(self) -> None:
+        called = threading.Lock()
+        called.acquire()
+        while True:
+            batch, began = self._take(), time.monotonic()
+            self._settle(batch, self._ask(batch) if batch else separate, began, called)
+            if not called.acquire(timeout=_IDLE_S):
+                with self._lock:
+                    if called in self._idle:
+                        self._idle.remove(called)
+                        return
+                called.acquire()
+
+    def _take(self) -> list[Waiting]:
+        with self._lock:
+            return self._joiner.take(lambda call: self._session.known_limit(call) or 1)
+
+    def _ask(self, batch: list[Waiting]) -> Callable[[list[Waiting]], None]:
+        """Make the joined request; what comes back tells its calls what has become of them."""
+        try:
+            result = self._send(join(batch, time.monotonic()))
+        except InferryError as error:
+            return partial(fail, error=error)
+        except Exception as error:  # noqa: BLE001 - its callers wait for it
+            return partial(fail, error=InferryError(f"the joined request failed: {error}"))
+        return partial(deliver, result=result)
+
+    def _settle(
+        self,
+        batch: list[Waiting],
+        tell: Callable[[list[Waiting]], None],
+        began: float,
+        called: "threading.Lock | None" = None,
+    ) -> None:
+        """Tell the calls of a request, have its sender wait for the next one, and wake the first callers."""
+        ended = time.monotonic()
+        with self._lock:
+            tell(batch)
+            asleep: Asleep = deque([each for each in batch if not each.left])
+            asleep.append(Ended(ended - began, ended))
+            for each in batch:
+                each.asleep = asleep
+            if called:
+                self._idle.append(called)
+        for _ in range(_AWOKEN_TOGETHER):
+            self._wake_next(asleep)

@@ -57,14 +57,14 @@ class Joint:
         key: requests with the same one may travel together.
         rows: of this one.
         payload: what it carries.
-        merge: the call of several payloads, in order, with its timeout.
+        merge: the call of several payloads, in order, out of the key, with its timeout.
         part: the result of some rows (start, stop) out of a joined one.
     """
 
-    key: Hashable
+    key: tuple[Hashable, ...]
     rows: int
     payload: Any
-    merge: "Callable[[Sequence[Any], float], Call[Any]]"
+    merge: "Callable[[Any, Sequence[Any], float], Call[Any]]"
     part: Callable[[Any, int, int], Any]
 
 
@@ -84,6 +84,7 @@ class Call(Generic[Result]):
         joint: how to join it with others; None where it must travel alone.
         control: a question about the server itself, which is asked whether or not it is ready.
         model: that is asked, and its version as asked for; where calls are joined.
+        waited_s: of its timeout, before it is made: for others to travel with.
     """
 
     method: Method
@@ -96,6 +97,7 @@ class Call(Generic[Result]):
     joint: Callable[[], Joint] | None = None
     control: bool = False
     model: tuple[str, str] = ("", "")
+    waited_s: float = 0.0
 
     @property
     def request(self) -> Message:

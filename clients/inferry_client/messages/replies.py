@@ -60,6 +60,15 @@ def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
     return InferResult(reply.model_name, reply.model_version, outputs, reply.id, variant)
 
 
+def read_joined(reply: open_inference_pb2.ModelInferResponse, *, rows: int) -> InferResult:
+    """Every output of a request that carries several callers' rows; each has a row for each of them."""
+    result = read_infer(reply)
+    for name, output in result.outputs.items():
+        if output.shape[:1] != (rows,):  # guard: join-rows-of-all
+            raise ValueError(f"output {name!r} has shape {list(output.shape)} for the {rows} rows that were sent")
+    return result
+
+
 def join_infer(parts: Sequence[InferResult], *, rows: int) -> InferResult:
     """The outputs of a request that was sent in parts, joined along the first axis. A variant is named first.
 

@@ -114,7 +114,7 @@ def infer(
     rows = _common_rows(inputs, model)
     joint = None
     if not (request_id or parameters or metadata or rows < 1):
-        joint = partial(_infer_joint, model, inputs, version, tuple(outputs), priority, rows)
+        joint = partial(_infer_joint, model, inputs, version, outputs, priority, rows)
     call = Call(
         _MODEL_INFER, message, replies.read_infer, asked, timeout_s, metadata, None, joint, model=(model, version)
     )
@@ -206,24 +206,19 @@ def _add_parameters(
         setattr(request.parameters[name], kind, value)
 
 
-def _infer_joint(
-    model: str, inputs: Tensors, version: str, outputs: tuple[str, ...], priority: int, rows: int
-) -> Joint:
+def _infer_joint(model: str, inputs: Tensors, version: str, outputs: Sequence[str], priority: int, rows: int) -> Joint:
     kinds = tuple([(name, array.dtype, array.shape[1:]) for name, array in inputs.items()])
-    merge = partial(_merge_infer, model, version, outputs, priority)
-    return Joint(("infer", model, version, outputs, priority, kinds), rows, inputs, merge, replies.part_of_infer)
+    key = ("infer", model, version, tuple(outputs), priority, kinds)
+    return Joint(key, rows, inputs, _merge_infer, replies.part_of_infer)
 
 
 def _merge_infer(
-    model: str,
-    version: str,
-    outputs: tuple[str, ...],
-    priority: int,
-    payloads: Sequence[Tensors],
-    timeout_s: float,
+    key: tuple[str, str, str, tuple[str, ...], int, Any], payloads: Sequence[Tensors], timeout_s: float
 ) -> Call[InferResult]:
+    _, model, version, outputs, priority, _ = key
     joined = {name: np.concatenate([payload[name] for payload in payloads]) for name in payloads[0]}
-    return infer(model, joined, version=version, outputs=outputs, priority=priority, timeout_s=timeout_s)
+    call = infer(model, joined, version=version, outputs=outputs, priority=priority, timeout_s=timeout_s)
+    return replace(call, read=partial(replies.read_joined, rows=_common_rows(joined, model)))
 
 
 def _classify_request(
@@ -255,7 +250,7 @@ def _classify_call(
     call = Call(IMAGE_CLASSIFIER["Classify"], build(images, version), read, asked, *options)
     if not (build.keywords["id"] or options[1]):
 
-        def merge(payloads: Sequence[Sequence[classifier_pb2.Image]], timeout_s: float) -> Call[ClassifyResult]:
+        def merge(_: Any, payloads: Sequence[Sequence[classifier_pb2.Image]], timeout_s: float) -> Call[ClassifyResult]:
             return _classify_call([image for part in payloads for image in part], version, build, (timeout_s, ()))
 
         asked_alike = tuple(build.keywords[name] for name in ("top_k", "min_probability", "accept_variant"))
