@@ -69,4 +69,5 @@ HTTP = (
     Mutant("direct-same-head", "REST, direct: another head is looked at", "if known is None:", _TEST_DIRECT),
     Mutant("direct-in-order", "REST, direct: replies come in order", "if False:", _TEST_DIRECT),
     Mutant("direct-cancelled", "REST, direct: who goes takes its request along", "", _TEST_DIRECT),
+    Mutant("json-truths", "JSON: no truth is taken for a number", "if datatype.dtype.kind in _PACKED:", _TEST_PLANS),
 )

