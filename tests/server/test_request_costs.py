@@ -6,13 +6,11 @@ Who makes a count larger raises its bound here, with a reason; who makes it much
 import sys
 import threading
 import tracemalloc
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,8 @@ from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.runtime.session import OnnxSession
 from inferry_server.wire import encode
-from testkit import onnx_models, played_grpc
+from testkit import onnx_models
+from testkit.call_counter import CallCounter
 from testkit.clock import ManualClock
 from testkit.played_grpc import PlayedGrpc, played_server
 from testkit.policies import save_policy, token_of
@@ -48,26 +47,6 @@ def ready(root: Path, played: PlayedGrpc, **settings: Any) -> Iterator[Callable[
 
         play(ROUNDS)
         yield play
-
-
-class CallCounter:
-    """Counts the functions that are called, Python's and C's, but for those of the played gRPC."""
-
-    def __init__(self) -> None:
-        self.counted: Counter[str] = Counter()
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
-        if event in ("call", "c_call") and frame.f_code.co_filename != played_grpc.__file__:
-            self.counted[event] += 1
-
-    def count(self, act: Callable[[], None]) -> int:
-        """How many, while something is done on this thread."""
-        sys.setprofile(self)
-        try:
-            act()
-        finally:
-            sys.setprofile(None)
-        return self.counted.total()
 
 
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")

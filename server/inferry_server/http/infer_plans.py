@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from inferry_proto.datatypes import DATATYPES, Datatype
+from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.http.infer_request import (
     MOST_JSON_BYTES,
@@ -30,8 +30,9 @@ _LARGEST_HEADER = 4096  # bytes of JSON without its data
 _ID_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number << 3 | 2])
 _orjson: Any = None if find_spec("orjson") is None else import_module("orjson")
 
-_Part = tuple[Datatype, str] | int
-"""Where an input's data is: in the JSON, of a datatype and a name; or behind it, so many bytes."""
+_Part = tuple[Any, str | int]
+"""Where an input's data is: in the JSON, of a `Datatype` and a name; or behind it: what the message has before it, and
+its size."""
 
 _Key = tuple[str, str, bytes, bool]
 """Model and version of the path, bytes of JSON, and whether its id and data were taken out."""
@@ -73,15 +74,15 @@ class _Plan:
             encoded = request_id.encode()
             pieces += (_ID_TAG, varint(len(encoded)), encoded)
         pieces.append(self.described)
-        left, view = iter(data), memoryview(body)
-        for part in self.parts:
-            if isinstance(part, int):
-                raw: bytes | memoryview = view[start : start + part]
-                start += part
+        position = 0
+        for kind, of in self.parts:
+            if isinstance(of, int):
+                pieces += (kind, memoryview(body)[start : start + of])
+                start += of
             else:
-                datatype, name = part
-                raw = raw_from_json(next(left), datatype, tensor=name, has_truths=has_truths)
-            pieces += (RAW_TAG, varint(len(raw)), raw)
+                raw = raw_from_json(data[position], kind, tensor=of, has_truths=has_truths)
+                position += 1
+                pieces += (RAW_TAG, varint(len(raw)), raw)
         return b"".join(pieces)
 
 
@@ -199,7 +200,7 @@ def _plan(request: Mapping[str, Any], read: ReadRequest, behind: int) -> _Plan |
         datatype = DATATYPES.get(tensor.get("datatype", ""))
         if raw is None or datatype is None:
             return None
-        parts.append((datatype, tensor["name"]) if "data" in tensor else len(raw))
+        parts.append((datatype, tensor["name"]) if "data" in tensor else (RAW_TAG + varint(len(raw)), len(raw)))
     message = ModelInferRequest()
     message.CopyFrom(read.message)
     message.ClearField("id")

@@ -69,6 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._known: Head | None = None  # of the last request that was looked at for it
         self._header_bytes = 0
         self._in_body = False
+        self._now = 0.0  # when the latest bytes came
         self.deadline: float | None = None
 
     @property
@@ -98,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """Parse what came; more of a body gives the rest more time."""
         if self._in_body and self.deadline is not None:
             self.deadline += len(data) / LEAST_BYTES_PER_S
+        self._now = self.loop.time()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -105,16 +107,19 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         super().on_message_begin()
         self._header_bytes = 0
         self._in_body = False
-        self._wait_for_client(HEADERS_S)
+        self.deadline = self._now + HEADERS_S
 
     def on_url(self, url: bytes) -> None:
         """A piece of the path has come."""
-        self._count(len(url))
-        super().on_url(url)
+        self._header_bytes += len(url)
+        self._check_length()
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header has come; behind a body, it is a trailer, and says nothing here (RFC 9110, 6.5.1)."""
-        self._count(len(name) + len(value))
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MOST_HEADER_BYTES:
+            self._check_length()
         if not self._in_body:  # guard: http-trailers
             name = name.lower()
             if name == b"expect":
@@ -125,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def on_headers_complete(self) -> None:
         """The body comes next, and has time of its own."""
         self._in_body = True
-        self._wait_for_client(READ_S)
+        self.deadline = self._now + READ_S
         known = self._known
         # What was looked at once holds wherever it comes again: the one Host, and that it goes the direct way.
         if known is None or not known.fits(self.url, self.headers):  # guard: direct-same-head
@@ -160,12 +165,12 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         call, self._call = self._call, None
         assert call is not None  # noqa: S101 - it alone calls
         call.response_complete = True
-        lines = [b"".join((name, b": ", value, b"\r\n")) for name, value in self.server_state.default_headers]
-        lines += [b"".join((name, b": ", value, b"\r\n")) for name, value in headers]
+        pieces = [STATUS_LINE[code]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            pieces += (name, b": ", value, b"\r\n")
         closes = not call.keep_alive
-        if closes:
-            lines.append(b"connection: close\r\n")
-        self.transport.write(b"".join((STATUS_LINE[code], *lines, b"\r\n", body)))
+        pieces += (b"connection: close\r\n\r\n" if closes else b"\r\n", body)
+        self.transport.write(b"".join(pieces))
         if closes:
             self.transport.close()
         if self.pipeline or self.flow.read_paused:
@@ -251,7 +256,6 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self.connections.discard(longest)
         longest.transport.abort()
 
-    def _count(self, header_bytes: int) -> None:
-        self._header_bytes += header_bytes
+    def _check_length(self) -> None:
         if self._header_bytes > MOST_HEADER_BYTES:  # guard: http-headers-bounded
             raise ValueError(f"headers of more than {MOST_HEADER_BYTES} bytes")  # httptools makes it a 400

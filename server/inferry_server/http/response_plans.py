@@ -98,8 +98,9 @@ def cut_up(message: bytes) -> tuple[bytes, str, Sequence[bytes]] | None:
     rest, request_id = [], b""
     position, kept_from, end, last = 0, 0, len(message), 0
     while position < end:
-        tag = message[position]
-        size, start = _length(message, position + 1)
+        tag, size, start = message[position], message[position + 1], position + 2
+        if size >= _VARINT_MORE:
+            size, start = _length(message, position + 1)
         stop = start + size
         if tag < last or tag & _WIRE_TYPE != _LENGTH_DELIMITED or stop > end or (tag == last == _ID):
             return None
