@@ -12,7 +12,7 @@ from inferry_client.calling.balancing import PROBE_TIMEOUT_S
 from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
 from inferry_client.calling.joined_tasks import TaskJoiner
 from inferry_client.calling.streamed_tasks import TaskStreams
-from inferry_client.calling.streaming import check_window, stream_in_tasks
+from inferry_client.calling.streaming import check_items, check_window, stream_in_tasks
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
@@ -111,6 +111,7 @@ class AsyncClient(Connection):
     ) -> AsyncIterator[Any]:
         """The results of items in their order; see `Client.stream`. The items may come asynchronously."""
         check_window(window)
+        check_items(items, Iterable, AsyncIterable)
         return self._stream(items, lambda item: request_of(model, item, settings), window)
 
     async def _stream(

@@ -11,7 +11,7 @@ from inferry_client.calling.calls import Pause, Probe, Send, Step, Steps
 from inferry_client.calling.joined_threads import ThreadJoiner
 from inferry_client.calling.joining import Batching
 from inferry_client.calling.streamed_threads import ThreadStreams
-from inferry_client.calling.streaming import check_window, stream_in_threads
+from inferry_client.calling.streaming import check_items, check_window, stream_in_threads
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
@@ -116,6 +116,7 @@ class Client(Connection):
             settings: of `classify` or `infer`, for each item.
         """
         check_window(window)
+        check_items(items, Iterable)
         return self._stream(items, lambda item: request_of(model, item, settings), window)
 
     def _stream(self, items: Iterable[Any], build: Callable[[Any], Call[Any]], window: int) -> Iterator[Any]:

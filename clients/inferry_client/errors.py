@@ -68,6 +68,10 @@ class InvalidRequestError(InferryError):
     """The request can never succeed: a wrong shape, an unreadable picture, a message too large."""
 
 
+class InvalidSettingError(InvalidRequestError, ValueError):
+    """An argument that is no such value, or out of its range; nothing was sent."""
+
+
 class NotAllowedError(InferryError):
     """The server's settings or the caller's credentials forbid it."""
 
@@ -106,6 +110,7 @@ _OTHERS = (ServerError, "the server's log says more")
 _MILLISECONDS = re.compile(r"[0-9]{1,8}")  # up to some 28 hours; who asks for more is not believed
 
 # How gRPC itself begins its words where no server was reached; a server's own words never do.
+_NO_TARGET = ("Failed to create channel to", "Illegal status code from resolver")
 _UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", "connections to all backends failing")
 
 
@@ -160,6 +165,8 @@ def _find_error(code: str, details: str, *, address: str, asked: str, timeout_s:
         return _unreached(f"what answers at {address} does not speak gRPC; check the port", **known)
     if code == "INTERNAL" and details == "Exception deserializing response!":  # what gRPC says of bytes it cannot read
         return error_from_reply("it is no message of this protocol", address=address, asked=asked)
+    if details.startswith(_NO_TARGET):
+        return InvalidRequestError(f"{address} is no address that gRPC can use: {details}; check the address", **known)
     if code == "UNAVAILABLE" and details.startswith(_UNREACHED):
         message = f"no server answers at {address}: {_last_cause(details)}; check the address and that it is running"
         return _unreached(message, **known)

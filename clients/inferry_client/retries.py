@@ -1,9 +1,10 @@
 """When to ask again: pauses, and the budget that keeps retries from drowning a server that is full."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 from inferry_client.errors import DeadlineExceededError, InferryError, OverloadedError, ServerUnavailableError
-from inferry_client.limits import MAX_SECONDS
+from inferry_client.limits import MAX_SECONDS, check_kind, check_whole_number
 
 _MIN_BACKOFF_S = 0.001
 _MAX_ATTEMPTS, _MAX_MULTIPLIER = 1000, 100.0
@@ -34,8 +35,10 @@ class RetryPolicy:
     budget_per_answer: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_attempts is not None and not 1 <= self.max_attempts <= _MAX_ATTEMPTS:
-            raise ValueError(f"max_attempts is {self.max_attempts}; expected 1 to {_MAX_ATTEMPTS}, or None")
+        if self.max_attempts is not None:
+            check_whole_number("max_attempts", self.max_attempts, 1, _MAX_ATTEMPTS)
+        for name in ("initial_backoff_s", "max_backoff_s", "backoff_multiplier", "budget_per_answer"):
+            check_kind(name, getattr(self, name), Real, "a number")
         if not _MIN_BACKOFF_S <= self.initial_backoff_s <= self.max_backoff_s <= MAX_SECONDS:
             raise ValueError(
                 f"initial_backoff_s is {self.initial_backoff_s} and max_backoff_s {self.max_backoff_s}; "
@@ -43,8 +46,7 @@ class RetryPolicy:
             )
         if not 1 <= self.backoff_multiplier <= _MAX_MULTIPLIER:
             raise ValueError(f"backoff_multiplier is {self.backoff_multiplier}; expected 1 to {_MAX_MULTIPLIER:g}")
-        if not 1 <= self.budget <= 1_000_000:
-            raise ValueError(f"budget is {self.budget}; expected 1 to 1000000")
+        check_whole_number("budget", self.budget, 1, 1_000_000)
         if not 0 <= self.budget_per_answer <= 1:
             raise ValueError(f"budget_per_answer is {self.budget_per_answer}; expected 0 to 1")
 

@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import inferry_client
-from inferry_client import Client, RetryPolicy, errors
+from inferry_client import AsyncClient, Client, RetryPolicy, errors
 from inferry_client.retries import NO_RETRIES
 from inferry_proto import open_inference_pb2
 from inferry_proto.preprocessing import prepare_image
@@ -219,6 +220,54 @@ def test_a_reply_that_breaks_the_protocol_is_named(
 def test_what_is_no_address_is_refused_by_name(address: str) -> None:
     with pytest.raises(errors.InvalidRequestError, match="expected HOST:PORT"):
         Client(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [8001, b"host:80", {"host": 80}, Path("host:80"), [["host:80"]], "[zz]:80", "a[b]:80", "unix:", "xds:///",
+     "dns:", "dns:///", "dns:///host", "dns:///host:x", "dns://8.8.8.8/host:80", "dns:///host:80/path"],
+)  # fmt: skip
+def test_what_could_never_be_reached_is_refused_before_the_first_call(address: Any) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=r"expected|names nothing"):
+        Client(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "servers"),
+    [("dns:///a:1,dns:///b:2", "dns:///a:1,dns:///b:2"), (" a:1 , b:2\n", "a:1,b:2"), ("unix:/a,b", "unix:/a,b"),
+     ("[fe80::1%eth0]:1", "[fe80::1%eth0]:1"),
+     (("ipv4:1.1.1.1:1,2.2.2.2:2", "unix:/x"), "1.1.1.1:1,2.2.2.2:2,unix:/x")],
+)  # fmt: skip
+def test_several_servers_are_told_apart(address: Any, servers: str) -> None:
+    assert Client(address).address == servers
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"timeout_s": "5"}, "timeout_s is '5'"),
+        ({"timeout_s": None}, "timeout_s is None"),
+        ({"connect_timeout_s": None}, "connect_timeout_s is None"),
+        ({"retries": 3}, "retries is 3; expected a RetryPolicy"),
+        ({"batching": True}, "batching is True; expected a Batching"),
+        ({"max_message_bytes": 1.5}, "max_message_bytes is 1.5"),
+        ({"metadata": 5}, "metadata is 5; expected keys"),
+        ({"token": b"x"}, "token is b'x'; expected text"),
+        ({"ca": 5}, "ca is 5; expected the path"),
+        ({"server_name": 5}, "server_name is 5; expected text"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    for client in (Client, AsyncClient):
+        with pytest.raises(errors.InvalidRequestError, match=named):
+            client("localhost:1", **settings)
+
+
+def test_seconds_may_be_numpys(server: ScriptedServer) -> None:
+    seconds: Any = np.float32(20)
+    with Client(server.address, timeout_s=seconds) as client:
+        assert client.server_live()
+        assert client.server_live(timeout_s=seconds)
 
 
 @pytest.mark.parametrize("address", ["localhost:1", "[::1]:8001", "10.0.0.1:8001", "unix:/tmp/socket", "dns:///host:1"])

@@ -1,8 +1,11 @@
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from inferry_client.errors import InvalidRequestError
 from inferry_client.messages import questions, replies, requests
@@ -86,6 +89,87 @@ def test_an_array_that_the_protocol_cannot_carry_is_named(array: Any) -> None:
 def test_metadata_that_no_header_can_carry_is_named(metadata: Any, named: str) -> None:
     with pytest.raises(InvalidRequestError, match=named):
         questions.server_live(metadata=metadata)
+
+
+X = {"x": np.zeros((1, 2), np.float32)}
+_infer: Any = requests.infer
+_classify: Any = requests.classify
+_questions: Any = questions
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: _infer(5, X), "model is 5; expected text"),
+        (lambda: _infer("\ud800", X), "model is '.*', half of a character"),
+        (lambda: _infer("m", X, version=1), "version is 1; expected text"),
+        (lambda: _infer("m", X, request_id=7), "request_id is 7; expected text"),
+        (lambda: _infer("m", X["x"]), "inputs is a ndarray; expected arrays by their inputs' names"),
+        (lambda: _infer("m", None), "inputs is a NoneType"),
+        (lambda: _infer("m", {"x": [[1, 2]]}), "input 'x' .* it is a list; expected a NumPy array"),
+        (lambda: _infer("m", {1: X["x"]}), "the name of an input is 1; expected text"),
+        (lambda: _infer("m", {"x": np.ma.masked_array(X["x"])}), "input 'x' .* masked array"),
+        (lambda: _infer("m", X, outputs="y"), r"outputs is 'y'; expected a sequence of names, like \['y'\]"),
+        (lambda: _infer("m", X, outputs=[1]), "the name of an output is 1"),
+        (lambda: _infer("m", X, priority=1.5), "priority is 1.5; expected 0 to"),
+        (lambda: _infer("m", X, priority="1"), "priority is '1'; expected 0 to"),
+        (lambda: _infer("m", X, parameters=[1]), r"parameters is \[1\]; expected values by their names"),
+        (lambda: _infer("m", X, parameters={1: 1}), "the name of a parameter is 1"),
+        (lambda: _infer("m", X, parameters={"p": "\ud800"}), "parameter 'p' is"),
+        (lambda: _infer("m", X, timeout_s="1"), "timeout_s is '1'; expected more than 0"),
+        (lambda: _infer("m", X, timeout_s=0), "timeout_s is 0; expected more than 0"),
+        (lambda: _infer("m", X, metadata="ab"), "metadata is 'ab'; expected keys with their values"),
+        (lambda: _classify(5, b"x"), "model is 5; expected text"),
+        (lambda: _classify("m", b"x", version=1), "version is 1; expected text"),
+        (lambda: _classify("m", b"x", top_k="3"), "top_k is '3'; expected 1 to"),
+        (lambda: _classify("m", b"x", top_k=1.5), "top_k is 1.5; expected 1 to"),
+        (lambda: _classify("m", b"x", min_probability="1"), "min_probability is '1'; expected 0 to 1"),
+        (lambda: _classify("m", {"a": b"x"}), "images is a dict; expected a path"),
+        (lambda: _classify("m", io.BytesIO(b"x")), "images is a BytesIO; expected a path"),
+        (lambda: _classify("m", np.zeros((5, 6, 4), np.uint8)), "of 4 channels; expected 1 or 3"),
+        (lambda: _classify("m", np.zeros((5, 6, 2), np.uint8)), "of 2 channels; expected 1 or 3"),
+        (lambda: _questions.describe_model(5), "model is 5; expected text"),
+        (lambda: _questions.model_ready("m", version=1), "version is 1; expected text"),
+        (lambda: _questions.explain(limit=-1), "limit is -1; expected 0 to"),
+        (lambda: _questions.explain(limit="1"), "limit is '1'; expected 0 to"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_name(build: Any, named: str) -> None:
+    with pytest.raises(InvalidRequestError, match=named):
+        build().request  # noqa: B018 - it is built when it is first asked for
+
+
+def test_no_outputs_and_no_version_may_be_none() -> None:
+    message: Any = _infer("m", X, outputs=None, version=None).request
+    assert (list(message.outputs), message.model_version) == ([], "")
+
+
+@pytest.mark.parametrize("mode", ["PA", "La", "RGBa", "I", "I;16L", "F", "HSV"])
+def test_a_pil_image_of_any_mode_travels_with_its_transparency(mode: str) -> None:
+    levels = np.linspace(0, 255, 48).reshape(6, 8)
+    rgba = Image.fromarray(np.stack([levels] * 4, axis=2).astype(np.uint8), "RGBA")
+    sixteen = (levels * 257).astype(np.uint16)
+    made = {
+        "La": lambda: rgba.convert("LA").convert("La"),
+        "I": lambda: Image.fromarray(sixteen.astype(np.int32)),
+        "I;16L": lambda: Image.frombytes("I;16L", (8, 6), sixteen.astype("<u2").tobytes()),
+        "F": lambda: Image.fromarray(levels.astype(np.float32)),
+        "HSV": lambda: rgba.convert("RGB").convert("HSV"),
+    }
+    sent: Any = requests.classify("m", made.get(mode, lambda: rgba.convert(mode))()).request
+    with Image.open(io.BytesIO(sent.images[0].encoded)) as arrived:
+        assert arrived.has_transparency_data is (mode in ("PA", "La", "RGBa"))
+        assert arrived.mode.startswith("I") is mode.startswith("I")
+        if mode.startswith("I"):
+            np.testing.assert_array_equal(np.asarray(arrived), sixteen)
+
+
+def test_a_pil_image_whose_file_is_closed_is_named(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4)).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        pass
+    with pytest.raises(InvalidRequestError, match="image 0 is a PIL image that cannot be read"):
+        requests.classify("m", picture)
 
 
 def test_an_option_that_no_call_has_is_never_ignored() -> None:

@@ -325,9 +325,17 @@ def test_tasks_take_no_more_than_the_window_and_end_with_the_stream() -> None:
     assert most <= 5
 
 
-@pytest.mark.parametrize("window", [0, 1025])
+@pytest.mark.parametrize("items", [5, "ab", b"ab", {"x": np.zeros(1)}, None])
 @both
-def test_a_window_that_is_none_is_refused(window: int, awaited: bool) -> None:
+def test_items_that_are_not_several_are_refused(items: Any, awaited: bool) -> None:
     client: Any = (AsyncClient if awaited else Client)("127.0.0.1:1")
-    with pytest.raises(ValueError, match=f"window is {window}; expected 1 to 1024"):
+    with pytest.raises(errors.InvalidRequestError, match=r"items is a .*; expected an iterator of pictures"):
+        client.stream("mnist", items)
+
+
+@pytest.mark.parametrize("window", [0, 1025, 1.5, "3"])
+@both
+def test_a_window_that_is_none_is_refused(window: Any, awaited: bool) -> None:
+    client: Any = (AsyncClient if awaited else Client)("127.0.0.1:1")
+    with pytest.raises(ValueError, match=f"window is {window!r}; expected 1 to 1024"):
         client.stream("mnist", [], window=window)

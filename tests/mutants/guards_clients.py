@@ -106,6 +106,12 @@ CLIENTS = (
         ("tests/clients/test_joining.py",),
     ),
     Mutant(
+        "pictures-of-four-channels",
+        "client: a picture with transparency as an array is not taken for many grey ones",
+        "if False:",
+        ("tests/clients/test_requests.py",),
+    ),
+    Mutant(
         "join-few-requests",
         "client: while the client is the slower side, it sends few and full requests",
         "if False:",

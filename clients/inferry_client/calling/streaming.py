@@ -3,8 +3,20 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, TypeVar
+
+from inferry_client.errors import InvalidSettingError
+from inferry_client.limits import check_whole_number
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,10 +28,21 @@ def check_window(window: int) -> None:
     """See that a window is one.
 
     Raises:
-        ValueError: not in its range.
+        InvalidSettingError: not in its range.
     """
-    if not 1 <= window <= MAX_WINDOW:
-        raise ValueError(f"window is {window}; expected 1 to {MAX_WINDOW}")
+    check_whole_number("window", window, 1, MAX_WINDOW)
+
+
+def check_items(items: Any, *kinds: type) -> None:
+    """See that a stream's items are several: not one text, one file, or one mapping.
+
+    Raises:
+        InvalidSettingError: they are not.
+    """
+    if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(items, kinds):
+        raise InvalidSettingError(
+            f"items is a {type(items).__name__}; expected an iterator of pictures, or of arrays by their inputs' names"
+        )
 
 
 def stream_in_threads(

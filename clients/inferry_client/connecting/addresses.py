@@ -5,12 +5,16 @@ import re
 from collections.abc import Sequence
 
 from inferry_client.errors import InvalidRequestError
+from inferry_client.limits import check_kind
 
 DEFAULT_SERVER = "127.0.0.1:8001"
 
 _LISTS = ("ipv4:", "ipv6:")  # gRPC's schemes that carry several addresses, separated by commas
 _SCHEMES = ("unix:", "unix-abstract:", "dns:", "xds:")
-_HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/,]+):(?P<port>\d{1,5})", re.ASCII)
+_OWN_COMMAS = ("unix:", "unix-abstract:", "xds:")  # names that may have one
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+(%[\w.-]+)?\]|[^\s:/,\[\]]+):(?P<port>\d{1,5})", re.ASCII)
+_DNS = re.compile(r"dns:(//(?P<authority>[^/]*)/)?(?P<target>[^/]+)")
+_OTHERS = re.compile(r"(unix|unix-abstract|xds):(?!//[^/]*/?$).+")
 
 
 def parse_servers(servers: str | Sequence[str]) -> tuple[str, ...]:
@@ -18,20 +22,22 @@ def parse_servers(servers: str | Sequence[str]) -> tuple[str, ...]:
 
     Args:
         servers: `HOST:PORT`; several as a sequence or separated by commas (also after `ipv4:` or
-            `ipv6:`); or one of gRPC's names: `dns:///HOST:PORT`, `unix:PATH`.
+            `ipv6:`); or gRPC's names: `dns:///HOST:PORT`, `unix:PATH`.
 
     Raises:
         InvalidRequestError: none, or one that is no address.
     """
+    check_kind("address", servers, (str, list, tuple), "text like 127.0.0.1:8001, or a list of such")
     written = [servers] if isinstance(servers, str) else list(servers)
     found: dict[str, None] = {}
     for text in written:
         if not isinstance(text, str):
             raise InvalidRequestError(f"{text!r} is not a server's address; expected text, like 127.0.0.1:8001")
-        parts = [text] if text.startswith(_SCHEMES) else _without_list_scheme(text).split(",")
-        for part in parts:
-            find_host(part.strip())
-            found[part.strip()] = None
+        name = text.strip()
+        parts = [name] if name.startswith(_OWN_COMMAS) else _without_list_scheme(name).split(",")
+        for part in map(str.strip, parts):
+            find_host(part)
+            found[part] = None
     if not found:
         raise InvalidRequestError("no server is named; expected HOST:PORT, like 127.0.0.1:8001")
     return tuple(found)
@@ -43,12 +49,19 @@ def find_host(address: str) -> str:
     Raises:
         InvalidRequestError: neither HOST:PORT nor one of those.
     """
-    if address.startswith(_SCHEMES):
+    if address.startswith("dns:"):
+        named = _DNS.fullmatch(address)
+        if named is None or _host_of(named["target"]) is None or _authority_is_wrong(named["authority"]):
+            raise InvalidRequestError(f"{address!r} is not a server's address; expected dns:///HOST:PORT")
         return ""
-    match = _HOST_PORT.fullmatch(address)
-    if match is None or not 0 < int(match["port"]) < 65536:
+    if address.startswith(_SCHEMES):
+        if not _OTHERS.fullmatch(address):
+            raise InvalidRequestError(f"{address!r} names nothing; expected unix:PATH or xds:///NAME")
+        return ""
+    host = _host_of(address)
+    if host is None:
         raise InvalidRequestError(f"{address!r} is not a server's address; expected HOST:PORT, like 127.0.0.1:8001")
-    return match["host"].strip("[]")
+    return host
 
 
 def is_loopback(host: str) -> bool:
@@ -62,6 +75,26 @@ def is_loopback(host: str) -> bool:
 def names_several(address: str) -> bool:
     """Whether gRPC may find several servers behind one address."""
     return address.startswith("dns:")
+
+
+def _host_of(text: str) -> str | None:
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        return None
+    host: str = match["host"]
+    return host.strip("[]") if not host.startswith("[") or _is_ipv6(host.strip("[]")) else None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _authority_is_wrong(text: str | None) -> bool:
+    return bool(text) and _host_of(str(text)) is None
 
 
 def _without_list_scheme(text: str) -> str:

@@ -9,7 +9,7 @@ import grpc
 from inferry_client.connecting.addresses import find_host, is_loopback, names_several
 from inferry_client.connecting.security import NO_SECURITY, Security
 from inferry_client.errors import InferryError, error_from_status
-from inferry_client.limits import MAX_MESSAGE_BYTES, check_seconds
+from inferry_client.limits import MAX_MESSAGE_BYTES, check_seconds, check_whole_number
 
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _KEEPALIVE_MS = 10_000  # as often as Inferry servers let clients ask; only while calls are under way
@@ -40,10 +40,7 @@ class ChannelSettings:
 
     def __post_init__(self) -> None:
         check_seconds("connect_timeout_s", self.connect_timeout_s)
-        if not -1 <= self.max_message_bytes <= MAX_MESSAGE_BYTES:
-            raise ValueError(
-                f"max_message_bytes is {self.max_message_bytes}; expected -1 (unlimited) or up to {MAX_MESSAGE_BYTES}"
-            )
+        check_whole_number("max_message_bytes", self.max_message_bytes, -1, MAX_MESSAGE_BYTES)
 
 
 def service_config(*, health: bool, spread: bool) -> str:

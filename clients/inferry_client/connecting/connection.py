@@ -17,7 +17,7 @@ from inferry_client.connecting.addresses import DEFAULT_SERVER, names_several, p
 from inferry_client.connecting.channels import ChannelSettings, error_from_rpc
 from inferry_client.connecting.security import Security, security_from_environment
 from inferry_client.errors import InferryError, error_from_closing
-from inferry_client.limits import check_seconds
+from inferry_client.limits import check_kind, check_seconds
 from inferry_client.messages.call import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
 from inferry_proto.services import Method
@@ -65,8 +65,8 @@ class Connection:
             $INFERRY_SERVER_NAME.
 
     Raises:
-        InvalidRequestError: not an address, or TLS settings that cannot be followed.
-        ValueError: a number out of its range.
+        InvalidRequestError: not an address, or settings that cannot be followed; where a number is out of its range,
+            also a ValueError.
     """
 
     _open_channel: ClassVar[Callable[..., Any]]  # `open_channel` of channels.py, or its asyncio's
@@ -88,7 +88,9 @@ class Connection:
         token: str | None = None,
         server_name: str | None = None,
     ) -> None:
-        check_seconds("timeout_s", timeout_s)
+        timeout_s = check_seconds("timeout_s", timeout_s)
+        check_kind("retries", retries, RetryPolicy, "a RetryPolicy")
+        check_kind("batching", batching, (Batching, type(None)), "a Batching, like Batching(max_rows=64), or None")
         servers = parse_servers(os.environ.get("INFERRY_SERVER") or DEFAULT_SERVER if address is None else address)
         security = security_from_environment(
             Security(

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from inferry_client.errors import InvalidRequestError
+from inferry_client.limits import check_kind
 
 ENVIRONMENT = {
     "ca": "INFERRY_CA",
@@ -40,6 +41,10 @@ class Security:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("ca", "certificate", "private_key"):
+            check_kind(name, getattr(self, name), (str, Path, type(None)), "the path of a PEM file")
+        for name in ("token", "server_name"):
+            check_kind(name, getattr(self, name), (str, type(None)), "text")
         if (self.certificate is None) != (self.private_key is None):
             given, missing = ("certificate", "private_key") if self.certificate else ("private_key", "certificate")
             raise InvalidRequestError(f"{given} is set and {missing} is not; a client certificate needs both")

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 from google.protobuf.message import Message
 
 from inferry_client.errors import InvalidRequestError
-from inferry_client.limits import check_seconds
+from inferry_client.limits import check_kind, check_seconds
 from inferry_proto.services import Method
 
 Result = TypeVar("Result")
@@ -117,6 +117,7 @@ def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str 
     Raises:
         InvalidRequestError: a key or a value that no header can be.
     """
+    check_kind("metadata", metadata, Mapping, "keys with their values")
     checked = tuple((str(key).lower(), value) for key, value in metadata.items())
     for key, value in checked:
         binary = key.endswith("-bin")
@@ -143,10 +144,11 @@ def read_options(options: CallOptions) -> tuple[float | None, tuple[tuple[str, s
         raise TypeError(f"{min(unknown)!r} is no option of a call; known are {', '.join(CallOptions.__annotations__)}")
     timeout_s = options.get("timeout_s")
     if timeout_s is not None:
-        check_seconds("timeout_s", timeout_s)
-    metadata = dict(options.get("metadata") or {})
+        timeout_s = check_seconds("timeout_s", timeout_s)
+    metadata = options.get("metadata") or {}
     if options.get("traceparent"):
-        metadata["traceparent"] = options["traceparent"]
+        check_kind("metadata", metadata, Mapping, "keys with their values")
+        metadata = {**metadata, "traceparent": options["traceparent"]}
     return timeout_s, check_metadata(metadata)
 
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -27,16 +27,23 @@ def as_sequence(images: Pictures) -> Sequence[Picture]:
     """One picture or several, as several.
 
     An array of four axes is a sequence of pictures, and so is one of three whose last axis is
-    neither 1 nor 3; any other array is one picture.
+    longer than 4; any other array is one picture.
 
     Raises:
         InvalidRequestError: nothing that can be a picture, or none at all.
     """
     if isinstance(images, np.ndarray):
+        if images.ndim == 3 and images.shape[2] in (2, 4):  # guard: pictures-of-four-channels
+            raise InvalidRequestError(
+                f"images is an array of shape {images.shape}, so of {images.shape[2]} channels; expected 1 or 3 "
+                "(a PIL image may be transparent), or (N, H, W, 1) for grey pictures of that width"
+            )
         one = images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3))
         return [images] if one else _not_empty(list(images) if images.ndim else [images])
     if isinstance(images, (bytes, bytearray, memoryview, str, PathLike)) or _is_pil(images):
         return [images]  # type: ignore[list-item]  # what it is has just been checked
+    if isinstance(images, Mapping) or hasattr(images, "read"):
+        raise InvalidRequestError(f"images is a {type(images).__name__}; expected {_ACCEPTED}, or a sequence of them")
     try:
         return _not_empty(list(images))  # type: ignore[arg-type]  # it was no single picture
     except TypeError:
@@ -112,8 +119,21 @@ def _from_pil(position: int, picture: "PilImage") -> classifier_pb2.Image:
         if picture.mode in ("L", "RGB") and not picture.has_transparency_data:
             return _from_array(position, np.asarray(picture))
         file = io.BytesIO()
-        png = picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA") or picture.mode.startswith("I")
-        (picture if png else picture.convert("RGB")).save(file, "PNG")
-    except (OSError, ValueError) as error:  # its file is damaged, or gone since it was opened
-        raise InvalidRequestError(f"image {position} is a PIL image that cannot be read: {error}") from error
+        _as_png_has_it(picture).save(file, "PNG")
+    except InvalidRequestError:
+        raise
+    except Exception as error:  # Pillow raises whatever a file leads it to that is damaged, or closed since
+        problem = str(error) or "its file is closed or damaged"
+        raise InvalidRequestError(f"image {position} is a PIL image that cannot be read: {problem}") from error
     return classifier_pb2.Image(encoded=file.getvalue())
+
+
+def _as_png_has_it(picture: "PilImage") -> "PilImage":
+    """The same in a mode that a PNG file can have, with its transparency; whole numbers have 16 bits."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        return Image.fromarray(np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16))
+    if picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        return picture
+    return picture.convert({"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}.get(picture.mode, "RGB"))

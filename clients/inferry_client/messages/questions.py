@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+from inferry_client.limits import MAX_UINT32, check_texts, check_whole_number
 from inferry_client.messages import replies
 from inferry_client.messages.call import Call, CallOptions, name_model, read_options
 from inferry_client.results import (
@@ -18,6 +19,7 @@ from inferry_proto.services import DIAGNOSTICS, IMAGE_CLASSIFIER, OPEN_INFERENCE
 
 def describe_model(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelDescription]:
     """What a model takes and gives: tensors, labels, preprocessing."""
+    check_texts(model=model, version=version)
     request = classifier_pb2.DescribeModelRequest(model_name=model, model_version=version)
     asked = f"describe {name_model(model, version)}"
     method = IMAGE_CLASSIFIER["DescribeModel"]
@@ -26,6 +28,7 @@ def describe_model(model: str, *, version: str = "", **options: Unpack[CallOptio
 
 def model_metadata(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[ModelMetadata]:
     """A model as the Open Inference Protocol describes it: tensors and versions."""
+    check_texts(model=model, version=version)
     request = open_inference_pb2.ModelMetadataRequest(name=model, version=version)
     asked = f"describe {name_model(model, version)}"
     method = OPEN_INFERENCE["ModelMetadata"]
@@ -34,6 +37,7 @@ def model_metadata(model: str, *, version: str = "", **options: Unpack[CallOptio
 
 def model_limit(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[int]:
     """The most rows a request for a model may carry; 0 where it takes no batches."""
+    check_texts(model=model, version=version)
     request = open_inference_pb2.ModelConfigRequest(name=model, version=version)
     asked = f"say what {name_model(model, version)} takes"
     method = OPEN_INFERENCE["ModelConfig"]
@@ -42,6 +46,7 @@ def model_limit(model: str, *, version: str = "", **options: Unpack[CallOptions]
 
 def model_ready(model: str, *, version: str = "", **options: Unpack[CallOptions]) -> Call[bool]:
     """Whether a model (one version, or any) can answer now."""
+    check_texts(model=model, version=version)
     request = open_inference_pb2.ModelReadyRequest(name=model, version=version)
     asked = f"say whether {name_model(model, version)} is ready"
     method = OPEN_INFERENCE["ModelReady"]
@@ -59,6 +64,7 @@ def statistics(
     model: str = "", *, version: str = "", **options: Unpack[CallOptions]
 ) -> Call[tuple[ModelStatistics, ...]]:
     """What a model, or every model, has done since it was loaded."""
+    check_texts(model=model, version=version)
     request = open_inference_pb2.ModelStatisticsRequest(name=model, version=version)
     asked = f"count what {name_model(model, version)} did" if model else "count what its models did"
     method = OPEN_INFERENCE["ModelStatistics"]
@@ -76,6 +82,8 @@ def explain(
         limit: requests of each kind and version; 0 for all that the server keeps.
         options: as for every call.
     """
+    check_texts(model=model, version=version)
+    limit = check_whole_number("limit", limit, 0, MAX_UINT32)
     request = diagnostics_pb2.ExplainRequest(model_name=model, model_version=version, limit=limit)
     asked = f"explain {name_model(model, version)}" if model else "explain late requests"
     return Call(DIAGNOSTICS["Explain"], request, replies.read_explained, asked, *read_options(options), control=True)

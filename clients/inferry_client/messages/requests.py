@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from inferry_client.errors import InvalidRequestError
-from inferry_client.limits import MAX_TOP_K
+from inferry_client.errors import InvalidRequestError, InvalidSettingError
+from inferry_client.limits import MAX_TOP_K, check_kind, check_share, check_text, check_texts, check_whole_number
 from inferry_client.messages import replies
 from inferry_client.messages.call import Call, CallOptions, Joint, Pieces, name_model, read_options
 from inferry_client.messages.pictures import Pictures, as_sequence, read_picture
@@ -60,10 +60,9 @@ def classify(
         InvalidRequestError: nothing that is a picture, none at all, or a value out of its range.
     """
     pictures = as_sequence(images)
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidRequestError(f"top_k is {top_k}; expected 1 to {MAX_TOP_K}")
-    if not 0 <= min_probability <= 1:
-        raise InvalidRequestError(f"min_probability is {min_probability}; expected 0 to 1")
+    check_texts(model=model, version=version, request_id=request_id)
+    top_k = check_whole_number("top_k", top_k, 1, MAX_TOP_K)
+    min_probability = check_share("min_probability", min_probability)
     messages = [read_picture(position, picture) for position, picture in enumerate(pictures)]
     request = partial(
         _classify_request,
@@ -152,11 +151,18 @@ def _accepted(accept_variant: AcceptedVariants | None) -> str:
 def _common_rows(inputs: Tensors, model: str) -> int:
     """The length of the first axis where all inputs share it, else 0: nothing to cut or to join."""
     common = None
-    for name, array in inputs.items():
+    try:
+        named = inputs.items()
+    except AttributeError:
+        raise InvalidSettingError(
+            f"inputs is a {type(inputs).__name__}; expected arrays by their inputs' names, like {{'images': array}}"
+        ) from None
+    for name, array in named:
         try:
             rows = array.shape[0] if array.ndim else 0
-        except AttributeError as error:
-            raise _cannot_be_sent(name, model, error) from error
+        except AttributeError:
+            kind = f"it is a {type(array).__name__}; expected a NumPy array"
+            raise _cannot_be_sent(name, model, kind) from None
         if common is not None and rows != common:
             return 0
         common = rows
@@ -172,43 +178,59 @@ def _infer_request(
     priority: int,
     parameters: Mapping[str, Parameter] | None,
 ) -> open_inference_pb2.ModelInferRequest:
-    request = open_inference_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
-    for name in outputs:
-        request.outputs.add(name=name)
-    if priority or parameters:
-        _add_parameters(request, priority, parameters or {})
-    for name, array in inputs.items():
-        try:
-            request.raw_input_contents.append(encode_tensor(array))
-            request.inputs.add(name=name, datatype=tensor_datatype(array).name, shape=array.shape)
-        except (AttributeError, ValueError) as error:
-            raise _cannot_be_sent(name, model, error) from error
+    try:
+        request = open_inference_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+        if outputs:
+            _add_outputs(request, outputs)
+        if priority or parameters:
+            _add_parameters(request, priority, parameters or {})
+        for name, array in inputs.items():
+            try:
+                request.raw_input_contents.append(encode_tensor(array))
+                request.inputs.add(name=name, datatype=tensor_datatype(array).name, shape=array.shape)
+            except (AttributeError, ValueError) as error:
+                raise _cannot_be_sent(name, model, error) from error
+    except (TypeError, UnicodeEncodeError):  # looked for only now: it would cost every call
+        check_texts(model=model, version=version, request_id=request_id)
+        for name in inputs:
+            check_text("the name of an input", name)
+        raise
     return request
 
 
-def _cannot_be_sent(name: str, model: str, error: Exception) -> InvalidRequestError:
-    return InvalidRequestError(f"input {name!r} of model {model!r} cannot be sent: {error}")
+def _cannot_be_sent(name: str, model: str, problem: object) -> InvalidRequestError:
+    return InvalidRequestError(f"input {name!r} of model {model!r} cannot be sent: {problem}")
+
+
+def _add_outputs(request: open_inference_pb2.ModelInferRequest, outputs: Sequence[str]) -> None:
+    if isinstance(outputs, (str, bytes)):
+        raise InvalidSettingError(f"outputs is {outputs!r}; expected a sequence of names, like [{outputs!r}]")
+    for name in outputs:
+        check_text("the name of an output", name)
+        request.outputs.add(name=name)
 
 
 def _add_parameters(
     request: open_inference_pb2.ModelInferRequest, priority: int, parameters: Mapping[str, Parameter]
 ) -> None:
     if priority:
-        if not 0 <= priority <= _MAX_INT64:
-            raise InvalidRequestError(f"priority is {priority}; expected 0 to {_MAX_INT64}")
-        request.parameters["priority"].uint64_param = priority
+        request.parameters["priority"].uint64_param = check_whole_number("priority", priority, 0, _MAX_INT64)
+    check_kind("parameters", parameters, Mapping, "values by their names")
     for name, value in parameters.items():
+        check_text("the name of a parameter", name)
         kind = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}.get(type(value))
         if kind is None or (kind == "int64_param" and not -_MAX_INT64 - 1 <= value <= _MAX_INT64):  # type: ignore[operator]
             raise InvalidRequestError(
                 f"parameter {name!r} is {value!r}; expected text, a truth value, a number of 64 bits"
             )
+        if kind == "string_param":
+            check_text(f"parameter {name!r}", value)
         setattr(request.parameters[name], kind, value)
 
 
 def _infer_joint(model: str, inputs: Tensors, version: str, outputs: Sequence[str], priority: int, rows: int) -> Joint:
     kinds = tuple([(name, array.dtype, array.shape[1:]) for name, array in inputs.items()])
-    key = ("infer", model, version, tuple(outputs), priority, kinds)
+    key = ("infer", model, version, tuple(outputs or ()), priority, kinds)
     return Joint(key, rows, inputs, _merge_infer, replies.part_of_infer)
 
 

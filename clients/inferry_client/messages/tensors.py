@@ -32,6 +32,8 @@ def encode_tensor(array: NDArray[Any]) -> bytes:
     Raises:
         ValueError: no datatype for its dtype, or an element of BYTES is neither bytes nor str.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError("it is a masked array; give an array with a value in every place (`filled`)")  # noqa: TRY004
     datatype = tensor_datatype(array)
     if datatype.dtype == array.dtype and datatype.contents_field != "bytes_contents":
         return array.tobytes()
