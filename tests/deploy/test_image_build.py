@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from testkit import onnx_models
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "localhost/inferry-test-base:bookworm", "localhost/inferry-test-server:built"
 SUITE = "bookworm"
+MOST_MIB_AT_REST = 150
 MOST_MB = 200  # of the environment: with python:3.12-slim's 125 MB below the 330 MB that are promised
 
 pytestmark = pytest.mark.slow
@@ -48,8 +50,8 @@ def pip_mounts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
-    """The server's image."""
+def image() -> Iterator[str]:
+    """The server's image, which is not kept; its base is."""
     for tool in ("buildah", "debootstrap"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: apt-get install {tool}")
@@ -61,7 +63,8 @@ def image() -> str:
         "build", "--pull=never", "--build-arg", f"PYTHON_IMAGE={BASE}", *pip_mounts(), "--target", "server",
         "--file", str(ROOT / "deploy/docker/Dockerfile"), "--tag", IMAGE, str(ROOT),
     )  # fmt: skip
-    return IMAGE
+    yield IMAGE
+    buildah("rmi", IMAGE)
 
 
 def make_base() -> None:
@@ -111,27 +114,76 @@ def test_the_list_of_what_is_in_it_is_its_lock(container: str) -> None:
     assert {"onnxruntime", "grpcio", "numpy", "pillow"} <= listed.keys()
 
 
-def test_it_serves_as_another_user_from_a_root_that_cannot_be_written(container: str, tmp_path: Path) -> None:
-    onnx_models.save_brightness(tmp_path / "models")
-    for path in [tmp_path, *tmp_path.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    addresses = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
-    command = [
-        "buildah", "run", "--isolation", "chroot", "--user", "10001:10001",
-        "--volume", f"{tmp_path / 'models'}:/models:ro", container, "--", "inferry-serve", *addresses,
-    ]  # fmt: skip
+INSIDE = """
+import os, subprocess, sys
+root, models, user, *command = sys.argv[1:]
+for arguments in (
+    ["--bind", root, root], ["--bind", models, root + "/models"], ["--rbind", "/proc", root + "/proc"],
+    ["--rbind", "/dev", root + "/dev"],
+    ["-o", "remount,bind,ro", root], ["-o", "remount,bind,ro", root + "/models"],
+):
+    subprocess.run(["/usr/bin/mount", *arguments], check=True)
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # two cores, as the manifests have
+os.chroot(root)
+os.chdir("/")
+os.execv("/usr/bin/setpriv", ["setpriv", "--reuid", user.partition(":")[0], "--regid", user.partition(":")[2],
+         "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *command])
+"""
+
+
+@contextmanager
+def serving(container: str, models: Path) -> Iterator[tuple[str, int]]:
+    """The image's own command as Kubernetes runs it: user 10001, no capabilities, a root that is mounted read-only.
+
+    Yields:
+        The gRPC address, and the process.
+    """
+    config = json.loads(buildah("inspect", "--type", "container", container))["OCIv1"]["config"]
+    root = buildah("mount", container)
+    (Path(root) / "models").mkdir(exist_ok=True)
+    addresses = {"INFERRY_GRPC_ADDRESS": "127.0.0.1:0", "INFERRY_HTTP_ADDRESS": "127.0.0.1:0"}
+    variables = dict(line.split("=", 1) for line in config["Env"]) | addresses
+    command = ["unshare", "--mount", sys.executable, "-c", INSIDE, root, str(models), config["User"]]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "STORAGE_DRIVER": "vfs"}
+        [*command, *config["Entrypoint"]], stdout=subprocess.PIPE, text=True, env=variables
     ) as process:
         assert process.stdout is not None
         ready = process.stdout.readline()
         try:
             assert "ready" in ready
-            address = ready.split("gRPC ")[1].split(",")[0]
-            with triton.InferenceServerClient(address) as client:
-                tensor = triton.InferInput("images", [1, 4, 4, 1], "UINT8")
-                tensor.set_data_from_numpy(np.full((1, 4, 4, 1), 255, np.uint8))
-                assert client.infer("brightness", [tensor]).get_response().model_version == "1"
+            yield ready.split("gRPC ")[1].split(",")[0], process.pid
         finally:
             process.terminate()
-    assert process.returncode is not None
+    assert process.returncode == 0
+
+
+def test_it_serves_as_another_user_from_a_root_that_cannot_be_written(container: str, tmp_path: Path) -> None:
+    onnx_models.save_brightness(tmp_path)
+    make_readable(tmp_path)
+    with serving(container, tmp_path) as (address, process), triton.InferenceServerClient(address) as client:
+        status = Path(f"/proc/{process}/status").read_text()
+        assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
+        assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+        assert re.search(r"^\S+ \S+ \S+ \S+ / ro\b", Path(f"/proc/{process}/mountinfo").read_text(), re.MULTILINE)
+        tensor = triton.InferInput("images", [1, 4, 4, 1], "UINT8")
+        tensor.set_data_from_numpy(np.full((1, 4, 4, 1), 255, np.uint8))
+        assert client.infer("brightness", [tensor]).get_response().model_version == "1"
+
+
+def test_it_takes_little_memory_at_rest_with_the_mnist_network(container: str, tmp_path: Path) -> None:
+    """Resident: its own memory, and the pages of the libraries' files, which a container is charged with too."""
+    trainer = str(Path(sys.executable).with_name("inferry-train"))
+    run, models = str(tmp_path / "run"), tmp_path / "models"
+    subprocess.run([trainer, "run", "digits", "--out", run, "--epochs", "4"], check=True)  # the network of MNIST
+    subprocess.run([trainer, "export", run, "--repository", str(models)], check=True)
+    make_readable(tmp_path)
+    with serving(container, models) as (_, process):
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    (resident_kib,) = re.findall(r"^Rss: +(\d+) kB$", rollup, re.MULTILINE)
+    assert int(resident_kib) / 1024 <= MOST_MIB_AT_REST, rollup
+
+
+def make_readable(folder: Path) -> None:
+    """For others than who made it."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
