@@ -16,13 +16,14 @@ from inferry_client.calling.streaming import check_items, check_window, stream_i
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
-from inferry_client.errors import error_from_closing, error_from_silence
+from inferry_client.errors import error_from_closing, error_from_other_loop, error_from_silence
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
 from inferry_client.messages.requests import DEFAULT_WINDOW, Tensors, request_of
 from inferry_client.messages.streams import StreamedRpc
 from inferry_client.results import ClassifyResult, InferResult
+from inferry_proto.services import Method
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -43,8 +44,8 @@ def _awaitable(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[AsyncC
 class AsyncClient(Connection):
     """`Client` for asyncio: the same methods, awaited, with the same errors.
 
-    It belongs to the event loop of its first call. Any number of tasks may call at the same time;
-    one that is cancelled cancels its call. The settings are those of `Connection`.
+    It belongs to the event loop of its first call, and refuses calls on others. Any number of tasks may call at the
+    same time; one that is cancelled cancels its call. The settings are those of `Connection`.
     """
 
     classify = _awaitable(requests.classify)
@@ -61,6 +62,7 @@ class AsyncClient(Connection):
     _open_channel = staticmethod(open_async_channel)
     _joiner: TaskJoiner | None = None
     _asking: asyncio.Lock | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,6 +165,13 @@ class AsyncClient(Connection):
             self._asking.release()
         call.waited_s = self._session.waited_s(timeout_s, deadline)
         return limit
+
+    def _stub(self, server: int, called: Method, *, asked: str, control: bool = False) -> Any:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:  # guard: client-one-loop
+            raise error_from_other_loop(address=self.address, asked=asked)
+        return super()._stub(server, called, asked=asked, control=control)
 
     async def _carry_out(self, steps: Steps[Result]) -> Result:
         try:

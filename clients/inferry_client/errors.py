@@ -184,6 +184,12 @@ def error_from_closing(*, address: str, asked: str) -> RequestCancelledError:
     return RequestCancelledError(message, address=address, asked=asked)
 
 
+def error_from_other_loop(*, address: str, asked: str) -> InvalidRequestError:
+    """The error of a call on another event loop than the client's."""
+    message = f"the AsyncClient of {address} cannot {asked} on this event loop: it belongs to that of its first call"
+    return InvalidRequestError(f"{message}; make one for each loop", address=address, asked=asked)
+
+
 def error_from_silence(*, asked: str, timeout_s: float) -> DeadlineExceededError:
     """The error of a call whose time was up while it waited in the client."""
     message = f"the server did not {asked} within {timeout_s:g} s; allow more time or send less"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inferry_client import AsyncClient, Client, RetryPolicy, errors
+from inferry_client import AsyncClient, Batching, Client, RetryPolicy, errors
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer, serving
 
@@ -117,6 +117,25 @@ def test_a_closed_client_and_a_cancelled_task_end_clearly(server: ScriptedServer
                 await task
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("batching", [None, Batching()])
+def test_a_call_on_another_event_loop_is_refused_in_words(server: ScriptedServer, batching: Batching | None) -> None:
+    client = AsyncClient(server.address, batching=batching)
+
+    async def ask() -> Any:
+        return await client.infer(brightness_model.MODEL, PIXELS)
+
+    async def ask_beside() -> Any:
+        await ask()
+        return await asyncio.get_running_loop().run_in_executor(None, asyncio.run, ask())
+
+    with pytest.raises(errors.InvalidRequestError, match="belongs to that of its first call; make one for each loop"):
+        asyncio.run(ask_beside())
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequestError, match="make one for each loop"):
+            asyncio.run(ask())
+    asyncio.run(client.close())
 
 
 def _live() -> Any:

@@ -297,6 +297,20 @@ def test_no_more_threads_send_than_requests_may_be_under_way_and_idle_ones_end(m
         assert client.infer("m", _x(4)).outputs["y"].item() == 8
 
 
+def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads() -> None:
+    with (
+        fake_server({"m": _doubling()}) as server,
+        Client(server.address, batching=Batching(max_in_flight=1)) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        joiner = client._joined(Batching(max_in_flight=1))
+        joiner._idle.append(threading.Lock())  # as a fork leaves them: a sender that is no more, a request under way
+        assert joiner._joiner.reserve_alone()
+        joined_threads._begin_anew()
+        results = pool.map(lambda value: client.infer("m", _x(value)).outputs["y"].item(), range(40))
+        assert list(results) == [2 * value for value in range(40)]
+
+
 def test_a_caller_that_leaves_while_it_is_woken_wakes_the_next() -> None:
     session = Client("127.0.0.1:1")._session
     session._batch_limits["m", ""] = 8

@@ -112,6 +112,12 @@ CLIENTS = (
         ("tests/clients/test_requests.py",),
     ),
     Mutant(
+        "client-one-loop",
+        "client: a call on another event loop than the client's is refused in words",
+        "if False:",
+        ("tests/clients/test_async_client.py",),
+    ),
+    Mutant(
         "join-few-requests",
         "client: while the client is the slower side, it sends few and full requests",
         "if False:",

@@ -8,7 +8,7 @@ from typing import Any
 
 from inferry_client.calling.calls import Session
 from inferry_client.calling.joining import Batching, Ended, Joiner, Waiting, alone, deliver, fail, join
-from inferry_client.errors import InferryError, error_from_silence
+from inferry_client.errors import InferryError, error_from_other_loop, error_from_silence
 from inferry_client.messages.call import Call
 
 
@@ -27,6 +27,7 @@ class TaskJoiner:
         self._send = send
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking = False
+        self._loop = asyncio.get_running_loop()
 
     async def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
@@ -34,6 +35,8 @@ class TaskJoiner:
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
         left_s = timeout_s - call.waited_s
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            raise error_from_other_loop(address=",".join(self._session.servers), asked=call.asked)
         woken = loop.create_future()
         mine = Waiting(call, call.joint(), timeout_s, time.monotonic() + left_s, partial(_wake, woken))
         self._joiner.add(mine)
