@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_PIECE_S = 200e-6
+_PIECE_S = 50e-6
 _PAUSE_S = 50e-6
 """Long enough that a thread which waits for the interpreter has it when this one wakes up: of 400 calls of `sleep(0)`
 220 gave it away, of 400 such pauses all."""
@@ -15,7 +15,7 @@ _PAUSE_S = 50e-6
 def in_pieces(
     parts: Iterable[T], *, clock: Callable[[], float] = time.perf_counter, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[T]:
-    """The parts of some work, each made when it is asked for; other threads go on after every piece of 200 µs.
+    """The parts of some work, each made when it is asked for; other threads go on after every piece of 50 µs.
 
     Whoever waits for the interpreter gets it only after 5 ms (`sys.getswitchinterval`), unless the thread that has it
     waits for something.

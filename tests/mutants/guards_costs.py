@@ -40,4 +40,10 @@ COSTS = (
         "self.watch() if self._watched else core_layer.watch_close(self._handle, _sent)\ncore_layer.send_reply(self._handle, message, _sent, close_watched=True)",
         _TEST_COSTS,
     ),
+    Mutant(
+        "connections-counted-seldom",
+        "cost: connections are counted as seldom as that is dear",
+        "if True:",
+        ("tests/server/telemetry/test_metrics.py",),
+    ),
 )

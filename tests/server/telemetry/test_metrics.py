@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from inferry_server.rpc.statuses import CANCELLED, OK, status_of
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.model_metrics import ModelMetrics
 from inferry_server.transport.connections import ConnectionCount
+from testkit.clock import ManualClock
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
 NOTHING = dict.fromkeys(Lane, 0.0).__getitem__
@@ -75,6 +77,24 @@ def test_connections_are_those_established_to_the_port_from_outside(tmp_path: Pa
     assert count(8001, "", TABLE_6) == 1
     assert count(8001, "", TABLE_6.splitlines()[0]) == 0
     assert count(8001, "", "") == 0
+
+
+@pytest.mark.parametrize(("took_s", "counts"), [(0.0, 10), (0.002, 5), (1.0, 2)])
+def test_connections_are_counted_as_seldom_as_it_is_dear(tmp_path: Path, took_s: float, counts: int) -> None:
+    (tmp_path / "tcp").write_text(TABLE)
+    clock, cpu = ManualClock(), ManualClock()
+    asked: list[float] = []
+
+    def cpu_clock() -> float:
+        asked.append(clock())
+        cpu.advance(took_s)
+        return cpu()
+
+    count = ConnectionCount(8001, [tmp_path / "tcp"], clock=clock, cpu_clock=cpu_clock)
+    for _ in range(10):
+        assert count() == 2
+        clock.advance(1.0)
+    assert len(asked) == 2 * counts
 
 
 @given(st.lists(st.tuples(st.sampled_from([UNARY, STREAM]), st.booleans(), st.integers(0, 3)), max_size=30))
