@@ -33,17 +33,50 @@ class Writing(Protocol):
         ...
 
 
+class KeptSpellings:
+    """Writes gauges and counters of the library's collectors, and keeps what comes before their values."""
+
+    def __init__(self) -> None:
+        self._heads: dict[str, dict[tuple[object, ...], str]] = {}
+
+    def __len__(self) -> int:
+        """How many series it knows."""
+        return sum(map(len, self._heads.values()))
+
+    def text(self, family: Metric, *, open_metrics: bool) -> str | None:
+        """A family; None where it has more than names, labels and values."""
+        if family.type not in ("gauge", "counter") or family.unit:
+            return None
+        known, found = self._heads.get(family.name, {}), dict[tuple[object, ...], str]()
+        pieces = [heading(family.name, family.documentation, family.type, open_metrics=open_metrics)]
+        for sample in family.samples:
+            if sample.timestamp is not None or sample.exemplar or sample.name.endswith("_created"):
+                return None
+            key = (sample.name, *sample.labels.items())
+            head = known.get(key) or f"{sample.name}{labelled(tuple(sample.labels), tuple(sample.labels.values()))} "
+            found[key] = head
+            pieces.append(f"{head}{written(sample.value)}\n")
+        self._heads[family.name] = found  # what is gone is forgotten
+        return "".join(pieces)
+
+
 class PageRegistry(CollectorRegistry):
-    """A registry that knows its collectors in their order. They are registered before any page is asked for."""
+    """A registry that knows its collectors in their order. They are registered before any page is asked for.
+
+    Attributes:
+        collectors: with whether each of them writes its own families.
+        kept: the spellings of the others' samples.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.collectors: list[Any] = []
+        self.collectors: list[tuple[Any, bool]] = []
+        self.kept = KeptSpellings()
 
     def register(self, collector: Any) -> None:
         """As the registry's own."""
         super().register(collector)
-        self.collectors.append(collector)
+        self.collectors.append((collector, isinstance(collector, Writing)))
 
 
 def write_page(registry: PageRegistry, accept: str, names: Sequence[str] = ()) -> tuple[Iterator[bytes], str]:
@@ -61,13 +94,14 @@ def write_page(registry: PageRegistry, accept: str, names: Sequence[str] = ()) -
 
 
 def _families(registry: PageRegistry, encode: Callable[[Any], bytes], *, open_metrics: bool) -> Iterator[bytes]:
-    for collector in registry.collectors:
-        if isinstance(collector, Writing):
+    for collector, writes in registry.collectors:
+        if writes:
             for text in collector.texts(open_metrics=open_metrics):
                 yield text.encode()
-        else:
-            for family in collector.collect():
-                yield encode(_Alone(family)).removesuffix(_END)
+            continue
+        for family in collector.collect():
+            text = registry.kept.text(family, open_metrics=open_metrics)
+            yield encode(_Alone(family)).removesuffix(_END) if text is None else text.encode()
     if open_metrics:
         yield _END
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import Gauge
+from prometheus_client import Counter as TheirCounter
+from prometheus_client import Gauge, Info, Summary
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -33,7 +34,13 @@ def fill(registry: PageRegistry, kind: str, values: list[float]) -> None:
     seconds = counters.Histogram("seconds", "Time.", ["kind"], buckets=(0.1, 2, 1e7), registry=registry)
     calls = counters.CallDurations((0.5, 1), registry=registry)
     level = counters.AskedGauges({"level": ("Level.", ("kind",)), "none": ("No.", ())}, ["model"], registry=registry)
-    Gauge("theirs", "A gauge.", ["kind"], registry=registry).labels(kind).set(3)
+    theirs = Gauge("theirs", 'A gauge, "so" called\\.', ["kind", "a"], registry=registry)
+    for number, value in enumerate(values):
+        theirs.labels(kind, str(number)).set(value)
+    TheirCounter("their_counter", "Counted.", ["kind"], registry=registry).labels(kind).inc(3)
+    Summary("their_summary", "Summed.", ["kind"], registry=registry).labels(kind).observe(3)
+    Info("their", "Told.", registry=registry).info({"kind": kind})
+    Gauge("their_bytes", "With a unit.", unit="bytes", registry=registry).set(1e7)
 
     def levels() -> Iterator[tuple[str | float, ...]]:
         for value in values:
@@ -76,11 +83,14 @@ def test_series_that_are_gone_leave_nothing_behind() -> None:
     registry = PageRegistry()
     things = counters.Counter("things", "Things.", ["kind"], registry=registry)
     seconds = counters.Histogram("seconds", "Time.", ["kind"], buckets=(1,), registry=registry)
+    theirs = Gauge("theirs", "Theirs.", ["kind"], registry=registry)
     for kind in map(str, range(50)):
+        theirs.labels(kind).set(1)
         things.labels(kind).inc()
         seconds.labels(kind).observe(1)
-        assert page(registry, TEXT).count(b"kind=") == 1 + 4
+        assert page(registry, TEXT).count(b"kind=") == 1 + 4 + 1
         things.remove(kind)
         seconds.remove(kind)
+        theirs.remove(kind)
     page(registry, TEXT)
-    assert len(things._heads) == len(seconds._heads) == 0
+    assert len(things._heads) == len(seconds._heads) == len(registry.kept) == 0
