@@ -13,7 +13,7 @@ from inferry_client.limits import MAX_TOP_K, check_kind, check_share, check_text
 from inferry_client.messages import replies
 from inferry_client.messages.call import Call, CallOptions, Joint, Pieces, name_model, read_options
 from inferry_client.messages.pictures import Pictures, as_sequence, read_picture
-from inferry_client.messages.tensors import encode_tensor, tensor_datatype
+from inferry_client.messages.tensors import wire_tensor
 from inferry_client.results import (
     ClassifyResult,
     InferResult,
@@ -109,7 +109,7 @@ def infer(
         parameters = {**(parameters or {}), PARAMETER: _accepted(accept_variant)}
     message = partial(_infer_request, model, inputs, version, outputs, request_id, priority, parameters)
     timeout_s, metadata = read_options(options) if options else (None, ())
-    asked = f"run {name_model(model, version)}"
+    asked = f"run {name_model(model, version)}" if version else f"run model {model!r}"  # spares every call a function
     rows = _common_rows(inputs, model)
     joint = None
     if not (request_id or parameters or metadata or rows < 1):
@@ -186,8 +186,9 @@ def _infer_request(
             _add_parameters(request, priority, parameters or {})
         for name, array in inputs.items():
             try:
-                request.raw_input_contents.append(encode_tensor(array))
-                request.inputs.add(name=name, datatype=tensor_datatype(array).name, shape=array.shape)
+                datatype, contents = wire_tensor(array)
+                request.raw_input_contents.append(contents)
+                request.inputs.add(name=name, datatype=datatype, shape=array.shape)
             except (AttributeError, ValueError) as error:
                 raise _cannot_be_sent(name, model, error) from error
     except (TypeError, UnicodeEncodeError):  # looked for only now: it would cost every call

@@ -23,23 +23,32 @@ def tensor_datatype(array: NDArray[Any]) -> Datatype:
     Raises:
         ValueError: the protocol has none for its dtype.
     """
-    return _sent_as(array.dtype)
+    return _sent_as(array.dtype)[0]
 
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
     """An array's elements as raw contents.
 
     Raises:
-        ValueError: no datatype for its dtype, or an element of BYTES is neither bytes nor str.
+        ValueError: see `wire_tensor`.
     """
+    return wire_tensor(array)[1]
+
+
+def wire_tensor(array: NDArray[Any]) -> tuple[str, bytes]:
+    """The name of the datatype an array is sent as, and its elements as raw contents.
+
+    Raises:
+        ValueError: no datatype for its dtype, an element of BYTES is neither bytes nor str, or places are masked.
+    """
+    datatype, as_it_is = _sent_as(array.dtype)
+    if as_it_is and type(array) is np.ndarray:
+        return datatype.name, array.tobytes()
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError("it is a masked array; give an array with a value in every place (`filled`)")  # noqa: TRY004
-    datatype = tensor_datatype(array)
-    if datatype.dtype == array.dtype and datatype.contents_field != "bytes_contents":
-        return array.tobytes()
     if datatype.name == "BYTES":
-        return b"".join(_encode_element(element) for element in array.ravel().tolist())
-    return array.astype(datatype.dtype).tobytes()
+        return datatype.name, b"".join(_encode_element(element) for element in array.ravel().tolist())
+    return datatype.name, array.astype(datatype.dtype).tobytes()
 
 
 def decode_tensor(data: bytes, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -48,14 +57,12 @@ def decode_tensor(data: bytes, datatype_name: str, shape: tuple[int, ...]) -> ND
     Raises:
         ValueError: an unknown datatype, or another number of bytes than the shape needs.
     """
-    datatype = DATATYPES.get(datatype_name) or _datatype(datatype_name)
-    count = math.prod(shape)
-    if datatype.name == "BYTES":
-        return _object_array(_decode_elements(data, count), shape)
-    expected = count * datatype.dtype.itemsize
+    dtype, expected = _layout(datatype_name, shape)
+    if expected is None:
+        return _object_array(_decode_elements(data, math.prod(shape)), shape)
     if len(data) != expected:
         raise ValueError(f"{len(data)} bytes came; {datatype_name} of shape {list(shape)} has {expected}")
-    return np.ndarray(shape, datatype.dtype, data)  # a view, which is read-only as the bytes are
+    return np.ndarray(shape, dtype, data)  # a view, which is read-only as the bytes are
 
 
 def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -76,8 +83,20 @@ def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tu
 
 
 @lru_cache(maxsize=64)  # datetimes have dtypes without number
-def _sent_as(dtype: "np.dtype[Any]") -> Datatype:
-    return DATATYPES["BYTES"] if dtype.kind in "OSU" else datatype_of(dtype.newbyteorder("<"))
+def _sent_as(dtype: "np.dtype[Any]") -> tuple[Datatype, bool]:
+    """The datatype of a dtype, and whether its elements lie in memory as they are sent."""
+    if dtype.kind in "OSU":
+        return DATATYPES["BYTES"], False
+    datatype = datatype_of(dtype.newbyteorder("<"))
+    return datatype, datatype.dtype == dtype
+
+
+@lru_cache(maxsize=256)  # replies of a model look alike
+def _layout(datatype_name: str, shape: tuple[int, ...]) -> "tuple[np.dtype[Any], int | None]":
+    """The dtype, and how many bytes a tensor has; None for BYTES, whose elements have each their own."""
+    datatype = _datatype(datatype_name)
+    size = None if datatype.name == "BYTES" else math.prod(shape) * datatype.dtype.itemsize
+    return datatype.dtype, size
 
 
 def _datatype(name: str) -> Datatype:
