@@ -118,7 +118,7 @@ class HttpPort:
         context = None if tls is None else tls.context
         self._tls = tls
         self._server = HttpServer(
-            guarded, HttpOptions(most_connections=options.most_connections, tls=context, direct=direct)
+            guarded, HttpOptions(options.most_connections, context, direct=direct, closed=metrics.http_closed)
         )
         self.scheme = "http" if tls is None else "https"
         self.address: Address | None = None

@@ -7,6 +7,7 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,6 +55,11 @@ def _has_its_host(headers: list[tuple[bytes, bytes]], version: str) -> bool:
 class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
     """Ends its connection where the client is too slow, or the headers too long; see `expire`.
 
+    Args:
+        most_connections: open at a time.
+        closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, or `invalid`
+            for what is no request.
+
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
         cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
@@ -61,12 +67,21 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     cycle: Any
 
-    def __init__(self, *arguments: Any, most_connections: int, direct: DirectInfer | None = None, **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        most_connections: int,
+        direct: DirectInfer | None = None,
+        closed: Callable[[str], object] = lambda _: None,
+        **named: Any,
+    ) -> None:
         super().__init__(*arguments, **named)
         self._most_connections = most_connections
         self._direct = direct
         self._call: DirectCall | None = None  # that has no reply yet
         self._known: Head | None = None  # of the last request that was looked at for it
+        self._closed = closed
+        self._rests = False  # between two requests
         self._header_bytes = 0
         self._in_body = False
         self._now = 0.0  # when the latest bytes came
@@ -106,7 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """A request has begun to come."""
         super().on_message_begin()
         self._header_bytes = 0
-        self._in_body = False
+        self._in_body = self._rests = False
         self.deadline = self._now + HEADERS_S
 
     def on_url(self, url: bytes) -> None:
@@ -177,10 +192,12 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self.on_response_complete()
         else:  # as it does, without a timer for each request
             self.server_state.total_requests += 1
+            self._rests = True
             self._wait_for_client(self.timeout_keep_alive)
 
     def send_400_response(self, _msg: str) -> None:
         """Tell in JSON, as every error is told, what was expected; then close."""
+        self._closed("invalid")
         text = json.dumps({"error": _EXPECTED}).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
@@ -205,6 +222,8 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         if self.deadline is None and self.transport.is_closing():
             self.deadline = now + WRITE_S
         elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
+            if not self.transport.is_closing():
+                self._closed("idle" if self._rests else "slow")
             self.transport.abort()
 
     def _check_head(self) -> None:
@@ -239,6 +258,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def _rest(self) -> None:
         """Wait for the next request, if none is there; uvicorn itself closes after `timeout_keep_alive`."""
         if self._is_between_requests():
+            self._rests = True
             self._wait_for_client(self.timeout_keep_alive + HEADERS_S)
 
     def _is_between_requests(self) -> bool:
@@ -254,6 +274,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         idle = [one for one in self.connections if one is not self and one.is_idle]
         longest = min(idle, key=lambda one: one.deadline, default=self)
         self.connections.discard(longest)
+        self._closed("crowded")
         longest.transport.abort()
 
     def _check_length(self) -> None:

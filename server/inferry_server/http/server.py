@@ -37,11 +37,13 @@ class HttpOptions:
         most_connections: open at a time.
         tls: where connections are encrypted.
         direct: answers infer requests without the application; None: nothing does.
+        closed: as that of `BoundedProtocol`; called on the server's thread.
     """
 
     most_connections: int = 256
     tls: ssl.SSLContext | None = None
     direct: DirectInfer | None = None
+    closed: Callable[[str], object] = lambda _: None
 
 
 class HttpServer:
@@ -53,7 +55,10 @@ class HttpServer:
             uvicorn.Config(
                 application,
                 http=functools.partial(
-                    BoundedProtocol, most_connections=options.most_connections, direct=options.direct
+                    BoundedProtocol,
+                    most_connections=options.most_connections,
+                    direct=options.direct,
+                    closed=options.closed,
                 ),
                 loop="asyncio",
                 ws="none",

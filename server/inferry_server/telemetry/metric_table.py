@@ -184,6 +184,13 @@ class MetricTable:
             "inferry_file_reloads", "Files that changed while serving, by outcome (reloaded, failed).",
             ["what", "outcome"], registry=self.registry,
         )  # fmt: skip
+        self.http_closures = Counter(
+            "inferry_http_connections_closed",
+            "HTTP connections that the server closed: the one idle for longest for a new one (crowded), after waiting "
+            "too long for the client to send or read (slow) or to ask again (idle), and after what is no request "
+            "(invalid).",
+            ["reason"], registry=self.registry,
+        )  # fmt: skip
         self.certificate_end = Gauge(
             "inferry_tls_not_after_timestamp_seconds",
             "When the first certificate of a TLS file ends, in seconds since the epoch.",

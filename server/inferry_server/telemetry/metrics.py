@@ -61,6 +61,10 @@ class ServerMetrics(MetricTable):
         self.loads.labels(model, outcome).inc()
         self.last_load.labels(model, outcome).set_to_current_time()
 
+    def http_closed(self, reason: str) -> None:
+        """The server closed an HTTP connection (`crowded`, `slow`, `idle`, `invalid`)."""
+        self.http_closures.labels(reason).inc()
+
     def forget_loads(self, model: str) -> None:
         """A model has left the repository."""
         for outcome in ("ready", "failed"):

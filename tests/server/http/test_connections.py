@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -176,6 +177,12 @@ def test_paths_and_methods_that_are_not_there_are_told_what_is() -> None:
 
 
 @pytest.fixture
+def closed() -> Counter[str]:
+    """Why connections were closed."""
+    return Counter()
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait is over at the next look."""
     for name in ("HEADERS_S", "READ_S", "WRITE_S"):
@@ -193,10 +200,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
     ],
 )
-def test_a_client_that_does_not_send_its_request_is_not_waited_for(impatient: None, sent: bytes) -> None:
-    with running() as address, connect(address) as connection:
+def test_a_client_that_does_not_send_its_request_is_not_waited_for(
+    impatient: None, closed: Counter[str], sent: bytes
+) -> None:
+    with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
         connection.sendall(sent)
         assert read_all(connection) == b""
+    assert closed == {"slow": 1}
 
 
 def test_a_client_that_does_not_read_its_reply_is_not_waited_for(impatient: None) -> None:
@@ -253,24 +263,38 @@ class FakeTransport(asyncio.Transport):
         return default
 
 
-def connection_on(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> Any:
+def connection_on(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, **options: Any) -> Any:
     import uvicorn
     from uvicorn.server import ServerState
 
     config = uvicorn.Config(make_application(ROUTES), log_config=None, lifespan="off")
-    one = protocol.BoundedProtocol(config, ServerState(), {}, loop, most_connections=9)
+    one = protocol.BoundedProtocol(config, ServerState(), {}, loop, most_connections=9, **options)
     one.connection_made(transport)
     return one
 
 
-def test_headers_are_bounded() -> None:
-    with running() as address, connect(address) as connection:
+@pytest.mark.parametrize(("sent", "reason"), [(b"", "idle"), (b"GET / HT", "slow")])
+def test_a_client_that_asks_nothing_more_is_idle_and_not_slow(sent: bytes, reason: str) -> None:
+    loop, reasons = asyncio.new_event_loop(), list[str]()
+    one = connection_on(loop, FakeTransport(), closed=reasons.append)
+    one.resume_writing()  # it has read its reply
+    if sent:
+        one.data_received(sent)
+    one.expire(loop.time() + 1e6)
+    assert reasons == [reason]
+    loop.close()
+
+
+def test_headers_are_bounded(closed: Counter[str]) -> None:
+    with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * protocol.MOST_HEADER_BYTES) + b"\r\n\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 400")
+    assert closed == {"invalid": 1}
 
 
-def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_room() -> None:
-    with running(most_connections=3) as address, ExitStack() as stack:
+def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_room(closed: Counter[str]) -> None:
+    options = {"most_connections": 3, "closed": lambda reason: closed.update([reason])}
+    with running(**options) as address, ExitStack() as stack:
         oldest, *others = [stack.enter_context(connect(address)) for _ in range(3)]
         for one in (oldest, *others):
             assert b"hello" in ask(one)
@@ -279,6 +303,7 @@ def test_where_there_are_too_many_connections_the_one_idle_for_longest_makes_roo
         assert read_all(oldest) == b""
         for one in others:
             assert b"hello" in ask(one)
+    assert closed == {"crowded": 1}
 
 
 def test_replies_do_not_wait_for_acknowledgements() -> None:
