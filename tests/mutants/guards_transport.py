@@ -18,6 +18,12 @@ TRANSPORT = (
     ),
     Mutant("overdue-trimmed", "bounds: memory of half-sent requests goes back", "", _TEST_BOUNDS),
     Mutant("overdue-trimmed-aio", "bounds: over grpc.aio too, memory goes back", "", _TEST_BOUNDS),
+    Mutant(
+        "large-refused-trimmed",
+        "bounds: memory of large messages that end streams goes back",
+        "if False:",
+        ("tests/server/transport/test_queue_calls.py",),
+    ),
     Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),
     Mutant("unsent-messages", "bounds: messages that wait to be sent", "return nbytes >= _MOST_BYTES", _TEST_UNSENT),
     Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),

@@ -199,6 +199,10 @@ class CompletionQueueTransport:
         self._unasked.pop(call, None)
         self._half_sent.ended()  # guard: half-sent-trimmed
 
+    def large_refused(self) -> None:
+        """A stream was refused for a large message: what that took goes back to the system."""
+        self._half_sent.ended()
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once no event is ready, or those that were are past."""
         self._soon.append((time.monotonic() + _SOON_S, callback))

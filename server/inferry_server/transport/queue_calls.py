@@ -13,6 +13,7 @@ from inferry_server.transport import core_layer
 from inferry_server.transport.remaining import SAME_S, monotonic_deadline
 from inferry_server.transport.unsent import is_full
 
+_LARGE_BYTES = 4 << 20  # of a message: freed in small pieces, it stays with the process until the heap is trimmed
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
 
 
@@ -24,6 +25,9 @@ class Loop(Protocol):
 
     def unary_without_request(self, call: "QueueCall") -> None:
         """No request of a unary call will come."""
+
+    def large_refused(self) -> None:
+        """A stream ended as a large message of it came."""
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call back once every event that is ready now has been seen."""
@@ -213,6 +217,8 @@ class QueueStreamCall(_BaseCall):
         if self._draining:
             return
         receiver.on_message(message)
+        if self._ended and len(message) >= _LARGE_BYTES:  # guard: large-refused-trimmed
+            self._loop.large_refused()
         with self._lock:
             self._reading = False
         self._read_on()

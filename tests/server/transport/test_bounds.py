@@ -185,6 +185,21 @@ def test_there_are_no_more_connections_than_the_process_has_descriptors_for(file
     assert affordable_connections(10_000, others=256, files=files) == expected
 
 
+def test_no_more_calls_of_a_connection_reach_the_server_than_the_limit(server: Running, channel: grpc.Channel) -> None:
+    stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
+    begun = [stub.future(b"") for _ in range(3 * OPTIONS.max_streams)]
+    wait_until(lambda: len(server.kept) == OPTIONS.max_streams, "as many calls as may be open")
+    with grpc.insecure_channel(str(server.address), options=[("grpc.use_local_subchannel_pool", 1)]) as another:
+        other: grpc.UnaryUnaryMultiCallable[bytes, bytes] = another.unary_unary(KEEP)
+        one = other.future(b"")
+        wait_until(lambda: len(server.kept) == OPTIONS.max_streams + 1, "a call of another connection")
+        server.kept[-1].reply(b"answer")
+        assert one.result(SOON_S) == b"answer"
+    assert server.router.unary_in_flight() == OPTIONS.max_streams
+    for call in begun:
+        call.cancel()
+
+
 def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> None:
     options = TransportOptions(max_message_bytes=1, max_streams=1, max_connection_idle_s=7.5)
     assert ("grpc.max_connection_idle_ms", 7500) in options.arguments()

@@ -31,6 +31,7 @@ class Layer:
         self.statuses: list[Status] = []
         self.due_soon: list[Callable[[], object]] = []
         self.asked: list[bytes] = []
+        self.large = 0
 
     def receive_message(self, call: object, on_event: OnEvent) -> None:
         self.reads.append(on_event)
@@ -49,6 +50,9 @@ class Layer:
 
     def unary_without_request(self, call: QueueCall) -> None:
         pass
+
+    def large_refused(self) -> None:
+        self.large += 1
 
     def stream_ended(self, call: QueueStreamCall) -> None:
         pass
@@ -220,3 +224,30 @@ def test_a_stream_that_has_ended_is_free_without_a_garbage_collection(
     layer.reads.clear()  # gRPC ends it with the call
     del call
     assert handle() is None
+
+
+@pytest.mark.parametrize(("size", "told"), [(4 << 20, 1), ((4 << 20) - 1, 0)])
+def test_memory_of_a_large_message_that_ends_its_stream_is_to_go_back(
+    layer: Layer, router: Router, size: int, told: int
+) -> None:
+    class Refusing:
+        def __init__(self, call: StreamCall) -> None:
+            self._call = call
+
+        def on_message(self, message: bytes) -> None:
+            self._call.finish()
+
+        def on_half_close(self) -> None: ...
+
+        def on_drain(self) -> None: ...
+
+    call = QueueStreamCall(arrival(), STREAM, router.received(STREAM, ()), layer)
+    call.begin(Refusing(call))
+    layer.read(bytes(size))
+    assert layer.large == told
+
+
+def test_memory_of_a_large_message_that_is_answered_stays(layer: Layer, router: Router) -> None:
+    opened(layer, router)
+    layer.read(bytes(4 << 20))
+    assert layer.large == 0
