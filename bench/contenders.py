@@ -81,6 +81,7 @@ class Contender:
         flags: of Inferry's command line; of Triton, what stands in its dynamic_batching.
         program: what is run instead of Inferry's own module.
         http: whether it speaks HTTP and no gRPC.
+        http_port: on which Triton speaks HTTP too; 0: it does not.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Contender:
     program: tuple[str, ...] = (sys.executable, "-m", "inferry_server")
     environment: Mapping[str, str] = field(default_factory=dict)
     http: bool = False
+    http_port: int = 0
 
     @contextmanager
     def serve(self, folder: Path) -> Iterator[Running]:
@@ -137,7 +139,7 @@ def _ready_inferry(process: psutil.Process, log: Path, started: float) -> Runnin
 
 
 def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[str, str]]:
-    """Triton alone, without PyTriton's proxy; HTTP and metrics off, dynamic batching on."""
+    """Triton alone, without PyTriton's proxy; metrics off, HTTP off unless asked for, dynamic batching on."""
     made = environment("triton")
     home = site_packages(made) / "pytriton" / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -153,6 +155,8 @@ def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[st
         "model-repository": model.parent, "backend-directory": backend.parent, "grpc-address": "127.0.0.1",
         "grpc-port": port, "allow-http": "false", "allow-metrics": "false",
     }  # fmt: skip
+    if contender.http_port:
+        flags |= {"allow-http": "true", "http-address": "127.0.0.1", "http-port": contender.http_port}
     command = [str(home / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in flags.items())]
     libraries = [site_packages(made) / "nvidia_pytriton.libs", python_library()]
     return (

@@ -1,0 +1,52 @@
+"""Every attack, by the bound it tries."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.attacks import by_grpc, by_http
+from bench.attacks.target import Target
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Something that a client may do to a server.
+
+    Attributes:
+        act: does it, and says what became of its connections or calls; its docstring says what it does.
+    """
+
+    name: str
+    act: Callable[[Target], Counter[str]]
+
+    @property
+    def cases(self) -> str:
+        """What is done, how often."""
+        return (self.act.__doc__ or "").strip().rstrip(".")
+
+
+ATTACKS = (
+    Attack("idle connections", by_grpc.idle_connections),
+    Attack("vanishing connections", by_grpc.vanish),
+    Attack("rapid reset", by_grpc.rapid_reset),
+    Attack("endless headers", by_grpc.endless_headers),
+    Attack("large metadata", by_grpc.large_metadata),
+    Attack("PING flood", by_grpc.pings),
+    Attack("open streams", by_grpc.open_streams),
+    Attack("half-sent messages", by_grpc.half_sent),
+    Attack("slow messages", by_grpc.byte_by_byte),
+    Attack("answers that are not read", by_grpc.answers_unread),
+    Attack("gzip bombs", by_grpc.gzip_bombs),
+    Attack("many fields", by_grpc.many_fields),
+    Attack("odd shapes", by_grpc.odd_shapes),
+    Attack("spoiled requests", by_grpc.spoiled),
+    Attack("long names", by_grpc.long_names),
+    Attack("overload", by_grpc.overload),
+    Attack("HTTP: idle connections", by_http.idle),
+    Attack("HTTP: slow headers", by_http.headers_byte_by_byte),
+    Attack("HTTP: half bodies", by_http.half_bodies),
+    Attack("HTTP: large bodies", by_http.large_bodies),
+    Attack("HTTP: deep JSON", by_http.deep_json),
+    Attack("HTTP: gzip bombs", by_http.gzip_bombs),
+    Attack("HTTP: spoiled requests", by_http.spoiled),
+)
