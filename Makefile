@@ -111,7 +111,7 @@ deploy-check: $(READY) ## Check images and manifests without a cluster; ARGS=FOL
 ifdef ARGS
 	@PYTHONPATH=tests $(BIN)/python -m manifests $(ARGS)
 else
-	@$(BIN)/python -m pytest -q -m "not slow" --no-skips tests/deploy
+	@$(BIN)/python -m pytest -q -m "not slow" --no-skips --numprocesses $(WORKERS) tests/deploy
 endif
 
 observability: $(READY) ## Make the dashboard and the rules of deploy/observability anew

@@ -15,6 +15,7 @@ K8S = ROOT / "deploy" / "k8s"
 KUBECTL = Path(sys.executable).with_name("kubectl")  # the development environment brings it
 
 Manifest = dict[str, Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def image_name(container: Manifest) -> str:
 
 def parse(text: str) -> Bundle:
     """The objects of YAML documents."""
-    return Bundle([document for document in yaml.safe_load_all(text) if document])
+    return Bundle([document for document in yaml.load_all(text, Loader=_LOADER) if document])
 
 
 def render(folder: Path) -> Bundle:

@@ -11,11 +11,15 @@ from typing import Any
 
 import jsonschema
 import kubernetes_validate
+import kubernetes_validate.utils
 
 from manifests.bundle import Bundle, Manifest, label
 
 VERSIONS = tuple(f"1.{minor}" for minor in range(27, 38))
 IMAGE_VOLUMES_SINCE = 31  # the field is unknown to older versions
+
+# The package reads a version's definitions, two megabytes of JSON, again for each object: most of this check's time.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 
 _TEXT, _COUNT, _DURATION = {"type": "string"}, {"type": "integer", "minimum": 0}, {"pattern": r"^([0-9]+(ms|s|m|h))+$"}
 
