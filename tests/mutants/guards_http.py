@@ -70,4 +70,5 @@ HTTP = (
     Mutant("direct-in-order", "REST, direct: replies come in order", "if False:", _TEST_DIRECT),
     Mutant("direct-cancelled", "REST, direct: who goes takes its request along", "", _TEST_DIRECT),
     Mutant("json-truths", "JSON: no truth is taken for a number", "if datatype.dtype.kind in _PACKED:", _TEST_PLANS),
+    Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
 )

@@ -47,6 +47,8 @@ class PlayedHttp:
     Attributes:
         woken: what other threads have woken the loop for, and it has not done yet.
         wake_ups: how often they have.
+        direct: what answers them.
+        connections: of the clients.
         transports: of the connections.
         counted: what is done on the loop's thread runs through it, a part of a round at a time.
     """
@@ -54,7 +56,7 @@ class PlayedHttp:
     def __init__(self, server: Server, clients: int, loop: asyncio.AbstractEventLoop) -> None:
         http: Any = server._http
         config = http._server._server.config
-        self._direct: Any = config.http_protocol_class.keywords["direct"]
+        self.direct: Any = config.http_protocol_class.keywords["direct"]
         self.loop = loop
         self.wake_ups = 0
         self.woken: list[Callable[[], object]] = []
@@ -63,21 +65,21 @@ class PlayedHttp:
         self.counted: Callable[[Callable[[], object]], object] = lambda act: act()
         state = ServerState()
         state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
-        self._connections = [
+        self.connections = [
             config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
             for _ in self.transports
         ]
-        for connection, transport in zip(self._connections, self.transports, strict=True):
+        for connection, transport in zip(self.connections, self.transports, strict=True):
             connection.connection_made(transport)
 
     def play(self, request: bytes, rounds: int) -> None:
         """Send a request on each connection, and handle all replies, so many times."""
         for _ in range(rounds):
-            for connection in self._connections:
+            for connection in self.connections:
                 self.loop.call_soon(connection.data_received, request)
             self.counted(self._run)
             # The batcher's thread computes: this one goes on when all of its replies are there.
-            wait_until(lambda: len(self._direct._replies) == len(self._connections), "all replies")
+            wait_until(lambda: len(self.direct._replies) == len(self.connections), "all replies")
             wakes, self.woken[:] = list(self.woken), []
             self.wake_ups += len(wakes)
             for wake in wakes:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -80,11 +81,19 @@ class Head:
 
 
 class Connection(Protocol):
-    """What carries a call: uvicorn's protocol, as `http/protocol.py` has it. For the loop's thread."""
+    """What carries a call: uvicorn's protocol, as `http/protocol.py` has it. For the loop's thread.
+
+    Attributes:
+        loop: of the server; its clock is the monotonic one.
+        client: who asks; None where that is not known.
+        app_state: what is known of the connection.
+        now: when the latest bytes came, on the loop's clock.
+    """
 
     loop: asyncio.AbstractEventLoop
     client: tuple[str, int] | None
     app_state: dict[str, Any]
+    now: float
 
     def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
         """Send the whole reply to the call that it carries."""
@@ -125,6 +134,7 @@ class DirectCall(EndingCall):
         refusal: why the caller may not make the call.
         pieces: of the body, as they came.
         wanted: how its outputs are to be written; known when the request was read.
+        came_at: when it had come whole, in monotonic seconds.
         disconnected: whether the client has gone. uvicorn sets it.
         response_complete: whether it has its reply.
         keep_alive: whether the connection goes on after it. uvicorn clears it where the server ends.
@@ -147,6 +157,7 @@ class DirectCall(EndingCall):
         self.refusal = refusal
         self.pieces: list[bytes] = []
         self.wanted: BinaryWanted | None = None
+        self.came_at = 0.0
         self.disconnected = self.response_complete = False
         self.keep_alive = True
         self._replied = replied
@@ -250,6 +261,7 @@ class DirectInfer:
         if call.refusal is not None:
             call.abort(call.refusal)
             return
+        call.came_at = call.connection.now
         waiting = self._waiting
         waiting.append(call)
         if len(waiting) >= _MOST_TOGETHER:
@@ -275,6 +287,7 @@ class DirectInfer:
 
     def _handle(self, call: DirectCall) -> None:
         head, pieces = call.head, call.pieces
+        call.waited_s = time.monotonic() - call.came_at  # guard: direct-waited
         try:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             message, call.wanted = self._requests.read(body, head.stated, model=head.model, version=head.version)

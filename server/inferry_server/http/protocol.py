@@ -62,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
+        now: when the latest bytes came, on the loop's clock.
         cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
     """
 
@@ -84,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._rests = False  # between two requests
         self._header_bytes = 0
         self._in_body = False
-        self._now = 0.0  # when the latest bytes came
+        self.now = 0.0
         self.deadline: float | None = None
 
     @property
@@ -114,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """Parse what came; more of a body gives the rest more time."""
         if self._in_body and self.deadline is not None:
             self.deadline += len(data) / LEAST_BYTES_PER_S
-        self._now = self.loop.time()
+        self.now = self.loop.time()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -122,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         super().on_message_begin()
         self._header_bytes = 0
         self._in_body = self._rests = False
-        self.deadline = self._now + HEADERS_S
+        self.deadline = self.now + HEADERS_S
 
     def on_url(self, url: bytes) -> None:
         """A piece of the path has come."""
@@ -145,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def on_headers_complete(self) -> None:
         """The body comes next, and has time of its own."""
         self._in_body = True
-        self.deadline = self._now + READ_S
+        self.deadline = self.now + READ_S
         known = self._known
         # What was looked at once holds wherever it comes again: the one Host, and that it goes the direct way.
         if known is None or not known.fits(self.url, self.headers):  # guard: direct-same-head

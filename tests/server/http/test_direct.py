@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -13,10 +14,13 @@ import pytest
 from starlette.applications import Starlette
 
 from inferry_server.app import Server
+from inferry_server.http import direct
 from inferry_server.http.infer_request import HEADER_LENGTH
 from testkit import onnx_models
+from testkit.clock import ManualClock
 from testkit.gated_server import gated_server
 from testkit.metrics_page import total, wait_for_metrics
+from testkit.played_http import played_http
 from testkit.policies import save_policy, token_of
 from testkit.servers import running_server
 
@@ -236,6 +240,21 @@ def test_callers_without_a_role_are_refused_and_counted_once(tmp_path: Path) -> 
         (expected,) = asked(server, chunked(as_json()))
     assert [status.split()[1] for status, *_ in replies] == ["401", "200", "401"]
     assert replies[0] == replies[2] == expected
+
+
+def test_what_a_request_waits_for_others_of_its_round_counts_as_waiting(server: Server) -> None:
+    waited: list[float] = []
+    clock = ManualClock()
+    with played_http(server, 1) as played, mock.patch.object(direct, "time", SimpleNamespace(monotonic=clock)):
+        (connection,) = played.connections
+        connection.loop = mock.Mock(time=clock)
+        with mock.patch.object(played.direct, "_router", wraps=played.direct._router) as router:
+            router.handle = lambda call, _message: waited.append(call.waited_s)
+            clock.advance(5.0)
+            connection.data_received(request(as_json()))
+            clock.advance(0.25)
+            connection.loop.call_soon.call_args.args[0]()
+    assert waited == [0.25]
 
 
 def test_every_request_is_counted_once_by_its_outcome(tmp_path: Path) -> None:
