@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-attacks bench-path bench-rest soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -94,6 +94,9 @@ bench-rest: $(READY) ## What REST and watching cost; ARGS=cpu, ARGS=mlserver or 
 
 bench-attacks: $(READY) ## Attack Inferry and Triton alike, and measure memory and a good caller; ARGS="--only gzip --server inferry"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.attacks $(ARGS)
+
+bench-sdk: $(READY) ## What the Python client costs above gRPC, and what joining calls gains; ARGS="--rounds 3"
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.sdk $(ARGS)
 
 bench-path: $(READY) ## Say which modules one warm request passes, and the calls between them
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.request_path $(ARGS)
