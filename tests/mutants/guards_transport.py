@@ -29,6 +29,7 @@ TRANSPORT = (
     Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),
     Mutant("half-sent-trimmed-aio", "bounds: over grpc.aio too, if their clients left", "", _TEST_BOUNDS),
     Mutant("connections-bounded", "bounds: connections", "", _TEST_BOUNDS),
+    Mutant("unread-kept", "bounds: calls may wait unread for as long as their clients do", "", _TEST_BOUNDS),
     Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),
     Mutant("requests-overdue-aio", "bounds: nor over grpc.aio", "", _TEST_BOUNDS),

@@ -13,6 +13,9 @@ from inferry_server.transport.tls import ServerTls
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
 _MIN_PING_INTERVAL_MS = 10_000
+# gRPC ends calls as CANCELLED that it could not hand over for half a minute: to a client that still waits, as if it had
+# cancelled them itself. How long a call may wait its deadline says, and how many may the bounds on connections.
+_KEPT_UNREAD_S = 2**31 - 1
 _IDENTITY_ALONE = 1  # a bit for each algorithm, the first for none
 _COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
 
@@ -64,6 +67,7 @@ class TransportOptions:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
         ]
+        arguments.append(("grpc.server_max_unrequested_time_in_server", _KEPT_UNREAD_S))  # guard: unread-kept
         arguments.append(("grpc.max_allowed_incoming_connections", self.max_connections))  # guard: connections-bounded
         # It also ends connections that gRPC's own polling still holds although their clients have gone.
         arguments.append(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -203,6 +204,37 @@ def test_no_more_calls_of_a_connection_reach_the_server_than_the_limit(server: R
 def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> None:
     options = TransportOptions(max_message_bytes=1, max_streams=1, max_connection_idle_s=7.5)
     assert ("grpc.max_connection_idle_ms", 7500) in options.arguments()
+
+
+def codes_of_a_burst(transport: str) -> set[grpc.StatusCode]:
+    """How calls end of which many more come than gRPC may hand over, to a server that reads one in two milliseconds."""
+
+    def take_a_while(call: Call, message: bytes) -> None:
+        threading.Event().wait(0.002)
+        call.reply(message)
+
+    router = Router(ServerMetrics())
+    router.add_unary({KEEP: take_a_while})
+    made = make_transport(transport, router, replace(OPTIONS, max_streams=1000))
+    try:
+        with grpc.insecure_channel(str(made.start(ANY_PORT))) as channel:
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
+            burst = [stub.future(b"x") for _ in range(400)]
+            return {call.code() for call in burst}
+    finally:
+        made.stop(0)
+
+
+def test_calls_wait_unread_for_as_long_as_their_clients_do(transport: str) -> None:
+    assert int(dict(OPTIONS.arguments())["grpc.server_max_unrequested_time_in_server"]) > 1_000_000_000
+    assert codes_of_a_burst(transport) == {grpc.StatusCode.OK}
+
+
+def test_grpc_itself_ends_calls_that_wait_unread_for_longer_than_it_is_told(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inferry_server.transport.options._KEPT_UNREAD_S", 0)
+    wait_until(lambda: grpc.StatusCode.CANCELLED in codes_of_a_burst(transport), "a call that gRPC ended")
 
 
 @pytest.mark.parametrize("method", [CHECK, WATCH])
