@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 from inferry_client.batch.options import add_batch
 from inferry_client.connecting.addresses import DEFAULT_SERVER
 from inferry_client.console.option_types import duration_s, number, numbers, whole_number
-from inferry_client.console.output import say
+from inferry_client.console.output import complain, say
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, never a traceback unasked
         if verbose:
             traceback.print_exc()
-        print(f"inferry: error: {_describe(error)}", file=sys.stderr)
+        complain(f"error: {_describe(error)}")
         return getattr(error, "exit_status", _FAILED)
 
 

@@ -329,6 +329,33 @@ def test_what_the_terminal_cannot_show_is_escaped(brightness_server: ScriptedSer
     assert b"\\xe9.png" in done.stdout
 
 
+def test_names_of_others_neither_move_the_cursor_nor_begin_lines(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "a\nall is well\x1b[2Jb\u202ec\x9b"
+    scripts = brightness_server.scripts
+    scripts["RepositoryIndex"] = lambda _: brightness_model.index(("brightness", "3", "READY", hostile))
+    scripts["ServerMetadata"] = lambda _: open_inference_pb2.ServerMetadataResponse(name=hostile, version="1")
+    answer = scripts["Classify"]
+
+    def classify(request: Any) -> Any:
+        reply: Any = answer(request)
+        reply.results[0].classifications[0].label = hostile
+        return reply
+
+    scripts["Classify"] = classify
+    paths = [str(tmp_path / f"{number}{hostile}.png") for number in range(3)]
+    for path in paths[:2]:
+        Path(path).write_bytes(brightness_model.picture(2))
+    commands = (["models"], ["status"], ["classify", *paths], ["classify", paths[2]], ["models", "--server", hostile])
+    for command in commands:
+        main([command[0], "--server", brightness_server.address, *command[1:]])
+        out = capsys.readouterr()
+        for line in (out.out + out.err).splitlines():
+            assert line.isprintable()
+            assert not line.startswith("all is well")
+
+
 @pytest.mark.parametrize("words", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_a_port_that_speaks_something_else_is_one_line(words: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:

@@ -1,6 +1,5 @@
 """`inferry classify`: labels of pictures, one request a picture, so that a bad one harms no other."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from pathlib import Path
 from inferry_client.client import Client
 from inferry_client.commands.errors import CommandError
 from inferry_client.commands.models import choose_model
-from inferry_client.console.output import say, say_json
+from inferry_client.console.output import complain, say, say_json, shown
 from inferry_client.console.printing import classification_lines, picture_lines
 from inferry_client.errors import InvalidRequestError, ReplyError
 from inferry_client.results import Classification, ModelDescription
@@ -100,7 +99,7 @@ def classify_files(
 
 def _print_lines(answers: Iterator[Answer], paths: Sequence[str]) -> int:
     problems = 0
-    path_width = max(map(len, paths))
+    path_width = max(len(shown(path)) for path in paths)
     for answer in answers:
         _say_who(answer)
         if answer.problem:
@@ -137,8 +136,8 @@ def _print_json(answers: Iterator[Answer], model: ModelDescription) -> int:
 
 def _say_who(answer: Answer) -> None:
     if answer.answered_by:
-        print(f"inferry: {answer.path} was classified by {answer.answered_by}", file=sys.stderr)
+        complain(f"{answer.path} was classified by {answer.answered_by}")
 
 
 def _report(answer: Answer) -> None:
-    print(f"inferry: error: {answer.path} was not classified: {answer.problem}", file=sys.stderr)
+    complain(f"error: {answer.path} was not classified: {answer.problem}")

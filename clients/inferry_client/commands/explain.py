@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from inferry_client.client import Client
-from inferry_client.console.output import say, say_json
+from inferry_client.console.output import say, say_json, shown
 from inferry_client.results import ExplainedVersion, LateRequest
 
 _BAR = 40  # characters of the slowest request
@@ -25,7 +25,7 @@ def run(args: Namespace) -> int:
 
 def version_lines(version: ExplainedVersion) -> Iterator[str]:
     """The lines of one version."""
-    yield f"{version.model} {version.version}"
+    yield shown(f"{version.model} {version.version}")
     if not version.slowest and not version.refused:
         yield "  nothing so far"
     if version.slowest:
@@ -33,12 +33,12 @@ def version_lines(version: ExplainedVersion) -> Iterator[str]:
         longest_s = max(request.total_s for request in version.slowest)
         for request in version.slowest:
             yield f"    {request.total_s * 1e3:9.1f} ms  {_bar(request, longest_s)}{_name(request)}"
-            yield f"               {request.cause}"
+            yield f"               {shown(request.cause)}"
     if version.refused:
         yield "  refused"
         for request in version.refused:
-            yield f"    {request.total_s * 1e3:9.1f} ms  {request.reason}{_name(request)}"
-            yield f"               {request.cause}"
+            yield f"    {request.total_s * 1e3:9.1f} ms  {shown(request.reason)}{_name(request)}"
+            yield f"               {shown(request.cause)}"
 
 
 def _bar(request: LateRequest, longest_s: float) -> str:
@@ -53,5 +53,5 @@ def _ends(seconds: Sequence[float], scale: float) -> list[int]:
 
 
 def _name(request: LateRequest) -> str:
-    trace = f"  trace {request.trace_id}" if request.trace_id else ""
+    trace = f"  trace {shown(request.trace_id)}" if request.trace_id else ""
     return (f"  request {request.request_id!r}" if request.request_id else "") + trace

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from inferry_client.client import Client
 from inferry_client.commands.models import models_table
 from inferry_client.commands.watch import watch
-from inferry_client.console.output import say, say_json
+from inferry_client.console.output import say, say_json, shown
 
 
 def run(args: Namespace) -> int:
@@ -20,7 +20,8 @@ def run(args: Namespace) -> int:
         state = {"address": args.server, "name": server.name, "version": server.version, "live": live, "ready": ready}
         say_json(state | {"models": [asdict(model) for model in models]})
     else:
-        say(f"{server.name} {server.version} at {args.server}: {_say('live', live)}, {_say('ready', ready)}")
+        who = shown(f"{server.name} {server.version}")
+        say(f"{who} at {args.server}: {_say('live', live)}, {_say('ready', ready)}")
         say(models_table(models) if models else "no models")
     return 0 if ready else 1
 

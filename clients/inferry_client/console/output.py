@@ -1,8 +1,9 @@
-"""What commands write on stdout. Where it cannot be written, that is an error and not silence."""
+"""What commands write for people and programs. Where stdout cannot be written, that is an error and not silence."""
 
 import json
 import os
 import sys
+import unicodedata
 from typing import Any
 
 from inferry_client.errors import InferryError
@@ -10,6 +11,23 @@ from inferry_client.errors import InferryError
 
 class OutputError(InferryError):
     """Stdout is closed, or its disk is full."""
+
+
+def shown(text: str) -> str:
+    """A name or a message of others, on one line: what could move a terminal's cursor or turn its text is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def complain(text: str) -> None:
+    """Print one line on stderr, where there is one."""
+    if sys.stderr is not None:  # else `print` would take stdout
+        print(f"inferry: {shown(text)}", file=sys.stderr, flush=True)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def say(text: str) -> None:

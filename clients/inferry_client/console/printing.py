@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from inferry_client.console.output import shown
 from inferry_client.results import Classification
 
 
 def name_class(classification: Classification) -> str:
     """The label, or the index where the model has no labels."""
-    return classification.label or str(classification.index)
+    return shown(classification.label) or str(classification.index)
 
 
 def classification_lines(classifications: Sequence[Classification]) -> list[str]:
@@ -21,6 +22,7 @@ def classification_lines(classifications: Sequence[Classification]) -> list[str]
 def picture_lines(path: str, classifications: Sequence[Classification], *, path_width: int) -> list[str]:
     """The lines of one picture among several: its path beside the one label, or above several."""
     lines = classification_lines(classifications)
+    path = shown(path)
     if len(lines) == 1:
         return [f"{path:<{path_width}}  {lines[0]}"]
     return [path, *(f"  {line}" for line in lines)]
@@ -28,7 +30,7 @@ def picture_lines(path: str, classifications: Sequence[Classification], *, path_
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows below a header, each column as wide as its widest cell."""
-    cells = [header, *rows]
+    cells = [header, *([shown(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells

@@ -1,7 +1,6 @@
 """The requests of a load test, serialized beforehand so that sending one costs as little as can be."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,6 +14,7 @@ from inferry_client.batch.pictures import find_pictures
 from inferry_client.client import Client
 from inferry_client.commands.classify import Answer, classify_file, describe_for_pictures
 from inferry_client.commands.models import choose_model
+from inferry_client.console.output import complain
 from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation, said
 from inferry_client.load.errors import LoadError
 from inferry_client.load.targets import write_target
@@ -226,7 +226,7 @@ def _usable(answers: list[Answer]) -> list[Path]:
     if len(bad) == len(answers):
         raise LoadError(f"no picture can be sent: {bad[0].path}: {bad[0].problem}" + _and_more(len(bad) - 1))
     for answer in bad:
-        print(f"inferry: left out: {answer.path}: {answer.problem}", file=sys.stderr)
+        complain(f"left out: {answer.path}: {answer.problem}")
     return [Path(answer.path) for answer in answers if not answer.problem]
 
 
