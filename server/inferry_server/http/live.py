@@ -160,6 +160,7 @@ class _Feed:
         self._latest = b""
         self._taken_at = float("-inf")
         self._taking: asyncio.Task[bytes] | None = None
+        self._waiting: list[asyncio.Future[bytes]] = []
 
     async def latest(self) -> bytes:
         """One that is not old."""
@@ -175,8 +176,10 @@ class _Feed:
         """The one that is being taken, or is to be after so long; whoever stops waiting does not stop the others."""
         if self._taking is None:
             self._taking = asyncio.create_task(self._took(after_s))
-            self._taking.add_done_callback(self._done)
-        return await asyncio.shield(self._taking)
+            self._taking.add_done_callback(self._tell)
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)  # a future each: `shield` takes each of ten tabs as long as sending does
+        return await waiter
 
     async def _took(self, after_s: float) -> bytes:
         await asyncio.sleep(after_s)
@@ -184,8 +187,20 @@ class _Feed:
         self._taken_at = time.monotonic()
         return self._latest
 
-    def _done(self, _task: object) -> None:
+    def _tell(self, taken: asyncio.Task[bytes]) -> None:
+        """Tell everybody who waits, of the snapshot or why there is none."""
         self._taking = None
+        waiting, self._waiting = self._waiting, []
+        error = None if taken.cancelled() else taken.exception()
+        for waiter in waiting:
+            if waiter.done():  # it has been cancelled
+                continue
+            if taken.cancelled():
+                waiter.cancel()
+            elif error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(taken.result())
 
 
 def _file(name: str, kind: str) -> Any:

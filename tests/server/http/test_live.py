@@ -1,12 +1,15 @@
 """What the live page is told, and what the browser is told about the page."""
 
+import asyncio
 import http.client
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inferry_proto.version_labels import write_version_labels
+from inferry_server.http import live
 from testkit import onnx_models
 from testkit.http_client import ask_http
 from testkit.servers import running_server
@@ -78,3 +81,46 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path, path: str, kind: 
         assert b"//" not in answer.body.replace(b"// ", b"")
     with running_server(tmp_path, http_inference="off") as server:
         assert ask_http(server, path).code == ask_http(server, "/live").code == 404
+
+
+class Snapshots:
+    """Numbers instead of what a server does; the first may fail."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.taken = 0
+        self._failing = failing
+
+    def take(self) -> dict[str, int]:
+        self.taken += 1
+        if self._failing and self.taken == 1:
+            raise RuntimeError("no snapshot")
+        return {"number": self.taken}
+
+
+def asked_together(snapshots: Any, *, cancelled: bool) -> list[Any]:
+    """What three are told who look at the same moment, the first of whom may have gone; and one after them."""
+
+    async def ask() -> list[Any]:
+        feed = live._Feed(snapshots)
+        looking = [asyncio.create_task(feed.latest()) for _ in range(3)]
+        await asyncio.sleep(0)  # they wait now
+        if cancelled:
+            looking[0].cancel()
+        return [*await asyncio.gather(*looking, return_exceptions=True), await feed.latest()]
+
+    return asyncio.run(ask())
+
+
+def test_one_snapshot_is_taken_for_all_and_who_goes_takes_it_from_nobody() -> None:
+    for cancelled in (False, True):
+        snapshots = Snapshots()
+        told = asked_together(snapshots, cancelled=cancelled)
+        assert told[1:] == [b'{"number": 1}'] * 3
+        assert isinstance(told[0], asyncio.CancelledError) is cancelled
+        assert snapshots.taken == 1
+
+
+def test_a_snapshot_that_fails_is_told_to_all_and_the_next_is_taken() -> None:
+    told = asked_together(Snapshots(failing=True), cancelled=False)
+    assert [str(error) for error in told[:3]] == ["no snapshot"] * 3
+    assert told[3] == b'{"number": 2}'
