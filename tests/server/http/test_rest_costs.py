@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from inferry_server.http.infer_request import HEADER_LENGTH
+from inferry_server.telemetry.exposition import write_page
 from testkit import onnx_models
 from testkit.call_counter import CallCounter
 from testkit.played_http import PlayedHttp, played_http
@@ -21,6 +22,7 @@ from testkit.servers import running_server
 
 SIDE, CLIENTS, ROUNDS = 28, 16, 3
 KNOWN_PYTHON = sys.version_info[:2] == (3, 11)  # others call their own functions more or less often
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 PIXELS = np.arange(SIDE * SIDE).astype(np.uint8)
 
 
@@ -64,3 +66,16 @@ def test_a_reply_is_one_write_and_all_of_a_batch_are_one_wake_up(tmp_path: Path)
         for transport in played.transports:
             assert len(transport.written) == ROUNDS
             assert all(reply.startswith(b"HTTP/1.1 200 OK\r\n") for reply in transport.written)
+
+
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bound is for Python 3.11")
+def test_a_metrics_page_takes_so_many_calls_of_functions(tmp_path: Path) -> None:
+    onnx_models.save_brightness(tmp_path, side=SIDE)
+    with running_server(tmp_path) as server, played_http(server, CLIENTS) as played:
+        played.play(request(as_bytes=True), 1)
+        families, _ = write_page(server.metrics.registry, OPEN_METRICS)
+        seen = [family.count(b"\n") for family in families]
+        counter = CallCounter()
+        calls = counter.count(lambda: list(write_page(server.metrics.registry, OPEN_METRICS)[0]))
+    a_line = calls / sum(seen)
+    assert a_line <= 6.5, f"{a_line:.2f} calls of functions a line; expected at most 6.5"
