@@ -11,6 +11,7 @@ import pytest
 from manifests.bundle import K8S, Bundle, Manifest, parse, render, render_with
 from manifests.check import faults
 from manifests.facts import ServerFacts
+from manifests.rules_cluster import volume_faults
 from manifests.rules_metrics import query_faults
 from manifests.rules_server import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -145,6 +146,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "an object outside the namespace": (
         lambda b: one(b, "NetworkPolicy")["metadata"].pop("namespace"), "NetworkPolicy inferry-server: it states no",
     ),
+    "a disk of one node for several pods": (
+        lambda b: spec(b, "PersistentVolumeClaim").update(accessModes=["ReadWriteOnce"]),
+        "PersistentVolumeClaim inferry-models is ReadWriteOnce, and several pods ask for it",
+    ),
     "a scaler that asks about elsewhere": (
         lambda b: spec(b, "ScaledObject")["triggers"][1]["metadata"].update(
             query='sum(process_cpu_seconds_total{namespace="other"})'
@@ -278,6 +283,17 @@ def test_a_scaler_of_a_share_of_what_is_not_requested_is_named(facts: ServerFact
     for amounts in container(bundle)["resources"].values():
         amounts.pop("cpu")
     assert any("requests no cpu" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "modes", "wrong"),
+    [(4, ["ReadWriteOnce"], True), (1, ["ReadWriteOncePod"], False), (4, ["ReadWriteOnce", "ReadOnlyMany"], False)],
+)
+def test_a_disk_of_one_node_is_enough_for_one_pod(parallelism: int, modes: list[str], wrong: bool) -> None:
+    bundle = render(K8S / "jobs" / "classify")
+    spec(bundle, "Job", "inferry-classify").update(parallelism=parallelism)
+    spec(bundle, "PersistentVolumeClaim", "inferry-pictures").update(accessModes=modes)
+    assert bool(list(volume_faults(bundle))) == wrong
 
 
 def test_a_job_that_may_not_look_up_the_servers_is_named(facts: ServerFacts) -> None:

@@ -26,6 +26,7 @@ _STORE = re.compile(r"(s3a?|gs|gcs|az|azure|adl|abfss?)://")
 def cluster_faults(bundle: Bundle) -> Iterator[str]:
     """Namespaces, autoscalers and network policies that do not do what they are there for."""
     yield from namespace_faults(bundle)
+    yield from volume_faults(bundle)
     yield from scaling_faults(bundle)
     yield from egress_faults(bundle)
 
@@ -53,6 +54,32 @@ def _elsewhere(one: Manifest, namespace: str) -> Iterator[str]:
         for name in one["spec"].get("dnsNames", []):
             if (match := _OF_A_SERVICE.match(name)) and match[1] != namespace:
                 yield f"the name {name} is one of the namespace {match[1]}; it is in {namespace}"
+
+
+def volume_faults(bundle: Bundle) -> Iterator[str]:
+    """Claims on a disk of one node that several pods ask for at a time."""
+    for owner in bundle.every("Deployment", "Job"):
+        if not _several_pods(bundle, owner):
+            continue
+        for volume in owner["spec"]["template"]["spec"].get("volumes", []):
+            claim = bundle.find("PersistentVolumeClaim", volume.get("persistentVolumeClaim", {}).get("claimName", ""))
+            modes = [] if claim is None else claim["spec"].get("accessModes", [])
+            if claim is not None and modes and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
+                yield (
+                    f"{label(owner)}: {label(claim)} is {', '.join(modes)}, and several pods ask for it: on another "
+                    "node one would wait for ever; expected ReadWriteMany, or one replica and the strategy Recreate"
+                )
+
+
+def _several_pods(bundle: Bundle, owner: Manifest) -> bool:
+    """Whether two pods of a Deployment or Job may be there at once."""
+    spec = owner["spec"]
+    if owner["kind"] == "Job":
+        return int(spec.get("parallelism", 1)) > 1
+    scalers = bundle.every("HorizontalPodAutoscaler", "ScaledObject")
+    scaled = any(one["spec"]["scaleTargetRef"]["name"] == owner["metadata"]["name"] for one in scalers)
+    rolled = spec.get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
+    return scaled or rolled or spec.get("replicas", 1) > 1
 
 
 def scaling_faults(bundle: Bundle) -> Iterator[str]:
