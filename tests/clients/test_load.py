@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from inferry_client.cli import main
 from inferry_client.console.option_types import duration_s
 from inferry_client.load.answers import Expectation, WrongAnswerError, expect_labels
 from inferry_client.load.errors import LoadError
-from inferry_client.load.locust_run import processes_for_users
+from inferry_client.load.locust_run import processes_for_users, wait_for_all
 from inferry_client.load.payloads import (
     Payloads,
     picture_calls,
@@ -28,6 +29,7 @@ from inferry_client.load.payloads import (
     write_payloads,
 )
 from inferry_client.load.records import make_records, summarize
+from inferry_client.load.run_time import RunTime
 from inferry_client.load.summary import (
     Gates,
     LoadSummary,
@@ -42,6 +44,7 @@ from inferry_proto import open_inference_pb2
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer
+from testkit.waiting import SOON_S, wait_until
 
 SUMMARY = LoadSummary(1000, 990, 8, 2, 456.78, 1.234, 40.0, 56.7, 60.0, 61.0, errors=("8 x full",))
 USERS = 32
@@ -60,7 +63,7 @@ def test_users_overlap_and_every_request_is_counted(
 
     def meet(request: Any) -> Any:
         if not next(alone, False) and first.acquire(blocking=False):
-            together.wait(timeout=5)
+            together.wait(timeout=SOON_S)
         return brightness_model.infer(request)
 
     brightness_server.scripts["ModelInfer"] = meet
@@ -84,10 +87,46 @@ def test_users_overlap_and_every_request_is_counted(
 
 def test_users_of_several_processes_are_one_test(brightness_server: ScriptedServer, tmp_path: Path) -> None:
     figures_file = tmp_path / "load.json"
+    began = time.monotonic()
     assert _load(brightness_server, "--users", "4", "--processes", "2", "--json", str(figures_file)) == 0
+    took_s = time.monotonic() - began
     figures = json.loads(figures_file.read_text())
     assert figures["requests"] == figures["answered"] == len(brightness_server.requests("ModelInfer")) - 1
-    assert 1 <= len(figures["series"]) <= 3  # one clock for all of them
+    assert 1 <= len(figures["series"]) <= took_s + 1  # one clock for all of them
+
+
+def test_the_duration_counts_from_when_users_send_in_every_process(brightness_server: ScriptedServer) -> None:
+    together = threading.Barrier(2)  # opens only while both processes' first requests are in the server at once
+    first = threading.Semaphore(2)
+    alone = iter([True])  # the request that the command makes before Locust's
+
+    def meet(request: Any) -> Any:
+        if not next(alone, False) and first.acquire(blocking=False):
+            together.wait(timeout=SOON_S)
+        return brightness_model.infer(request)
+
+    brightness_server.scripts["ModelInfer"] = meet
+    # The second user, in the second process, is spawned when a duration from the first one's start is over.
+    spawned = ("--users", "2", "--spawn-rate", "0.5", "--processes", "2")
+    assert _load(brightness_server, *spawned, "--timeout-s", str(SOON_S)) == 0
+    assert not together.broken
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_a_test_begins_once_with_the_first_request_of_its_last_process(sent: list[str]) -> None:
+    begun: list[int] = []
+    run_time = RunTime(3, lambda: begun.append(number))
+    for number, process in enumerate(sent):  # noqa: B007 - `begun` takes it
+        run_time.sends(process)
+    last = max(sent.index(each) for each in "abc") if set(sent) == set("abc") else None
+    assert begun == ([] if last is None else [last])
+
+
+def test_a_process_that_fails_is_not_waited_for_until_the_others_end() -> None:
+    wait, fail = ([sys.executable, "-c", code] for code in ("input()", "raise SystemExit(7)"))
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as waiting, subprocess.Popen(fail) as failing:
+        assert wait_for_all([waiting, failing], SOON_S) == 7
+        assert waiting.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -287,10 +326,15 @@ def test_locust_runs_the_packaged_locustfile_and_five_lines_of_ones_own(
             f"    model = 'brightness'\n    images = {str(tmp_path / 'in')!r}\n"
         )
     command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile), "--users", "2"]
-    command += ["--host", brightness_server.address, "--run-time", "1s", "--only-summary"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(brightness_server.requests("Classify" if alone == "own" else "ModelInfer")) > 10
+    command += ["--host", brightness_server.address, "--only-summary"]
+    rpc = "Classify" if alone == "own" else "ModelInfer"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        try:
+            wait_until(lambda: len(brightness_server.requests(rpc)) > 10, "requests", look_again_s=0.01)
+        finally:
+            running.terminate()
+        said = running.communicate(timeout=SOON_S)[1]
+    assert running.returncode == 0, said
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1), st.floats(0.01, 1))

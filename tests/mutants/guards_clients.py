@@ -73,6 +73,18 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_latency_counts_from_the_schedule_and_every_request_is_in_one_second",),
     ),
     Mutant(
+        "load-time-all",
+        "load: time counts from when all processes send",
+        "if True:",
+        ("tests/clients/test_load.py::test_a_test_begins_once_with_the_first_request_of_its_last_process",),
+    ),
+    Mutant(
+        "load-worker-fails",
+        "load: a process that fails ends the test",
+        "if False:",
+        ("tests/clients/test_load.py::test_a_process_that_fails_is_not_waited_for_until_the_others_end",),
+    ),
+    Mutant(
         "load-replies-checked",
         "load: a reply with the wrong outputs is a failure",
         "",

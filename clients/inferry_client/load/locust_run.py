@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from inferry_client.load.summary import LoadSummary
 USERS_OF_A_PROCESS = 64
 
 _GRACE_S = 60.0  # for Locust to start, and to write what it measured
+_LOOK_S = 0.1  # between two looks at the processes
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ClosedLoop:
     processes: int | None = None
 
     def run(self, duration_s: int) -> LoadSummary:
-        """Let the users send for so long from the start of the first.
+        """Let the users send for so long from when they send in every process.
 
         Raises:
             LoadError: Locust did not come to its end.
@@ -57,24 +58,25 @@ class ClosedLoop:
         with tempfile.TemporaryDirectory(prefix="inferry-load-") as temporary:
             folder = Path(temporary)
             write_payloads(self.payloads, folder)
-            commands = self._commands(duration_s)
             with ExitStack() as started:
-                # The first is the one that ends by itself; Locust's workers end with their master.
-                processes = [started.enter_context(self._started(command, folder)) for command in commands]
+                processes = [
+                    started.enter_context(self._started(command, folder, duration_s)) for command in self._commands()
+                ]
                 timeout_s = duration_s + self.users / self.spawn_rate + self.timeout_s + _GRACE_S
-                deadline = time.monotonic() + timeout_s
-                status = max(_wait(process, deadline, timeout_s) for process in processes)
+                status = wait_for_all(processes, timeout_s)
             kept = list(folder.glob("*.records"))
             if status != 0 or not kept:
                 said = (folder / "locust.log").read_text(errors="replace").strip().splitlines() or ["nothing"]
-                raise LoadError(f"Locust ended with status {status}, saying {said[-1]!r}; --verbose shows all it says")
+                ended = f"did not end within {timeout_s:g} s" if status is None else f"ended with status {status}"
+                raise LoadError(f"Locust {ended}, saying {said[-1]!r}; --verbose shows all it says")
             return summarize(from_first(load_records(kept)), objective_ms=self.objective_ms)
 
     @contextmanager
-    def _started(self, command: list[str], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    def _started(self, command: list[str], folder: Path, duration_s: int) -> "Iterator[subprocess.Popen[bytes]]":
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
             "INFERRY_LOAD_FOLDER": str(folder),
             "INFERRY_LOAD_TIMEOUT_S": str(self.timeout_s),
+            "INFERRY_LOAD_DURATION_S": str(duration_s),
         }
         with (folder / "locust.log").open("a") as log:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -92,7 +94,7 @@ class ClosedLoop:
                     process.kill()
                     process.wait()
 
-    def _commands(self, duration_s: int) -> list[list[str]]:
+    def _commands(self) -> list[list[str]]:
         """Locust's, or those of its distributed mode: a master, which sends nothing, and its workers."""
         locustfile = Path(__file__).with_name("locustfile.py")
         locust = [
@@ -106,7 +108,7 @@ class ClosedLoop:
             "WARNING",
         ]
         test = ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
-        test += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
+        test += ["--stop-timeout", str(math.ceil(self.timeout_s))]
         test += ["--only-summary", "--exit-code-on-error", "0"]
         count = min(self.users, self.processes or processes_for_users(self.users, os.cpu_count() or 1))
         if count == 1:
@@ -144,8 +146,21 @@ def check_locust() -> None:
         raise ModuleNotFoundError("no module named 'locust'", name="locust")
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline: float, timeout_s: float) -> int:
-    try:
-        return abs(process.wait(max(0.0, deadline - time.monotonic())))
-    except subprocess.TimeoutExpired:
-        raise LoadError(f"Locust did not end within {timeout_s:g} s and was stopped") from None
+def wait_for_all(processes: "Sequence[subprocess.Popen[bytes]]", timeout_s: float) -> int | None:
+    """Wait until all have ended, or one has failed, without which the others would not end.
+
+    Returns:
+        The status of one that failed, or 0; None: some had not ended after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    running = list(processes)
+    while running:
+        if time.monotonic() > deadline:
+            return None
+        with suppress(subprocess.TimeoutExpired):
+            running[0].wait(_LOOK_S)
+        failed = [process.returncode for process in processes if process.poll()]
+        if failed:  # guard: load-worker-fails
+            return failed[0]
+        running = [process for process in running if process.returncode is None]
+    return 0
