@@ -287,6 +287,7 @@ class DirectInfer:
 
     def _handle(self, call: DirectCall) -> None:
         head, pieces = call.head, call.pieces
+        call.pieces = []  # the connection keeps its last call, and should not keep what that sent
         call.waited_s = time.monotonic() - call.came_at  # guard: direct-waited
         try:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -107,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """The client has gone, and wants no reply any more."""
         super().connection_lost(exc)
         call, self._call = self._call, None
+        if isinstance(self.cycle, DirectCall):
+            self.cycle = None  # they would keep one another, until all objects are looked at
         if call is not None:
             call.disconnected = True
             call.cancelled()  # guard: direct-cancelled

@@ -4,8 +4,10 @@ Counted is what the HTTP port's thread does. Who makes a count larger raises its
 it much smaller lowers it.
 """
 
+import gc
 import json
 import sys
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,23 @@ def test_a_reply_is_one_write_and_all_of_a_batch_are_one_wake_up(tmp_path: Path)
         for transport in played.transports:
             assert len(transport.written) == ROUNDS
             assert all(reply.startswith(b"HTTP/1.1 200 OK\r\n") for reply in transport.written)
+
+
+def test_neither_a_body_nor_a_connection_is_kept_when_it_is_done_with(tmp_path: Path) -> None:
+    onnx_models.save_brightness(tmp_path, side=SIDE)
+    with running_server(tmp_path) as server, played_http(server, 1) as played:
+        played.play(request(as_bytes=True), 1)
+        connection = played.connections.pop()
+        assert connection.cycle.pieces == []
+        connection.connection_lost(None)
+        played.transports.clear()
+        gone = weakref.ref(connection)
+        gc.disable()
+        try:
+            del connection
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bound is for Python 3.11")
