@@ -9,6 +9,7 @@ from typing import Any
 
 from inferry_server.errors import ServingError
 from inferry_server.http.bodies import ClientGoneError, Receive
+from inferry_server.http.direct_calls import peer_of
 from inferry_server.rpc.router import CallAccount, EndingCall, Router
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.trace import Metadata
@@ -127,7 +128,7 @@ class Calls:
         if refusal is not None:
             return refusal, b""
         account = self._router.received(method, metadata)
-        call = HttpCall(method, metadata, _peer(scope), account, asyncio.get_running_loop())
+        call = HttpCall(method, metadata, peer_of(scope.get("client")), account, asyncio.get_running_loop())
         try:
             request = await message()
         except (ClientGoneError, asyncio.CancelledError):
@@ -140,8 +141,3 @@ class Calls:
         else:
             self._router.handle(call, request)
         return await call.answer(receive)
-
-
-def _peer(scope: Any) -> str:
-    client = scope.get("client")
-    return f"http:{client[0]}:{client[1]}" if client else "http:"

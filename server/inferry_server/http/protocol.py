@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from inferry_server.http.direct import DirectCall, DirectInfer, Head, RawHeaders
+from inferry_server.http.direct import DirectInfer
+from inferry_server.http.direct_calls import DirectCall, Head, RawHeaders
 from inferry_server.security.certificate_names import names_of_peer
 
 HEADERS_S = 10.0

@@ -1,0 +1,153 @@
+"""A call that comes over HTTP without ASGI: the head of its request, its connection, and the call itself."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inferry_proto.services import OPEN_INFERENCE
+from inferry_server.http.infer_request import BinaryWanted
+from inferry_server.rpc.router import CallAccount, EndingCall
+from inferry_server.rpc.statuses import OK, Status
+from inferry_server.trace import Metadata
+
+INFER = OPEN_INFERENCE["ModelInfer"].path
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of requests with the same method, path and headers, but for the length of the body.
+
+    Attributes:
+        url: of them.
+        headers: of one of them.
+        length_at: where the length stands in them.
+        model: from the path.
+        version: from the path; empty for none.
+        stated: `Inference-Header-Content-Length`; None for none.
+        metadata: the headers but for the length, for the handler.
+    """
+
+    url: bytes
+    headers: RawHeaders
+    length_at: int
+    model: str
+    version: str
+    stated: str | None
+    metadata: Metadata
+
+    def fits(self, url: bytes, headers: RawHeaders) -> bool:
+        """Whether another request has the same."""
+        at, known = self.length_at, self.headers
+        return (
+            url == self.url
+            and len(headers) == len(known)
+            and headers[at][0] == b"content-length"
+            and headers[:at] == known[:at]
+            and headers[at + 1 :] == known[at + 1 :]
+        )
+
+
+class Connection(Protocol):
+    """What carries a call: uvicorn's protocol, as `http/protocol.py` has it. For the loop's thread.
+
+    Attributes:
+        loop: of the server; its clock is the monotonic one.
+        client: who asks; None where that is not known.
+        app_state: what is known of the connection.
+        now: when the latest bytes came, on the loop's clock.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    client: tuple[str, int] | None
+    app_state: dict[str, Any]
+    now: float
+
+    def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
+        """Send the whole reply to the call that it carries."""
+
+
+class _Deaf:
+    """An event that nobody waits for."""
+
+    def set(self) -> None:
+        """Nobody is woken."""
+
+
+class Counted(CallAccount):
+    """The account of a call that the router has refused, and counted."""
+
+    def __init__(self) -> None:
+        self.trace = None
+
+    def ended(self, status: Status) -> None:
+        """Count nothing."""
+
+
+class DirectCall(EndingCall):
+    """One unary call that HTTP brought, where uvicorn's protocol keeps its cycle of request and response.
+
+    Any thread may call `reply`, `fail` and `abort`; the loop's thread everything else.
+
+    Args:
+        head: of its request.
+        connection: that brought it.
+        account: told once how it ended.
+        replied: takes the outcome to the loop's thread.
+        refusal: why the caller may not make the call; it is told once the request has come whole.
+
+    Attributes:
+        head: of its request.
+        connection: that brought it.
+        refusal: why the caller may not make the call.
+        pieces: of the body, as they came.
+        wanted: how its outputs are to be written; known when the request was read.
+        came_at: when it had come whole, in monotonic seconds.
+        disconnected: whether the client has gone. uvicorn sets it.
+        response_complete: whether it has its reply.
+        keep_alive: whether the connection goes on after it. uvicorn clears it where the server ends.
+        message_event: uvicorn sets it when the client has gone.
+    """
+
+    message_event = _Deaf()
+
+    def __init__(
+        self,
+        head: Head,
+        connection: Connection,
+        account: CallAccount,
+        replied: Callable[["DirectCall", Status, bytes], None],
+        refusal: Status | None = None,
+    ) -> None:
+        super().__init__(INFER, head.metadata, None, account)
+        self.head = head
+        self.connection = connection
+        self.refusal = refusal
+        self.pieces: list[bytes] = []
+        self.wanted: BinaryWanted | None = None
+        self.came_at = 0.0
+        self.disconnected = self.response_complete = False
+        self.keep_alive = True
+        self._replied = replied
+
+    @property
+    def peer(self) -> str:
+        """Who asks."""
+        return peer_of(self.connection.client)
+
+    def reply(self, message: bytes) -> None:
+        """Answer with a message."""
+        if self._end(OK):
+            self._replied(self, OK, message)
+
+    def abort(self, status: Status) -> None:
+        """End with another status than OK."""
+        if self._end(status):
+            self._replied(self, status, b"")
+
+
+def peer_of(client: Sequence[Any] | None) -> str:
+    """Who asks, as handlers are told."""
+    return f"http:{client[0]}:{client[1]}" if client else "http:"
