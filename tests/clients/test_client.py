@@ -252,7 +252,7 @@ def test_several_servers_are_told_apart(address: Any, servers: str) -> None:
         ({"batching": True}, "batching is True; expected a Batching"),
         ({"max_message_bytes": 1.5}, "max_message_bytes is 1.5"),
         ({"metadata": 5}, "metadata is 5; expected keys"),
-        ({"token": b"x"}, "token is b'x'; expected text"),
+        ({"token": b"x"}, "token is of bytes; expected text"),
         ({"ca": 5}, "ca is 5; expected the path"),
         ({"server_name": 5}, "server_name is 5; expected text"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from inferry_client import AsyncClient, CertificateError, Client, errors
 from inferry_client.cli import main
 from inferry_client.connecting.security import Security, security_from_environment
+from inferry_client.messages import questions
 from testkit import brightness_model
 from testkit.certificates import Authority, Certificate
 from testkit.onnx_models import save_brightness
@@ -150,6 +151,32 @@ def test_a_server_may_be_known_by_another_name_than_its_address(keys: Keys, repo
 def test_settings_that_cannot_be_followed_are_named_at_once(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(errors.InvalidRequestError, match=named):
         Client("localhost:1", **settings)
+
+
+def test_a_caller_has_one_authorization_the_nearest_to_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sent(client: Client, **options: Any) -> list[Any]:
+        metadata = client._all_metadata(questions.server_live(**options)) or ()
+        return [value for key, value in metadata if key == "authorization"]
+
+    mine, calls = {"authorization": "mine"}, {"Authorization": "the call's", "a": "b"}
+    word = "t"
+    monkeypatch.setenv("INFERRY_TOKEN", "t")
+    assert sent(Client("host:1")) == ["Bearer t"]
+    assert sent(Client("host:1", metadata=mine)) == ["mine"]
+    assert sent(Client("host:1", metadata=mine), metadata=calls) == ["the call's"]
+    assert sent(Client("host:1"), metadata={"a": "b"}) == ["Bearer t"]
+    with pytest.raises(errors.InvalidRequestError, match="expected one of the two"):
+        Client("host:1", metadata=mine, token=word)
+
+
+def test_a_token_is_in_no_message_and_no_representation() -> None:
+    word = "geheim"
+    no_text: Any = word.encode()
+    with pytest.raises(errors.InvalidRequestError) as refused:
+        Client("host:1", token=no_text)
+    assert word not in str(refused.value)
+    client = Client("host:1", token=word)
+    assert word not in repr(client._settings) + repr(client.bare_channel(0))
 
 
 def test_what_is_given_goes_before_the_environment() -> None:

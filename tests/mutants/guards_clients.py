@@ -130,6 +130,12 @@ CLIENTS = (
         ("tests/clients/test_async_client.py",),
     ),
     Mutant(
+        "client-one-authorization",
+        "client: a call carries one authorization",
+        "if False:",
+        ("tests/clients/test_security.py",),
+    ),
+    Mutant(
         "join-few-requests",
         "client: while the client is the slower side, it sends few and full requests",
         "if False:",

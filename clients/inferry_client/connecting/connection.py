@@ -5,9 +5,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import grpc
 
@@ -16,7 +16,7 @@ from inferry_client.calling.joining import Batching
 from inferry_client.connecting.addresses import DEFAULT_SERVER, names_several, parse_servers
 from inferry_client.connecting.channels import ChannelSettings, error_from_rpc
 from inferry_client.connecting.security import Security, security_from_environment
-from inferry_client.errors import InferryError, error_from_closing
+from inferry_client.errors import InferryError, InvalidRequestError, error_from_closing
 from inferry_client.limits import check_kind, check_seconds
 from inferry_client.messages.call import Call, check_metadata
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
@@ -26,6 +26,9 @@ P = ParamSpec("P")
 Client = TypeVar("Client")
 Answer = TypeVar("Answer")
 
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+_AUTHORIZATION = "authorization"
 READY_TIMEOUT_S = 60.0  # a large model may take that long to load
 READY_INTERVAL_S = 0.1
 
@@ -37,7 +40,7 @@ class BareChannel:
     address: str
     settings: ChannelSettings
     credentials: grpc.ChannelCredentials | None
-    metadata: tuple[tuple[str, str | bytes], ...]
+    metadata: Metadata = field(repr=False)
 
 
 class Connection:
@@ -60,7 +63,8 @@ class Connection:
         ca: PEM file of the authorities to believe instead; $INFERRY_CA.
         certificate: PEM file with the client's own certificate chain; $INFERRY_CERTIFICATE.
         private_key: PEM file with its key; $INFERRY_PRIVATE_KEY.
-        token: sent as `authorization: Bearer TOKEN`; $INFERRY_TOKEN.
+        token: sent as `authorization: Bearer TOKEN`; $INFERRY_TOKEN. An authorization in the metadata of
+            client or call is sent instead.
         server_name: the name that the server's certificate has, where it is not the address's;
             $INFERRY_SERVER_NAME.
 
@@ -104,10 +108,12 @@ class Connection:
         self._credentials = security.credentials()
         self._session = Session(servers, timeout_s=timeout_s, retries=retries, clock=time.monotonic)
         self._several = len(servers) > 1 or names_several(servers[0])
-        self._metadata: tuple[tuple[str, str | bytes], ...] = (
-            *check_metadata(metadata or {}),
-            *security.metadata(),
-        )
+        given = check_metadata(metadata or {})
+        if token is not None and _AUTHORIZATION in dict(given):
+            raise InvalidRequestError(
+                "metadata has the key 'authorization', and there is a token; expected one of the two"
+            )
+        self._metadata = override(security.metadata(), given)
         self._batching = batching
         self._closing = threading.Event()
         self._opening = threading.Lock()
@@ -173,8 +179,15 @@ class Connection:
             return self._error_of(error, step)
         return error_from_closing(address=self.address, asked=step.call.asked)
 
-    def _all_metadata(self, call: Call[Any]) -> tuple[tuple[str, str | bytes], ...] | None:
-        return (*self._metadata, *call.metadata) if self._metadata or call.metadata else None
+    def _all_metadata(self, call: Call[Any]) -> Metadata | None:
+        return override(self._metadata, call.metadata) if self._metadata or call.metadata else None
+
+
+def override(metadata: Metadata, more: Metadata) -> Metadata:
+    """Metadata with more; a caller has one authorization, the latter."""
+    if any(key == _AUTHORIZATION for key, _ in more):  # guard: client-one-authorization
+        metadata = tuple([(key, value) for key, value in metadata if key != _AUTHORIZATION])
+    return (*metadata, *more)
 
 
 def document(

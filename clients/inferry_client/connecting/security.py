@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from inferry_client.errors import InvalidRequestError
+from inferry_client.errors import InvalidRequestError, InvalidSettingError
 from inferry_client.limits import check_kind
 
 ENVIRONMENT = {
@@ -37,14 +37,15 @@ class Security:
     ca: str | Path | None = None
     certificate: str | Path | None = None
     private_key: str | Path | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)  # a secret, which no log shall hold
     server_name: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("ca", "certificate", "private_key"):
             check_kind(name, getattr(self, name), (str, Path, type(None)), "the path of a PEM file")
-        for name in ("token", "server_name"):
-            check_kind(name, getattr(self, name), (str, type(None)), "text")
+        check_kind("server_name", self.server_name, (str, type(None)), "text")
+        if not isinstance(self.token, (str, type(None))):
+            raise InvalidSettingError(f"token is of {type(self.token).__name__}; expected text")
         if (self.certificate is None) != (self.private_key is None):
             given, missing = ("certificate", "private_key") if self.certificate else ("private_key", "certificate")
             raise InvalidRequestError(f"{given} is set and {missing} is not; a client certificate needs both")
