@@ -213,6 +213,10 @@ class Router:
         metrics.received()
         metrics.ended(code=status.code_name, reason=status.reason, seconds=0.0)
 
+    def reply_given_up(self) -> None:
+        """Count a reply whose client has not read it in time; its call was counted as it was made."""
+        self._metrics.replies_unread.labels().inc()
+
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
         try:

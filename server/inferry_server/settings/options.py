@@ -69,6 +69,7 @@ def transport_options(
         max_connection_age_s=settings.max_connection_age_s,
         max_connection_idle_s=settings.max_connection_idle_s,
         request_read_timeout_s=settings.request_read_timeout_s,
+        reply_read_timeout_s=settings.reply_read_timeout_s,
         keepalive_time_s=settings.keepalive_time_s,
         compression=settings.response_compression,
         compressed_requests=settings.compressed_requests,

@@ -56,6 +56,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_connection_age_s": (1, 365 * _DAY_S),
     "max_connection_idle_s": (1, 365 * _DAY_S),
     "request_read_timeout_s": (0.1, _DAY_S),
+    "reply_read_timeout_s": (0.1, _DAY_S),
     "keepalive_time_s": (1, _DAY_S),
     "decode_threads": (0, 1024),
     "decode_timeout_s": (0.001, _DAY_S),
@@ -198,6 +199,9 @@ class Settings:
     )
     request_read_timeout_s: float = _setting(
         120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
+    )
+    reply_read_timeout_s: float = _setting(
+        600.0, "how long a client may take to read the reply to a unary call; it is freed then (not over aio)"
     )
     keepalive_time_s: float = _setting(7200.0, "time without data after which a connection is probed")
     response_compression: str = _setting(

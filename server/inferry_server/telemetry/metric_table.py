@@ -184,6 +184,11 @@ class MetricTable:
             "inferry_file_reloads", "Files that changed while serving, by outcome (reloaded, failed).",
             ["what", "outcome"], registry=self.registry,
         )  # fmt: skip
+        self.replies_unread = Counter(
+            "inferry_replies_unread",
+            "Replies to unary calls that were given up because their clients did not read them.",
+            [], registry=self.registry,
+        )  # fmt: skip
         self.http_closures = Counter(
             "inferry_http_connections_closed",
             "HTTP connections that the server closed: the one idle for longest for a new one (crowded), after waiting "

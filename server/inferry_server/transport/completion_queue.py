@@ -91,7 +91,8 @@ class CompletionQueueTransport:
         self._held: list[tuple[QueueCall, bytes]] = []
         self._half_sent = HalfSent()
         self._holding = self._stopping = self._stopped = False
-        self._now = 0.0  # when the latest event was had
+        self.now = 0.0  # when the latest event was had
+        self.unread: dict[QueueCall, float] = {}  # unary calls whose replies are on their way, and since when
         self.last_arrival = 0.0  # of a request that is held
 
     def start(self, address: A) -> A:
@@ -168,6 +169,8 @@ class CompletionQueueTransport:
         self._half_sent.look()
         if self._unasked:
             self.soon(self._end_overdue)
+        if self.unread:
+            self.soon(self._give_up_unread)
         if still_s >= _RELIEVED_AFTER_S:  # guard: watchdog-relieves
             self._relieve()
         return still_s
@@ -188,11 +191,11 @@ class CompletionQueueTransport:
         """Handle a request, unless the server is about to close."""
         self._unasked.pop(call, None)
         if self._holding:
-            self.last_arrival = self._now
+            self.last_arrival = self.now
             self._held.append((call, message))
         else:
             self._router.handle(call, message)
-        self._young.append((self._now + _WATCH_AFTER_S, call))
+        self._young.append((self.now + _WATCH_AFTER_S, call))
 
     def unary_without_request(self, call: QueueCall) -> None:
         """The request of a call will not come: wait for it no longer."""
@@ -250,7 +253,7 @@ class CompletionQueueTransport:
             on_event, now = event.tag, time.monotonic()
             if now - before > _STALL_S and asleep_since == math.inf:
                 self._intake.stalled(now - before)  # guard: intake-stalls
-            self._now = now
+            self.now = now
             is_idle = on_event is None
             if is_idle and (has_work or soon) and (empty := empty + 1) < _EMPTY_POLLS:  # guard: cost-empty-poll
                 continue
@@ -303,7 +306,7 @@ class CompletionQueueTransport:
         if not event.success:
             self._release()
             return
-        waited_s, more = self._intake.came(self._now)
+        waited_s, more = self._intake.came(self.now)
         self._ask_for_calls(more)
         method = event.call_details.method
         known = self._paths.get(method)
@@ -323,7 +326,7 @@ class CompletionQueueTransport:
         account = self._router.received(path, event.invocation_metadata)
         if is_unary:
             call = self._new_call(event, path, account, self, waited_s)
-            self._unasked[call] = self._now
+            self._unasked[call] = self.now
             receive_message(event.call, call.received)
         else:
             self._open(QueueStreamCall(event, path, account, self))
@@ -384,11 +387,24 @@ class CompletionQueueTransport:
         with its connection.
         """
         limit_s = self._options.request_read_timeout_s
-        overdue = list(takewhile(lambda call: self._unasked[call] <= self._now - limit_s, self._unasked))
+        overdue = list(takewhile(lambda call: self._unasked[call] <= self.now - limit_s, self._unasked))
         for call in overdue:
             del self._unasked[call]
             fail(call, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue
             self._half_sent.ended()  # guard: overdue-trimmed
+
+    def _give_up_unread(self) -> None:
+        """Free the replies that their clients have not read in time: gRPC would keep them as long as the connection."""
+        since = self.now - self._options.reply_read_timeout_s
+        for call, at in list(self.unread.items()):
+            if at <= since:  # guard: replies-unread
+                del self.unread[call]
+                self._router.reply_given_up()
+                call.give_up()
+
+    def reply_was_late(self) -> None:
+        """A reply that its client did not read for long is freed: what it took goes back to the system."""
+        self._half_sent.ended()
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True

@@ -9,7 +9,7 @@ a server relies on it:
 - `CompletionQueue`: `poll` until a time on the wall clock; events have `tag`, `success` and
   `completion_type`;
 - events of new calls: `call`, `call_details` (`method`, `deadline`), `invocation_metadata`;
-- `Call`: `start_server_batch` from any thread, `peer`;
+- `Call`: `start_server_batch` from any thread, `peer`, `cancel`;
 - `auth_context`, what is known of a call's client;
 - the operations that a server sends and receives.
 """
@@ -48,7 +48,7 @@ _PIECES = {
         "register_completion_queue", "add_http2_port", "start", "request_call", "shutdown", "cancel_all_calls",
     ),
     "CompletionQueue": ("poll", "shutdown"),
-    "Call": ("start_server_batch", "peer"),
+    "Call": ("start_server_batch", "peer", "cancel"),
     "ReceiveMessageOperation": ("message",),
     "ReceiveCloseOnServerOperation": ("cancelled",),
     "SendInitialMetadataOperation": (),
@@ -185,6 +185,11 @@ def send_reply(
     if not close_watched:
         operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
     call.start_server_batch(operations, on_event)
+
+
+def cancel(call: Handle) -> None:
+    """End a call whatever it still has to send: its operations fail, and their memory is freed."""
+    call.cancel(grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "the reply was not read in time")
 
 
 def send_message(call: Handle, message: bytes, on_event: OnEvent, *, first: bool, more_follow: bool) -> None:

@@ -31,6 +31,7 @@ class TransportOptions:
         max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
         max_connection_idle_s: without a call, after which a connection is closed; clients connect again when they ask.
         request_read_timeout_s: for the message of a unary call to come whole.
+        reply_read_timeout_s: for the client of a unary call to read the reply, over the completion queue.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
         compression: of replies, for clients that accept it: `none`, `deflate` or `gzip`.
         compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.
@@ -47,6 +48,7 @@ class TransportOptions:
     max_connection_age_s: float | None = None
     max_connection_idle_s: float = 300.0
     request_read_timeout_s: float = 120.0
+    reply_read_timeout_s: float = 600.0
     keepalive_time_s: float = 7200.0
     compression: str = "none"
     compressed_requests: bool = True

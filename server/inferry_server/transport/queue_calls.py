@@ -14,11 +14,23 @@ from inferry_server.transport.remaining import SAME_S, monotonic_deadline
 from inferry_server.transport.unsent import is_full
 
 _LARGE_BYTES = 4 << 20  # of a message: freed in small pieces, it stays with the process until the heap is trimmed
+_LATE_S = 1.0  # for a reply to be on its way: its client does not read
 _NEVER_S = 1e12  # gRPC writes "no deadline" as the last moment that it can express
 
 
 class Loop(Protocol):
-    """What a call asks of the reading thread."""
+    """What a call asks of the reading thread.
+
+    Attributes:
+        now: when it had the latest event, in monotonic seconds.
+        unread: unary calls whose replies are on their way, and since when. Calls enter themselves from any thread.
+    """
+
+    now: float
+    unread: "dict[QueueCall, float]"
+
+    def reply_was_late(self) -> None:
+        """A reply that its client did not read for long is freed now."""
 
     def unary_arrived(self, call: "QueueCall", message: bytes) -> None:
         """The request of a unary call is there."""
@@ -78,14 +90,29 @@ class QueueCall(_BaseCall):
     def reply(self, message: bytes) -> None:
         """Send the reply, and end the call with OK."""
         if self._end(OK):
+            self._loop.unread[self] = self._loop.now
             core_layer.send_reply(
-                self._handle, message, _sent, close_watched=self._watched
+                self._handle, message, self._was_read, close_watched=self._watched
             )  # guard: cost-reply-operation
 
     def abort(self, status: Status) -> None:
         """End with a status other than OK."""
         if self._end(status):
             core_layer.send_status(self._handle, status, _sent, first=True, close_watched=self._watched)
+
+    def give_up(self) -> None:
+        """Wait no longer for the client to read the reply."""
+        core_layer.cancel(self._handle)
+
+    def _was_read(self, event: Any) -> None:  # noqa: ARG002 - read, or the client has gone, or was given up
+        unread = self._loop.unread
+        if self in unread:
+            late = self._loop.now - unread[self] > _LATE_S
+            del unread[self]
+        else:
+            late = True
+        if late:  # guard: replies-unread-trimmed
+            self._loop.reply_was_late()
 
     def received(self, event: Any) -> None:
         """Its request has come, or will not: the event of `receive_message`."""
@@ -121,8 +148,9 @@ class ReportingCall(QueueCall):
     def reply(self, message: bytes) -> None:
         """Send the reply with the report in its trailers, and end the call with OK."""
         if self._end(OK):
+            self._loop.unread[self] = self._loop.now
             core_layer.send_reply(
-                self._handle, message, _sent, close_watched=self._watched, trailers=self._report.metadata
+                self._handle, message, self._was_read, close_watched=self._watched, trailers=self._report.metadata
             )
 
 

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from bench.attacks.frames import DATA, Peer, frame, headers, message
 from inferry_server.addresses import Address
 from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
@@ -143,6 +144,48 @@ def test_what_a_client_has_sent_of_a_request_before_it_left_goes_back(server: Ru
     wait_until(lambda: server.router.unary_in_flight() == 0, "the server to notice")
     wait_until(lambda: server.transport.look() >= 0 and bool(server.trimmed), "memory to be given back")
     assert server.trimmed == ["once"]
+
+
+def test_a_reply_that_its_client_does_not_read_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, kept, trimmed = ServerMetrics(), list[Call](), list[str]()
+    router = Router(metrics)
+    router.add_unary({KEEP: lambda call, _: kept.append(call)})
+    monkeypatch.setattr(half_sent.HalfSent.__init__, "__defaults__", (lambda: trimmed.append("once"),))
+    options = TransportOptions(max_message_bytes=1 << 20, max_streams=10, reply_read_timeout_s=LIMIT_S)
+    made = make_transport("completion_queue", router, options)
+
+    def given_up() -> int:
+        made.look()
+        return int(sum(metrics.replies_unread.values().values()))
+
+    with moved_clock(made, monkeypatch) as advance:
+        address = made.start(ANY_PORT)
+        peers = [Peer(address.port, window=window) for window in (0, 1 << 16)]
+        for peer in peers:
+            peer.send(headers(KEEP) + frame(DATA, 1, 1, message(b"")))
+        wait_until(lambda: len(kept) == len(peers), "the requests")
+        for call in kept:
+            call.reply(bytes(1000))
+        kept.clear()
+        advance(LIMIT_S / 2)
+        with grpc.insecure_channel(str(address)) as channel:
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
+            made.look()
+            asked = stub.future(b"")
+            wait_until(lambda: bool(kept), "a later request")
+            assert given_up() == 0
+            advance(LIMIT_S / 2)
+            wait_until(lambda: given_up() == 1, "the reply to be given up")
+            wait_until(lambda: made.look() >= 0 and bool(trimmed), "memory to be given back")
+            kept[0].reply(b"late")
+            assert asked.result(SOON_S) == b"late"
+        for peer in peers:
+            peer.look(0.1)
+        assert [peer.seen["reset"] for peer in peers] == [1, 0]
+        for peer in peers:
+            peer.close()
+        assert given_up() == 1
+        made.stop(0)
 
 
 def answers(address: Address) -> tuple[socket.socket, bool]:

@@ -32,6 +32,7 @@ class Layer:
         self.due_soon: list[Callable[[], object]] = []
         self.asked: list[bytes] = []
         self.large = 0
+        self.now, self.unread = 0.0, dict[QueueCall, float]()
 
     def receive_message(self, call: object, on_event: OnEvent) -> None:
         self.reads.append(on_event)
@@ -53,6 +54,9 @@ class Layer:
 
     def large_refused(self) -> None:
         self.large += 1
+
+    def reply_was_late(self) -> None:
+        pass
 
     def stream_ended(self, call: QueueStreamCall) -> None:
         pass
