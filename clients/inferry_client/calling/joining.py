@@ -33,7 +33,8 @@ class Batching:
 
     Attributes:
         max_rows: of a joined request; the server's limit where that is lower.
-        max_in_flight: joined requests under way at the same time; while one is computed, the next travels.
+        max_in_flight: joined requests under way at the same time; while one is computed, the next travels. A client
+            that is slower than its server sends another beside one under way only if that is full.
     """
 
     max_rows: int = 64
