@@ -71,4 +71,5 @@ HTTP = (
     Mutant("direct-cancelled", "REST, direct: who goes takes its request along", "", _TEST_DIRECT),
     Mutant("json-truths", "JSON: no truth is taken for a number", "if datatype.dtype.kind in _PACKED:", _TEST_PLANS),
     Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
+    Mutant("http-idle-closes", "HTTP: idle connections are closed, not cut off", "if False:", _TEST_DIRECT),
 )

@@ -226,9 +226,14 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         if self.deadline is None and self.transport.is_closing():
             self.deadline = now + WRITE_S
         elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
-            if not self.transport.is_closing():
-                self._closed("idle" if self._rests else "slow")
-            self.transport.abort()
+            if self.transport.is_closing():
+                self.transport.abort()
+                return
+            self._closed("idle" if self._rests else "slow")
+            if self._rests:  # guard: http-idle-closes
+                self.transport.close()  # TLS says goodbye; who does not read that is cut off at the next look
+            else:
+                self.transport.abort()
 
     def _check_head(self) -> None:
         """Look at what uvicorn would let pass. Raises ValueError; httptools makes it a 400."""

@@ -243,11 +243,14 @@ def test_a_body_that_comes_steadily_has_its_time(monkeypatch: pytest.MonkeyPatch
 
 
 class FakeTransport(asyncio.Transport):
-    """Remembers that it was aborted."""
+    """Remembers that it was aborted, or closed."""
 
     aborted = False
 
     def abort(self) -> None:
+        self.aborted = True
+
+    def close(self) -> None:
         self.aborted = True
 
     def is_closing(self) -> bool:

@@ -257,6 +257,22 @@ def test_what_a_request_waits_for_others_of_its_round_counts_as_waiting(server: 
     assert waited == [0.25]
 
 
+def test_a_connection_that_is_idle_after_a_reply_is_closed_and_then_cut_off(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server, played_http(server, 1) as played:
+        played.play(request(as_json()), 1)
+        (connection,) = played.connections
+        assert connection.deadline is not None
+        transport = connection.transport = mock.Mock(**{"is_closing.return_value": False})
+        connection.expire(connection.deadline - 1)
+        assert transport.close.call_count == transport.abort.call_count == 0
+        connection.expire(connection.deadline)
+        assert (transport.close.call_count, transport.abort.call_count) == (1, 0)
+        transport.is_closing.return_value = True
+        connection.expire(connection.deadline + 1)
+        assert (transport.close.call_count, transport.abort.call_count) == (1, 1)
+
+
 def test_every_request_is_counted_once_by_its_outcome(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with running_server(tmp_path) as server:
