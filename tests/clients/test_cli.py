@@ -389,6 +389,6 @@ def test_an_interrupt_ends_quietly(brightness_server: ScriptedServer, bright: st
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert asked.wait(10)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=20)
     stopped.set()
     assert (process.returncode, out, err) == (130, "", "")

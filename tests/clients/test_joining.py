@@ -19,6 +19,7 @@ from inferry_client.calling import joined_threads
 from inferry_client.calling.joining import Asleep, Ended, Joiner, Waiting, alone, join
 from inferry_client.messages import requests
 from inferry_client.testing import FakeModel, Refusal, fake_server
+from testkit.waiting import SOON_S
 
 SPECS = (TensorSpec("x", "INT64", (-1, 1)),)
 
@@ -248,7 +249,7 @@ def test_a_reply_that_has_other_rows_than_were_joined_is_nobodys(awaited: bool) 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_asking_what_may_be_joined_takes_no_longer_than_the_call_may(awaited: bool, silent_address: str) -> None:
     async def ask() -> list[Any]:
-        async with AsyncClient(silent_address, batching=Batching()) as client:
+        async with AsyncClient(silent_address, timeout_s=3 * SOON_S, batching=Batching()) as client:
             calls = [client.infer("m", _x(1), timeout_s=0.2) for _ in range(3)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -256,10 +257,10 @@ def test_asking_what_may_be_joined_takes_no_longer_than_the_call_may(awaited: bo
     if awaited:
         outcomes = asyncio.run(ask())
     else:
-        with Client(silent_address, batching=Batching()) as client, ThreadPoolExecutor(3) as pool:
+        with Client(silent_address, timeout_s=3 * SOON_S, batching=Batching()) as client, ThreadPoolExecutor(3) as pool:
             futures = [pool.submit(client.infer, "m", _x(1), timeout_s=0.2) for _ in range(3)]
             outcomes = [future.exception(30) for future in futures]
-    assert time.monotonic() - began < 8  # the client's own timeout is 10 s
+    assert time.monotonic() - began < SOON_S  # the client's own timeout is longer
     assert {type(outcome) for outcome in outcomes} <= {errors.DeadlineExceededError, errors.ServerUnavailableError}
 
 

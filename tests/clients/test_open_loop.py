@@ -62,7 +62,10 @@ def test_constant_arrivals_are_evenly_apart_and_poisson_arrivals_are_not() -> No
 def test_a_stopped_server_shows_in_an_open_loop_and_hardly_in_a_closed_one(
     brightness_server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """Two of six seconds: of a schedule's requests a third wait; of those of two users, two do."""
+    """Two of six seconds: of a schedule's requests a third wait; of those of two users, two do.
+
+    A machine that stands still besides lets two more of the users' wait, and more of the schedule's.
+    """
     go_on, came, lock = threading.Event(), itertools.count(), threading.Lock()
 
     def stop_once(request: Any) -> Any:
@@ -82,10 +85,15 @@ def test_a_stopped_server_shows_in_an_open_loop_and_hardly_in_a_closed_one(
         target = tmp_path / f"{name}.json"
         _run(brightness_server, "--duration", "6s", *options, "--json", str(target))
         figures[name] = json.loads(target.read_text())
-    assert figures["open"]["p99_ms"] > 1000
+    waited = {
+        name: sum(
+            count for second in each["series"] for took_ms, count in second["times"].items() if float(took_ms) > 1000
+        )
+        for name, each in figures.items()
+    }
+    assert 2 <= waited["closed"] < 10 < waited["open"]
     assert figures["open"]["max_ms"] > 1900
     assert figures["closed"]["max_ms"] > 1900
-    assert figures["closed"]["p99_ms"] < 1000
 
 
 def test_every_scheduled_request_is_sent_once_by_processes_together(

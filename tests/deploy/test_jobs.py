@@ -112,14 +112,14 @@ def test_workers_find_the_master_which_waits_for_all_of_them() -> None:
 
 @pytest.mark.slow
 def test_the_load_tests_arguments_run(tmp_path: Path) -> None:
-    """Master and two workers as the manifests start them, on this machine, for two seconds."""
+    """Master and two workers as the manifests start them, on this machine, for six seconds."""
     onnx_models.save_doubler(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     with running_server(tmp_path) as server:
         other = {
-            "--host": str(server.grpc_address), "--run-time": "2s", "--expect-workers": "2", "--users": "4",
+            "--host": str(server.grpc_address), "--run-time": "6s", "--expect-workers": "2", "--users": "4",
             "--master-host": "127.0.0.1",
         }  # fmt: skip
 

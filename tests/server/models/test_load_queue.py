@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InferenceError, ModelLoadError, QueueFullError, ShuttingDownError
-from inferry_server.models.limited_load import load_within
+from inferry_server.models.limited_load import Load, load_within
 from inferry_server.models.load_queue import LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.manager import ModelManager
@@ -253,7 +253,11 @@ class Served:
         return {entry.model: entry.state for entry in self.registry.index()}
 
 
-def test_a_model_that_never_loads_leaves_the_others_served(tmp_path: Path) -> None:
+def test_a_model_that_never_loads_leaves_the_others_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def patient(load: Load, watch: LoadWatch, *, timeout_s: float, name: str) -> ServedVersion:
+        return load_within(load, watch, timeout_s=timeout_s if name.startswith("endless") else SOON_S, name=name)
+
+    monkeypatch.setattr("inferry_server.models.manager.load_within", patient)
     for name in ("first", "last"):
         onnx_models.save_doubler(tmp_path, name=name)
     save_endless(tmp_path)

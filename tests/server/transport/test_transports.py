@@ -153,9 +153,13 @@ def test_a_client_that_gives_up_while_it_waits_is_noticed_and_counted(server: Ru
 
 
 def test_a_deadline_that_passes_while_a_call_waits_is_noticed(server: Running, channel: grpc.Channel) -> None:
-    assert code_of(channel, WAIT, timeout=0.1) is grpc.StatusCode.DEADLINE_EXCEEDED
+    def expires_there() -> bool:
+        assert code_of(channel, WAIT, timeout=0.1) is grpc.StatusCode.DEADLINE_EXCEEDED
+        return bool(server.handlers.waiting)
+
+    wait_until(expires_there, "a call that arrives before its deadline")
     assert server.handlers.cancelled.wait(20)
-    server.counts(WAIT, "CANCELLED")
+    server.counts(WAIT, "CANCELLED", len(server.handlers.waiting))
 
 
 def test_a_reply_that_comes_after_the_watch_began_arrives(server: Running, channel: grpc.Channel) -> None:
