@@ -90,7 +90,7 @@ class PlayedGrpc:
         """Let a transport serve on the calling thread until `round_done`, called after each round, says so."""
         self._round_done, self._stopped = round_done, transport._was_shut_down
         transport._stopped = False
-        transport._serve()
+        transport._reading._read()
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def played_server(
             stack.enter_context(server_clock(clock, transport=True))
         server = Server(Settings(repository=repository, provider="cpu", **addresses | settings))
         transport: Any = server._transport
-        transport._thread = threading.Thread()  # starts and ends; it is played instead
+        transport._reading._thread = threading.Thread()  # starts and ends; it is played instead
         server.start()
         try:
             yield transport

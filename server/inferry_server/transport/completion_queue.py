@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 
 from inferry_server.addresses import A, bound
 from inferry_server.errors import RequestNotReceivedError, ShuttingDownError
-from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
@@ -23,6 +21,7 @@ from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
+from inferry_server.transport.reading_thread import ReadingThread
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ _EMPTY_POLLS = 4
 _AWAKE_POLLS = 75
 _SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
-_RELIEVED_AFTER_S = 0.4  # of computing: far longer than any batch that is expected to be short
 _STOP_SLACK_S = 2.0
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 
@@ -75,14 +73,10 @@ class CompletionQueueTransport:
         self._new_call: Callable[..., QueueCall] = QueueCall if report is None else partial(ReportingCall, report)
         self._intake = Intake()
         self._failed = failed
-        self._relieved = relieved
         self._server: CoreServer | None = None
-        self._thread = threading.Thread(target=self._serve, name="grpc-queue", daemon=True)
-        self._turns = 0  # of the reading thread
-        self._pulse = Pulse()
-        self._handover = threading.Lock()
-        self._reader = 0  # the number of the thread that polls: one more for each that was relieved
-        self._computing = False  # the thread that polls; nothing is read meanwhile
+        self._reading = ReadingThread(
+            "grpc-queue", self._poll, self._inline, stopped=lambda: self._stopped, relieved=relieved
+        )
         self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
         self._streams: set[QueueStreamCall] = set()
         self._unasked: dict[QueueCall, float] = {}  # unary calls whose request has not come yet, and since when
@@ -114,7 +108,7 @@ class CompletionQueueTransport:
         began = time.monotonic()
         while more := self._intake.caught_up(began):
             self._ask_for_calls(more)
-        self._thread.start()
+        self._reading.start()
         return bound(address, port)
 
     def stop(self, grace_s: float) -> bool:
@@ -128,11 +122,11 @@ class CompletionQueueTransport:
         if self._server is None:
             return True
         for pause_s in drain(self, grace_s, time.monotonic):
-            self._thread.join(pause_s)
+            self._reading.join(pause_s)
         if self._stopped:
             return True
         self._server.cancel_all_calls()
-        self._thread.join(_STOP_SLACK_S)
+        self._reading.join(_STOP_SLACK_S)
         return False
 
     def hold(self) -> None:
@@ -145,7 +139,7 @@ class CompletionQueueTransport:
 
     def has_ended(self) -> bool:
         """As `Draining.has_ended`: nobody polls."""
-        return not self._thread.is_alive()
+        return not self._reading.is_alive()
 
     def close(self) -> None:
         """As `Draining.close`: wakes the reading thread, which releases what was held."""
@@ -157,35 +151,20 @@ class CompletionQueueTransport:
         self.soon(self._turn_away)
 
     def look(self) -> float:
-        """See whether calls are read; the watchdog looks every quarter of a second.
+        """See whether calls are read, and have another thread read where the one that does computes for long.
 
-        A thread that computes for long instead is relieved: another one polls from then on, and the first one
-        ends when it is done.
+        The watchdog looks every quarter of a second.
 
         Returns:
             Seconds for which nothing was read, though the thread polled, or should have.
         """
-        still_s = self._pulse.still_s(self._turns)
+        still_s = self._reading.look()
         self._half_sent.look()
         if self._unasked:
             self.soon(self._end_overdue)
         if self.unread:
             self.soon(self._give_up_unread)
-        if still_s >= _RELIEVED_AFTER_S:  # guard: watchdog-relieves
-            self._relieve()
         return still_s
-
-    def _relieve(self) -> None:
-        """Let another thread poll, if the one that should computes."""
-        with self._handover:
-            if not self._computing or self._stopped:
-                return
-            self._reader += 1
-            self._computing = False
-            self._thread = threading.Thread(target=self._serve, name=f"grpc-queue-{self._reader}", daemon=True)
-            self._thread.start()
-        logger.warning("a batch that should be short is not: another thread reads requests")
-        self._relieved()
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
         """Handle a request, unless the server is about to close."""
@@ -214,21 +193,16 @@ class CompletionQueueTransport:
         """Forget a stream."""
         self._streams.discard(call)
 
-    def _serve(self) -> None:
-        reader = self._reader
-        with self._inline.reading():
-            self._poll(reader)
-
     def _poll(self, reader: int) -> None:
         """Read what is ready; compute when nothing is, or reading has taken long. Ends when it was relieved."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, work = self._server.poll, self._inline.pending
+        poll, work, reading = self._server.poll, self._inline.pending, self._reading
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
         awake = 0  # polls until it sleeps
-        while not self._stopped and self._reader == reader:
-            self._turns += 1
+        while not self._stopped and reading.current == reader:
+            reading.turns += 1
             has_work, asleep_since = bool(work), math.inf  # guard: wait-was-ready
             try:
                 if has_work or soon:
@@ -268,13 +242,7 @@ class CompletionQueueTransport:
                 if not has_work:
                     read_since = now
                 elif is_idle or now - read_since > _LONGEST_READ_S:
-                    self._computing = True
-                    try:
-                        work.popleft()()
-                    finally:
-                        with self._handover:  # `_relieve` comes before, or finds that nothing computes
-                            if self._reader == reader:
-                                self._computing = False
+                    reading.compute(reader, work.popleft())
                     awake = _AWAKE_POLLS  # guard: cost-computed-stays
                     read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away

@@ -13,7 +13,7 @@ from inferry_server.executing.inline import InlineWork
 from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport import completion_queue
+from inferry_server.transport import reading_thread
 from inferry_server.transport.completion_queue import CompletionQueueTransport
 from inferry_server.transport.options import TransportOptions
 from testkit.waiting import SOON_S, wait_until
@@ -75,7 +75,7 @@ def computing() -> Iterator[tuple[Computing, Client]]:
 
 
 def test_calls_are_read_while_the_thread_that_read_them_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_queue, "_RELIEVED_AFTER_S", 0.0)
+    monkeypatch.setattr(reading_thread, "RELIEVED_AFTER_S", 0.0)
     with computing() as (it, client):
         slow = client.begin(COMPUTE, b"slow")
         wait_until(lambda: bool(it.computed_by), "it to compute")
@@ -97,7 +97,7 @@ def test_calls_are_read_while_the_thread_that_read_them_computes_for_ever(monkey
 
 
 def test_a_thread_that_does_not_compute_is_not_relieved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_queue, "_RELIEVED_AFTER_S", 0.0)
+    monkeypatch.setattr(reading_thread, "RELIEVED_AFTER_S", 0.0)
     with computing() as (it, client):
         it.go.set()
         for _ in range(20):
