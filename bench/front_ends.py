@@ -1,0 +1,103 @@
+"""What front ends cost and bring: `make bench-front-ends ARGS="--front-ends 0 1 2 --seconds 5 --rounds 4"`.
+
+Single images over many connections, with a model that costs nothing and with another of the caller's. For each number
+of front ends: requests a second, and the CPU time of a request in the process that owns the models (the part that no
+further process can take over), in the front ends, and in all.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.gpu_server import Server
+from bench.server_process import started
+from testkit import onnx_models
+
+_CONCURRENCY, _CONNECTIONS = 64, 16
+_US = 1e6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: requests a second, and microseconds of CPU a request."""
+
+    per_s: float
+    owner_us: float
+    front_ends_us: float
+
+
+def main() -> None:
+    arguments = _parse()
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_models.save_doubler(Path(folder))
+        models = [(Path(folder), "doubler")]
+        models += [(path.parent, path.name) for path in arguments.model]
+        for repository, model in models:
+            _measure(repository, model, arguments)
+
+
+def _measure(repository: Path, model: str, arguments: argparse.Namespace) -> None:
+    rows: dict[int, list[Row]] = {count: [] for count in arguments.front_ends}
+    for number in range(arguments.rounds):
+        order = arguments.front_ends if number % 2 == 0 else arguments.front_ends[::-1]
+        for count in order:
+            rows[count].append(_row(repository, model, count, arguments.seconds))
+    print(
+        f"\n{model}, {_CONCURRENCY} single requests at a time over {_CONNECTIONS} connections, "
+        f"medians of {arguments.rounds} rounds (all rates)"
+    )
+    print(f"{'front ends':>10}  {'requests/s':>10}  {'owner us':>8}  {'front ends us':>13}  {'all us':>7}")
+    for count, measured in rows.items():
+        print(
+            f"{count:>10}  {_median(measured, 'per_s'):>10,.0f}  {_median(measured, 'owner_us'):>8.0f}  "
+            f"{_median(measured, 'front_ends_us'):>13.0f}  "
+            f"{statistics.median(row.owner_us + row.front_ends_us for row in measured):>7.0f}  "
+            f"({', '.join(f'{row.per_s:,.0f}' for row in measured)})",
+            flush=True,
+        )
+
+
+def _median(rows: Sequence[Row], name: str) -> float:
+    return float(statistics.median(getattr(row, name) for row in rows))
+
+
+def _row(repository: Path, model: str, count: int, seconds: float) -> Row:
+    with _server(repository, count, seconds) as (process, server):
+        owner = psutil.Process(process)
+        front_ends = [child for child in owner.children() if "inferry_server.front_ends" in child.cmdline()]
+        server.ask(model, 1, _CONCURRENCY, connections=_CONNECTIONS)  # warm
+        before = _cpu_s([owner]), _cpu_s(front_ends)
+        loaded, _, _ = server.ask(model, 1, _CONCURRENCY, connections=_CONNECTIONS)
+        after = _cpu_s([owner]), _cpu_s(front_ends)
+        requests = len(loaded.seconds)
+        spent = [(b - a) / requests * _US for a, b in zip(before, after, strict=True)]
+        return Row(requests / loaded.wall_s, *spent)
+
+
+@contextmanager
+def _server(repository: Path, count: int, seconds: float) -> Iterator[tuple[int, Server]]:
+    with started(repository, "--provider", "cpu", "--front-ends", str(count)) as (process, line):
+        yield process.pid, Server(line, repository, seconds)
+
+
+def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--front-ends", type=int, nargs="+", default=[0, 1, 2], help="numbers of front ends")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=4, help="even, as every other one runs backwards")
+    parser.add_argument("--model", type=Path, nargs="*", default=[], help="folders of models, REPOSITORY/NAME")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
