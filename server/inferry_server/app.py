@@ -11,6 +11,7 @@ from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.watchdog import Sign, Watchdog
 from inferry_server.extras import has_http, make_http_port, make_tracer
+from inferry_server.front_ends.transport import FrontEndsTransport
 from inferry_server.lateness.telling import log_late
 from inferry_server.lifecycle import Phase, Readiness
 from inferry_server.models.loading import LoadOptions
@@ -21,6 +22,7 @@ from inferry_server.models.self_check import SelfCheck
 from inferry_server.models.signed import checked_model_key
 from inferry_server.models.version import ServedVersion, close_all
 from inferry_server.routes import route
+from inferry_server.rpc.router import Router
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.memory import ALLOCATIONS
@@ -33,14 +35,22 @@ from inferry_server.security.watching import FileWatcher
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.services.health import HealthService
-from inferry_server.settings.options import batching_policy, cuda_options, objective_s, shared_room, transport_options
+from inferry_server.settings.options import (
+    batching_policy,
+    cuda_options,
+    front_end_plan,
+    objective_s,
+    shared_room,
+    transport_options,
+)
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.server_facts import ServerFacts, tell_build
 from inferry_server.trace import Tracer
 from inferry_server.transport.connections import ConnectionCount, can_count_connections
-from inferry_server.transport.selection import make_transport
+from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.selection import Transport, make_transport
 from inferry_server.transport.tls import ServerTls
 from inferry_server.wire.shared_memory import FOLDER
 
@@ -78,6 +88,7 @@ class Server:
         self._device_lost = device_lost
         self._served_versions = 0
         self._transport_failed = transport_failed
+        self._reload_others: Callable[[], None] = lambda: None
         self.metrics = ServerMetrics()
         self._tracer = tracer or make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
@@ -130,14 +141,7 @@ class Server:
         )
         self._report = LoadReport(cores=cores, instances=settings.instance_count) if settings.report_load else None
         transport = transport_options(settings, self._watch_tls, self._report)
-        self._transport = make_transport(
-            settings.transport,
-            router,
-            transport,
-            inline=inline,
-            failed=self._lose_transport,
-            relieved=self.metrics.hangs.labels("inline_batch").inc,
-        )
+        self._transport = self._make_transport(router, transport, inline, settings.front_end_count(cores))
         self._bounds_memory = settings.memory_bound and tuple(self._providers) == (CPU,)  # as for loads
         self._watchdog = Watchdog(
             self._signs,
@@ -264,6 +268,28 @@ class Server:
                 self.metrics.runs_ended.labels(version.model, version.version, reason).inc()
             yield Sign("model_run", f"model {version.model}/{version.version} computes one batch", oldest_s)
 
+    def _make_transport(
+        self, router: Router, options: TransportOptions, inline: InlineWork, front_ends: int
+    ) -> Transport:
+        relieved = self.metrics.hangs.labels("inline_batch").inc
+        if not front_ends:
+            return make_transport(
+                self._settings.transport, router, options, inline=inline, failed=self._lose_transport, relieved=relieved
+            )
+        plan = front_end_plan(self._settings, options)
+        transport = FrontEndsTransport(
+            router,
+            options,
+            plan,
+            front_ends,
+            inline=inline,
+            relieved=relieved,
+            ended=self.metrics.front_end_ends.labels().inc,
+        )
+        self.metrics.front_ends.set_function(lambda: transport.listening)
+        self._reload_others = transport.look_at_files
+        return transport
+
     def _make_access(self) -> Access | None:
         path = self._settings.access_policy
         if path is None:
@@ -291,6 +317,7 @@ class Server:
         )
 
     def _reloaded(self, what: str, outcome: str) -> None:
+        self._reload_others()
         self.metrics.reloads.labels(what, outcome).inc()
 
     def _devices(self) -> Devices:

@@ -1,9 +1,11 @@
 """Processes that end or stand still."""
 
+import os
 import signal
 import time
+from pathlib import Path
 
-from chaos.scene import FaultError, Scene
+from chaos.scene import FaultError, Scene, Setup
 
 
 def terminate(scene: Scene) -> str:
@@ -35,3 +37,28 @@ def stand_still(scene: Scene) -> str:
     scene.over()
     scene.server.send(signal.SIGCONT)
     return f"SIGSTOP, SIGCONT after {seconds:g} s"
+
+
+def with_front_ends(folder: Path) -> Setup:
+    """A server whose connections two other processes hold."""
+    return Setup(folder / "models", ("--front-ends", "2"))
+
+
+def kill_front_ends(scene: Scene) -> str:
+    """SIGKILL for one process after the other that holds connections; the server starts another each time."""
+    kills = scene.times(6)
+    for number in range(kills):
+        scene.wait_for(lambda: _listening(scene) == 2, "two front ends")
+        os.kill(scene.server.children()[0], signal.SIGKILL)
+        scene.wait_for(lambda ended=number + 1: _ended(scene) == ended, "the end to be counted")  # type: ignore[misc]
+    scene.over()
+    scene.wait_for(lambda: _listening(scene) == 2, "two front ends")
+    return f"SIGKILL for {kills} front ends, one after the other"
+
+
+def _listening(scene: Scene) -> float:
+    return scene.server.metrics()["inferry_front_ends"]
+
+
+def _ended(scene: Scene) -> float:
+    return scene.server.metrics()["inferry_front_end_ends_total"]

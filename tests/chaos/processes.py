@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from inferry_server.addresses import Address
 
 _STOP_S = 30.0
@@ -99,13 +101,17 @@ class ServerProcess:
         return self._process.wait(_STOP_S)
 
     def resident_mib(self) -> float:
-        """Its memory."""
-        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """Its memory, and that of the processes it started."""
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (self.pid, *self.children())]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def open_files(self) -> int:
-        """Its descriptors."""
-        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+        """Its descriptors, and those of the processes it started."""
+        return sum(1 for pid in (self.pid, *self.children()) for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+    def children(self) -> list[int]:
+        """The processes that it started, the oldest first."""
+        return sorted(child.pid for child in psutil.Process(self.pid).children())
 
     def get(self, path: str) -> str:
         """A page of its HTTP port.

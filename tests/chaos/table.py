@@ -25,6 +25,7 @@ _FULL = frozenset(("RESOURCE_EXHAUSTED", "HTTP 429", "DEADLINE_EXCEEDED", "HTTP 
 DISTURBANCES = (
     Disturbance("SIGTERM", by_signals.terminate, 15, allowed=_GONE),
     Disturbance("SIGKILL", by_signals.kill, 15, allowed=_GONE),
+    Disturbance("SIGKILL: front ends", by_signals.kill_front_ends, 15, by_signals.with_front_ends, allowed=_GONE),
     Disturbance("SIGSTOP", by_signals.stand_still, 10, allowed=_GONE | _SLOW | _FULL),
     Disturbance("full disk: log", by_disks.fill_log, 10, by_disks.silent_log),
     Disturbance("full disk: server", by_disks.fill_temporary, 20, by_disks.small_temporary, missing=by_disks.missing),

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from inferry_server.app import Server
 from testkit import onnx_models
 from testkit.servers import running_server
+from testkit.transports import ALL_TRANSPORTS
+
+
+@pytest.fixture(scope="module", params=ALL_TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Everything that the protocol promises holds over every transport, and through front ends."""
+    return cast("str", request.param)
 
 
 @pytest.fixture

@@ -8,17 +8,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import grpc
 import numpy as np
+import pytest
 
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
+from testkit.servers import FRONT_ENDS
+from testkit.transports import ALL_TRANSPORTS
 
 # What the documentation gives to clients: balance, and ask each replica whether it is ready.
 SERVICE_CONFIG = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
 THREADS = 4
+
+
+@pytest.fixture(scope="module", params=ALL_TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Over every transport, and through front ends."""
+    return cast("str", request.param)
 
 
 @contextmanager
@@ -26,16 +36,9 @@ def replica(
     repository: Path, transport: str, *, drain_delay_s: float = 1
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "inferry_server", "--repository", str(repository), "--provider", "cpu"]
-    command += [
-        "--grpc-address",
-        "127.0.0.1:0",
-        "--metrics-address",
-        "127.0.0.1:0",
-        "--drain-delay-s",
-        str(drain_delay_s),
-        "--transport",
-        transport,
-    ]
+    command += ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    command += ["--drain-delay-s", str(drain_delay_s)]
+    command += ["--front-ends", "2"] if transport == FRONT_ENDS else ["--transport", transport]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:

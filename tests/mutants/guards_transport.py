@@ -2,6 +2,7 @@
 
 from mutants.mutant import Mutant
 
+_TEST_FORWARDED = ("tests/server/front_ends/test_calls.py",)
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
@@ -58,5 +59,12 @@ TRANSPORT = (
     ),
     Mutant(
         "wait-finds-nothing", "wait: who finds nothing to read after a batch has caught up", "if False:", _TEST_POLLING
+    ),
+    Mutant("front-end-bounded", "front ends: what the owner does not take is bounded", "if False:", _TEST_FORWARDED),
+    Mutant(
+        "front-end-stream-bounded",
+        "front ends: a stream is read no further than the owner takes",
+        "if False:",
+        _TEST_FORWARDED,
     ),
 )

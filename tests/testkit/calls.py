@@ -13,7 +13,6 @@ class FakeCall:
 
     method: str = "/test/Method"
     metadata: Sequence[tuple[str, str | bytes]] = ()
-    peer: str = "test"
     deadline: float | None = None
     waited_s: float = 0.0
     trace: RequestTrace | None = None

@@ -10,6 +10,9 @@ from inferry_server.app import Server
 from inferry_server.settings.settings import Settings
 from inferry_server.trace import Tracer
 
+FRONT_ENDS = "front_ends"
+"""Instead of a transport: a server whose connections one front end holds."""
+
 ANY_PORT = Address("127.0.0.1", 0)
 
 
@@ -19,6 +22,8 @@ def running_server(repository: Path, tracer: Tracer | None = None, **settings: A
     defaults: dict[str, Any] = {
         "grpc_address": ANY_PORT, "http_address": ANY_PORT, "provider": "cpu", "drain_timeout_s": 5.0,
     }  # fmt: skip
+    if settings.get("transport") == FRONT_ENDS:
+        settings |= {"transport": "completion_queue", "front_ends": "1"}
     server = Server(Settings(repository=repository, **defaults | settings), tracer)
     server.start()
     try:

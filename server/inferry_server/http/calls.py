@@ -9,8 +9,7 @@ from typing import Any
 
 from inferry_server.errors import ServingError
 from inferry_server.http.bodies import ClientGoneError, Receive
-from inferry_server.http.direct_calls import peer_of
-from inferry_server.rpc.router import CallAccount, EndingCall, Router
+from inferry_server.rpc.router import Account, EndingCall, Router
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.trace import Metadata
 
@@ -25,16 +24,12 @@ class HttpCall(EndingCall):
     Args:
         method: whose handler answers, as gRPC names it.
         metadata: the headers.
-        peer: who asks.
         account: told once how it ended.
         loop: of the HTTP server, whose thread calls `answer` and `cancelled`.
     """
 
-    def __init__(
-        self, method: str, metadata: Metadata, peer: str, account: CallAccount, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, method: str, metadata: Metadata, account: Account, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(method, metadata, None, account)
-        self.peer = peer
         self._loop = loop
         self._thread = threading.get_ident()
         self._outcome: asyncio.Future[tuple[Status, bytes]] = loop.create_future()
@@ -128,7 +123,7 @@ class Calls:
         if refusal is not None:
             return refusal, b""
         account = self._router.received(method, metadata)
-        call = HttpCall(method, metadata, peer_of(scope.get("client")), account, asyncio.get_running_loop())
+        call = HttpCall(method, metadata, account, asyncio.get_running_loop())
         try:
             request = await message()
         except (ClientGoneError, asyncio.CancelledError):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.http.infer_request import BinaryWanted
-from inferry_server.rpc.router import CallAccount, EndingCall
+from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import OK, Status
 from inferry_server.trace import Metadata
 
@@ -76,11 +76,10 @@ class _Deaf:
         """Nobody is woken."""
 
 
-class Counted(CallAccount):
+class Counted:
     """The account of a call that the router has refused, and counted."""
 
-    def __init__(self) -> None:
-        self.trace = None
+    trace = None
 
     def ended(self, status: Status) -> None:
         """Count nothing."""
@@ -117,7 +116,7 @@ class DirectCall(EndingCall):
         self,
         head: Head,
         connection: Connection,
-        account: CallAccount,
+        account: Account,
         replied: Callable[["DirectCall", Status, bytes], None],
         refusal: Status | None = None,
     ) -> None:
@@ -132,11 +131,6 @@ class DirectCall(EndingCall):
         self.keep_alive = True
         self._replied = replied
 
-    @property
-    def peer(self) -> str:
-        """Who asks."""
-        return peer_of(self.connection.client)
-
     def reply(self, message: bytes) -> None:
         """Answer with a message."""
         if self._end(OK):
@@ -146,8 +140,3 @@ class DirectCall(EndingCall):
         """End with another status than OK."""
         if self._end(status):
             self._replied(self, status, b"")
-
-
-def peer_of(client: Sequence[Any] | None) -> str:
-    """Who asks, as handlers are told."""
-    return f"http:{client[0]}:{client[1]}" if client else "http:"

@@ -38,10 +38,6 @@ class Call(Outcome, Protocol):
     waited_s: float
     trace: RequestTrace | None
 
-    @property
-    def peer(self) -> str:
-        """Who calls, as gRPC writes it."""
-
     def abort(self, status: Status) -> None:
         """End with a status other than OK."""
 
@@ -58,10 +54,6 @@ class StreamCall(Protocol):
     method: str
     metadata: Sequence[tuple[str, str | bytes]]
     deadline: float | None
-
-    @property
-    def peer(self) -> str:
-        """Who calls, as gRPC writes it."""
 
     def pause_reading(self) -> None:
         """Read no further request for now, so that the client's sending stops by flow control.

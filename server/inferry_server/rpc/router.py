@@ -3,7 +3,8 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from inferry_server.errors import ServingError
 from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
@@ -16,6 +17,21 @@ from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
 
 UNKNOWN_METHOD = "unknown"
 """What calls of methods that do not exist are counted under: their names are the caller's invention."""
+
+
+class Account(Protocol):
+    """What is told once how a call ended.
+
+    Attributes:
+        trace: for the handler; None where the call is not sampled.
+    """
+
+    @property
+    def trace(self) -> RequestTrace | None:
+        """As the attribute says."""
+
+    def ended(self, status: Status) -> None:
+        """The call has ended so."""
 
 
 class CallAccount:
@@ -52,14 +68,14 @@ class EndingCall(ABC):
     """
 
     def __init__(
-        self, method: str, metadata: Metadata, deadline: float | None, account: CallAccount, waited_s: float = 0.0
+        self, method: str, metadata: Metadata, deadline: float | None, account: Account, waited_s: float = 0.0
     ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline = deadline
         self.waited_s = waited_s
         self.trace = account.trace
-        self._account = account
+        self.account = account
         self._lock = threading.Lock()
         self._ended = False
         self._cancelled = False
@@ -102,7 +118,7 @@ class EndingCall(ABC):
                 return False
             self._ended = True
             self._on_cancel = None
-        self._account.ended(status)
+        self.account.ended(status)
         return True
 
 
@@ -168,6 +184,18 @@ class Router:
         """Register handlers by path. A stream has no trace, its requests have."""
         self._stream |= handlers
 
+    def unary_paths(self) -> Sequence[str]:
+        """The methods that unary handlers answer."""
+        return tuple(self._unary)
+
+    def stream_paths(self) -> Sequence[str]:
+        """The methods that streaming handlers answer."""
+        return tuple(self._stream)
+
+    def sheddable_paths(self) -> Sequence[str]:
+        """The methods whose calls may be refused unread at times."""
+        return tuple(self._sheddable)
+
     def is_unary(self, path: str) -> bool:
         """Whether a unary handler answers this path."""
         return path in self._unary
@@ -185,7 +213,7 @@ class Router:
         """Unary calls that have arrived and not ended."""
         return sum(metrics.in_flight for path, metrics in list(self._methods.items()) if path in self._unary)
 
-    def received(self, path: str, metadata: Metadata) -> CallAccount:
+    def received(self, path: str, metadata: Metadata) -> Account:
         """Open the account of a call that has just arrived."""
         metrics = self._method(path)
         metrics.received()
@@ -209,9 +237,20 @@ class Router:
 
     def shed(self, path: str, status: Status) -> None:
         """Count a call that is refused as it arrives; it has no trace."""
+        self.counted(path, status.code_name, status.reason, 0.0)
+
+    def counted(self, path: str, code: str, reason: str, seconds: float) -> None:
+        """Count a call of which nothing is told but how it ended.
+
+        Args:
+            path: of its method.
+            code: name of its status.
+            reason: the kind of error; empty where there was none.
+            seconds: that it took.
+        """
         metrics = self._method(path)
         metrics.received()
-        metrics.ended(code=status.code_name, reason=status.reason, seconds=0.0)
+        metrics.ended(code=code, reason=reason, seconds=seconds)
 
     def reply_given_up(self) -> None:
         """Count a reply whose client has not read it in time; its call was counted as it was made."""

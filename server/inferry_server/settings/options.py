@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.shared_room import SharedRoom
+from inferry_server.front_ends.plan import FrontEndPlan
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.services.control import EXTENSIONS, MODEL_CONTROL_EXTENSIONS, SHARED_MEMORY_EXTENSIONS
 from inferry_server.services.pictures import PictureLimits
@@ -78,6 +79,24 @@ def transport_options(
         client_ca=settings.tls_client_ca,
         report=report,
         watch=watch,
+    )
+
+
+def front_end_plan(settings: Settings, options: TransportOptions) -> FrontEndPlan:
+    """How front ends serve, as far as the settings say.
+
+    Args:
+        settings: as read.
+        options: of the connections.
+    """
+    return FrontEndPlan(
+        address=str(settings.grpc_address),
+        transport=settings.transport,
+        options=options,
+        access_policy=settings.access_policy,
+        most_unsent_bytes=settings.max_total_queue_bytes or 4 * settings.max_queue_bytes,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address, AnyAddress, parse_address
+from inferry_server.addresses import Address, AnyAddress, UnixAddress, parse_address
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
 from inferry_server.security.hosts import OwnHosts, read_hosts
@@ -24,6 +24,9 @@ TRANSPORTS = ("completion_queue", "aio")
 HTTP_INFERENCES = ("auto", "on", "off")
 COMPRESSIONS = ("none", "deflate", "gzip")
 
+_AUTO = "auto"
+_MOST_FRONT_ENDS, _MOST_AUTO_FRONT_ENDS = 64, 8
+_CORES_OF_A_FRONT_END = 4
 _MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
 
 
@@ -184,6 +187,11 @@ class Settings:
         "what drives gRPC: its completion queue, or grpc.aio, which is public and takes three times the CPU",
         choices=TRANSPORTS,
     )
+    front_ends: str = _setting(
+        "auto",
+        "processes that speak gRPC with clients, beside the one that has the models; 0: that one does it itself; auto: "
+        "one for every four cores beyond the first four, eight at most",
+    )
     max_connections: int = _setting(
         10_000,
         "gRPC connections at a time, fewer where the process may not open as many files; further ones are closed",
@@ -270,6 +278,7 @@ class Settings:
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         if self.trace_endpoint is not None:
             self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
+        self._require("front_ends", _is_front_ends(self.front_ends), f"auto, or 0 to {_MOST_FRONT_ENDS}")
         if self.http_hosts is not None:
             self._require("http_hosts", _are_hosts(self.http_hosts), "names without ports, separated by commas")
         self._refuse_without_effect()
@@ -282,6 +291,11 @@ class Settings:
             raise StartError(
                 f"setting response_compression is {self.response_compression} and has no effect with "
                 "no-compressed-requests: gRPC turns both off; leave one of them out"
+            )
+        if isinstance(self.grpc_address, UnixAddress) and self.front_ends not in (_AUTO, "0"):
+            raise StartError(
+                f"setting front_ends is {self.front_ends} and grpc_address is {self.grpc_address}: front ends share a "
+                "port, and a Unix domain socket has one listener; set front_ends to 0, or grpc_address to HOST:PORT"
             )
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
@@ -326,6 +340,17 @@ class Settings:
         has_tls = self.tls_certificate is not None and self.serves_http_inference
         return OwnHosts(frozenset() if self.http_address.is_loopback and not has_tls else None)
 
+    def front_end_count(self, cores: int) -> int:
+        """How many front ends to start; 0: none.
+
+        Args:
+            cores: that this process has.
+        """
+        if self.front_ends != _AUTO:
+            return int(self.front_ends)
+        is_plain = isinstance(self.grpc_address, Address) and self.transport == "completion_queue"
+        return min(_MOST_AUTO_FRONT_ENDS, max(0, cores // _CORES_OF_A_FRONT_END - 1)) if is_plain else 0
+
     def warnings(self, cores: int) -> tuple[str, ...]:
         """What is allowed and hardly meant, a sentence each.
 
@@ -343,6 +368,10 @@ class Settings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise StartError(f"setting {name} is {getattr(self, name)}; expected {expected}")
+
+
+def _is_front_ends(text: str) -> bool:
+    return text == _AUTO or (text.isascii() and text.isdigit() and int(text) <= _MOST_FRONT_ENDS)
 
 
 def _are_hosts(text: str) -> bool:

@@ -134,6 +134,14 @@ class MetricTable:
             "inferry_hangs", "What took far too long (model_run, reading, inline_batch).",
             ["kind"], registry=self.registry,
         )  # fmt: skip
+        self.front_ends = Gauge(
+            "inferry_front_ends", "Front ends that take connections; none where there are no others than the server.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.front_end_ends = Counter(
+            "inferry_front_end_ends", "Front ends that ended though the server did not, and were started again.",
+            [], registry=self.registry,
+        )  # fmt: skip
         self.queue_rows = Gauge(
             "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
         )

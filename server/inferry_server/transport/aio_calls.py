@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.router import CallAccount, EndingCall
+from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import OK, Status
 from inferry_server.transport.remaining import settled
 from inferry_server.transport.unsent import is_full
@@ -24,12 +24,11 @@ class _BaseCall(EndingCall):
         metadata: Sequence[tuple[str, str | bytes]],
         context: Any,
         loop: asyncio.AbstractEventLoop,
-        account: CallAccount,
+        account: Account,
     ) -> None:
         remaining_s = settled(context.time_remaining)  # guard: clock-jump-deadline-aio
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         super().__init__(method, metadata, deadline, account)
-        self.peer = str(context.peer())  # now: asked of a call that is over, grpcio crashes
         self._context = context
         self._loop = loop
 
@@ -65,7 +64,7 @@ class AioCall(_BaseCall):
 class AioStreamCall(_BaseCall):
     """A streaming call: the loop reads requests to a receiver and writes replies one after another."""
 
-    def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: CallAccount) -> None:
+    def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: Account) -> None:
         super().__init__(method, metadata, context, loop, account)
         self._outgoing: asyncio.Queue[bytes | Status] = asyncio.Queue()
         self._outgoing_bytes = 0

@@ -9,7 +9,7 @@ a server relies on it:
 - `CompletionQueue`: `poll` until a time on the wall clock; events have `tag`, `success` and
   `completion_type`;
 - events of new calls: `call`, `call_details` (`method`, `deadline`), `invocation_metadata`;
-- `Call`: `start_server_batch` from any thread, `peer`, `cancel`;
+- `Call`: `start_server_batch` from any thread, `cancel`;
 - `auth_context`, what is known of a call's client;
 - the operations that a server sends and receives.
 """
@@ -48,7 +48,7 @@ _PIECES = {
         "register_completion_queue", "add_http2_port", "start", "request_call", "shutdown", "cancel_all_calls",
     ),
     "CompletionQueue": ("poll", "shutdown"),
-    "Call": ("start_server_batch", "peer", "cancel"),
+    "Call": ("start_server_batch", "cancel"),
     "ReceiveMessageOperation": ("message",),
     "ReceiveCloseOnServerOperation": ("cancelled",),
     "SendInitialMetadataOperation": (),
@@ -217,8 +217,3 @@ def send_status(call: Handle, status: Status, on_event: OnEvent, *, first: bool,
 def certificate_names(call: Handle) -> list[str]:
     """What the client's verified certificate says: `DNS:name` and the like; nothing where there is none."""
     return names_of({key.decode(): values for key, values in cygrpc.auth_context(call).items()})
-
-
-def peer_of(call: Handle) -> str:
-    """Who calls, as gRPC writes it."""
-    return str(call.peer().decode(errors="replace"))

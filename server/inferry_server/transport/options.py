@@ -38,6 +38,7 @@ class TransportOptions:
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
+        shares_port: whether other processes of this server listen at the same port.
         report: whose metadata goes with the reply of every unary call; None: none does.
         watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
     """
@@ -55,13 +56,14 @@ class TransportOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    shares_port: bool = False
     report: LoadReport | None = None
     watch: Callable[[ServerTls], object] = lambda _: None
 
     def arguments(self) -> list[tuple[str, int | str]]:
         """The channel arguments of gRPC."""
         arguments: list[tuple[str, int | str]] = [
-            ("grpc.so_reuseport", 0),  # a second server on the port is refused, not given half the calls
+            ("grpc.so_reuseport", int(self.shares_port)),  # else a second server would be given half the calls
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", self.max_streams),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from inferry_server.rpc.call import StreamReceiver
-from inferry_server.rpc.router import CallAccount, EndingCall
+from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport import core_layer
@@ -51,7 +51,7 @@ class Loop(Protocol):
 class _BaseCall(EndingCall):
     """What unary and streaming calls share."""
 
-    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop, waited_s: float = 0.0) -> None:
+    def __init__(self, event: Any, path: str, account: Account, loop: Loop, waited_s: float = 0.0) -> None:
         details = event.call_details
         deadline = details.deadline  # on the wall clock
         if deadline > _NEVER_S:
@@ -64,11 +64,6 @@ class _BaseCall(EndingCall):
         self._handle: core_layer.Handle = event.call
         self._loop = loop
         self._watched = False
-
-    @property
-    def peer(self) -> str:
-        """Who calls."""
-        return core_layer.peer_of(self._handle)
 
     def _closed(self, event: Any) -> None:
         if core_layer.was_cancelled(event):
@@ -157,7 +152,7 @@ class ReportingCall(QueueCall):
 class QueueStreamCall(_BaseCall):
     """A streaming call: one message is read at a time, one is being sent."""
 
-    def __init__(self, event: Any, path: str, account: CallAccount, loop: Loop) -> None:
+    def __init__(self, event: Any, path: str, account: Account, loop: Loop) -> None:
         super().__init__(event, path, account, loop)
         self._receiver: StreamReceiver | None = None
         self._reading = self._paused = self._draining = False

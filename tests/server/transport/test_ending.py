@@ -1,6 +1,7 @@
 """The account of a call on every transport: one outcome, whoever ends it first."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
@@ -9,9 +10,9 @@ from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.options import TransportOptions
-from inferry_server.transport.selection import make_transport
 from testkit.gated_server import count_outcomes
 from testkit.servers import ANY_PORT
+from testkit.transports import ALL_TRANSPORTS, make
 from testkit.waiting import SOON_S, wait_until
 
 METHOD = "/test/Method"
@@ -32,6 +33,12 @@ class Handler:
         call.on_cancel(lambda: call.reply(b"too late"))
 
 
+@pytest.fixture(scope="module", params=ALL_TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Over every transport, and through front ends."""
+    return cast("str", request.param)
+
+
 @pytest.fixture
 def metrics() -> ServerMetrics:
     return ServerMetrics()
@@ -46,7 +53,7 @@ def handler() -> Handler:
 def channel(transport: str, metrics: ServerMetrics, handler: Handler) -> Iterator[grpc.Channel]:
     router = Router(metrics)
     router.add_unary({METHOD: handler})
-    running = make_transport(transport, router, OPTIONS)
+    running = make(transport, router, OPTIONS)
     with grpc.insecure_channel(str(running.start(ANY_PORT))) as opened:
         yield opened
     running.stop(0)

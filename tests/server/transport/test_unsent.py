@@ -51,9 +51,7 @@ def test_the_asyncio_server_reads_on_when_what_was_sent_has_left(nbytes: int, mo
             for _ in range(ASKED):
                 yield b"asked"
 
-        context = SimpleNamespace(
-            write=write, time_remaining=lambda: None, peer=lambda: "test", cancelled=lambda: False
-        )
+        context = SimpleNamespace(write=write, time_remaining=lambda: None, cancelled=lambda: False)
         call = AioStreamCall("/test/Stream", (), context, asyncio.get_running_loop(), account())
         echo = Echo(call, nbytes)
         call.read(messages(), echo)

@@ -1,0 +1,227 @@
+"""In the owner: calls that a front end has forwarded."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from inferry_server.errors import ShedError
+from inferry_server.front_ends import records
+from inferry_server.front_ends.records import Opening
+from inferry_server.rpc.call import StreamReceiver
+from inferry_server.rpc.router import Account, EndingCall, Router
+from inferry_server.rpc.statuses import OK, Status
+from inferry_server.trace import Metadata
+
+_MOST_KNOWN = 1024  # forms of metadata, of which most callers have one
+_TOLD_AT = 16  # requests of a stream that were taken, and of which the front end has not heard
+
+Send = Callable[[bytes], None]
+
+
+class ForwardedCall(EndingCall):
+    """A unary call of a front end.
+
+    Args:
+        number: that the front end gave it.
+        method: the path.
+        metadata: as the client sent it.
+        opening: how it began.
+        account: where the outcome is counted.
+        send: sends a record to the front end.
+        ended: called once with the number, when it has ended.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        method: str,
+        metadata: Metadata,
+        opening: Opening,
+        account: Account,
+        send: Send,
+        ended: Callable[[int], object],
+    ) -> None:
+        waited_s = max(0.0, time.monotonic() - opening.arrived)
+        super().__init__(method, metadata, opening.deadline, account, waited_s)
+        self._number = number
+        self._send = send
+        self._forget = ended
+
+    def reply(self, message: bytes) -> None:
+        """As `Call.reply`."""
+        if self._end(OK):
+            self._send(records.write(records.REPLY, self._number, message))
+
+    def abort(self, status: Status) -> None:
+        """As `Call.abort`."""
+        if self._end(status):
+            self._send(records.write(records.END, self._number, records.write_status(status)))
+
+    def _end(self, status: Status) -> bool:
+        ends = super()._end(status)
+        if ends:
+            self._forget(self._number)
+        return ends
+
+
+class ForwardedStreamCall(ForwardedCall):
+    """A stream of a front end, which sends a bounded number of requests before it hears that some were taken."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._receiver: StreamReceiver | None = None
+        self._flow = threading.Lock()
+        self._taken = 0
+        self._paused = False
+
+    def begin(self, receiver: StreamReceiver) -> None:
+        """Give the client's requests to a receiver."""
+        self._receiver = receiver
+
+    def pause_reading(self) -> None:
+        """As `StreamCall.pause_reading`."""
+        with self._flow:
+            self._paused = True
+
+    def resume_reading(self) -> None:
+        """As `StreamCall.resume_reading`."""
+        with self._flow:
+            self._paused = False
+        self._tell_taken(at_least=1)
+
+    def send(self, message: bytes) -> None:
+        """As `StreamCall.send`."""
+        if not self._ended:
+            self._send(records.write(records.SEND, self._number, message))
+
+    def finish(self) -> None:
+        """As `StreamCall.finish`."""
+        self.abort(OK)
+
+    def on_message(self, message: bytes) -> None:
+        """The client sent a request."""
+        if self._receiver is not None and not self._ended:
+            self._receiver.on_message(message)
+        with self._flow:
+            self._taken += 1
+        self._tell_taken(at_least=_TOLD_AT)
+
+    def on_half_close(self) -> None:
+        """The client will send no more."""
+        if self._receiver is not None and not self._ended:
+            self._receiver.on_half_close()
+
+    def on_drain(self) -> None:
+        """The front end stops."""
+        if self._receiver is not None and not self._ended:
+            self._receiver.on_drain()
+
+    def _tell_taken(self, at_least: int) -> None:
+        with self._flow:
+            count = 0 if self._paused or self._taken < at_least else self._taken
+            self._taken -= count
+        if count:
+            self._send(records.write(records.TAKEN, self._number, records.write_count(count)))
+
+    def _end(self, status: Status) -> bool:
+        ends = super()._end(status)
+        if ends:
+            self._receiver = None  # which knows the call: together they would wait for the garbage collection
+        return ends
+
+
+class ForwardedCalls:
+    """Makes calls of the records of one front end, and has the router's handlers answer them.
+
+    One thread calls the handlers and `close`; calls end on any.
+
+    Args:
+        router: finds the handlers.
+        paths: of the methods, as front ends number them.
+        send: sends a record to the front end.
+        shed: called for each call that the front end has refused unread.
+
+    Attributes:
+        handlers: by the kind of a record, what does what it says; called with the number of its call and its body.
+    """
+
+    def __init__(self, router: Router, paths: Sequence[str], send: Send, shed: Callable[[], object]) -> None:
+        self._router = router
+        self._paths = paths
+        self._send = send
+        self._shed = shed
+        self._calls: dict[int, ForwardedCall] = {}
+        self._streams: dict[int, ForwardedStreamCall] = {}
+        self._read: dict[bytes, Metadata] = {}
+        self.handlers: dict[int, Callable[[int, bytes], None]] = {
+            records.UNARY: self._unary,
+            records.OPEN: self._open,
+            records.MESSAGE: self._message,
+            records.HALF_CLOSE: self._half_close,
+            records.DRAIN: self._drain,
+            records.GONE: self._gone,
+            records.COUNTED: self._counted,
+            records.GIVEN_UP: self._given_up,
+        }
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def close(self) -> None:
+        """The front end is gone, and its clients with it."""
+        for call in list(self._calls.values()):
+            call.cancelled()
+
+    def _unary(self, number: int, body: bytes) -> None:
+        opening = records.read_opening(body)
+        method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
+        account = self._router.received(method, metadata)
+        call = ForwardedCall(number, method, metadata, opening, account, self._send, self._forget)
+        self._calls[number] = call
+        self._router.handle(call, opening.message)
+
+    def _open(self, number: int, body: bytes) -> None:
+        opening = records.read_opening(body)
+        method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
+        account = self._router.received(method, metadata)
+        call = ForwardedStreamCall(number, method, metadata, opening, account, self._send, self._forget)
+        self._calls[number] = self._streams[number] = call
+        call.begin(self._router.open(call))
+
+    def _message(self, number: int, body: bytes) -> None:
+        if (stream := self._streams.get(number)) is not None:
+            stream.on_message(body)
+
+    def _half_close(self, number: int, _: bytes) -> None:
+        if (stream := self._streams.get(number)) is not None:
+            stream.on_half_close()
+
+    def _drain(self, number: int, _: bytes) -> None:
+        if (stream := self._streams.get(number)) is not None:
+            stream.on_drain()
+
+    def _gone(self, number: int, body: bytes) -> None:
+        if (call := self._calls.get(number)) is not None:
+            call.cancelled(records.read_status(body))
+
+    def _counted(self, _: int, body: bytes) -> None:
+        counted = records.read_counted(body)
+        self._router.counted(*counted)
+        if counted.reason == ShedError.kind:
+            self._shed()
+
+    def _given_up(self, _: int, __: bytes) -> None:
+        self._router.reply_given_up()
+
+    def _forget(self, number: int) -> None:
+        self._calls.pop(number, None)
+        self._streams.pop(number, None)
+
+    def _metadata_of(self, written: bytes) -> Metadata:
+        metadata = self._read.get(written)
+        if metadata is None:
+            if len(self._read) >= _MOST_KNOWN:
+                self._read.clear()
+            metadata = self._read[written] = records.read_metadata(written)
+        return metadata

@@ -1,0 +1,164 @@
+"""One front end: a transport for callers, and a thread that does what the owner says."""
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from inferry_server.addresses import parse_address
+from inferry_server.errors import StartError
+from inferry_server.front_ends import records
+from inferry_server.front_ends.channel import Channel, Wake
+from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
+from inferry_server.front_ends.plan import FrontEndPlan, read_plan
+from inferry_server.front_ends.records import Record
+from inferry_server.security.access import Access
+from inferry_server.security.reloading import watch_tls, watched_access
+from inferry_server.security.watching import FileWatcher
+from inferry_server.telemetry.load_report import LoadReport
+from inferry_server.telemetry.logs import choose_logging, configure_logging
+from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.selection import Transport, make_transport
+from inferry_server.transport.tls import ServerTls
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.25
+_LONGEST_FLUSH_S = 1.0
+_LOOKS = 2  # until a change is applied
+
+
+class FrontEnd:
+    """Serves until the owner says to stop, or is gone. `run` is called once, on the main thread.
+
+    Args:
+        end: of the socket to the owner.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._wake = Wake()
+        self._channel = Channel(end, self._wake)
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._channel, select.POLLIN)
+        self._forwarding: Forwarding | None = None
+        self._watcher = FileWatcher()  # it looks when the owner says that files have changed
+        self._stop = threading.Event()
+        self._grace_s: float | None = None  # None: the owner has not said to stop
+        self._listener = threading.Thread(target=self._listen, name="owner", daemon=True)
+
+    def run(self) -> int:
+        """Serve.
+
+        Returns:
+            0 after a stop that the owner asked for, 1 after anything else.
+        """
+        plan, early = self._read_plan()
+        if plan is None:
+            return 1
+        configure_logging(choose_logging(log_format=plan.log_format, level=plan.log_level))
+        try:
+            transport = self._serve(plan)
+        except StartError as error:
+            self._tell(records.FAILED, str(error).encode())
+            return 1
+        for record in early:
+            self._handle(record)
+        self._listener.start()
+        self._tell(records.LISTENING)
+        while not self._stop.wait(_LOOK_EVERY_S):
+            self._tell(records.ALIVE, records.write_seconds(transport.look()))
+        return 0 if self._end(transport) else 1
+
+    def _serve(self, plan: FrontEndPlan) -> Transport:
+        report = LoadReport(cores=1, instances=1) if plan.reports_load else None
+        forwarding = self._forwarding = Forwarding(self._channel, plan, report)
+        options = _options(plan, self._watcher, report)
+        router = ForwardingRouter(plan, forwarding, _access(plan, self._watcher))
+        transport = make_transport(plan.transport, router, options, inline=forwarding.gathering, failed=self._stop.set)
+        transport.start(parse_address(plan.address))
+        return transport
+
+    def _end(self, transport: Transport) -> bool:
+        """Stop as the owner said. Returns whether it has said so; if it is gone, there is nothing to wait for."""
+        if self._grace_s is None:
+            transport.stop(_LOOK_EVERY_S)
+            return False
+        ended = transport.stop(self._grace_s)
+        self._tell(records.STOPPED, bytes([ended]))
+        until = time.monotonic() + _LONGEST_FLUSH_S
+        while self._channel.unsent_bytes and time.monotonic() < until:
+            self._listener.join(0.01)
+        return True
+
+    def _read_plan(self) -> tuple[FrontEndPlan | None, Sequence[Record]]:
+        """The first record, and those that came with it."""
+        while True:
+            self._poll.poll()
+            received = self._channel.receive()
+            if received is None:
+                return None, ()
+            if received:
+                return read_plan(received[0][2]), received[1:]
+
+    def _listen(self) -> None:
+        """Do what the owner says, until it is gone."""
+        channel = self._channel
+        while True:
+            self._poll.modify(channel, select.POLLIN | (select.POLLOUT if channel.wants_room else 0))
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._wake.fileno():
+                    self._wake.clear()
+            if channel.wants_room:
+                channel.flush_on()
+            received = channel.receive()
+            if received is None:
+                break
+            for record in received:
+                try:
+                    self._handle(record)
+                except Exception:  # no record may take the others' outcomes away
+                    logger.exception("what the owner of the models says could not be done")
+        if not self._stop.is_set():
+            logger.error("the process that owns the models is gone: this front end ends")
+        if self._forwarding is not None:
+            self._forwarding.close()
+        self._stop.set()
+
+    def _handle(self, record: Record) -> None:
+        kind, _, body = record
+        if kind == records.STOP:
+            self._grace_s = records.read_seconds(body)
+            self._stop.set()
+        elif kind == records.LOOK:
+            for _ in range(_LOOKS):
+                self._watcher.look()
+            self._tell(records.LOOKED)
+        elif self._forwarding is not None:
+            self._forwarding.handle(record)
+
+    def _tell(self, kind: int, body: bytes = b"") -> None:
+        self._channel.put(records.write(kind, 0, body))
+        self._channel.flush()
+
+
+def _options(plan: FrontEndPlan, watcher: FileWatcher, report: LoadReport | None) -> TransportOptions:
+    """The plan's, and what belongs to this process."""
+
+    def watch(tls: ServerTls) -> None:
+        watch_tls(watcher, tls, certificates={}, applied=_nothing, ends=_nothing, told=_nothing)
+
+    return replace(plan.options, report=report, watch=watch, shares_port=True)
+
+
+def _access(plan: FrontEndPlan, watcher: FileWatcher) -> Access | None:
+    if plan.access_policy is None:
+        return None
+    return watched_access(watcher, plan.access_policy, check=_nothing, told=_nothing)
+
+
+def _nothing(*_: object) -> None:
+    """The owner checks, tells and counts."""

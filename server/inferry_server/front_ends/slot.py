@@ -1,0 +1,177 @@
+"""In the owner: one of its front ends, which is replaced when its process ends."""
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from inferry_server.executing.watchdog import Pulse
+from inferry_server.front_ends import records
+from inferry_server.front_ends.calls import ForwardedCalls, Send
+from inferry_server.front_ends.channel import Channel, Wake
+
+logger = logging.getLogger(__name__)
+
+_BUFFER_BYTES = 1 << 20  # of the socket, each way; the system may give less
+_HANGS_AFTER_S = 20.0  # without a sign of life
+_AGAIN_AFTER_S, _AGAIN_AT_MOST_S = 0.25, 10.0  # until a front end is replaced; twice as long each time
+_LIVED_S = 10.0  # a front end that listened for so long begins anew with the shortest wait
+_END_S = 2.0
+
+
+class Slot:
+    """The place of one front end. One thread calls `receive`, another one `look`; any may send.
+
+    Args:
+        number: of the place, from 0.
+        plan: the body of the first record.
+        wake: wakes the thread that polls.
+        make_calls: makes what handles the calls of one process, given how records are sent to it.
+
+    Attributes:
+        number: of the place.
+        channel: to the process; None where there is none now.
+        settled: set once the first process listens, or cannot.
+        failure: why the latest process cannot listen; None where it can.
+        gone: set while there is no process.
+        answered: whether every call ended by itself, as far as the process has told.
+        looked: set once the process has looked at its files.
+        still_s: for how long the process has not read although it should, by its own account.
+    """
+
+    def __init__(self, number: int, plan: bytes, wake: Wake, make_calls: Callable[[Send], ForwardedCalls]) -> None:
+        self.number = number
+        self.channel: Channel | None = None
+        self.settled, self.gone, self.looked = threading.Event(), threading.Event(), threading.Event()
+        self.failure: str | None = None
+        self.answered = True
+        self.still_s = 0.0
+        self._plan = plan
+        self._wake = wake
+        self._make_calls = make_calls
+        self._process: subprocess.Popen[bytes] | None = None
+        self._calls: ForwardedCalls | None = None
+        self._signs = 0
+        self._pulse = Pulse()
+        self._listening_since: float | None = None
+        self._again_at = 0.0
+        self._again_after_s = _AGAIN_AFTER_S
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None where there is none now."""
+        return None if self._process is None or self.gone.is_set() else self._process.pid
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether its process takes connections."""
+        return self._listening_since is not None
+
+    def begin(self) -> Channel:
+        """Start a process; returns the channel to it, which is to be polled."""
+        ours, its = socket.socketpair()
+        for end in (ours, its):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        command = [sys.executable, "-m", "inferry_server.front_ends", str(its.fileno())]
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL
+        )
+        its.close()
+        channel = Channel(ours, self._wake)
+        channel.put(records.write(records.PLAN, 0, self._plan))
+        self._calls = self._make_calls(channel.put)
+        self.gone.clear()
+        self.channel = channel
+        return channel
+
+    def receive(self) -> bool:
+        """Handle what has come; returns whether the process is still there."""
+        channel, calls = self.channel, self._calls
+        assert channel is not None  # noqa: S101 - it is polled
+        assert calls is not None  # noqa: S101 - made with the channel
+        received = channel.receive()
+        if received is None:
+            return False
+        handlers = calls.handlers
+        for kind, number, body in received:
+            try:
+                handler = handlers.get(kind)
+                if handler is not None:
+                    handler(number, body)
+                else:
+                    self._handle(kind, body)
+            except Exception:  # no record may take the other calls away
+                logger.exception("what front end %d says could not be done", self.number)
+        return True
+
+    def ended(self, now: float) -> bool:
+        """The process has closed its end.
+
+        Args:
+            now: monotonic seconds.
+
+        Returns:
+            Whether calls were under way, which got no reply.
+        """
+        channel, calls = self.channel, self._calls
+        assert channel is not None  # noqa: S101 - it was polled
+        assert calls is not None  # noqa: S101 - made with the channel
+        self.channel = None
+        channel.close()
+        had_calls = len(calls) > 0
+        calls.close()
+        self.answered &= not had_calls
+        if self._listening_since is not None and now - self._listening_since > _LIVED_S:
+            self._again_after_s = _AGAIN_AFTER_S
+        self._listening_since, self.still_s = None, 0.0
+        self._again_at = now + self._again_after_s
+        self._again_after_s = min(2 * self._again_after_s, _AGAIN_AT_MOST_S)
+        if not self.settled.is_set():
+            self.failure = self.failure or f"front end {self.number} ended before it listened"
+            self.settled.set()
+        self.gone.set()
+        self.looked.set()
+        return had_calls
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is no process, and one should be started now."""
+        return self.gone.is_set() and now >= self._again_at
+
+    def end_if_it_hangs(self) -> None:
+        """Kill a process that gives no sign of life: its callers get an end, and it is replaced."""
+        process = self._process
+        if process is None or self.gone.is_set() or not self.is_listening:
+            return
+        if self._pulse.still_s(self._signs) >= _HANGS_AFTER_S:
+            logger.error("front end %d has given no sign of life for %g s, and is killed", self.number, _HANGS_AFTER_S)
+            process.kill()
+
+    def reap(self) -> str:
+        """Wait for a process that has closed its end, or kill it; returns how it ended, in words."""
+        assert self._process is not None  # noqa: S101 - it was started
+        try:
+            status = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        return f"signal {-status}" if status < 0 else f"status {status}"
+
+    def _handle(self, kind: int, body: bytes) -> None:
+        match kind:
+            case records.ALIVE:
+                self._signs += 1
+                self.still_s = records.read_seconds(body)
+            case records.LISTENING:
+                self.failure = None
+                self._listening_since = time.monotonic()
+                self.settled.set()
+            case records.FAILED:
+                self.failure = body.decode()
+                self.settled.set()
+            case records.LOOKED:
+                self.looked.set()
+            case records.STOPPED:
+                self.answered &= bool(body[0])

@@ -1,0 +1,313 @@
+"""In the owner: the transport whose calls come from front ends."""
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from inferry_server.addresses import A, Address, bound
+from inferry_server.errors import StartError
+from inferry_server.front_ends import records
+from inferry_server.front_ends.calls import ForwardedCalls, Send
+from inferry_server.front_ends.channel import Channel, Wake
+from inferry_server.front_ends.plan import FrontEndPlan, write_plan
+from inferry_server.front_ends.slot import Slot
+from inferry_server.rpc.router import Router
+from inferry_server.transport.between_events import BetweenEvents, Nothing
+from inferry_server.transport.options import TransportOptions, cannot_bind
+from inferry_server.transport.reading_thread import ReadingThread
+
+logger = logging.getLogger(__name__)
+
+_IDLE_POLL_MS = 200
+_LONGEST_READ_S = 0.02  # while inline work is pending, as in `completion_queue.py`
+_START_S = 60.0  # for a front end to listen: on a busy machine, importing takes its time
+_STOP_SLACK_S = 3.0
+_LONGEST_LOOK_S = 5.0
+_TRIES = 10  # to hold a free port
+
+
+class FrontEndsTransport:
+    """A gRPC server whose connections are held by front ends; handlers run on one thread of this process.
+
+    `start` and `stop` are called once each, by one thread, and block until done.
+
+    Args:
+        router: finds the handlers.
+        options: of the connections.
+        plan: of a front end; address, options and methods are filled in here.
+        count: of the front ends.
+        inline: what the reading thread runs whenever nothing has come.
+        relieved: called when another thread reads from now on, because the one that did computes for long.
+        ended: called when a front end has ended that should not have.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        options: TransportOptions,
+        plan: FrontEndPlan,
+        count: int,
+        *,
+        inline: BetweenEvents | None = None,
+        relieved: Callable[[], object] = lambda: None,
+        ended: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._router = router
+        self._options = options
+        self._plan = plan
+        self._count = count
+        self._inline = inline or Nothing()
+        self._ended = ended
+        self._wake = Wake()
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        self._reading = ReadingThread(
+            "front-ends", self._read, self._inline, stopped=lambda: self._stopped, relieved=relieved
+        )
+        self._slots: list[Slot] = []
+        self._polled: dict[int, Slot] = {}  # by descriptor
+        self._begun: deque[tuple[Slot, Channel]] = deque()  # to be polled
+        self._dead: deque[Slot] = deque()  # to be told of
+        self._reader: int | None = None  # as `threading.get_ident` numbers it
+        self._stopping = self._stopped = False
+        self._told_shed_s = 0.0
+        self._held: socket.socket | None = None
+
+    @property
+    def listening(self) -> int:
+        """Front ends that take connections now."""
+        return sum(slot.is_listening for slot in self._slots)
+
+    def pids(self) -> list[int]:
+        """Of the processes of the front ends."""
+        return [slot.pid for slot in self._slots if slot.pid is not None]
+
+    def start(self, address: A) -> A:
+        """Start the front ends, and return once all of them listen.
+
+        Returns:
+            The address, with the port that was bound.
+
+        Raises:
+            StartError: the address cannot be bound, or a front end cannot start; names the reason.
+        """
+        if not isinstance(address, Address):
+            raise StartError(
+                f"gRPC address {address} has one listener, and front ends share a port; expected HOST:PORT, or "
+                "front_ends 0"
+            )
+        self._options.credentials()  # says what is wrong with its files, and has them watched for the other ports
+        self._held, port = _hold_port(address)
+        plan = replace(
+            self._plan,
+            address=str(bound(address, port)),
+            options=self._options,
+            unary=self._router.unary_paths(),
+            streams=self._router.stream_paths(),
+            sheddable=self._router.sheddable_paths(),
+            reports_load=self._options.report is not None,
+        )
+        written = write_plan(plan)
+        make_calls = partial(self._make_calls, plan)
+        self._slots = [Slot(number, written, self._wake, make_calls) for number in range(self._count)]
+        for slot in self._slots:
+            self._begin(slot)
+        self._reading.start()
+        for slot in self._slots:
+            if not slot.settled.wait(_START_S):
+                slot.failure = f"front end {slot.number} does not listen after {_START_S:g} s"
+            if slot.failure is not None:
+                self._close()
+                raise StartError(slot.failure)
+        return bound(address, port)
+
+    def look(self) -> float:
+        """See whether calls are read; replace front ends that have ended, and end those that hang.
+
+        Returns:
+            Seconds for which calls were not read, here or in a front end, although they should have been.
+        """
+        still_s = self._reading.look()
+        if self._stopping:
+            return still_s
+        now = time.monotonic()
+        while self._dead:
+            slot = self._dead.popleft()
+            logger.error("front end %d has ended (%s), and is started again", slot.number, slot.reap())
+            self._ended()
+        for slot in self._slots:
+            slot.end_if_it_hangs()
+            if slot.is_due(now):
+                self._begin(slot)
+        if self._options.report is not None:
+            self._tell_all(records.REPORT, records.write_metadata(self._options.report.metadata))
+        return max([still_s, *(slot.still_s for slot in self._slots)])
+
+    def look_at_files(self) -> None:
+        """Have the front ends use what has changed in the access policy and the files of TLS; returns when they do."""
+        for slot in self._slots:
+            slot.looked.clear()
+        self._tell_all(records.LOOK, b"")
+        until = time.monotonic() + _LONGEST_LOOK_S
+        for slot in self._slots:
+            if slot.channel is not None and not slot.looked.wait(max(0.0, until - time.monotonic())):
+                logger.warning("front end %d has not looked at files that have changed", slot.number)
+
+    def stop(self, grace_s: float) -> bool:
+        """Have the front ends accept no more calls and let those under way finish, for `grace_s` at most.
+
+        Does nothing where `start` was not called.
+
+        Returns:
+            Whether every call ended by itself.
+        """
+        self._stopping = True
+        self._tell_all(records.STOP, records.write_seconds(grace_s))
+        until = time.monotonic() + grace_s + _STOP_SLACK_S
+        answered = [slot.gone.wait(max(0.0, until - time.monotonic())) and slot.answered for slot in self._slots]
+        self._close()
+        return all(answered)
+
+    def _close(self) -> None:
+        self._stopping = self._stopped = True
+        self._wake()
+        if self._reading.is_alive():
+            self._reading.join(_STOP_SLACK_S)
+        for slot in self._slots:
+            slot.reap()
+        if self._held is not None:
+            self._held.close()
+
+    def _make_calls(self, plan: FrontEndPlan, put: Send) -> ForwardedCalls:
+        return ForwardedCalls(self._router, plan.paths, partial(self._send, put), self._count_shed)
+
+    def _begin(self, slot: Slot) -> None:
+        self._begun.append((slot, slot.begin()))
+        self._wake()
+
+    def _send(self, put: Send, record: bytes) -> None:
+        """Send a record soon: whoever reads sends what has gathered, before it waits or computes."""
+        put(record)
+        if threading.get_ident() == self._reader:
+            return
+        if self._reading.computing:
+            self._flush()
+        else:
+            self._wake()
+
+    def _tell_all(self, kind: int, body: bytes) -> None:
+        for slot in self._slots:
+            channel = slot.channel
+            if channel is not None:
+                self._send(channel.put, records.write(kind, 0, body))
+
+    def _flush(self) -> None:
+        for slot in self._slots:
+            channel = slot.channel
+            if channel is not None:
+                channel.flush()
+
+    def _count_shed(self) -> None:
+        if (shedding := self._inline.shedding) is not None:
+            shedding.count()
+
+    def _read(self, reader: int) -> None:
+        """Read what has come; compute when nothing has, or reading has taken long. Ends when it was relieved."""
+        self._reader = threading.get_ident()
+        reading, work = self._reading, self._inline.pending
+        read_since = time.monotonic()
+        while not self._stopped and reading.current == reader:
+            reading.turns += 1
+            has_work = bool(work)
+            ready = self._poll.poll(0 if has_work else _IDLE_POLL_MS)
+            for descriptor, _ in ready:
+                self._look_at(descriptor)
+            now = time.monotonic()
+            if not has_work:
+                read_since = now
+            elif not ready or now - read_since > _LONGEST_READ_S:
+                reading.compute(reader, partial(self._compute, work.popleft()))
+                read_since = time.monotonic()
+            self._tell_shedding()
+            self._flush()
+
+    def _compute(self, work: Callable[[], None]) -> None:
+        self._flush()  # here: what other threads put from now on they send themselves
+        try:
+            work()
+        except Exception:  # no batch may take the others' thread away
+            logger.exception("inline work failed")
+
+    def _look_at(self, descriptor: int) -> None:
+        slot = self._polled.get(descriptor)
+        if slot is None:
+            self._wake.clear()
+            while self._begun:
+                self._watch(*self._begun.popleft())
+            for other in self._polled.values():
+                self._set_interest(other)
+            return
+        channel = slot.channel
+        if channel is not None and channel.wants_room:
+            channel.flush_on()
+            self._set_interest(slot)
+        if not slot.receive():
+            del self._polled[descriptor]
+            self._poll.unregister(descriptor)
+            slot.ended(time.monotonic())
+            self._dead.append(slot)
+
+    def _watch(self, slot: Slot, channel: Channel) -> None:
+        self._polled[channel.fileno()] = slot
+        self._poll.register(channel, select.POLLIN)
+        channel.flush()
+
+    def _set_interest(self, slot: Slot) -> None:
+        channel = slot.channel
+        if channel is not None:
+            self._poll.modify(channel, select.POLLIN | (select.POLLOUT if channel.wants_room else 0))
+
+    def _tell_shedding(self) -> None:
+        shedding = self._inline.shedding
+        retry_after_s = 0.0 if shedding is None else shedding.retry_after_s
+        if retry_after_s and not any(map(self._router.is_sheddable, self._router.sheddable_paths())):
+            retry_after_s = 0.0
+        if retry_after_s != self._told_shed_s:
+            self._told_shed_s = retry_after_s
+            self._tell_all(records.SHED, records.write_seconds(retry_after_s))
+
+
+def _hold_port(address: Address) -> tuple[socket.socket, int]:
+    """Keep a port for the front ends, which share it, and from every other server.
+
+    Returns:
+        A socket that is bound and does not listen, and the port.
+
+    Raises:
+        StartError: the address is in use, or not of this machine.
+    """
+    for _ in range(_TRIES):
+        try:
+            family, kind, protocol, _, where = socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            # Alone first: a socket that shares the port would be let in beside another server's.
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                port = probe.getsockname()[1]
+            held = socket.socket(family, kind, protocol)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((where[0], port, *where[2:]))
+        except OSError:
+            if address.port:
+                raise cannot_bind(address) from None
+            continue
+        return held, port
+    raise cannot_bind(address)

@@ -1,0 +1,300 @@
+"""Both sides of a forwarded call, joined without a process: what the client's call gets is what the handler gave."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from inferry_server.errors import InvalidRequestError
+from inferry_server.front_ends import forwarding as forwarding_module
+from inferry_server.front_ends import records
+from inferry_server.front_ends.calls import ForwardedCalls
+from inferry_server.front_ends.channel import Channel
+from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
+from inferry_server.front_ends.plan import FrontEndPlan
+from inferry_server.rpc.call import Call, StreamCall
+from inferry_server.rpc.router import EndingCall, Router
+from inferry_server.rpc.statuses import OK, Status
+from inferry_server.telemetry.load_report import LoadReport
+from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport.options import TransportOptions
+
+UNARY, STREAM = "/test/Unary", "/test/Stream"
+BUSY = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", (("grpc-retry-pushback-ms", "7"),), "queue_full_rows")
+
+
+class ClientCall(EndingCall):
+    """A call of the front end's transport: keeps what its client would get."""
+
+    def __init__(self, router: Router, path: str, metadata: Any = (), deadline: float | None = None) -> None:
+        super().__init__(path, metadata, deadline, router.received(path, metadata))
+        self.got: list[bytes] = []
+        self.status: Status | None = None
+        self.paused = False
+
+    def reply(self, message: bytes) -> None:
+        if self._end(OK):
+            self.got.append(message)
+            self.status = OK
+
+    def send(self, message: bytes) -> None:
+        self.got.append(message)
+
+    def finish(self) -> None:
+        self.abort(OK)
+
+    def abort(self, status: Status) -> None:
+        if self._end(status):
+            self.status = status
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+class Told:
+    """The owner's receiver of a stream."""
+
+    def __init__(self, call: StreamCall) -> None:
+        self.call = call
+        self.messages: list[bytes] = []
+        self.ends: list[str] = []
+
+    def on_message(self, message: bytes) -> None:
+        self.messages.append(message)
+
+    def on_half_close(self) -> None:
+        self.ends.append("half-close")
+
+    def on_drain(self) -> None:
+        self.ends.append("drain")
+
+
+class Joined:
+    """A front end's router and an owner's; `run` carries the records between them."""
+
+    def __init__(self, most_unsent_bytes: int = 1 << 30) -> None:
+        ours, its = socket.socketpair()
+        self.to_front, self.to_owner = Channel(ours, lambda: None), Channel(its, lambda: None)
+        self.calls: list[Call] = []
+        self.streams: list[Told] = []
+        self.cancelled: list[bool] = []
+        self.shed: list[bool] = []
+        self.metrics = ServerMetrics()
+        self.router = Router(self.metrics)
+        self.router.add_unary({UNARY: self._unary})
+        self.router.add_streams({STREAM: self._stream})
+        plan = FrontEndPlan(
+            address="", transport="", options=TransportOptions(max_message_bytes=1, max_streams=1), unary=[UNARY],
+            streams=[STREAM], sheddable=[UNARY], most_unsent_bytes=most_unsent_bytes,
+        )  # fmt: skip
+        self.report = LoadReport(cores=1, instances=1)
+        self.forwarding = Forwarding(self.to_owner, plan, self.report)
+        self.front = ForwardingRouter(plan, self.forwarding, None)
+        self.owner = ForwardedCalls(self.router, plan.paths, self.to_front.put, lambda: self.shed.append(True))
+
+    def _unary(self, call: Call, message: bytes) -> Callable[[], object]:
+        if message == b"bad":
+            raise InvalidRequestError("bad")
+        self.calls.append(call)
+        return lambda: self.cancelled.append(True)
+
+    def _stream(self, call: StreamCall) -> Told:
+        self.streams.append(Told(call))
+        return self.streams[-1]
+
+    def ask(self, message: bytes, **of_the_call: Any) -> ClientCall:
+        call = ClientCall(self.front, UNARY, **of_the_call)
+        self.front.handle(call, message)
+        self.run()
+        return call
+
+    def open(self) -> tuple[ClientCall, Any]:
+        call = ClientCall(self.front, STREAM)
+        receiver = self.front.open(call)
+        self.run()
+        return call, receiver
+
+    def run(self) -> None:
+        for _ in range(3):
+            self.to_owner.flush_on()
+            for kind, number, body in self.to_front.receive() or ():
+                self.owner.handlers[kind](number, body)
+            self.to_front.flush_on()
+            for record in self.to_owner.receive() or ():
+                self.forwarding.handle(record)
+
+    def counted(self, path: str, code: str, reason: str = "") -> float:
+        return self.metrics.outcomes.values().get((path, code, reason), 0)
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    it = Joined()
+    yield it
+    it.to_front.close()
+    it.to_owner.close()
+
+
+def test_a_reply_reaches_the_client_and_is_counted_once(joined: Joined) -> None:
+    call = joined.ask(b"question", metadata=(("a", "b"), ("c-bin", b"\xff")), deadline=12.5)
+    [there] = joined.calls
+    assert (there.method, tuple(there.metadata), there.deadline) == (UNARY, (("a", "b"), ("c-bin", b"\xff")), 12.5)
+    assert joined.router.unary_in_flight() == joined.front.unary_in_flight() == 1
+    there.reply(b"reply")
+    joined.run()
+    assert (call.got, call.status) == ([b"reply"], OK)
+    assert joined.counted(UNARY, "OK") == 1
+    assert joined.router.unary_in_flight() == joined.front.unary_in_flight() == len(joined.owner) == 0
+
+
+def test_a_status_reaches_the_client_with_its_advice(joined: Joined) -> None:
+    call = joined.ask(b"question")
+    joined.calls[0].abort(BUSY)
+    joined.run()
+    assert call.status == BUSY
+    assert joined.counted(UNARY, "RESOURCE_EXHAUSTED", "queue_full_rows") == 1
+
+
+def test_what_a_handler_raises_reaches_the_client(joined: Joined) -> None:
+    call = joined.ask(b"bad")
+    assert call.status is not None
+    assert (call.status.code, call.status.message) == (grpc.StatusCode.INVALID_ARGUMENT, "bad")
+
+
+def test_a_client_that_goes_away_cancels_the_request_and_is_counted_once(joined: Joined) -> None:
+    call = joined.ask(b"question")
+    call.cancelled()
+    joined.run()
+    assert joined.cancelled == [True]
+    joined.calls[0].reply(b"too late")
+    joined.run()
+    assert call.got == []
+    assert joined.counted(UNARY, "CANCELLED") == 1
+    assert joined.counted(UNARY, "OK") == 0
+
+
+def test_a_reply_that_crosses_the_cancellation_is_dropped(joined: Joined) -> None:
+    call = joined.ask(b"question")
+    joined.calls[0].reply(b"reply")
+    call.cancelled()
+    joined.run()
+    assert (call.got, len(joined.owner)) == ([], 0)
+
+
+def test_a_call_that_ends_before_it_is_forwarded_is_counted_by_the_owner(joined: Joined) -> None:
+    ClientCall(joined.front, UNARY).abort(BUSY)
+    joined.front.shed(UNARY, Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "unread", (), "shed"))
+    joined.run()
+    assert joined.counted(UNARY, "RESOURCE_EXHAUSTED", "queue_full_rows") == 1
+    assert joined.counted(UNARY, "RESOURCE_EXHAUSTED", "shed") == 1
+    assert joined.shed == [True]
+    joined.front.reply_given_up()
+    joined.run()
+    assert joined.metrics.registry.get_sample_value("inferry_replies_unread_total") == 1
+    assert joined.calls == []
+
+
+def test_a_stream_goes_both_ways_and_ends_as_the_owner_says(joined: Joined) -> None:
+    call, receiver = joined.open()
+    receiver.on_message(b"1")
+    receiver.on_message(b"2")
+    joined.run()
+    [there] = joined.streams
+    there.call.send(b"one")
+    there.call.send(b"two")
+    receiver.on_half_close()
+    joined.run()
+    assert (there.messages, there.ends, call.got) == ([b"1", b"2"], ["half-close"], [b"one", b"two"])
+    there.call.finish()
+    joined.run()
+    assert (call.status, len(joined.owner)) == (OK, 0)
+    assert joined.counted(STREAM, "OK") == 1
+
+
+def test_a_stream_that_is_refused_for_its_message_is_counted_so(joined: Joined) -> None:
+    call, _ = joined.open()
+    call.cancelled(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="message_refused"))
+    joined.run()
+    assert joined.counted(STREAM, "RESOURCE_EXHAUSTED", "message_refused") == 1
+    assert joined.counted(STREAM, "CANCELLED") == 0
+
+
+def test_the_owner_hears_of_a_front_end_that_stops(joined: Joined) -> None:
+    _, receiver = joined.open()
+    receiver.on_drain()
+    joined.run()
+    assert joined.streams[0].ends == ["drain"]
+
+
+def test_a_stream_is_read_no_further_than_the_owner_takes(joined: Joined) -> None:
+    call, receiver = joined.open()
+    joined.streams[0].call.pause_reading()
+    sent = 0
+    while not call.paused:
+        receiver.on_message(b"%d" % sent)
+        sent += 1
+        joined.run()
+    assert sent == forwarding_module._MOST_UNTAKEN
+    joined.streams[0].call.resume_reading()
+    joined.run()
+    assert not call.paused
+
+
+def test_large_requests_of_a_stream_are_counted_by_their_bytes(joined: Joined) -> None:
+    call, receiver = joined.open()
+    receiver.on_message(bytes(forwarding_module._MOST_UNTAKEN_BYTES))
+    assert call.paused
+
+
+def test_requests_are_refused_while_the_owner_takes_none() -> None:
+    joined = Joined(most_unsent_bytes=1 << 20)
+    calls = [ClientCall(joined.front, UNARY) for _ in range(40)]
+    for call in calls:
+        joined.front.handle(call, bytes(100_000))
+    refused = [call for call in calls if call.status is not None]
+    assert refused
+    assert {call.status.code for call in refused if call.status} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    while len(joined.calls) < len(calls) - len(refused):  # none of the others is lost
+        joined.run()
+    joined.run()
+    assert joined.counted(UNARY, "RESOURCE_EXHAUSTED", "queue_full_bytes") == len(refused)
+
+
+def test_the_end_of_the_owner_ends_every_call_and_refuses_the_next(joined: Joined) -> None:
+    waiting = joined.ask(b"question")
+    joined.forwarding.close()
+    late = ClientCall(joined.front, UNARY)
+    joined.front.handle(late, b"question")
+    assert [call.status.code for call in (waiting, late) if call.status] == [grpc.StatusCode.UNAVAILABLE] * 2
+
+
+def test_the_end_of_a_front_end_cancels_its_calls(joined: Joined) -> None:
+    joined.ask(b"question")
+    joined.open()
+    joined.owner.close()
+    assert joined.cancelled == [True]
+    assert joined.counted(UNARY, "CANCELLED") == joined.counted(STREAM, "CANCELLED") == 1
+
+
+def test_shedding_and_the_load_are_what_the_owner_says(joined: Joined) -> None:
+    joined.to_front.put(records.write(records.SHED, 0, records.write_seconds(0.25)))
+    joined.to_front.put(records.write(records.REPORT, 0, records.write_metadata((("load-bin", b"\x01"),))))
+    joined.run()
+    assert joined.forwarding.gathering.shedding.retry_after_s == 0.25
+    assert joined.report.metadata == (("load-bin", b"\x01"),)
+    assert joined.front.is_sheddable(UNARY)
+    assert not joined.front.is_sheddable(STREAM)
+
+
+def test_metadata_of_many_forms_take_no_more_memory_than_a_few(joined: Joined) -> None:
+    for number in range(3000):
+        joined.ask(b"question", metadata=(("traceparent", str(number)),))
+        joined.calls.pop().reply(b"")
+    joined.run()
+    assert len(joined.forwarding._written) <= forwarding_module._MOST_KNOWN
+    assert len(joined.owner._read) <= forwarding_module._MOST_KNOWN
