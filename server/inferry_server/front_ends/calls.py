@@ -177,7 +177,7 @@ class ForwardedCalls:
         opening = records.read_opening(body)
         method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
         account = self._router.received(method, metadata)
-        call = ForwardedCall(number, method, metadata, opening, account, self._send, self._forget)
+        call = ForwardedCall(number, method, metadata, opening, account, self._send, self._calls.__delitem__)
         self._calls[number] = call
         self._router.handle(call, opening.message)
 
@@ -185,7 +185,7 @@ class ForwardedCalls:
         opening = records.read_opening(body)
         method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
         account = self._router.received(method, metadata)
-        call = ForwardedStreamCall(number, method, metadata, opening, account, self._send, self._forget)
+        call = ForwardedStreamCall(number, method, metadata, opening, account, self._send, self._forget_stream)
         self._calls[number] = self._streams[number] = call
         call.begin(self._router.open(call))
 
@@ -214,7 +214,7 @@ class ForwardedCalls:
     def _given_up(self, _: int, __: bytes) -> None:
         self._router.reply_given_up()
 
-    def _forget(self, number: int) -> None:
+    def _forget_stream(self, number: int) -> None:
         self._calls.pop(number, None)
         self._streams.pop(number, None)
 
