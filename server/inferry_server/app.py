@@ -89,6 +89,7 @@ class Server:
         self._served_versions = 0
         self._transport_failed = transport_failed
         self._reload_others: Callable[[], None] = lambda: None
+        self._others_cpu_s: Callable[[], float] = lambda: 0.0
         self.metrics = ServerMetrics()
         self._tracer = tracer or make_tracer(settings)
         self.readiness = Readiness(self._readiness_changed)
@@ -247,7 +248,9 @@ class Server:
     def _signs(self) -> Iterator[Sign]:
         """What is under way, and may take too long; tells and bounds, besides, what is to be told and bounded often."""
         if self._report is not None:
-            self._report.tick(time.monotonic(), cpu_s=time.process_time(), done=self.metrics.done())
+            self._report.tick(
+                time.monotonic(), cpu_s=time.process_time() + self._others_cpu_s(), done=self.metrics.done()
+            )
         if self._bounds_memory:
             ALLOCATIONS.follow()
         unread_s = self._transport.look()
@@ -288,6 +291,7 @@ class Server:
         )
         self.metrics.front_ends.set_function(lambda: transport.listening)
         self._reload_others = transport.look_at_files
+        self._others_cpu_s = lambda: transport.cpu_s
         return transport
 
     def _make_access(self) -> Access | None:

@@ -67,4 +67,16 @@ TRANSPORT = (
         "if False:",
         _TEST_FORWARDED,
     ),
+    Mutant(
+        "front-end-told-bytes",
+        "front ends: large requests of a stream that were taken are told",
+        "if self._taken >= _TOLD_AT:",
+        _TEST_FORWARDED,
+    ),
+    Mutant(
+        "front-end-unheard",
+        "front ends: signs that nobody reads are not missed",
+        "if False:",
+        ("tests/server/front_ends/test_slot.py",),
+    ),
 )

@@ -14,7 +14,8 @@ from inferry_server.rpc.statuses import OK, Status
 from inferry_server.trace import Metadata
 
 _MOST_KNOWN = 1024  # forms of metadata, of which most callers have one
-_TOLD_AT = 16  # requests of a stream that were taken, and of which the front end has not heard
+# Requests of a stream that were taken, and of which the front end has not heard: less than what it sends unheard.
+_TOLD_AT, _TOLD_AT_BYTES = 16, 1 << 18
 
 Send = Callable[[bytes], None]
 
@@ -72,12 +73,13 @@ class ForwardedStreamCall(ForwardedCall):
         super().__init__(*arguments)
         self._receiver: StreamReceiver | None = None
         self._flow = threading.Lock()
-        self._taken = 0
+        self._taken = self._taken_bytes = 0
         self._paused = False
 
     def begin(self, receiver: StreamReceiver) -> None:
         """Give the client's requests to a receiver."""
-        self._receiver = receiver
+        if not self._ended:
+            self._receiver = receiver
 
     def pause_reading(self) -> None:
         """As `StreamCall.pause_reading`."""
@@ -88,7 +90,7 @@ class ForwardedStreamCall(ForwardedCall):
         """As `StreamCall.resume_reading`."""
         with self._flow:
             self._paused = False
-        self._tell_taken(at_least=1)
+            self._tell_taken()
 
     def send(self, message: bytes) -> None:
         """As `StreamCall.send`."""
@@ -105,7 +107,9 @@ class ForwardedStreamCall(ForwardedCall):
             self._receiver.on_message(message)
         with self._flow:
             self._taken += 1
-        self._tell_taken(at_least=_TOLD_AT)
+            self._taken_bytes += len(message)
+            if self._taken >= _TOLD_AT or self._taken_bytes >= _TOLD_AT_BYTES:  # guard: front-end-told-bytes
+                self._tell_taken()
 
     def on_half_close(self) -> None:
         """The client will send no more."""
@@ -117,12 +121,10 @@ class ForwardedStreamCall(ForwardedCall):
         if self._receiver is not None and not self._ended:
             self._receiver.on_drain()
 
-    def _tell_taken(self, at_least: int) -> None:
-        with self._flow:
-            count = 0 if self._paused or self._taken < at_least else self._taken
-            self._taken -= count
-        if count:
-            self._send(records.write(records.TAKEN, self._number, records.write_count(count)))
+    def _tell_taken(self) -> None:
+        if self._taken and not self._paused:
+            self._send(records.write(records.TAKEN, self._number, records.write_count(self._taken)))
+            self._taken = self._taken_bytes = 0
 
     def _end(self, status: Status) -> bool:
         ends = super()._end(status)

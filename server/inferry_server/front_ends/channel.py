@@ -24,7 +24,7 @@ class Channel:
     Attributes:
         wants_room: something was put for which the socket has no room; the thread that polls waits for it, and calls
             `flush_on`.
-        unsent_bytes: of what was put and not sent.
+        unsent_bytes: of what was put and has not been sent.
     """
 
     def __init__(self, end: socket.socket, wake: Callable[[], object]) -> None:
@@ -67,6 +67,8 @@ class Channel:
                 except OSError:  # the other side is gone, which whoever receives hears of
                     sent = len(self._rest)
                 self._rest = self._rest[sent:]
+                with self._queue:
+                    self.unsent_bytes -= sent
 
     def receive(self) -> Sequence[Record] | None:
         """The records that have come; None once the other side has closed."""
@@ -91,7 +93,6 @@ class Channel:
             while self._unsent and size < _SENT_AT_ONCE:
                 records.append(self._unsent.popleft())
                 size += len(records[-1])
-            self.unsent_bytes -= size
         self._rest = memoryview(records[0] if len(records) == 1 else b"".join(records))
         return bool(records)
 

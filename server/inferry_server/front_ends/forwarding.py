@@ -250,11 +250,9 @@ class _ForwardedStream:
         with self._lock:
             for _ in range(count):
                 self._untaken_bytes -= self._untaken.popleft()
-            resume = self._paused and not self._is_full
-            if resume:
+            if self._paused and not self._is_full:
                 self._paused = False
-        if resume:
-            self._call.resume_reading()
+                self._call.resume_reading()  # here: after a later pause it would undo that
 
     @property
     def _is_full(self) -> bool:

@@ -70,7 +70,7 @@ class FrontEnd:
         self._listener.start()
         self._tell(records.LISTENING)
         while not self._stop.wait(_LOOK_EVERY_S):
-            self._tell(records.ALIVE, records.write_seconds(transport.look()))
+            self._tell(records.ALIVE, records.write_alive(transport.look(), time.process_time()))
         return 0 if self._end(transport) else 1
 
     def _serve(self, plan: FrontEndPlan) -> Transport:
@@ -105,7 +105,18 @@ class FrontEnd:
                 return read_plan(received[0][2]), received[1:]
 
     def _listen(self) -> None:
-        """Do what the owner says, until it is gone."""
+        """Do what the owner says, until it is gone; then every call ends, and the process with them."""
+        try:
+            self._do_what_comes()
+        except Exception:
+            logger.exception("the owner of the models cannot be heard any more")
+        if not self._stop.is_set():
+            logger.error("the process that owns the models is gone: this front end ends")
+        if self._forwarding is not None:
+            self._forwarding.close()
+        self._stop.set()
+
+    def _do_what_comes(self) -> None:
         channel = self._channel
         while True:
             self._poll.modify(channel, select.POLLIN | (select.POLLOUT if channel.wants_room else 0))
@@ -116,17 +127,12 @@ class FrontEnd:
                 channel.flush_on()
             received = channel.receive()
             if received is None:
-                break
+                return
             for record in received:
                 try:
                     self._handle(record)
                 except Exception:  # no record may take the others' outcomes away
                     logger.exception("what the owner of the models says could not be done")
-        if not self._stop.is_set():
-            logger.error("the process that owns the models is gone: this front end ends")
-        if self._forwarding is not None:
-            self._forwarding.close()
-        self._stop.set()
 
     def _handle(self, record: Record) -> None:
         kind, _, body = record

@@ -34,7 +34,7 @@ LISTENING = 8
 FAILED = 9
 """The front end cannot start; the reason as text."""
 ALIVE = 10
-"""For how many seconds the front end has not read although it should (`write_seconds`)."""
+"""For how many seconds the front end has not read although it should, and its CPU time (`write_alive`)."""
 STOPPED = 11
 """The front end has stopped; one byte, 1 if every call ended by itself."""
 LOOKED = 12
@@ -65,6 +65,7 @@ LOOK = 28
 _HEADER = struct.Struct("<IBQ")  # bytes of the body, kind, call
 _OPENING = struct.Struct("<HIdd")
 _SECONDS = struct.Struct("<d")
+_ALIVE = struct.Struct("<dd")
 _COUNT = struct.Struct("<I")
 _NO_DEADLINE = math.inf
 Record = tuple[int, int, bytes]
@@ -208,6 +209,17 @@ def write_seconds(seconds: float) -> bytes:
 def read_seconds(body: bytes) -> float:
     """What `write_seconds` wrote."""
     return float(_SECONDS.unpack(body)[0])
+
+
+def write_alive(still_s: float, cpu_s: float) -> bytes:
+    """The body of ALIVE: two numbers of seconds."""
+    return _ALIVE.pack(still_s, cpu_s)
+
+
+def read_alive(body: bytes) -> tuple[float, float]:
+    """What `write_alive` wrote."""
+    still_s, cpu_s = _ALIVE.unpack(body)
+    return still_s, cpu_s
 
 
 def write_count(count: int) -> bytes:

@@ -1,6 +1,7 @@
 """In the owner: one of its front ends, which is replaced when its process ends."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from inferry_server.errors import StartError
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.front_ends import records
 from inferry_server.front_ends.calls import ForwardedCalls, Send
@@ -40,6 +42,7 @@ class Slot:
         answered: whether every call ended by itself, as far as the process has told.
         looked: set once the process has looked at its files.
         still_s: for how long the process has not read although it should, by its own account.
+        cpu_s: that all processes of this place have had, as far as they have told.
     """
 
     def __init__(self, number: int, plan: bytes, wake: Wake, make_calls: Callable[[Send], ForwardedCalls]) -> None:
@@ -48,7 +51,8 @@ class Slot:
         self.settled, self.gone, self.looked = threading.Event(), threading.Event(), threading.Event()
         self.failure: str | None = None
         self.answered = True
-        self.still_s = 0.0
+        self.still_s = self.cpu_s = 0.0
+        self._process_cpu_s = 0.0
         self._plan = plan
         self._wake = wake
         self._make_calls = make_calls
@@ -71,16 +75,20 @@ class Slot:
         return self._listening_since is not None
 
     def begin(self) -> Channel:
-        """Start a process; returns the channel to it, which is to be polled."""
-        ours, its = socket.socketpair()
-        for end in (ours, its):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        command = [sys.executable, "-m", "inferry_server.front_ends", str(its.fileno())]
-        self._process = subprocess.Popen(  # noqa: S603 - our own program
-            command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL
-        )
-        its.close()
+        """Start a process.
+
+        Returns:
+            The channel to it, which is to be polled.
+
+        Raises:
+            StartError: the system starts none.
+        """
+        try:
+            self._process, ours = _start()
+        except OSError as error:
+            raise StartError(f"a front end cannot be started ({error}); front_ends 0 needs none") from error
         channel = Channel(ours, self._wake)
+        self._process_cpu_s, self.answered, self._pulse = 0.0, True, Pulse()
         channel.put(records.write(records.PLAN, 0, self._plan))
         self._calls = self._make_calls(channel.put)
         self.gone.clear()
@@ -127,8 +135,7 @@ class Slot:
         if self._listening_since is not None and now - self._listening_since > _LIVED_S:
             self._again_after_s = _AGAIN_AFTER_S
         self._listening_since, self.still_s = None, 0.0
-        self._again_at = now + self._again_after_s
-        self._again_after_s = min(2 * self._again_after_s, _AGAIN_AT_MOST_S)
+        self.put_off(now)
         if not self.settled.is_set():
             self.failure = self.failure or f"front end {self.number} ended before it listened"
             self.settled.set()
@@ -136,22 +143,35 @@ class Slot:
         self.looked.set()
         return had_calls
 
+    def put_off(self, now: float) -> None:
+        """Start the next process only after a while, which is twice as long each time."""
+        self._again_at = now + self._again_after_s
+        self._again_after_s = min(2 * self._again_after_s, _AGAIN_AT_MOST_S)
+
     def is_due(self, now: float) -> bool:
         """Whether there is no process, and one should be started now."""
         return self.gone.is_set() and now >= self._again_at
 
-    def end_if_it_hangs(self) -> None:
-        """Kill a process that gives no sign of life: its callers get an end, and it is replaced."""
+    def end_if_it_hangs(self, *, is_heard: bool) -> None:
+        """Kill a process that gives no sign of life: its callers get an end, and it is replaced.
+
+        Args:
+            is_heard: whether signs are read now; if not, that there are none says nothing.
+        """
         process = self._process
         if process is None or self.gone.is_set() or not self.is_listening:
             return
+        if not is_heard:  # guard: front-end-unheard
+            self._signs += 1
         if self._pulse.still_s(self._signs) >= _HANGS_AFTER_S:
             logger.error("front end %d has given no sign of life for %g s, and is killed", self.number, _HANGS_AFTER_S)
+            self._signs += 1  # until it has gone, and after that of another process
             process.kill()
 
     def reap(self) -> str:
         """Wait for a process that has closed its end, or kill it; returns how it ended, in words."""
-        assert self._process is not None  # noqa: S101 - it was started
+        if self._process is None:
+            return "never started"
         try:
             status = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -163,7 +183,9 @@ class Slot:
         match kind:
             case records.ALIVE:
                 self._signs += 1
-                self.still_s = records.read_seconds(body)
+                self.still_s, cpu_s = records.read_alive(body)
+                self.cpu_s += cpu_s - self._process_cpu_s
+                self._process_cpu_s = cpu_s
             case records.LISTENING:
                 self.failure = None
                 self._listening_since = time.monotonic()
@@ -175,3 +197,24 @@ class Slot:
                 self.looked.set()
             case records.STOPPED:
                 self.answered &= bool(body[0])
+
+
+def _start() -> tuple["subprocess.Popen[bytes]", socket.socket]:
+    """Start a process; returns it, and our end of the socket to it."""
+    ours, its = socket.socketpair()
+    with its:
+        try:
+            for end in (ours, its):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                # Modules come from where ours come from, and never from the working directory.
+                [sys.executable, "-P", "-m", "inferry_server.front_ends", str(its.fileno())],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                pass_fds=(its.fileno(),),
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # an interrupt from the terminal is for the owner
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return process, ours

@@ -1,14 +1,17 @@
 """In the owner: the transport whose calls come from front ends."""
 
+import errno
 import logging
 import select
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from inferry_server.addresses import A, Address, bound
 from inferry_server.errors import StartError
@@ -29,6 +32,7 @@ _LONGEST_READ_S = 0.02  # while inline work is pending, as in `completion_queue.
 _START_S = 60.0  # for a front end to listen: on a busy machine, importing takes its time
 _STOP_SLACK_S = 3.0
 _LONGEST_LOOK_S = 5.0
+_HEARS_S = 1.0  # for which the reading thread may stand still, and yet have heard of front ends
 _TRIES = 10  # to hold a free port
 
 
@@ -77,12 +81,19 @@ class FrontEndsTransport:
         self._reader: int | None = None  # as `threading.get_ident` numbers it
         self._stopping = self._stopped = False
         self._told_shed_s = 0.0
-        self._held: socket.socket | None = None
+        self._deaf_since: float | None = None
+        self._grace_s = 0.0
+        self._held: list[socket.socket] = []
 
     @property
     def listening(self) -> int:
         """Front ends that take connections now."""
         return sum(slot.is_listening for slot in self._slots)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the front ends have had."""
+        return sum(slot.cpu_s for slot in self._slots)
 
     def pids(self) -> list[int]:
         """Of the processes of the front ends."""
@@ -104,10 +115,12 @@ class FrontEndsTransport:
             )
         self._options.credentials()  # says what is wrong with its files, and has them watched for the other ports
         self._held, port = _hold_port(address)
+        options = self._options
         plan = replace(
             self._plan,
             address=str(bound(address, port)),
-            options=self._options,
+            options=replace(options, max_connections=-(-options.max_connections // self._count)),
+            most_unsent_bytes=-(-self._plan.most_unsent_bytes // self._count),
             unary=self._router.unary_paths(),
             streams=self._router.stream_paths(),
             sheddable=self._router.sheddable_paths(),
@@ -116,15 +129,18 @@ class FrontEndsTransport:
         written = write_plan(plan)
         make_calls = partial(self._make_calls, plan)
         self._slots = [Slot(number, written, self._wake, make_calls) for number in range(self._count)]
-        for slot in self._slots:
-            self._begin(slot)
-        self._reading.start()
-        for slot in self._slots:
-            if not slot.settled.wait(_START_S):
-                slot.failure = f"front end {slot.number} does not listen after {_START_S:g} s"
-            if slot.failure is not None:
-                self._close()
-                raise StartError(slot.failure)
+        try:
+            for slot in self._slots:
+                self._begin(slot)
+            self._reading.start()
+            for slot in self._slots:
+                if not slot.settled.wait(_START_S):
+                    slot.failure = f"front end {slot.number} does not listen after {_START_S:g} s"
+                if slot.failure is not None:
+                    raise StartError(slot.failure)
+        except StartError:
+            self._close()
+            raise
         return bound(address, port)
 
     def look(self) -> float:
@@ -142,12 +158,17 @@ class FrontEndsTransport:
             logger.error("front end %d has ended (%s), and is started again", slot.number, slot.reap())
             self._ended()
         for slot in self._slots:
-            slot.end_if_it_hangs()
+            slot.end_if_it_hangs(is_heard=still_s < _HEARS_S)
             if slot.is_due(now):
-                self._begin(slot)
+                self._begin_again(slot, now)
+        if self.listening:
+            self._deaf_since = None
+        elif self._deaf_since is None:
+            self._deaf_since = now
+        deaf_s = 0.0 if self._deaf_since is None else now - self._deaf_since
         if self._options.report is not None:
             self._tell_all(records.REPORT, records.write_metadata(self._options.report.metadata))
-        return max([still_s, *(slot.still_s for slot in self._slots)])
+        return max([still_s, deaf_s, *(slot.still_s for slot in self._slots)])
 
     def look_at_files(self) -> None:
         """Have the front ends use what has changed in the access policy and the files of TLS; returns when they do."""
@@ -167,6 +188,9 @@ class FrontEndsTransport:
         Returns:
             Whether every call ended by itself.
         """
+        if self._stopped or not self._slots:
+            return True
+        self._grace_s = grace_s
         self._stopping = True
         self._tell_all(records.STOP, records.write_seconds(grace_s))
         until = time.monotonic() + grace_s + _STOP_SLACK_S
@@ -180,16 +204,31 @@ class FrontEndsTransport:
         if self._reading.is_alive():
             self._reading.join(_STOP_SLACK_S)
         for slot in self._slots:
+            if slot.channel is not None:
+                slot.channel.close()  # which ends a process that has not ended yet
+        for slot in self._slots:
             slot.reap()
-        if self._held is not None:
-            self._held.close()
+        for held in self._held:
+            held.close()
 
     def _make_calls(self, plan: FrontEndPlan, put: Send) -> ForwardedCalls:
         return ForwardedCalls(self._router, plan.paths, partial(self._send, put), self._count_shed)
 
     def _begin(self, slot: Slot) -> None:
-        self._begun.append((slot, slot.begin()))
+        channel = slot.begin()
+        if self._told_shed_s:
+            channel.put(records.write(records.SHED, 0, records.write_seconds(self._told_shed_s)))
+        if self._stopping:  # it began before it could be told with the others
+            channel.put(records.write(records.STOP, 0, records.write_seconds(self._grace_s)))
+        self._begun.append((slot, channel))
         self._wake()
+
+    def _begin_again(self, slot: Slot, now: float) -> None:
+        try:
+            self._begin(slot)
+        except StartError as error:
+            slot.put_off(now)
+            logger.error("front end %d: %s", slot.number, error)
 
     def _send(self, put: Send, record: bytes) -> None:
         """Send a record soon: whoever reads sends what has gathered, before it waits or computes."""
@@ -243,6 +282,7 @@ class FrontEndsTransport:
             work()
         except Exception:  # no batch may take the others' thread away
             logger.exception("inline work failed")
+        self._flush()  # also where another thread reads by now
 
     def _look_at(self, descriptor: int) -> None:
         slot = self._polled.get(descriptor)
@@ -260,8 +300,8 @@ class FrontEndsTransport:
         if not slot.receive():
             del self._polled[descriptor]
             self._poll.unregister(descriptor)
+            self._dead.append(slot)  # first: `look` starts another process as soon as this one has ended
             slot.ended(time.monotonic())
-            self._dead.append(slot)
 
     def _watch(self, slot: Slot, channel: Channel) -> None:
         self._polled[channel.fileno()] = slot
@@ -283,31 +323,58 @@ class FrontEndsTransport:
             self._tell_all(records.SHED, records.write_seconds(retry_after_s))
 
 
-def _hold_port(address: Address) -> tuple[socket.socket, int]:
+def _hold_port(address: Address) -> tuple[list[socket.socket], int]:
     """Keep a port for the front ends, which share it, and from every other server.
 
     Returns:
-        A socket that is bound and does not listen, and the port.
+        Sockets that are bound and do not listen, one for each address of the host, and the port.
 
     Raises:
         StartError: the address is in use, or not of this machine.
     """
     for _ in range(_TRIES):
+        held: list[socket.socket] = []
+        port = address.port
         try:
-            family, kind, protocol, _, where = socket.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            # Alone first: a socket that shares the port would be let in beside another server's.
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(where)
-                port = probe.getsockname()[1]
-            held = socket.socket(family, kind, protocol)
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind((where[0], port, *where[2:]))
+            for family, kind, protocol, _name, where in socket.getaddrinfo(
+                address.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with _unsupported_passed_over():
+                    held.append(_hold(socket.socket(family, kind, protocol), (where[0], port, *where[2:])))
+                    port = held[-1].getsockname()[1]
         except OSError:
+            for one in held:
+                one.close()
             if address.port:
-                raise cannot_bind(address) from None
+                break
             continue
-        return held, port
+        if port:
+            return held, port
     raise cannot_bind(address)
+
+
+def _hold(held: socket.socket, where: tuple[Any, ...]) -> socket.socket:
+    """Bind a socket that others of this server may share, if nobody else has the port."""
+    try:
+        # Alone first: a socket that shares the port would be let in beside another server's.
+        with socket.socket(held.family, held.type, held.proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            where = (where[0], probe.getsockname()[1], *where[2:])
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(where)
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
+@contextmanager
+def _unsupported_passed_over() -> Iterator[None]:
+    """Pass over an address of a kind that this machine has not, as gRPC does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise

@@ -251,6 +251,17 @@ def test_large_requests_of_a_stream_are_counted_by_their_bytes(joined: Joined) -
     assert call.paused
 
 
+def test_a_stream_of_large_requests_goes_on_as_they_are_taken(joined: Joined) -> None:
+    call, receiver = joined.open()
+    for _ in range(40):
+        assert not call.paused
+        receiver.on_message(bytes(600_000))
+        while joined.to_owner.unsent_bytes:
+            joined.run()
+        joined.run()
+    assert len(joined.streams[0].messages) == 40
+
+
 def test_requests_are_refused_while_the_owner_takes_none() -> None:
     joined = Joined(most_unsent_bytes=1 << 20)
     calls = [ClientCall(joined.front, UNARY) for _ in range(40)]
