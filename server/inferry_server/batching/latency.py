@@ -119,7 +119,8 @@ class LatencyModel:
 
     def batch_s(self, rows: int) -> float:
         """Seconds one batch of so many rows takes; 0 for none."""
-        return max(0.0, self._a + self.b * rows) if rows else 0.0
+        # Asked several times a request: `b` would be a call more.
+        return max(0.0, self._a + self._b / self._scale * rows) if rows else 0.0
 
     def total_s(self, rows: int, *, largest: int) -> float:
         """Seconds so many rows take in batches as large as they may be."""

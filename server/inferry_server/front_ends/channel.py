@@ -24,7 +24,8 @@ class Channel:
     Attributes:
         wants_room: something was put for which the socket has no room; the thread that polls waits for it, and calls
             `flush_on`.
-        unsent_bytes: of what was put and has not been sent.
+        unsent_bytes: of what was put and has not been sent, about: threads that put at the same time may be counted
+            as one, until everything has been sent.
     """
 
     def __init__(self, end: socket.socket, wake: Callable[[], object]) -> None:
@@ -34,7 +35,7 @@ class Channel:
         self._reader = RecordReader()
         self._unsent: deque[bytes] = deque()
         self._rest = memoryview(b"")  # of what was joined to be sent
-        self._queue, self._sending = threading.Lock(), threading.Lock()
+        self._sending = threading.Lock()
         self.unsent_bytes = 0
         self.wants_room = False
 
@@ -44,9 +45,8 @@ class Channel:
 
     def put(self, record: bytes) -> None:
         """Send a record with the next `flush`, after those that were put before."""
-        with self._queue:
-            self._unsent.append(record)
-            self.unsent_bytes += len(record)
+        self._unsent.append(record)
+        self.unsent_bytes += len(record)
 
     def flush(self) -> None:
         """Send what was put, if there is anything and the socket has room. Nothing happens once it is closed."""
@@ -67,8 +67,8 @@ class Channel:
                 except OSError:  # the other side is gone, which whoever receives hears of
                     sent = len(self._rest)
                 self._rest = self._rest[sent:]
-                with self._queue:
-                    self.unsent_bytes -= sent
+                self.unsent_bytes -= sent
+            self.unsent_bytes = 0
 
     def receive(self) -> Sequence[Record] | None:
         """The records that have come; None once the other side has closed."""
@@ -87,12 +87,11 @@ class Channel:
 
     def _gather(self) -> bool:
         """Join what was put; returns whether there is anything to send."""
-        with self._queue:
-            records: list[bytes] = []
-            size = 0
-            while self._unsent and size < _SENT_AT_ONCE:
-                records.append(self._unsent.popleft())
-                size += len(records[-1])
+        records: list[bytes] = []
+        size = 0
+        while self._unsent and size < _SENT_AT_ONCE:
+            records.append(self._unsent.popleft())
+            size += len(records[-1])
         self._rest = memoryview(records[0] if len(records) == 1 else b"".join(records))
         return bool(records)
 
