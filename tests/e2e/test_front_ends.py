@@ -183,8 +183,9 @@ def test_a_unix_socket_and_front_ends_are_refused_together(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 0), (2, 0), (4, 0), (8, 1), (16, 3), (64, 8)])
-def test_without_a_word_front_ends_are_for_machines_with_many_cores(tmp_path: Path, cores: int, count: int) -> None:
-    assert Settings(repository=tmp_path).front_end_count(cores) == count
+def test_front_ends_are_chosen_for_machines_with_many_cores(tmp_path: Path, cores: int, count: int) -> None:
+    assert Settings(repository=tmp_path, front_ends="auto").front_end_count(cores) == count
+    assert Settings(repository=tmp_path).front_end_count(cores) == 0
 
 
 @pytest.mark.parametrize("text", ["-1", "65", "two", "", "1.5", "٣"])

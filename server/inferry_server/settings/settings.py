@@ -188,7 +188,7 @@ class Settings:
         choices=TRANSPORTS,
     )
     front_ends: str = _setting(
-        "auto",
+        "0",
         "processes that speak gRPC with clients, beside the one that has the models; 0: that one does it itself; auto: "
         "one for every four cores beyond the first four, eight at most",
     )
