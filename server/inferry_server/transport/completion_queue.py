@@ -242,7 +242,13 @@ class CompletionQueueTransport:
                 if not has_work:
                     read_since = now
                 elif is_idle or now - read_since > _LONGEST_READ_S:
-                    reading.compute(reader, work.popleft())
+                    reading.computing = True  # as `ReadingThread.compute`, without a call more for each batch
+                    try:
+                        work.popleft()()
+                    finally:
+                        with reading.handover:
+                            if reading.current == reader:
+                                reading.computing = False
                     awake = _AWAKE_POLLS  # guard: cost-computed-stays
                     read_since = time.monotonic()
             except Exception:  # no call may take the others' thread away

@@ -29,6 +29,7 @@ class ReadingThread:
         turns: of the loop; whoever polls adds to it.
         current: the number of the thread that reads: one more for each that was relieved.
         computing: whether the current thread computes, so that nothing is read.
+        handover: held for a moment when another thread becomes the current one, or it has computed.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ReadingThread:
         self._stopped = stopped
         self._relieved = relieved
         self._pulse = Pulse()
-        self._handover = threading.Lock()
+        self.handover = threading.Lock()
         self._thread = threading.Thread(target=self._read, name=name, daemon=True)
 
     def start(self) -> None:
@@ -69,7 +70,7 @@ class ReadingThread:
         try:
             work()
         finally:
-            with self._handover:  # `_relieve` comes before, or finds that nothing computes
+            with self.handover:  # `_relieve` comes before, or finds that nothing computes
                 if self.current == reader:
                     self.computing = False
 
@@ -91,7 +92,7 @@ class ReadingThread:
 
     def _relieve(self) -> None:
         """Let another thread read, if the one that should computes."""
-        with self._handover:
+        with self.handover:
             if not self.computing or self._stopped():
                 return
             self.current += 1
