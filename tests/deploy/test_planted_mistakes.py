@@ -207,6 +207,17 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda b: container(b).update(resources={k: {"cpu": "2", "memory": "512Mi"} for k in ("limits", "requests")}),
         "may take 918 MiB",
     ),
+    "a cap below what waits, of an image with another name": (
+        lambda b: container(b).update(
+            image="registry.test/ml/serving:1",
+            resources={k: {"cpu": "2", "memory": "16Mi"} for k in ("limits", "requests")}
+        ),
+        "may take 918 MiB",
+    ),
+    "memory in no unit": (
+        lambda b: container(b).update(resources={k: {"cpu": "2", "memory": "2gb"} for k in ("limits", "requests")}),
+        "expected a quantity as 512Mi, not '2gb'",
+    ),
     "a part of a core": (
         lambda b: container(b).update(resources={k: {"cpu": "1500m", "memory": "2Gi"} for k in ("limits", "requests")}),
         "not a whole number of cores",

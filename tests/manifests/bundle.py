@@ -45,8 +45,13 @@ class Template:
 
     @property
     def servers(self) -> list[Manifest]:
-        """The containers that run Inferry's server."""
-        return [one for one in self.spec["containers"] if image_name(one).startswith("inferry-server")]
+        """The containers that run Inferry's server, from its image or under another name of that."""
+        is_ours = self.labels.get("app.kubernetes.io/component") == "server"
+        return [
+            one
+            for one in self.spec["containers"]
+            if image_name(one).startswith("inferry-server") or (is_ours and one["name"] == "server")
+        ]
 
 
 class Bundle:

@@ -14,7 +14,11 @@ CLOSING_S = 5  # what a process needs to end after its last answer
 AT_REST_MIB = 150  # the goal; 101 resident were measured with a small model, 141 with MNIST's network
 _DEFAULT_GRACE_S = 30
 _KSERVE_MODELS = "/mnt/models"
-_UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
+_UNITS = {"": 1.0, "m": 1e-3} | {
+    unit: base**power
+    for units, base in ((("k", "M", "G", "T", "P", "E"), 1e3), (("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 2.0**10))
+    for power, unit in enumerate(units, 1)
+}
 
 
 def server_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
@@ -167,7 +171,12 @@ def _resource_faults(container: Manifest, settings: Settings) -> Iterator[str]:
     if not re.fullmatch(r"[1-9]\d*", str(limits.get("cpu", "1"))):
         yield f"the CPU limit {limits['cpu']} is not a whole number of cores, and threads are"
     least = (AT_REST_MIB << 20) + 3 * settings.max_queue_bytes
-    if quantity(str(limits["memory"])) < least:
+    try:
+        memory = quantity(str(limits["memory"]))
+    except ValueError as error:
+        yield f"the memory limit: {error}"
+        return
+    if memory < least:
         yield (
             f"the memory limit is {limits['memory']}; at rest, two lanes of one model and pictures to decode may take "
             f"{least >> 20} MiB (max_queue_bytes is {settings.max_queue_bytes})"
