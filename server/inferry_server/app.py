@@ -321,7 +321,8 @@ class Server:
         )
 
     def _reloaded(self, what: str, outcome: str) -> None:
-        self._reload_others()
+        if outcome == "reloaded":  # what cannot be used here is used nowhere
+            self._reload_others()
         self.metrics.reloads.labels(what, outcome).inc()
 
     def _devices(self) -> Devices:

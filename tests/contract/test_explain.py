@@ -103,7 +103,7 @@ def test_the_role_read_is_asked_for(tmp_path: Path) -> None:
     save_models(tmp_path / "models")
     policy = save_policy(tmp_path / "policy.toml", reader=("read",), caller=("infer",))
     with running_server(tmp_path / "models", access_policy=policy) as server:
-        for path in ("/v2/explain", "/live.json", "/live"):
+        for path in ("/v2/explain", "/live.json", "/live", "/live.json%0A", "/live%0A"):
             assert ask_http(server, path).code == 401
             assert ask_http(server, path, authorization=f"Bearer {token_of('caller')}").code == 403
         for path in ("/v2/explain", "/live.json"):

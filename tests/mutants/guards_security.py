@@ -23,6 +23,7 @@ SECURITY = (
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
     Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),
     Mutant("certificate-reloaded", "reload: gRPC shows the new certificate", "pass", _ROTATION),
+    Mutant("policy-no-empty-token", "access: an empty token is nobody's", "if False:", _POLICY),
     Mutant("policy-one-caller", "access: a token is one caller's", "if False:", _POLICY),
     Mutant(
         "reload-settled",

@@ -21,7 +21,7 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from inferry_server.errors import InvalidRequestError, ServingError
-from inferry_server.http.direct_calls import INFER, Connection, Counted, DirectCall, Head, RawHeaders
+from inferry_server.http.direct_calls import INFER, Connection, DirectCall, Head, RawHeaders
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.infer_request import HEADER_LENGTH
 from inferry_server.http.replies import Compression, refusal
@@ -104,21 +104,31 @@ class DirectInfer:
         )
 
     def begin(self, head: Head, headers: RawHeaders, connection: Connection) -> DirectCall | None:
-        """The call of a request whose head has come; None where its body is too long for this way."""
+        """The call of a request whose head has come; None where the application answers it.
+
+        It does where the body is too long for this way, and where the caller may not infer: then it does not wait for
+        the body.
+        """
         if int(headers[head.length_at][1]) > self._most_bytes:  # guard: direct-short
             return None
         if self._loop is None:
             self._loop, self._thread = connection.loop, threading.get_ident()
-        refusal = self._router.refuses(INFER, head.metadata, lambda: connection.app_state.get("certificate_names", ()))
-        if refusal is not None:  # guard: direct-access
-            return DirectCall(head, connection, Counted(), self._replied, refusal)
+        if not self._may_infer(head, connection):  # guard: direct-access
+            return None
         return DirectCall(head, connection, self._router.received(INFER, head.metadata), self._replied)
+
+    def _may_infer(self, head: Head, connection: Connection) -> bool:
+        access = self._router.access
+        if access is None:
+            return True
+        try:
+            access.check(INFER, head.metadata, lambda: connection.app_state.get("certificate_names", ()))
+        except ServingError:  # which the application tells, and counts
+            return False
+        return True
 
     def came(self, call: DirectCall) -> None:
         """The request has come whole: it is handled with those that come in the same round of the loop."""
-        if call.refusal is not None:
-            call.abort(call.refusal)
-            return
         call.came_at = call.connection.now
         waiting = self._waiting
         waiting.append(call)

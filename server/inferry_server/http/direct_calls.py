@@ -76,15 +76,6 @@ class _Deaf:
         """Nobody is woken."""
 
 
-class Counted:
-    """The account of a call that the router has refused, and counted."""
-
-    trace = None
-
-    def ended(self, status: Status) -> None:
-        """Count nothing."""
-
-
 class DirectCall(EndingCall):
     """One unary call that HTTP brought, where uvicorn's protocol keeps its cycle of request and response.
 
@@ -95,12 +86,10 @@ class DirectCall(EndingCall):
         connection: that brought it.
         account: told once how it ended.
         replied: takes the outcome to the loop's thread.
-        refusal: why the caller may not make the call; it is told once the request has come whole.
 
     Attributes:
         head: of its request.
         connection: that brought it.
-        refusal: why the caller may not make the call.
         pieces: of the body, as they came.
         wanted: how its outputs are to be written; known when the request was read.
         came_at: when it had come whole, in monotonic seconds.
@@ -118,12 +107,10 @@ class DirectCall(EndingCall):
         connection: Connection,
         account: Account,
         replied: Callable[["DirectCall", Status, bytes], None],
-        refusal: Status | None = None,
     ) -> None:
         super().__init__(INFER, head.metadata, None, account)
         self.head = head
         self.connection = connection
-        self.refusal = refusal
         self.pieces: list[bytes] = []
         self.wanted: BinaryWanted | None = None
         self.came_at = 0.0

@@ -15,7 +15,7 @@ from inferry_server.security.hosts import OwnHosts, refusal
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-_METRICS, _LIVE = "/metrics", ("/live", "/live.json")
+_METRICS, _LIVE = "/metrics", "/live"
 _EXPLAIN = DIAGNOSTICS["Explain"].path
 _HEALTH = ("/livez", "/readyz", "/v2/health/")
 
@@ -73,7 +73,8 @@ class Guard:
             return 403, f"pages of {origin.decode('latin-1')[:200]} may not ask this server"
         if self._client_certificates and not state.get("has_certificate"):  # guard: http-certificate
             return 401, "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
-        if self._access is not None and path in _LIVE:  # guard: live-access
+        # Not by the whole path: routes take one with a line's end behind it too.
+        if self._access is not None and path.startswith(_LIVE):  # guard: live-access
             return self._access_refusal(partial(self._access.check, _EXPLAIN), raw, state)
         return None
 

@@ -14,6 +14,9 @@ def tls_context(certificate: Path, private_key: Path, client_ca: Path | None) ->
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A session that is taken up again is not verified again: not against an authority that was exchanged since.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
     try:
         context.load_cert_chain(certificate, private_key)
         if client_ca is not None:

@@ -14,6 +14,7 @@ roles = ["read", "admin"]
 certificates = ["URI:spiffe://prod/ops", "CN:ops"]
 """
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ NAME_KINDS = ("subject", "CN", "DNS", "URI", "email", "IP")
 _KEYS = {"anonymous", "reflection", "metrics", "callers"}
 _CALLER_KEYS = {"roles", "tokens_sha256", "expires", "certificates"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ def _read_caller(name: str, entry: Any, tokens: dict[bytes, Token], certificates
             raise StartError(
                 f"access policy: {where}: entry {number} of tokens_sha256 is not 64 hexadecimal digits; "
                 'expected what printf %s "$TOKEN" | sha256sum prints'
+            )
+        if digest == _DIGEST_OF_NOTHING:  # guard: policy-no-empty-token
+            raise StartError(
+                f"access policy: {where}: entry {number} of tokens_sha256 is the digest of an empty text, which "
+                "everybody knows; was TOKEN set?"
             )
         token = Token(bytes.fromhex(digest), caller)
         other = tokens.setdefault(token.digest, token).caller

@@ -242,6 +242,18 @@ def test_callers_without_a_role_are_refused_and_counted_once(tmp_path: Path) -> 
     assert replies[0] == replies[2] == expected
 
 
+def test_callers_without_a_role_are_refused_before_their_body_comes(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    save_policy(tmp_path / "policy.toml", batch=("infer",))
+    with running_server(tmp_path, access_policy=tmp_path / "policy.toml") as server:
+        whole = request(as_json())
+        head = whole[: whole.index(b"\r\n\r\n") + 4]
+        assert server.http_address is not None
+        with socket.create_connection(("127.0.0.1", server.http_address.port), timeout=20) as connection:
+            connection.sendall(head)
+            assert connection.recv(12) == b"HTTP/1.1 401"
+
+
 def test_what_a_request_waits_for_others_of_its_round_counts_as_waiting(server: Server) -> None:
     waited: list[float] = []
     clock = ManualClock()

@@ -1,5 +1,6 @@
 """Who may ask for more than health and metrics."""
 
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -150,6 +151,33 @@ def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_
         assert url.startswith("https://")
         assert [code(trusting, path) for path in ("/readyz", "/metrics", "/v2")] == [200, 200, 401]
         assert [code(known, path) for path in ("/readyz", "/v2")] == [200, 200]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Else a client would be let in by an authority that was exchanged since."""
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.load_cert_chain(client.certificate, client.key)
+    context.maximum_version = context.minimum_version = version
+    with running_server(
+        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
+        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
+    ) as server:  # fmt: skip
+        assert server.http_address is not None
+        session, reused = None, []
+        for _ in range(2):
+            with (
+                socket.create_connection(("localhost", server.http_address.port), timeout=20) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
+            ):
+                connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert connection.recv(12) == b"HTTP/1.1 200"
+                session = connection.session
+                reused.append(connection.session_reused)
+    assert reused == [False, False]
 
 
 def test_a_key_that_is_none_stops_the_start(tmp_path: Path) -> None:

@@ -112,3 +112,10 @@ def test_every_method_is_open_or_asks_for_the_role_that_is_stated() -> None:
                   "RepositoryModelUnload", "SystemSharedMemoryRegister", "SystemSharedMemoryStatus",
                   "SystemSharedMemoryUnregister", "TraceSetting"],
     }  # fmt: skip
+
+
+def test_the_digest_of_an_empty_token_is_nobodys() -> None:
+    """What `printf %s "$TOKEN" | sha256sum` prints where TOKEN was not set."""
+    text = f'[callers.a]\nroles = ["infer"]\ntokens_sha256 = ["{digest_of("")}"]\n'
+    with pytest.raises(StartError, match="digest of an empty text"):
+        parse_policy(text.encode())
