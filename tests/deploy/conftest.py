@@ -1,11 +1,15 @@
 """What a running server has, asked once; and `--no-skips`, for runs in which a skipped test is a failed one."""
 
+import shutil
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
+from manifests.bundle import K8S, Bundle, render
 from manifests.facts import ServerFacts, server_facts
+
+COMPONENTS = ("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway", "namespace")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,3 +28,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 def facts() -> ServerFacts:
     """Of a server that answers every path that a manifest may ask for."""
     return server_facts(["/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/health", "/healthz"])
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The base with most components, in which there is nothing wrong."""
+    folder = tmp_path_factory.mktemp("deploy") / "k8s"
+    shutil.copytree(K8S, folder)
+    (folder / "overlays" / "all").mkdir()
+    (folder / "overlays" / "all" / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\ncomponents:\n"
+        + "".join(f"  - ../../components/{one}\n" for one in COMPONENTS)
+    )
+    return render(folder / "overlays" / "all")

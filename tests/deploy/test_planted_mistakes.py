@@ -2,91 +2,22 @@
 
 import copy
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from manifests.bundle import K8S, Bundle, Manifest, parse, render, render_with
+from manifests.bundle import K8S, Bundle, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.rules_cluster import volume_faults
+from manifests.planting import Change, container, data, http, one, pod, probe, rules, spec, traced, without
 from manifests.rules_metrics import query_faults
 from manifests.rules_server import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
-
-COMPONENTS = ("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway", "namespace")
-Change = Callable[[Bundle], object]
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The base with most components, in which there is nothing wrong."""
-    folder = tmp_path_factory.mktemp("deploy") / "k8s"
-    shutil.copytree(K8S, folder)
-    (folder / "overlays" / "all").mkdir()
-    (folder / "overlays" / "all" / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\ncomponents:\n"
-        + "".join(f"  - ../../components/{one}\n" for one in COMPONENTS)
-    )
-    return render(folder / "overlays" / "all")
 
 
 @pytest.fixture(scope="module")
 def kserve() -> Bundle:
     return render(K8S / "overlays" / "kserve")
-
-
-def one(bundle: Bundle, kind: str, name: str = "") -> Manifest:
-    return next(found for found in bundle.every(kind) if not name or found["metadata"]["name"] == name)
-
-
-def pod(bundle: Bundle) -> Manifest:
-    found: Manifest = one(bundle, "Deployment")["spec"]["template"]["spec"]
-    return found
-
-
-def container(bundle: Bundle) -> Manifest:
-    found: Manifest = pod(bundle)["containers"][0]
-    return found
-
-
-def data(bundle: Bundle) -> dict[str, str]:
-    found: dict[str, str] = one(bundle, "ConfigMap")["data"]
-    return found
-
-
-def spec(bundle: Bundle, kind: str, name: str = "") -> Manifest:
-    found: Manifest = one(bundle, kind, name)["spec"]
-    return found
-
-
-def rules(bundle: Bundle) -> list[Manifest]:
-    found: list[Manifest] = spec(bundle, "PrometheusRule")["groups"][0]["rules"]
-    return found
-
-
-def probe(kind: str, **changed: Any) -> Change:
-    return lambda b: container(b)[f"{kind}Probe"].update(changed)
-
-
-def http(kind: str, **changed: Any) -> Change:
-    return lambda b: container(b)[f"{kind}Probe"]["httpGet"].update(changed)
-
-
-def without(kind: str) -> Change:
-    return lambda b: b.objects.remove(one(b, kind))
-
-
-def traced(*ports: Manifest) -> Change:
-    """Traces for a collector that has a name, and a policy for these ports."""
-
-    def change(bundle: Bundle) -> None:
-        data(bundle).update(INFERRY_TRACE_ENDPOINT="http://collector.monitoring:4317")
-        spec(bundle, "NetworkPolicy").update(egress=[{"ports": list(ports)}])
-
-    return change
 
 
 GRPC_PROBE = {"grpc": {"port": 8001, "service": ""}, "periodSeconds": 2, "failureThreshold": 3}
@@ -247,89 +178,6 @@ def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: Server
     change(planted)
     found = faults(planted, facts, versions=VERSIONS[-1:])
     assert any(expected in fault for fault in found), found
-
-
-@pytest.mark.parametrize(
-    "egress",
-    [
-        [{}],
-        [{"ports": [{"port": 4317}, {"port": 53, "protocol": "UDP"}]}],
-        [{"ports": [{"port": 4000, "endPort": 5000}]}, {"ports": [{"protocol": "UDP"}]}],
-        [{"ports": [{"port": "otlp"}]}, {"ports": [{"port": "dns", "protocol": "UDP"}]}],
-    ],
-)
-def test_a_policy_that_lets_the_server_reach_what_it_calls_is_right(
-    egress: list[Manifest], everything: Bundle, facts: ServerFacts
-) -> None:
-    bundle = Bundle(copy.deepcopy(everything.objects))
-    data(bundle).update(INFERRY_TRACE_ENDPOINT="http://collector.monitoring:4317")
-    spec(bundle, "NetworkPolicy").update(egress=egress)
-    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
-
-
-CPU = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
-
-
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [
-        ({"type": "Resource", "resource": CPU}, "the mean over the containers ['server', 'sync']"),
-        ({"type": "ContainerResource", "containerResource": {**CPU, "container": "web"}}, "no container web"),
-        ({"type": "ContainerResource", "containerResource": {**CPU, "container": "server", "name": "nvidia.com/gpu"}},
-         "no cluster measures the resource nvidia.com/gpu"),
-        ({"type": "Pods", "pods": {"metric": {"name": "inferry_queue_ms"}, "target": CPU["target"]}}, "queue_ms"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_a_scaler_beside_another_container_is_named(
-    metric: Manifest, expected: str, facts: ServerFacts, tmp_path: Path
-) -> None:
-    bundle = render_with(tmp_path, ("hpa", "models-bucket"))
-    assert faults(bundle, facts, versions=VERSIONS[-1:]) == []
-    spec(bundle, "HorizontalPodAutoscaler").update(metrics=[metric])
-    assert any(expected in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
-
-
-def test_a_scaler_of_a_share_of_what_is_not_requested_is_named(facts: ServerFacts, tmp_path: Path) -> None:
-    bundle = render_with(tmp_path, ("hpa",))
-    for amounts in container(bundle)["resources"].values():
-        amounts.pop("cpu")
-    assert any("requests no cpu" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]))
-
-
-@pytest.mark.parametrize(
-    ("parallelism", "modes", "wrong"),
-    [(4, ["ReadWriteOnce"], True), (1, ["ReadWriteOncePod"], False), (4, ["ReadWriteOnce", "ReadOnlyMany"], False)],
-)
-def test_a_disk_of_one_node_is_enough_for_one_pod(parallelism: int, modes: list[str], wrong: bool) -> None:
-    bundle = render(K8S / "jobs" / "classify")
-    spec(bundle, "Job", "inferry-classify").update(parallelism=parallelism)
-    spec(bundle, "PersistentVolumeClaim", "inferry-pictures").update(accessModes=modes)
-    assert bool(list(volume_faults(bundle))) == wrong
-
-
-def test_a_job_that_may_not_look_up_the_servers_is_named(facts: ServerFacts) -> None:
-    """A policy that holds back everything, as namespaces often begin with."""
-    (deny,) = parse(
-        """
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: deny}
-spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
-"""
-    ).objects
-    bundle = Bundle([*render(K8S / "base").objects, *render(K8S / "jobs" / "classify").objects, deny])
-    found = [fault for fault in faults(bundle, facts, versions=VERSIONS[-1:]) if "Job inferry-classify" in fault]
-    assert len(found) == 2
-    assert "calls grpc://inferry-server:8001, and no NetworkPolicy lets it reach port 8001" in found[0]
-    assert "lets it ask DNS" in found[1]
-
-
-def test_a_copy_from_a_bucket_that_may_not_look_up_names_is_named(facts: ServerFacts, tmp_path: Path) -> None:
-    bundle = render_with(tmp_path, ("models-bucket",))
-    spec(bundle, "NetworkPolicy")["egress"] = [{"ports": [{"port": 443}]}]
-    assert any(
-        "s3://example-models/repository by name" in fault for fault in faults(bundle, facts, versions=VERSIONS[-1:])
-    )
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,6 @@ PLAN = FrontEndPlan(address="", transport="completion_queue", options=OPTIONS)
 class Process:
     """A process that was started, and does nothing."""
 
-    pid = 0
-
     def __init__(self) -> None:
         self.kills = 0
 
