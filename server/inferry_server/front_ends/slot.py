@@ -65,11 +65,6 @@ class Slot:
         self._again_after_s = _AGAIN_AFTER_S
 
     @property
-    def pid(self) -> int | None:
-        """Of the process; None where there is none now."""
-        return None if self._process is None or self.gone.is_set() else self._process.pid
-
-    @property
     def is_listening(self) -> bool:
         """Whether its process takes connections."""
         return self._listening_since is not None
@@ -115,23 +110,19 @@ class Slot:
                 logger.exception("what front end %d says could not be done", self.number)
         return True
 
-    def ended(self, now: float) -> bool:
-        """The process has closed its end.
+    def ended(self, now: float) -> None:
+        """The process has closed its end: its calls are over.
 
         Args:
             now: monotonic seconds.
-
-        Returns:
-            Whether calls were under way, which got no reply.
         """
         channel, calls = self.channel, self._calls
         assert channel is not None  # noqa: S101 - it was polled
         assert calls is not None  # noqa: S101 - made with the channel
         self.channel = None
         channel.close()
-        had_calls = len(calls) > 0
+        self.answered &= not len(calls)
         calls.close()
-        self.answered &= not had_calls
         if self._listening_since is not None and now - self._listening_since > _LIVED_S:
             self._again_after_s = _AGAIN_AFTER_S
         self._listening_since, self.still_s = None, 0.0
@@ -141,7 +132,6 @@ class Slot:
             self.settled.set()
         self.gone.set()
         self.looked.set()
-        return had_calls
 
     def put_off(self, now: float) -> None:
         """Start the next process only after a while, which is twice as long each time."""

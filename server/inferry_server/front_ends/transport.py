@@ -95,10 +95,6 @@ class FrontEndsTransport:
         """CPU seconds that the front ends have had."""
         return sum(slot.cpu_s for slot in self._slots)
 
-    def pids(self) -> list[int]:
-        """Of the processes of the front ends."""
-        return [slot.pid for slot in self._slots if slot.pid is not None]
-
     def start(self, address: A) -> A:
         """Start the front ends, and return once all of them listen.
 
