@@ -54,11 +54,9 @@ def _load(server: ScriptedServer, *options: str) -> int:
     return main(["load", "--server", server.address, "--duration", "1s", *options])
 
 
-def test_users_overlap_and_every_request_is_counted(
-    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    together = threading.Barrier(USERS)  # opens only while all users' first requests are in the server at once
-    first = threading.Semaphore(USERS)
+def _meeting(server: ScriptedServer, count: int) -> threading.Barrier:
+    """Opens only while so many first requests are in the server at once."""
+    together, first = threading.Barrier(count), threading.Semaphore(count)
     alone = iter([True])  # the request that the command makes before Locust's
 
     def meet(request: Any) -> Any:
@@ -66,7 +64,14 @@ def test_users_overlap_and_every_request_is_counted(
             together.wait(timeout=SOON_S)
         return brightness_model.infer(request)
 
-    brightness_server.scripts["ModelInfer"] = meet
+    server.scripts["ModelInfer"] = meet
+    return together
+
+
+def test_users_overlap_and_every_request_is_counted(
+    brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = _meeting(brightness_server, USERS)
     figures_file, html = tmp_path / "load.json", tmp_path / "load.html"
     status = _load(brightness_server, "--users", str(USERS), "--json", str(figures_file), "--html", str(html))
     printed = capsys.readouterr()
@@ -96,16 +101,7 @@ def test_users_of_several_processes_are_one_test(brightness_server: ScriptedServ
 
 
 def test_the_duration_counts_from_when_users_send_in_every_process(brightness_server: ScriptedServer) -> None:
-    together = threading.Barrier(2)  # opens only while both processes' first requests are in the server at once
-    first = threading.Semaphore(2)
-    alone = iter([True])  # the request that the command makes before Locust's
-
-    def meet(request: Any) -> Any:
-        if not next(alone, False) and first.acquire(blocking=False):
-            together.wait(timeout=SOON_S)
-        return brightness_model.infer(request)
-
-    brightness_server.scripts["ModelInfer"] = meet
+    together = _meeting(brightness_server, 2)
     # The second user, in the second process, is spawned when a duration from the first one's start is over.
     spawned = ("--users", "2", "--spawn-rate", "0.5", "--processes", "2")
     assert _load(brightness_server, *spawned, "--timeout-s", str(SOON_S)) == 0
