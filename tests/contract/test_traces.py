@@ -55,7 +55,7 @@ class Traced:
 
     def wait_for_queued_rows(self, rows: int) -> None:
         batcher = self.server.registry.find("picky", "").batcher
-        wait_until(lambda: batcher.queued_rows(Lane.INTERACTIVE) == rows, f"{rows} rows in the queue")
+        wait_until(lambda: batcher.queued(Lane.INTERACTIVE).rows == rows, f"{rows} rows in the queue")
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if span.name == name]

@@ -113,7 +113,7 @@ class GatedServer:
 
     def queued_rows(self, model: str, lane: Lane = Lane.INTERACTIVE) -> int:
         """Rows that wait for a model, the batch that is held not among them."""
-        return self.server.registry.find(model, "").batcher.queued_rows(lane)
+        return self.server.registry.find(model, "").batcher.queued(lane).rows
 
     def wait_for_queued_rows(self, model: str, rows: int, lane: Lane = Lane.INTERACTIVE) -> None:
         """Wait until so many rows wait for a model."""

@@ -32,6 +32,20 @@ class NextBatch(NamedTuple):
     batch_s: float
 
 
+class Queued(NamedTuple):
+    """What waits in a lane at one moment, the batches that run not counted.
+
+    Attributes:
+        rows: of the requests.
+        nbytes: bytes of their inputs.
+        oldest_age_s: how long the one has waited that waits longest; 0 if none does.
+    """
+
+    rows: int
+    nbytes: int
+    oldest_age_s: float
+
+
 class Collected(NamedTuple):
     """Requests of a batch that has run.
 
@@ -112,13 +126,11 @@ class BatchScheduler:
         """Whether the interactive requests that wait fill a batch, or all the room there is."""
         return self._interactive.rows >= self._full_rows  # guard: shed-not-for-bulk
 
-    def lane_rows(self, lane: Lane) -> int:
-        """Rows waiting in one lane."""
-        return self._lane(lane).rows
-
-    def lane_bytes(self, lane: Lane) -> int:
-        """Bytes of inputs waiting in one lane."""
-        return self._lane(lane).nbytes
+    def queued(self, lane: Lane, now: float) -> Queued:
+        """What waits in a lane."""
+        waiting = self._lane(lane)
+        since = waiting.waiting_since()
+        return Queued(waiting.rows, waiting.nbytes, 0.0 if since is None else max(0.0, now - since))
 
     def capacity_rows_per_s(self) -> float:
         """Rows that full batches would compute a second on all instances; 0 where none was measured in warming up.
@@ -134,11 +146,6 @@ class BatchScheduler:
         expected_s, full_s = warmed.seconds_at(seen), warmed.seconds_at(self._most_rows)
         seconds = max(full_s, expected_s) * (latency.seconds_at(seen) / expected_s if expected_s else 1.0)
         return self._instances * self._most_rows / seconds if seconds else 0.0
-
-    def oldest_age_s(self, lane: Lane, now: float) -> float:
-        """How long the request has waited that waits longest in a lane; 0 if none does."""
-        since = self._lane(lane).waiting_since()
-        return 0.0 if since is None else max(0.0, now - since)
 
     def serve_alone(self) -> None:
         """From now on hand out one request at a time, and all of it, also where parts of it were handed out before.

@@ -9,7 +9,7 @@ from functools import partial
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, PadTo, exact
-from inferry_server.batching.scheduler import BatchScheduler
+from inferry_server.batching.scheduler import BatchScheduler, Queued
 from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError
@@ -130,13 +130,9 @@ class DynamicBatcher:
             self.close(0)
             raise errors[0]
 
-    def queued_rows(self, lane: Lane) -> int:
-        """Rows waiting in a lane, not counting the batches that run."""
-        return self._queue.lane_rows(lane)
-
-    def queued_bytes(self, lane: Lane) -> int:
-        """Bytes of inputs waiting in a lane."""
-        return self._queue.lane_bytes(lane)
+    def queued(self, lane: Lane) -> Queued:
+        """What waits in a lane."""
+        return self._queue.queued(lane)
 
     def capacity_rows_per_s(self) -> float:
         """Rows that full batches would compute a second; 0 before any was measured."""
@@ -147,10 +143,6 @@ class DynamicBatcher:
         rows_per_s = self.capacity_rows_per_s()
         if rows_per_s:  # else nothing is known of what they cost
             self._seats[0].compute_instead(base, rows * len(self._seats) / rows_per_s)
-
-    def oldest_age_s(self, lane: Lane) -> float:
-        """How long the oldest request in a lane has waited; 0 if none waits."""
-        return self._queue.oldest_age_s(lane)
 
     def end_long_runs(self, *, unwanted_s: float, longest_s: float) -> tuple[float, Sequence[str]]:
         """End runs of the model whose requests were all cancelled, and runs that take too long. Any thread may call.

@@ -10,7 +10,7 @@ from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import BatchSlice, InferenceRequest
-from inferry_server.batching.scheduler import BatchScheduler, Collected, NextBatch, TakenBatch
+from inferry_server.batching.scheduler import BatchScheduler, Collected, NextBatch, Queued, TakenBatch
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import InlineWork, Work
@@ -85,25 +85,15 @@ class RequestQueue:
         self._failed: deque[FailedBatch] = deque()
         self._compute_inline: Work = _nothing
 
-    def lane_rows(self, lane: Lane) -> int:
-        """Rows waiting in a lane, not counting the batches that run."""
+    def queued(self, lane: Lane) -> Queued:
+        """What waits in a lane."""
         with self._lock:
-            return self._scheduler.lane_rows(lane)
-
-    def lane_bytes(self, lane: Lane) -> int:
-        """Bytes of inputs waiting in a lane."""
-        with self._lock:
-            return self._scheduler.lane_bytes(lane)
+            return self._scheduler.queued(lane, self._clock())
 
     def capacity_rows_per_s(self) -> float:
         """Rows that full batches would compute a second; 0 before any was measured."""
         with self._lock:
             return self._scheduler.capacity_rows_per_s()
-
-    def oldest_age_s(self, lane: Lane) -> float:
-        """How long the oldest request in a lane has waited; 0 if none waits."""
-        with self._lock:
-            return self._scheduler.oldest_age_s(lane, self._clock())
 
     def leave_room(self) -> None:
         """Nothing will be queued any more: its share of the room of all models is for the others."""

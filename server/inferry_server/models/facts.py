@@ -18,7 +18,10 @@ def version_facts(batcher: DynamicBatcher, policy: BatchingPolicy, instances: in
     yield "inferry_queue_limit_rows", policy.max_queue_size
     yield "inferry_queue_limit_bytes", policy.max_queue_bytes
     for lane in Lane:
-        yield "inferry_queue_bytes", lane.value, batcher.queued_bytes(lane)
+        queued = batcher.queued(lane)
+        yield "inferry_queue_rows", lane.value, queued.rows
+        yield "inferry_queue_bytes", lane.value, queued.nbytes
+        yield "inferry_queue_oldest_age_seconds", lane.value, queued.oldest_age_s
 
 
 def label_facts(registry: ModelRegistry) -> Iterator[Fact]:

@@ -273,7 +273,7 @@ def _serve(
         late=late,
         room=options.room,
     )
-    model_metrics.serving(provider=provider, rows=batcher.queued_rows, age_s=batcher.oldest_age_s)
+    model_metrics.serving(provider)
     try:
         _start(plan, batcher)
     except ModelLoadError:

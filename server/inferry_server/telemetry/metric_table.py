@@ -24,6 +24,8 @@ _VERSION_FACTS: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "inferry_max_batch_rows": ("Rows of one run at most.", ()),
     "inferry_queue_limit_rows": ("Rows that may wait in each lane.", ()),
+    "inferry_queue_rows": ("Rows waiting now.", ("lane",)),
+    "inferry_queue_oldest_age_seconds": ("How long the oldest request that waits now has waited.", ("lane",)),
     "inferry_queue_bytes": ("Bytes of inputs that wait.", ("lane",)),
     "inferry_queue_limit_bytes": ("Bytes of inputs that may wait in each lane.", ()),
 }
@@ -141,13 +143,6 @@ class MetricTable:
         self.front_end_ends = Counter(
             "inferry_front_end_ends", "Front ends that ended though the server did not, and were started again.",
             [], registry=self.registry,
-        )  # fmt: skip
-        self.queue_rows = Gauge(
-            "inferry_queue_rows", "Rows waiting now.", ["model", "version", "lane"], registry=self.registry
-        )
-        self.queue_age = Gauge(
-            "inferry_queue_oldest_age_seconds", "How long the oldest request that waits now has waited.",
-            ["model", "version", "lane"], registry=self.registry,
         )  # fmt: skip
         self.info = Gauge(
             "inferry_model_info", "1 for every version that is served, with what computes it.",

@@ -3,9 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 
-from inferry_server.batching.policy import Lane
 from inferry_server.telemetry.counters import Ask
 from inferry_server.telemetry.metric_table import MetricTable
 from inferry_server.telemetry.series import SUMMED, BatchSeries, Count, Sums
@@ -108,24 +106,15 @@ class ModelMetrics:
         )
         self._batching_ended.inc()
 
-    def serving(self, *, provider: str, rows: Callable[[Lane], float], age_s: Callable[[Lane], float]) -> None:
-        """The version is about to serve.
-
-        Args:
-            provider: what computes it.
-            rows: asked for a lane's waiting rows whenever the page is read.
-            age_s: asked for how long the oldest of them waits.
-        """
+    def serving(self, provider: str) -> None:
+        """The version is about to be served, computed by this."""
         if self._provider not in (None, provider):  # one that is replaced was on another
             self._table.info.remove(*self._labels, self._provider)
         self._provider = provider
         self._table.info.labels(*self._labels, provider).set(1)
-        for lane in Lane:
-            self._table.queue_rows.labels(*self._labels, lane.value).set_function(partial(rows, lane))
-            self._table.queue_age.labels(*self._labels, lane.value).set_function(partial(age_s, lane))
 
     def watch(self, ask: Ask) -> None:
-        """Ask for the version's limits and capacity whenever the page is read."""
+        """Ask for the version's queue, limits and capacity whenever the page is read."""
         self._table.version_facts.watch(ask, *self._labels)
 
     def on_device(self, batch_limit: Callable[[], float]) -> None:
@@ -135,6 +124,7 @@ class ModelMetrics:
     def remove(self) -> None:
         """Drop every series of the version."""
         table, labels = self._table, self._labels
+        # A gauge with a function refers to itself: what it asks would live until a garbage collection.
         table.batch_limit.labels(*labels).set_function(lambda: 0.0)
         table.batch_limit.remove(*labels)
         for metric in (
@@ -159,8 +149,3 @@ class ModelMetrics:
                 table.degraded.remove(*labels, variant)
         if self._provider is not None:
             table.info.remove(*labels, self._provider)
-        for lane in Lane:
-            for gauge in (table.queue_rows, table.queue_age):
-                # A gauge with a function refers to itself: what it asks would live until a garbage collection.
-                gauge.labels(*labels, lane.value).set_function(lambda: 0.0)
-                gauge.remove(*labels, lane.value)

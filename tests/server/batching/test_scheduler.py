@@ -241,11 +241,11 @@ def test_by_default_a_lone_request_is_due_at_once() -> None:
 
 def test_the_oldest_request_tells_its_age_wherever_its_turn_is() -> None:
     queue = scheduler()
-    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 0.0
+    assert queue.queued(Lane.INTERACTIVE, 5.0).oldest_age_s == 0.0
     oldest, urgent = request(deadline=90.0), request(deadline=50.0)
     admit(queue, oldest, now=1.0)
     admit(queue, urgent, now=2.0)
-    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 4.0
-    assert queue.oldest_age_s(Lane.BULK, 5.0) == 0.0
+    assert queue.queued(Lane.INTERACTIVE, 5.0).oldest_age_s == 4.0
+    assert queue.queued(Lane.BULK, 5.0).oldest_age_s == 0.0
     queue.settle(oldest)
-    assert queue.oldest_age_s(Lane.INTERACTIVE, 5.0) == 3.0
+    assert queue.queued(Lane.INTERACTIVE, 5.0).oldest_age_s == 3.0

@@ -81,11 +81,11 @@ def test_all_lanes_never_hold_more_than_the_room_and_no_lane_is_refused_its_shar
         if takes:
             take(queue)
             continue
-        held = queue.lane_bytes(lane)
+        held = queue.queued(lane, 0.0).nbytes
         try:
             admit(queue, request(width=width, lane=lane))
         except SharedRoomFullError:
             assert held + width > share
         except QueueFullError:
             pass
-        assert sum(each.lane_bytes(one) for each in queues for one in Lane) <= limit
+        assert sum(each.queued(one, 0.0).nbytes for each in queues for one in Lane) <= limit

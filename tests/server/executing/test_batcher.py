@@ -102,7 +102,7 @@ def test_a_full_queue_refuses_with_a_hint_of_when_to_come_back() -> None:
         batcher.submit(first[0])
         model.started.get(timeout=SOON_S)
         batcher.submit(fits[0])
-        assert batcher.queued_rows(Lane.INTERACTIVE) == 4
+        assert batcher.queued(Lane.INTERACTIVE).rows == 4
         with pytest.raises(QueueFullError) as caught:
             batcher.submit(request(5)[0])
         assert caught.value.retry_after_s > 0

@@ -160,7 +160,7 @@ def test_a_model_that_fails_gives_its_turn_back() -> None:
             batcher.start()
         assert all(isinstance(reply.outcome(), InferenceError) for reply in failing)
         assert not any(isinstance(reply.outcome(), Exception) for reply in working)
-        assert batchers["bad"].queued_rows(Lane.INTERACTIVE) == 0
+        assert batchers["bad"].queued(Lane.INTERACTIVE).rows == 0
 
 
 def test_whoever_has_nothing_to_compute_any_more_leaves_the_cores_to_others() -> None:

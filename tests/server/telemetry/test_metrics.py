@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_server.batching.policy import Lane
 from inferry_server.errors import QueueFullError, ServingError
 from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
@@ -17,7 +16,6 @@ from inferry_server.transport.connections import ConnectionCount
 from testkit.clock import ManualClock
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
-NOTHING = dict.fromkeys(Lane, 0.0).__getitem__
 
 # From a server on port 8001 (1F41) with two clients, one that is just leaving, and other sockets around.
 TABLE = """\
@@ -50,7 +48,7 @@ def about(metrics: ServerMetrics, model: str) -> set[str]:
 
 def start_serving(metrics: ServerMetrics, model: str, provider: str = "CPU") -> None:
     version = metrics.for_model(model, "1")
-    version.serving(provider=provider, rows=NOTHING, age_s=NOTHING)
+    version.serving(provider)
     version.request_refused("overloaded")
 
 
@@ -167,15 +165,3 @@ def test_replicas_can_be_added_up() -> None:
         if metric.type == "histogram":
             assert {s.labels["le"] for s in metric.samples if "le" in s.labels} == buckets[metric.name]
     assert "+Inf" in buckets["inferry_compute_duration_seconds"]
-
-
-def test_gauges_of_a_queue_are_asked_when_the_page_is_read() -> None:
-    metrics = ServerMetrics()
-    waiting = {Lane.INTERACTIVE: 3, Lane.BULK: 5}
-    metrics.for_model("a", "1").serving(provider="CPU", rows=waiting.__getitem__, age_s=lambda lane: waiting[lane] / 10)
-    assert series(metrics)["inferry_queue_rows", "a", "1", "bulk"] == 5
-    waiting[Lane.BULK] = 7
-    page = series(metrics)
-    assert page["inferry_queue_rows", "a", "1", "bulk"] == 7
-    assert page["inferry_queue_oldest_age_seconds", "a", "1", "bulk"] == 0.7
-    assert page["inferry_queue_oldest_age_seconds", "a", "1", "interactive"] == 0.3
