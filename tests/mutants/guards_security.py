@@ -22,6 +22,7 @@ SECURITY = (
     Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
     Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),
+    Mutant("http-no-sessions", "reload: HTTP takes up no session again", "pass", ("tests/server/http/test_guard.py",)),
     Mutant("certificate-reloaded", "reload: gRPC shows the new certificate", "pass", _ROTATION),
     Mutant("policy-no-empty-token", "access: an empty token is nobody's", "if False:", _POLICY),
     Mutant("policy-one-caller", "access: a token is one caller's", "if False:", _POLICY),

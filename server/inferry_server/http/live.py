@@ -112,7 +112,7 @@ def _served(served: ServedVersion) -> dict[str, Any]:
         "golden": served.golden is not None,
         "pictures": served.preprocessing is not None,
         "instances": served.instance_count,
-        "queued": {lane.value: served.batcher.queued_rows(lane) for lane in Lane},
+        "queued": {lane.value: served.batcher.queued(lane).rows for lane in Lane},
         "rows": totals.rows,
         "batches": totals.batches,
         "queue": {"count": totals.queued, "ns": round(totals.queue_s * 1e9)},

@@ -153,15 +153,15 @@ def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_
         assert [code(known, path) for path in ("/readyz", "/v2")] == [200, 200]
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path, version: ssl.TLSVersion) -> None:
+def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path) -> None:
     """Else a client would be let in by an authority that was exchanged since."""
     onnx_models.save_doubler(tmp_path / "models")
     authority = Authority(tmp_path, "authority")
     own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
     context = ssl.create_default_context(cafile=authority.certificate)
     context.load_cert_chain(client.certificate, client.key)
-    context.maximum_version = context.minimum_version = version
+    older = ssl.create_default_context(cafile=authority.certificate)
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
     with running_server(
         tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
         tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
@@ -177,7 +177,31 @@ def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path
                 assert connection.recv(12) == b"HTTP/1.1 200"
                 session = connection.session
                 reused.append(connection.session_reused)
+        with (
+            socket.create_connection(("localhost", server.http_address.port), timeout=20) as plain,
+            pytest.raises((ssl.SSLError, ConnectionError)),  # which keeps sessions
+        ):
+            older.wrap_socket(plain, server_hostname="localhost")
     assert reused == [False, False]
+
+
+def test_older_tls_is_spoken_where_no_certificate_of_a_client_is_verified(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own = authority.issue("localhost", "DNS:localhost")
+    older = ssl.create_default_context(cafile=authority.certificate)
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        running_server(
+            tmp_path / "models",
+            http_inference="on",
+            http_address=Address("localhost", 0),
+            tls_certificate=own.certificate,
+            tls_private_key=own.key,
+        ) as server,
+        urllib.request.urlopen(f"https://{server.http_address}/readyz", timeout=20, context=older) as answer,
+    ):
+        assert answer.status == 200
 
 
 def test_a_key_that_is_none_stops_the_start(tmp_path: Path) -> None:
