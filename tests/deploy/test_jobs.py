@@ -45,6 +45,7 @@ def test_nothing_is_wrong_with_a_job_on_any_version_of_kubernetes(job: str, fact
         ("classify", "--model=mnist", "--max-errors=many", "many"),
         ("retrain", "--label=canary", "--lable=canary", "--lable=canary"),
         ("retrain", "--repository=/models", "--repository=/elsewhere", "/elsewhere, and nothing is mounted there"),
+        ("retrain", "--keep-traffic", "--verbose", "--label=canary without --keep-traffic"),
     ],
 )
 def test_an_argument_that_a_program_does_not_know_is_named(job: str, old: str, new: str, expected: str) -> None:
@@ -89,6 +90,15 @@ def test_what_is_trained_once_is_what_is_exported() -> None:
     exported = trainer_parser().parse_args(pod["containers"][0]["args"])
     assert exported.source == trained.out
     assert exported.label is None
+
+
+def test_what_is_trained_every_week_takes_no_traffic_from_what_is_stable() -> None:
+    (job,) = render(K8S / "jobs" / "retrain").every("CronJob")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    trained = trainer_parser().parse_args(pod["initContainers"][0]["args"])
+    exported = trainer_parser().parse_args(pod["containers"][0]["args"])
+    assert exported.source == trained.out
+    assert (exported.label, exported.keep_traffic) == ("canary", True)
 
 
 def load_pods() -> tuple[Manifest, Manifest]:

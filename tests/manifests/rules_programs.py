@@ -15,7 +15,7 @@ _FOLDER = re.compile(r"(?:^|=)(/[\w-]+)")
 
 
 def program_faults(bundle: Bundle) -> Iterator[str]:
-    """Arguments that a program refuses, and folders in them where nothing is mounted."""
+    """Arguments that a program refuses, canaries that take all traffic, and folders where nothing is mounted."""
     for template in bundle.templates():
         for container in template.containers:
             name = f"{template.owner}, container {container['name']}"
@@ -26,10 +26,16 @@ def program_faults(bundle: Bundle) -> Iterator[str]:
             said = io.StringIO()
             try:
                 with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                    parser().parse_args(arguments)
+                    chosen = parser().parse_args(arguments)
             except SystemExit:
                 yield f"{name}: {(said.getvalue().strip().splitlines() or ['no arguments'])[-1]}"
                 continue
+            label = getattr(chosen, "label", None)
+            if label not in (None, "stable") and not chosen.keep_traffic:
+                yield (
+                    f"{name}: --label={label} without --keep-traffic: where the model has no traffic, what is "
+                    "published gets every request that names no version"
+                )
             mounts = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
             for argument in arguments:
                 match = _FOLDER.search(argument)

@@ -7,9 +7,13 @@ _TEST_GATES = ("tests/trainer/gates/test_gates.py",)
 _TEST_FAULTS = ("tests/trainer/gates/test_planted_faults.py",)
 _TEST_COPIES = ("tests/trainer/evaluation/test_copying.py",)
 _TEST_LAYERS = ("tests/trainer/export/test_layers_that_convert.py",)
+_TEST_LABELS = ("tests/trainer/publishing/test_version_labels.py",)
 _TEST_TRAIN = ("tests/trainer/training/test_train.py",)
 
 GATES = (
+    Mutant("traffic-not-all", "traffic: a new version never gets all of it", "if False:", _TEST_LABELS),
+    Mutant("traffic-stable-elsewhere", "traffic: `stable` is not moved", "if False:", _TEST_LABELS),
+    Mutant("traffic-version-policy", "traffic: what settings choose is not guessed", "if False:", _TEST_LABELS),
     Mutant(
         "gates-scaled-measured",
         "gates: pictures that are decoded whole anyway measure nothing",

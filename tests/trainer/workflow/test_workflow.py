@@ -1,8 +1,10 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,12 +13,16 @@ import pytest
 
 from inferry_proto.golden import largest_difference, load_golden_samples
 from inferry_proto.manifest import read_manifest, verify_files
+from inferry_proto.signing import verify_settings
+from inferry_proto.version_labels import read_labels_and_traffic, write_version_labels
 from inferry_trainer.config import RunConfig
 from inferry_trainer.datasets.digits import load_digits
-from inferry_trainer.errors import GateError, PublishError, RunFolderError
+from inferry_trainer.errors import ConfigError, GateError, PublishError, RunFolderError
 from inferry_trainer.gates.golden import GOLDEN_IMAGES, golden_positions
+from inferry_trainer.publishing.catalog import versions_of
 from inferry_trainer.publishing.evidence import EvidenceOptions
-from inferry_trainer.publishing.signatures import check_signature
+from inferry_trainer.publishing.publish import publish_version
+from inferry_trainer.publishing.signatures import check_signature, sign_path
 from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
 from inferry_trainer.workflow.export import ExportOptions, export_run
@@ -221,3 +227,48 @@ def test_what_is_exported_with_a_key_is_signed_with_its_label(own_run: Path, tmp
     (version.parent / "version_labels.json").write_text('{"labels": {"stable": "1"}}')
     with pytest.raises(GateError, match=r"version_labels\.json"):
         verify_path(version, EvidenceOptions(), say=silent, model_key=keys.public)
+
+
+def test_traffic_is_kept_and_signed_before_servers_can_see_the_new_version(
+    own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, seen = make_keys(tmp_path, "ours"), []
+
+    def publish_and_look(*arguments: Any, seal: Callable[[Path], None]) -> Path:
+        def look(folder: Path) -> None:
+            seal(folder)
+            model = folder.parents[1]
+            verify_settings(model, keys.public)
+            seen.append(
+                (folder.name, dict(read_labels_and_traffic(model).traffic), [one.name for one in versions_of(model)])
+            )
+
+        return publish_version(*arguments, seal=look)
+
+    first = publish(own_run, tmp_path / "models")
+    sign_path(first.parent, keys.private)
+    monkeypatch.setattr("inferry_trainer.workflow.export.publish_version", publish_and_look)
+    spoken: list[str] = []
+    options = ExportOptions(tmp_path / "models", label="canary", keep_traffic=True, sign=keys.private)
+    (version,) = export_run(own_run, options, say=spoken.append)
+    assert seen == [("2", {"stable": 100}, ["1"])]
+    check_signature(version, keys.public)
+    assert read_labels_and_traffic(version.parent).labels == {"stable": 1, "canary": 2}
+    assert "traffic: requests that name no version stay with version 1 of digits, which is now stable" in spoken
+
+
+@pytest.mark.parametrize("label", [None, "stable"])
+def test_traffic_is_kept_from_a_labelled_version_alone(label: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected another label than stable"):
+        ExportOptions(tmp_path, label=label, keep_traffic=True)
+
+
+def test_traffic_that_cannot_be_kept_is_refused_before_any_work(own_run: Path, tmp_path: Path) -> None:
+    model = tmp_path / "models" / "digits"
+    (model / "1").mkdir(parents=True)
+    write_version_labels(model, {"canary": 1}, {"canary": 1})
+    spoken: list[str] = []
+    options = ExportOptions(tmp_path / "models", label="canary", keep_traffic=True)
+    with pytest.raises(PublishError, match="gives all traffic to the label 'canary'"):
+        export_run(own_run, options, say=spoken.append)
+    assert spoken == []

@@ -49,6 +49,12 @@ def add(commands: "Commands", common: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--label", metavar="LABEL", help="point this label, canary say, at what is published")
     export.add_argument(
+        "--keep-traffic",
+        action="store_true",
+        help="with --label: requests that name no version stay with the versions that they go to now; without it they "
+        "go to what is published, where version_labels.json has no traffic",
+    )
+    export.add_argument(
         "--scaled-jpeg",
         type=Path,
         metavar="FOLDER",
@@ -96,6 +102,7 @@ def _export(chosen: argparse.Namespace) -> None:
         max_accuracy_drop=chosen.max_accuracy_drop,
         max_difference=chosen.max_difference,
         label=chosen.label,
+        keep_traffic=chosen.keep_traffic,
         scaled_jpeg=chosen.scaled_jpeg,
         sign=chosen.sign,
         license_expression=chosen.license_expression,

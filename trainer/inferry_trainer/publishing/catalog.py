@@ -20,13 +20,21 @@ def find_versions(path: Path) -> list[Path]:
     """
     if _is_version(path):
         return [path]
-    found = _versions_of(path)
+    found = versions_of(path)
     if not found and path.is_dir():
-        found = [version for model in sorted(path.iterdir()) if model.is_dir() for version in _versions_of(model)]
+        found = [version for model in sorted(path.iterdir()) if model.is_dir() for version in versions_of(model)]
     if not found:
         what = "holds no version" if path.is_dir() else "is not a folder"
         raise PublishError(f"{path} {what}; expected <repository>, <repository>/<model> or <repository>/<model>/1")
     return found
+
+
+def versions_of(model: Path) -> list[Path]:
+    """The versions of one model, ascending; none where it is no folder, or hidden."""
+    if not model.is_dir() or model.name.startswith("."):
+        return []
+    versions = [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdigit()]
+    return sorted(versions, key=lambda path: int(path.name))
 
 
 def manifest_of(version: Path) -> ModelManifest:
@@ -44,13 +52,6 @@ def manifest_of(version: Path) -> ModelManifest:
             "manifest", f"{version / MANIFEST_FILE} is missing: nothing says what this model is; publish it again"
         )
     return manifest
-
-
-def _versions_of(model: Path) -> list[Path]:
-    if not model.is_dir() or model.name.startswith("."):
-        return []
-    versions = [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdigit()]
-    return sorted(versions, key=lambda path: int(path.name))
 
 
 def _is_version(path: Path) -> bool:

@@ -19,7 +19,13 @@ from inferry_trainer.publishing.bill_of_materials import canonical_license, writ
 from inferry_trainer.publishing.publish import check_model_name, publish_version
 from inferry_trainer.publishing.release import Release, variant_name, write_release
 from inferry_trainer.publishing.signatures import check_private_key, seal_settings, seal_version
-from inferry_trainer.publishing.version_labels import check_new_label, point_label_at
+from inferry_trainer.publishing.version_labels import (
+    STABLE,
+    check_new_label,
+    keep_traffic,
+    point_label_at,
+    version_to_keep,
+)
 from inferry_trainer.training.run_folder import read_run_folder
 from inferry_trainer.workflow import Say
 
@@ -36,13 +42,16 @@ class ExportOptions:
         max_difference: between a probability of Keras' and one of the float32 graph's, accepted whatever the
             model's own rounding is; what was accepted is recorded.
         label: to point at what is published; None for none.
+        keep_traffic: whether requests that name no version stay with the versions that they go to now, but for the
+            label's own share. Where a model has no traffic, its newest version becomes `stable` and gets all of it.
         scaled_jpeg: labelled pictures with which it is measured what decoding large JPEGs smaller costs; servers and
             batch jobs then decode them so. None: they decode every picture whole.
         sign: private key to sign what is published with; None: unsigned.
         license_expression: of SPDX, for the bill of materials; None: it names no license.
 
     Raises:
-        ConfigError: a precision or a license that does not exist, or a limit outside its range.
+        ConfigError: a precision or a license that does not exist, a limit outside its range, or traffic that is to
+            be kept from a version without a label, or from `stable`.
     """
 
     repository: Path
@@ -51,6 +60,7 @@ class ExportOptions:
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     max_difference: float = MAX_DIFFERENCE
     label: str | None = None
+    keep_traffic: bool = False
     scaled_jpeg: Path | None = None
     sign: Path | None = None
     license_expression: str | None = None
@@ -67,6 +77,11 @@ class ExportOptions:
             check_model_name(self.model_name)
         if self.label is not None:
             check_new_label(self.label)
+        if self.keep_traffic and self.label in (None, STABLE):
+            raise ConfigError(
+                f"keep_traffic is set and label is {self.label}; expected another label than {STABLE}, as canary: its "
+                "version would get no request that names none"
+            )
         if self.sign is not None:
             check_private_key(self.sign)
         if self.license_expression is not None:
@@ -123,6 +138,9 @@ def publish_candidate(candidate: Candidate, options: ExportOptions, *, say: Say)
     check_model_name(name)
     if candidate.test is None:
         _check_unverified(options)
+    if options.keep_traffic and options.label is not None:
+        for precision in options.precisions:  # what is refused is refused before the work
+            version_to_keep(options.repository / variant_name(name, precision), options.label)
     twice = None
     if options.scaled_jpeg is not None:
         twice = decode_twice(options.scaled_jpeg, candidate.labels, candidate.preprocessing)
@@ -185,8 +203,11 @@ def _publish(
         write_bill_of_materials(folder, license_expression=options.license_expression)
         if key is not None:
             seal_version(folder, key)
+        if options.keep_traffic and options.label is not None:
+            _keep_traffic(model, options.label, key, say)  # before servers can see the version
 
     key = options.sign
+    model = options.repository / variant_name(base, precision)
     version = publish_version(options.repository, variant_name(base, precision), write, seal=seal)
     if options.label is not None:
         point_label_at(version, options.label)
@@ -194,6 +215,15 @@ def _publish(
         seal_settings(version.parent, key)
     say(f"published: {version}" + (f", labelled {options.label}" if options.label else "") + ", signed" * bool(key))
     return version
+
+
+def _keep_traffic(model: Path, label: str, key: Path | None, say: Say) -> None:
+    kept = keep_traffic(model, label)
+    if kept is None:
+        return
+    if key is not None:
+        seal_settings(model, key)
+    say(f"traffic: requests that name no version stay with version {kept} of {model.name}, which is now {STABLE}")
 
 
 def _nothing_published(error: GateError | ExportError) -> TrainerError:
