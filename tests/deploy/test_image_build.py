@@ -95,6 +95,8 @@ def test_the_environment_is_small_and_has_neither_trainer_nor_clients_nor_cuda(c
     assert [path.name for path in (root / "bin").glob("inferry*")] == ["inferry-serve"]
     size_mb = int(subprocess.run(["du", "-sm", root], capture_output=True, text=True, check=True).stdout.split()[0])
     assert size_mb <= MOST_MB
+    labels = json.loads(buildah("inspect", "--type", "container", container))["OCIv1"]["config"]["Labels"]
+    assert labels["org.opencontainers.image.base.name"] == BASE
 
 
 def test_the_list_of_what_is_in_it_is_its_lock(container: str) -> None:

@@ -113,6 +113,32 @@ def test_base_image_is_pinned_to_a_patch_release_that_the_project_supports() -> 
     assert outside == {"${PYTHON_IMAGE}", "${TENSORRT_IMAGE}"}
 
 
+@pytest.mark.parametrize(
+    ("image", "pinned", "code", "told"),
+    [
+        ("python:3.12.14-slim-trixie", "false", 0, True),
+        ("python:3.12.14-slim-trixie", "true", 1, True),
+        ("python:3.12.14-slim-trixie@sha256:" + "0" * 64, "false", 0, False),
+        ("registry.example.com:5000/python@sha256:" + "0" * 64, "true", 0, False),
+    ],
+)
+def test_a_build_says_when_its_base_may_be_moved_and_ends_where_that_is_forbidden(
+    image: str, pinned: str, code: int, told: bool
+) -> None:
+    (program,) = arguments("base", "RUN")
+    done = subprocess.run(
+        ["sh", "-c", program], env={"PYTHON_IMAGE": image, "PINNED": pinned}, capture_output=True, text=True
+    )
+    assert (done.returncode, bool(done.stderr)) == (code, told)
+    assert image in done.stderr or not told
+
+
+@pytest.mark.parametrize("image", [*IMAGES, "server-tensorrt"])
+def test_an_image_names_the_base_that_it_was_built_on(image: str) -> None:
+    assert 'org.opencontainers.image.base.name="${PYTHON_IMAGE}"' in arguments(image, "LABEL")
+    assert arguments(image, "ARG").count("PYTHON_IMAGE") == 1
+
+
 def test_everything_from_an_index_is_checked_by_hash() -> None:
     assert len(installs()) >= 10
     for install in installs():
