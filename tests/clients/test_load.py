@@ -110,12 +110,30 @@ def test_the_duration_counts_from_when_users_send_in_every_process(brightness_se
 
 @given(st.lists(st.sampled_from("abc")))
 def test_a_test_begins_once_with_the_first_request_of_its_last_process(sent: list[str]) -> None:
+    first: list[int] = []
     begun: list[int] = []
-    run_time = RunTime(3, lambda: begun.append(number))
-    for number, process in enumerate(sent):  # noqa: B007 - `begun` takes it
-        run_time.sends(process)
+    run_time = RunTime(lambda: first.append(number), lambda: begun.append(number))
+    for number, process in enumerate(sent):  # noqa: B007 - the lists take it
+        run_time.sends(process, "abc", users=3)
     last = max(sent.index(each) for each in "abc") if set(sent) == set("abc") else None
+    assert first == ([0] if sent else [])
     assert begun == ([] if last is None else [last])
+
+
+def test_a_process_without_users_and_one_that_died_are_not_waited_for() -> None:
+    begun: list[str] = []
+    few_users = RunTime(lambda: None, lambda: begun.append("few users"))
+    few_users.sends("b", "abc", users=2)
+    assert begun == []
+    few_users.sends("a", "abc", users=2)
+    assert begun == ["few users"]
+    one_dies = RunTime(lambda: None, lambda: begun.append("one died"))
+    assert not one_dies.look("ab", 8)
+    one_dies.sends("a", "ab", users=8)
+    assert not one_dies.look("ab", 8)
+    assert one_dies.look("a", 8)
+    assert one_dies.look("a", 8)
+    assert begun == ["few users", "one died"]
 
 
 def test_a_process_that_fails_is_not_waited_for_until_the_others_end() -> None:
@@ -323,12 +341,15 @@ def test_locust_runs_the_packaged_locustfile_and_five_lines_of_ones_own(
         )
     command = [sys.executable, "-m", "locust", "--headless", "--locustfile", str(locustfile), "--users", "2"]
     command += ["--host", brightness_server.address, "--only-summary"]
-    rpc = "Classify" if alone == "own" else "ModelInfer"
+    if alone != "own":
+        command += ["--run-time", "1s"]  # from the first request, however late it comes
+    rpc, enough = ("Classify", 10) if alone == "own" else ("ModelInfer", 0)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
         try:
-            wait_until(lambda: len(brightness_server.requests(rpc)) > 10, "requests", look_again_s=0.01)
+            wait_until(lambda: len(brightness_server.requests(rpc)) > enough, "requests", look_again_s=0.01)
         finally:
-            running.terminate()
+            if alone == "own" or not brightness_server.requests(rpc):
+                running.terminate()
         said = running.communicate(timeout=SOON_S)[1]
     assert running.returncode == 0, said
 

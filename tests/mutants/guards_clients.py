@@ -75,7 +75,7 @@ CLIENTS = (
     Mutant(
         "load-time-all",
         "load: time counts from when all processes send",
-        "if True:",
+        "all_send = bool(self._sending)",
         ("tests/clients/test_load.py::test_a_test_begins_once_with_the_first_request_of_its_last_process",),
     ),
     Mutant(

@@ -59,9 +59,9 @@ class ClosedLoop:
             folder = Path(temporary)
             write_payloads(self.payloads, folder)
             with ExitStack() as started:
-                processes = [
-                    started.enter_context(self._started(command, folder, duration_s)) for command in self._commands()
-                ]
+                # The first is the one that ends by itself; Locust's workers end with their master.
+                commands = self._commands(duration_s)
+                processes = [started.enter_context(self._started(command, folder)) for command in commands]
                 timeout_s = duration_s + self.users / self.spawn_rate + self.timeout_s + _GRACE_S
                 status = wait_for_all(processes, timeout_s)
             kept = list(folder.glob("*.records"))
@@ -72,11 +72,10 @@ class ClosedLoop:
             return summarize(from_first(load_records(kept)), objective_ms=self.objective_ms)
 
     @contextmanager
-    def _started(self, command: list[str], folder: Path, duration_s: int) -> "Iterator[subprocess.Popen[bytes]]":
+    def _started(self, command: list[str], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
             "INFERRY_LOAD_FOLDER": str(folder),
             "INFERRY_LOAD_TIMEOUT_S": str(self.timeout_s),
-            "INFERRY_LOAD_DURATION_S": str(duration_s),
         }
         with (folder / "locust.log").open("a") as log:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -94,7 +93,7 @@ class ClosedLoop:
                     process.kill()
                     process.wait()
 
-    def _commands(self) -> list[list[str]]:
+    def _commands(self, duration_s: int) -> list[list[str]]:
         """Locust's, or those of its distributed mode: a master, which sends nothing, and its workers."""
         locustfile = Path(__file__).with_name("locustfile.py")
         locust = [
@@ -108,7 +107,7 @@ class ClosedLoop:
             "WARNING",
         ]
         test = ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
-        test += ["--stop-timeout", str(math.ceil(self.timeout_s))]
+        test += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
         test += ["--only-summary", "--exit-code-on-error", "0"]
         count = min(self.users, self.processes or processes_for_users(self.users, os.cpu_count() or 1))
         if count == 1:
