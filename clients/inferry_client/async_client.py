@@ -1,7 +1,7 @@
 """The asynchronous client: carries out what `calling` decides, on gRPC's channels for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -132,8 +132,13 @@ class AsyncClient(Connection):
         stub = self._stub(step.server, rpc.method, asked=step.call.asked)
         return stub(metadata=self._all_metadata(step.call))
 
-    async def run(self, call: Call[Result]) -> Result:
+    def run(self, call: Call[Result]) -> Coroutine[Any, Any, Result]:
         """Make a call that `requests` built and read its reply."""
+        if self._joiner and call.joint and self._session.known_limit(call):
+            return self._joiner.run(call)
+        return self._run(call)
+
+    async def _run(self, call: Call[Result]) -> Result:
         if self._batching and call.joint:
             limit = self._session.known_limit(call)
             if limit is None:
@@ -143,7 +148,7 @@ class AsyncClient(Connection):
                     self._joiner = TaskJoiner(self._batching, self._session, self._perform)
                 result: Result = await self._joiner.run(call)
                 return result
-        return await self._perform(call)
+        return await self._carry_out(self._session.perform(call))
 
     async def _perform(self, call: Call[Result]) -> Result:
         return await self._carry_out(self._session.perform(call))
@@ -178,7 +183,7 @@ class AsyncClient(Connection):
             step: Step = next(steps)
             while True:
                 try:
-                    came = await self._send(step) if isinstance(step, Send) else await self._take(step)
+                    came = await self._send(step) if type(step) is Send else await self._take(step)
                 except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
                     step = steps.throw(error)
                 else:
@@ -196,13 +201,12 @@ class AsyncClient(Connection):
 
     async def _send(self, step: Send) -> Any:
         call = step.call
-        method = self._stub(step.server, call.method, asked=call.asked, control=call.control)
+        known = self._methods.get((step.server, call.method.path)) if asyncio.get_running_loop() is self._loop else None
+        method = known or self._stub(step.server, call.method, asked=call.asked, control=call.control)
+        metadata = self._all_metadata(call) if self._metadata or call.metadata else None
         try:
             return await method(
-                call.request,
-                timeout=step.timeout_s,
-                metadata=self._all_metadata(call),
-                wait_for_ready=step.wait or None,
+                call.request, timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None
             )
         except grpc.RpcError as error:
             raise self._error_of(error, step) from error

@@ -140,7 +140,7 @@ class Client(Connection):
                 joiner = self._joiner or self._joined(self._batching)
                 result: Result = joiner.run(call)
                 return result
-        return self._perform(call)
+        return self._carry_out(self._session.perform(call))
 
     def _perform(self, call: Call[Result]) -> Result:
         return self._carry_out(self._session.perform(call))
@@ -171,7 +171,7 @@ class Client(Connection):
             step: Step = next(steps)
             while True:
                 try:
-                    came = self._send(step) if isinstance(step, Send) else self._take(step)
+                    came = self._send(step) if type(step) is Send else self._take(step)
                 except Exception as error:  # noqa: BLE001 - it is the call's to handle, whatever it is
                     step = steps.throw(error)
                 else:
@@ -187,14 +187,12 @@ class Client(Connection):
 
     def _send(self, step: Send) -> Any:
         call = step.call
-        method = self._stub(step.server, call.method, asked=call.asked, control=call.control)
+        method = self._methods.get((step.server, call.method.path)) or self._stub(
+            step.server, call.method, asked=call.asked, control=call.control
+        )
+        metadata = self._all_metadata(call) if self._metadata or call.metadata else None
         try:
-            return method(
-                call.request,
-                timeout=step.timeout_s,
-                metadata=self._all_metadata(call),
-                wait_for_ready=step.wait or None,
-            )
+            return method(call.request, timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None)
         except grpc.RpcError as error:
             raise self._error_of(error, step) from error
         except ValueError as error:

@@ -56,7 +56,7 @@ class ClassifyResult:
     variant: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)  # a frozen class's own `__init__` would cost every call a microsecond
 class InferResult:
     """The answer to `infer`.
 
@@ -73,6 +73,13 @@ class InferResult:
     outputs: Mapping[str, Tensor]
     request_id: str = ""
     variant: str = ""
+
+    def __init__(
+        self, model: str, version: str, outputs: Mapping[str, Tensor], request_id: str = "", variant: str = ""
+    ) -> None:
+        fields = self.__dict__
+        fields["model"], fields["version"], fields["outputs"] = model, version, outputs
+        fields["request_id"], fields["variant"] = request_id, variant
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,19 @@ class RetryBudget:
     up a dozen each beyond the tokens, so that a restart does not fail the callers it meets.
 
     A server that could not be reached at all has not been asked, and costs no token.
+
+    Attributes:
+        spent: tokens; while it is 0, answers need not be counted.
     """
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._most = float(policy.budget)
+        self._tokens = float(policy.budget)
         self._per_answer = policy.budget_per_answer
-        self._tokens = self._most
+        self.spent = 0.0
 
     def answered(self) -> None:
         """A call was answered."""
-        if self._tokens < self._most:
-            self._tokens = min(self._most, self._tokens + self._per_answer)
+        self.spent = max(0.0, self.spent - self._per_answer)
 
     def allows(self, error: InferryError, *, retrying: int) -> bool:
         """Count a refusal and say whether to ask again.
@@ -85,9 +87,10 @@ class RetryBudget:
         """
         if isinstance(error, ServerUnavailableError) and error.unreached:
             return True
-        floor = self._most / 2 if isinstance(error, OverloadedError) else -float(_AWAY_RETRIES_PER_CALL * retrying)
-        self._tokens = max(self._tokens - 1, min(floor, self._tokens))
-        return self._tokens > floor  # guard: client-budget
+        overloaded = isinstance(error, OverloadedError)
+        most = self._tokens / 2 if overloaded else self._tokens + _AWAY_RETRIES_PER_CALL * retrying
+        self.spent = min(self.spent + 1, max(most, self.spent))
+        return self.spent < most  # guard: client-budget
 
 
 def plan_retry(

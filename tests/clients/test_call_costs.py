@@ -35,13 +35,14 @@ def path() -> str:
 
 
 class CallCounter:
-    """Counts the functions that ours call, Python's and C's, and ours."""
+    """Counts calls of functions, Python's and C's: ours and those that ours call, or everybody's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everybody: bool = False) -> None:
         self.counted: Counter[str] = Counter()
+        self._everybody = everybody
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if event in ("call", "c_call") and "inferry" in frame.f_code.co_filename:
+        if event in ("call", "c_call") and (self._everybody or "inferry" in frame.f_code.co_filename):
             self.counted[frame.f_code.co_qualname] += 1
 
     def __enter__(self) -> Self:
@@ -59,7 +60,7 @@ def test_a_call_makes_few_calls_beyond_grpcs() -> None:
     client.infer("mnist", PIXELS)
     with CallCounter() as counter:
         client.infer("mnist", PIXELS)
-    assert counter.counted.total() <= 38  # about 10 us on a machine that does nothing else
+    assert counter.counted.total() <= 31  # about 9 us on a machine that does nothing else
 
 
 def test_calls_that_travel_together_make_few_calls_each() -> None:
@@ -73,11 +74,12 @@ def test_calls_that_travel_together_make_few_calls_each() -> None:
         client = AsyncClient("127.0.0.1:1", batching=Batching())
         client._session._batch_limits["mnist", ""] = CALLERS
         client._methods[(0, path())] = method
+        await client.infer("mnist", PIXELS)
         calls = [client.infer("mnist", PIXELS) for _ in range(CALLERS)]
-        with CallCounter() as counter:
+        with CallCounter(everybody=True) as counter:  # asyncio's too: timers cost more than all of ours
             await asyncio.gather(*calls)
         return counter.counted
 
     counted = asyncio.run(ask())
-    assert counted.total() / CALLERS <= 26
-    assert asked == [CALLERS]
+    assert counted.total() / CALLERS <= 78
+    assert asked == [1, CALLERS]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from inferry_client import AsyncClient, Batching, Client, TensorSpec, errors
 from inferry_client.calling import joined_threads
+from inferry_client.calling.joined_tasks import TaskJoiner
 from inferry_client.calling.joining import Asleep, Ended, Joiner, Waiting, alone, join
 from inferry_client.messages import requests
 from inferry_client.testing import FakeModel, Refusal, fake_server
@@ -173,6 +174,37 @@ def test_tasks_that_are_ready_together_travel_together() -> None:
         assert asyncio.run(ask(server.address)) == [2 * number for number in range(30)]
         assert len(server.requests("ModelInfer")) == 1 + 3
         assert len(server.requests("Classify")) == 1
+
+
+def test_each_task_waits_for_as_long_as_it_was_given_and_no_longer() -> None:
+    async def ask() -> list[Any]:
+        session = Client("127.0.0.1:1")._session
+        answered = asyncio.Event()
+
+        async def send(call: Any) -> Any:
+            await answered.wait()
+            return call
+
+        joiner = TaskJoiner(Batching(max_rows=1), session, send)
+
+        def call(timeout_s: float) -> Any:
+            return requests.infer("m", _x(1), timeout_s=timeout_s)
+
+        patient = asyncio.create_task(joiner.run(call(SOON_S)))
+        await asyncio.sleep(0)
+        late = await asyncio.gather(*(joiner.run(call(s)) for s in (0.02, 0.01, 0.03)), return_exceptions=True)
+        late += await asyncio.gather(joiner.run(call(0.01)), return_exceptions=True)
+        cancelled = asyncio.create_task(joiner.run(call(0.01)))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        answered.set()
+        assert (await patient).timeout_s == SOON_S
+        assert not joiner._unanswered
+        return late
+
+    late = asyncio.run(ask())
+    assert [type(each) for each in late] == [errors.DeadlineExceededError] * 4
+    assert [str(each).partition(" within ")[2].split()[0] for each in late] == ["0.02", "0.01", "0.03", "0.01"]
 
 
 def test_a_model_without_a_batch_axis_and_calls_with_an_id_travel_alone() -> None:

@@ -25,21 +25,19 @@ class Balancer:
 
     Args:
         count: of servers, at least 1; they are known by index.
+
+    Attributes:
+        suspects: by index; empty while all serve.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._next = 0
-        self._suspects: dict[int, _Suspect] = {}
-
-    @property
-    def troubled(self) -> bool:
-        """Whether any server is suspect."""
-        return bool(self._suspects)
+        self.suspects: dict[int, _Suspect] = {}
 
     def pick(self, avoid: Collection[int] = ()) -> int:
         """The server for the next attempt; one that serves and is not in `avoid`, if there is any."""
-        count, suspects = self._count, self._suspects
+        count, suspects = self._count, self.suspects
         start = self._next
         self._next = (start + 1) % count
         if not suspects and not avoid:
@@ -49,35 +47,35 @@ class Balancer:
 
     def others(self, tried: Collection[int]) -> bool:
         """Whether a server that serves has not been tried yet."""
-        return any(index not in tried and index not in self._suspects for index in range(self._count))
+        return any(index not in tried and index not in self.suspects for index in range(self._count))
 
     def answered(self, index: int) -> None:
         """A server answered, however it did."""
-        self._suspects.pop(index, None)
+        self.suspects.pop(index, None)
 
     def failed(self, index: int, now: float) -> None:
         """A server was away, or kept silent until the deadline."""
-        if self._count > 1 and index not in self._suspects:
-            self._suspects[index] = _Suspect(due=now)
+        if self._count > 1 and index not in self.suspects:
+            self.suspects[index] = _Suspect(due=now)
 
     def due_probes(self, now: float) -> list[int]:
         """The suspects to be probed now; each is handed out once until `probed` says how it went."""
-        due = [index for index, suspect in list(self._suspects.items()) if now >= suspect.due]
+        due = [index for index, suspect in list(self.suspects.items()) if now >= suspect.due]
         for index in due:
-            self._suspects[index] = _Suspect(due=now + 2 * PROBE_TIMEOUT_S, failed=self._failed(index))
+            self.suspects[index] = _Suspect(due=now + 2 * PROBE_TIMEOUT_S, failed=self._failed(index))
         return due
 
     def probed(self, index: int, *, serving: bool, now: float) -> None:
         """A probe ended."""
         if serving:  # guard: client-suspect-back
             self.answered(index)
-        elif index in self._suspects:
+        elif index in self.suspects:
             failed = self._failed(index) + 1
             pause_s = min(_LONGEST_PROBE_S, _FIRST_PROBE_S * 2.0 ** min(failed, 10))
-            self._suspects[index] = _Suspect(due=now + pause_s, failed=failed)
+            self.suspects[index] = _Suspect(due=now + pause_s, failed=failed)
 
     def _failed(self, index: int) -> int:
-        suspect = self._suspects.get(index)
+        suspect = self.suspects.get(index)
         return suspect.failed if suspect else 0
 
 

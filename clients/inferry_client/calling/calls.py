@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, final
 
 from inferry_client.calling.balancing import Balancer
 from inferry_client.errors import (
@@ -35,6 +35,7 @@ _SMALLER_MESSAGE = 0.9  # of what fits, since every part repeats names and shape
 _SIZES = re.compile(r"larger than max \((\d{1,15}) vs\. (\d{1,15})\)")
 
 
+@final
 @dataclass(slots=True)  # not frozen, which would cost every call a microsecond; nobody changes one
 class Send:
     """Make one attempt; the reply message comes back, or an InferryError is raised.
@@ -105,7 +106,8 @@ class Session:
         Raises:
             InferryError: it got no answer.
         """
-        timeout_s, deadline = self.time_of(call)
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        deadline = self._clock() + timeout_s - call.waited_s
         if call.pieces is None:
             return self._attempts(call, timeout_s, deadline, None if call.waited_s else timeout_s)
         return self._whole_or_parts(call, timeout_s, deadline)
@@ -261,7 +263,7 @@ class Session:
         started = deadline - timeout_s
         try:
             while True:
-                if balancer.troubled:
+                if balancer.suspects:
                     for suspect in balancer.due_probes(self._clock()):
                         yield Probe(suspect)
                 server = balancer.pick(tried)
@@ -287,8 +289,10 @@ class Session:
                     remaining_s = self.left_of(deadline)
                 else:
                     self._reached = True
-                    self._budget.answered()
-                    balancer.answered(server)
+                    if self._budget.spent:
+                        self._budget.answered()
+                    if balancer.suspects:
+                        balancer.answered(server)
                     break
         finally:
             if tried or attempt > 1:

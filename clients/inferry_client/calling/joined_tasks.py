@@ -1,6 +1,7 @@
 """Joined requests of asyncio's tasks."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,6 +16,9 @@ from inferry_client.messages.call import Call
 class TaskJoiner:
     """Carries out joined calls; each joined request is a task. All of it runs on one event loop.
 
+    A call waits for its answer or for the alarm, which rings for all calls: a timer for each would cost as much
+    as all else that is done for it.
+
     Args:
         settings: how to join.
         session: of the client.
@@ -26,28 +30,33 @@ class TaskJoiner:
         self._session = session
         self._send = send
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unanswered: set[Waiting] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
         self._looking = False
         self._loop = asyncio.get_running_loop()
 
     async def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
         assert call.joint is not None  # noqa: S101 - its caller looked
-        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
-        left_s = timeout_s - call.waited_s
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             raise error_from_other_loop(address=",".join(self._session.servers), asked=call.asked)
+        timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
+        deadline = time.monotonic() + timeout_s - call.waited_s
         woken = loop.create_future()
-        mine = Waiting(call, call.joint(), timeout_s, time.monotonic() + left_s, partial(_wake, woken))
+        mine = Waiting(call, call.joint(), timeout_s, deadline, partial(_wake, woken))
         self._joiner.add(mine)
+        self._unanswered.add(mine)
+        if deadline < self._rings_at:
+            self._set_alarm(deadline)
         if not self._looking:
             self._looking = True
             loop.call_soon(self._look)  # tasks that are ready now join too
-        alarm = loop.call_later(left_s, _wake, woken)  # a tenth of what `wait_for` costs
         try:
             await woken
         finally:
-            alarm.cancel()
+            self._unanswered.discard(mine)
             if not mine.answered:
                 self._joiner.remove(mine)
         if not mine.answered:
@@ -55,6 +64,22 @@ class TaskJoiner:
         if mine.alone:
             return await self._send(alone(mine, time.monotonic()))
         return mine.share()
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm:
+            self._alarm.cancel()
+        self._rings_at = at
+        self._alarm = None if at == math.inf else self._loop.call_later(at - time.monotonic(), self._ring)
+
+    def _ring(self) -> None:
+        """End the wait of calls whose time is up; the alarm rings again for the next ones, if there are any."""
+        now, next_at = time.monotonic(), math.inf
+        for waiting in self._unanswered:
+            if waiting.deadline <= now:
+                waiting.wake()
+            else:
+                next_at = min(next_at, waiting.deadline)
+        self._set_alarm(next_at)
 
     def _look(self) -> None:
         self._looking = False

@@ -78,15 +78,16 @@ class ThreadJoiner:
     def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
         assert call.joint is not None  # noqa: S101 - its caller looked
-        meets_no_other = False
-        try:
-            with self._lock:
-                meets_no_other = self._joiner.reserve_alone()
-            if meets_no_other:
-                return self._send(call)
-        finally:
-            if meets_no_other:
-                self._hand_over()
+        if self._joiner.idle:
+            meets_no_other = False
+            try:
+                with self._lock:
+                    meets_no_other = self._joiner.reserve_alone()
+                if meets_no_other:
+                    return self._send(call)
+            finally:
+                if meets_no_other:
+                    self._hand_over()
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
         left_s = timeout_s - call.waited_s
         woken = threading.Lock()  # an event costs three times as much

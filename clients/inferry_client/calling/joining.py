@@ -12,7 +12,7 @@ sends another beside one under way only if that is full.
 import copy
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -45,7 +45,7 @@ class Batching:
         check_whole_number("max_in_flight", self.max_in_flight, 1, _MAX_IN_FLIGHT)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)  # without slots: what is not set yet costs nothing
 class Waiting:
     """A call that waits to be answered, alone or together with others.
 
@@ -70,13 +70,13 @@ class Waiting:
     timeout_s: float
     deadline: float
     wake: Callable[[], object]
-    answered: bool = False
-    error: InferryError | None = None
-    alone: bool = False
-    whole: Any = None
-    start: int | None = None
-    left: bool = False
-    asleep: "Asleep | None" = None
+    answered: bool = field(default=False, init=False)
+    error: InferryError | None = field(default=None, init=False)
+    alone: bool = field(default=False, init=False)
+    whole: Any = field(default=None, init=False)
+    start: int | None = field(default=None, init=False)
+    left: bool = field(default=False, init=False)
+    asleep: "Asleep | None" = field(default=None, init=False)
 
     def waited_s(self, now: float) -> float:
         """How long it has waited."""
@@ -151,9 +151,14 @@ class Joiner:
         self._in_flight += 1
         return True
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call waits and none is under way; a hint where the owner's lock is not held."""
+        return not (self._groups or self._in_flight)
+
     def reserve_alone(self) -> bool:
         """Take a place for a call that has come and nobody could travel with; False: it had better wait."""
-        if self._groups or self._in_flight:
+        if not self.idle:
             return False
         self._in_flight += 1
         return True
