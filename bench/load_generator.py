@@ -5,6 +5,8 @@ latency from the moment a request was written; an open one from the moment it wa
 behind is not spared.
 """
 
+import array
+import gc
 import json
 import selectors
 import struct
@@ -38,6 +40,8 @@ class Job:
         timeout_s: the deadline that each request carries in gRPC; 0: none.
         http: HTTP/1.1 instead of gRPC.
         headers: of HTTP requests, besides the host and the length.
+        times: file that takes, as doubles, when each answered request began, on `perf_counter`'s clock, then how long
+            each took, in seconds; empty: none does.
     """
 
     port: int
@@ -51,6 +55,7 @@ class Job:
     timeout_s: int = 0
     http: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    times: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class LoadResult:
         p99_ms: likewise.
         p999_ms: likewise.
         behind_ms: how late the generator itself was at worst, in an open loop.
+        cpu_s: that the generator took meanwhile.
     """
 
     sent: int
@@ -76,23 +82,31 @@ class LoadResult:
     p99_ms: float
     p999_ms: float
     behind_ms: float = 0.0
+    cpu_s: float = 0.0
 
 
 class Tally:
     """Answers and refusals, as they come."""
 
-    def __init__(self, objective_ms: float) -> None:
+    def __init__(self, objective_ms: float, times: str = "") -> None:
         self._objective_s = objective_ms / 1e3 or float("inf")
-        self.latencies: list[float] = []
+        self._times = times
+        self._cpu_s = time.process_time()
+        self.began = array.array("d")
+        self.latencies = array.array("d")
         self.refused = 0
 
     def add(self, began: float, *, answered: bool, now: float) -> None:
         if answered:
+            self.began.append(began)
             self.latencies.append(now - began)
         else:
             self.refused += 1
 
     def result(self, wall_s: float, behind_s: float = 0.0) -> LoadResult:
+        cpu_s = time.process_time() - self._cpu_s
+        if self._times:
+            Path(self._times).write_bytes(self.began.tobytes() + self.latencies.tobytes())
         return LoadResult(
             sent=len(self.latencies) + self.refused,
             answered=len(self.latencies),
@@ -102,17 +116,19 @@ class Tally:
             p99_ms=percentile(self.latencies, 99) * 1e3,
             p999_ms=percentile(self.latencies, 99.9) * 1e3,
             behind_ms=behind_s * 1e3,
+            cpu_s=cpu_s,
         )
 
 
 def main() -> None:
     job = Job(**json.load(sys.stdin))
+    gc.disable()  # nothing here refers to itself
     print(json.dumps(asdict(open_loop(job) if job.rate else closed_loop(job))))
 
 
 def closed_loop(job: Job) -> LoadResult:
     """So many requests under way at any time; a refused one is sent again like an answered one."""
-    body, tally = Path(job.body).read_bytes(), Tally(job.objective_ms)
+    body, tally = Path(job.body).read_bytes(), Tally(job.objective_ms, job.times)
     connections = connect(job, 1 if job.http else REQUESTS_A_CONNECTION)
     selector = watch([connection for connection, _ in connections])
     started = time.perf_counter()
@@ -140,7 +156,7 @@ def closed_loop(job: Job) -> LoadResult:
 def open_loop(job: Job) -> LoadResult:
     """Requests at a fixed rate, whatever comes back."""
     connections = [open_connection(job) for _ in range(OPEN_CONNECTIONS)]
-    selector, bodies, tally = watch(connections), StampedBody(job), Tally(job.objective_ms)
+    selector, bodies, tally = watch(connections), StampedBody(job), Tally(job.objective_ms, job.times)
     total, sent, ended, behind_s = int(job.rate * job.seconds), 0, 0, 0.0
     started = time.perf_counter()
     sending_s = 0.0

@@ -1,29 +1,24 @@
 """`make bench-rest`: what REST costs beside gRPC, and what watching the server costs its callers.
 
     ARGS=cpu        server CPU a request of one 28x28 uint8 picture: REST with bytes behind the JSON, and gRPC
-    ARGS=mlserver   the same picture as JSON: images a second, ours and MLServer's, in turns
+    ARGS=mlserver   the same picture as JSON: images a second, ours and MLServer's, in turns; CPU of server and client
     ARGS=watched    gRPC's p99 at half load, alone, and with the live page open in ten tabs and /metrics scraped
 
-Each takes about a minute; ratios are of medians over rounds that alternate.
+The first two take about a minute, the last one five (`watched.py`).
 """
 
 import argparse
-import contextlib
 import json
-import os
-import selectors
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -31,16 +26,22 @@ import psutil
 from bench.contenders import INPUT, MODEL, SHAPE, Contender, link_model
 from bench.load_generator import Job, LoadResult
 from bench.measure import generate
+from bench.paired import median_ratio
 from bench.perf_analyzer import LoadFailedError
 from bench.processes import cpu_s
 from bench.server_process import started
+from bench.watched import compare_watched
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import onnx_models
 
+T = TypeVar("T")
+
 _PATH = f"/v2/models/{MODEL}/infer"
 _EXPORT_S = 300.0
-_CONCURRENCY, _TABS = 32, 10
+_CONCURRENCY = 32
+_SEGMENT_S, _ROUNDS = 5.0, 6
+_WATCHED_S, _WATCHED_ROUNDS = 2.0, 30
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,15 @@ def main() -> int:
     """Measure one of the three, and print it; 0 even where a goal is missed: a benchmark is no test."""
     parser = argparse.ArgumentParser(prog="make bench-rest", description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("cpu", "mlserver", "watched"))
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round (%(default)g)")
-    parser.add_argument("--rounds", type=int, default=4, help="%(default)s")
+    parser.add_argument("--seconds", type=float, help="of each segment (5; watched: 2)")
+    parser.add_argument("--rounds", type=int, help="6; watched: 30")
     arguments = parser.parse_args()
-    measure = {"cpu": compare_cpu, "mlserver": compare_mlserver, "watched": compare_watched}[arguments.what]
+    watched = arguments.what == "watched"
+    rounds = arguments.rounds or (_WATCHED_ROUNDS if watched else _ROUNDS)
+    seconds = arguments.seconds or (_WATCHED_S if watched else _SEGMENT_S)
+    measure = {"cpu": compare_cpu, "mlserver": compare_mlserver, "watched": watched_at_half_load}[arguments.what]
     with tempfile.TemporaryDirectory(prefix="inferry-bench-") as name:
-        print(json.dumps(measure(Path(name), arguments.rounds, arguments.seconds), indent=1))
+        print(json.dumps(measure(Path(name), rounds, seconds), indent=1))
     return 0
 
 
@@ -83,56 +87,71 @@ def compare_mlserver(folder: Path, rounds: int, seconds: float) -> dict[str, obj
     cores = psutil.cpu_count() or 1
     link_model(folder / "float32.onnx", folder / "models")
     peer = Contender("MLServer", "mlserver", folder / "float32.onnx", cores)
-    with serving(folder / "models") as ports, peer.serve(folder / "peer"):
+    with serving(folder / "models") as ports, peer.serve(folder / "peer") as running:
         other = json.loads((folder / "peer" / "settings.json").read_text())["http_port"]
-        jobs = {"inferry": json_job(folder, ports.http), "mlserver": json_job(folder, other)}
-        jobs["inferry, bytes"] = binary_job(folder, ports.http)
-        for job in jobs.values():
+        servers = {
+            "inferry": (ports.process, json_job(folder, ports.http)),
+            "mlserver": (running.process, json_job(folder, other)),
+            "inferry, bytes": (ports.process, binary_job(folder, ports.http)),
+        }
+        for _, job in servers.values():
             load(job, seconds=2)
-        rate = in_turns(rounds, {name: partial(per_second, job, seconds) for name, job in jobs.items()})
-    ratio = median(rate["inferry"]) / median(rate["mlserver"])
-    return {"images_per_s": rate, "inferry / mlserver": ratio, "must be at least": 3}
+        turns = in_turns(rounds, {name: partial(under_load, *of, seconds) for name, of in servers.items()})
+    rates = {name: [one.per_s for one in found] for name, found in turns.items()}
+    return {
+        "images_per_s": rates,
+        "server_cpu_us": {name: median([one.server_us for one in found]) for name, found in turns.items()},
+        "client_cpu_us": {name: median([one.client_us for one in found]) for name, found in turns.items()},
+        "cores_used_of_" + str(cores): {name: median([one.cores for one in found]) for name, found in turns.items()},
+        "inferry / mlserver": str(median_ratio(list(zip(rates["mlserver"], rates["inferry"], strict=True)))),
+        "must be at least": 3,
+    }
 
 
-def compare_watched(folder: Path, rounds: int, seconds: float) -> dict[str, object]:
-    """p99 of gRPC in milliseconds at half of what the server reaches, with and without watchers.
+@dataclass(frozen=True)
+class UnderLoad:
+    """What a server did in one segment of a closed loop.
 
-    It is measured alone twice a round: how far these two differ is what the machine adds to the third.
+    Attributes:
+        per_s: answers a second.
+        server_us: microseconds of the server's CPU an answer.
+        client_us: of the load generator's, which shares the cores.
+        cores: that both took together, on average.
     """
+
+    per_s: float
+    server_us: float
+    client_us: float
+    cores: float
+
+
+def under_load(process: psutil.Process, job: Job, seconds: float) -> UnderLoad:
+    """One segment; every request must be answered."""
+    before = cpu_s(process)
+    result = load(job, seconds=seconds)
+    server_s = cpu_s(process) - before
+    return UnderLoad(
+        result.answered / result.wall_s,
+        server_s / result.answered * 1e6,
+        result.cpu_s / result.answered * 1e6,
+        (server_s + result.cpu_s) / result.wall_s,
+    )
+
+
+def watched_at_half_load(folder: Path, rounds: int, seconds: float) -> dict[str, object]:
+    """p99 of gRPC at half of what the server reaches, with and without watchers."""
     onnx_models.save_brightness(folder / "models", side=SHAPE[0], name=MODEL)
     with serving(folder / "models") as ports:
         job = grpc_job(folder, ports.grpc)
         load(job, seconds=1)
-        rate = per_second(job, seconds) / 2
-
-        refused = 0
-
-        def alone() -> float:
-            nonlocal refused
-            result = generate(replace(job, seconds=seconds, rate=rate))
-            refused += result.sent - result.answered
-            return result.p99_ms
-
-        def watched() -> float:
-            with watching(ports.http):
-                return alone()
-
-        p99 = in_turns(rounds, {"alone": alone, "watched": watched, "alone again": alone})
-    without = median([*p99["alone"], *p99["alone again"]])
-    return {
-        "requests_per_s": rate,
-        "refused": refused,
-        "p99_ms": p99,
-        "watched / alone": median(p99["watched"]) / without,
-        "alone again / alone": median(p99["alone again"]) / median(p99["alone"]),
-        "load_average": os.getloadavg()[0],
-        "must be at most": 1.05,
-    }
+        result = load(job, seconds=_SEGMENT_S)
+        half = replace(job, rate=result.answered / result.wall_s / 2, times=str(folder / "times"))
+        return compare_watched(half, ports.http, ports.process, rounds=rounds, seconds=seconds)
 
 
-def in_turns(rounds: int, measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+def in_turns(rounds: int, measures: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
     """Each measure once a round, every second round in the opposite order."""
-    found: dict[str, list[float]] = {name: [] for name in measures}
+    found: dict[str, list[T]] = {name: [] for name in measures}
     for number in range(rounds):
         for name in list(measures)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(measures[name]())
@@ -151,56 +170,11 @@ def load(job: Job, *, seconds: float) -> LoadResult:
     return result
 
 
-def per_second(job: Job, seconds: float) -> float:
-    """Answers a second."""
-    result = load(job, seconds=seconds)
-    return result.answered / result.wall_s
-
-
 def cpu_us(ports: Ports, job: Job, seconds: float) -> float:
     """Microseconds of the server's CPU an answer."""
     before = cpu_s(ports.process)
     answered = load(job, seconds=seconds).answered
     return (cpu_s(ports.process) - before) / answered * 1e6
-
-
-@contextmanager
-def watching(port: int) -> Iterator[None]:
-    """The live page's stream in ten tabs, and the metrics read once a second, by one thread: it shares the cores."""
-    done, selector = threading.Event(), selectors.DefaultSelector()
-    with contextlib.ExitStack() as stack:
-        for _ in range(_TABS):
-            selector.register(_opened(stack, port, "/live"), selectors.EVENT_READ)
-        thread = threading.Thread(target=_look, args=(selector, _opened(stack, port, "/metrics"), done))
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-
-def _look(tabs: selectors.BaseSelector, scraper: socket.socket, done: threading.Event) -> None:
-    """Read what comes, and ask for the metrics each second, as Prometheus does: in OpenMetrics' format."""
-    tabs.register(scraper, selectors.EVENT_READ)
-    asked = time.monotonic()
-    while not done.is_set():
-        for key, _ in tabs.select(0.1):
-            key.fileobj.recv(1 << 20)  # type: ignore[union-attr]  # registered by us
-        if time.monotonic() - asked >= 1:
-            asked = time.monotonic()
-            scraper.sendall(_request("/metrics"))
-
-
-def _opened(stack: contextlib.ExitStack, port: int, path: str) -> socket.socket:
-    opened = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
-    opened.sendall(_request(path))
-    return opened
-
-
-def _request(path: str) -> bytes:
-    accept = "application/openmetrics-text;version=1.0.0"
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n\r\n".encode()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ gRPC over HTTP/2 frames (RFC 9113) without a library: one header block, prepared
 came before the stream ended is read. HTTP/1.1 likewise: the status and the length of the body.
 """
 
+import re
 import socket
 import struct
 from collections import deque
@@ -16,7 +17,9 @@ _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _INITIAL_WINDOW_SIZE = 4
 _WINDOW, _LARGEST_FRAME = 65_535, 16_384  # what every server grants at first
 _MESSAGE_HEAD = 5  # gRPC's: compressed or not, and the length
-_RECEIVE = 1 << 20
+_GRANTED = 1 << 20  # bytes of a reply before the server has to wait
+_RECEIVE = 64 << 10  # more, and malloc may map and unmap memory for each reply
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 
 
 class ConnectionLostError(Exception):
@@ -56,7 +59,7 @@ class GrpcConnection:
         self._answered: set[int] = set()
         self._waiting: deque[tuple[bytes, float]] = deque()  # for the server to grant more
         self._buffer = b""
-        settings = _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, _RECEIVE))
+        settings = _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, _GRANTED))
         # A gigabyte of replies before the server would have to wait for more.
         self._socket.sendall(_PREFACE + settings + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30)))
 
@@ -136,6 +139,7 @@ class HttpConnection:
         self._socket = _connect(port)
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{more}Content-Length: ".encode()
+        self._body = self._request = b""
         self._token = 0.0
         self._buffer = b""
 
@@ -144,18 +148,20 @@ class HttpConnection:
 
     def send(self, bodies: Sequence[bytes], tokens: Sequence[float]) -> None:
         (body,), (self._token,) = bodies, tokens
-        self._socket.sendall(self._head + str(len(body)).encode() + b"\r\n\r\n" + body)
+        if body is not self._body:
+            self._body, self._request = body, self._head + str(len(body)).encode() + b"\r\n\r\n" + body
+        self._socket.sendall(self._request)
 
     def receive(self) -> list[tuple[float, bool]]:
         data = self._socket.recv(_RECEIVE)
         if not data:
             raise ConnectionLostError("the server closed the connection")
-        self._buffer += data
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        if not found or len(rest) < _content_length(head):
+        self._buffer = data = self._buffer + data if self._buffer else data
+        head = data.find(b"\r\n\r\n")
+        if head < 0 or len(data) < head + 4 + _content_length(data[:head]):
             return []
         self._buffer = b""
-        return [(self._token, head.startswith(b"HTTP/1.1 200 "))]
+        return [(self._token, data.startswith(b"HTTP/1.1 200 "))]
 
 
 def _connect(port: int) -> socket.socket:
@@ -165,10 +171,10 @@ def _connect(port: int) -> socket.socket:
 
 
 def _content_length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    raise ConnectionLostError(f"a reply without content-length: {head[:200]!r}")
+    found = _CONTENT_LENGTH.search(head)
+    if found is None:
+        raise ConnectionLostError(f"a reply without content-length: {head[:200]!r}")
+    return int(found[1])
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.load_generator import Job, StampedBody, Tally, closed_loop, open_loop, percentile
@@ -59,6 +60,21 @@ def test_an_open_loop_sends_what_its_rate_says_and_stamps_each_request(tmp_path:
     assert all(len(each) == 100 and not any(each[8:]) for each in contents)
     sent = [stamp - 1e12 for stamp in stamps]  # an objective of 1e6 ms before
     assert before - 1e6 <= sent[0] <= sent[-1] <= after + 1e6  # one clock in two processes, to a millisecond
+
+
+def test_when_each_request_began_and_how_long_it_took_is_written(tmp_path: Path, body: Path) -> None:
+    times, answer = tmp_path / "times", ModelInferResponse(model_name="m", raw_output_contents=[b"x"])
+    with scripted_server.serving({"ModelInfer": lambda _: answer}) as server:
+        before = time.perf_counter()
+        port = int(server.address.rpartition(":")[2])
+        result = open_loop(Job(port, PATH, str(body), seconds=0.1, rate=200, times=str(times)))
+        after = time.perf_counter()
+    began, latencies = np.fromfile(times).reshape(2, -1)
+    assert len(began) == result.answered == 20
+    assert before <= began.min() <= began.max() <= after
+    assert (latencies > 0).all()
+    assert (began + latencies <= after).all()
+    assert result.cpu_s > 0
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
