@@ -3,13 +3,14 @@
 import re
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 _ESTABLISHED, _LISTENING = "01", "0A"
 _OWN_FILES = 128  # descriptors of models, logs and the libraries; an idle server has some 40
 _LEAST_CONNECTIONS = 16
+_PIECE = 64 << 10  # bytes that are read at a time; the kernel mostly gives a page
 _CORES, _LONGEST_S = 1e-3, 5.0  # that counting may take; how old a count may be
 
 
@@ -60,25 +61,39 @@ class ConnectionCount:
         self._read_again_at = float("-inf")
         self._count = 0
         there = [table for table in tables if table.exists()]
-        self._tables = [table for table in there if count_sockets(table.read_text(), port, _LISTENING)] or there
+        self._tables = [table for table in there if count_sockets(table, port, _LISTENING)] or there
 
     def __call__(self) -> int:
         """How many there are now, or were when they were counted last."""
         now = self._clock()
         if now >= self._read_again_at:  # guard: connections-counted-seldom
             began = self._cpu_clock()
-            self._count = sum(count_sockets(table.read_text(), self._port, _ESTABLISHED) for table in self._tables)
+            self._count = sum(count_sockets(table, self._port, _ESTABLISHED) for table in self._tables)
             self._read_again_at = now + min(_LONGEST_S, (self._cpu_clock() - began) / _CORES)
         return self._count
 
 
-def count_sockets(table: str, port: int, state: str) -> int:
+def count_sockets(table: Path, port: int, state: str) -> int:
     """Sockets of a local port in one of the kernel's tables.
 
+    The thread lets others run between the pieces that it reads: a table of ten thousand sockets takes milliseconds.
+
     Args:
-        table: as `/proc/net/tcp` shows it: a heading, then a socket a line, with slot, local
-            address, remote address and state; addresses and ports are hexadecimal.
+        table: `/proc/net/tcp`, say: a heading, then a socket a line, with slot, local address, remote address and
+            state; addresses and ports are hexadecimal.
         port: the local one.
         state: two hexadecimal digits.
     """
-    return len(re.findall(rf"^ *\d+: \w+:{port:04X} \w+:\w+ {state} ", table, re.MULTILINE))
+    # Only behind a local address comes another one. Nothing is looked for before it: that took six times as long.
+    of_port = re.compile(rb":%04X \w+:\w+ %b " % (port, state.encode()))
+    return sum(len(of_port.findall(lines)) for lines in _pieces(table))
+
+
+def _pieces(table: Path) -> Iterator[bytes]:
+    """A file in pieces of whole lines."""
+    rest = b""
+    with table.open("rb", buffering=0) as file:
+        while read := file.read(_PIECE):
+            lines, end, rest = (rest + read).rpartition(b"\n")
+            yield lines + end
+    yield rest

@@ -1,6 +1,7 @@
 """What the metrics page says, without a server."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import CANCELLED, OK, status_of
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.model_metrics import ModelMetrics
+from inferry_server.transport import connections
 from inferry_server.transport.connections import ConnectionCount
 from testkit.clock import ManualClock
 
@@ -75,6 +77,16 @@ def test_connections_are_those_established_to_the_port_from_outside(tmp_path: Pa
     assert count(8001, "", TABLE_6) == 1
     assert count(8001, "", TABLE_6.splitlines()[0]) == 0
     assert count(8001, "", "") == 0
+
+
+@given(st.integers(1, 300), st.lists(st.sampled_from(TABLE.splitlines(keepends=True)), max_size=12), st.booleans())
+def test_connections_are_counted_in_pieces_of_any_size(piece: int, rows: list[str], ends: bool) -> None:
+    text = "".join(rows) if ends else "".join(rows).removesuffix("\n")
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "_PIECE", piece)
+        (Path(folder) / "tcp").write_text(text)
+        expected = sum(row.split()[1:4:2] == ["0100007F:1F41", "01"] for row in rows)
+        assert connections.count_sockets(Path(folder) / "tcp", 8001, "01") == expected
 
 
 @pytest.mark.parametrize(("took_s", "counts"), [(0.0, 10), (0.002, 5), (1.0, 2)])
