@@ -7,8 +7,6 @@ written to it. What is unusual in any way has no plan and is read in full, so th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from inferry_proto.datatypes import DATATYPES
@@ -23,12 +21,12 @@ from inferry_server.http.infer_request import (
     read_json_object,
 )
 from inferry_server.http.json_tensors import raw_from_json
+from inferry_server.http.json_text import orjson
 from inferry_server.wire.encode import varint
 
 _MOST_PLANS = 1024  # clients that vary more are read in full
 _LARGEST_HEADER = 4096  # bytes of JSON without its data
 _ID_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number << 3 | 2])
-_orjson: Any = None if find_spec("orjson") is None else import_module("orjson")
 
 _Part = tuple[Any, str | int]
 """Where an input's data is: in the JSON, of a `Datatype` and a name; or behind it: what the message has before it, and
@@ -144,10 +142,10 @@ class InferRequests:
 
 def _quickly_parsed(text: bytes) -> dict[str, Any] | None:
     """The JSON object that a text is; None where orjson is not there or does not take it, or it is no object."""
-    if _orjson is None or len(text) > MOST_JSON_BYTES:
+    if orjson is None or len(text) > MOST_JSON_BYTES:
         return None
     try:
-        value = _orjson.loads(text)
+        value = orjson.loads(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
@@ -179,7 +177,7 @@ def _differing(request: Mapping[str, Any]) -> tuple[str, Sequence[Any], bytes] |
             tensor = {**tensor, "data": 0}
         bare.append(tensor)
     try:
-        rest: bytes = _orjson.dumps({**request, "id": "", "inputs": bare})
+        rest: bytes = orjson.dumps({**request, "id": "", "inputs": bare})
     except TypeError:  # nested more deeply than it writes
         return None
     return None if b"null" in rest else (request_id, data, rest)  # so it writes numbers that are infinite, too

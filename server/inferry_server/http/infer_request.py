@@ -3,8 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from inferry_proto.datatypes import DATATYPES
@@ -12,12 +10,13 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
 from inferry_server.http.bodies import read_length
 from inferry_server.http.json_tensors import raw_from_json
+from inferry_server.http.json_text import orjson
 from inferry_server.wire.encode import varint
 
 MOST_JSON_BYTES = 16 << 20
 """Of a request: reading JSON holds up everything else in this process, some 15 ms for each MiB of numbers."""
 
-_loads_fast: Callable[[bytes], Any] = json.loads if find_spec("orjson") is None else import_module("orjson").loads
+_loads_fast: Callable[[bytes], Any] = json.loads if orjson is None else orjson.loads
 HEADER_LENGTH = "inference-header-content-length"
 RAW_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | 2])
 _INT64, _UINT64 = 1 << 63, 1 << 64

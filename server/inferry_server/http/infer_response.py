@@ -8,10 +8,10 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferResponse
 from inferry_server.errors import InvalidRequestError
 from inferry_server.http.infer_request import HEADER_LENGTH, MOST_JSON_BYTES, BinaryWanted
-from inferry_server.http.json_tensors import json_from_raw
+from inferry_server.http.json_tensors import elements_text, json_from_raw
 
 OutputTensor = ModelInferResponse.InferOutputTensor
-Elements = Callable[[OutputTensor, bytes], Any]
+Elements = Callable[[OutputTensor, bytes], str]
 
 _REGION = "shared_memory_region"
 
@@ -31,21 +31,18 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
     raws = response.raw_output_contents
     _check_size(response, wanted)
     text = response_json(response, raws, wanted, _elements)
-    return body_and_headers(
-        text, [raw for tensor, raw in zip(response.outputs, raws, strict=True) if _is_behind(tensor, wanted)]
-    )
+    behind = [raw for tensor, raw in zip(response.outputs, raws, strict=True) if _is_behind(tensor, wanted)]
+    return body_and_headers(text.encode(), behind)
 
 
-def response_json(
-    response: ModelInferResponse, raws: Sequence[bytes], wanted: BinaryWanted, elements: Elements
-) -> bytes:
+def response_json(response: ModelInferResponse, raws: Sequence[bytes], wanted: BinaryWanted, elements: Elements) -> str:
     """The JSON of a response.
 
     Args:
         response: without regard to its raw_output_contents.
         raws: the data of each output.
         wanted: which outputs go behind it.
-        elements: what stands for the data of another output.
+        elements: writes the data of another output.
     """
     outputs = [_output(tensor, raw, wanted, elements) for tensor, raw in zip(response.outputs, raws, strict=True)]
     answer: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
@@ -53,7 +50,7 @@ def response_json(
         answer = {"id": response.id, **answer}
     if response.parameters:
         answer["parameters"] = {name: _value(parameter) for name, parameter in response.parameters.items()}
-    return json.dumps({**answer, "outputs": outputs}, separators=(",", ":")).encode()
+    return f'{_open(answer)},"outputs":[{",".join(outputs)}]}}'
 
 
 def body_and_headers(text: bytes, binary: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
@@ -75,24 +72,29 @@ def _check_size(response: ModelInferResponse, wanted: BinaryWanted) -> None:
         )
 
 
-def _output(tensor: OutputTensor, raw: bytes, wanted: BinaryWanted, elements: Elements) -> Mapping[str, Any]:
+def _output(tensor: OutputTensor, raw: bytes, wanted: BinaryWanted, elements: Elements) -> str:
     described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
     parameters = {name: _value(parameter) for name, parameter in tensor.parameters.items()}
     if _REGION in parameters:
-        return {**described, "parameters": parameters}
+        return _open({**described, "parameters": parameters}) + "}"
     if _is_behind(tensor, wanted):
-        return {**described, "parameters": {**parameters, "binary_data_size": len(raw)}}
+        return _open({**described, "parameters": {**parameters, "binary_data_size": len(raw)}}) + "}"
     if parameters:
         described["parameters"] = parameters
-    return {**described, "data": elements(tensor, raw)}
+    return f'{_open(described)},"data":{elements(tensor, raw)}}}'
+
+
+def _open(fields: Mapping[str, Any]) -> str:
+    """A JSON object that more can be written to: without the brace at its end."""
+    return json.dumps(fields, separators=(",", ":"))[:-1]
 
 
 def _is_behind(tensor: OutputTensor, wanted: BinaryWanted) -> bool:
     return wanted(tensor.name) and _REGION not in tensor.parameters
 
 
-def _elements(tensor: OutputTensor, raw: bytes) -> list[Any]:
-    return json_from_raw(raw, DATATYPES[tensor.datatype], tensor=tensor.name)
+def _elements(tensor: OutputTensor, raw: bytes) -> str:
+    return elements_text(json_from_raw(raw, DATATYPES[tensor.datatype], tensor=tensor.name))
 
 
 def _value(parameter: InferParameter) -> Any:

@@ -1,5 +1,6 @@
 """Tensors as JSON has them, nested or flat, to raw bytes and back."""
 
+import json
 import struct
 from collections.abc import Iterator
 from itertools import chain
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Datatype
 from inferry_server.errors import DecodingError
+from inferry_server.http.json_text import written
 from inferry_server.wire.elements import elements_to_bytes
 
-_BF16, _BYTES = DATATYPES["BF16"], DATATYPES["BYTES"]
+_BF16, _BYTES, _UINT8 = DATATYPES["BF16"], DATATYPES["BYTES"], DATATYPES["UINT8"]
 _EXPECTED = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "V": "numbers"}
 _ACCEPTED: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "V": {int, float}}
 _PACKED = "iuf"  # kinds of datatypes whose elements `struct` packs as they are
@@ -54,11 +56,13 @@ def _pack(elements: list[Any], datatype: Datatype) -> bytes | None:
     """
     dtype = datatype.dtype
     try:
+        if datatype is _UINT8:
+            return bytes(elements)
         if dtype.kind != "f":
             code = _CODES[dtype.itemsize]
             return struct.pack(f"<{len(elements)}{code.upper() if dtype.kind == 'u' else code}", *elements)
         exact = np.frombuffer(struct.pack(f"<{len(elements)}d", *elements))
-    except (struct.error, OverflowError):
+    except (struct.error, OverflowError, ValueError, TypeError):
         return None  # the long way tells which
     if dtype.itemsize == exact.itemsize:
         return exact.tobytes()
@@ -97,7 +101,19 @@ def json_from_raw(raw: bytes, datatype: Datatype, *, tensor: str) -> list[Any]:
     if datatype is _BF16:
         bits = np.frombuffer(raw, "<u2").astype(np.uint32) << _HALF_BITS
         return list(bits.view(np.float32).tolist())
-    return list(np.frombuffer(raw, datatype.dtype).tolist())
+    elements: list[Any] = np.frombuffer(raw, datatype.dtype).tolist()
+    return elements
+
+
+def elements_text(elements: list[Any]) -> str:
+    """What `json_from_raw` gave, as a JSON list.
+
+    What is not finite is written as Python's own writer has it, which its reader takes: NaN, Infinity.
+    """
+    text = written(elements)
+    if b"null" in text:  # guard: json-not-finite
+        return json.dumps(elements, separators=(",", ":"))
+    return text.decode()
 
 
 def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: str) -> NDArray[Any]:

@@ -1,7 +1,6 @@
 """The live page: what the server does now, a picture a second, and static files that draw it."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -15,6 +14,7 @@ import inferry_server
 from inferry_server.batching.policy import Lane
 from inferry_server.giving_way import in_pieces
 from inferry_server.http.json_messages import to_json
+from inferry_server.http.json_text import object_of, written
 from inferry_server.lateness.record import LateRequest
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry
@@ -37,6 +37,9 @@ _SECURITY = {
     "cache-control": "no-cache",
 }
 
+_Told = tuple[LateRequest, bytes]
+"""A request and its words, as JSON."""
+
 
 class LiveSnapshot:
     """What the page shows; everything in it is counted since the start, so that readers take differences.
@@ -51,47 +54,45 @@ class LiveSnapshot:
         self._registry = registry
         self._metrics = metrics
         self._diagnostics = diagnostics
-        self._told: dict[LateRequest, dict[str, Any]] = {}
+        self._told: dict[int, _Told] = {}  # by identity: a request has many fields to hash
 
-    def take(self) -> dict[str, Any]:
-        """The state now. Takes its time: other threads go on in between."""
+    def take(self) -> bytes:
+        """The state now, as JSON. Takes its time: other threads go on in between."""
         duration = self._metrics.duration
-        return {
+        state = {
             "server": f"inferry {inferry_server.__version__}",
             "time": time.time(),
             "not_ready": self._readiness.not_ready(),
-            "versions": list(in_pieces(map(self._version, self._registry.index()))),
             "refused": _sums(self._metrics.refused.values(), position=2),
             "outcomes": _sums(self._metrics.outcomes.values(), position=1),
             "latency": _buckets(duration.by_method(), duration.names),
-            "late": self._late(),
         }
+        versions = list(in_pieces(map(self._version, self._registry.index())))
+        return object_of(state, {"versions": versions, "late": self._late()})
 
-    def _late(self) -> list[dict[str, Any]]:
+    def _late(self) -> Sequence[bytes]:
         """By version; each request is put into words once, as long as it is shown."""
         versions = self._registry.served()
         shown = [(one.observer.late.slowest()[:_LATE], one.observer.late.refused()[:_LATE]) for one in versions]
         known = self._told
         self._told = told = dict(in_pieces(self._words(shown, known)))
         return [
-            {
-                "model_name": version.model,
-                "model_version": version.version,
-                "slowest": [told[request] for request in slowest],
-                "refused": [told[request] for request in refused],
-            }
+            object_of(
+                {"model_name": version.model, "model_version": version.version},
+                {"slowest": [told[id(one)][1] for one in slowest], "refused": [told[id(one)][1] for one in refused]},
+            )
             for version, (slowest, refused) in zip(versions, shown, strict=True)
         ]
 
     def _words(
-        self, shown: Sequence[Sequence[Sequence[LateRequest]]], known: Mapping[LateRequest, dict[str, Any]]
-    ) -> Iterator[tuple[LateRequest, dict[str, Any]]]:
+        self, shown: Sequence[Sequence[Sequence[LateRequest]]], known: Mapping[int, _Told]
+    ) -> Iterator[tuple[int, _Told]]:
         for kinds in shown:
             for requests in kinds:
-                for request in requests:
-                    yield request, known.get(request) or to_json(self._diagnostics.message(request))
+                for one in requests:
+                    yield id(one), known.get(id(one)) or (one, written(to_json(self._diagnostics.message(one))))
 
-    def _version(self, entry: IndexEntry) -> dict[str, Any]:
+    def _version(self, entry: IndexEntry) -> bytes:
         model = self._registry.model(entry.model) or ModelEntry()
         labels = [label for label, version in model.labels.items() if str(version) == entry.version_text]
         shown: dict[str, Any] = {
@@ -102,7 +103,7 @@ class LiveSnapshot:
             "labels": labels,
             "traffic": sum(model.traffic.get(label, 0) for label in labels),
         }
-        return shown if entry.served is None else shown | _served(entry.served)
+        return written(shown if entry.served is None else shown | _served(entry.served))
 
 
 def _served(served: ServedVersion) -> dict[str, Any]:
@@ -183,7 +184,7 @@ class _Feed:
 
     async def _took(self, after_s: float) -> bytes:
         await asyncio.sleep(after_s)
-        self._latest = await asyncio.to_thread(lambda: json.dumps(self._snapshot.take()).encode())
+        self._latest = await asyncio.to_thread(self._snapshot.take)
         self._taken_at = time.monotonic()
         return self._latest
 

@@ -12,7 +12,7 @@ from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.http.infer_request import BinaryWanted
 from inferry_server.http.infer_response import OutputTensor, body_and_headers, response_json, write_infer_response
-from inferry_server.http.json_tensors import json_from_raw
+from inferry_server.http.json_tensors import elements_text, json_from_raw
 
 _MOST_PLANS = 1024
 _LARGEST_REST = 4096  # bytes of a message without id and data
@@ -21,7 +21,7 @@ _ID, _RAW = (
     ModelInferResponse.DESCRIPTOR.fields_by_name[name].number << 3 | _LENGTH_DELIMITED
     for name in ("id", "raw_output_contents")
 )
-_DATA = "data of an output"  # where it goes
+_DATA = "\0"  # where the data of an output goes; JSON has no such character, but as \u0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +128,15 @@ def _length(message: bytes, position: int) -> tuple[int, int]:
 
 
 def _plan(rest: bytes, raws: Sequence[bytes], wanted: BinaryWanted) -> _Plan | None:
-    """The plan for a message without its id and data; None where an output is not in it, or its JSON is unusual."""
+    """The plan for a message without its id and data; None where the data of an output is elsewhere."""
     response = ModelInferResponse.FromString(rest)
     if any(output.parameters for output in response.outputs):  # guard: rest-replies-regions
         return None
-    in_json = [output for output in response.outputs if not wanted(output.name)]
-    texts = response_json(response, raws, wanted, lambda _tensor, _raw: _DATA).decode().split(json.dumps(_DATA))
-    if len(texts) != len(in_json) + 1:
-        return None
+    texts = response_json(response, raws, wanted, lambda _tensor, _raw: _DATA).split(_DATA)
     writers = [None if wanted(output.name) else _writer(output) for output in response.outputs]
     return _Plan([len(raw) for raw in raws], [texts[0].removeprefix("{"), *texts[1:]], writers)
 
 
 def _writer(tensor: OutputTensor) -> Callable[[bytes], str]:
     datatype, name = DATATYPES[tensor.datatype], tensor.name
-    return lambda raw: json.dumps(json_from_raw(raw, datatype, tensor=name), separators=(",", ":"))
+    return lambda raw: elements_text(json_from_raw(raw, datatype, tensor=name))

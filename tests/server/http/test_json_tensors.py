@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
+from inferry_server.http import json_text
 from inferry_server.http.infer_request import MOST_JSON_BYTES, BinaryWanted, read_json_object
 from inferry_server.http.infer_response import write_infer_response
-from inferry_server.http.json_tensors import json_from_raw, raw_from_json
+from inferry_server.http.json_tensors import elements_text, json_from_raw, raw_from_json
 
 INTEGERS = ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
 
@@ -115,6 +116,20 @@ def test_how_much_json_is_written_is_bounded() -> None:
         write_infer_response(message, BinaryWanted({}))
     body, _ = write_infer_response(message, BinaryWanted({"parameters": {"binary_data_output": True}}))
     assert len(body) > MOST_JSON_BYTES
+
+
+@given(
+    st.lists(st.floats())
+    | st.lists(st.floats(width=32))
+    | st.lists(st.integers(-(1 << 63), (1 << 64) - 1))
+    | st.lists(st.booleans())
+    | st.lists(st.text() | st.just("null"))
+)
+def test_elements_are_read_as_they_were_written(elements: list[Any]) -> None:
+    assert repr(json.loads(elements_text(elements))) == repr(elements)
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(json_text, "orjson", None)
+        assert repr(json.loads(elements_text(elements))) == repr(elements)
 
 
 @given(st.data(), st.sampled_from(INTEGERS), st.lists(st.integers(0, 3), max_size=4))

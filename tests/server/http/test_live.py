@@ -90,11 +90,11 @@ class Snapshots:
         self.taken = 0
         self._failing = failing
 
-    def take(self) -> dict[str, int]:
+    def take(self) -> bytes:
         self.taken += 1
         if self._failing and self.taken == 1:
             raise RuntimeError("no snapshot")
-        return {"number": self.taken}
+        return b"%d" % self.taken
 
 
 def asked_together(snapshots: Any, *, cancelled: bool) -> list[Any]:
@@ -115,7 +115,7 @@ def test_one_snapshot_is_taken_for_all_and_who_goes_takes_it_from_nobody() -> No
     for cancelled in (False, True):
         snapshots = Snapshots()
         told = asked_together(snapshots, cancelled=cancelled)
-        assert told[1:] == [b'{"number": 1}'] * 3
+        assert told[1:] == [b"1"] * 3
         assert isinstance(told[0], asyncio.CancelledError) is cancelled
         assert snapshots.taken == 1
 
@@ -123,4 +123,4 @@ def test_one_snapshot_is_taken_for_all_and_who_goes_takes_it_from_nobody() -> No
 def test_a_snapshot_that_fails_is_told_to_all_and_the_next_is_taken() -> None:
     told = asked_together(Snapshots(failing=True), cancelled=False)
     assert [str(error) for error in told[:3]] == ["no snapshot"] * 3
-    assert told[3] == b'{"number": 2}'
+    assert told[3] == b"2"

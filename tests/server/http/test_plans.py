@@ -155,7 +155,7 @@ def response(raws: list[bytes], request_id: str, *, shared: bool, more: bytes) -
 VARIANT = ModelInferResponse(model_name="v", parameters={"variant": InferParameter(string_param="int8")})
 REPLIES = st.tuples(
     st.lists(st.sampled_from([b"\0", b"\1\2", b"", b"x" * 200]), max_size=3),
-    st.sampled_from(["", "a", "é", '"', response_plans._DATA]),
+    st.sampled_from(["", "a", "é", '"', response_plans._DATA, "\\u0000"]),
     st.sampled_from([False, False, True]),
     st.sampled_from([b"", b"", VARIANT.SerializeToString()]),
     st.sampled_from([{}, {"parameters": {"binary_data_output": True}}, {
