@@ -4,6 +4,7 @@
 
 An open loop sends MNIST's test pictures, so many a request, at twice the rate at which the float32 model answers in a
 closed loop just before. An answer is useful if it comes within the objective, counted from when its request was due.
+More is not possible than the variant answers in a closed loop, by itself: beside what was useful stands that bound.
 The accuracy is judged on the same pictures, all of the labelled set: as the float32 model answers them, and as the
 variant answered them in its place under load (by its own name, what it never answered there). The run fails if the
 variant loses more than its gates allow. The client is this process, on the same cores: the share of a core that it
@@ -196,6 +197,16 @@ def points_lost(models: Path) -> tuple[float, float]:
     return gate.figures["points"], gate.figures["points_limit"]
 
 
+def possible(peak: float, faster: float) -> float:
+    """The share of `TIMES` x the model's peak that could be useful at best: what the variant alone answers.
+
+    Args:
+        peak: answers a second of the model, in a closed loop.
+        faster: of the variant.
+    """
+    return min(1.0, max(peak, faster) / (TIMES * peak))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-degrade", description=__doc__.partition("\n")[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="the folder with MNIST's four files")
@@ -229,6 +240,9 @@ def main() -> int:
     without = statistics.median(one[2].useful for one in rounds)
     useful = statistics.median(one[3].useful for one in rounds)
     print(f"\nuseful at {TIMES:g} x float32's peak, medians: {without:.2f} without, {useful:.2f} with the variant")
+    most = statistics.median(possible(peak, faster) for peak, faster, *_ in rounds)
+    reached = statistics.median(one[3].useful / possible(*one[:2]) for one in rounds)
+    print(f"possible with the variant's own peak, medians: {most:.2f}; of that, {reached:.2f} was useful")
     print(f"goal: {GOAL:g} useful: {'reached' if useful >= GOAL else 'missed'}")
     within = compared.is_within(limit)
     print(
@@ -243,7 +257,8 @@ def _row(one: tuple[float, float, Outcome, Outcome]) -> str:
     peak, faster, plain, degrading = one
     return (
         f"int8 / float32 peak {faster / peak:.2f} ({peak:.0f} requests/s); useful {plain.useful:.2f} without, "
-        f"{degrading.useful:.2f} with, {degrading.by_variant:.2f} of the answers by the variant; "
+        f"{degrading.useful:.2f} with, of {possible(peak, faster):.2f} possible, "
+        f"{degrading.by_variant:.2f} of the answers by the variant; "
         f"client {degrading.client_cores:.2f} cores, "
         f"{degrading.behind_ms:.0f} ms behind at worst"
     )
