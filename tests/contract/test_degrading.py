@@ -37,6 +37,7 @@ from testkit.waiting import SOON_S
 
 ROOM = 4  # rows of the base's queue, and of a batch
 FULL = "the queue is full"
+AT_REST_S = 1.5  # after a refusal; by then a base takes again what it can compute
 BASE, VARIANT = "brightness", "brightness-int8"
 
 
@@ -305,8 +306,29 @@ def test_pictures_are_classified_by_the_variant(tmp_path: Path) -> None:
         assert answer.results[0].classifications[0].label == "bright"
         for other in others:
             other.result(SOON_S)
+        gated.clock.advance(AT_REST_S)
         own = call(channel, "Classify", picture("int8"))
         assert (own.model_name, own.variant) == (BASE, "")
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "Classify"])
+def test_for_a_second_after_a_refusal_the_base_leaves_requests_to_the_variant_and_then_takes_them_again(
+    tmp_path: Path, method: str
+) -> None:
+    def answered_by(accept: str) -> str:
+        if method == "Classify":
+            return str(call(channel, method, picture(accept)).model_name)
+        return who(begin(channel, method, pictures(accept=accept)))[0]
+
+    with full_server(tmp_path) as (gated, channel, others):
+        first = begin(channel, "ModelInfer", pictures(accept=True))
+        gated.wait_for_queued_rows(VARIANT, 1)
+        gated.gate.open()
+        for one in (*others, first):
+            one.result(SOON_S)
+        assert [answered_by(accept) for accept in ("int8", "false", "float16")] == [VARIANT, BASE, BASE]
+        gated.clock.advance(AT_REST_S)
+        assert answered_by("int8") == BASE
 
 
 def test_over_rest_too(tmp_path: Path) -> None:

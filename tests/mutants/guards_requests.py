@@ -215,7 +215,7 @@ REQUESTS = (
     Mutant(
         "shed-no-bulk",
         "shedding: bulk requests are not shed once they are read",
-        "if retry_after_s:",
+        "if True:",
         _TEST_SHEDDING_BY_MODEL,
     ),
     Mutant("shed-pictures", "shedding: so are pictures", "if False:", _TEST_SHEDDING_BY_MODEL),

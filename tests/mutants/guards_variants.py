@@ -4,6 +4,8 @@ from mutants.mutant import Mutant
 
 _TEST_RULES = ("tests/server/models/test_variants.py",)
 _SHARES = ("tests/server/batching/test_fair_share.py",)
+_RELIEF = ("tests/server/batching/test_relief.py",)
+_SHARING = "tests/server/services/test_sharing_with_variants.py"
 _SERVED = "tests/contract/test_degrading.py"
 
 VARIANTS = (
@@ -35,7 +37,7 @@ VARIANTS = (
     Mutant(
         "degrade-variant-rows",
         "degrading: a variant gets no more rows than it takes",
-        "if False:",
+        "return True",
         (f"{_SERVED}::test_a_request_with_more_rows_than_the_variant_takes_is_refused_by_the_base",),
     ),
     Mutant(
@@ -44,6 +46,30 @@ VARIANTS = (
         "",
         (f"{_SERVED}::test_a_variant_is_told_what_it_computes_in_its_bases_place",),
     ),
+    Mutant(
+        "degrade-fails",
+        "degrading: a variant whose batch failed is not asked for a second",
+        "return tuple(self._registry.variants(model))",
+        (f"{_SHARING}::test_a_variant_whose_batches_fail_is_asked_once_a_second",),
+    ),
+    Mutant(
+        "degrade-turns-short",
+        "degrading: turns come sooner only for more than a batch",
+        "is_short = True",
+        (f"{_SHARING}::test_turns_come_sooner_for_what_is_more_than_a_batch",),
+    ),
+    Mutant("relief-device-shared", "relief: only by a variant on the same device", "return True", _TEST_RULES),
+    Mutant(
+        "relief-not-for-bulk",
+        "relief: not for bulk requests",
+        "if share_a_device(instead_of, variant):",
+        (f"{_SHARING}::test_bulk_requests_relieve_no_base",),
+    ),
+    Mutant("relief-ends", "relief: it ends", "self._phase = Phase.RELIEVED", _RELIEF),
+    Mutant("relief-own-requests", "relief: not where the variant has its own requests", "if False:", _RELIEF),
+    Mutant("relief-full-batch", "relief: the base takes less than a full batch", "allowed = 0", _RELIEF),
+    Mutant("relief-tried", "relief: a base is tried before it ends", "pass", _RELIEF),
+    Mutant("relief-refusing", "relief: nothing is taken while requests are refused", "if False:", _RELIEF),
     Mutant("variant-turns-sooner", "fair share: what is charged to the base, the variant is spared", "", _SHARES),
     Mutant("variant-own-requests", "fair share: its own requests a variant pays", "cost = variant.last_cost", _SHARES),
 )

@@ -22,7 +22,16 @@ _SLACK = 16  # entries of requests that are gone, beyond which it pays to drop t
 
 
 class LaneQueue:
-    """A priority queue of requests. A request that leaves it early frees its tensors at once. Not thread-safe."""
+    """A priority queue of requests. A request that leaves it early frees its tensors at once. Not thread-safe.
+
+    Args:
+        patience_s: after so long a request is due, whatever its deadline.
+
+    Attributes:
+        rows: that wait.
+        degraded_rows: those among them that are computed in place of another version.
+        nbytes: of the inputs of the requests that wait.
+    """
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -30,6 +39,7 @@ class LaneQueue:
         self._entries: dict[InferenceRequest, _Entry] = {}
         self._arrivals = itertools.count()
         self.rows = 0
+        self.degraded_rows = 0
         self.nbytes = 0
 
     def push(self, request: InferenceRequest) -> None:
@@ -38,6 +48,8 @@ class LaneQueue:
         self._entries[request] = entry
         heapq.heappush(self._heap, entry)
         self.rows += request.rows
+        if request.is_degraded:
+            self.degraded_rows += request.rows
         self.nbytes += request.nbytes
 
     def first(self) -> InferenceRequest | None:
@@ -58,12 +70,16 @@ class LaneQueue:
         """Hand out rows of the first request; with its last rows it leaves."""
         request.waiting_rows -= rows
         self.rows -= rows
+        if request.is_degraded:
+            self.degraded_rows -= rows
         if request.waiting_rows == 0:
             self._leave(request)
 
     def forget(self, request: InferenceRequest) -> None:
         """Drop a request that still waits."""
         self.rows -= request.waiting_rows
+        if request.is_degraded:
+            self.degraded_rows -= request.waiting_rows
         self._leave(request)
 
     def rows_due_before(self, request: InferenceRequest) -> dict[ShapeKey, int]:

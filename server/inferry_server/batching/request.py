@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,10 @@ class InferenceRequest:
         rows_ahead: rows that waited in its lane then.
         waiting_rows: not handed out to a batch yet.
         settled: it has its reply, failed or was cancelled: nothing more happens to it.
+        is_degraded: whether a variant computes it in place of the version that it was meant for.
     """
+
+    is_degraded: ClassVar[bool] = False
 
     inputs: Arrays
     rows: int
@@ -164,6 +167,7 @@ class InferenceRequest:
 class DegradedRequest(InferenceRequest):
     """A request that a variant computes, because the version that it was meant for had no room for it."""
 
+    is_degraded: ClassVar[bool] = True
     degraded_from: str = ""
 
 

@@ -15,6 +15,7 @@ from inferry_server.batching.deadlines import DeadlineRules
 from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, ShapeLatencies
 from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.relief import Load
 from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.errors import DeadlineExceededError, InferenceError, QueueFullError, SharedRoomFullError
@@ -146,6 +147,22 @@ class BatchScheduler:
         expected_s, full_s = warmed.seconds_at(seen), warmed.seconds_at(self._most_rows)
         seconds = max(full_s, expected_s) * (latency.seconds_at(seen) / expected_s if expected_s else 1.0)
         return self._instances * self._most_rows / seconds if seconds else 0.0
+
+    def load(self, *, is_refusing: bool) -> Load:
+        """What waits in the interactive lane, and what the device can do.
+
+        Args:
+            is_refusing: whether within a second a request was refused because of those queued before it.
+        """
+        lane = self._interactive
+        return Load(
+            rows=lane.rows,
+            degraded_rows=lane.degraded_rows,
+            rows_per_s=self.capacity_rows_per_s(),
+            batch_rows=self._instances * self._most_rows,
+            most_rows=self._policy.max_queue_size,
+            is_refusing=is_refusing,
+        )
 
     def serve_alone(self) -> None:
         """From now on hand out one request at a time, and all of it, also where parts of it were handed out before.

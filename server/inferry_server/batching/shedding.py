@@ -31,6 +31,7 @@ class Shedding:
         count: called for each request that is refused before its message is read.
 
     Attributes:
+        refused_at: when a request was refused latest because of those queued before it.
         needed_until: until then, more requests come than can be computed.
         retry_after_s: what callers are told to wait: the time that the full batch should take; 0 while nothing is
             shed.
@@ -39,11 +40,11 @@ class Shedding:
     def __init__(self, count: Callable[[], object] = lambda: None) -> None:
         self.retry_after_s = 0.0
         self.count = count
-        self.needed_until = -math.inf
+        self.refused_at = self.needed_until = -math.inf
 
     def refused(self, now: float) -> None:
         """A request was refused because of those queued before it."""
-        self.needed_until = now + _LATELY_S
+        self.refused_at, self.needed_until = now, now + _LATELY_S
 
     def begin(self, batch_s: float) -> None:
         """Shed until `end`: a full batch waits, which should take `batch_s` seconds."""

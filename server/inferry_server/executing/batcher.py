@@ -8,6 +8,7 @@ from functools import partial
 
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.relief import Load, Relief
 from inferry_server.batching.request import InferenceRequest, PadTo, exact
 from inferry_server.batching.scheduler import BatchScheduler, Queued
 from inferry_server.batching.shared_room import SharedRoom
@@ -22,6 +23,7 @@ from inferry_server.lateness.ring import LateRequests
 from inferry_server.signature import Run
 
 Interrupter = Callable[[], Callable[[], None]]
+_FAILED_LATELY_S = 1.0
 
 
 class DynamicBatcher:
@@ -59,6 +61,7 @@ class DynamicBatcher:
     Attributes:
         submit: queues a request, whose reply comes later, as `RequestQueue.submit`.
         shedding: whether requests are shed; a caller of `submit` looks at it before it queues a request.
+        relief: whether requests that accept a variant of the model may be left to that; looked at before `submit` too.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class DynamicBatcher:
         seats = self._seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
         self._observer = observer
+        self.relief = Relief()
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
         self._queue = RequestQueue(
             BatchScheduler(policy, latency or LatencyModel(policy.max_batch_size), instances=len(instances), room=room),
@@ -138,11 +142,24 @@ class DynamicBatcher:
         """Rows that full batches would compute a second; 0 before any was measured."""
         return self._queue.capacity_rows_per_s()
 
+    def load(self) -> Load:
+        """What waits in the interactive lane, and what the model can do."""
+        return self._queue.load()
+
+    def fails(self) -> bool:
+        """Whether the latest batch failed, within the last second."""
+        return self._clock() - self._queue.failed_at < _FAILED_LATELY_S
+
     def compute_instead(self, base: str, rows: int) -> None:
-        """Rows of another model were queued here, as this one is a variant of it: its turns come sooner for them."""
-        rows_per_s = self.capacity_rows_per_s()
-        if rows_per_s:  # else nothing is known of what they cost
-            self._seats[0].compute_instead(base, rows * len(self._seats) / rows_per_s)
+        """Rows of another model were queued here, as this one is a variant of it.
+
+        Turns come sooner for them if more than a batch waits, or requests were refused: turns for small batches would
+        take more from the base than they spare it.
+        """
+        load = self.load()
+        is_short = load.is_refusing or load.rows > load.batch_rows  # guard: degrade-turns-short
+        if is_short and load.rows_per_s:  # else nothing is known of what they cost
+            self._seats[0].compute_instead(base, rows * len(self._seats) / load.rows_per_s)
 
     def end_long_runs(self, *, unwanted_s: float, longest_s: float) -> tuple[float, Sequence[str]]:
         """End runs of the model whose requests were all cancelled, and runs that take too long. Any thread may call.

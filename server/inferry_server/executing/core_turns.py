@@ -45,10 +45,15 @@ class ComputeGate:
     """
 
     def __init__(self, cores: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cores = cores
         self._clock = clock
         self._lock = threading.Lock()
         self._queue = FairQueue(cores)
         self._sleepers: dict[Claim, threading.Condition] = {}
+
+    def share(self, threads: int) -> float:
+        """The share of the cores that a batch of so many threads takes; above 1 where there are fewer cores."""
+        return threads / self._cores
 
     def seat(self, model: str, threads: int) -> Seat:
         """A place for one instance of a model, whose batches are computed by so many threads."""

@@ -1,5 +1,6 @@
 """The queue of one model: its scheduler behind a lock, and the threads that wait for a batch."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
+from inferry_server.batching.relief import Load
 from inferry_server.batching.request import BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler, Collected, NextBatch, Queued, TakenBatch
 from inferry_server.batching.shedding import Shedding
@@ -32,6 +34,7 @@ class Ran(NamedTuple):
     failed: FailedBatch | None
 
 
+_REFUSING_S = 1.0
 _OFFERED_S = 0.005  # in which the reading thread begins, if it is awake and not overloaded
 
 
@@ -55,6 +58,7 @@ class RequestQueue:
 
     Attributes:
         serves_alone: whether requests share no batches any more. It changes once, under the lock.
+        failed_at: when the latest batch failed; minus infinity where it did not.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class RequestQueue:
         shedding: Shedding | None = None,
     ) -> None:
         self.serves_alone = False
+        self.failed_at = -math.inf
         self._shedding = shedding or Shedding()
         self._scheduler = scheduler
         self._clock = clock
@@ -94,6 +99,11 @@ class RequestQueue:
         """Rows that full batches would compute a second; 0 before any was measured."""
         with self._lock:
             return self._scheduler.capacity_rows_per_s()
+
+    def load(self) -> Load:
+        """What waits in the interactive lane, and what the version can do."""
+        with self._lock:
+            return self._scheduler.load(is_refusing=self._clock() < self._shedding.refused_at + _REFUSING_S)
 
     def leave_room(self) -> None:
         """Nothing will be queued any more: its share of the room of all models is for the others."""
@@ -310,6 +320,7 @@ class RequestQueue:
             if steadiness.observe(batch.done_at - batch.taken_at, computed_s):
                 self._overran(ran.batch_s)
             self._inline_batch_s = steadiness.limit_s
+        self.failed_at = -math.inf if ran.failed is None else batch.taken_at + ran.batch_s
         self._scheduler.finished(batch, ran.batch_s if ran.failed is None else None)
 
     def _due(self, now: float) -> NextBatch | None:

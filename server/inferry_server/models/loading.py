@@ -300,6 +300,7 @@ def _serve(
         end_runs=options.watch.end_runs,
         device_options=plan.devices.options if provider == CUDA else None,
         gpus=tuple(dict.fromkeys(settings.device_ids(1, on_gpu=True))) if provider != CPU else (),
+        share_of_cores=len(instances) * options.gate.share(_threads(settings, options)) if provider == CPU else 0.0,
         model_file=settings.model_file,
         model_sha256=plan.source.sha256 if plan.source else "",
         latency_objective_s=own_objective_s,

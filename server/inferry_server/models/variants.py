@@ -73,6 +73,14 @@ class Judged(Protocol):
         """What computes it."""
 
     @property
+    def gpus(self) -> Sequence[int]:
+        """The devices that compute it; none on the CPU."""
+
+    @property
+    def share_of_cores(self) -> float:
+        """Of the cores, that its batches take if all of its instances compute; 0 on a GPU, and it may be above 1."""
+
+    @property
     def made_of(self) -> MadeOf | None:
         """None for a version that is no variant."""
 
@@ -122,6 +130,13 @@ def in_order(base: Judged, variants: Iterable[V], accepted: Accepted) -> Sequenc
     rated = [(one.capacity_rows_per_s, one) for one in chosen]
     spare = [(rows, one) for rows, one in rated if one.provider != base.provider or _is_faster(rows, own)]
     return [one for _, one in sorted(spare, key=lambda each: -each[0])]
+
+
+def share_a_device(one: Judged, other: Judged) -> bool:
+    """Whether two versions take a device from one another: a GPU, or cores that do not suffice for both."""
+    if one.gpus or other.gpus:
+        return not set(one.gpus).isdisjoint(other.gpus)
+    return one.share_of_cores + other.share_of_cores > 1.0  # guard: relief-device-shared
 
 
 def _is_faster(rows_per_s: float, base_rows_per_s: float) -> bool:

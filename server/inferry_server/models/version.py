@@ -44,6 +44,7 @@ class ServedVersion:
         end_runs: lets every run fail, those under way and all later ones.
         device_options: how a GPU computes it; None on anything but CUDA.
         gpus: the devices it computes on; none on the CPU.
+        share_of_cores: that its batches take if all of its instances compute; 0 on a GPU, and it may be above 1.
         model_file: the file it was loaded from.
         model_sha256: of the bytes that compute.
         latency_objective_s: the deadline of requests that carry none; None: the server's applies.
@@ -69,6 +70,7 @@ class ServedVersion:
     end_runs: Callable[[], None]
     device_options: CudaOptions | None
     gpus: tuple[int, ...]
+    share_of_cores: float
     model_file: str
     model_sha256: str
     latency_objective_s: float | None

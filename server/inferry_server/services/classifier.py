@@ -146,7 +146,9 @@ class ClassifierService:
             timeout_s=None,
             model_objective_s=model.latency_objective_s,
         )
-        shed_s = model.batcher.shedding.retry_after_s
+        if model.batcher.relief.active:
+            model.batcher.relief.count(count, incoming.arrived_at, model.batcher.capacity_rows_per_s)
+        shed_s = self._sheds_s(model, request, deadline)
         if shed_s and not self._variants(model, request):  # guard: shed-pictures
             raise ShedError(retry_after_s=shed_s)
         cancellation, nbytes = _Cancellation(), request.ByteSize()
@@ -207,13 +209,23 @@ class ClassifierService:
             arrived_at=incoming.arrived_at,
         )
         try:
-            shed_s = model.batcher.shedding.retry_after_s
+            shed_s = self._sheds_s(model, request, deadline)
             if shed_s and self._variants(model, request):  # else it came before, and is judged by its deadline
                 raise ShedError(retry_after_s=shed_s)
             model.batcher.submit(queued)
         except CAPACITY as refusal:
             return self._degrade(request, queued, reply, refusal)
         return lambda: model.batcher.cancel(queued)
+
+    def _sheds_s(self, model: ServedVersion, request: pb.ClassifyRequest, deadline: float | None) -> float:
+        """Seconds after which a request that the version does not take may be sent again; 0: it takes the request."""
+        left_s = 0.0
+        if model.batcher.relief.active:
+            rows = len(request.images)
+            left_s = self._degrading.left_s(
+                model, partial(_accepted, request), rows=rows, deadline=deadline, now=self._clock()
+            )
+        return left_s or model.batcher.shedding.retry_after_s
 
     def _variants(self, model: ServedVersion, request: pb.ClassifyRequest) -> Sequence[ServedVersion]:
         """The variants that may classify the pictures of a request where its version has no room for it."""

@@ -108,7 +108,6 @@ class InferenceService:
             trace.concerns(model.model, model.version)
         request = self._reader.read(incoming, model)
         lane = lane_of(request.priority)
-        retry_after_s = model.batcher.shedding.retry_after_s
         queued = incoming.queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
@@ -124,13 +123,31 @@ class InferenceService:
                 model_objective_s=model.latency_objective_s,
             ),
         )
+        batcher = model.batcher
         try:
-            if retry_after_s and lane is Lane.INTERACTIVE:  # guard: shed-by-model, shed-no-bulk
-                raise ShedError(retry_after_s=retry_after_s)
-            model.batcher.submit(queued)
+            if lane is Lane.INTERACTIVE:  # guard: shed-no-bulk
+                if batcher.relief.active:
+                    self._leave(incoming, queued, model)
+                if retry_after_s := batcher.shedding.retry_after_s:  # guard: shed-by-model
+                    raise ShedError(retry_after_s=retry_after_s)
+            batcher.submit(queued)
         except CAPACITY as refusal:
             return self._degrade(incoming, outcome, request.encode, queued, model, refusal)
-        return partial(model.batcher.cancel, queued)  # guard: cancellation-reaches-queue
+        return partial(batcher.cancel, queued)  # guard: cancellation-reaches-queue
+
+    def _leave(self, incoming: IncomingRequest, queued: InferenceRequest, model: ServedVersion) -> None:
+        """Leave a request to a variant of its version, as if the version shed it, where that is relieved by one.
+
+        Raises:
+            ShedError: the version does not queue it.
+        """
+        now = queued.arrived_at
+        model.batcher.relief.count(queued.rows, now, model.batcher.capacity_rows_per_s)
+        waits_s = self._degrading.left_s(
+            model, partial(accepted, incoming), rows=queued.rows, deadline=queued.deadline, now=now
+        )
+        if waits_s:
+            raise ShedError(retry_after_s=waits_s)
 
     def _degrade(
         self,

@@ -10,7 +10,7 @@ import pytest
 from inferry_proto.manifest_pb2 import Gate, ModelManifest, Preprocessing, VariantOf
 from inferry_proto.variants import ALL, NONE, read_accepted, write_accepted
 from inferry_server.models.registry import IndexEntry, ModelRegistry, State
-from inferry_server.models.variants import MadeOf, in_order, made_of, variants_of
+from inferry_server.models.variants import MadeOf, in_order, made_of, share_a_device, variants_of
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
 
@@ -30,6 +30,8 @@ class Version:
     preprocessing: Preprocessing | None = None
     max_request_rows: int = 32
     provider: str = "CPU"
+    gpus: tuple[int, ...] = ()
+    share_of_cores: float = 1.0
     made_of: MadeOf | None = None
     capacity_rows_per_s: float = 0.0
 
@@ -78,6 +80,27 @@ def test_the_fastest_that_is_accepted_goes_first_and_a_slower_one_than_the_versi
     elsewhere = replace(slow, provider="CUDA")  # takes nothing of the device that is busy
     assert in_order(BASE, [elsewhere], ALL) == [elsewhere]
     assert in_order(BASE, [replace(half, capacity_rows_per_s=0.0)], ALL) != []  # not measured yet
+
+
+@pytest.mark.parametrize(
+    ("of_base", "of_variant", "shared"),
+    [
+        (((), 1.0), ((), 1.0), True),
+        (((), 0.5), ((), 0.75), True),
+        (((), 0.5), ((), 0.5), False),  # the cores suffice for both
+        (((0,), 0.0), ((0, 1), 0.0), True),
+        (((0,), 0.0), ((1,), 0.0), False),
+        (((), 2.0), ((0,), 0.0), False),
+    ],
+)
+def test_versions_share_a_gpu_or_cores_that_do_not_suffice_for_both(
+    of_base: tuple[tuple[int, ...], float], of_variant: tuple[tuple[int, ...], float], *, shared: bool
+) -> None:
+    base, variant = (
+        replace(one, gpus=gpus, share_of_cores=cores) for one, (gpus, cores) in ((BASE, of_base), (VARIANT, of_variant))
+    )
+    assert share_a_device(base, variant) is shared
+    assert share_a_device(variant, base) is shared
 
 
 def manifest(**changed: Any) -> ModelManifest:
