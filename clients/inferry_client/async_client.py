@@ -35,7 +35,7 @@ def _awaitable(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[AsyncC
     def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Result]:
         call = build(*args, **kwargs)
         if client._batching is None:
-            call.request  # noqa: B018 - built now: what is awaited later sends what was there at the call
+            call.serialize()  # now: what is awaited later sends what was there at the call
         return client.run(call)
 
     return document(method, build)
@@ -206,7 +206,7 @@ class AsyncClient(Connection):
         metadata = self._all_metadata(call) if self._metadata or call.metadata else None
         try:
             return await method(
-                call.request, timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None
+                call.serialize(), timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None
             )
         except grpc.RpcError as error:
             raise self._error_of(error, step) from error

@@ -192,7 +192,7 @@ class Client(Connection):
         )
         metadata = self._all_metadata(call) if self._metadata or call.metadata else None
         try:
-            return method(call.request, timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None)
+            return method(call.serialize(), timeout=step.timeout_s, metadata=metadata, wait_for_ready=step.wait or None)
         except grpc.RpcError as error:
             raise self._error_of(error, step) from error
         except ValueError as error:

@@ -55,6 +55,18 @@ CLIENTS = (
         _TEST_CALLING,
     ),
     Mutant(
+        "client-message-size",
+        "client: a request larger than gRPC can carry is cut or refused",
+        "if False:",
+        ("tests/clients/test_reply_plans.py::test_a_request_that_grpc_could_not_carry_is_refused_or_cut",),
+    ),
+    Mutant(
+        "reply-plan-fits",
+        "client: a reply that differs in more than its contents is not read by a plan",
+        "if False:",
+        ("tests/clients/test_reply_plans.py::test_a_reply_that_differs_in_anything_else_is_read_as_without_a_plan",),
+    ),
+    Mutant(
         "client-one-version",
         "client: one version answers all parts of a request",
         "",

@@ -19,8 +19,9 @@ from inferry_client.connecting.security import Security, security_from_environme
 from inferry_client.errors import InferryError, InvalidRequestError, error_from_closing
 from inferry_client.limits import check_kind, check_seconds
 from inferry_client.messages.call import Call, check_metadata
+from inferry_client.messages.reply_plans import read_wire
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
-from inferry_proto.services import Method
+from inferry_proto.services import OPEN_INFERENCE, Method
 
 P = ParamSpec("P")
 Client = TypeVar("Client")
@@ -29,6 +30,7 @@ Answer = TypeVar("Answer")
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 _AUTHORIZATION = "authorization"
+_READ: dict[str, Callable[[bytes], Any]] = {OPEN_INFERENCE["ModelInfer"].path: read_wire}
 READY_TIMEOUT_S = 60.0  # a large model may take that long to load
 READY_INTERVAL_S = 0.1
 
@@ -115,11 +117,11 @@ class Connection:
             )
         self._metadata = override(security.metadata(), given)
         self._batching = batching
+        self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
+        self._methods: dict[tuple[int, str], Any] = {}
         self._closing = threading.Event()
         self._opening = threading.Lock()
         self._learning = threading.Lock()
-        self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
-        self._methods: dict[tuple[int, str], Any] = {}
 
     def bare_channel(self, number: int) -> BareChannel:
         """What a load test needs to open a connection of its own, without retries: the servers in turn."""
@@ -133,6 +135,8 @@ class Connection:
     def _stub(self, server: int, called: Method, *, asked: str, control: bool = False) -> Any:
         """What makes calls of an RPC to a server, opened once; all channels open with the first.
 
+        A unary RPC takes the request as it travels, a stream takes messages.
+
         Raises:
             RequestCancelledError: the client was closed.
         """
@@ -145,11 +149,12 @@ class Connection:
             if not self._channels:
                 self._channels = [self._open(server) for server in self._session.servers]
             channel = self._channels[server][control]
-            opened = (channel.stream_stream if called.client_streaming else channel.unary_unary)(
-                called.path,
-                request_serializer=called.request_type.SerializeToString,
-                response_deserializer=called.response_type.FromString,
-            )
+            read = called.response_type.FromString
+            if called.client_streaming:
+                write = called.request_type.SerializeToString
+                opened = channel.stream_stream(called.path, request_serializer=write, response_deserializer=read)
+            else:
+                opened = channel.unary_unary(called.path, response_deserializer=_READ.get(called.path, read))
             self._methods[(server, called.path)] = opened
             return opened
 

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 from google.protobuf.message import Message
 
 from inferry_client.errors import InvalidRequestError
-from inferry_client.limits import check_kind, check_seconds
+from inferry_client.limits import MAX_MESSAGE_BYTES, check_kind, check_seconds
 from inferry_proto.services import Method
 
 Result = TypeVar("Result")
@@ -28,6 +28,19 @@ class CallOptions(TypedDict, total=False):
     timeout_s: float
     metadata: Mapping[str, str | bytes]
     traceparent: str
+
+
+class Unbuilt(Protocol):
+    """A request that is built when it is first asked for: a call that travels with others never needs its own.
+
+    Both methods raise InvalidRequestError where it holds what the protocol cannot carry.
+    """
+
+    def build(self) -> Message:
+        """The message."""
+
+    def serialize(self) -> bytes:
+        """The message as it travels, without being built where that costs less."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,7 @@ class Call(Generic[Result]):
 
     Attributes:
         method: where it is called.
-        message: what is sent, or what builds it when it is first asked for: a call that travels
-            with others never needs its own.
+        message: what is sent.
         read: turns the reply message into the result; ValueError: it breaks the protocol.
         asked: what the caller wants, for messages (`describe model 'mnist'`).
         timeout_s: None for the client's.
@@ -85,10 +97,11 @@ class Call(Generic[Result]):
         control: a question about the server itself, which is asked whether or not it is ready.
         model: that is asked, and its version as asked for; where calls are joined.
         waited_s: of its timeout, before it is made: for others to travel with.
+        wire: the message as it travels, once it has been asked for.
     """
 
     method: Method
-    message: Message | Callable[[], Message]
+    message: Message | Unbuilt
     read: Callable[[Any], Result]
     asked: str
     timeout_s: float | None = None
@@ -98,17 +111,37 @@ class Call(Generic[Result]):
     control: bool = False
     model: tuple[str, str] = ("", "")
     waited_s: float = 0.0
+    wire: bytes | None = None
 
     @property
     def request(self) -> Message:
-        """What is sent.
+        """What is sent, as the message of a stream; whoever changes it does so before it is serialized.
 
         Raises:
             InvalidRequestError: it holds what the protocol cannot carry.
         """
         if not isinstance(self.message, Message):
-            self.message = self.message()
+            self.message = self.message.build()
         return self.message
+
+    def serialize(self) -> bytes:
+        """What is sent, as it travels.
+
+        Raises:
+            InvalidRequestError: it holds what the protocol cannot carry, or more than gRPC can.
+        """
+        wire = self.wire
+        if wire is None:
+            message = self.message
+            wire = message.SerializeToString() if isinstance(message, Message) else message.serialize()
+            if len(wire) > MAX_MESSAGE_BYTES:  # guard: client-message-size
+                raise InvalidRequestError(
+                    f"the request to {self.asked} takes {len(wire)} bytes; expected at most {MAX_MESSAGE_BYTES}",
+                    asked=self.asked,
+                    details=f"larger than max ({len(wire)} vs. {MAX_MESSAGE_BYTES})",  # as gRPC says it: cut it
+                )
+            self.wire = wire
+        return wire
 
 
 def check_metadata(metadata: Mapping[str, str | bytes]) -> tuple[tuple[str, str | bytes], ...]:

@@ -48,8 +48,10 @@ def join_classify(parts: Sequence[ClassifyResult]) -> ClassifyResult:
     return ClassifyResult(named.model, named.version, images, timing, named.request_id, named.variant)
 
 
-def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
-    """Every output as an array."""
+def read_infer(reply: open_inference_pb2.ModelInferResponse | InferResult) -> InferResult:
+    """Every output as an array; `reply_plans` may have read them already."""
+    if isinstance(reply, InferResult):
+        return reply
     # Protobuf's lists are read three times as fast as lists of Python's, which `[:]` makes of them.
     raw, described = reply.raw_output_contents[:], reply.outputs[:]
     if raw and len(raw) != len(described):
@@ -70,7 +72,7 @@ def read_infer(reply: open_inference_pb2.ModelInferResponse) -> InferResult:
     return InferResult(reply.model_name, reply.model_version, outputs, reply.id, variant)
 
 
-def read_joined(reply: open_inference_pb2.ModelInferResponse, *, rows: int) -> InferResult:
+def read_joined(reply: open_inference_pb2.ModelInferResponse | InferResult, *, rows: int) -> InferResult:
     """Every output of a request that carries several callers' rows; each has a row for each of them."""
     result = read_infer(reply)
     for name, output in result.outputs.items():

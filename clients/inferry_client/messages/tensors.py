@@ -15,6 +15,7 @@ from inferry_proto.datatypes import DATATYPES, Datatype, datatype_of
 from inferry_proto.open_inference_pb2 import InferTensorContents
 
 _LENGTH = struct.Struct("<I")
+_BYTES = 2  # protobuf's wire type of what has a length
 
 
 def tensor_datatype(array: NDArray[Any]) -> Datatype:
@@ -80,6 +81,22 @@ def decode_contents(contents: InferTensorContents, datatype_name: str, shape: tu
     if datatype.name == "BYTES":
         return _object_array(elements, shape)
     return np.array(elements, dtype=datatype.dtype).reshape(shape)
+
+
+@lru_cache(maxsize=256)  # messages of a model look alike
+def before_contents(field: int, size: int) -> bytes:
+    """What stands before raw contents in a serialized message.
+
+    Args:
+        field: the number of the message's field of contents.
+        size: of the contents in bytes.
+    """
+    written = bytearray([field << 3 | _BYTES])
+    while size > 127:
+        written.append(size & 127 | 128)
+        size >>= 7
+    written.append(size)
+    return bytes(written)
 
 
 @lru_cache(maxsize=64)  # datetimes have dtypes without number
