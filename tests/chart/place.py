@@ -7,7 +7,7 @@ from typing import Any
 from chart.nodes import ABSENT, Choice, Expr, Node, Splice, Yaml, names
 
 _PREFIX = '{{ include "inferry.fullname" $ }}'
-_NAMES = {"name", "claimName", "secretName", "serviceAccountName", "priorityClassName", "commonName"}
+_NAMES = {"name", "claimName", "secretName", "serviceAccountName", "priorityClassName", "commonName", "hostname"}
 _IMAGE = re.compile(r"(inferry-[a-z-]+):[\w.]+")
 _NAMESPACED = (
     ('namespace="inferry"', 'namespace="{{ $.Release.Namespace }}"'),
@@ -15,6 +15,7 @@ _NAMESPACED = (
 )
 _POD = "spec/template/spec"
 _SERVER = f"{_POD}/containers/server"
+_AUTHORITY = "spec/validation/caCertificateRefs/inferry-server-tls"
 _NO_ISSUER = "and $.Values.tls.enabled (not $.Values.tls.issuer) (not $.Values.tls.secretName)"
 
 
@@ -30,6 +31,7 @@ def place(objects: dict[str, Node]) -> dict[str, Node]:
     _place_pods(objects["Deployment/inferry-server"])
     _place_models(objects)
     _place_tls(objects)
+    _place_tokens(objects)
     _place_others(objects)
     return {name: _named(node, key="") for name, node in objects.items()}
 
@@ -181,11 +183,21 @@ def _place_tls(objects: dict[str, Node]) -> None:
     certificate = objects["Certificate/inferry-server"]
     edit(certificate, "spec/dnsNames", more("tls.dnsNames"))
     edit(certificate, "spec/issuerRef", instead("tls.issuer", yaml=True))
+    own = '$.Values.tls.secretName | default (printf "%s-server-tls" (include "inferry.fullname" $)) | quote'
+    edit(objects["BackendTLSPolicy/inferry-server"], f"{_AUTHORITY}/name", always(own))
     for name in [name for name in objects if name.startswith(("Certificate/", "Issuer/"))]:
         tree = objects[name]
         ((_, made),) = tree.options
         test = "and $.Values.tls.enabled (not $.Values.tls.secretName)" if "/inferry-server" in name else _NO_ISSUER
         objects[name] = Choice(((test, made),))
+
+
+def _place_tokens(objects: dict[str, Node]) -> None:
+    deployment, secret = objects["Deployment/inferry-server"], "Secret/inferry-access"
+    edit(deployment, f"{_POD}/volumes/access/secret/secretName", instead("tokens.secretName"))
+    edit(objects[secret], "data/policy.toml", always("$.Values.tokens.policy | b64enc | quote"))
+    ((test, made),) = objects[secret].options
+    objects[secret] = Choice(((f"and {test} (not $.Values.tokens.secretName)", made),))
 
 
 def _place_others(objects: dict[str, Node]) -> None:
@@ -271,7 +283,7 @@ def _text(text: str, key: str) -> Node:
         return Expr(f'{{{{ include "inferry.image" (list $ "{match[1]}") | quote }}}}')
     if key in _NAMES and re.match(r"inferry(-|$)", text):
         return Expr(f'"{_PREFIX}{text.removeprefix("inferry")}"')
-    if key == "dnsNames" and (match := re.fullmatch(r"inferry(-server(?:-vip)?)(\.inferry)?(.*)", text)):
+    if key == "dnsNames" and (match := re.fullmatch(r"inferry(-server(?:-vip)?(?:-canary)?)(\.inferry)?(.*)", text)):
         return Expr(f'"{_PREFIX}{match[1]}{".{{ $.Release.Namespace }}" if match[2] else ""}{match[3]}"')
     if key == "query":
         for old, new in _NAMESPACED:

@@ -8,8 +8,11 @@ import pytest
 
 from manifests.bundle import K8S, Bundle, render
 from manifests.facts import ServerFacts, server_facts
+from manifests.planting import POLICY
 
-COMPONENTS = ("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway", "namespace")
+COMPONENTS = (
+    "priority", "tls", "tokens", "networkpolicy", "monitoring", "keda", "gateway", "gateway-tls", "namespace",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,5 +42,6 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     (folder / "overlays" / "all" / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\ncomponents:\n"
         + "".join(f"  - ../../components/{one}\n" for one in COMPONENTS)
+        + POLICY
     )
     return render(folder / "overlays" / "all")

@@ -12,9 +12,9 @@ from chart.emit import emit
 from chart.generate import BY_HAND, CHART, chart_files
 from chart.helm import RefusedError, run_helm, template
 from chart.nodes import ABSENT, Choice, Splice, weave
-from chart.source import CONDITIONS, ELSEWHERE, keyed
+from chart.source import CONDITIONS, ELSEWHERE, keyed, with_policy
 from chart.values import VALUES, Value
-from manifests.bundle import K8S, Bundle, Manifest, render_with
+from manifests.bundle import K8S, Bundle, Manifest, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -23,14 +23,17 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "gpu": {"gpu.enabled": True},
     "priority": {"priority.enabled": True},
     "tls": {"tls.enabled": True},
+    "tokens": {"tokens.enabled": True},
     "networkpolicy": {"networkPolicy.enabled": True},
     "monitoring": {"monitoring.enabled": True},
     "hpa": {"autoscaling.kind": "hpa"},
     "keda": {"autoscaling.kind": "keda"},
     "gateway": {"gateway.enabled": True},
+    "gateway-tls": {"tls.enabled": True, "gateway.enabled": True},
     "models-image": {"models.from": "image"},
     "models-bucket": {"models.from": "bucket"},
 }
+IMPLIED = {"gateway-tls": ("tls", "gateway")}  # by what the values of a component say
 ONE_OF = (("hpa", "keda"), ("models-image", "models-bucket"))
 OWN_LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version")
 
@@ -40,7 +43,7 @@ COLLECTOR = "http://collector.monitoring:4317"
 
 def combinations() -> Iterator[tuple[str, ...]]:
     yield ()
-    yield from ((one,) for one in CONDITIONS)
+    yield from ((*IMPLIED.get(one, ()), one) for one in CONDITIONS)
     rest = [one for one in CONDITIONS if not any(one in group for group in ONE_OF)]
     for picked in product(*ONE_OF):
         yield tuple(one for one in CONDITIONS if one in (*rest, *picked))
@@ -94,7 +97,7 @@ def test_the_chart_is_made_of_the_manifests_as_they_are() -> None:
 @pytest.mark.parametrize("components", list(combinations()), ids="+".join)
 def test_the_chart_renders_what_kustomize_renders(components: tuple[str, ...], k8s: Path, facts: ServerFacts) -> None:
     rendered = template(values_of(components))
-    assert objects(rendered) == objects(render_with(k8s, components))
+    assert objects(rendered) == objects(render(with_policy(k8s, components)))
     assert faults(rendered, facts, versions=(VERSIONS[0], VERSIONS[-1])) == []
     assert unknown_kinds(rendered, VERSIONS[-1]) == []
 
@@ -103,6 +106,8 @@ OUTSIDE = {  # values that name what is in the cluster already, with what the ch
     "models.claim.name": "there is no PersistentVolumeClaim shared",
     "priority.className": "there is no PriorityClass high",
     "tls.secretName": "there is no Secret own-tls, nor a Certificate that makes it",
+    "imagePullSecrets": "there is no Secret registry, nor a Certificate that makes it",
+    "tokens.secretName": "there is no Secret own-policy, nor a Certificate that makes it",
     "gateway.canary.service": "there is no Service next-inferry-server-vip",
     "gateway.canary.weight": "there is no Service next-inferry-server-vip",
 }

@@ -134,12 +134,12 @@ def kubectl_lines() -> list[str]:
     return [*dict.fromkeys(re.findall(r"^    (kubectl .*)$", text, re.MULTILINE) + in_text)]
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
     """The manifests with the overlay that the reader writes, and a model."""
-    folder = tmp_path_factory.mktemp("checkout")
+    folder = tmp_path
     shutil.copytree(K8S, folder / "deploy/k8s")
-    (overlay,) = [one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "registry.example.com" in one]
+    (overlay,) = [one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "imagePullSecrets" in one]
     (folder / "deploy/k8s/overlays/production").mkdir()
     (folder / "deploy/k8s/overlays/production/kustomization.yaml").write_text(overlay)
     (folder / "models/digits/1").mkdir(parents=True)
@@ -166,6 +166,20 @@ def test_the_overlay_of_ones_own_pulls_with_a_secret_from_its_registry(checkout:
     assert template.spec["serviceAccountName"] == account["metadata"]["name"]
     registry = option([part for word in made for part in word.split("=")], "--docker-server")
     assert template.servers[0]["image"].startswith(f"{registry}/")
+
+
+def test_every_overlay_of_the_document_is_right(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the reader checks them: each alone, and a canary beside what it is a canary of."""
+    overlays = checkout / "deploy/k8s/overlays"
+    (policy,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    for number, text in enumerate(re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", README, re.DOTALL)):
+        folder = overlays / f"of-the-document-{number}"
+        folder.mkdir()
+        (folder / "kustomization.yaml").write_text(text)
+        (folder / "policy.toml").write_text(policy)
+        beside = [str(overlays / "production")] if "../production" in text else []
+        assert main([*beside, str(folder)]) == 0, capsys.readouterr().out
+    assert number >= 3
 
 
 def test_the_check_says_which_images_no_registry_has(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

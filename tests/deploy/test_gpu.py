@@ -5,10 +5,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from inferry_server.settings.settings import Settings
 from inferry_server.settings.sources import read_settings
+from manifests.bundle import render
+from manifests.planting import container, data
+from manifests.rules_devices import device_faults
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
@@ -63,3 +67,27 @@ def test_the_overlay_joins_what_is_there() -> None:
     joined = manifest(overlay / "kustomization.yaml")
     for path in joined["resources"] + joined["components"]:
         assert (overlay / path / "kustomization.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("limits", "wrong"),
+    [
+        ({"nvidia.com/gpu": "1"}, False),
+        ({"nvidia.com/mig-1g.10gb": "1"}, False),
+        ({"amd.com/gpu": "1"}, True),
+        ({}, True),
+    ],
+)
+def test_a_server_that_demands_a_gpu_and_asks_for_none_is_named(limits: dict[str, str], wrong: bool) -> None:
+    bundle = render(K8S / "overlays" / "gpu")
+    resources = container(bundle)["resources"]
+    for kind in resources:
+        resources[kind] = {"cpu": "2", "memory": "8Gi", **limits}
+    assert bool(list(device_faults(bundle))) == wrong
+
+
+def test_a_provider_that_is_set_demands_a_gpu_whatever_the_image() -> None:
+    bundle = render(K8S / "base")
+    assert list(device_faults(bundle)) == []
+    data(bundle).update(INFERRY_PROVIDER="cuda")
+    assert len(list(device_faults(bundle))) == 1

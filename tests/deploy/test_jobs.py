@@ -15,9 +15,8 @@ from inferry_trainer.cli import build_parser as trainer_parser
 from manifests.bundle import K8S, Bundle, Manifest, Template, image_name, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.rules_objects import reference_faults
+from manifests.needs import needs
 from manifests.rules_programs import PARSERS, program_faults
-from manifests.schemas import VERSIONS
 from testkit import onnx_models
 from testkit.servers import running_server
 
@@ -67,8 +66,7 @@ def test_a_job_is_none_of_the_servers_pods(job: str) -> None:
 def test_a_job_without_its_volume_is_named() -> None:
     bundle = beside_the_server("classify")
     bundle.objects.remove(bundle.every("PersistentVolumeClaim")[-1])
-    assert [fault for fault in reference_faults(bundle) if "inferry-results" in fault]
-    assert VERSIONS
+    assert {(need.kind, need.name) for need in needs(bundle)} == {("PersistentVolumeClaim", "inferry-results")}
 
 
 def test_each_pod_of_the_indexed_job_takes_its_shard_and_a_stopped_one_is_started_again() -> None:

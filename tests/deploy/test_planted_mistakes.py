@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from manifests.bundle import K8S, Bundle, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.planting import Change, container, data, http, one, pod, probe, rules, spec, traced, without
+from manifests.planting import Change, container, data, http, one, pod, policy, probe, rules, spec, traced, without
 from manifests.rules_metrics import query_faults
 from manifests.rules_server import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -73,6 +74,45 @@ MISTAKES: dict[str, tuple[Change, str]] = {
                                     "there is no Issuer x"),
     "a secret that nobody makes": (lambda b: spec(b, "Certificate", "inferry-server").update(secretName="x"),
                                    "there is no Secret inferry-server-tls"),
+    # a gateway before servers with TLS
+    "a gateway that speaks in the clear": (without("BackendTLSPolicy"), "no BackendTLSPolicy says so"),
+    "a policy of TLS for another Service": (
+        lambda b: spec(b, "BackendTLSPolicy")["targetRefs"][0].update(name="inferry-server"), "no BackendTLSPolicy",
+    ),
+    "a policy of TLS for another port": (
+        lambda b: spec(b, "BackendTLSPolicy")["targetRefs"][0].update(sectionName="http"), "no BackendTLSPolicy",
+    ),
+    "a policy of TLS for no port": (
+        lambda b: spec(b, "BackendTLSPolicy")["targetRefs"][0].update(sectionName="rpc"), "has no port named rpc",
+    ),
+    "a name that the certificate has not": (
+        lambda b: spec(b, "BackendTLSPolicy")["validation"].update(hostname="example.com"), "is not for example.com",
+    ),
+    "an authority that nobody makes": (
+        lambda b: spec(b, "BackendTLSPolicy")["validation"]["caCertificateRefs"][0].update(name="x"), "no Secret x",
+    ),
+    "two authorities": (
+        lambda b: spec(b, "BackendTLSPolicy")["validation"].update(wellKnownCACertificates="System"), "expected either",
+    ),
+    "TLS to servers without": (
+        lambda b: [data(b).pop(f"INFERRY_TLS_{one}") for one in ("CERTIFICATE", "PRIVATE_KEY")], "speak no TLS",
+    ),
+    "client certificates behind a gateway": (
+        lambda b: data(b).update(INFERRY_TLS_CLIENT_CA="/tls/ca.crt"), "a BackendTLSPolicy shows none",
+    ),
+    # tokens
+    "a policy that is not mounted": (
+        lambda b: data(b).update(INFERRY_ACCESS_POLICY="/x/policy.toml"), "access_policy is /x/policy.toml, and",
+    ),
+    "a policy under another name": (
+        lambda b: data(b).update(INFERRY_ACCESS_POLICY="/access/access.toml"), "inferry-access has no access.toml",
+    ),
+    "a policy that the server refuses": (policy('[callers.a]\nroles = ["writer"]'), "that is no role"),
+    "a policy with the digest of nothing": (
+        policy(f'[callers.a]\nroles = ["infer"]\ntokens_sha256 = ["{sha256(b"").hexdigest()}"]'), "was TOKEN set?",
+    ),
+    "a monitor without a token": (policy('metrics = "read"'), "PodMonitor inferry-server shows no token"),
+    "a Secret without the policy": (without("Secret"), "there is no Secret inferry-access"),
     # what a cluster makes of it
     "an object outside the namespace": (
         lambda b: one(b, "NetworkPolicy")["metadata"].pop("namespace"), "NetworkPolicy inferry-server: it states no",
@@ -240,7 +280,7 @@ kind: PodDisruptionBudget
 metadata: {name: expressed, namespace: inferry}
 spec:
   maxUnavailable: 1
-  selector: {matchExpressions: [{key: a, operator: Exists}]}
+  selector: {matchExpressions: [{key: app.kubernetes.io/component, operator: Exists}]}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Template:
     @property
     def servers(self) -> list[Manifest]:
         """The containers that run Inferry's server, from its image or under another name of that."""
-        is_ours = self.labels.get("app.kubernetes.io/component") == "server"
+        is_ours = self.labels.get("app.kubernetes.io/component") in ("server", "server-canary")
         return [
             one
             for one in self.spec["containers"]
@@ -64,9 +64,9 @@ class Bundle:
         """The objects of these kinds."""
         return [one for one in self.objects if one["kind"] in kinds]
 
-    def names(self, kind: str) -> set[str]:
-        """Of the objects of a kind."""
-        return {one["metadata"]["name"] for one in self.every(kind)}
+    def names(self, *kinds: str) -> set[str]:
+        """Of the objects of these kinds."""
+        return {one["metadata"]["name"] for one in self.every(*kinds)}
 
     def find(self, kind: str, name: str) -> Manifest | None:
         """The object, if there is one."""
@@ -89,7 +89,32 @@ class Bundle:
 
     def selected(self, labels: dict[str, str]) -> list[Template]:
         """The pods that have these labels."""
-        return [one for one in self.templates() if labels.items() <= one.labels.items()]
+        return self.taken({"matchLabels": labels})
+
+    def taken(self, selector: Manifest) -> list[Template]:
+        """The pods that a label selector takes."""
+        return [one for one in self.templates() if takes(selector, one.labels)]
+
+
+def takes(selector: Manifest, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector takes a pod with these labels; an empty one takes every pod."""
+    wanted: dict[str, str] = selector.get("matchLabels") or {}
+    return wanted.items() <= labels.items() and all(
+        _meets(one, labels) for one in selector.get("matchExpressions") or []
+    )
+
+
+def _meets(requirement: Manifest, labels: Mapping[str, str]) -> bool:
+    key, values = requirement["key"], requirement.get("values") or []
+    match requirement["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
 
 
 def label(one: Manifest) -> str:
@@ -108,33 +133,58 @@ def parse(text: str) -> Bundle:
     return Bundle([document for document in yaml.load_all(text, Loader=_LOADER) if document])
 
 
-def render(folder: Path) -> Bundle:
+def render(folder: Path, *flags: str) -> Bundle:
     """What `kubectl apply -k` would apply.
+
+    Args:
+        folder: with a kustomization.
+        flags: more of `kubectl kustomize`.
 
     Raises:
         ValueError: with what kubectl says.
     """
-    done = subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run([KUBECTL, "kustomize", str(folder), *flags], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(f"{folder} does not render: {done.stderr.strip()}")
     return parse(done.stdout)
 
 
-def render_with(folder: Path, components: Sequence[str]) -> Bundle:
+def render_with(folder: Path, components: Sequence[str], *, resources: Sequence[str] = ("base",)) -> Bundle:
     """The base with components, as an overlay would have them.
 
     Args:
         folder: for a copy of the manifests, made where there is none yet.
         components: names, in their order.
+        resources: what they are added to, by its path in the manifests.
+    """
+    return render(write_overlay(folder, components, resources=resources))
+
+
+def write_overlay(
+    folder: Path, components: Sequence[str], *, resources: Sequence[str] = ("base",), more: str = ""
+) -> Path:
+    """An overlay in a copy of the manifests.
+
+    Args:
+        folder: for the copy, made where there is none yet.
+        components: names, in their order.
+        resources: what they are added to, by its path in the manifests.
+        more: of the kustomization, as YAML.
+
+    Returns:
+        Its folder, `overlays/with-...` in the copy.
     """
     copy = folder / "k8s"
     if not copy.exists():
         shutil.copytree(K8S, copy)
-    overlay = copy / "overlays" / ("with-" + "-".join(components))
+    beside = "" if tuple(resources) == ("base",) else "-".join(one.replace("/", "-") for one in resources) + "-"
+    overlay = copy / "overlays" / (f"with-{beside}" + "-".join(components))
     overlay.mkdir(exist_ok=True)
-    listed = "".join(f"  - ../../components/{one}\n" for one in components)
-    (overlay / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - ../../base\n"
-        + (f"components:\n{listed}" if components else "")
-    )
-    return render(overlay)
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"../../{one}" for one in resources],
+        "components": [f"../../components/{one}" for one in components],
+    }
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(own, sort_keys=False) + more)
+    return overlay

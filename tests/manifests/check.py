@@ -1,10 +1,16 @@
 """Everything that is checked of objects that are applied together."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from manifests.bundle import Bundle
+from manifests.bundle import Bundle, Manifest
 from manifests.facts import ServerFacts
+from manifests.needs import Need, needs
+from manifests.rules_access import access_faults
 from manifests.rules_cluster import cluster_faults
+from manifests.rules_devices import device_faults
+from manifests.rules_escaping import escape_faults
+from manifests.rules_gateway import gateway_faults
 from manifests.rules_metrics import metric_faults
 from manifests.rules_objects import port_faults, reference_faults, security_faults, selector_faults
 from manifests.rules_programs import program_faults
@@ -12,8 +18,23 @@ from manifests.rules_server import server_faults
 from manifests.schemas import IMAGE_VOLUMES_SINCE, VERSIONS, schema_faults
 
 
-def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERSIONS) -> list[str]:
-    """What is wrong, a sentence each, in the order of the rules.
+@dataclass(frozen=True)
+class Findings:
+    """What was found.
+
+    Attributes:
+        wrong: what contradicts itself, a sentence each, in the order of the rules.
+        needs: objects that are named and are not there; the cluster may have them.
+        broken: some object is not of the shape of its kind, and nothing further was asked.
+    """
+
+    wrong: list[str]
+    needs: list[Need]
+    broken: bool = False
+
+
+def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERSIONS) -> Findings:
+    """Check objects that are applied together.
 
     Args:
         bundle: what would be applied.
@@ -22,7 +43,9 @@ def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERS
     """
     broken = [fault for version in applicable(bundle, versions) for fault in schema_faults(bundle, version)]
     if broken:
-        return list(dict.fromkeys(broken))  # what is not of the right shape cannot be asked further
+        return Findings(
+            list(dict.fromkeys(broken)), [], broken=True
+        )  # what is not of the right shape cannot be asked further
     found: Iterable[str] = (
         *selector_faults(bundle),
         *port_faults(bundle),
@@ -30,10 +53,26 @@ def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERS
         *security_faults(bundle),
         *server_faults(bundle, facts),
         *cluster_faults(bundle),
+        *escape_faults(bundle),
+        *device_faults(bundle),
+        *gateway_faults(bundle),
+        *access_faults(bundle),
         *program_faults(bundle),
         *metric_faults(bundle, facts),
     )
-    return list(found)
+    return Findings(list(found), needs(bundle))
+
+
+def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERSIONS) -> list[str]:
+    """What is wrong where everything that is named must be among the objects, a sentence each.
+
+    Args:
+        bundle: what would be applied.
+        facts: of a running server.
+        versions: of Kubernetes, whose schemas are asked.
+    """
+    found = examine(bundle, facts, versions=versions)
+    return [*found.wrong, *(need.fault() for need in found.needs)]
 
 
 def asked_paths(bundle: Bundle) -> set[str]:
@@ -44,8 +83,13 @@ def asked_paths(bundle: Bundle) -> set[str]:
         for container in template.servers
         for kind in ("startup", "readiness", "liveness")
     ]
-    monitored = {end["path"] for one in bundle.every("PodMonitor") for end in one["spec"]["podMetricsEndpoints"]}
+    monitored = {end.get("path", "/metrics") for one in bundle.every("PodMonitor") for end in _endpoints(one)}
     return monitored | {probe["httpGet"]["path"] for probe in probes if "httpGet" in probe}
+
+
+def _endpoints(monitor: Manifest) -> list[Manifest]:
+    found: list[Manifest] = monitor["spec"].get("podMetricsEndpoints", [])
+    return found
 
 
 def applicable(bundle: Bundle, versions: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -82,10 +83,16 @@ def container_settings(container: Manifest, environment: dict[str, str]) -> Sett
         ValueError: an argument that it does not know.
     """
     own = {one["name"]: one.get("value", "") for one in container.get("env", []) if one["name"].startswith("INFERRY_")}
+    variables = IMAGE_ENVIRONMENT | environment | own
+    return _settings(tuple(map(str, container.get("args", []))), tuple(sorted(variables.items())))
+
+
+@cache  # several rules ask, and most containers are those of another combination of components
+def _settings(arguments: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Settings:
     try:
-        parsed = vars(build_parser().parse_args(container.get("args", [])))
+        parsed = vars(build_parser().parse_args(arguments))
     except SystemExit as error:
-        raise ValueError(f"inferry-serve refuses the arguments {container['args']}") from error
+        raise ValueError(f"inferry-serve refuses the arguments {list(arguments)}") from error
     parsed.pop("print_config", None)
     flags: dict[str, Any] = {name: str(value) for name, value in parsed.items() if value is not None}
-    return read_settings(flags, environment=IMAGE_ENVIRONMENT | environment | own)
+    return read_settings(flags, environment=dict(variables))

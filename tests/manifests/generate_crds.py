@@ -20,7 +20,7 @@ from typing import Any
 OUTPUT = Path(__file__).with_name("crds.json")
 KINDS = {
     "cert-manager.io/v1": ("Certificate", "Issuer"),
-    "gateway.networking.k8s.io/v1": ("Gateway", "GRPCRoute"),
+    "gateway.networking.k8s.io/v1": ("BackendTLSPolicy", "Gateway", "GRPCRoute"),
     "keda.sh/v1alpha1": ("ScaledObject",),
     "monitoring.coreos.com/v1": ("PodMonitor", "PrometheusRule"),
 }

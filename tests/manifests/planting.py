@@ -1,9 +1,20 @@
 """What tests change in rendered manifests, to plant a mistake."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 from manifests.bundle import Bundle, Manifest
+
+POLICY = """
+secretGenerator:
+  - name: inferry-access
+    literals: ['policy.toml=anonymous = []']
+    options:
+      disableNameSuffixHash: true
+      labels: {app.kubernetes.io/name: inferry, app.kubernetes.io/component: server}
+"""
+"""Of a kustomization: the Secret that the component `tokens` mounts, with a policy that lets nobody in."""
 
 Change = Callable[[Bundle], object]
 
@@ -47,6 +58,15 @@ def http(kind: str, **changed: Any) -> Change:
 
 def without(kind: str) -> Change:
     return lambda b: b.objects.remove(one(b, kind))
+
+
+def policy(text: str) -> Change:
+    """Another access policy."""
+
+    def change(bundle: Bundle) -> None:
+        one(bundle, "Secret").update(data={"policy.toml": b64encode(text.encode()).decode()})
+
+    return change
 
 
 def traced(*ports: Manifest) -> Change:

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from inferry_server.errors import StartError
-from manifests.bundle import Bundle, Manifest, Template, label
-from manifests.facts import container_settings
-from manifests.rules_server import environment_of
+from manifests.bundle import Bundle, Manifest, Template, label, takes
+from manifests.rules_server import servers
 
-_NAMESPACED = {
-    "BackendTrafficPolicy", "Certificate", "ConfigMap", "CronJob", "DaemonSet", "Deployment", "GRPCRoute", "Gateway",
+NAMESPACED = {
+    "BackendTLSPolicy", "BackendTrafficPolicy",
+    "Certificate", "ConfigMap", "CronJob", "DaemonSet", "Deployment", "GRPCRoute", "Gateway",
     "HorizontalPodAutoscaler", "InferenceService", "Issuer", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod",
     "PodDisruptionBudget", "PodMonitor", "PrometheusRule", "ScaledObject", "Secret", "Service", "ServiceAccount",
     "ServingRuntime", "StatefulSet",
@@ -34,7 +33,7 @@ def cluster_faults(bundle: Bundle) -> Iterator[str]:
 def namespace_faults(bundle: Bundle) -> Iterator[str]:
     """Objects without a namespace beside others with one, and texts that name another namespace than the object's."""
     stated = sorted({namespace for one in bundle.objects if (namespace := one["metadata"].get("namespace"))})
-    for one in bundle.every(*_NAMESPACED):
+    for one in bundle.every(*NAMESPACED):
         own = one["metadata"].get("namespace")
         if own is None and stated:
             yield (
@@ -137,8 +136,7 @@ def _egress(bundle: Bundle, template: Template) -> list[Manifest] | None:
     policies = [
         one["spec"]
         for one in bundle.every("NetworkPolicy")
-        if "matchExpressions" not in one["spec"]["podSelector"]
-        and one["spec"]["podSelector"].get("matchLabels", {}).items() <= template.labels.items()
+        if takes(one["spec"]["podSelector"], template.labels)
         and "Egress" in one["spec"].get("policyTypes", ["Egress"] if "egress" in one["spec"] else [])
     ]
     return [rule for policy in policies for rule in policy.get("egress", [])] if policies else None
@@ -146,13 +144,9 @@ def _egress(bundle: Bundle, template: Template) -> list[Manifest] | None:
 
 def _called(bundle: Bundle, template: Template) -> Iterator[str]:
     """The addresses that a pod's containers connect to. The port of an object store is its Secret's to say."""
-    for container in template.servers:
-        try:
-            settings = container_settings(container, environment_of(bundle, container))
-        except (StartError, ValueError):
-            continue  # `server_faults` tells
-        if settings.trace_endpoint is not None:
-            yield settings.trace_endpoint
+    for server in servers(bundle):
+        if server.template.owner == template.owner and server.settings.trace_endpoint is not None:
+            yield server.settings.trace_endpoint
     for argument in (one for container in template.containers for one in container.get("args", [])):
         if _STORE.match(argument):
             yield argument

@@ -5,7 +5,6 @@ from typing import Any
 
 from manifests.bundle import Bundle, Manifest, Template, label
 
-_SYSTEM_PRIORITIES = {"system-cluster-critical", "system-node-critical"}
 _RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim"} | {
     "projected", "secret",
 }  # fmt: skip
@@ -23,10 +22,11 @@ def selector_faults(bundle: Bundle) -> Iterator[str]:
         match one["kind"]:
             case "Service" if spec.get("selector"):  # others have endpoints that somebody else keeps
                 selector = spec["selector"]
-            case "PodDisruptionBudget" | "PodMonitor" if "matchExpressions" not in spec.get("selector", {}):
-                selector = spec.get("selector", {}).get("matchLabels")
-            case "NetworkPolicy" if "matchExpressions" not in spec["podSelector"]:
-                selector = spec["podSelector"].get("matchLabels", {})
+                selector = {"matchLabels": selector}
+            case "PodDisruptionBudget" | "PodMonitor":
+                selector = spec.get("selector") or {}
+            case "NetworkPolicy":
+                selector = spec["podSelector"]
             case "Deployment" | "StatefulSet" | "DaemonSet":
                 selector = spec["selector"]["matchLabels"]
                 own = spec["template"]["metadata"].get("labels", {})
@@ -35,15 +35,20 @@ def selector_faults(bundle: Bundle) -> Iterator[str]:
                 continue
             case _:
                 continue
-        if not selector and one["kind"] != "NetworkPolicy":
+        if not any(selector.values()) and one["kind"] != "NetworkPolicy":
             yield f"{label(one)}: it selects every pod of the namespace, or none"
-        elif selector and not bundle.selected(selector):
-            yield f"{label(one)}: no pod has the labels {selector}"
+        elif selector and not bundle.taken(selector):
+            yield f"{label(one)}: no pod has the labels {selector.get('matchLabels', {})}{_expressed(selector)}"
     for template in bundle.templates():
         for constraint in template.spec.get("topologySpreadConstraints", []):
             selector = constraint.get("labelSelector", {}).get("matchLabels", {})
             if not selector.items() <= template.labels.items():
                 yield f"{template.owner}: a spread constraint counts pods with {selector}, which its own have not"
+
+
+def _expressed(selector: Manifest) -> str:
+    expressions = selector.get("matchExpressions") or []
+    return "".join(f" and {one['key']} {one['operator']} {one.get('values', '')}".rstrip() for one in expressions)
 
 
 def port_faults(bundle: Bundle) -> Iterator[str]:
@@ -57,10 +62,10 @@ def port_faults(bundle: Bundle) -> Iterator[str]:
                 asked = [port.get("targetPort", port["port"]) for port in spec["ports"]]
                 yield from _headless_faults(one, templates)
             case "PodMonitor":
-                templates = bundle.selected(spec["selector"].get("matchLabels", {}))
+                templates = bundle.taken(spec["selector"])
                 asked = [endpoint["port"] for endpoint in spec["podMetricsEndpoints"] if "port" in endpoint]
-            case "NetworkPolicy" if spec["podSelector"].get("matchLabels"):
-                templates = bundle.selected(spec["podSelector"]["matchLabels"])
+            case "NetworkPolicy" if spec["podSelector"]:
+                templates = bundle.taken(spec["podSelector"])
                 ports = [port for rule in spec.get("ingress", []) for port in rule.get("ports", [])]
                 asked = [port["port"] for port in ports if "port" in port and "endPort" not in port]
             case _:
@@ -96,38 +101,18 @@ def _headless_faults(service: Manifest, templates: list[Template]) -> Iterator[s
 
 
 def reference_faults(bundle: Bundle) -> Iterator[str]:
-    """Names of objects that are not there. Secrets may come from outside if they are optional."""
-    secrets = bundle.names("Secret") | {one["spec"]["secretName"] for one in bundle.every("Certificate")}
+    """Parts of objects that are not there: mounted volumes, listeners, ports of routes; and two scalers of one object.
+
+    Objects that are not there are told by `needs`: they may be in the cluster already.
+    """
     for template in bundle.templates():
-        spec = template.spec
-        wanted: list[tuple[str, str | None]] = [("ServiceAccount", spec.get("serviceAccountName"))]
-        if spec.get("priorityClassName") not in _SYSTEM_PRIORITIES:
-            wanted.append(("PriorityClass", spec.get("priorityClassName")))
-        sources = [source for container in template.containers for source in container.get("envFrom", [])]
-        wanted += [("ConfigMap", source["configMapRef"]["name"]) for source in sources if "configMapRef" in source]
-        volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-        for volume in volumes.values():
-            wanted.append(("PersistentVolumeClaim", volume.get("persistentVolumeClaim", {}).get("claimName")))
-            wanted.append(("ConfigMap", volume.get("configMap", {}).get("name")))
-            secret = volume.get("secret", {})
-            if secret and not secret.get("optional") and secret["secretName"] not in secrets:
-                yield f"{template.owner}: there is no Secret {secret['secretName']}, nor a Certificate that makes it"
-        for kind, name in wanted:
-            if name is not None and name not in bundle.names(kind):
-                yield f"{template.owner}: there is no {kind} {name}"
+        volumes = {volume["name"] for volume in template.spec.get("volumes", [])}
         for container in template.containers:
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
                     yield f"{template.owner}: there is no volume {mount['name']}"
     yield from _target_faults(bundle)
     yield from _route_faults(bundle)
-    for certificate in bundle.every("Certificate"):
-        issuer = certificate["spec"]["issuerRef"]
-        if issuer.get("kind", "Issuer") == "Issuer" and issuer["name"] not in bundle.names("Issuer"):
-            yield f"{label(certificate)}: there is no Issuer {issuer['name']}"
-    for issuer in bundle.every("Issuer"):
-        if "ca" in issuer["spec"] and issuer["spec"]["ca"]["secretName"] not in secrets:
-            yield f"{label(issuer)}: no Certificate makes the Secret {issuer['spec']['ca']['secretName']}"
 
 
 def _target_faults(bundle: Bundle) -> Iterator[str]:
@@ -135,10 +120,7 @@ def _target_faults(bundle: Bundle) -> Iterator[str]:
     for one in bundle.every("HorizontalPodAutoscaler", "ScaledObject"):
         target = one["spec"]["scaleTargetRef"]
         found = bundle.find(target.get("kind", "Deployment"), target["name"])
-        if found is None:
-            yield f"{label(one)}: there is no {target.get('kind', 'Deployment')} {target['name']}"
-            continue
-        if "replicas" in found["spec"]:
+        if found is not None and "replicas" in found["spec"]:
             yield f"{label(one)}: {label(found)} states replicas, which every apply would set back"
         if target["name"] in scaled:
             yield f"{label(one)}: {scaled[target['name']]} scales {target['name']} too"
@@ -147,26 +129,23 @@ def _target_faults(bundle: Bundle) -> Iterator[str]:
 
 def _route_faults(bundle: Bundle) -> Iterator[str]:
     for route in bundle.every("GRPCRoute"):
-        for parent in _near(route["spec"].get("parentRefs", []), "Gateway"):
+        for parent in near(route["spec"].get("parentRefs", []), "Gateway"):
             gateway = bundle.find("Gateway", parent["name"])
-            if gateway is None:
-                yield f"{label(route)}: there is no Gateway {parent['name']}"
-            elif parent.get("sectionName") not in (None, *(one["name"] for one in gateway["spec"]["listeners"])):
+            listeners = [] if gateway is None else [one["name"] for one in gateway["spec"]["listeners"]]
+            if gateway is not None and parent.get("sectionName") not in (None, *listeners):
                 yield f"{label(route)}: Gateway {parent['name']} has no listener {parent['sectionName']}"
-        backends = [one for rule in route["spec"].get("rules", []) for one in rule.get("backendRefs", [])]
-        for backend in _near(backends, "Service"):
+        for backend in backends(route):
             service = bundle.find("Service", backend["name"])
-            if service is None:
-                yield f"{label(route)}: there is no Service {backend['name']}"
-            elif backend["port"] not in [port["port"] for port in service["spec"]["ports"]]:
+            if service is not None and backend["port"] not in [port["port"] for port in service["spec"]["ports"]]:
                 yield f"{label(route)}: Service {backend['name']} has no port {backend['port']}"
-    for policy in bundle.every("BackendTrafficPolicy"):
-        for target in policy["spec"]["targetRefs"]:
-            if bundle.find(target["kind"], target["name"]) is None:
-                yield f"{label(policy)}: there is no {target['kind']} {target['name']}"
 
 
-def _near(references: list[Manifest], kind: str) -> list[Manifest]:
+def backends(route: Manifest) -> list[Manifest]:
+    """The Services of a route's own namespace that it sends calls to."""
+    return near([one for rule in route["spec"].get("rules", []) for one in rule.get("backendRefs", [])], "Service")
+
+
+def near(references: list[Manifest], kind: str) -> list[Manifest]:
     """Those to a kind, in the namespace of who refers."""
     return [one for one in references if one.get("kind", kind) == kind and "namespace" not in one]
 

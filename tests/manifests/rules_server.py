@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from inferry_server.addresses import Address
@@ -33,6 +34,35 @@ def server_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
                 continue
             for fault in _container_faults(bundle, template, container, settings, facts):
                 yield f"{name}: {fault}"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server as its pod would start it."""
+
+    template: Template
+    container: Manifest
+    settings: Settings
+
+
+def servers(bundle: Bundle, service: str | None = None) -> list[Served]:
+    """The servers that would start.
+
+    Args:
+        bundle: of all objects.
+        service: the name of a Service, for those behind it alone.
+    """
+    found = bundle.find("Service", service) if service is not None else None
+    selector = None if found is None else found["spec"].get("selector")
+    started = []
+    for template in bundle.templates() if service is None else bundle.selected(selector) if selector else ():
+        for container in template.servers:
+            try:
+                settings = container_settings(container, environment_of(bundle, container))
+            except (StartError, ValueError):
+                continue  # `server_faults` tells
+            started.append(Served(template, container, settings))
+    return started
 
 
 def environment_of(bundle: Bundle, container: Manifest) -> dict[str, str]:
@@ -80,7 +110,7 @@ def _volume_faults(template: Template, container: Manifest, settings: Settings) 
         yield f"the repository is {repository}, and nothing is mounted there but at {sorted(mounts)}"
     elif not mounts[repository].get("readOnly"):
         yield f"the repository {repository} is mounted writable"
-    for name in ("tls_certificate", "tls_private_key", "tls_client_ca"):
+    for name in ("tls_certificate", "tls_private_key", "tls_client_ca", "access_policy", "model_key"):
         path = getattr(settings, name)
         if path is not None and not any(str(path).startswith(f"{mount}/") for mount in mounts):
             yield f"setting {name} is {path}, and nothing is mounted there"

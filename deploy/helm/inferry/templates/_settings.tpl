@@ -19,6 +19,9 @@ INFERRY_TLS_CERTIFICATE: /tls/tls.crt
 {{- if $.Values.tls.enabled }}
 INFERRY_TLS_PRIVATE_KEY: /tls/tls.key
 {{- end }}
+{{- if $.Values.tokens.enabled }}
+INFERRY_ACCESS_POLICY: /access/policy.toml
+{{- end }}
 {{- if eq $.Values.models.from "bucket" }}
 INFERRY_MODEL_CONTROL: poll
 {{- end }}
