@@ -217,6 +217,17 @@ def test_a_jpeg_of_very_many_segments_is_refused_before_decoding() -> None:
         prepare_image(data, GREY_28)
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8))
+def test_bytes_that_fill_the_room_before_a_marker_change_nothing_of_the_scans(fills: list[int]) -> None:
+    scans = b"".join(b"\xff" * fill + b"\xff\xda\x00\x02\x00\xff\x00\xff\xd3" for fill in fills)
+    assert count_scans(b"\xff\xd8" + scans + b"\xff\xff\xd9" + scans, most=100) == len(fills)
+
+
+def test_a_long_run_of_fill_bytes_is_looked_at_once() -> None:
+    # Looked at once for each of its bytes, it would hold up every thread of the process for minutes.
+    assert count_scans(b"\xff\xd8" + b"\xff" * (1 << 17) + b"\x00", most=100) == 0
+
+
 class StoppedError(Exception):
     pass
 
