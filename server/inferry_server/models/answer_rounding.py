@@ -44,6 +44,7 @@ class Rounding:
         self._batch, self._nudged = batch, nudged
         self._moved: tuple[Arrays, Arrays] | None = None
         self._scales: dict[tuple[str, int], float] = {}
+        self._scales_of_places: dict[tuple[str, int], NDArray[np.float64] | float] = {}
 
     def differs(self, name: str, row: int, one: NDArray[Any], other: NDArray[Any]) -> bool:
         """Whether two answers to a row, given by different kernels, differ by more than rounding."""
@@ -52,9 +53,14 @@ class Rounding:
         return differ(one, other, self._half_of_the_digits(name, row) + _NUDGES * self._movement(name, row))
 
     def moved(self, name: str, row: int, one: NDArray[Any], other: NDArray[Any]) -> bool:
-        """Whether two answers to a row, given by the same kernels, differ at all."""
-        epsilon = np.finfo(one.dtype).eps if one.dtype.kind == "f" else 0.0
-        return differ(one, other, _SLACK * float(epsilon) * self._scale(name, row))
+        """Whether two answers to a row, given by the same kernels, differ at all.
+
+        Each place of an answer has its own scale: what stands beside a time stamp or a size in pixels may be a
+        probability.
+        """
+        if one.dtype.kind != "f":
+            return differ(one, other, 0.0)
+        return differ(one, other, _SLACK * float(np.finfo(one.dtype).eps) * self._scale_of_places(name, row))
 
     def _half_of_the_digits(self, name: str, row: int) -> float:
         dtype = self._alone[row][name].dtype
@@ -72,6 +78,18 @@ class Rounding:
             self._scales[name, group] = max((_largest(array) for array in answers), default=0.0)
         return self._scales[name, group]
 
+    def _scale_of_places(self, name: str, row: int) -> NDArray[np.float64] | float:
+        """The largest answer in each place among the rows of its group; that of all places if they are not alike."""
+        group = self._groups[row]
+        known = self._scales_of_places.get((name, group))
+        if known is None:
+            answers = [one[name] for one, of in zip(self._alone, self._groups, strict=True) if of == group]
+            alike = {array.shape for array in answers} == {answers[0].shape}  # guard: rows-scale-of-places
+            known = self._scales_of_places[name, group] = (
+                _largest_of_places(answers) if alike else self._scale(name, row)
+            )
+        return known
+
     def _movement(self, name: str, row: int) -> float:
         if self._moved is None:
             self._moved = self._batch(), self._nudged()
@@ -82,9 +100,9 @@ class Rounding:
             return _largest(after.astype(np.float64) - before.astype(np.float64))
 
 
-def differ(one: NDArray[Any], other: NDArray[Any], allowed: float) -> bool:
+def differ(one: NDArray[Any], other: NDArray[Any], allowed: float | NDArray[np.float64]) -> bool:
     """Whether two arrays of one shape differ anywhere by more than is allowed; NaN and infinities agree in place."""
-    if one.dtype.kind not in "fiu" or (one.dtype.kind != "f" and not allowed):
+    if one.dtype.kind not in "fiu" or (one.dtype.kind != "f" and not np.any(allowed)):
         return not np.array_equal(one, other)
     if np.array_equal(one, other):
         return False
@@ -105,6 +123,14 @@ def readable(array: NDArray[Any]) -> NDArray[Any]:
         return array
     bits = np.frombuffer(array.tobytes(), np.uint16).astype(np.uint32) << 16
     return bits.view(np.float32).reshape(array.shape)
+
+
+def _largest_of_places(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """As `_largest`, of arrays of one shape, for each place."""
+    largest = np.zeros(arrays[0].shape)
+    for array in {id(array): array for array in arrays}.values():  # the same answer may stand for many rows
+        np.maximum(largest, np.abs(array.astype(np.float64)), out=largest, where=np.isfinite(array))
+    return largest
 
 
 def _largest(array: NDArray[Any]) -> float:
