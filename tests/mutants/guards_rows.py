@@ -34,6 +34,13 @@ ROWS = (
     Mutant("rows-as-many-as-tried", "rows: batches are no larger than were tried", "if True:", _TEST_PROOF),
     Mutant("rows-flags", "rows: rows of flags are all true and all false too", "if False:", _TEST),
     Mutant("rows-quickly-compared", "rows: the scale of a group is told once", "if True:", _TEST),
+    Mutant("rows-too-long-once", "rows: what takes for ever is asked for once", "continue", _TEST),
+    Mutant(
+        "rows-runs-limited",
+        "rows: runs of made-up rows are ended",
+        "",
+        ("tests/server/runtime/test_limited_runs.py",),
+    ),
     Mutant("rows-scale-of-places", "rows: a large number hides nothing beside it", "alike = False", _TEST),
     Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),
     Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "return largest", _TEST),

@@ -16,11 +16,12 @@ from inferry_server.errors import (
     RecordingError,
 )
 from inferry_server.models.checks import RowsMismatchError, can_warm_up, warm_up
-from inferry_server.models.row_proof import with_shown_rows
+from inferry_server.models.row_proof import LONGEST_RUN_S, with_shown_rows
 from inferry_server.models.sizes import tried_sizes
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import LoadedSession, make_instance
+from inferry_server.runtime.limited_runs import LimitedRuns
 
 logger = logging.getLogger(__name__)
 
@@ -85,15 +86,20 @@ def _examined(
     if not plan.batched:
         return plan, False
     if loaded.memory is None or not plan.devices.options.cuda_graphs:
-        return with_shown_rows(plan, loaded.session.run, loaded.session.provider)
+        return _with_shown_rows(plan, loaded)
     plain = open_plain(loaded.memory.device_id)  # a session that records would do so when it is tried
     try:
-        plan, shown = with_shown_rows(plan, plain.session.run, plain.session.provider)
+        plan, shown = _with_shown_rows(plan, plain)
     finally:
         plain.close()
     if not shown and plan.manifest is None:  # guard: graphs-of-shown-rows
         raise RecordingError("that a batch is answered row by row was not shown, and there is no manifest that says so")
     return plan, shown
+
+
+def _with_shown_rows(plan: VersionPlan, loaded: LoadedSession) -> tuple[VersionPlan, bool]:
+    with LimitedRuns(loaded.session, LONGEST_RUN_S) as limited:
+        return with_shown_rows(plan, limited.run, loaded.session.provider)
 
 
 def _warm_up(plan: VersionPlan, instance: Instance, latency: LatencyModel, *, budget_s: float) -> None:

@@ -8,6 +8,7 @@ from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, Infer
 from inferry_server.models import made_up_rows as made_up
 from inferry_server.models.answer_rounding import Rounding, differ, readable, same
 from inferry_server.models.row_choice import Rows, count_rows
+from inferry_server.runtime.limited_runs import RunTooLongError
 from inferry_server.signature import Run, Signature
 
 _LARGE_BUDGETS = 6  # times the budget, that a model may take whose rows are too slow for rounds of large batches
@@ -97,6 +98,7 @@ class RowComparison:
 
         Raises:
             MixedError: it fails, or answers another number of rows.
+            UnfitError: it takes too long.
             DeviceLostError: the device failed.
             DeviceOutOfMemoryError, OutOfMemoryError: the batch is too large.
         """
@@ -104,6 +106,8 @@ class RowComparison:
             answers = self._answers(rows)
         except (DeviceLostError, DeviceOutOfMemoryError, OutOfMemoryError):
             raise
+        except RunTooLongError as error:
+            raise UnfitError from error
         except InferenceError as error:
             raise MixedError(f"it fails with {count_rows(rows)} rows that it answers alone: {error}") from error
         _check_rows(answers, count_rows(rows))
@@ -182,6 +186,8 @@ class RowComparison:
         for kept in keep:
             try:
                 changed = self._answers(made_up.exchange(rows, others, kept))
+            except RunTooLongError:  # as it would beside the other rows
+                return False  # guard: rows-too-long-once
             except InferenceError:
                 was_shown = False
                 continue
@@ -213,6 +219,8 @@ class RowComparison:
             uneven = {**rows, spec.name: rows[spec.name][:-1]}
             try:
                 self.run(uneven)
+            except RunTooLongError:
+                pass  # it was not refused
             except InferenceError:
                 continue
             raise MixedError(

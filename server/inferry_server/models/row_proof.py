@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 BUDGET_S = 0.75
 """Seconds that a version is examined for; a slow one needs about a dozen rows besides."""
 
+LONGEST_RUN_S = 6 * BUDGET_S
+"""Of one batch of made-up rows: models that loop as often as their inputs say would compute the largest ones for ever.
+"""
+
 _FLOAT32, _TENSOR_FLOAT32, _HALF, _BFLOAT16, _EIGHT_BITS = 2.0**-23, 2.0**-11, 2.0**-10, 2.0**-8, 2.0**-8
 _WAY_OUT_OF_LIMIT = "state max_batch_size in config.pbtxt for larger ones"
 _WAY_OUT = "state max_batch_size in config.pbtxt if they are rows all the same"

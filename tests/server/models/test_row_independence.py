@@ -16,6 +16,7 @@ from inferry_server.models.answer_rounding import Rounding
 from inferry_server.models.row_choice import MOST_BYTES
 from inferry_server.models.row_independence import Examination, Finding, Verdict
 from inferry_server.runtime.graph_constants import Constants
+from inferry_server.runtime.limited_runs import RunTooLongError
 from inferry_server.signature import Signature, TensorSpec
 
 Array = NDArray[Any]
@@ -321,6 +322,21 @@ def test_rows_that_mix_only_where_one_of_them_has_a_certain_value_are_found(name
     found = judge(model, datatype=datatype, shape=(-1, 50), constants=constants, clock=Clock(row_s))
     assert found.verdict is (Verdict.INDEPENDENT if name == "one of many" and row_s else Verdict.MIXED)
     assert judge(lambda x: x, datatype=datatype, shape=(-1, 50), constants=constants).verdict is Verdict.INDEPENDENT
+
+
+def test_rows_that_a_model_would_compute_for_ever_show_nothing_and_are_asked_for_once() -> None:
+    clock, asked = Clock(), 0
+
+    def model(x: Array) -> Array:
+        nonlocal asked
+        if (x > 1 << 20).any():
+            asked += 1
+            clock.now += 6
+            raise RunTooLongError("it loops as often as it is told")
+        return x * 2
+
+    assert judge(model, datatype="INT64", clock=clock).verdict is Verdict.INDEPENDENT
+    assert asked == 1
 
 
 def test_values_of_what_was_recorded_are_tried_beside_other_rows() -> None:

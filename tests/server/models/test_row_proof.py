@@ -11,7 +11,7 @@ from inferry_proto.manifest import FORMAT_VERSION, describe_file, write_manifest
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ModelLoadError
-from inferry_server.models import row_choice
+from inferry_server.models import qualification, row_choice
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
@@ -50,6 +50,36 @@ def save(
         [axis] if nodes is PREFIX else [],
     )
     return path
+
+
+def test_a_model_that_loops_as_often_as_its_inputs_say_is_loaded_and_its_rows_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qualification, "LONGEST_RUN_S", 0.2)
+    number, truth, row = TensorProto.INT64, TensorProto.BOOL, ["N", 3]
+    body = helper.make_graph(
+        [
+            helper.make_node("Greater", ["x", "turn"], ["goes on"]),
+            helper.make_node("Add", ["before", "one"], ["more"]),
+            helper.make_node("Where", ["goes on", "more", "before"], ["after"]),
+            helper.make_node("Identity", ["yes"], ["still"]),
+        ],
+        "turns",
+        [helper.make_tensor_value_info("turn", number, []), helper.make_tensor_value_info("yes", truth, []),
+         helper.make_tensor_value_info("before", number, row)],
+        [helper.make_tensor_value_info("still", truth, []), helper.make_tensor_value_info("after", number, row)],
+    )  # fmt: skip
+    onnx_models.save_model(
+        tmp_path / "m" / "1" / "model.onnx",
+        [
+            helper.make_node("ReduceMax", ["x"], ["turns"], keepdims=0),
+            helper.make_node("Loop", ["turns", "", "x"], ["y"], body=body),
+        ],
+        [helper.make_tensor_value_info("x", number, row)],
+        [helper.make_tensor_value_info("y", number, row)],
+        [numpy_helper.from_array(np.int64(1), "one")],
+    )
+    assert load(tmp_path).max_request_rows == 16
 
 
 def test_a_model_that_sums_over_time_runs_alone_and_the_log_says_why(
