@@ -36,9 +36,10 @@ def read_file(path: Path | str, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
         if status.st_size > most_bytes:  # guard: files-size
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", name)
         data = _read_up_to(descriptor, status.st_size + 1)
+        written = os.fstat(descriptor).st_mtime_ns != status.st_mtime_ns  # in place: its size need not tell
     finally:
         os.close(descriptor)
-    if len(data) != status.st_size:
+    if len(data) != status.st_size or written:  # guard: files-unchanged
         raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", name)
     return data
 

@@ -7,6 +7,9 @@ catches them, and their message says both what was expected and what came.
 from collections.abc import Sequence
 from typing import Literal
 
+_LONGEST_REASON = 4096  # why a model is not served, in characters: index, log and replies carry it
+_LONGEST_END = 64  # what says that there was more; such a reason may be raised again
+
 
 class ServingError(Exception):
     """Anything the server answers with an error status or refuses to start for.
@@ -140,6 +143,13 @@ class ModelLoadError(ServingError):
     """A version that may not be served: the reason names the file or the check."""
 
     kind = "model_load_failed"
+
+    def __init__(self, message: str) -> None:
+        """Keep a reason that everybody can read: whoever wrote the files may have made names of megabytes."""
+        rest = len(message) - _LONGEST_REASON
+        if rest > _LONGEST_END:  # guard: boundary-reason
+            message = f"{message[:_LONGEST_REASON]} ... ({rest} characters more)"
+        super().__init__(message)
 
 
 class RecordingError(ModelLoadError):

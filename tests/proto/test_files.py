@@ -55,6 +55,24 @@ def test_a_file_larger_than_expected_is_refused_unread(tmp_path: Path) -> None:
         read_file(tmp_path / "sparse", most_bytes=5)
 
 
+def test_a_file_that_is_written_in_place_while_it_is_read_is_said_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "weights", os.read
+    path.write_bytes(b"old" * 100)
+    os.utime(path, ns=(0, 0))
+
+    def read_beside_a_writer(descriptor: int, size: int) -> bytes:
+        data = read(descriptor, min(size, 150))
+        with path.open("r+b") as file:
+            file.write(b"new" * 100)
+        return data
+
+    monkeypatch.setattr(os, "read", read_beside_a_writer)
+    with pytest.raises(OSError, match="changed while it was read"):
+        read_file(path)
+
+
 def test_a_file_without_a_size_is_said_to_change(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="changed while it was read"):
         read_file(Path("/proc/self/status"))

@@ -23,7 +23,7 @@ _INSIDE: Mapping[int, Mapping[int, int]] = {
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
 }
 _DIMS, _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 9, 13, 14
-_EXTERNAL = 1
+_EXTERNAL, _ENUM_BITS = 1, 0xFFFFFFFF
 _ELEMENT_BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
@@ -111,7 +111,7 @@ class _Owner:
                 key, value = _entry(data[content:end])
                 entries[key] = value
             elif number == _DATA_LOCATION and wire_type == _VARINT:
-                location = _read_varint(data, content)[0]
+                location = _read_varint(data, content)[0] & _ENUM_BITS  # as protobuf reads it
             else:
                 kept.append(data[start:end])
         if location != _EXTERNAL:

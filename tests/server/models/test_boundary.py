@@ -161,6 +161,17 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes_and_asked_for_by_nobody(s
         (entry.model + entry.reason).encode()
 
 
+def test_reasons_stay_readable_whatever_names_a_file_has(served: Served) -> None:
+    (served.root / "first" / "config.pbtxt").write_text("a" * 1_000_000)
+    served.load_all()
+    state, reason = served.states()["first"]
+    assert state is State.UNAVAILABLE
+    assert "config.pbtxt" in reason
+    assert reason.endswith(" characters more)")
+    assert len(reason) < 5000
+    assert served.states()["last"][0] is State.READY
+
+
 def test_reasons_are_utf8_where_the_repository_itself_has_another_name(tmp_path: Path) -> None:
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9p\xf4t"))
     onnx_models.save_doubler(root)
