@@ -64,6 +64,14 @@ class TooManyFieldsError(InvalidRequestError):
         )
 
 
+class TooManyTextsError(TooManyFieldsError):
+    """So many texts in a request or its answer that they would cost far more than their bytes say."""
+
+    def __init__(self, what: str, *, limit: int, actual: int) -> None:
+        super().__init__(limit=limit)
+        self.args = (f"{what} has {actual} elements of BYTES; expected at most {limit} (setting max_message_fields)",)
+
+
 class SignatureMismatchError(InvalidRequestError):
     """Tensors that the model does not take."""
 

@@ -87,7 +87,7 @@ def route(
         configure_logging,
         allowed=settings.remote_logging_control,
     )
-    inference = InferenceService(registry, deadlines, regions, tracer)
+    inference = InferenceService(registry, deadlines, regions, tracer, most_texts=most_fields)
     router.add_unary(inference.unary_handlers(), sheddable=is_one_version_served)
     router.add_streams(inference.stream_handlers())
     classifier = ClassifierService(

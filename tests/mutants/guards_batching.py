@@ -48,6 +48,7 @@ BATCHING = (
     Mutant("inline-no-varying-times", "inline: nor what takes now this long, now that", "", _TEST_TIMES),
     Mutant("inline-no-unmeasured", "inline: nor what was never measured", "if False:", _TEST_TIMES),
     Mutant("room-rows-lane", "room: rows of a lane are bounded", "if False:", _TEST_SCHEDULER),
+    Mutant("room-texts-counted", "room: texts count with their characters", "", _TEST_SCHEDULER),
     Mutant("room-bytes-lane", "room: bytes of a lane are bounded", "if False:", _TEST_SCHEDULER),
     Mutant("room-bytes-all", "room: bytes of all lanes together are bounded", "if False:", _TEST_ROOM),
     Mutant(

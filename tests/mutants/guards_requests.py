@@ -37,6 +37,8 @@ REQUESTS = (
     Mutant("fields-packed", "fields: packed numbers count, unless they are data", "", _TEST_FIELDS),
     Mutant("fields-unary", "fields: unary calls are checked", "", _TEST_COSTLY),
     Mutant("fields-streams", "fields: streams are checked", "", _TEST_COSTLY),
+    Mutant("request-texts-counted", "request: texts are counted before they are read", "if False:", _TEST_CODEC),
+    Mutant("request-classes-counted", "request: classes are counted before they are written", "if False:", _TEST_CODEC),
     Mutant("request-rows-bounded", "request: rows are bounded", "if False:", _TEST_CODEC),
     Mutant("request-rows", "request: it has rows", "if False:", _TEST_CODEC),
     Mutant("request-rows-agree", "request: rows agree", "if False:", _TEST_CODEC),

@@ -61,9 +61,9 @@ class InferenceRequest:
         trace: its trace, where it is sampled.
         request_id: as the client chose it.
         arrived_at: when it came, on the monotonic clock; 0: when it is admitted.
-        nbytes: bytes of all inputs.
+        nbytes: bytes of all inputs, texts with all their characters.
         item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
-        shape_key: requests that have the same take as long for each row.
+        shape_key: requests that have the same take as long for each row. Texts of up to twice as many characters do.
         is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
         rows_ahead: rows that waited in its lane then.
@@ -98,11 +98,15 @@ class InferenceRequest:
 
     def __post_init__(self) -> None:
         self.waiting_rows = self.rows
-        self.nbytes, self.item_shapes = 0, ()
+        self.nbytes, self.item_shapes, characters = 0, (), 0
         for array in self.inputs.values():
             self.nbytes += array.nbytes
             self.item_shapes += (array.shape[1:],)
-        self.shape_key = (self.item_shapes, self.nbytes // (self.rows or 1))
+            if array.dtype.hasobject:  # whose own bytes are pointers to its texts
+                characters += sum(map(len, array.flat))  # guard: room-texts-counted
+        row_bytes = (self.nbytes + characters) // (self.rows or 1)
+        self.nbytes += characters
+        self.shape_key = (self.item_shapes, 1 << row_bytes.bit_length() if characters else row_bytes)
 
     @property
     def degraded_from(self) -> str:

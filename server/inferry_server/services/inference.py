@@ -23,6 +23,7 @@ from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.encode import answered_by_variant, submessage
+from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
 from inferry_server.wire.reading import IncomingRequest, RequestReader, accepted, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
@@ -38,12 +39,13 @@ class InferenceService:
         regions: SharedMemoryRegions,
         tracer: Tracer | None = None,
         *,
+        most_texts: int = MOST_TEXTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._degrading = Degrading(registry)
         self._deadlines = deadlines
-        self._reader = RequestReader(regions)
+        self._reader = RequestReader(regions, most_texts=most_texts)
         self._tracer = tracer or NoTracer()
         self._clock = clock
 

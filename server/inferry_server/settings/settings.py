@@ -176,8 +176,8 @@ class Settings:
     max_message_bytes: int = _setting(64 << 20, "largest request message")
     max_message_fields: int = _setting(
         65_536,
-        "fields of one request message, those inside of fields included; every field takes memory and time to parse "
-        "that a message's size, above all a compressed one's, says nothing of",
+        "fields of one request message, those inside of fields included, and elements of one of its tensors of BYTES; "
+        "each takes memory and time to parse that a message's size, above all a compressed one's, says nothing of",
     )
     compressed_requests: bool = _setting(
         True, "take requests that are compressed (gzip, deflate); without, they are refused with UNIMPLEMENTED"

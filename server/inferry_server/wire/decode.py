@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest
 from inferry_proto.variants import ALL, EXPECTED, NONE, PARAMETER, Accepted, read_accepted
-from inferry_server.errors import InvalidRequestError, SignatureMismatchError
+from inferry_server.errors import InvalidRequestError, SignatureMismatchError, TooManyTextsError
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.classification import CLASSIFIABLE
 from inferry_server.wire.elements import element_count
-from inferry_server.wire.inputs import find_input_data, read_tensor
+from inferry_server.wire.inputs import MOST_TEXTS, find_input_data, read_tensor
 from inferry_server.wire.regions import read_region
 from inferry_server.wire.shared_memory import RegionSlice, SharedMemoryRegions
 
@@ -64,6 +64,7 @@ def decode_infer_request(
     model: str,
     max_request_rows: int,
     regions: SharedMemoryRegions,
+    most_texts: int = MOST_TEXTS,
 ) -> DecodedRequest:
     """Check a request against the model that it names, and take its tensors out.
 
@@ -73,11 +74,12 @@ def decode_infer_request(
         model: named in errors.
         max_request_rows: the most rows; 0 for a model without batch dimension.
         regions: where tensors in shared memory are.
+        most_texts: as of `read_tensor`; of a classification too, where the shape of its output is known.
 
     Raises:
         DecodingError: bytes do not fit their shape and datatype.
         SignatureMismatchError: tensors that the model does not take or give.
-        InvalidRequestError: parameters, or a request that contradicts itself.
+        InvalidRequestError: parameters, a request that contradicts itself, or too many texts.
     """
     _check_parameters(request.parameters)  # guard: order-checks-parameters
     if (repeated := _first_repeated(tensor.name for tensor in request.inputs)) is not None:  # guard: request-no-input
@@ -94,10 +96,13 @@ def decode_infer_request(
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_shape(tensor, spec, model)
     inputs = {
-        spec.name: read_tensor(tensor, tensor_data, spec)
+        spec.name: read_tensor(tensor, tensor_data, spec, most_texts=most_texts)
         for tensor, tensor_data, spec in zip(request.inputs, data, specs, strict=True)
     }
     _check_room(outputs, rows if max_request_rows else None, model)
+    for output in outputs:
+        if output.classes and (classes := _class_count(output.spec, batched=max_request_rows > 0)) is not None:
+            check_classes(output, rows, classes, most_texts)
     return DecodedRequest(inputs, rows, outputs, _timeout_s(request.parameters), _priority(request.parameters))
 
 
@@ -282,6 +287,28 @@ def _check_shape(tensor: ModelInferRequest.InferInputTensor, spec: TensorSpec, m
         raise SignatureMismatchError(
             f"input {tensor.name!r} of model {model!r} has shape {list(came)}; expected {spec.shape_text}"
         )
+
+
+def check_classes(output: RequestedOutput, rows: int, classes: int, most_texts: int) -> None:
+    """Refuse a classification of so many classes that to write it takes long: each becomes a text.
+
+    Args:
+        output: that was asked for as a classification.
+        rows: of it.
+        classes: that each row has.
+        most_texts: that it may have.
+
+    Raises:
+        TooManyTextsError: it has more.
+    """
+    count = rows * min(output.classes, classes)
+    if count > most_texts:  # guard: request-classes-counted
+        raise TooManyTextsError(f"the classification of output {output.spec.name!r}", limit=most_texts, actual=count)
+
+
+def _class_count(spec: TensorSpec, *, batched: bool) -> int | None:
+    axes = spec.shape[1:] if batched else spec.shape
+    return None if spec.any_rank or -1 in axes else element_count(axes)
 
 
 def _check_room(outputs: Sequence[RequestedOutput], rows: int | None, model: str) -> None:

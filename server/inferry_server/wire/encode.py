@@ -14,8 +14,9 @@ from inferry_proto.variants import NAMED
 from inferry_server.errors import InvalidRequestError
 from inferry_server.signature import TensorSpec
 from inferry_server.wire.classification import classify
-from inferry_server.wire.decode import RequestedOutput
+from inferry_server.wire.decode import RequestedOutput, check_classes
 from inferry_server.wire.elements import element_count, elements_to_bytes
+from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.regions import write_region
 from inferry_server.wire.shared_memory import RegionSlice
 
@@ -35,6 +36,7 @@ def encode_infer_response(
     version: str,
     labels: Mapping[str, Sequence[str]],
     batched: bool,
+    most_texts: int = MOST_TEXTS,
 ) -> ModelInferResponse:
     """The response to a request: the requested outputs, raw or in shared memory, with the request's id.
 
@@ -45,8 +47,10 @@ def encode_infer_response(
         version: that answered.
         labels: of the classes of each output that has some.
         batched: whether the first axis counts rows; without, classes are looked for in the whole output.
+        most_texts: that a classification may have.
 
     Raises:
+        TooManyTextsError: a classification has more.
         InvalidRequestError: an output is larger than the shared memory it was to go to.
     """
     response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
@@ -55,6 +59,7 @@ def encode_infer_response(
         if output.classes:
             of_rows = batched and array.ndim > 0
             rows = array.reshape(len(array), math.prod(array.shape[1:])) if of_rows else array.reshape(1, -1)
+            check_classes(output, *rows.shape, most_texts)
             own = labels.get(output.spec.name, ())  # guard: labels-own-output
             array, datatype = classify(rows, output.classes, own), _BYTES
             array = array if of_rows else array[0]

@@ -23,6 +23,7 @@ from inferry_server.signature import Signature
 from inferry_server.trace import RequestTrace
 from inferry_server.wire.decode import DecodedRequest, accepted_variants, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
+from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
@@ -123,10 +124,16 @@ def accepted(incoming: IncomingRequest) -> Accepted | None:
 
 
 class RequestReader:
-    """Reads requests by the plan of an earlier one where there is one, else in full. Thread-safe."""
+    """Reads requests by the plan of an earlier one where there is one, else in full. Thread-safe.
 
-    def __init__(self, regions: SharedMemoryRegions) -> None:
+    Args:
+        regions: where tensors in shared memory are.
+        most_texts: elements that a tensor of BYTES may have.
+    """
+
+    def __init__(self, regions: SharedMemoryRegions, *, most_texts: int = MOST_TEXTS) -> None:
         self._regions = regions
+        self._most_texts = most_texts
         self._plans = PlanCache()
 
     def read(self, incoming: IncomingRequest, model: ServedVersion) -> ReadRequest:
@@ -147,6 +154,7 @@ class RequestReader:
             model=model.model,
             max_request_rows=model.max_request_rows,
             regions=self._regions,
+            most_texts=self._most_texts,
         )
         model.check_answer(decoded.inputs)
         template = response_template(request.model_name, model.version, decoded.outputs)
@@ -157,12 +165,16 @@ class RequestReader:
             decoded.rows,
             decoded.timeout_s,
             decoded.priority,
-            _encoder(request, decoded, template, model),
+            _encoder(request, decoded, template, model, self._most_texts),
         )
 
 
 def _encoder(
-    request: ModelInferRequest, decoded: DecodedRequest, template: ResponseTemplate | None, model: ServedVersion
+    request: ModelInferRequest,
+    decoded: DecodedRequest,
+    template: ResponseTemplate | None,
+    model: ServedVersion,
+    most_texts: int,
 ) -> Callable[[Arrays], bytes]:
     if template is not None:
         return partial(template.encode, request.id)
@@ -173,6 +185,7 @@ def _encoder(
         version=model.version,
         labels=model.labels,
         batched=model.max_request_rows > 0,
+        most_texts=most_texts,
     ).SerializeToString()
 
 

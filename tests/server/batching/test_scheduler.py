@@ -3,14 +3,16 @@
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_server.batching.policy import Lane
+from inferry_server.batching.request import InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.errors import QueueFullError
-from testkit.scheduling import POLICY, admit, request, scheduler, take, whole
+from testkit.scheduling import POLICY, NoReply, admit, request, scheduler, take, whole
 from testkit.simulation import known_device
 
 
@@ -47,6 +49,21 @@ def test_requests_that_share_no_batch_are_not_cut_for_interactive_ones() -> None
     take(queue, 10.0)
     assert take(queue, 10.1) == whole(job)
     assert take(queue, 10.2) == []
+
+
+def texts(*lengths: int) -> InferenceRequest:
+    array = np.array(["x" * length for length in lengths], object).reshape(len(lengths), 1)
+    return InferenceRequest({"x": array}, len(lengths), NoReply())
+
+
+def test_texts_count_with_their_characters_and_their_times_are_learned_by_length() -> None:
+    queue = scheduler(max_queue_bytes=1000)
+    admit(queue, texts(100, 300), texts(0))
+    with pytest.raises(QueueFullError, match="1224 bytes, the limit is 1000"):  # 8 for each of the four, too
+        admit(queue, texts(800 - 8))
+    assert texts(100).shape_key == texts(110).shape_key == texts(90, 120).shape_key
+    assert texts(100).shape_key != texts(1000).shape_key
+    assert texts(100).item_shapes == texts(1000).item_shapes
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 512), st.floats(0.1, 0.95))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
-from inferry_server.errors import DecodingError, ServingError
+from inferry_server.errors import DecodingError, ServingError, TooManyTextsError
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.decode import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.wire.elements import bytes_to_elements, elements_to_bytes
@@ -287,6 +287,53 @@ def test_typed_contents_that_do_not_fit_are_refused(datatype: str, field: str, v
     getattr(tensor.contents, field).extend(values)
     with pytest.raises(DecodingError, match=message):
         decode(request, Signature((spec,), (spec,)))
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_more_texts_than_may_be_are_refused_unread(typed: bool) -> None:
+    spec = TensorSpec("t", DATATYPES["BYTES"], (-1, -1))
+    request = ModelInferRequest()
+    tensor = request.inputs.add(name="t", datatype="BYTES", shape=[2, 50])
+    elements = [b"text"] * 100
+    if typed:
+        tensor.contents.bytes_contents.extend(elements)
+    else:
+        request.raw_input_contents.append(elements_to_bytes(np.array(elements, object)))
+
+    def read(most: int) -> DecodedRequest:
+        return decode_infer_request(
+            request, Signature((spec,), (spec,)), model="m", max_request_rows=8, regions=NO_REGIONS, most_texts=most
+        )
+
+    assert read(100).inputs["t"].shape == (2, 50)
+    if not typed:
+        request.raw_input_contents[0] = b"\xff"  # which nobody looks at
+    with pytest.raises(TooManyTextsError, match=r"input 't' has 100 elements of BYTES; expected at most 99 .*fields"):
+        read(99)
+
+
+@pytest.mark.parametrize("columns", [40, -1])
+def test_classifications_of_more_classes_than_may_be_are_refused(columns: int) -> None:
+    spec = TensorSpec("t", DATATYPES["FP32"], (-1, columns))
+    request = ModelInferRequest()
+    request.inputs.add(name="t", datatype="FP32", shape=[3, 40])
+    request.raw_input_contents.append(bytes(3 * 40 * 4))
+    request.outputs.add(name="t").parameters["classification"].int64_param = 1 << 40
+    scores = {"t": np.zeros((3, 40), np.float32)}
+
+    def answer(most: int) -> int:
+        signature = Signature((spec,), (spec,))
+        decoded = decode_infer_request(
+            request, signature, model="m", max_request_rows=8, regions=NO_REGIONS, most_texts=most
+        )
+        response = encode_infer_response(
+            request, decoded.outputs, scores, version="1", labels={}, batched=True, most_texts=most
+        )
+        return len(bytes_to_elements(response.raw_output_contents[0], 120))
+
+    assert answer(120) == 120
+    with pytest.raises(TooManyTextsError, match=r"classification of output 't' has 120 elements .* at most 119"):
+        answer(119)
 
 
 def test_a_classification_is_refused_where_numbers_cannot_be_ordered_or_written() -> None:
