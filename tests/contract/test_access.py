@@ -159,17 +159,18 @@ def test_a_policy_that_changes_is_obeyed_without_a_restart(tmp_path: Path, trans
 def test_a_clients_certificate_gives_it_its_roles_over_grpc_and_http(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path / "models")
     authority = Authority(tmp_path, "authority")
-    own, ops, other = (
-        authority.issue(name, f"DNS:{name}.test", "DNS:localhost", "IP:127.0.0.1") for name in ("own", "ops", "other")
+    own, ops, other, six = (
+        authority.issue(name, f"DNS:{name}.test", "DNS:localhost", "IP:127.0.0.1", *more)
+        for name, *more in (("own",), ("ops",), ("other", "IP:2001:db8::8"), ("six", "IP:2001:db8:0:0:0:0:0:A0"))
     )
     policy = tmp_path / "policy.toml"
-    policy.write_text('[callers.ops]\nroles = ["read"]\ncertificates = ["DNS:ops.test"]\n')
+    policy.write_text('[callers.ops]\nroles = ["read"]\ncertificates = ["DNS:ops.test", "IP:2001:0DB8::00a0"]\n')
     settings: dict[str, Any] = {
         "transport": transport, "access_policy": policy, "tls_certificate": own.certificate,
         "tls_private_key": own.key, "tls_client_ca": authority.certificate, "http_inference": "on",
     }  # fmt: skip
     with running_server(tmp_path / "models", **settings) as server:
-        for client, code, http_code in ((ops, "OK", 200), (other, "UNAUTHENTICATED", 401)):
+        for client, code, http_code in ((ops, "OK", 200), (six, "OK", 200), (other, "UNAUTHENTICATED", 401)):
             credentials = grpc.ssl_channel_credentials(
                 authority.certificate.read_bytes(), client.key.read_bytes(), client.certificate.read_bytes()
             )

@@ -7,6 +7,9 @@ _ROTATION = ("tests/contract/test_rotation.py",)
 _POLICY = ("tests/server/security/test_policy.py",)
 _SIGNED = ("tests/server/models/test_signed.py",)
 _DECISION = ("tests/server/security/test_access.py",)
+_NAMES = ("tests/server/security/test_certificate_names.py",)
+_REVOKING = ("tests/server/transport/test_revoking.py",)
+_GUARD = ("tests/server/http/test_guard.py",)
 
 SECURITY = (
     Mutant("signed-version", "signed: versions are verified", "pass", _SIGNED),
@@ -19,6 +22,14 @@ SECURITY = (
     Mutant("access-unread", "access: a refused call is not read", "if False:", _ACCESS),
     Mutant("metrics-access", "access: the metrics page too", "pass", _ACCESS),
     Mutant("token-expires", "access: tokens expire", "if True:", _DECISION),
+    Mutant(
+        "token-ascii",
+        "access: a token that is not ASCII is nobody's",
+        'digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()',
+        _DECISION,
+    ),
+    Mutant("certificate-ip", "access: addresses are compared in one spelling", "spelled = value", _NAMES),
+    Mutant("policy-ip", "access: addresses in policies too", "return value", _NAMES),
     Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
     Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),

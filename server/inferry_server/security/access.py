@@ -97,7 +97,12 @@ class Access:
         The token itself is compared with nothing. What the table is asked for is its digest, of which a caller who
         does not know the token cannot choose a single bit; the last comparison takes as long whatever differs.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        try:
+            digest = hashlib.sha256(token.encode("ascii")).digest()  # guard: token-ascii
+        except UnicodeEncodeError:  # over HTTP and over gRPC it would be other text
+            raise UnauthenticatedError(
+                "the bearer token has a character that is not ASCII; expected printable ASCII, as base64 writes it"
+            ) from None
         known = policy.tokens.get(digest)
         if known is not None and hmac.compare_digest(known.digest, digest):
             caller = known.caller
@@ -113,4 +118,4 @@ def _bearer_token(value: str | bytes, before: str | None) -> str | None:
         return before
     if before is not None:  # guard: one-token
         raise UnauthenticatedError("several bearer tokens came; expected one")
-    return text[_SCHEME_LENGTH:].strip()
+    return text[_SCHEME_LENGTH:].strip(" \t")

@@ -1,6 +1,7 @@
 """What a client's verified certificate says, in the words of policies: `CN:ops`, `DNS:ops.test`. Pure."""
 
-from collections.abc import Iterable, Mapping
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _GRPC = {
@@ -27,9 +28,10 @@ _ESCAPED = frozenset(',+"\\<>;')
 
 def names_of(auth_context: Mapping[str, Iterable[bytes]]) -> list[str]:
     """From what gRPC tells of a connection: nothing where no certificate was verified."""
-    return [
-        f"{kind}:{value.decode(errors='replace')}" for key, kind in _GRPC.items() for value in auth_context.get(key, ())
-    ]
+    pairs = (
+        (kind, value.decode(errors="replace")) for key, kind in _GRPC.items() for value in auth_context.get(key, ())
+    )
+    return list(_written(pairs))
 
 
 def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
@@ -43,7 +45,28 @@ def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
         written = [f"{_SHORT[name]}={_escape(value)}" for name, value in reversed(subject)]
         names.append(f"subject:{','.join(written)}")
     alternatives = certificate.get("subjectAltName", ())
-    return names + [f"{_PYTHON[kind]}:{value}" for kind, value in alternatives if kind in _PYTHON]
+    return names + list(_written((_PYTHON[kind], value) for kind, value in alternatives if kind in _PYTHON))
+
+
+def canonical_ip(text: str) -> str:
+    """An IP address in the one spelling in which names are compared: gRPC shortens IPv6, `ssl` does not.
+
+    Raises:
+        ValueError: it is no address, or one with a zone, which no certificate has.
+    """
+    if "%" in text:
+        raise ValueError("an address with a zone")
+    return str(ipaddress.ip_address(text))
+
+
+def _written(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Names as policies write them. An address that is none has no name."""
+    for kind, value in pairs:
+        try:
+            spelled = canonical_ip(value) if kind == "IP" else value  # guard: certificate-ip
+        except ValueError:
+            continue
+        yield f"{kind}:{spelled}"
 
 
 def _escape(value: str) -> str:

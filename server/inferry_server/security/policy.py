@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from inferry_server.errors import StartError
+from inferry_server.security.certificate_names import canonical_ip
 from inferry_server.security.roles import REFLECTION, ROLES, Role
 
 LARGEST_POLICY = 1 << 20  # bytes
@@ -143,7 +144,18 @@ def _read_caller(name: str, entry: Any, tokens: dict[bytes, Token], certificates
                 f"access policy: {where}: entry {number} of certificates is not KIND:NAME; "
                 f"kinds are {', '.join(NAME_KINDS)}"
             )
-        _refuse_shared(caller, certificates.setdefault(shown, caller), f"certificate {shown!r}")
+        known = f"IP:{_ip(value, where, number)}" if kind == "IP" else shown
+        _refuse_shared(caller, certificates.setdefault(known, caller), f"certificate {shown!r}")
+
+
+def _ip(value: str, where: str, number: int) -> str:
+    try:
+        return canonical_ip(value)  # guard: policy-ip
+    except ValueError:
+        raise StartError(
+            f"access policy: {where}: entry {number} of certificates is no IP address; expected one whole address, as "
+            "IP:192.0.2.1 or IP:2001:db8::1"
+        ) from None
 
 
 def _refuse_shared(caller: Caller, other: Caller, what: str) -> None:

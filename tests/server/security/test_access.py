@@ -1,5 +1,6 @@
 """The decision who may call what, over every kind of credential."""
 
+import hashlib
 from collections.abc import Sequence
 
 import pytest
@@ -95,6 +96,20 @@ def test_everybody_has_the_anonymous_roles_but_nobody_a_wrong_token() -> None:
     assert outcome(READ, "t-1", policy=policy) == "ok"
     assert outcome(INFER, policy=policy) == "unauthenticated"
     assert outcome(READ, "wrong", policy=policy) == "unauthenticated"
+
+
+@pytest.mark.parametrize("token", ["clé", "t-1\xa0", "t-1\u3000", "\ud800", "ключ"])
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_token_that_is_not_ascii_is_refused_in_the_same_words_however_it_comes(token: str, over_http: bool) -> None:
+    """gRPC gives text as UTF-8 or, where it is none, bytes; HTTP gives each byte as a character."""
+    sent = f"Bearer {token}".encode(errors="surrogatepass")
+    value: str | bytes = sent if "\ud800" in token else sent.decode()
+    policy = POLICY.replace(digest_of("t-1"), hashlib.sha256(sent.removeprefix(b"Bearer ")).hexdigest())
+    access = Access(parse_policy(policy.encode()), lambda: 0.0)
+    with pytest.raises(UnauthenticatedError, match="not ASCII; expected printable ASCII") as refused:
+        access.check(INFER, [("authorization", sent.decode("latin-1") if over_http else value)], list)
+    assert refused.value.__cause__ is None
+    assert token not in str(refused.value)
 
 
 def test_a_policy_that_is_exchanged_decides_at_once() -> None:
