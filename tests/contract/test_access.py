@@ -1,5 +1,7 @@
 """Who may do what, asked over both gRPC transports and over HTTP: the same answers, and all of them counted."""
 
+import http.client
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,28 @@ def test_a_policy_that_changes_is_obeyed_without_a_restart(tmp_path: Path, trans
         assert code_of(channel, "ModelInfer", DOUBLE.SerializeToString(), token=token_of("new")) == "OK"
 
 
+def test_a_body_that_ends_only_after_its_token_was_revoked_is_nobodys(tmp_path: Path) -> None:
+    """Bodies may take minutes."""
+    onnx_models.save_doubler(tmp_path / "models")
+    path = save_policy(tmp_path / "policy.toml", old=("admin",))
+    with running_server(tmp_path / "models", access_policy=path, model_control="explicit") as server:
+        assert server.http_address is not None
+        connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=SOON_S)
+        connection.putrequest("POST", "/v2/repository/models/doubler/unload")
+        for name, value in (("authorization", f"Bearer {token_of('old')}"), ("content-length", "2")):
+            connection.putheader(name, value)
+        connection.endheaders(b"{")
+        unload = METHODS["RepositoryModelUnload"].path
+        wait_until(lambda: server.metrics.received.values().get((unload,)) == 1, "the request to have been let in")
+        save_policy(path, new=("admin",))
+        for _ in range(2):
+            server._watcher.look()
+        connection.send(b"}")
+        assert connection.getresponse().status == 401
+        assert counted(server, "RepositoryModelUnload", "unauthenticated") == 1
+        assert server.registry.served()
+
+
 def test_a_clients_certificate_gives_it_its_roles_over_grpc_and_http(tmp_path: Path, transport: str) -> None:
     onnx_models.save_doubler(tmp_path / "models")
     authority = Authority(tmp_path, "authority")
@@ -180,9 +204,6 @@ def test_a_clients_certificate_gives_it_its_roles_over_grpc_and_http(tmp_path: P
 
 
 def https_code(server: Server, authority: Authority, client: Any, path: str) -> int:
-    import http.client
-    import ssl
-
     context = ssl.create_default_context(cafile=str(authority.certificate))
     context.load_cert_chain(client.certificate, client.key)
     assert server.http_address is not None

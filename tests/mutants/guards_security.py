@@ -30,6 +30,14 @@ SECURITY = (
     ),
     Mutant("certificate-ip", "access: addresses are compared in one spelling", "spelled = value", _NAMES),
     Mutant("policy-ip", "access: addresses in policies too", "return value", _NAMES),
+    Mutant("calls-revoked", "access: streams of revoked callers end", "pass", _REVOKING),
+    Mutant("unasked-revoked", "access: calls without a request end too", "for call in ():", _REVOKING),
+    Mutant("unasked-revoked-aio", "access: over aio too", "if False:", _REVOKING),
+    Mutant(
+        "http-late-revoked", "access: a body that took long is nobody's", "pass", ("tests/contract/test_access.py",)
+    ),
+    Mutant("revoked-forgotten", "access: what a revoked stream waits for is forgotten", "pass", _REVOKING),
+    Mutant("live-revoked", "access: the live page's stream ends too", "if False:", ("tests/server/http/test_live.py",)),
     Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
     Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from inferry_server.errors import ServingError
@@ -119,7 +120,8 @@ class Calls:
             ClientGoneError: nobody waits for the answer.
         """
         metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        refusal = self._router.refuses(method, metadata, lambda: scope["state"].get("certificate_names", ()))
+        names = partial(_certificate_names, scope)
+        refusal = self._router.refuses(method, metadata, names)
         if refusal is not None:
             return refusal, b""
         account = self._router.received(method, metadata)
@@ -134,5 +136,15 @@ class Calls:
                 logger.error("unexpected error in an HTTP request for %s", method, exc_info=error)
             call.fail(error)
         else:
-            self._router.handle(call, request)
+            # The body may have taken minutes.
+            if self._router.access is not None and (late := self._router.refuses_still(method, metadata, names)):
+                call.abort(late)  # guard: http-late-revoked
+            else:
+                self._router.handle(call, request)
         return await call.answer(receive)
+
+
+def _certificate_names(scope: Any) -> Iterable[str]:
+    """What the verified certificate of an HTTP request's connection says."""
+    names: Iterable[str] = scope["state"].get("certificate_names", ())
+    return names

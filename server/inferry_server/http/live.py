@@ -121,23 +121,29 @@ def _served(served: ServedVersion) -> dict[str, Any]:
     }
 
 
-def live_routes(snapshot: LiveSnapshot, ending: Callable[[], bool]) -> list[Route]:
+def live_routes(
+    snapshot: LiveSnapshot, ending: Callable[[], bool], still_takes: Callable[[Any], bool] = lambda _: True
+) -> list[Route]:
     """Routes of the page and its data.
 
     Args:
         snapshot: what is shown.
         ending: whether the server is about to go, and streams should end.
+        still_takes: whether who looks may still look, by the scope of the request.
     """
     feed = _Feed(snapshot)
 
     async def state(_request: Request) -> Response:
         return Response(await feed.latest(), headers={"content-type": "application/json", "cache-control": "no-store"})
 
-    async def stream(_request: Request) -> Response:
+    async def stream(request: Request) -> Response:
         async def events() -> AsyncIterator[bytes]:
             yield _event(await feed.latest())
             while not ending():
-                yield _event(await feed.next())
+                event = _event(await feed.next())
+                if not still_takes(request.scope):  # guard: live-revoked
+                    return
+                yield event
 
         return StreamingResponse(events(), headers={"content-type": "text/event-stream", "cache-control": "no-store"})
 

@@ -103,6 +103,14 @@ class EndingCall(ABC):
         if self._end(status) and callback is not None:
             callback()
 
+    def revoke(self, status: Status) -> None:
+        """The caller may not make the call any more: end it so, and forget what it waits for."""
+        with self._lock:
+            callback, self._on_cancel = self._on_cancel, None
+        self.abort(status)
+        if callback is not None:
+            callback()  # guard: revoked-forgotten
+
     @abstractmethod
     def abort(self, status: Status) -> None:
         """As `Call.abort`."""
@@ -233,6 +241,16 @@ class Router:
             status = status_of(error)
             self.shed(path, status)
             return status
+        return None
+
+    def refuses_still(self, path: str, metadata: Metadata, names: Names) -> Status | None:
+        """As `refuses`, of a call that was let in; it is counted when it ends."""
+        if self.access is None:
+            return None
+        try:
+            self.access.check(path, metadata, names, again=True)
+        except ServingError as error:
+            return status_of(error)
         return None
 
     def shed(self, path: str, status: Status) -> None:

@@ -34,17 +34,27 @@ class Access:
         self._policy = policy
         self._wall_clock = wall_clock
 
+    @property
+    def policy(self) -> Policy:
+        """The one that decides now."""
+        return self._policy
+
+    def now(self) -> float:
+        """The time by which tokens expire, in seconds since the epoch."""
+        return self._wall_clock()
+
     def exchange(self, policy: Policy) -> None:
         """Decide by another policy from now on."""
         self._policy = policy
 
-    def check(self, path: str, metadata: Metadata, names: Names) -> None:
+    def check(self, path: str, metadata: Metadata, names: Names, *, again: bool = False) -> None:
         """Return if the caller may call a method.
 
         Args:
             path: of the method.
             metadata: of the call; a token stands in `authorization`.
             names: of the caller's certificate.
+            again: whether the call was let in before, and stands in the log.
 
         Raises:
             UnauthenticatedError: the caller shows nothing, or a token that is not known.
@@ -53,7 +63,7 @@ class Access:
         policy = self._policy
         role = policy.methods.get(path, _ADMIN)
         if role is not None:
-            self._require(policy, role, path, metadata, names)
+            self._require(policy, role, path, metadata, names, again=again)
 
     def check_metrics(self, metadata: Metadata, names: Names) -> None:
         """As `check`, for the metrics page."""
@@ -61,7 +71,9 @@ class Access:
         if policy.metrics is not None:
             self._require(policy, policy.metrics, "/metrics", metadata, names)
 
-    def _require(self, policy: Policy, role: Role, path: str, metadata: Metadata, names: Names) -> None:
+    def _require(
+        self, policy: Policy, role: Role, path: str, metadata: Metadata, names: Names, *, again: bool = False
+    ) -> None:
         """Look for somebody with the role, in the order of what that costs: most calls have a token that is right."""
         token = None
         for key, value in metadata:
@@ -69,19 +81,21 @@ class Access:
                 token = _bearer_token(value, token)
         caller = None if token is None else self._caller_of(policy, token)  # one that is wrong is never let through
         if caller is not None and role in caller.roles:
-            if role is _ADMIN:
+            if role is _ADMIN and not again:
                 logger.info("caller %s: %s", caller.name, path)
             return
         if role not in policy.anonymous:
-            self._require_certificate(policy, role, path, caller, names)
+            self._require_certificate(policy, role, path, caller, names, again=again)
 
-    def _require_certificate(self, policy: Policy, role: Role, path: str, caller: Caller | None, names: Names) -> None:
+    def _require_certificate(
+        self, policy: Policy, role: Role, path: str, caller: Caller | None, names: Names, *, again: bool
+    ) -> None:
         callers = [] if caller is None else [caller]
         if policy.certificates:  # guard: certificate-roles
             callers += {policy.certificates[name]: None for name in names() if name in policy.certificates}
         for known in callers:
             if role in known.roles:
-                if role is _ADMIN:
+                if role is _ADMIN and not again:
                     logger.info("caller %s: %s", known.name, path)
                 return
         if not callers:

@@ -69,6 +69,8 @@ class Policy:
         metrics: the role that the metrics page asks for; None: it is open.
         tokens: by their digests.
         certificates: callers by what their certificates say, `DNS:name`.
+        ends: when tokens expire, in seconds since the epoch; none of those that never do.
+        text: of the file that says all this.
     """
 
     anonymous: frozenset[Role] = frozenset()
@@ -76,6 +78,8 @@ class Policy:
     metrics: Role | None = None
     tokens: Mapping[bytes, Token] = field(default_factory=dict)
     certificates: Mapping[str, Caller] = field(default_factory=dict)
+    ends: frozenset[float] = frozenset()
+    text: bytes = b""
 
 
 def parse_policy(text: bytes) -> Policy:
@@ -106,6 +110,8 @@ def parse_policy(text: bytes) -> Policy:
         metrics=_role_or_open(table.get("metrics", "open"), "metrics"),
         tokens=tokens,
         certificates=certificates,
+        ends=frozenset(one.caller.expires for one in tokens.values() if one.caller.expires is not None),
+        text=text,
     )
 
 

@@ -25,6 +25,7 @@ from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStrea
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.revoking import Revoking
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class AioTransport:
     def _turn(self) -> None:
         self._turns += 1
         self._handler.end_overdue()
+        self._handler.end_revoked()
         self._loop.call_later(_TURN_S, self._turn)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -182,6 +184,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         report: LoadReport | None = None,
     ) -> None:
         self._router = router
+        self._revoking = Revoking(router)
         self._report = report
         self._loop = loop
         self._read_timeout_s = read_timeout_s
@@ -234,6 +237,14 @@ class _GenericHandler(grpc.GenericRpcHandler):
             self._send_away(task, RequestNotReceivedError(limit_s=self._read_timeout_s))  # guard: requests-overdue-aio
             self.half_sent.ended()  # guard: overdue-trimmed-aio
 
+    def end_revoked(self) -> None:
+        """End the streams whose callers may not make them any more; `_unary` looks at unary calls."""
+        if self._revoking.is_due():
+            self._revoking.review(self._streams)
+
+    def _end_if_revoked(self, call: AioCall) -> bool:
+        return bool(self._revoking.review([call]))
+
     def _send_away(self, task: asyncio.Task[Any], error: ServingError) -> None:
         del self._unasked[task]
         self._sent_away[task] = error
@@ -243,8 +254,11 @@ class _GenericHandler(grpc.GenericRpcHandler):
         async def behave(messages: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ARG001 - grpcio passes it
             await self._refuse_caller(path, metadata, context)
             call = AioCall(path, metadata, context, self._loop, self._router.received(path, metadata))
+            reviews = self._revoking.reviews
             try:
                 message = await self._request_of(call, context)
+                if reviews != self._revoking.reviews and self._end_if_revoked(call):  # guard: unasked-revoked-aio
+                    message = None
                 if message is not None:
                     await self._arrived()
                     self._router.handle(call, message)

@@ -8,6 +8,7 @@ from typing import Any
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import OK, Status
+from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.remaining import settled
 from inferry_server.transport.unsent import is_full
 
@@ -31,6 +32,10 @@ class _BaseCall(EndingCall):
         super().__init__(method, metadata, deadline, account)
         self._context = context
         self._loop = loop
+
+    def certificate_names(self) -> Sequence[str]:
+        """As `OpenCall.certificate_names`."""
+        return names_of(self._context.auth_context())
 
 
 class AioCall(_BaseCall):
@@ -129,7 +134,7 @@ class AioStreamCall(_BaseCall):
 
     async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
         async for message in messages:
-            if self._draining:  # it comes too late, and so does a half-close behind it
+            if self._draining or self._ended:  # it comes too late, and so does a half-close behind it
                 return
             receiver.on_message(message)
             await asyncio.sleep(0)  # what was sent for it gets into the queue

@@ -22,6 +22,7 @@ from inferry_server.transport.intake import Intake
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
 from inferry_server.transport.reading_thread import ReadingThread
+from inferry_server.transport.revoking import Revoking
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class CompletionQueueTransport:
     ) -> None:
         self._router = router
         self._access = router.access
+        self._revoking = Revoking(router)
         self._options = options
         self._inline = inline or Nothing()
         report = options.report
@@ -164,6 +166,8 @@ class CompletionQueueTransport:
             self.soon(self._end_overdue)
         if self.unread:
             self.soon(self._give_up_unread)
+        if self._revoking.is_due():
+            self.soon(self._end_revoked)
         return still_s
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
@@ -366,6 +370,13 @@ class CompletionQueueTransport:
             del self._unasked[call]
             fail(call, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue
             self._half_sent.ended()  # guard: overdue-trimmed
+
+    def _end_revoked(self) -> None:
+        """End the streams, and the unary calls whose request has not come, whose callers may not make them any more."""
+        self._revoking.review(self._streams)
+        for call in self._revoking.review(self._unasked):  # guard: unasked-revoked
+            del self._unasked[call]
+            self._half_sent.ended()
 
     def _give_up_unread(self) -> None:
         """Free the replies that their clients have not read in time: gRPC would keep them as long as the connection."""

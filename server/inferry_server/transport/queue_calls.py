@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from inferry_server.rpc.call import StreamReceiver
@@ -64,6 +64,10 @@ class _BaseCall(EndingCall):
         self._handle: core_layer.Handle = event.call
         self._loop = loop
         self._watched = False
+
+    def certificate_names(self) -> Sequence[str]:
+        """As `OpenCall.certificate_names`."""
+        return core_layer.certificate_names(self._handle)
 
     def _closed(self, event: Any) -> None:
         if core_layer.was_cancelled(event):

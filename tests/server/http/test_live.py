@@ -12,6 +12,7 @@ from inferry_proto.version_labels import write_version_labels
 from inferry_server.http import live
 from testkit import onnx_models
 from testkit.http_client import ask_http
+from testkit.policies import save_policy, token_of
 from testkit.servers import running_server
 
 REQUEST = b'{"inputs": [{"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6]}]}'
@@ -54,6 +55,26 @@ def test_the_stream_goes_on_and_ends_with_the_server(tmp_path: Path, caplog: pyt
             assert answer.readline() == b"\n"
     assert all(line.startswith(b"data: ") or line == b"\n" for line in answer)
     assert "ERROR" not in caplog.text
+
+
+def test_the_stream_ends_for_whoever_may_not_look_any_more(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    policy = save_policy(tmp_path / "policy.toml", old=("read",), kept=("read",))
+    with running_server(tmp_path / "models", access_policy=policy) as server:
+        assert server.http_address is not None
+        answers = []
+        for caller in ("old", "kept"):
+            connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=20)
+            connection.request("GET", "/live", headers={"authorization": f"Bearer {token_of(caller)}"})
+            answers.append(connection.getresponse())
+        old, kept = answers
+        assert all(answer.readline().startswith(b"data: ") for answer in answers)
+        save_policy(policy, kept=("read",))
+        for _ in range(2):
+            server._watcher.look()
+        assert len(list(old)) <= 4  # a line's end, and one event that was on its way
+        assert [kept.readline()[:6] for _ in range(6)][1::2] == [b"data: "] * 3
+        assert server.metrics.outcomes.values()["/live", "UNAUTHENTICATED", "unauthenticated"] == 1
 
 
 def test_all_who_look_are_told_the_same_at_the_same_moment(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Calls that were let in stay so only as long as their callers may make them: streams, and those still to be sent."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
+
+from inferry_server.rpc.router import Router
+from inferry_server.rpc.statuses import Status
+from inferry_server.security.standing import Standing
+from inferry_server.trace import Metadata
+
+
+class OpenCall(Protocol):
+    """A call as its transport has it."""
+
+    method: str
+    metadata: Metadata
+
+    def certificate_names(self) -> Sequence[str]:
+        """What its client's verified certificate says."""
+
+    def revoke(self, status: Status) -> None:
+        """End it, and forget what it waits for."""
+
+
+C = TypeVar("C", bound=OpenCall)
+
+
+class Revoking:
+    """Ends calls whose token was revoked or has expired, or whose caller has lost the role.
+
+    No message is looked at for it: all open calls are, when the policy changes or a token expires. One thread asks
+    whether they are to be; the thread that lets calls in looks at them, so that none slips through between being let
+    in and being known.
+
+    Args:
+        router: decides, and knows the methods.
+
+    Attributes:
+        reviews: how often open calls had to be looked at.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._standing = None if router.access is None else Standing(router.access)
+        self.reviews = 0
+
+    def is_due(self) -> bool:
+        """Whether open calls are to be looked at now; asked every quarter of a second or so."""
+        is_due = self._standing is not None and self._standing.has_changed()
+        self.reviews += is_due
+        return is_due
+
+    def review(self, calls: Collection[C]) -> Sequence[C]:
+        """End those whose callers may not make them any more, and return them."""
+        revoked = []
+        for call in tuple(calls):
+            status = self._router.refuses_still(call.method, call.metadata, call.certificate_names)
+            if status is not None:
+                call.revoke(status)  # guard: calls-revoked
+                revoked.append(call)
+        return revoked
