@@ -290,7 +290,7 @@ class Server:
             ended=self.metrics.front_end_ends.labels().inc,
         )
         self.metrics.front_ends.set_function(lambda: transport.listening)
-        self._reload_others = transport.look_at_files
+        self._reload_others = transport.tell_files
         self._others_cpu_s = lambda: transport.cpu_s
         return transport
 
@@ -315,7 +315,7 @@ class Server:
                 "certificate": self._settings.tls_certificate,
                 "client_ca": self._settings.tls_client_ca,
             },
-            applied=self._http.reload_tls,
+            applied=self._http.apply_tls,
             ends=lambda name, end: self.metrics.certificate_end.labels(name).set(end),
             told=self._reloaded,
         )

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import grpc
@@ -24,6 +25,8 @@ from inferry_server.app import Server
 from inferry_server.errors import StartError
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
+from testkit.certificates import Authority
+from testkit.policies import save_policy, token_of
 from testkit.rpc import Future, call, first_output, infer_request
 from testkit.servers import ANY_PORT, running_server
 from testkit.waiting import SOON_S, wait_until
@@ -86,6 +89,39 @@ def test_a_front_end_that_dies_is_replaced_and_the_server_goes_on(server: Server
         with channel_to(server) as channel:
             assert first_output(infer(channel)).tolist() == [2, 2, 2]
     assert server.readiness.is_ready()
+
+
+def test_a_front_end_that_is_replaced_uses_what_the_server_uses_and_not_what_the_files_hold(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own = authority.issue("localhost", "DNS:localhost")
+    policy = save_policy(tmp_path / "policy.toml", old=("infer",))
+    settings: dict[str, Any] = {"access_policy": policy, "tls_certificate": own.certificate, "tls_private_key": own.key}
+    credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+
+    def code(server: Server, caller: str) -> str:
+        assert isinstance(server.grpc_address, Address)
+        target = f"localhost:{server.grpc_address.port}"
+        with grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
+            metadata = (("authorization", f"Bearer {token_of(caller)}"),)
+            future = stub.future(ONES, timeout=SOON_S, wait_for_ready=True, metadata=metadata)
+            future.exception(SOON_S)
+            return str(future.code().name)
+
+    with running_server(tmp_path / "models", front_ends="1", **settings) as server:
+        policy.write_text('anonymous = ["infer"]\ncallers = 1\n')  # which is refused as a whole
+        own.key.unlink()
+        for _ in range(2):
+            server._watcher.look()
+        os.kill(front_ends_of(os.getpid())[0], signal.SIGKILL)
+        wait_until(lambda: metric(server, "inferry_front_end_ends_total") == 1, "the end to be told")
+        wait_until(lambda: metric(server, "inferry_front_ends") == 1, "another one")
+        assert [code(server, caller) for caller in ("old", "new")] == ["OK", "UNAUTHENTICATED"]
+        save_policy(policy, new=("infer",))
+        for _ in range(2):
+            server._watcher.look()
+        assert [code(server, caller) for caller in ("old", "new")] == ["UNAUTHENTICATED", "OK"]
 
 
 def test_calls_of_a_front_end_that_dies_fail_and_no_others(tmp_path: Path) -> None:

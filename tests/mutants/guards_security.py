@@ -38,6 +38,13 @@ SECURITY = (
     ),
     Mutant("revoked-forgotten", "access: what a revoked stream waits for is forgotten", "pass", _REVOKING),
     Mutant("live-revoked", "access: the live page's stream ends too", "if False:", ("tests/server/http/test_live.py",)),
+    Mutant(
+        "grpc-sessions-end",
+        "TLS: sessions over gRPC end",
+        "if current is self._shown:",
+        ("tests/server/transport/test_sessions.py",),
+    ),
+    Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),
     Mutant("one-token", "access: of two tokens none counts", "if False:", _DECISION),
     Mutant("certificate-roles", "access: certificates have roles", "if False:", _ACCESS),
     Mutant("http-certificate-reloaded", "reload: HTTP shows the new certificate", "pass", _ROTATION),

@@ -15,12 +15,11 @@ from inferry_server.front_ends.channel import Channel, Wake
 from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
 from inferry_server.front_ends.plan import FrontEndPlan, read_plan
 from inferry_server.front_ends.records import Record
+from inferry_server.front_ends.used_files import UsedFiles, read_used_files
 from inferry_server.security.access import Access
-from inferry_server.security.reloading import watch_tls, watched_access
-from inferry_server.security.watching import FileWatcher
+from inferry_server.security.policy import parse_policy
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.telemetry.logs import choose_logging, configure_logging
-from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from inferry_server.transport.tls import ServerTls
 
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _LONGEST_FLUSH_S = 1.0
-_LOOKS = 2  # until a change is applied
 
 
 class FrontEnd:
@@ -45,7 +43,8 @@ class FrontEnd:
         self._poll.register(self._wake, select.POLLIN)
         self._poll.register(self._channel, select.POLLIN)
         self._forwarding: Forwarding | None = None
-        self._watcher = FileWatcher()  # it looks when the owner says that files have changed
+        self._access: Access | None = None
+        self._tls: ServerTls | None = None
         self._stop = threading.Event()
         self._grace_s: float | None = None  # None: the owner has not said to stop
         self._listener = threading.Thread(target=self._listen, name="owner", daemon=True)
@@ -76,8 +75,10 @@ class FrontEnd:
     def _serve(self, plan: FrontEndPlan) -> Transport:
         report = LoadReport(cores=1, instances=1) if plan.reports_load else None
         forwarding = self._forwarding = Forwarding(self._channel, plan, report)
-        options = _options(plan, self._watcher, report)
-        router = ForwardingRouter(plan, forwarding, _access(plan, self._watcher))
+        policy = plan.files.policy
+        self._access = None if policy is None else Access(parse_policy(policy))
+        router = ForwardingRouter(plan, forwarding, self._access)
+        options = replace(plan.options, contents=plan.files.tls, report=report, watch=self._keep_tls, shares_port=True)
         transport = make_transport(plan.transport, router, options, inline=forwarding.gathering, failed=self._stop.set)
         transport.start(parse_address(plan.address))
         return transport
@@ -139,32 +140,22 @@ class FrontEnd:
         if kind == records.STOP:
             self._grace_s = records.read_seconds(body)
             self._stop.set()
-        elif kind == records.LOOK:
-            for _ in range(_LOOKS):
-                self._watcher.look()
-            self._tell(records.LOOKED)
+        elif kind == records.FILES:
+            self._use(read_used_files(body))
+            self._tell(records.USES_FILES)
         elif self._forwarding is not None:
             self._forwarding.handle(record)
+
+    def _keep_tls(self, tls: ServerTls) -> None:
+        self._tls = tls
+
+    def _use(self, files: UsedFiles) -> None:
+        """Decide and encrypt by what the owner uses now."""
+        if self._access is not None and files.policy is not None:
+            self._access.exchange(parse_policy(files.policy))  # guard: front-end-policy
+        if self._tls is not None and files.tls != self._tls.contents:
+            self._tls.apply(files.tls)
 
     def _tell(self, kind: int, body: bytes = b"") -> None:
         self._channel.put(records.write(kind, 0, body))
         self._channel.flush()
-
-
-def _options(plan: FrontEndPlan, watcher: FileWatcher, report: LoadReport | None) -> TransportOptions:
-    """The plan's, and what belongs to this process."""
-
-    def watch(tls: ServerTls) -> None:
-        watch_tls(watcher, tls, certificates={}, applied=_nothing, ends=_nothing, told=_nothing)
-
-    return replace(plan.options, report=report, watch=watch, shares_port=True)
-
-
-def _access(plan: FrontEndPlan, watcher: FileWatcher) -> Access | None:
-    if plan.access_policy is None:
-        return None
-    return watched_access(watcher, plan.access_policy, check=_nothing, told=_nothing)
-
-
-def _nothing(*_: object) -> None:
-    """The owner checks, tells and counts."""

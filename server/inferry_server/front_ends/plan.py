@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from inferry_server.front_ends.used_files import UsedFiles
 from inferry_server.transport.options import TransportOptions
 
 _FILES = ("certificate", "private_key", "client_ca")
-_OF_THE_PROCESS = {"report", "watch"}
+_OF_THE_PROCESS = {"report", "watch", "contents"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class FrontEndPlan:
         streams: the paths of streaming methods.
         sheddable: paths whose calls may be refused unread while the owner sheds.
         reports_load: whether replies carry the load in their trailers.
-        access_policy: the file that tells who may call what; None: everybody may.
+        files: what the owner has read, and uses.
         most_unsent_bytes: of requests that the owner has not taken; further ones are refused.
         log_format: as the setting of that name.
         log_level: as the setting of that name.
@@ -37,7 +38,7 @@ class FrontEndPlan:
     streams: Sequence[str] = ()
     sheddable: Sequence[str] = ()
     reports_load: bool = False
-    access_policy: Path | None = None
+    files: UsedFiles = field(default_factory=UsedFiles)
     most_unsent_bytes: int = 256 << 20
     log_format: str = "text"
     log_level: str = "info"
@@ -52,14 +53,14 @@ def write_plan(plan: FrontEndPlan) -> bytes:
     """The body of PLAN."""
     options = {name: getattr(plan.options, name) for name in _names(TransportOptions) - _OF_THE_PROCESS}
     table = {name: getattr(plan, name) for name in _names(FrontEndPlan)}
-    return json.dumps(table | {"options": options}, default=str).encode()
+    return json.dumps(table | {"options": options, "files": plan.files.to_table()}, default=str).encode()
 
 
 def read_plan(body: bytes) -> FrontEndPlan:
     """What `write_plan` wrote."""
     table = json.loads(body)
     options = TransportOptions(**_with_paths(table["options"], _FILES))
-    return FrontEndPlan(**_with_paths(table, ("access_policy",)) | {"options": options})
+    return FrontEndPlan(**table | {"options": options, "files": UsedFiles.from_table(table["files"])})
 
 
 def _names(kind: type[Any]) -> set[str]:

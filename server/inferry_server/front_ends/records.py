@@ -37,8 +37,8 @@ ALIVE = 10
 """For how many seconds the front end has not read although it should, and its CPU time (`write_alive`)."""
 STOPPED = 11
 """The front end has stopped; one byte, 1 if every call ended by itself."""
-LOOKED = 12
-"""The front end has looked at its files."""
+USES_FILES = 12
+"""The front end uses the files that it was told of last."""
 GIVEN_UP = 13
 """A reply was not read in time by its client."""
 
@@ -59,8 +59,8 @@ SHED = 26
 """Refuse calls unread from now on, and tell callers to wait so many seconds; 0: refuse none (`write_seconds`)."""
 REPORT = 27
 """The load, for the trailers of replies (`write_metadata`)."""
-LOOK = 28
-"""Look at the access policy and the files of TLS, which have changed."""
+FILES = 28
+"""What the access policy and the files of TLS hold now (`used_files.py`)."""
 
 _HEADER = struct.Struct("<IBQ")  # bytes of the body, kind, call
 _OPENING = struct.Struct("<HIdd")

@@ -29,7 +29,6 @@ class Slot:
 
     Args:
         number: of the place, from 0.
-        plan: the body of the first record.
         wake: wakes the thread that polls.
         make_calls: makes what handles the calls of one process, given how records are sent to it.
 
@@ -40,20 +39,19 @@ class Slot:
         failure: why the latest process cannot listen; None where it can.
         gone: set while there is no process.
         answered: whether every call ended by itself, as far as the process has told.
-        looked: set once the process has looked at its files.
+        uses_files: set once the process uses the files that it was told of last.
         still_s: for how long the process has not read although it should, by its own account.
         cpu_s: that all processes of this place have had, as far as they have told.
     """
 
-    def __init__(self, number: int, plan: bytes, wake: Wake, make_calls: Callable[[Send], ForwardedCalls]) -> None:
+    def __init__(self, number: int, wake: Wake, make_calls: Callable[[Send], ForwardedCalls]) -> None:
         self.number = number
         self.channel: Channel | None = None
-        self.settled, self.gone, self.looked = threading.Event(), threading.Event(), threading.Event()
+        self.settled, self.gone, self.uses_files = threading.Event(), threading.Event(), threading.Event()
         self.failure: str | None = None
         self.answered = True
         self.still_s = self.cpu_s = 0.0
         self._process_cpu_s = 0.0
-        self._plan = plan
         self._wake = wake
         self._make_calls = make_calls
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,8 +67,11 @@ class Slot:
         """Whether its process takes connections."""
         return self._listening_since is not None
 
-    def begin(self) -> Channel:
+    def begin(self, plan: bytes) -> Channel:
         """Start a process.
+
+        Args:
+            plan: the body of the first record.
 
         Returns:
             The channel to it, which is to be polled.
@@ -84,7 +85,7 @@ class Slot:
             raise StartError(f"a front end cannot be started ({error}); front_ends 0 needs none") from error
         channel = Channel(ours, self._wake)
         self._process_cpu_s, self.answered, self._pulse = 0.0, True, Pulse()
-        channel.put(records.write(records.PLAN, 0, self._plan))
+        channel.put(records.write(records.PLAN, 0, plan))
         self._calls = self._make_calls(channel.put)
         self.gone.clear()
         self.channel = channel
@@ -131,7 +132,7 @@ class Slot:
             self.failure = self.failure or f"front end {self.number} ended before it listened"
             self.settled.set()
         self.gone.set()
-        self.looked.set()
+        self.uses_files.set()
 
     def put_off(self, now: float) -> None:
         """Start the next process only after a while, which is twice as long each time."""
@@ -183,8 +184,8 @@ class Slot:
             case records.FAILED:
                 self.failure = body.decode()
                 self.settled.set()
-            case records.LOOKED:
-                self.looked.set()
+            case records.USES_FILES:
+                self.uses_files.set()
             case records.STOPPED:
                 self.answered &= bool(body[0])
 

@@ -20,10 +20,12 @@ from inferry_server.front_ends.calls import ForwardedCalls, Send
 from inferry_server.front_ends.channel import Channel, Wake
 from inferry_server.front_ends.plan import FrontEndPlan, write_plan
 from inferry_server.front_ends.slot import Slot
+from inferry_server.front_ends.used_files import UsedFiles, write_used_files
 from inferry_server.rpc.router import Router
 from inferry_server.transport.between_events import BetweenEvents, Nothing
 from inferry_server.transport.options import TransportOptions, cannot_bind
 from inferry_server.transport.reading_thread import ReadingThread
+from inferry_server.transport.tls import ServerTls
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ _IDLE_POLL_MS = 200
 _LONGEST_READ_S = 0.02  # while inline work is pending, as in `completion_queue.py`
 _START_S = 60.0  # for a front end to listen: on a busy machine, importing takes its time
 _STOP_SLACK_S = 3.0
-_LONGEST_LOOK_S = 5.0
+_LONGEST_TELL_S = 5.0
 _HEARS_S = 1.0  # for which the reading thread may stand still, and yet have heard of front ends
 _TRIES = 10  # to hold a free port
 
@@ -84,6 +86,7 @@ class FrontEndsTransport:
         self._deaf_since: float | None = None
         self._grace_s = 0.0
         self._held: list[socket.socket] = []
+        self._tls: ServerTls | None = None
 
     @property
     def listening(self) -> int:
@@ -109,10 +112,10 @@ class FrontEndsTransport:
                 f"gRPC address {address} has one listener, and front ends share a port; expected HOST:PORT, or "
                 "front_ends 0"
             )
-        self._options.credentials()  # says what is wrong with its files, and has them watched for the other ports
+        self._tls = self._options.open_tls()  # says what is wrong with its files, and has them watched
         self._held, port = _hold_port(address)
         options = self._options
-        plan = replace(
+        plan = self._plan = replace(
             self._plan,
             address=str(bound(address, port)),
             options=replace(options, max_connections=-(-options.max_connections // self._count)),
@@ -122,9 +125,8 @@ class FrontEndsTransport:
             sheddable=self._router.sheddable_paths(),
             reports_load=self._options.report is not None,
         )
-        written = write_plan(plan)
         make_calls = partial(self._make_calls, plan)
-        self._slots = [Slot(number, written, self._wake, make_calls) for number in range(self._count)]
+        self._slots = [Slot(number, self._wake, make_calls) for number in range(self._count)]
         try:
             for slot in self._slots:
                 self._begin(slot)
@@ -166,15 +168,15 @@ class FrontEndsTransport:
             self._tell_all(records.REPORT, records.write_metadata(self._options.report.metadata))
         return max([still_s, deaf_s, *(slot.still_s for slot in self._slots)])
 
-    def look_at_files(self) -> None:
-        """Have the front ends use what has changed in the access policy and the files of TLS; returns when they do."""
+    def tell_files(self) -> None:
+        """Have the front ends use the access policy and the files of TLS that are used here; returns when they do."""
         for slot in self._slots:
-            slot.looked.clear()
-        self._tell_all(records.LOOK, b"")
-        until = time.monotonic() + _LONGEST_LOOK_S
+            slot.uses_files.clear()
+        self._tell_all(records.FILES, write_used_files(self._used_files()))
+        until = time.monotonic() + _LONGEST_TELL_S
         for slot in self._slots:
-            if slot.channel is not None and not slot.looked.wait(max(0.0, until - time.monotonic())):
-                logger.warning("front end %d has not looked at files that have changed", slot.number)
+            if slot.channel is not None and not slot.uses_files.wait(max(0.0, until - time.monotonic())):
+                logger.warning("front end %d does not yet use files that have changed", slot.number)
 
     def stop(self, grace_s: float) -> bool:
         """Have the front ends accept no more calls and let those under way finish, for `grace_s` at most.
@@ -210,8 +212,15 @@ class FrontEndsTransport:
     def _make_calls(self, plan: FrontEndPlan, put: Send) -> ForwardedCalls:
         return ForwardedCalls(self._router, plan.paths, partial(self._send, put), self._count_shed)
 
+    def _used_files(self) -> UsedFiles:
+        access, tls = self._router.access, self._tls
+        return UsedFiles(None if access is None else access.policy.text, {} if tls is None else tls.contents)
+
     def _begin(self, slot: Slot) -> None:
-        channel = slot.begin()
+        files = self._used_files()
+        channel = slot.begin(write_plan(replace(self._plan, files=files)))
+        if (used := self._used_files()) != files:  # it began before it could be told with the others
+            channel.put(records.write(records.FILES, 0, write_used_files(used)))
         if self._told_shed_s:
             channel.put(records.write(records.SHED, 0, records.write_seconds(self._told_shed_s)))
         if self._stopping:  # it began before it could be told with the others

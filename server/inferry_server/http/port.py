@@ -26,6 +26,7 @@ from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.rpc.router import Router
 from inferry_server.security.hosts import OwnHosts
+from inferry_server.security.watching import Contents
 from inferry_server.services.diagnostics import DiagnosticsService
 from inferry_server.telemetry.metrics import ServerMetrics
 
@@ -131,14 +132,14 @@ class HttpPort:
         """
         self.address = self._server.start(self._options.address)
 
-    def reload_tls(self) -> None:
-        """Show new connections what the certificate's files hold now.
+    def apply_tls(self, contents: Contents) -> None:
+        """Show new connections what the files of TLS hold now.
 
         Raises:
             StartError: they cannot be used.
         """
         if self._tls is not None:
-            self._tls.reload()
+            self._tls.apply(contents)
 
     def close(self) -> None:
         """Answer nothing more."""

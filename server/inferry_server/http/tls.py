@@ -4,33 +4,8 @@ import ssl
 from pathlib import Path
 
 from inferry_server.errors import StartError
-
-
-def tls_context(certificate: Path, private_key: Path, client_ca: Path | None) -> ssl.SSLContext:
-    """Encrypts connections. A client's certificate is verified where one comes; health checks have none.
-
-    Where certificates are verified, TLS is 1.3: in 1.2 OpenSSL keeps sessions, and a client that takes one up again is
-    not verified again, not against an authority that was exchanged since.
-
-    Raises:
-        StartError: a file cannot be read, or is not what it should be.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, private_key)
-        if client_ca is not None:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.num_tickets = 0  # guard: http-no-sessions
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(
-            f"TLS for HTTP cannot be set up from {certificate}, {private_key}"
-            + (f" and {client_ca}" if client_ca else "")
-            + f": {error}"
-        ) from error
-    return context
+from inferry_server.security.pem import load_authorities, load_chain
+from inferry_server.security.watching import Contents, read_files
 
 
 class HttpTls:
@@ -45,19 +20,48 @@ class HttpTls:
         context: of the listening socket.
     """
 
+
+    Raises:
+        StartError: a file cannot be read, or is not what it should be.
     def __init__(self, certificate: Path, private_key: Path, client_ca: Path | None) -> None:
         self._files = (certificate, private_key, client_ca)
         self._current = tls_context(*self._files)
         self.context = tls_context(*self._files)
         self.context.sni_callback = self._show
 
-    def reload(self) -> None:
-        """Read the files again.
+    def apply(self, contents: Contents) -> None:
+        """Show what the files hold now.
 
         Raises:
-            StartError: they cannot be used; what was read before stays.
+            StartError: they cannot be used; what was shown before is shown on.
         """
-        self._current = tls_context(*self._files)
+        self._current = self._context(contents)
+
+    def _context(self, contents: Contents) -> ssl.SSLContext:
+        """Encrypts connections. A client's certificate is verified where one comes; health checks have none.
+
+        Where certificates are verified, TLS is 1.3: in 1.2 OpenSSL keeps sessions, and a client that takes one up again
+        is not verified again, not against an authority that was exchanged since.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            load_chain(context, contents[self._certificate], contents[self._private_key])
+            if self._client_ca is not None:
+                load_authorities(context, contents[self._client_ca])
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.minimum_version = ssl.TLSVersion.TLSv1_3
+                context.num_tickets = 0  # guard: http-no-sessions
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        return context
+
+    def _unusable(self, error: Exception) -> StartError:
+        return StartError(
+            f"TLS for HTTP cannot be set up from {self._certificate}, {self._private_key}"
+            + (f" and {self._client_ca}" if self._client_ca else "")
+            + f": {error}"
+        )
 
     def _show(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current  # guard: http-certificate-reloaded

@@ -61,7 +61,7 @@ def watch_tls(
     tls: Exchangeable,
     *,
     certificates: Mapping[str, Path | None],
-    applied: Callable[[], object],
+    applied: Callable[[Contents], object],
     ends: Callable[[str, float], object],
     told: Told,
 ) -> None:
@@ -71,7 +71,7 @@ def watch_tls(
         watcher: looks whether the files have changed.
         tls: of the port that reads them first.
         certificates: those files that hold certificates, by the name under which their ends are told.
-        applied: called when `tls` shows new contents: other ports follow.
+        applied: called with new contents when `tls` shows them: other ports follow.
         ends: called with a name of `certificates` and when the first certificate in the file ends, in seconds since
             the epoch.
         told: of every reading after the first.
@@ -85,7 +85,7 @@ def watch_tls(
 
     def apply(contents: Contents) -> None:
         tls.apply(contents)
-        applied()
+        applied(contents)
         tell_ends(contents)
 
     tell_ends(tls.contents)

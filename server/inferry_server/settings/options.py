@@ -93,7 +93,6 @@ def front_end_plan(settings: Settings, options: TransportOptions) -> FrontEndPla
         address=str(settings.grpc_address),
         transport=settings.transport,
         options=options,
-        access_policy=settings.access_policy,
         most_unsent_bytes=settings.max_total_queue_bytes or 4 * settings.max_queue_bytes,
         log_format=settings.log_format,
         log_level=settings.log_level,

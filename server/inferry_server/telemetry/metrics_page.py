@@ -14,6 +14,7 @@ from inferry_server.addresses import Address
 from inferry_server.errors import StartError
 from inferry_server.giving_way import in_pieces
 from inferry_server.security.hosts import OwnHosts, refusal
+from inferry_server.security.watching import Contents
 from inferry_server.telemetry.exposition import PageRegistry, write_page
 from inferry_server.telemetry.metrics import ServerMetrics
 
@@ -65,7 +66,7 @@ class MetricsPage:
         threading.Thread(target=self._server.serve_forever, name="metrics-page", daemon=True).start()
         self.address = Address(address.host, self._server.server_address[1])
 
-    def reload_tls(self) -> None:
+    def apply_tls(self, contents: Contents) -> None:
         """Do nothing: this page has no TLS."""
 
     def close(self) -> None:

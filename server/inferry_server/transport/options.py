@@ -1,13 +1,14 @@
 """What both transports tell gRPC."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
+from inferry_server.security.watching import Contents
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.tls import ServerTls
 
@@ -38,6 +39,7 @@ class TransportOptions:
         certificate: PEM file with the server's certificate chain; None: no TLS.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
+        contents: what these files hold, where another process has read them; None: they are read.
         shares_port: whether other processes of this server listen at the same port.
         report: whose metadata goes with the reply of every unary call; None: none does.
         watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
@@ -56,6 +58,7 @@ class TransportOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    contents: Contents | None = field(default=None, repr=False)  # a key among them
     shares_port: bool = False
     report: LoadReport | None = None
     watch: Callable[[ServerTls], object] = lambda _: None
@@ -86,7 +89,7 @@ class TransportOptions:
             arguments.append(("grpc.default_compression_algorithm", algorithm))
         return arguments
 
-    def credentials(self) -> grpc.ServerCredentials | None:
+    def open_tls(self) -> ServerTls | None:
         """TLS as the settings say; None for connections in the clear.
 
         Raises:
@@ -94,9 +97,14 @@ class TransportOptions:
         """
         if self.certificate is None or self.private_key is None:
             return None
-        tls = ServerTls(self.certificate, self.private_key, self.client_ca)
+        tls = ServerTls(self.certificate, self.private_key, self.client_ca, self.contents)
         self.watch(tls)
-        return tls.credentials()
+        return tls
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """What gRPC listens with; raises as `open_tls`."""
+        tls = self.open_tls()
+        return None if tls is None else tls.credentials()
 
 
 def refuse_taken(address: AnyAddress) -> None:

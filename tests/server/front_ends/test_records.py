@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inferry_server.front_ends import records
 from inferry_server.front_ends.plan import FrontEndPlan, read_plan, write_plan
 from inferry_server.front_ends.records import Counted, Opening, Record, RecordReader
+from inferry_server.front_ends.used_files import UsedFiles, read_used_files, write_used_files
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.transport.options import TransportOptions
 
@@ -77,12 +78,15 @@ def test_a_plan_tells_the_other_process_everything() -> None:
         max_message_bytes=1, max_streams=2, certificate=Path("a.pem"), private_key=Path("b.pem"), compression="gzip",
         compressed_requests=False, max_connection_age_s=2.5,
     )  # fmt: skip
+    files = UsedFiles(b"\xff a policy", {Path("a.pem"): bytes(range(256)), Path("b.pem"): b""})
     plan = FrontEndPlan(
         address="[::1]:8001", transport="aio", options=options, unary=["/a/B"], streams=["/a/C"], sheddable=["/a/B"],
-        reports_load=True, access_policy=Path("policy.toml"), most_unsent_bytes=5, log_format="json", log_level="error",
+        reports_load=True, files=files, most_unsent_bytes=5, log_format="json", log_level="error",
     )  # fmt: skip
     read = read_plan(write_plan(plan))
     assert read.paths == ("/a/B", "/a/C")
     assert vars(read) | {"options": None} == vars(plan) | {"options": None}
     told, said = vars(read.options), vars(options)
     assert {k: v for k, v in told.items() if k != "watch"} == {k: v for k, v in said.items() if k != "watch"}
+    assert read_used_files(write_used_files(plan.files)) == plan.files
+    assert "policy" not in repr(plan.files)  # nor a key, wherever a plan might be shown

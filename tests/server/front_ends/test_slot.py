@@ -45,7 +45,7 @@ class Played:
         monkeypatch.setattr(slot_module, "Pulse", lambda: Pulse(lambda: self.now))
         monkeypatch.setattr(slot_module, "_start", self._start)
         router = Router(ServerMetrics())
-        self.slot = Slot(0, b"", Wake(), lambda put: ForwardedCalls(router, (), put, lambda: None))
+        self.slot = Slot(0, Wake(), lambda put: ForwardedCalls(router, (), put, lambda: None))
 
     def _start(self) -> tuple[Any, Any]:
         ours, its = socket.socketpair()
@@ -54,7 +54,7 @@ class Played:
         return self.processes[-1], ours
 
     def begin(self) -> None:
-        self.slot.begin()
+        self.slot.begin(b"")
         self.tell(records.LISTENING)
 
     def tell(self, kind: int, body: bytes = b"") -> None:
@@ -135,7 +135,7 @@ def test_a_front_end_that_cannot_be_replaced_is_tried_again_later(monkeypatch: p
     slot.gone.set()
     monkeypatch.setattr(slot_module, "_start", no_process)
     with pytest.raises(StartError):
-        slot.begin()
+        slot.begin(b"")
     waits = []
     now = 100.0
     for _ in range(8):
