@@ -46,7 +46,7 @@ def make_http_port(
         if settings.http_inference == "on":
             raise StartError(f"setting http_inference is on, and {way_out}") from error
         logger.warning("HTTP answers /metrics alone: %s", way_out)
-        return MetricsPage(metrics, settings.http_address, settings.own_hosts)
+        return MetricsPage(metrics, settings.http_address, settings.own_hosts, told=settings.tells_metrics)
     options = PortOptions(
         address=settings.http_address,
         hosts=settings.own_hosts,
@@ -57,7 +57,13 @@ def make_http_port(
         certificate=settings.tls_certificate,
         private_key=settings.tls_private_key,
         client_ca=settings.tls_client_ca,
+        open_metrics=settings.metrics_without_certificate,
     )
+    if not settings.tells_metrics and not options.has_tls:
+        logger.warning(
+            "nobody can read /metrics: tls_client_ca asks for a certificate, and HTTP has no TLS; expected "
+            "http_inference on, or metrics_without_certificate"
+        )
     return HttpPort(router, readiness, registry, metrics, options, diagnostics)
 
 

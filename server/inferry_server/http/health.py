@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,19 +26,27 @@ class HealthQuestions:
     model_versions: Callable[[str], tuple[Sequence[str], dict[str, int]] | None]
 
 
-def health_routes(questions: HealthQuestions) -> list[Route]:
-    """Routes of `/livez`, `/readyz` and the protocol's health."""
+def health_routes(questions: HealthQuestions, tells_reasons: Callable[[Any], bool] = lambda _: True) -> list[Route]:
+    """Routes of `/livez`, `/readyz` and the protocol's health.
 
-    async def live(_request: Request) -> Response:
+    Args:
+        questions: asked for each answer.
+        tells_reasons: whether who asks may hear more than yes or no, by the scope of the request.
+    """
+
+    def told(request: Request, reasons: Sequence[str]) -> list[str]:
+        return list(reasons) if tells_reasons(request.scope) else ["this is told to clients with a certificate"]
+
+    async def live(request: Request) -> Response:
         reasons = questions.not_live()
         if reasons:  # guard: livez-reading
-            return JSONResponse({"live": False, "reasons": list(reasons)}, _NOT_READY)
+            return JSONResponse({"live": False, "reasons": told(request, reasons)}, _NOT_READY)
         return JSONResponse({"live": True})
 
-    async def ready(_request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         reasons = questions.not_ready()
         if reasons:
-            return JSONResponse({"ready": False, "reasons": list(reasons)}, _NOT_READY)
+            return JSONResponse({"ready": False, "reasons": told(request, reasons)}, _NOT_READY)
         return JSONResponse({"ready": True})
 
     async def model_ready(request: Request) -> Response:

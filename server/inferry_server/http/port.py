@@ -44,7 +44,8 @@ class PortOptions:
         most_connections: open at a time.
         certificate: with the private key: the port speaks TLS, if it answers more than health and metrics.
         private_key: of the certificate.
-        client_ca: only clients with a certificate from it may ask for more than health and metrics.
+        client_ca: only clients with a certificate from it may ask for more than health, over TLS or not.
+        open_metrics: whether clients without one may read the metrics all the same.
     """
 
     address: Address
@@ -56,6 +57,12 @@ class PortOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    open_metrics: bool = False
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self.inference and self.certificate is not None and self.private_key is not None
 
 
 class HttpPort:
@@ -98,18 +105,26 @@ class HttpPort:
         routes = [
             metrics_route(metrics.registry),
             *_model_routes(router, options, compression, requests, responses),
-            *health_routes(questions),
+            *health_routes(questions, lambda scope: guarded.tells_reasons(scope)),
         ]
         if options.inference:
-            routes += live_routes(LiveSnapshot(readiness, registry, metrics, diagnostics), lambda: self._ending)
+            snapshot = LiveSnapshot(readiness, registry, metrics, diagnostics)
+            routes += live_routes(snapshot, lambda: self._ending, lambda scope: guarded.still_takes(scope))
         tls = None
-        if options.inference and options.certificate is not None and options.private_key is not None:
-            tls = HttpTls(options.certificate, options.private_key, options.client_ca)
+        if options.has_tls and options.certificate is not None and options.private_key is not None:
+            tls = HttpTls(
+                options.certificate,
+                options.private_key,
+                options.client_ca,
+                refused=lambda: metrics.http_closed("handshake"),
+            )
         guarded = Guard(
             make_application(routes),
-            client_certificates=tls is not None and options.client_ca is not None,
+            needs_certificate=_why_a_certificate(options, has_tls=tls is not None),
+            open_metrics=options.open_metrics,
             hosts=options.hosts,
             access=router.access,
+            refused=router.shed,
         )
         direct = None
         if options.inference:
@@ -149,6 +164,19 @@ class HttpPort:
     def _model_versions(self, model: str) -> tuple[list[str], dict[str, int]] | None:
         entry = self._registry.model(model)
         return None if entry is None else (self._registry.ready_versions(model), dict(entry.labels))
+
+
+def _why_a_certificate(options: PortOptions, *, has_tls: bool) -> str | None:
+    """What clients are told that need a certificate and have none; None where they need none."""
+    if options.client_ca is None:
+        return None
+    told = "a client certificate is needed here, as over gRPC (setting tls_client_ca)"
+    if has_tls:
+        return told
+    return (
+        f"{told}, and this port has no TLS to show one; expected setting http_inference on, or "
+        "metrics_without_certificate for /metrics"
+    )
 
 
 def _model_routes(

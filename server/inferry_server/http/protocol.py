@@ -59,7 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     Args:
         most_connections: open at a time.
         closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, or `invalid`
-            for what is no request.
+            for what is no request. Of a handshake that fails, `HttpTls` tells.
 
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.

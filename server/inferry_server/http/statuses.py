@@ -22,7 +22,11 @@ _CODES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+FOREIGN_HOST = "foreign_host"
+"""The reason of a request that names another host than this server."""
+
 _REASONS = {  # before the code
+    FOREIGN_HOST: 421,
     RequestTooLargeError.kind: 413,  # coming back later does not help
     UnsupportedEncodingError.kind: 415,
 }

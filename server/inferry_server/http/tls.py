@@ -1,6 +1,7 @@
 """TLS of the HTTP port: the certificate that gRPC has."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from inferry_server.errors import StartError
@@ -15,18 +16,29 @@ class HttpTls:
         certificate: PEM file with the chain.
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities of clients; None: none is asked for a certificate.
+        refused: called for every handshake that fails, whichever side gives it up with an alert.
 
     Attributes:
         context: of the listening socket.
-    """
-
 
     Raises:
         StartError: a file cannot be read, or is not what it should be.
-    def __init__(self, certificate: Path, private_key: Path, client_ca: Path | None) -> None:
-        self._files = (certificate, private_key, client_ca)
-        self._current = tls_context(*self._files)
-        self.context = tls_context(*self._files)
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        private_key: Path,
+        client_ca: Path | None,
+        refused: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._certificate, self._private_key, self._client_ca = certificate, private_key, client_ca
+        try:
+            contents = read_files([path for path in (certificate, private_key, client_ca) if path is not None])
+        except OSError as error:
+            raise self._unusable(error) from error
+        self._current, self.context = self._context(contents), self._context(contents)
+        self.context.sslobject_class = _telling(refused)  # of this context alone
         self.context.sni_callback = self._show
 
     def apply(self, contents: Contents) -> None:
@@ -65,3 +77,19 @@ class HttpTls:
 
     def _show(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current  # guard: http-certificate-reloaded
+
+
+def _telling(refused: Callable[[], object]) -> type[ssl.SSLObject]:
+    """Connections that tell when their handshake fails; asyncio tells nobody."""
+
+    class Telling(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError:
+                refused()  # guard: http-handshakes-counted
+                raise
+
+    return Telling

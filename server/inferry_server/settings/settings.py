@@ -218,6 +218,9 @@ class Settings:
     tls_certificate: Path | None = _setting(None, "PEM file with the certificate chain; unset: no TLS")
     tls_private_key: Path | None = _setting(None, "PEM file with the certificate's key")
     tls_client_ca: Path | None = _setting(None, "PEM file; only clients with a certificate from it are let in")
+    metrics_without_certificate: bool = _setting(
+        False, "tell /metrics to clients without a certificate too, unencrypted where HTTP has no TLS (tls_client_ca)"
+    )
     model_key: Path | None = _setting(
         None, "PEM file with a public key: only models that are signed with it are served; needs inferry[signing]"
     )
@@ -299,6 +302,11 @@ class Settings:
             )
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
+        if self.metrics_without_certificate and self.tls_client_ca is None:
+            raise StartError(
+                "setting metrics_without_certificate has no effect without tls_client_ca: /metrics asks for no "
+                "certificate then"
+            )
         delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms
         if delay_us and self.max_batch_size == 1:
             raise StartError(
@@ -331,6 +339,11 @@ class Settings:
         """Whether HTTP answers more than health and metrics."""
         on_loopback = self.http_address.is_loopback and self.tls_certificate is None
         return self.http_inference == "on" or (self.http_inference == "auto" and on_loopback)
+
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether clients without a certificate may read the metrics."""
+        return self.tls_client_ca is None or self.metrics_without_certificate
 
     @property
     def own_hosts(self) -> OwnHosts:

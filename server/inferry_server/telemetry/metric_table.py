@@ -195,8 +195,8 @@ class MetricTable:
         self.http_closures = Counter(
             "inferry_http_connections_closed",
             "HTTP connections that the server closed: the one idle for longest for a new one (crowded), after waiting "
-            "too long for the client to send or read (slow) or to ask again (idle), and after what is no request "
-            "(invalid).",
+            "too long for the client to send or read (slow) or to ask again (idle), after what is no request "
+            "(invalid), and after a TLS handshake that failed (handshake).",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.certificate_end = Gauge(

@@ -34,6 +34,7 @@ class MetricsPage:
         metrics: what it shows.
         wanted: where it shall listen; port 0 takes a free one.
         hosts: what requests may name in `Host`.
+        told: whether clients without a certificate, as all are here, may read it.
 
     Attributes:
         address: where it listens; None before `start`.
@@ -41,10 +42,11 @@ class MetricsPage:
 
     scheme = "http"
 
-    def __init__(self, metrics: ServerMetrics, wanted: Address, hosts: OwnHosts) -> None:
+    def __init__(self, metrics: ServerMetrics, wanted: Address, hosts: OwnHosts, *, told: bool = True) -> None:
         self._registry = metrics.registry
         self._wanted = wanted
         self._hosts = hosts
+        self._told = told
         self._server: _Server | None = None
         self.address: Address | None = None
 
@@ -57,7 +59,7 @@ class MetricsPage:
         address = self._wanted
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
         try:
-            self._server = _Server(address, self._registry, self._hosts)
+            self._server = _Server(address, self._registry, self._hosts, told=self._told)
         except OSError as error:
             raise StartError(
                 f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
@@ -82,9 +84,10 @@ class _Server(ThreadingMixIn, TCPServer):
     request_queue_size = 128
     block_on_close = False  # whoever reads slowly is not waited for
 
-    def __init__(self, address: Address, registry: PageRegistry, hosts: OwnHosts) -> None:
+    def __init__(self, address: Address, registry: PageRegistry, hosts: OwnHosts, *, told: bool) -> None:
         self.registry = registry
         self.hosts = hosts
+        self.told = told
         self._lock = threading.Lock()
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
         self.address_family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
@@ -127,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         host = "".join(named)
         if not self.server.hosts.has(host):  # guard: metrics-page-host
             self.send_error(421, explain=refusal(host))
+            return
+        if not self.server.told:  # guard: metrics-page-certificate
+            self.send_error(401, explain="a client certificate is needed (tls_client_ca), and this port has no TLS")
             return
         families, content_type = write_page(self.server.registry, self.headers.get("accept") or "")
         body = b"".join(in_pieces(families))

@@ -4,6 +4,8 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_server.addresses import Address
+from inferry_server.app import Server
 from inferry_server.errors import StartError
 from inferry_server.security.hosts import OwnHosts
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.certificates import Authority
 from testkit.http_client import ask_http
+from testkit.policies import save_policy, token_of
 from testkit.servers import running_server
+from testkit.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -149,8 +154,9 @@ def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_
     ) as server:  # fmt: skip
         url = f"{server.http_scheme}://{server.http_address}"
         assert url.startswith("https://")
-        assert [code(trusting, path) for path in ("/readyz", "/metrics", "/v2")] == [200, 200, 401]
-        assert [code(known, path) for path in ("/readyz", "/v2")] == [200, 200]
+        models = "/v2/models/doubler/ready"
+        assert [code(trusting, path) for path in ("/readyz", "/metrics", "/v2", models)] == [200, 401, 401, 401]
+        assert [code(known, path) for path in ("/readyz", "/metrics", "/v2", models)] == [200, 200, 200, 200]
 
 
 def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path) -> None:
@@ -213,3 +219,118 @@ def test_a_key_that_is_none_stops_the_start(tmp_path: Path) -> None:
         running_server(tmp_path / "models", http_inference="on", tls_certificate=junk, tls_private_key=junk),
     ):
         pass
+
+
+def refusals(server: Server) -> dict[tuple[str, ...], float]:
+    """Counted outcomes of what no RPC is, by method, code and reason."""
+    counted = server.metrics.outcomes.values().items()
+    return {labels: count for labels, count in counted if labels[0] in ("/metrics", "/live", "http")}
+
+
+@pytest.mark.parametrize("settings", [{}, {"http_inference": "off"}])
+def test_without_tls_a_port_beside_mutual_tls_tells_health_alone(
+    tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Probes of kubelets have no certificates, and need none; whoever else asks learns nothing of models."""
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own = authority.issue("localhost", "DNS:localhost")
+    settings = settings | {
+        "tls_certificate": own.certificate, "tls_private_key": own.key, "tls_client_ca": authority.certificate,
+    }  # fmt: skip
+    with running_server(tmp_path / "models", **settings) as server:
+        assert server.http_scheme == "http"
+        for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"):
+            assert ask_http(server, path).code == 200
+        for path in ("/metrics", "/metrics?name[]=inferry_ready", "/metrics/", "/v2/models/doubler/ready", "/v2", "/"):
+            refused = ask_http(server, path)
+            assert (refused.code, b"doubler" in refused.body) == (401, False), path
+            assert "setting http_inference on, or metrics_without_certificate" in refused.json["error"]
+        assert refusals(server) == {
+            ("/metrics", "UNAUTHENTICATED", "no_certificate"): 3, ("http", "UNAUTHENTICATED", "no_certificate"): 3,
+        }  # fmt: skip
+        server.readiness.report_fault("model doubler/1 computes wrong answers")
+        not_ready = ask_http(server, "/readyz")
+        assert (not_ready.code, b"doubler" in not_ready.body, not_ready.json["ready"]) == (503, False, False)
+    assert "nobody can read /metrics" in caplog.text
+    with running_server(tmp_path / "models", metrics_without_certificate=True, **settings) as server:
+        assert b"inferry_ready 1.0" in ask_http(server, "/metrics").body
+        assert ask_http(server, "/v2/models/doubler/ready").code == 401
+
+
+def test_metrics_without_a_certificate_say_nothing_where_none_is_asked_for() -> None:
+    with pytest.raises(StartError, match="metrics_without_certificate has no effect without tls_client_ca"):
+        Settings(repository=Path("models"), metrics_without_certificate=True)
+
+
+def test_what_the_guard_refuses_is_counted_by_what_was_asked_and_why(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    policy = save_policy(tmp_path / "policy.toml", 'metrics = "read"', batch=("infer",))
+    with running_server(tmp_path / "models", access_policy=policy) as server:
+        batch: dict[str, Any] = {"authorization": f"Bearer {token_of('batch')}"}
+        asked: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("/metrics", {}),
+            ("/metrics", batch),
+            ("/live", {}),
+            ("/live.json", batch),
+            ("/v2", {"host": "example.org"}),
+            ("/no/such/path", {"host": "example.org"}),
+            ("/v2", {"origin": "https://example.org"}),
+        )
+        for path, headers in asked:
+            assert ask_http(server, path, **headers).code in (401, 403, 421)
+        assert refusals(server) == {
+            ("/metrics", "UNAUTHENTICATED", "unauthenticated"): 1,
+            ("/metrics", "PERMISSION_DENIED", "permission_denied"): 1,
+            ("/live", "UNAUTHENTICATED", "unauthenticated"): 1,
+            ("/live", "PERMISSION_DENIED", "permission_denied"): 1,
+            ("http", "PERMISSION_DENIED", "foreign_host"): 2,
+            ("http", "PERMISSION_DENIED", "foreign_origin"): 1,
+        }
+        received = server.metrics.received.values()
+        assert sum(received[(method,)] for method in ("/metrics", "/live", "http")) == 7
+
+
+def test_a_refused_infer_request_is_counted_once(tmp_path: Path) -> None:
+    """Both ways into the port ask the guard."""
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        assert ask_http(server, "/v2/models/doubler/infer", b"{}", origin="https://example.org").code == 403
+        assert refusals(server) == {("http", "PERMISSION_DENIED", "foreign_origin"): 1}
+
+
+def test_handshakes_that_fail_are_counted_and_connections_that_only_vanish_are_not(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    authority, other = Authority(tmp_path, "authority"), Authority(tmp_path, "other")
+    own, stranger = authority.issue("localhost", "DNS:localhost"), other.issue("stranger", "DNS:client")
+    with running_server(
+        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
+        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
+    ) as server:  # fmt: skip
+        assert server.http_address is not None
+        where = ("localhost", server.http_address.port)
+
+        def is_counted(handshakes: int) -> bool:
+            return server.metrics.http_closures.values().get(("handshake",), 0.0) == handshakes
+
+        strange = ssl.create_default_context(cafile=authority.certificate)
+        strange.load_cert_chain(stranger.certificate, stranger.key)
+        distrustful = ssl.create_default_context(cafile=other.certificate)
+        for number, context in enumerate((strange, distrustful), 1):
+            with (
+                socket.create_connection(where, timeout=20) as plain,
+                suppress(ssl.SSLError, ConnectionError),
+                context.wrap_socket(plain, server_hostname="localhost") as connection,
+            ):
+                connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert not connection.recv(1)  # the server verifies after the client's side of it is done
+            wait_until(partial(is_counted, number), "the handshake to be counted")
+        socket.create_connection(where, timeout=20).close()
+        with socket.create_connection(where, timeout=20) as plain:
+            plain.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+            plain.recv(100)
+        wait_until(lambda: is_counted(3), "what speaks no TLS to be counted")
+        trusting = ssl.create_default_context(cafile=authority.certificate)
+        with urllib.request.urlopen(f"https://{server.http_address}/readyz", timeout=20, context=trusting) as answer:
+            assert answer.status == 200
+        assert is_counted(3)

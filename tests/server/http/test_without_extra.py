@@ -86,3 +86,14 @@ def test_clients_that_keep_connections_of_the_metrics_page_open_shut_nobody_out(
         for one in slow:
             one.close()
         page.close()
+
+
+def test_the_metrics_page_is_told_to_nobody_where_certificates_are_asked_for() -> None:
+    for told, code in ((True, 200), (False, 401)):
+        page = MetricsPage(ServerMetrics(), ANY_PORT, OwnHosts(), told=told)
+        page.start()
+        assert page.address is not None
+        try:
+            assert ask_http(page.address, "/metrics").code == code
+        finally:
+            page.close()
