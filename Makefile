@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-front-ends bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
+.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-relief bench-front-ends bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,6 +91,9 @@ bench-costs: $(READY) ## Say where the microseconds of a single-image request go
 
 bench-degrade: $(READY) ## Offer twice a model's capacity, with and without its int8 variant; ARGS="--data-dir DIR --rows 8"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.degrade $(ARGS)
+
+bench-relief: $(READY) ## The same with models that sleep, also on a busy machine; ARGS="--rounds 3 --times 1.5 2 3"
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.sleeping_variants $(ARGS)
 
 bench-rest: $(READY) ## What REST and watching cost; ARGS=cpu, ARGS=mlserver or ARGS=watched
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.rest $(ARGS)

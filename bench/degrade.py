@@ -105,7 +105,13 @@ def closed_loop(channel: grpc.Channel, requests: Sequence[bytes], seconds: float
 
 
 def open_loop(
-    channel: grpc.Channel, requests: Sequence[bytes], pictures: Pictures, *, rate: float, seconds: float
+    channel: grpc.Channel,
+    requests: Sequence[bytes],
+    pictures: Pictures,
+    *,
+    rate: float,
+    seconds: float,
+    objective_ms: float = OBJECTIVE_MS,
 ) -> Outcome:
     """What comes of requests at a fixed rate, whatever comes back."""
     load, total, behind_s = Load(channel, requests), int(rate * seconds), 0.0
@@ -121,7 +127,7 @@ def open_loop(
     judged = [pictures.right(answer) for answer in load.answers]
     answers = max(1, len(judged))
     return Outcome(
-        useful=sum(answer.seconds <= OBJECTIVE_MS / 1e3 for answer in load.answers) / total,
+        useful=sum(answer.seconds <= objective_ms / 1e3 for answer in load.answers) / total,
         by_variant=sum(by_variant for _, by_variant in judged) / answers,
         variant_rights=[
             (answer.request, right)
