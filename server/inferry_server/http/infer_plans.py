@@ -28,6 +28,9 @@ _MOST_PLANS = 1024  # clients that vary more are read in full
 _LARGEST_HEADER = 4096  # bytes of JSON without its data
 _ID_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number << 3 | 2])
 
+_OF_NUMBERS = b"0123456789+-., \t\r\n[]"
+"""Leaves the letter of exponents, and every word whole."""
+
 _Part = tuple[Any, str | int]
 """Where an input's data is: in the JSON, of a `Datatype` and a name; or behind it: what the message has before it, and
 its size."""
@@ -186,9 +189,13 @@ def _differing(request: Mapping[str, Any]) -> tuple[str, Sequence[Any], bytes] |
 def _has_truths(header: bytes, rest: bytes) -> bool:
     """Whether there may be true or false in a request's data, by its JSON with data and without.
 
-    Outside of the data both words may stand in any text, there only as themselves.
+    Outside of the data both words may stand in any text, there only as themselves. They are counted in what is left
+    when numbers and lists are taken out: that is short.
     """
-    return b"\\" in header or any(header.count(word) != rest.count(word) for word in (b"true", b"false"))
+    if b"\\" in header:
+        return True
+    told, besides = header.translate(None, _OF_NUMBERS), rest.translate(None, _OF_NUMBERS)
+    return told.count(b"true") != besides.count(b"true") or told.count(b"false") != besides.count(b"false")
 
 
 def _plan(request: Mapping[str, Any], read: ReadRequest, behind: int) -> _Plan | None:

@@ -148,6 +148,13 @@ def test_lists_of_different_lengths_are_refused(data: Any, name: str) -> None:
         raw_from_json(data, DATATYPES[name], tensor="x")
 
 
+@pytest.mark.parametrize("data", [[["a"], "b"], [["a"], {"b": 1}], [[["a"]], ["b"]], [["a"], ["b", "c"]], [["a"], 1]])
+@pytest.mark.parametrize("name", ["UINT8", "FP32", "BF16", "BOOL", "BYTES"])
+def test_a_text_is_no_list_of_letters(data: Any, name: str) -> None:
+    with pytest.raises(DecodingError):
+        raw_from_json(data, DATATYPES[name], tensor="x")
+
+
 @pytest.mark.parametrize("text", [b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": "\\ud800"}', b'{"a": 1e400}'])
 def test_what_the_fast_reader_refuses_is_read_as_by_pythons_own(text: bytes) -> None:
     assert repr(read_json_object(text)) == repr(json.loads(text))

@@ -120,12 +120,33 @@ def test_no_truth_is_taken_for_a_number(datatype: str) -> None:
         return planned.read(text.encode(), None, model="m", version="")[0]
 
     for more in ("", ', "id": "true"', ', "outputs": [{"name": "y", "parameters": {"binary_data": true}}]'):
-        for name in ("x", "true", "tru\\u0065"):
+        for name in ("x", "true", "tru\\u0065", "t1r,u[]e", "t rue"):
             of = f'{{"inputs": [{{"name": "{name}", "shape": [1], "datatype": "{datatype}", "data": [%s]}}]{more}}}'
             assert read(of % "1") == read(of % "1")
             for truth in ("true", "false"):
                 with pytest.raises(DecodingError):
                     read(of % truth)
+
+
+SPELLINGS = (
+    "0", "-0", "-0.0", "1E5", "1e-400", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "nan", "256", "-1", "0.5",
+    "9007199254740993", "18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e308", "65504",
+    "65520", "3.4028236e38", "01", "+1", ".5", "1.", "0x1", "1_0", '"1"', "null", "true", "[1]", "[]", "{}", "[[1]",
+    "1,", "[" * 70 + "1" + "]" * 70, "[" * 2000 + "]" * 2000, '"' + "9" * 400 + '"', "9" * 400, "1" + "0" * 400 + ".5",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "datatype", ["UINT8", "INT8", "INT64", "UINT64", "FP16", "FP32", "FP64", "BF16", "BOOL", "BYTES"]
+)
+def test_a_number_is_the_same_however_it_is_spelled_and_whatever_was_read_before(datatype: str) -> None:
+    planned = InferRequests()
+    for spelled in (*SPELLINGS, *SPELLINGS):
+        for data in (f"[1, {spelled}]", f"[{spelled}, 1]", f"[[1, 1], [1, {spelled}]]", f"[[1], {spelled}]", spelled):
+            text = f'{{"inputs": [{{"name": "x", "shape": [2], "datatype": "{datatype}", "data": {data}}}]}}'.encode()
+            by_plan = outcome(lambda: planned.read(text, None, model="m", version="1"))  # noqa: B023 - called at once
+            in_full = outcome(lambda: read_infer_request(text, {}, model="m", version="1"))  # noqa: B023
+            assert parsed(by_plan) == parsed(in_full), data[:80]
 
 
 def test_plans_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
