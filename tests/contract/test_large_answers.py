@@ -80,6 +80,35 @@ def test_batches_are_no_larger_than_their_outputs_may_be(server: Server) -> None
     assert server.registry.find("wide", "").policy.max_batch_size == ROWS
 
 
+def save_ones(repository: Path, *, texts: bool = False) -> None:
+    """`y` = as many ones as `length` says: what it takes, no shape tells. As texts of 100 letters, if so wanted."""
+    kind, one = (TensorProto.STRING, np.array(["1" * 100], object)) if texts else (TensorProto.FLOAT, np.ones(1, "f4"))
+    onnx_models.save_model(
+        repository / ("texts" if texts else "ones") / "1" / "model.onnx",
+        [helper.make_node("Expand", ["one", "length"], ["y"])],
+        [helper.make_tensor_value_info("length", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", kind, ["M"])],
+        [numpy_helper.from_array(one, "one")],
+    )
+
+
+@pytest.mark.parametrize(("texts", "most"), [(False, LIMIT // 4), (True, LIMIT // 104)])
+def test_outputs_that_turn_out_larger_than_an_answer_may_be_are_refused_and_others_answered(
+    tmp_path: Path, texts: bool, most: int
+) -> None:
+    save_ones(tmp_path, texts=texts)
+    name = "texts" if texts else "ones"
+    with running_server(tmp_path, max_answer_bytes=LIMIT) as server:
+        for length in (1, most, 3):
+            assert len(infer(server, name, length=np.array([length]))) == length
+        for length in (most + 1, 10 * most):
+            message = f"the outputs have .* bytes; expected at most {LIMIT} .setting max_answer_bytes."
+            with pytest.raises(triton.InferenceServerException, match=message) as refused:
+                infer(server, name, length=np.array([length]))
+            assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+        assert len(infer(server, name, length=np.array([most]))) == most
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds what a process may map")
 def test_a_request_that_asks_for_memory_that_is_not_there_fails_alone(
     server: Server, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ BOUNDARY = (
     ),
     Mutant("sizes-inputs", "sizes: a model that no request can ask", "if False:", _TEST_SIZES),
     Mutant("sizes-outputs", "sizes: outputs that no message can carry", "if False:", _TEST_SIZES),
+    Mutant("answers-bounded", "sizes: outputs that turn out too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-request-outputs", "sizes: a request whose outputs are too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-batch-outputs", "sizes: a batch whose outputs are too large", "return plan", _TEST_ANSWERS),
     Mutant("memory-load-bound", "sizes: the bound of a load is not moved", "if True:", _TEST_MEMORY),

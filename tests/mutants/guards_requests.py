@@ -181,6 +181,7 @@ REQUESTS = (
         _TEST_MEMORY,
     ),
     Mutant("shared-memory-nothing", "shared memory: nothing where the setting is off", "if False:", _TEST_MEMORY),
+    Mutant("shared-memory-names", "shared memory: names of regions are bounded", "if False:", _TEST_MEMORY),
     Mutant("shared-memory-regions", "shared memory: regions are bounded", "if False:", _TEST_MEMORY),
     Mutant(
         "shared-memory-output", "shared memory: an output has room", "if False:", ("tests/server/wire/test_regions.py",)

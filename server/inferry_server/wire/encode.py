@@ -1,6 +1,7 @@
 """Arrays to ModelInferResponse."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.regions import write_region
 from inferry_server.wire.shared_memory import RegionSlice
 
+UNBOUNDED = sys.maxsize
 _BYTES = DATATYPES["BYTES"]
 _MOST_SHAPES = 64  # remembered; outputs rarely have more
 _VARINT_MORE = 0x80
@@ -37,6 +39,7 @@ def encode_infer_response(
     labels: Mapping[str, Sequence[str]],
     batched: bool,
     most_texts: int = MOST_TEXTS,
+    most_bytes: int = UNBOUNDED,
 ) -> ModelInferResponse:
     """The response to a request: the requested outputs, raw or in shared memory, with the request's id.
 
@@ -48,12 +51,15 @@ def encode_infer_response(
         labels: of the classes of each output that has some.
         batched: whether the first axis counts rows; without, classes are looked for in the whole output.
         most_texts: that a classification may have.
+        most_bytes: of the outputs that go into the response.
 
     Raises:
         TooManyTextsError: a classification has more.
-        InvalidRequestError: an output is larger than the shared memory it was to go to.
+        InvalidRequestError: an output is larger than the shared memory it was to go to, or all are larger than they
+            may be.
     """
     response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    nbytes = 0
     for output in requested:
         array, datatype = outputs[output.spec.name], output.spec.datatype
         if output.classes:
@@ -65,7 +71,12 @@ def encode_infer_response(
             array = array if of_rows else array[0]
         tensor = response.outputs.add(name=output.spec.name, datatype=datatype.name, shape=array.shape)
         if output.destination is None:
-            response.raw_output_contents.append(_raw_bytes(array, datatype))
+            nbytes += array.nbytes
+            _check_size(nbytes, most_bytes)
+            raw = _raw_bytes(array, datatype)
+            nbytes += len(raw) - array.nbytes  # which is that of pointers, where elements are texts
+            _check_size(nbytes, most_bytes)
+            response.raw_output_contents.append(raw)
         else:
             byte_size = _write(array, datatype, output.destination, output.spec.name)
             write_region(tensor.parameters, output.destination, byte_size=byte_size)
@@ -80,9 +91,11 @@ class ResponseTemplate:
         model: the name to answer with.
         version: that answers.
         specs: the outputs asked for, in order; none of BYTES.
+        most_bytes: of the outputs of one response.
     """
 
-    def __init__(self, model: str, version: str, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, model: str, version: str, specs: Sequence[TensorSpec], most_bytes: int = UNBOUNDED) -> None:
+        self._most_bytes = most_bytes
         self._head = ModelInferResponse(model_name=model, model_version=version).SerializeToString()
         self._specs = specs
         self._tensors: dict[tuple[tuple[int, ...], ...], tuple[bytes, list[bytes]]] = {}
@@ -93,6 +106,9 @@ class ResponseTemplate:
         Args:
             request_id: of the request.
             outputs: by name; the rows of this request.
+
+        Raises:
+            InvalidRequestError: they have more bytes than they may.
         """
         arrays: list[NDArray[Any]] = []
         shapes: tuple[tuple[int, ...], ...] = ()
@@ -115,22 +131,37 @@ class ResponseTemplate:
     def _describe(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[bytes, list[bytes]]:
         """What stands before the tensors, and before the data of each."""
         response, prefixes = ModelInferResponse(), []
-        for spec, shape in zip(self._specs, shapes, strict=True):
+        sizes = [
+            element_count(shape) * spec.datatype.dtype.itemsize for spec, shape in zip(self._specs, shapes, strict=True)
+        ]
+        _check_size(sum(sizes), self._most_bytes)  # here: shapes that are known have passed
+        for spec, shape, size in zip(self._specs, shapes, sizes, strict=True):
             response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=shape)
-            prefixes.append(_RAW_TAG + varint(element_count(shape) * spec.datatype.dtype.itemsize))
+            prefixes.append(_RAW_TAG + varint(size))
         if len(self._tensors) >= _MOST_SHAPES:
             self._tensors.clear()
         described = self._tensors[shapes] = (response.SerializeToString(), prefixes)  # guard: cost-stands-before
         return described
 
 
-def response_template(model: str, version: str, requested: Sequence[RequestedOutput]) -> ResponseTemplate | None:
+def response_template(
+    model: str, version: str, requested: Sequence[RequestedOutput], most_bytes: int = UNBOUNDED
+) -> ResponseTemplate | None:
     """The template for plain outputs; None where a response needs more than its tensors' bytes."""
     plain = all(
         not output.classes and output.destination is None and not output.spec.datatype.dtype.hasobject
         for output in requested
     )
-    return ResponseTemplate(model, version, [output.spec for output in requested]) if plain else None
+    specs = [output.spec for output in requested]
+    return ResponseTemplate(model, version, specs, most_bytes) if plain else None
+
+
+def _check_size(nbytes: int, most: int) -> None:
+    """Refuse outputs that are too large, of which the shapes of inputs told nothing."""
+    if nbytes > most:  # guard: answers-bounded
+        raise InvalidRequestError(
+            f"the outputs have {nbytes} bytes; expected at most {most} (setting max_answer_bytes): ask for less at once"
+        )
 
 
 @lru_cache(maxsize=64)  # under overload it is asked for with every response

@@ -157,7 +157,8 @@ class RequestReader:
             most_texts=self._most_texts,
         )
         model.check_answer(decoded.inputs)
-        template = response_template(request.model_name, model.version, decoded.outputs)
+        most_bytes = model.policy.max_answer_bytes
+        template = response_template(request.model_name, model.version, decoded.outputs, most_bytes)
         if template is not None:
             self._plans.learn(model.version, incoming, InferPlan(decoded, template, model.signature))
         return ReadRequest(
@@ -186,6 +187,7 @@ def _encoder(
         labels=model.labels,
         batched=model.max_request_rows > 0,
         most_texts=most_texts,
+        most_bytes=model.policy.max_answer_bytes,
     ).SerializeToString()
 
 

@@ -11,6 +11,7 @@ from inferry_server.errors import InvalidRequestError, NotOfferedError, RegionNo
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows what shm_open makes
 MAX_REGIONS = 1024  # each holds a file descriptor
+_LONGEST_NAME = 255  # characters; of an object, the system allows no more either
 _SETTING = "system_shared_memory"
 
 
@@ -83,6 +84,11 @@ class SharedMemoryRegions:
             raise NotOfferedError("system shared memory", setting=_SETTING)
         if not region.name:
             raise InvalidRequestError("a shared memory region needs a name, and none came")
+        if len(region.name) > _LONGEST_NAME:  # guard: shared-memory-names
+            raise InvalidRequestError(
+                f"the name of a shared memory region has {len(region.name)} characters; expected at most "
+                f"{_LONGEST_NAME}"
+            )
         mapped = _map(region, self._folder)
         with self._lock:
             known = self._regions.get(region.name)

@@ -9,6 +9,7 @@ import pytest
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ServingError
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature, TensorSpec
@@ -23,7 +24,13 @@ SIGNATURE = Signature(
 MODEL = cast(
     "ServedVersion",
     SimpleNamespace(
-        model="m", version="1", signature=SIGNATURE, max_request_rows=8, labels={}, check_answer=lambda _: None
+        model="m",
+        version="1",
+        signature=SIGNATURE,
+        max_request_rows=8,
+        labels={},
+        check_answer=lambda _: None,
+        policy=BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=8, max_queue_bytes=1 << 20),
     ),
 )
 CASES = 4000  # of each seed: a second

@@ -48,6 +48,14 @@ def test_a_region_is_mapped_only_if_all_of_it_is_inside_its_object(folder: Path,
             register(folder, offset=offset, byte_size=byte_size)
 
 
+def test_the_name_of_a_region_is_no_longer_than_an_objects(folder: Path) -> None:
+    regions = SharedMemoryRegions(allowed=True, folder=folder)
+    regions.register(Region("n" * 255, "/object", 0, SIZE))
+    with pytest.raises(InvalidRequestError, match="has 256 characters; expected at most 255"):
+        regions.register(Region("n" * 256, "/object", 0, SIZE))
+    assert [region.name for region in regions.status("")] == ["n" * 255]
+
+
 int64 = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
