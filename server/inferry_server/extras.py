@@ -13,6 +13,7 @@ from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.metrics_page import MetricsPage
 from inferry_server.trace import NoTracer, Tracer
+from inferry_server.transport.connections import share_of_peer
 
 if TYPE_CHECKING:
     from inferry_server.http.port import HttpPort
@@ -40,6 +41,7 @@ def make_http_port(
         StartError: the settings ask for the extra, and it is not there.
     """
     try:
+        from inferry_server.http.limits import HttpLimits
         from inferry_server.http.port import HttpPort, PortOptions  # here: what they need is an extra
     except ModuleNotFoundError as error:
         way_out = f"{error.name} is not installed; install it: pip install 'inferry[server,http]'"
@@ -54,6 +56,12 @@ def make_http_port(
         max_message_bytes=settings.max_message_bytes,
         compression=settings.response_compression,
         most_connections=settings.http_max_connections,
+        limits=HttpLimits(
+            read_s=settings.http_read_timeout_s,
+            write_s=settings.http_write_timeout_s,
+            header_bytes=settings.http_max_header_bytes,
+        ),
+        most_of_peer=share_of_peer(settings.http_max_connections_per_peer, of=settings.http_max_connections),
         certificate=settings.tls_certificate,
         private_key=settings.tls_private_key,
         client_ca=settings.tls_client_ca,

@@ -9,6 +9,7 @@ _TEST_JSON = ("tests/server/http/test_json_tensors.py",)
 _TEST_BODIES = ("tests/server/http/test_bodies.py",)
 _TEST_ACCEPTING = ("tests/server/http/test_accepting.py",)
 _TEST_HEALTH = ("tests/server/http/test_health.py",)
+_TEST_CROWD = ("tests/server/http/test_crowd.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 _TEST_DIRECT = ("tests/server/http/test_direct.py",)
 _TEST_PLANS = ("tests/server/http/test_plans.py",)
@@ -16,7 +17,28 @@ _TEST_PLANS = ("tests/server/http/test_plans.py",)
 HTTP = (
     Mutant("metrics-page-few", "metrics page: the oldest connection makes room", "oldest = None", _TEST_WITHOUT_EXTRA),
     Mutant("metrics-page-alone", "metrics page: nothing else looks well", "if False:", _TEST_WITHOUT_EXTRA),
-    Mutant("http-connections-bounded", "HTTP: connections are bounded", "if False:", _TEST_CONNECTIONS),
+    Mutant("http-connections-bounded", "HTTP: connections are bounded", "if False:", _TEST_CROWD),
+    Mutant("http-peers-bounded", "HTTP: connections of one peer are bounded", "if False:", _TEST_CROWD),
+    Mutant(
+        "http-crowd-fair",
+        "HTTP: whoever has the most connections makes room",
+        "return list(self._members.values())",
+        _TEST_CROWD,
+    ),
+    Mutant(
+        "http-slow-makes-room",
+        "HTTP: connections in the middle of a body make room",
+        "return (0, self.deadline) if self._is_between_requests() else None",
+        _TEST_CROWD,
+    ),
+    Mutant("http-health-alone", "HTTP: above the limit, health alone is told", "if False:", _TEST_CROWD),
+    Mutant("http-pipelined-bounded", "HTTP: requests in a pipeline are bounded", "if False:", _TEST_CROWD),
+    Mutant("http-header-unended", "HTTP: no head goes on for ever", "if False:", _TEST_CONNECTIONS),
+    Mutant("http-pipeline-first", "HTTP: a client is read as it is answered", "if True:", _TEST_CROWD),
+    Mutant("http-owed-first", "HTTP: no error overtakes a reply", "if False:", _TEST_CROWD),
+    Mutant("http-handshakes-bounded", "HTTP: handshakes are bounded", "if False:", _TEST_CROWD),
+    Mutant("http-handshakes-late", "HTTP: handshakes have a time", "", _TEST_CROWD),
+    Mutant("http-bodies-slowest", "HTTP: slow bodies give their room to others", "if True:", _TEST_BODIES),
     Mutant("http-headers-bounded", "HTTP: headers are bounded", "if False:", _TEST_CONNECTIONS),
     Mutant(
         "http-clients-late",

@@ -1,6 +1,6 @@
 """The HTTP port put together: which routes it has, by what the settings allow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import disable_created_metrics
@@ -16,6 +16,7 @@ from inferry_server.http.guard import Guard
 from inferry_server.http.health import HealthQuestions, health_routes
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.inference import InferenceRoutes
+from inferry_server.http.limits import HttpLimits
 from inferry_server.http.live import LiveSnapshot, live_routes
 from inferry_server.http.metrics_page import metrics_route
 from inferry_server.http.replies import Compression
@@ -42,6 +43,8 @@ class PortOptions:
         max_message_bytes: the most bytes of a request's body.
         compression: of answers, for clients that accept it: `gzip`, `deflate` or `none`.
         most_connections: open at a time.
+        most_of_peer: of them, from one address.
+        limits: of each.
         certificate: with the private key: the port speaks TLS, if it answers more than health and metrics.
         private_key: of the certificate.
         client_ca: only clients with a certificate from it may ask for more than health, over TLS or not.
@@ -54,6 +57,8 @@ class PortOptions:
     max_message_bytes: int
     compression: str = "none"
     most_connections: int = 256
+    most_of_peer: int = 192
+    limits: HttpLimits = field(default_factory=HttpLimits)
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
@@ -134,7 +139,15 @@ class HttpPort:
         context = None if tls is None else tls.context
         self._tls = tls
         self._server = HttpServer(
-            guarded, HttpOptions(options.most_connections, context, direct=direct, closed=metrics.http_closed)
+            guarded,
+            HttpOptions(
+                options.most_connections,
+                options.most_of_peer,
+                options.limits,
+                context,
+                direct=direct,
+                closed=metrics.http_closed,
+            ),
         )
         self.scheme = "http" if tls is None else "https"
         self.address: Address | None = None

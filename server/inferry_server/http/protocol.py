@@ -5,65 +5,69 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 """
 
 import asyncio
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 from urllib.parse import urlsplit
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from inferry_server.http.crowd import Crowd, peer_of
 from inferry_server.http.direct import DirectInfer
 from inferry_server.http.direct_calls import DirectCall, Head, RawHeaders
+from inferry_server.http.handshakes import Handshakes
+from inferry_server.http.heads import (
+    asks_for_health,
+    has_body,
+    has_its_host,
+    last_reply,
+    no_request,
+)
+from inferry_server.http.limits import HttpLimits
 from inferry_server.security.certificate_names import names_of_peer
 
-HEADERS_S = 10.0
-"""For a client to send the headers of a request, from its first byte or from connecting."""
-
-READ_S = 10.0
-"""For the body beyond the time that `LEAST_BYTES_PER_S` gives it."""
-
 LEAST_BYTES_PER_S = 64 << 10
-WRITE_S = 30.0
-"""For a client to read what the system does not buffer for it."""
+"""Of a body: for each that comes, the rest has more time."""
 
-MOST_HEADER_BYTES = 64 << 10
+MOST_PIPELINED = 64
+"""Requests of one connection that wait for earlier ones to be answered."""
+
 _MOST_KNOWN_BYTES = 4 << 10  # of headers that a connection remembers
 
 
-_EXPECTED = (
-    "this is no HTTP/1.1 request that is understood here; expected a method and a path in ASCII (percent-encode the "
-    f"rest), headers of {MOST_HEADER_BYTES >> 10} KiB at most, with exactly one valid Host (HTTP/1.1), one "
-    "content-length or chunks, no Upgrade with a body, and no TLS or HTTP/2 where the port speaks HTTP/1.1"
-)
+class _OrderlyFlow(FlowControl):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
+    """Reads no further while requests wait in the pipeline: uvicorn reads on whenever it begins to answer one.
 
+    Args:
+        transport: of the connection.
+        pipeline: requests that wait for earlier ones; all of what these sent has come.
+    """
 
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
 
-
-_HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$%&'()*+,.;=_~-]*)(:[0-9]*)?")
-
-
-def _has_its_host(headers: list[tuple[bytes, bytes]], version: str) -> bool:
-    """Whether it names one host, as RFC 9112 (3.2) wants it; requests of HTTP/1.0 may name none."""
-    hosts = [value for name, value in headers if name == b"host"]
-    if not hosts:
-        return version == "1.0"
-    return len(hosts) == 1 and _HOST.fullmatch(hosts[0].strip()) is not None
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._pipeline:  # guard: http-pipeline-first
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
     """Ends its connection where the client is too slow, or the headers too long; see `expire`.
 
     Args:
-        most_connections: open at a time.
+        limits: of each connection.
+        crowd: all connections of the port.
+        handshakes: those that are no connections yet; None where there is no TLS.
+        direct: as that of `HttpOptions`.
         closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, or `invalid`
             for what is no request. Of a handshake that fails, `HttpTls` tells.
 
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
         now: when the latest bytes came, on the loop's clock.
+        peer: whom it comes from.
         cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
     """
 
@@ -72,41 +76,66 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def __init__(
         self,
         *arguments: Any,
-        most_connections: int,
+        limits: HttpLimits,
+        crowd: Crowd,
+        handshakes: Handshakes | None = None,
         direct: DirectInfer | None = None,
         closed: Callable[[str], object] = lambda _: None,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
-        self._most_connections = most_connections
+        self._limits = limits
+        self._crowd = crowd
+        self._handshakes = handshakes
+        self._may_ask = True  # for more than health
+        self._is_deaf = False  # what comes is not looked at any more
         self._direct = direct
         self._call: DirectCall | None = None  # that has no reply yet
         self._known: Head | None = None  # of the last request that was looked at for it
         self._closed = closed
         self._rests = False  # between two requests
-        self._header_bytes = 0
+        self._header_bytes = self._unended_bytes = 0
         self._in_body = False
+        self._in_head = self._head_began = False
         self.now = 0.0
         self.deadline: float | None = None
+        self.peer = ""
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it owes its client nothing: no request of it has come whole."""
-        return self.deadline is not None and self._is_between_requests()
+    def standing(self) -> tuple[int, float] | None:
+        """How soon it makes room for another one: first where nothing is owed, as no request of it has come whole.
+
+        Then the connection whose client is slowest to send a body, or to read; then streams like the live page's,
+        which have no end. Never one whose client waits for an answer that is being made.
+        """
+        if self.deadline is not None:
+            return (0 if self._is_between_requests() else 1), self.deadline  # guard: http-slow-makes-room
+        if getattr(self.cycle, "response_started", False) and not self.cycle.response_complete:
+            return 2, self.now
+        return None
+
+    def make_room(self) -> None:
+        """Close at once."""
+        self.connections.discard(self)
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Take a connection; where there are too many, the one that has been idle for longest makes room."""
+        """Take a connection; where there are too many, another one makes room, or this may only ask for health."""
         super().connection_made(transport)
+        self.flow = _OrderlyFlow(transport, self.pipeline)
         tls = transport.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert()
         self.app_state = {"has_certificate": bool(certificate), "certificate_names": names_of_peer(certificate)}
-        self._wait_for_client(HEADERS_S)
-        if len(self.connections) > self._most_connections:  # guard: http-connections-bounded
-            self._make_room()
+        if self._handshakes is not None:
+            self._handshakes.ended(transport.get_extra_info("socket").fileno())
+        self._wait_for_client(self._limits.read_s)
+        self.peer = peer_of(self.client[0]) if self.client else ""
+        self._may_ask = self._crowd.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, and wants no reply any more."""
         super().connection_lost(exc)
+        self._crowd.leave(self)
         call, self._call = self._call, None
         if isinstance(self.cycle, DirectCall):
             self.cycle = None  # they would keep one another, until all objects are looked at
@@ -116,17 +145,25 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; more of a body gives the rest more time."""
+        if self._is_deaf:
+            return
         if self._in_body and self.deadline is not None:
             self.deadline += len(data) / LEAST_BYTES_PER_S
         self.now = self.loop.time()
+        self._head_began = False
         super().data_received(data)
+        if self._in_head and not self._head_began:
+            self._check_unended_header(len(data))
 
     def on_message_begin(self) -> None:
-        """A request has begun to come."""
+        """A request has begun to come. Raises ValueError where too many wait already; see `send_400_response`."""
+        if self.pipeline and len(self.pipeline) >= MOST_PIPELINED:  # guard: http-pipelined-bounded
+            raise ValueError("too many requests in the pipeline")
         super().on_message_begin()
-        self._header_bytes = 0
+        self._header_bytes = self._unended_bytes = 0
+        self._in_head = self._head_began = True
         self._in_body = self._rests = False
-        self.deadline = self.now + HEADERS_S
+        self.deadline = self.now + self._limits.read_s
 
     def on_url(self, url: bytes) -> None:
         """A piece of the path has come."""
@@ -137,7 +174,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header has come; behind a body, it is a trailer, and says nothing here (RFC 9110, 6.5.1)."""
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MOST_HEADER_BYTES:
+        if self._header_bytes > self._limits.header_bytes:
             self._check_length()
         if not self._in_body:  # guard: http-trailers
             name = name.lower()
@@ -148,15 +185,19 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     def on_headers_complete(self) -> None:
         """The body comes next, and has time of its own."""
-        self._in_body = True
-        self.deadline = self.now + READ_S
+        if not self._may_ask and not asks_for_health(self.url):  # guard: http-health-alone
+            raise ValueError("too many connections")
         known = self._known
         # What was looked at once holds wherever it comes again: the one Host, and that it goes the direct way.
         if known is None or not known.fits(self.url, self.headers):  # guard: direct-same-head
             self._check_head()
             known = None
+        self._in_body, self._in_head = True, False
+        self.deadline = self.now + self._limits.read_s
         if not self._begin_direct(known):
             super().on_headers_complete()
+        if not self._may_ask:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
@@ -200,20 +241,24 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self._wait_for_client(self.timeout_keep_alive)
 
     def send_400_response(self, _msg: str) -> None:
-        """Tell in JSON, as every error is told, what was expected; then close."""
-        self._closed("invalid")
-        text = json.dumps({"error": _EXPECTED}).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(text)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + text)
+        """Tell what was expected, then close; replies that are owed to earlier requests come first, and alone."""
+        self._is_deaf = True
+        self._closed("invalid" if self._may_ask else "crowded")
+        owes = self.cycle is not None and not self.cycle.response_complete
+        if owes and not self._in_body:  # guard: http-owed-first
+            self.deadline = None
+            self.cycle.keep_alive = False
+            return
+        if self._may_ask:
+            self.transport.write(last_reply(400, no_request(self._limits.header_bytes)))
+        else:
+            self.transport.write(last_reply(503, self._crowd.refusal, {"retry-after": "1"}))
         self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._wait_for_client(WRITE_S)
+        self._wait_for_client(self._limits.write_s)
 
     def resume_writing(self) -> None:
         """The client has read."""
@@ -224,7 +269,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def expire(self, now: float) -> None:
         """End the connection if its client is too late, or does not read the rest of a connection that closes."""
         if self.deadline is None and self.transport.is_closing():
-            self.deadline = now + WRITE_S
+            self.deadline = now + self._limits.write_s
         elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
             if self.transport.is_closing():
                 self.transport.abort()
@@ -238,11 +283,11 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def _check_head(self) -> None:
         """Look at what uvicorn would let pass. Raises ValueError; httptools makes it a 400."""
         # The parser gives up a body behind `Upgrade`, and the request would be answered without it.
-        if self.parser.should_upgrade() and _has_body(self.headers):  # guard: http-upgrade-body
+        if self.parser.should_upgrade() and has_body(self.headers):  # guard: http-upgrade-body
             raise ValueError("Upgrade with a body")
         if not self.url.startswith(b"/"):
             self._take_host_of_target()
-        if not _has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
+        if not has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
             raise ValueError("no Host, or more than one")
 
     def _begin_direct(self, known: Head | None) -> bool:
@@ -268,7 +313,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         """Wait for the next request, if none is there; uvicorn itself closes after `timeout_keep_alive`."""
         if self._is_between_requests():
             self._rests = True
-            self._wait_for_client(self.timeout_keep_alive + HEADERS_S)
+            self._wait_for_client(self.timeout_keep_alive + self._limits.read_s)
 
     def _is_between_requests(self) -> bool:
         return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
@@ -279,13 +324,13 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         if target.netloc and sum(name == b"host" for name, _ in self.headers) == 1:
             self.headers[:] = [(name, target.netloc if name == b"host" else value) for name, value in self.headers]
 
-    def _make_room(self) -> None:
-        idle = [one for one in self.connections if one is not self and one.is_idle]
-        longest = min(idle, key=lambda one: one.deadline, default=self)
-        self.connections.discard(longest)
-        self._closed("crowded")
-        longest.transport.abort()
+    def _check_unended_header(self, size: int) -> None:
+        """Look at bytes that came after the beginning of a head and before its end: the parser keeps them to itself."""
+        self._unended_bytes += size
+        if self._unended_bytes > self._limits.header_bytes and not self._is_deaf:  # guard: http-header-unended
+            self.send_400_response("")
 
     def _check_length(self) -> None:
-        if self._header_bytes > MOST_HEADER_BYTES:  # guard: http-headers-bounded
-            raise ValueError(f"headers of more than {MOST_HEADER_BYTES} bytes")  # httptools makes it a 400
+        most = self._limits.header_bytes
+        if self._header_bytes > most:  # guard: http-headers-bounded
+            raise ValueError(f"headers of more than {most} bytes")  # httptools makes it a 400

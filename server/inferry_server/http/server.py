@@ -6,16 +6,20 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
 
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
+from inferry_server.http.crowd import Crowd
 from inferry_server.http.direct import DirectInfer
+from inferry_server.http.handshakes import Handshakes, Listener
+from inferry_server.http.limits import HttpLimits
 from inferry_server.http.protocol import BoundedProtocol
 
 logger = logging.getLogger(__name__)
@@ -23,6 +27,7 @@ logger = logging.getLogger(__name__)
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 _BACKLOG = 128
+_LEAST_HANDSHAKES = 16  # under way at a time; each takes milliseconds
 _KEEP_ALIVE_S = 60  # between the requests of a client; balancers keep connections for about as long
 _TICK_S = 1.0
 _START_S = 10.0
@@ -35,12 +40,16 @@ class HttpOptions:
 
     Attributes:
         most_connections: open at a time.
+        most_of_peer: of them, from one address.
+        limits: of each.
         tls: where connections are encrypted.
         direct: answers infer requests without the application; None: nothing does.
         closed: as that of `BoundedProtocol`; called on the server's thread.
     """
 
     most_connections: int = 256
+    most_of_peer: int = 192
+    limits: HttpLimits = field(default_factory=HttpLimits)
     tls: ssl.SSLContext | None = None
     direct: DirectInfer | None = None
     closed: Callable[[str], object] = lambda _: None
@@ -51,14 +60,22 @@ class HttpServer:
 
     def __init__(self, application: Application, options: HttpOptions) -> None:
         tls = options.tls
+        most, closed = options.most_connections, options.closed
+        self._handshakes = (
+            None
+            if tls is None
+            else Handshakes(max(_LEAST_HANDSHAKES, most // 4), options.limits.read_s, closed, time.monotonic)
+        )
         self._server = _Server(
             uvicorn.Config(
                 application,
                 http=functools.partial(
                     BoundedProtocol,
-                    most_connections=options.most_connections,
+                    limits=options.limits,
+                    crowd=Crowd(most, options.most_of_peer, closed),
+                    handshakes=self._handshakes,
                     direct=options.direct,
-                    closed=options.closed,
+                    closed=closed,
                 ),
                 loop="asyncio",
                 ws="none",
@@ -73,7 +90,8 @@ class HttpServer:
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_GRACE_S,
                 ssl_context_factory=None if tls is None else lambda _config, _default: tls,
-            )
+            ),
+            self._handshakes,
         )
         self._thread: threading.Thread | None = None
 
@@ -88,6 +106,8 @@ class HttpServer:
         """
         listening = _bind(address)
         port: int = listening.getsockname()[1]
+        if self._handshakes is not None:
+            listening = Listener(listening, self._handshakes)
         self._thread = threading.Thread(target=self._serve, args=(listening,), name="http", daemon=True)
         self._thread.start()
         if not self._server.answers.wait(_START_S):
@@ -112,12 +132,17 @@ class HttpServer:
 class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
     """uvicorn's server, that looks at its connections once a second and ends when it is told to.
 
+    Args:
+        config: uvicorn's.
+        handshakes: of connections that it does not know yet; None where there is no TLS.
+
     Attributes:
         answers: set when connections are accepted.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, handshakes: Handshakes | None) -> None:
         super().__init__(config)
+        self._handshakes = handshakes
         logging.getLogger("uvicorn.error").addFilter(_something_was_lost)
         self.answers = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -136,6 +161,8 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is an extra, and
         while not await self.on_tick(0):
             for connection in list(self.server_state.connections):
                 connection.expire(self._loop.time())
+            if self._handshakes is not None:
+                self._handshakes.expire(self._loop.time())
             try:
                 await asyncio.wait_for(self._ending.wait(), _TICK_S)
             except TimeoutError:

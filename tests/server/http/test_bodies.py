@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from inferry_server.errors import DecodingError, QueueFullError, RequestTooLargeError, UnsupportedEncodingError
+from inferry_server.errors import (
+    DecodingError,
+    QueueFullError,
+    RequestTooLargeError,
+    SlowBodyError,
+    UnsupportedEncodingError,
+)
 from inferry_server.http.bodies import BodyBudget, ClientGoneError, read_body
 
 LIMIT = 1000
@@ -127,3 +133,90 @@ def test_bodies_have_a_bound_together_and_give_their_room_back() -> None:
 
     full = "the queue is full: with this request it would hold 1600 body bytes, the limit is 1500"
     assert asyncio.run(two_at_a_time()) == [full, 900, LIMIT]
+
+
+class Trickle(Connection):
+    """Tells of one piece of a body, and then nothing."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__([bytes(size)], whole=False)
+        self.silent = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.events:
+            await self.silent.wait()
+        return await super().receive()
+
+
+def outcomes_of(sizes: Sequence[int], waits: Sequence[float], most: int) -> list[Any]:
+    """What becomes of bodies that begin so many seconds after one another and stop after one piece; the last is whole.
+
+    The others are told that their clients have gone once that is settled.
+    """
+    now = [0.0]
+    budget = BodyBudget(limit=most, most=most, clock=lambda: now[0])
+
+    async def play() -> list[Any]:
+        trickles = [Trickle(size) for size in sizes[:-1]]
+        reading = []
+        for trickle, wait in zip(trickles, waits, strict=True):
+            reading.append(asyncio.ensure_future(read_body(Headers(), trickle.receive, budget)))
+            await asyncio.sleep(0)
+            now[0] += wait
+        last = asyncio.ensure_future(read_body(Headers(), Connection([bytes(sizes[-1])]).receive, budget))
+        await asyncio.wait([last])
+        await asyncio.sleep(0)
+        for trickle in trickles:
+            trickle.silent.set()
+        return await asyncio.gather(*reading, last, return_exceptions=True)
+
+    return [len(one) if isinstance(one, bytes) else type(one) for one in asyncio.run(play())]
+
+
+def test_a_body_that_comes_slowly_gives_its_room_to_one_that_does_not() -> None:
+    assert outcomes_of([900, 600], [60.0], 1000) == [SlowBodyError, 600]
+
+
+def test_of_slow_bodies_the_one_that_held_most_for_longest_gives_its_room() -> None:
+    assert outcomes_of([50, 600, 300, 300], [50.0, 30.0, 10.0], 1000) == [
+        ClientGoneError,
+        SlowBodyError,
+        ClientGoneError,
+        300,
+    ]
+    assert outcomes_of([500, 400, 1000], [20.0, 20.0], 1000) == [SlowBodyError, SlowBodyError, 1000]
+
+
+def test_where_all_bodies_come_fast_the_last_one_is_refused() -> None:
+    assert outcomes_of([900, 600], [0.5], 1000) == [ClientGoneError, QueueFullError]
+
+
+def test_a_given_up_body_is_told_why_and_takes_nothing() -> None:
+    now = [0.0]
+    budget = BodyBudget(limit=1000, most=1000, clock=lambda: now[0])
+
+    async def play() -> str:
+        slow = asyncio.ensure_future(read_body(Headers(), Trickle(1000).receive, budget))
+        await asyncio.sleep(0)
+        now[0] = 10.0
+        for _ in range(3):
+            assert len(await read_body(Headers(), Connection([bytes(1000)]).receive, budget)) == 1000
+        try:
+            await slow
+        except SlowBodyError as error:
+            return str(error)
+        return ""
+
+    assert "may have 1000 bytes (four times setting max_message_bytes)" in asyncio.run(play())
+
+
+def test_a_task_that_is_cancelled_for_another_reason_ends_as_cancelled() -> None:
+    async def play() -> bool:
+        budget = BodyBudget(limit=10, most=10)
+        reading = asyncio.ensure_future(read_body(Headers(), Trickle(5).receive, budget))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        return reading.cancelled()
+
+    assert asyncio.run(play())

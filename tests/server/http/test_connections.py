@@ -1,6 +1,7 @@
 """Connections: bounded in number, and no client is waited for longer than it has time."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
@@ -22,6 +23,8 @@ from inferry_server.errors import StartError
 from inferry_server.http import protocol
 from inferry_server.http import server as http_server
 from inferry_server.http.application import make_application
+from inferry_server.http.crowd import Crowd
+from inferry_server.http.limits import HttpLimits
 from inferry_server.http.server import HttpOptions, HttpServer
 from testkit.http_client import ask_http
 from testkit.servers import ANY_PORT
@@ -114,7 +117,7 @@ def ask(connection: socket.socket, path: str = "/") -> bytes:
         b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x:1x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * (protocol.MOST_HEADER_BYTES + 1) + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * (HttpLimits().header_bytes + 1) + b"\r\n\r\n",
     ],
 )
 def test_what_is_no_request_is_told_in_json_what_was_expected(sent: bytes) -> None:
@@ -182,11 +185,13 @@ def closed() -> Counter[str]:
     return Counter()
 
 
+IMPATIENT = HttpLimits(read_s=0.0, write_s=0.0)
+"""Every wait is over at the next look."""
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every wait is over at the next look."""
-    for name in ("HEADERS_S", "READ_S", "WRITE_S"):
-        monkeypatch.setattr(protocol, name, 0.0)
+    """The next look comes soon."""
     monkeypatch.setattr(http_server, "_TICK_S", 0.01)
 
 
@@ -203,14 +208,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_that_does_not_send_its_request_is_not_waited_for(
     impatient: None, closed: Counter[str], sent: bytes
 ) -> None:
-    with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
+    options = {"limits": IMPATIENT, "closed": lambda reason: closed.update([reason])}
+    with running(**options) as address, connect(address) as connection:
         connection.sendall(sent)
         assert read_all(connection) == b""
     assert closed == {"slow": 1}
 
 
 def test_a_client_that_does_not_read_its_reply_is_not_waited_for(impatient: None) -> None:
-    with running() as address, connect(address) as connection:
+    with running(limits=IMPATIENT) as address, connect(address) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         with connect(address) as another:  # until this one is answered, the first has had its time
@@ -236,7 +242,7 @@ def test_a_body_that_comes_steadily_has_its_time(monkeypatch: pytest.MonkeyPatch
         one.expire(now[0])
         one.data_received(bytes(5 * protocol.LEAST_BYTES_PER_S))
     aborted = [transport.aborted]
-    one.expire(now[0] + protocol.READ_S + 1)
+    one.expire(now[0] + HttpLimits().read_s + 1)
     aborted.append(transport.aborted)
     assert aborted == [False, True]
     loop.close()
@@ -271,7 +277,8 @@ def connection_on(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport,
     from uvicorn.server import ServerState
 
     config = uvicorn.Config(make_application(ROUTES), log_config=None, lifespan="off")
-    one = protocol.BoundedProtocol(config, ServerState(), {}, loop, most_connections=9, **options)
+    crowd = Crowd(9, 9, lambda _: None)
+    one = protocol.BoundedProtocol(config, ServerState(), {}, loop, limits=HttpLimits(), crowd=crowd, **options)
     one.connection_made(transport)
     return one
 
@@ -290,8 +297,17 @@ def test_a_client_that_asks_nothing_more_is_idle_and_not_slow(sent: bytes, reaso
 
 def test_headers_are_bounded(closed: Counter[str]) -> None:
     with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * protocol.MOST_HEADER_BYTES) + b"\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * HttpLimits().header_bytes) + b"\r\n\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 400")
+    assert closed == {"invalid": 1}
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n", b"GET /"])
+def test_a_head_that_does_not_end_is_not_kept(closed: Counter[str], sent: bytes) -> None:
+    with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
+        with contextlib.suppress(ConnectionError):  # it is told before all has been sent
+            connection.sendall(sent + b"x" * (1 << 20))
+        assert read_all(connection)[:13] in (b"HTTP/1.1 400 ", b"")
     assert closed == {"invalid": 1}
 
 
