@@ -198,6 +198,17 @@ class SharedRoomFullError(QueueFullError):
         )
 
 
+class SlowBodyError(QueueFullError):
+    """An HTTP body that came so slowly that others had more need of its room."""
+
+    def __init__(self, *, limit: int, retry_after_s: float) -> None:
+        super().__init__("body bytes", limit=limit, actual=limit, retry_after_s=retry_after_s)
+        self.args = (
+            f"the body came too slowly: other bodies needed its room, as all together may have {limit} bytes (four "
+            "times setting max_message_bytes); send it faster, or in smaller requests",
+        )
+
+
 class ShedError(ServingError):
     """More requests come for a model than can be computed, and others wait; this one was not decoded.
 
@@ -254,6 +265,56 @@ class RequestNotReceivedError(ServingError):
         self.limit_s = limit_s
         super().__init__(
             f"the request message did not come whole within {limit_s:g} s (setting request_read_timeout_s)"
+        )
+
+
+class StreamIdleError(ServingError):
+    """A stream whose client has sent no whole message for too long, while it was owed nothing.
+
+    Attributes:
+        limit_s: how long it could be silent.
+    """
+
+    kind = "stream_idle"
+
+    def __init__(self, *, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(
+            f"no message came whole on this stream for {limit_s:g} s (setting stream_idle_timeout_s); open another one"
+        )
+
+
+class TooManyOpenCallsError(ServingError):
+    """A call whose client has been silent for longer than those of all others, which are too many.
+
+    Attributes:
+        limit: of calls that wait for their clients.
+        retry_after_s: when to come back.
+    """
+
+    kind = "too_many_open_calls"
+    retry_after_s = 1.0
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"more than {limit} calls wait for their clients (setting max_open_calls), and this one has for longest"
+        )
+
+
+class MemoryShortError(ServingError):
+    """A call whose request came so slowly that the memory it took was needed.
+
+    Attributes:
+        retry_after_s: when to come back.
+    """
+
+    kind = "memory_short"
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request message came too slowly while the server is short of memory; send it faster, or a smaller one"
         )
 
 

@@ -48,3 +48,29 @@ def test_every_setting_and_metric_of_the_server_is_documented() -> None:
     settings = {field.name.replace("_", "-") for field in fields(Settings)}
     metrics = {metric.name for metric in ServerMetrics().registry.collect() if metric.name.startswith("inferry")}
     assert not {name for name in settings | metrics if f"`{name}" not in text}
+
+
+def bounds() -> list[list[str]]:
+    """The cells of every row of the table of bounds."""
+    section = (
+        (ROOT / "SECURITY.md").read_text().partition("\n## Bounds\n")[2].partition("\nThe server does not bound")[0]
+    )
+    return [row.strip("| ").split(" | ") for row in section.splitlines() if row.startswith("| ")][2:]
+
+
+@pytest.mark.parametrize("row", bounds(), ids=lambda row: row[0][:40])
+def test_every_bound_names_a_setting_that_exists_and_metrics_that_exist(row: list[str]) -> None:
+    what, setting, default, outcome = row
+    assert what
+    assert default
+    known = {field.name.replace("_", "-") for field in fields(Settings)}
+    named = set(re.findall(r"`([a-z0-9-]+)`", setting))
+    assert named <= known
+    assert named or setting == "fixed"
+    metrics = {metric.name for metric in ServerMetrics().registry.collect()}
+    counted = {name.removesuffix("_total") for name in re.findall(r"`(inferry_[a-z_]+)", outcome)}
+    assert counted <= metrics | {"inferry_open_connections"}  # which is asked for only where the system has it
+
+
+def test_there_are_bounds_to_check() -> None:
+    assert len(bounds()) >= 25

@@ -6,6 +6,8 @@ _TEST_FORWARDED = ("tests/server/front_ends/test_calls.py",)
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
+_TEST_PEERS = ("tests/server/transport/test_peers.py",)
+_TEST_OPEN_CALLS = ("tests/server/transport/test_open_calls.py",)
 _TEST_UNSENT = ("tests/server/transport/test_unsent.py",)
 _TEST_REMAINING = ("tests/server/transport/test_remaining.py",)
 
@@ -32,6 +34,18 @@ TRANSPORT = (
     Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),
     Mutant("half-sent-trimmed-aio", "bounds: over grpc.aio too, if their clients left", "", _TEST_BOUNDS),
     Mutant("connections-bounded", "bounds: connections", "", _TEST_BOUNDS),
+    Mutant("peers-bounded", "bounds: connections of one peer", "return []", _TEST_PEERS),
+    Mutant("peers-looked-at-seldom", "bounds: peers are looked at as seldom as that is dear", "if False:", _TEST_PEERS),
+    Mutant("peers-own-socket", "bounds: no other socket is cut off", "if False:", _TEST_PEERS),
+    Mutant("streams-idle", "bounds: streams whose clients say nothing", "return []", _TEST_OPEN_CALLS),
+    Mutant("streams-owed", "bounds: but none that is owed a reply", "is_owed = False", _TEST_OPEN_CALLS),
+    Mutant("streams-unread", "bounds: streams whose clients do not read", "return []", _TEST_OPEN_CALLS),
+    Mutant("open-calls", "bounds: calls that wait for their clients", "return []", _TEST_OPEN_CALLS),
+    Mutant(
+        "memory-short", "bounds: half-sent requests give way where memory is short", "return False", _TEST_OPEN_CALLS
+    ),
+    Mutant("memory-short-slow", "bounds: but only slow ones", "slow = list(unasked)", _TEST_OPEN_CALLS),
+    Mutant("handshakes-late", "bounds: who does not shake hands is not waited for", "", _TEST_BOUNDS),
     Mutant("unread-kept", "bounds: calls may wait unread for as long as their clients do", "", _TEST_BOUNDS),
     Mutant("connections-idle", "bounds: idle connections are closed", "", _TEST_BOUNDS),
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),

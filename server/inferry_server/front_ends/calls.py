@@ -165,6 +165,7 @@ class ForwardedCalls:
             records.GONE: self._gone,
             records.COUNTED: self._counted,
             records.GIVEN_UP: self._given_up,
+            records.CUT_OFF: self._cut_off,
         }
 
     def __len__(self) -> int:
@@ -215,6 +216,9 @@ class ForwardedCalls:
 
     def _given_up(self, _: int, __: bytes) -> None:
         self._router.reply_given_up()
+
+    def _cut_off(self, _: int, body: bytes) -> None:
+        self._router.cut_off(records.read_count(body))
 
     def _forget_stream(self, number: int) -> None:
         self._calls.pop(number, None)

@@ -146,6 +146,10 @@ class Forwarding:
         """Tell the owner of a reply that its client has not read in time."""
         self._send(records.write(records.GIVEN_UP, 0))
 
+    def cut_off(self, count: int) -> None:
+        """Tell the owner of connections that were cut off because their peers had too many."""
+        self._send(records.write(records.CUT_OFF, 0, records.write_count(count)))
+
     def handle(self, record: Record) -> None:
         """Do what the owner says."""
         kind, number, body = record
@@ -322,6 +326,10 @@ class ForwardingRouter(Router):
     def reply_given_up(self) -> None:
         """Have the owner count a reply whose client has not read it in time."""
         self._forwarding.give_up()
+
+    def cut_off(self, count: int) -> None:
+        """Have the owner count connections that were cut off."""
+        self._forwarding.cut_off(count)
 
     def shed(self, path: str, status: Status) -> None:
         """Have the owner count a call that is refused as it arrives."""

@@ -41,6 +41,8 @@ USES_FILES = 12
 """The front end uses the files that it was told of last."""
 GIVEN_UP = 13
 """A reply was not read in time by its client."""
+CUT_OFF = 14
+"""So many connections were cut off because their peers had too many (`write_count`)."""
 
 # From the owner.
 PLAN = 20

@@ -118,7 +118,12 @@ class FrontEndsTransport:
         plan = self._plan = replace(
             self._plan,
             address=str(bound(address, port)),
-            options=replace(options, max_connections=-(-options.max_connections // self._count)),
+            options=replace(
+                options,
+                max_connections=-(-options.max_connections // self._count),
+                max_open_calls=-(-options.max_open_calls // self._count),
+                max_connections_per_peer=-(-options.max_connections_per_peer // self._count),
+            ),
             most_unsent_bytes=-(-self._plan.most_unsent_bytes // self._count),
             unary=self._router.unary_paths(),
             streams=self._router.stream_paths(),

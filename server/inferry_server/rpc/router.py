@@ -274,6 +274,10 @@ class Router:
         """Count a reply whose client has not read it in time; its call was counted as it was made."""
         self._metrics.replies_unread.labels().inc()
 
+    def cut_off(self, count: int) -> None:
+        """Count connections that were cut off because their peers had too many."""
+        self._metrics.connections_closed.labels("peer").inc(count)
+
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
         try:

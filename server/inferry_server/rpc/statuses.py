@@ -32,6 +32,9 @@ CODES: tuple[tuple[type[errors.ServingError], grpc.StatusCode], ...] = (
     (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
     (errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED),
     (errors.RequestNotReceivedError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.StreamIdleError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.TooManyOpenCallsError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.MemoryShortError, grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 
 
@@ -106,11 +109,19 @@ def _shortened(message: str) -> str:
 _LONGEST_MESSAGE = 1024  # characters, up to four bytes each
 
 
+_WITH_ADVICE = (
+    errors.QueueFullError,
+    errors.OverloadedError,
+    errors.ShedError,
+    errors.DeviceOutOfMemoryError,
+    errors.TooManyOpenCallsError,
+    errors.MemoryShortError,
+)
+
+
 def _pushback(error: errors.ServingError) -> Metadata:
     """What gRPC clients with a retry policy wait before they try again (gRFC A6)."""
-    if isinstance(
-        error, errors.QueueFullError | errors.OverloadedError | errors.ShedError | errors.DeviceOutOfMemoryError
-    ):  # guard: overload-caller-hears
+    if isinstance(error, _WITH_ADVICE):  # guard: overload-caller-hears
         return _retry_after(error.retry_after_s)
     return ()
 

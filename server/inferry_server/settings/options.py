@@ -10,7 +10,7 @@ from inferry_server.services.control import EXTENSIONS, MODEL_CONTROL_EXTENSIONS
 from inferry_server.services.pictures import PictureLimits
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.load_report import LoadReport
-from inferry_server.transport.connections import affordable_connections
+from inferry_server.transport.connections import affordable_connections, share_of_peer
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.tls import ServerTls
 
@@ -63,12 +63,17 @@ def transport_options(
         watch: called with the TLS of the port that is about to listen.
         report: of the load, for answers; None where the settings ask for none.
     """
+    connections = affordable_connections(settings.max_connections, others=settings.http_max_connections)
     return TransportOptions(
         max_message_bytes=settings.max_message_bytes,
+        max_metadata_bytes=settings.max_metadata_bytes,
         max_streams=settings.max_streams_per_connection,
-        max_connections=affordable_connections(settings.max_connections, others=settings.http_max_connections),
+        max_connections=connections,
+        max_connections_per_peer=share_of_peer(settings.max_connections_per_peer, of=connections),
         max_connection_age_s=settings.max_connection_age_s,
         max_connection_idle_s=settings.max_connection_idle_s,
+        max_open_calls=settings.max_open_calls,
+        stream_idle_timeout_s=settings.stream_idle_timeout_s,
         request_read_timeout_s=settings.request_read_timeout_s,
         reply_read_timeout_s=settings.reply_read_timeout_s,
         keepalive_time_s=settings.keepalive_time_s,

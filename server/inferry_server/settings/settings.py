@@ -52,10 +52,18 @@ _RANGES: dict[str, tuple[float, float]] = {
     "inline_batch_ms": (0, 1000),
     "latency_objective_ms": (0.001, _DAY_S * 1e3),
     "http_max_connections": (1, 65_535),
+    "http_max_connections_per_peer": (0, 65_535),
+    "http_max_header_bytes": (1 << 10, 1 << 24),
+    "http_read_timeout_s": (0.1, _DAY_S),
+    "http_write_timeout_s": (0.1, _DAY_S),
+    "max_metadata_bytes": (1 << 10, 1 << 24),
     "max_message_bytes": (1, _LARGEST_INT32),
     "max_message_fields": (64, _LARGEST_INT32),
     "max_connections": (1, 1 << 20),
+    "max_connections_per_peer": (0, 1 << 20),
     "max_streams_per_connection": (1, _LARGEST_INT32),
+    "max_open_calls": (16, _LARGEST_INT32),
+    "stream_idle_timeout_s": (0.1, 365 * _DAY_S),
     "max_connection_age_s": (1, 365 * _DAY_S),
     "max_connection_idle_s": (1, 365 * _DAY_S),
     "request_read_timeout_s": (0.1, _DAY_S),
@@ -94,6 +102,15 @@ class Settings:
         choices=HTTP_INFERENCES,
     )
     http_max_connections: int = _setting(256, "HTTP connections at a time; the longest idle makes room for a new one")
+    http_max_connections_per_peer: int = _setting(
+        0, "HTTP connections of one address, or of one IPv6 network (/64); 0: three quarters of http_max_connections"
+    )
+    http_max_header_bytes: int = _setting(64 << 10, "headers of one HTTP request, its path included")
+    http_read_timeout_s: float = _setting(
+        10.0,
+        "how long an HTTP client may take to shake hands, to send headers, and a body besides a second for each 64 KiB",
+    )
+    http_write_timeout_s: float = _setting(30.0, "how long an HTTP client may take to read what its system buffers not")
     http_hosts: str | None = _setting(
         None,
         "names by which HTTP is asked, separated by commas, besides localhost and IP addresses; unset: no others on "
@@ -179,6 +196,9 @@ class Settings:
         "fields of one request message, those inside of fields included, and elements of one of its tensors of BYTES; "
         "each takes memory and time to parse that a message's size, above all a compressed one's, says nothing of",
     )
+    max_metadata_bytes: int = _setting(
+        16 << 10, "metadata of one gRPC call: names, values, and 32 bytes for each; more are refused by gRPC itself"
+    )
     compressed_requests: bool = _setting(
         True, "take requests that are compressed (gzip, deflate); without, they are refused with UNIMPLEMENTED"
     )
@@ -196,8 +216,21 @@ class Settings:
         10_000,
         "gRPC connections at a time, fewer where the process may not open as many files; further ones are closed",
     )
+    max_connections_per_peer: int = _setting(
+        0,
+        "gRPC connections of one address, or of one IPv6 network (/64); further ones are closed; 0: three quarters of "
+        "max_connections, so that a proxy may speak for all clients and nobody takes the last ones (on Linux)",
+    )
     max_streams_per_connection: int = _setting(
         1024, "calls at a time on one connection; a client keeps further ones waiting itself"
+    )
+    max_open_calls: int = _setting(
+        32_768,
+        "calls at a time that wait for their clients: streams, and unary calls without a request; of more, those end "
+        "whose clients have been silent for longest",
+    )
+    stream_idle_timeout_s: float = _setting(
+        3600.0, "how long the client of a stream that is owed nothing may take to send the next message"
     )
     max_connection_age_s: float | None = _setting(
         None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
@@ -209,7 +242,7 @@ class Settings:
         120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
     )
     reply_read_timeout_s: float = _setting(
-        600.0, "how long a client may take to read the reply to a unary call; it is freed then (not over aio)"
+        600.0, "how long a client may take to read a reply, of a stream one message; it is freed then (not over aio)"
     )
     keepalive_time_s: float = _setting(7200.0, "time without data after which a connection is probed")
     response_compression: str = _setting(

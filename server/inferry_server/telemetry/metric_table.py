@@ -189,14 +189,19 @@ class MetricTable:
         )  # fmt: skip
         self.replies_unread = Counter(
             "inferry_replies_unread",
-            "Replies to unary calls that were given up because their clients did not read them.",
+            "Replies that were given up because their clients did not read them.",
             [], registry=self.registry,
+        )  # fmt: skip
+        self.connections_closed = Counter(
+            "inferry_connections_closed",
+            "Connections to the gRPC port that the server cut off because their peer had too many (peer).",
+            ["reason"], registry=self.registry,
         )  # fmt: skip
         self.http_closures = Counter(
             "inferry_http_connections_closed",
-            "HTTP connections that the server closed: the one idle for longest for a new one (crowded), after waiting "
-            "too long for the client to send or read (slow) or to ask again (idle), after what is no request "
-            "(invalid), and after a TLS handshake that failed (handshake).",
+            "HTTP connections that the server closed: where there were too many (crowded), after waiting too long for "
+            "the client to send or read (slow) or to ask again (idle), after what is no request (invalid), and after a "
+            "TLS handshake that failed (handshake).",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.certificate_end = Gauge(

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -14,17 +13,25 @@ import grpc
 import grpc.aio
 
 from inferry_server.addresses import A, bound
-from inferry_server.errors import RequestNotReceivedError, ServingError, ShuttingDownError
+from inferry_server.errors import (
+    MemoryShortError,
+    RequestNotReceivedError,
+    ServingError,
+    ShuttingDownError,
+    StreamIdleError,
+    TooManyOpenCallsError,
+)
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
-from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.drain import drain
-from inferry_server.transport.half_sent import HalfSent
+from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
+from inferry_server.transport.open_calls import idle, longest_waiting
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.peers import PeerBound, peer_bound
 from inferry_server.transport.revoking import Revoking
 
 logger = logging.getLogger(__name__)
@@ -46,7 +53,9 @@ class AioTransport:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-aio", daemon=True)
         self._server: grpc.aio.Server | None = None
-        self._handler = _GenericHandler(router, self._loop, options.request_read_timeout_s, options.report)
+        self._router = router
+        self._peers: PeerBound | None = None
+        self._handler = _GenericHandler(router, self._loop, options)
         self._turns = 0
         self._pulse = Pulse()
 
@@ -61,7 +70,9 @@ class AioTransport:
         """
         self._thread.start()
         self._loop.call_soon_threadsafe(self._turn)
-        return self._run(self._start(address))
+        address = self._run(self._start(address))
+        self._peers = peer_bound(self._options, address, self._router.cut_off)
+        return address
 
     def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish (`drain.py`), and cancel what is left after `grace_s`.
@@ -86,12 +97,17 @@ class AioTransport:
     def look(self) -> float:
         """Seconds for which the event loop has not gone on; the watchdog looks every quarter of a second."""
         self._handler.half_sent.look()
+        if self._handler.awaits_requests and is_memory_short(self._options.max_message_bytes):
+            self._loop.call_soon_threadsafe(self._handler.give_way)
+        if self._peers is not None:
+            self._peers.look()
         return self._pulse.still_s(self._turns)
 
     def _turn(self) -> None:
         self._turns += 1
         self._handler.end_overdue()
         self._handler.end_revoked()
+        self._handler.end_silent()
         self._loop.call_later(_TURN_S, self._turn)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -180,14 +196,13 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self,
         router: Router,
         loop: asyncio.AbstractEventLoop,
-        read_timeout_s: float = math.inf,
-        report: LoadReport | None = None,
+        options: TransportOptions,
     ) -> None:
         self._router = router
         self._revoking = Revoking(router)
-        self._report = report
+        self._report = options.report
         self._loop = loop
-        self._read_timeout_s = read_timeout_s
+        self._options = options
         self.half_sent = HalfSent()
         self._released = asyncio.Event()
         self._released.set()
@@ -232,9 +247,10 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def end_overdue(self) -> None:
         """End the unary calls whose request has not come in time."""
-        due = self._loop.time() - self._read_timeout_s
+        limit_s = self._options.request_read_timeout_s
+        due = self._loop.time() - limit_s
         for task in list(takewhile(lambda task: self._unasked[task] <= due, self._unasked)):
-            self._send_away(task, RequestNotReceivedError(limit_s=self._read_timeout_s))  # guard: requests-overdue-aio
+            self._send_away(task, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue-aio
             self.half_sent.ended()  # guard: overdue-trimmed-aio
 
     def end_revoked(self) -> None:
@@ -244,6 +260,31 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     def _end_if_revoked(self, call: AioCall) -> bool:
         return bool(self._revoking.review([call]))
+
+    def end_silent(self) -> None:
+        """End streams whose clients do not send, and what waits for longest where too many calls do."""
+        limit_s, most = self._options.stream_idle_timeout_s, self._options.max_open_calls
+        for stream in idle(self._streams, self._loop.time() - limit_s):
+            fail(stream, StreamIdleError(limit_s=limit_s))
+        if len(self._unasked) + len(self._streams) <= most:
+            return
+        for call in longest_waiting(self._unasked, self._streams, most):
+            if isinstance(call, AioStreamCall):
+                fail(call, TooManyOpenCallsError(limit=most))
+            else:
+                self._send_away(call, TooManyOpenCallsError(limit=most))
+            self.half_sent.ended()
+
+    @property
+    def awaits_requests(self) -> bool:
+        """Whether there are unary calls without a request."""
+        return bool(self._unasked)
+
+    def give_way(self) -> None:
+        """End calls whose requests come slowly: memory is short."""
+        for task in giving_way(self._unasked, self._loop.time()):
+            self._send_away(task, MemoryShortError())
+            self.half_sent.ended()
 
     def _send_away(self, task: asyncio.Task[Any], error: ServingError) -> None:
         del self._unasked[task]

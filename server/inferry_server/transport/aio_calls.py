@@ -67,7 +67,11 @@ class AioCall(_BaseCall):
 
 
 class AioStreamCall(_BaseCall):
-    """A streaming call: the loop reads requests to a receiver and writes replies one after another."""
+    """A streaming call: the loop reads requests to a receiver and writes replies one after another.
+
+    Attributes:
+        active_at: when its client last sent or read something, or was sent something, on the loop's clock.
+    """
 
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: Account) -> None:
         super().__init__(method, metadata, context, loop, account)
@@ -76,9 +80,22 @@ class AioStreamCall(_BaseCall):
         self._reader: asyncio.Future[None] | None = None
         self._receiver: StreamReceiver | None = None
         self._draining = self._half_closing = False
+        self._reads = self._writes = False
+        self._asked = self._told = 0  # requests that came, and replies
+        self.active_at = loop.time()
         self._wanted, self._writable = asyncio.Event(), asyncio.Event()
         self._wanted.set()
         self._writable.set()
+
+    @property
+    def awaits_request(self) -> bool:
+        """As `open_calls.Stream`."""
+        return self._reads and not self._writes and self._asked <= self._told
+
+    @property
+    def awaits_reader(self) -> bool:
+        """As `open_calls.Stream`."""
+        return self._writes
 
     def read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
         """Give the client's requests to a receiver, one by one."""
@@ -106,8 +123,10 @@ class AioStreamCall(_BaseCall):
         return item
 
     async def _write(self, message: bytes) -> None:
+        self._writes, self.active_at = True, self._loop.time()
         try:
             await self._context.write(message)
+            self._writes, self.active_at = False, self._loop.time()
         except Exception as error:  # grpcio's error for a call that is gone has no public name
             raise asyncio.CancelledError from error
 
@@ -133,13 +152,18 @@ class AioStreamCall(_BaseCall):
             self._loop.call_soon_threadsafe(self._put, status)
 
     async def _read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
+        self._reads = True
         async for message in messages:
+            self._reads, self.active_at = False, self._loop.time()
+            self._asked += 1
             if self._draining or self._ended:  # it comes too late, and so does a half-close behind it
                 return
             receiver.on_message(message)
             await asyncio.sleep(0)  # what was sent for it gets into the queue
             await self._wanted.wait()
             await self._writable.wait()
+            self._reads = True
+        self._reads = False
         self._half_closing = True
         await asyncio.sleep(CANCEL_SLACK_S)
         self._half_closing = False
@@ -150,6 +174,7 @@ class AioStreamCall(_BaseCall):
 
     def _put(self, item: bytes | Status) -> None:
         self._outgoing.put_nowait(item)
+        self._told += 1
         self._outgoing_bytes += len(item) if isinstance(item, bytes) else 0
         if is_full(self._outgoing.qsize(), self._outgoing_bytes):
             self._writable.clear()

@@ -10,16 +10,24 @@ from itertools import takewhile
 from typing import Any
 
 from inferry_server.addresses import A, bound
-from inferry_server.errors import RequestNotReceivedError, ShuttingDownError
+from inferry_server.errors import (
+    MemoryShortError,
+    RequestNotReceivedError,
+    ShuttingDownError,
+    StreamIdleError,
+    TooManyOpenCallsError,
+)
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import CoreServer, certificate_names, receive_message, send_status
 from inferry_server.transport.drain import drain
-from inferry_server.transport.half_sent import HalfSent
+from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
 from inferry_server.transport.intake import Intake
+from inferry_server.transport.open_calls import idle, longest_waiting, unread
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
+from inferry_server.transport.peers import PeerBound, peer_bound
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
 from inferry_server.transport.reading_thread import ReadingThread
 from inferry_server.transport.revoking import Revoking
@@ -41,6 +49,7 @@ _AWAKE_POLLS = 75
 _SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 2.0
+_SILENT_EVERY_S = 1.0  # streams are looked at: there may be ten thousand
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 
 
@@ -86,6 +95,8 @@ class CompletionQueueTransport:
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
         self._half_sent = HalfSent()
+        self._peers: PeerBound | None = None
+        self._silent_again_at = 0.0
         self._holding = self._stopping = self._stopped = False
         self.now = 0.0  # when the latest event was had
         self.unread: dict[QueueCall, float] = {}  # unary calls whose replies are on their way, and since when
@@ -111,7 +122,9 @@ class CompletionQueueTransport:
         while more := self._intake.caught_up(began):
             self._ask_for_calls(more)
         self._reading.start()
-        return bound(address, port)
+        address = bound(address, port)
+        self._peers = peer_bound(self._options, address, self._router.cut_off)
+        return address
 
     def stop(self, grace_s: float) -> bool:
         """Accept no more calls, let those under way finish (`drain.py`), and cancel what is left after `grace_s`.
@@ -162,12 +175,19 @@ class CompletionQueueTransport:
         """
         still_s = self._reading.look()
         self._half_sent.look()
+        if self._peers is not None:
+            self._peers.look()
         if self._unasked:
             self.soon(self._end_overdue)
         if self.unread:
             self.soon(self._give_up_unread)
         if self._revoking.is_due():
             self.soon(self._end_revoked)
+        if time.monotonic() >= self._silent_again_at and (self._streams or self._unasked):
+            self._silent_again_at = time.monotonic() + _SILENT_EVERY_S
+            self.soon(self._end_silent)
+            if self._unasked and is_memory_short(self._options.max_message_bytes):
+                self.soon(self._give_way)
         return still_s
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
@@ -376,6 +396,32 @@ class CompletionQueueTransport:
         self._revoking.review(self._streams)
         for call in self._revoking.review(self._unasked):  # guard: unasked-revoked
             del self._unasked[call]
+            self._half_sent.ended()
+
+    def _end_silent(self) -> None:
+        """End streams whose clients neither send nor read, and what waits for longest where too many calls do."""
+        options, streams = self._options, list(self._streams)
+        for stream in unread(streams, self.now - options.reply_read_timeout_s):
+            self._router.reply_given_up()
+            stream.give_up()
+            self._half_sent.ended()
+        for stream in idle(streams, self.now - options.stream_idle_timeout_s):
+            fail(stream, StreamIdleError(limit_s=options.stream_idle_timeout_s))
+            self._half_sent.ended()
+        if len(self._unasked) + len(self._streams) > options.max_open_calls:
+            for call in longest_waiting(self._unasked, list(self._streams), options.max_open_calls):
+                if isinstance(call, QueueCall):
+                    del self._unasked[call]
+                elif call.ended:  # and its client does not read how
+                    call.give_up()
+                fail(call, TooManyOpenCallsError(limit=options.max_open_calls))
+                self._half_sent.ended()
+
+    def _give_way(self) -> None:
+        """End calls whose requests come slowly: memory is short."""
+        for call in giving_way(self._unasked, self.now):
+            del self._unasked[call]
+            fail(call, MemoryShortError())
             self._half_sent.ended()
 
     def _give_up_unread(self) -> None:

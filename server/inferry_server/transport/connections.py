@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-_TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
+TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
+"""Where the kernel shows the TCP sockets of this network namespace: IPv4, and IPv6."""
+
 _ESTABLISHED, _LISTENING = "01", "0A"
 _OWN_FILES = 128  # descriptors of models, logs and the libraries; an idle server has some 40
 _LEAST_CONNECTIONS = 16
@@ -28,9 +30,20 @@ def affordable_connections(wanted: int, *, others: int, files: int | None = None
     return min(wanted, max(_LEAST_CONNECTIONS, most - others - _OWN_FILES))
 
 
+def share_of_peer(wanted: int, *, of: int) -> int:
+    """Connections that one peer may have.
+
+    Args:
+        wanted: by the setting; 0 for three quarters, as a proxy may speak for all clients, and whoever takes too many
+            should leave some to others.
+        of: connections that all peers may have together.
+    """
+    return min(wanted or -(-3 * of // 4), of)
+
+
 def can_count_connections() -> bool:
     """Whether this system has the kernel's tables."""
-    return _TABLES[0].exists()
+    return TABLES[0].exists()
 
 
 class ConnectionCount:
@@ -50,7 +63,7 @@ class ConnectionCount:
     def __init__(
         self,
         port: int,
-        tables: Sequence[Path] = _TABLES,
+        tables: Sequence[Path] = TABLES,
         *,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
@@ -86,10 +99,10 @@ def count_sockets(table: Path, port: int, state: str) -> int:
     """
     # Only behind a local address comes another one. Nothing is looked for before it: that took six times as long.
     of_port = re.compile(rb":%04X \w+:\w+ %b " % (port, state.encode()))
-    return sum(len(of_port.findall(lines)) for lines in _pieces(table))
+    return sum(len(of_port.findall(lines)) for lines in pieces(table))
 
 
-def _pieces(table: Path) -> Iterator[bytes]:
+def pieces(table: Path) -> Iterator[bytes]:
     """A file in pieces of whole lines."""
     rest = b""
     with table.open("rb", buffering=0) as file:

@@ -1,10 +1,38 @@
-"""Memory of requests that did not come whole goes back to the system once their calls were ended."""
+"""Memory of requests that did not come whole: calls give way where it is short, and it goes back to the system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from inferry_server.runtime.memory import trim_heap
+from inferry_server.runtime.memory import available_bytes, trim_heap
+
+C = TypeVar("C")
 
 _LOOKS = 20  # of the watchdog, five seconds: gRPC frees a call's message soon after its end
+_RESERVED_MESSAGES = 4  # of the largest size
+_SLOW_S = 1.0  # for a request to come
+
+
+def is_memory_short(max_message_bytes: int, available: Callable[[], int] = available_bytes) -> bool:
+    """Whether so little memory is left that a few large requests, half of which have come, would take it.
+
+    Args:
+        max_message_bytes: of one request.
+        available: tells what is left, in bytes.
+    """
+    return available() < _RESERVED_MESSAGES * max_message_bytes  # guard: memory-short
+
+
+def giving_way(unasked: Mapping[C, float], now: float) -> list[C]:
+    """The calls that are ended where memory is short: half of those whose requests come slowly, the oldest.
+
+    gRPC does not tell how much of a request has come.
+
+    Args:
+        unasked: unary calls without a request, and since when; the oldest first.
+        now: in the same seconds.
+    """
+    slow = [call for call, since in unasked.items() if now - since > _SLOW_S]  # guard: memory-short-slow
+    return slow[: -(-len(slow) // 2)]
 
 
 class HalfSent:

@@ -17,6 +17,8 @@ _MIN_PING_INTERVAL_MS = 10_000
 # gRPC ends calls as CANCELLED that it could not hand over for half a minute: to a client that still waits, as if it had
 # cancelled them itself. How long a call may wait its deadline says, and how many may the bounds on connections.
 _KEPT_UNREAD_S = 2**31 - 1
+# For a client to shake hands, TLS included, and to say its settings; gRPC itself waits two minutes.
+_HANDSHAKE_S = 20.0
 _IDENTITY_ALONE = 1  # a bit for each algorithm, the first for none
 _COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
 
@@ -27,12 +29,17 @@ class TransportOptions:
 
     Attributes:
         max_message_bytes: the largest request.
+        max_metadata_bytes: of one call.
         max_streams: calls at a time on one connection; a client keeps further ones to itself.
         max_connections: open at a time; further ones are closed as soon as they are accepted.
+        max_connections_per_peer: of them, from one address; further ones are closed soon (`peers.py`).
         max_connection_age_s: after it, clients are asked to connect again, so that balancers spread them; None: never.
         max_connection_idle_s: without a call, after which a connection is closed; clients connect again when they ask.
+        max_open_calls: that wait for their clients: streams, and unary calls without a request. Of more, those end
+            whose clients have been silent for longest.
+        stream_idle_timeout_s: for the client of a stream to send the next message.
         request_read_timeout_s: for the message of a unary call to come whole.
-        reply_read_timeout_s: for the client of a unary call to read the reply, over the completion queue.
+        reply_read_timeout_s: for the client to read a reply, over the completion queue.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
         compression: of replies, for clients that accept it: `none`, `deflate` or `gzip`.
         compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.
@@ -47,9 +54,13 @@ class TransportOptions:
 
     max_message_bytes: int
     max_streams: int
+    max_metadata_bytes: int = 16 << 10
     max_connections: int = 10_000
+    max_connections_per_peer: int = 7_500
     max_connection_age_s: float | None = None
     max_connection_idle_s: float = 300.0
+    max_open_calls: int = 32_768
+    stream_idle_timeout_s: float = 3600.0
     request_read_timeout_s: float = 120.0
     reply_read_timeout_s: float = 600.0
     keepalive_time_s: float = 7200.0
@@ -69,12 +80,16 @@ class TransportOptions:
             ("grpc.so_reuseport", int(self.shares_port)),  # else a second server would be given half the calls
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", -1),
+            # Both: between the two, gRPC refuses calls by chance.
+            ("grpc.max_metadata_size", self.max_metadata_bytes),
+            ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.keepalive_time_ms", int(self.keepalive_time_s * 1e3)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
         ]
         arguments.append(("grpc.server_max_unrequested_time_in_server", _KEPT_UNREAD_S))  # guard: unread-kept
+        arguments.append(("grpc.server_handshake_timeout_ms", int(_HANDSHAKE_S * 1e3)))  # guard: handshakes-late
         arguments.append(("grpc.max_allowed_incoming_connections", self.max_connections))  # guard: connections-bounded
         # It also ends connections that gRPC's own polling still holds although their clients have gone.
         arguments.append(

@@ -154,7 +154,11 @@ class ReportingCall(QueueCall):
 
 
 class QueueStreamCall(_BaseCall):
-    """A streaming call: one message is read at a time, one is being sent."""
+    """A streaming call: one message is read at a time, one is being sent.
+
+    Attributes:
+        active_at: when its client last sent or read something, or was sent something, on the loop's clock.
+    """
 
     def __init__(self, event: Any, path: str, account: Account, loop: Loop) -> None:
         super().__init__(event, path, account, loop)
@@ -163,7 +167,25 @@ class QueueStreamCall(_BaseCall):
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._final: Status | None = None
-        self._sending = self._begun = False
+        self._sending = self._begun = self._half_closing = False
+        self._asked = self._told = 0  # requests that came, and replies
+        self.active_at = loop.now
+
+    @property
+    def awaits_request(self) -> bool:
+        """As `open_calls.Stream`."""
+        is_owed = self._asked > self._told  # guard: streams-owed
+        return self._reading and not is_owed and not self._half_closing and not self._sending
+
+    @property
+    def awaits_reader(self) -> bool:
+        """As `open_calls.Stream`."""
+        return self._sending
+
+    def give_up(self) -> None:
+        """Wait no longer for the client to read: what is unsent is freed, and the call ends as cancelled."""
+        self.active_at = self._loop.now
+        core_layer.cancel(self._handle)
 
     def begin(self, receiver: StreamReceiver) -> None:
         """Give the client's messages to a receiver."""
@@ -197,6 +219,7 @@ class QueueStreamCall(_BaseCall):
         with self._lock:
             if self._ended:
                 return
+            self._told += 1
             self._unsent.append(message)
             self._unsent_bytes += len(message)
         self._send_on()
@@ -211,7 +234,6 @@ class QueueStreamCall(_BaseCall):
             with self._lock:
                 self._final = status
                 self._receiver = None  # which knows the call: together they would wait for the garbage collection
-            self._loop.stream_ended(self)
             self._send_on()
 
     def cancelled(self, status: Status = CANCELLED) -> None:
@@ -239,10 +261,13 @@ class QueueStreamCall(_BaseCall):
             if core_layer.was_refused(event):
                 self.cancelled(core_layer.REFUSED)
             else:  # whether the call was cancelled, an event that is ready may tell
+                self._half_closing = True
                 self._loop.soon(self._half_closed)
             return
         if self._draining:
             return
+        self._asked += 1
+        self.active_at = self._loop.now
         receiver.on_message(message)
         if self._ended and len(message) >= _LARGE_BYTES:  # guard: large-refused-trimmed
             self._loop.large_refused()
@@ -270,6 +295,7 @@ class QueueStreamCall(_BaseCall):
             if self._sending or not (self._unsent or self._final):
                 return
             self._sending = True
+            self.active_at = self._loop.now
             message = self._unsent.popleft() if self._unsent else None
             self._unsent_bytes -= len(message or b"")
             first, self._begun = not self._begun, True
@@ -278,11 +304,15 @@ class QueueStreamCall(_BaseCall):
         if message is not None:
             core_layer.send_message(self._handle, message, self._was_sent, first=first, more_follow=more_follow)
         elif final is not None:
-            core_layer.send_status(self._handle, final, _sent, first=first)
+            core_layer.send_status(self._handle, final, self._was_finished, first=first)
+
+    def _was_finished(self, event: Any) -> None:  # noqa: ARG002 - sent, or the client has gone
+        self._loop.stream_ended(self)
 
     def _was_sent(self, event: Any) -> None:
         with self._lock:
             self._sending = False
+            self.active_at = self._loop.now
             if not event.success:  # the client is gone
                 self._forget_unsent()
         self._send_on()

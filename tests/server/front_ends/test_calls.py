@@ -195,7 +195,10 @@ def test_a_call_that_ends_before_it_is_forwarded_is_counted_by_the_owner(joined:
     assert joined.shed == [True]
     joined.front.reply_given_up()
     joined.run()
+    joined.front.cut_off(3)
+    joined.run()
     assert joined.metrics.registry.get_sample_value("inferry_replies_unread_total") == 1
+    assert joined.metrics.registry.get_sample_value("inferry_connections_closed_total", {"reason": "peer"}) == 3
     assert joined.calls == []
 
 

@@ -3,9 +3,7 @@
 import resource
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +18,12 @@ from inferry_server.rpc.call import Call
 from inferry_server.rpc.router import Router
 from inferry_server.services.health import HealthService
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport import completion_queue, half_sent
+from inferry_server.transport import half_sent
 from inferry_server.transport.connections import affordable_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from testkit.servers import ANY_PORT
+from testkit.transports import moved_clock
 from testkit.waiting import SOON_S, wait_until
 
 KEEP, CHECK, WATCH = "/test/Keep", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -42,25 +41,6 @@ class Running(SimpleNamespace):
     kept: list[Call]
     trimmed: list[str]
     advance: Callable[[float], None]
-
-
-@contextmanager
-def moved_clock(transport: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """What lets a transport's clock jump ahead."""
-    ahead = [0.0]
-
-    def monotonic() -> float:
-        return time.monotonic() + ahead[0]
-
-    read = SimpleNamespace(monotonic=monotonic, time=time.time, sleep=time.sleep)
-    monkeypatch.setattr(completion_queue, "time", read)
-    if hasattr(transport, "_loop"):
-        monkeypatch.setattr(transport._loop, "time", monotonic)
-
-    def advance(seconds: float) -> None:
-        ahead[0] += seconds
-
-    yield advance
 
 
 @pytest.fixture
@@ -247,6 +227,34 @@ def test_no_more_calls_of_a_connection_reach_the_server_than_the_limit(server: R
 def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> None:
     options = TransportOptions(max_message_bytes=1, max_streams=1, max_connection_idle_s=7.5)
     assert ("grpc.max_connection_idle_ms", 7500) in options.arguments()
+
+
+def test_metadata_is_bounded_and_no_call_below_the_bound_is_refused_by_chance(transport: str) -> None:
+    router = Router(ServerMetrics())
+    router.add_unary({KEEP: lambda call, _: call.reply(b"answer")})
+    made = make_transport(transport, router, replace(OPTIONS, max_streams=1000, max_metadata_bytes=30_000))
+    try:
+        with grpc.insecure_channel(str(made.start(ANY_PORT))) as channel:
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
+            codes = [
+                stub.future(b"", metadata=(("x-large", "x" * size),), timeout=SOON_S).code()
+                for size in [29_000] * 20 + [30_000]
+            ]
+    finally:
+        made.stop(0)
+    assert codes == [grpc.StatusCode.OK] * 20 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
+def test_a_client_that_does_not_shake_hands_is_not_waited_for(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferry_server.transport.options._HANDSHAKE_S", 0.2)
+    made = make_transport(transport, Router(ServerMetrics()), OPTIONS)
+    address = made.start(ANY_PORT)
+    try:
+        with socket.create_connection((address.host, address.port), timeout=SOON_S) as silent:
+            while silent.recv(4096):  # the server's own settings come first
+                pass
+    finally:
+        made.stop(0)
 
 
 def codes_of_a_burst(transport: str) -> set[grpc.StatusCode]:

@@ -11,6 +11,7 @@ from inferry_server.rpc.statuses import OK
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.aio import _DrainingServer, _GenericHandler
 from inferry_server.transport.drain import drain
+from inferry_server.transport.options import TransportOptions
 from testkit.clock import ManualClock
 
 GRACE_S = 10.0
@@ -113,7 +114,9 @@ def test_grpc_aio_stops_when_every_reply_has_gone_that_is_owed() -> None:
             in_flight.append(router.unary_in_flight())
 
     async def stop() -> None:
-        handler = _GenericHandler(router, asyncio.get_running_loop())
+        handler = _GenericHandler(
+            router, asyncio.get_running_loop(), TransportOptions(max_message_bytes=1, max_streams=1)
+        )
         server: Any = Server()
         draining = _DrainingServer(server, handler, GRACE_S)
         clock = ManualClock()

@@ -78,7 +78,7 @@ def test_the_completion_queue_reads_on_when_what_was_sent_has_left(
     monkeypatch.setattr(core_layer, "receive_message", lambda _, on_event: reads.append(on_event))
     monkeypatch.setattr(core_layer, "send_message", lambda _, __, on_event, **___: sends.append(on_event))
     event: Any = SimpleNamespace(call_details=SimpleNamespace(deadline=1e13), invocation_metadata=(), call=None)
-    call = QueueStreamCall(event, "/test/Stream", account(), SimpleNamespace())
+    call = QueueStreamCall(event, "/test/Stream", account(), SimpleNamespace(now=0.0))
     echo = Echo(call, nbytes)
     call.begin(echo)
 

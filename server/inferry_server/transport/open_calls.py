@@ -1,0 +1,55 @@
+"""Which calls are ended because their clients neither send nor read, each for itself or where too many calls wait."""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
+
+U = TypeVar("U")
+S = TypeVar("S", bound="Stream")
+
+
+class Stream(Protocol):
+    """A streaming call, as it waits for its client.
+
+    Attributes:
+        active_at: when its client last sent or read something, or was sent something, in monotonic seconds.
+        awaits_request: whether its client may send, and nothing is on its way to it.
+        awaits_reader: whether a reply is on its way to its client.
+    """
+
+    active_at: float
+
+    @property
+    def awaits_request(self) -> bool:
+        """As the attribute says."""
+
+    @property
+    def awaits_reader(self) -> bool:
+        """As the attribute says."""
+
+
+def idle(streams: Iterable[S], since: float) -> list[S]:
+    """The streams whose clients have sent nothing, nor half of a message whole, since some moment."""
+    return [one for one in streams if one.awaits_request and one.active_at <= since]  # guard: streams-idle
+
+
+def unread(streams: Iterable[S], since: float) -> list[S]:
+    """The streams whose clients have read nothing of a reply since some moment."""
+    return [one for one in streams if one.awaits_reader and one.active_at <= since]  # guard: streams-unread
+
+
+def longest_waiting(unasked: Mapping[U, float], streams: Iterable[S], most: int) -> list[U | S]:
+    """The calls that are too many: those whose clients have been silent for longest.
+
+    Args:
+        unasked: unary calls without a request, and since when.
+        streams: all that are open.
+        most: of both together.
+    """
+    waiting: list[tuple[float, U | S]] = [(since, call) for call, since in unasked.items()]
+    waiting += [(stream.active_at, stream) for stream in streams]
+    return [call for _, call in heapq.nsmallest(len(waiting) - most, waiting, key=_since)]  # guard: open-calls
+
+
+def _since(waiting: tuple[float, object]) -> float:
+    return waiting[0]

@@ -1,0 +1,168 @@
+"""Connections of one peer: gRPC bounds those of all peers together, these here are bounded from outside of it.
+
+gRPC neither tells which connections it has nor refuses one by its address. The Linux kernel tells both who is
+connected to a port and which of this process' descriptors a connection is. So a look, now and then, counts by peer,
+and cuts off what is too much; to gRPC, those clients have gone.
+"""
+
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from inferry_server.addresses import Address, AnyAddress
+from inferry_server.transport.connections import TABLES, pieces
+from inferry_server.transport.options import TransportOptions
+
+_OWN = Path("/proc/self/fd")
+_CORES, _LONGEST_S = 5e-3, 5.0  # that looking may take; how far apart looks are at most
+# IPv4 in IPv6, as machines of either byte order write it.
+_MAPPED = re.compile(r"0{16}(?:0000FFFF|FFFF0000)([0-9A-F]{8})")
+_NETWORK_DIGITS = 16  # of an IPv6 address: whoever has one has all addresses of its network (/64)
+
+
+def peer_bound(options: TransportOptions, address: AnyAddress, told: Callable[[int], object]) -> "PeerBound | None":
+    """What bounds the peers of a port; None where nothing does.
+
+    Args:
+        options: say how many connections one peer may have.
+        address: where this process listens. A Unix domain socket has no peers with addresses.
+        told: as that of `PeerBound`.
+    """
+    if not isinstance(address, Address) or options.max_connections_per_peer >= options.max_connections:
+        return None
+    return PeerBound(address.port, options.max_connections_per_peer, told)
+
+
+class PeerBound:
+    """Cuts off the newest connections of peers that have too many. `look` is called by one thread.
+
+    A peer is an IPv4 address, or a network of IPv6 addresses. On a system without the kernel's tables nothing is done.
+
+    Args:
+        port: where this process listens already.
+        most: connections that one peer may have.
+        told: how many connections a look has cut off, where it has.
+        tables: of the kernel, for IPv4 and IPv6.
+        clock: monotonic seconds.
+        cpu_clock: seconds for which the calling thread has had a core.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        most: int,
+        told: Callable[[int], object],
+        tables: Sequence[Path] = TABLES,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._port = port
+        self._most = most
+        self._told = told
+        self._tables = [table for table in tables if table.exists()]
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._look_again_at = float("-inf")
+        self._known: Collection[int] = ()  # sockets that the last look has found
+
+    def look(self) -> None:
+        """Look, unless it is too early: looking takes longer the more connections there are."""
+        now = self._clock()
+        if now < self._look_again_at:  # guard: peers-looked-at-seldom
+            return
+        began = self._cpu_clock()
+        peers = {number: peer for table in self._tables for number, peer in established(table, self._port)}
+        if beyond(peers, self._most, self._known):
+            own = own_sockets()
+            mine = {number: peer for number, peer in peers.items() if number in own}
+            count = sum(cut_off(own[number], number) for number in beyond(mine, self._most, self._known))
+            if count:
+                self._told(count)
+        self._known = peers.keys()
+        self._look_again_at = now + min(_LONGEST_S, (self._cpu_clock() - began) / _CORES)
+
+
+def beyond(peers: Mapping[int, str], most: int, known: Collection[int] = ()) -> list[int]:
+    """The sockets that are more than so many of one peer: first those that are new, then those with higher numbers.
+
+    Linux numbers sockets as they are made, but on each core by itself.
+
+    Args:
+        peers: by the number of each socket.
+        most: of one peer.
+        known: sockets that were there before.
+    """
+
+    def age(number: int) -> tuple[bool, int]:
+        return number not in known, number
+
+    by_peer: dict[str, list[int]] = {}
+    for number, peer in peers.items():
+        by_peer.setdefault(peer, []).append(number)
+    return [
+        number for numbers in by_peer.values() for number in sorted(numbers, key=age)[most:]
+    ]  # guard: peers-bounded
+
+
+def established(table: Path, port: int) -> Iterator[tuple[int, str]]:
+    """The connections to a local port in one of the kernel's tables.
+
+    Args:
+        table: as `/proc/net/tcp` shows it, see `count_sockets`.
+        port: the local one.
+
+    Yields:
+        The number of the socket, and its peer. One that nobody has accepted yet has no number, and is passed over.
+    """
+    of_port = re.compile(rb":%04X (\w+):\w+ 01 (?:\S+ +){5}(\d+) " % port)
+    for lines in pieces(table):
+        for address, number in of_port.findall(lines):
+            if number != b"0":
+                yield int(number), peer_of(address.decode())
+
+
+def peer_of(address: str) -> str:
+    """Whom an address belongs to, as the kernel's tables write it: an IPv4 address, or a network of IPv6."""
+    if (mapped := _MAPPED.fullmatch(address)) is not None:
+        return mapped[1]
+    return address if len(address) <= _NETWORK_DIGITS else address[:_NETWORK_DIGITS]
+
+
+def own_sockets() -> dict[int, int]:
+    """This process' sockets by their numbers: the descriptor of each."""
+    sockets = {}
+    for name in os.listdir(_OWN):  # noqa: PTH208 - names alone, of ten thousand
+        with suppress(OSError):  # it has been closed meanwhile
+            facts = os.fstat(int(name))
+            if stat.S_ISSOCK(facts.st_mode):
+                sockets[facts.st_ino] = int(name)
+    return sockets
+
+
+def cut_off(descriptor: int, number: int) -> bool:
+    """End a connection that somebody else of this process holds, who then finds that the client has gone.
+
+    Args:
+        descriptor: of its socket, unless that has been closed.
+        number: of its socket.
+
+    Returns:
+        Whether it was still there.
+    """
+    try:
+        copy = os.dup(descriptor)  # which names this socket for as long as it is open, whatever becomes of the other
+    except OSError:
+        return False
+    if os.fstat(copy).st_ino != number:  # guard: peers-own-socket
+        os.close(copy)
+        return False
+    with socket.socket(fileno=copy) as connection, suppress(OSError):  # the client may have gone by itself
+        connection.shutdown(socket.SHUT_RDWR)
+        return True
+    return False
