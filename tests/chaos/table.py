@@ -43,5 +43,5 @@ DISTURBANCES = (
     Disturbance("malformed requests", by_clients.send_rubbish, 10),
     Disturbance("slow loris", by_clients.dawdle, 10, by_clients.hurried),
     Disturbance("overload", by_load.overload, 10, by_load.slowed, allowed=_SLOW | _FULL),
-    Disturbance("rotation", by_certificates.exchange, 10, by_certificates.encrypted),
+    Disturbance("rotation", by_certificates.exchange, 10, by_certificates.mutual),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from chaos.models import MODEL, draw_picture, is_right
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.addresses import Address
 from testkit.callers import Callers, own_channel
+from testkit.certificates import Certificate
 from testkit.rpc import infer_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -40,6 +41,7 @@ class Way:
         http_port: its other port.
         authorities: PEM of those whose certificates callers accept; None: without TLS.
         token: asked before every request; empty: none is sent.
+        identity: asked for the caller's own certificate before every connection; None: it shows none.
         deadline_s: of every request.
     """
 
@@ -47,17 +49,21 @@ class Way:
     http_port: Address
     authorities: bytes | None = None
     token: Callable[[], str] = lambda: ""
+    identity: Callable[[], Certificate | None] = lambda: None
     deadline_s: float = 5.0
 
     def channel(self) -> grpc.Channel:
         """A connection of its own."""
-        return own_channel(f"localhost:{self.grpc_port.port}", self.authorities, options=_OPTIONS)
+        where = f"localhost:{self.grpc_port.port}"
+        return own_channel(where, self.authorities, identity=self.identity(), options=_OPTIONS)
 
     def connection(self) -> http.client.HTTPConnection:
         """An HTTP connection of its own."""
         if self.authorities is None:
             return http.client.HTTPConnection("localhost", self.http_port.port, timeout=self.deadline_s)
         context = ssl.create_default_context(cadata=self.authorities.decode())
+        if (identity := self.identity()) is not None:
+            context.load_cert_chain(identity.certificate, identity.key)
         return http.client.HTTPSConnection("localhost", self.http_port.port, timeout=self.deadline_s, context=context)
 
     def headers(self) -> dict[str, str]:

@@ -26,21 +26,27 @@ class Secret:
 
     Args:
         folder: where it is mounted.
+
+    Attributes:
+        certificate: of the server.
+        key: of the certificate.
+        authorities: of clients.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.certificate, self.key = folder / "tls.crt", folder / "tls.key"
+        self.certificate, self.key, self.authorities = (folder / name for name in ("tls.crt", "tls.key", "ca.crt"))
         folder.mkdir()
-        for path in (self.certificate, self.key):
+        for path in (self.certificate, self.key, self.authorities):
             path.symlink_to(Path("..data") / path.name)
 
-    def put(self, issued: Certificate, name: str) -> None:
-        """Show other contents."""
+    def put(self, issued: Certificate, name: str, *, authorities: bytes = b"") -> None:
+        """Show other contents: a certificate with its key, and PEM of the authorities whose clients are let in."""
         own = self._folder / f"..{name}"
         own.mkdir()
         (own / "tls.crt").write_bytes(issued.certificate.read_bytes())
         (own / "tls.key").write_bytes(issued.key.read_bytes())
+        (own / "ca.crt").write_bytes(authorities)
         link = self._folder / "..data_tmp"
         link.symlink_to(own.name)
         link.replace(self._folder / "..data")

@@ -6,6 +6,8 @@ from typing import Self
 
 import grpc
 
+from testkit.certificates import Certificate
+
 Options = tuple[tuple[str, str | int], ...]
 
 
@@ -61,13 +63,19 @@ class Callers:
 
 
 def own_channel(
-    target: str, authorities: bytes | None = None, *, retries: str | None = None, options: Options = ()
+    target: str,
+    authorities: bytes | None = None,
+    *,
+    identity: Certificate | None = None,
+    retries: str | None = None,
+    options: Options = (),
 ) -> grpc.Channel:
     """A connection that no other channel shares.
 
     Args:
         target: the server's address.
         authorities: PEM of those whose certificates the caller accepts; None: without TLS.
+        identity: the caller's own certificate; None: it has none.
         retries: a gRPC service config that has some; None: gRPC sends nothing twice.
         options: further ones of gRPC.
     """
@@ -75,4 +83,5 @@ def own_channel(
     settled = (("grpc.use_local_subchannel_pool", 1), *repeating, *options)
     if authorities is None:
         return grpc.insecure_channel(target, options=settled)
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(authorities), options=settled)
+    own = (None, None) if identity is None else (identity.key.read_bytes(), identity.certificate.read_bytes())
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(authorities, *own), options=settled)
