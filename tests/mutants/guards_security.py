@@ -38,12 +38,6 @@ SECURITY = (
     ),
     Mutant("revoked-forgotten", "access: what a revoked stream waits for is forgotten", "pass", _REVOKING),
     Mutant("live-revoked", "access: the live page's stream ends too", "if False:", ("tests/server/http/test_live.py",)),
-    Mutant(
-        "grpc-sessions-end",
-        "TLS: sessions over gRPC end",
-        "if current is self._shown:",
-        ("tests/server/transport/test_sessions.py",),
-    ),
     Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),
     Mutant(
         "metrics-page-certificate",

@@ -1,9 +1,6 @@
 """TLS of a gRPC port, whose certificate, key and client authorities may be exchanged while it serves."""
 
-import math
 import ssl
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -11,11 +8,6 @@ import grpc
 from inferry_server.errors import StartError
 from inferry_server.security.pem import load_authorities, load_chain
 from inferry_server.security.watching import Contents
-
-# A session can be taken up again only in the TLS context that began it. gRPC keeps one until it is given another
-# configuration, for days, and does not verify a client's certificate again that has ended meanwhile. A context is made
-# in a millisecond, and kept by its connections.
-_LONGEST_SESSION_S = 60.0
 
 
 class ServerTls:
@@ -28,7 +20,6 @@ class ServerTls:
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
         contents: what the files hold, where another process has read them; None: they are read.
-        clock: monotonic seconds.
 
     Attributes:
         paths: of the files.
@@ -44,17 +35,14 @@ class ServerTls:
         private_key: Path,
         client_ca: Path | None,
         contents: Contents | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._certificate, self._private_key, self._client_ca = certificate, private_key, client_ca
-        self._clock = clock
         settings = {"tls_private_key": private_key, "tls_certificate": certificate, "tls_client_ca": client_ca}
         if contents is None:
             contents = {path: _read(setting, path) for setting, path in settings.items() if path is not None}
         self.paths = tuple(contents)
         self.contents = contents
         self._current = self._shown = self._configuration(contents)
-        self._shown_until = self._end_of_sessions()
 
     def credentials(self) -> grpc.ServerCredentials:
         """What gRPC listens with."""
@@ -74,16 +62,16 @@ class ServerTls:
         self.contents = contents
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """What the next handshakes are to begin with, sessions included; None: what those before began with."""
-        current = self._current
-        if current is self._shown and self._clock() < self._shown_until:  # guard: grpc-sessions-end
-            return None
-        self._shown, self._shown_until = current, self._end_of_sessions()
-        return current
+        """What has changed since the last handshake; None: nothing.
 
-    def _end_of_sessions(self) -> float:
-        """Until when sessions that begin now may be taken up again; without limit where no client is verified."""
-        return math.inf if self._client_ca is None else self._clock() + _LONGEST_SESSION_S
+        gRPC takes another configuration up without a lock: with one at each handshake it crashed within seconds where
+        two threads shook hands at the same time.
+        """
+        current = self._current
+        if current is self._shown:
+            return None
+        self._shown = current
+        return current
 
     def _configuration(self, contents: Contents) -> grpc.ServerCertificateConfiguration:
         self._check(contents)
