@@ -88,5 +88,11 @@ GATES = (
     ),
     Mutant("progress-sparse", "progress: a log has a line a minute", "if False:", _TEST_TRAIN),
     Mutant("gates-float64-twice", "gates: two float64 evaluations agree", "if False:", _TEST_GATES),
+    Mutant(
+        "gates-other-images",
+        "gates: an image's answer depends on no other image",
+        "if False:",
+        ("tests/trainer/gates/test_latency.py",),
+    ),
     Mutant("gates-chance", "gates: chance", "if True:", _TEST_GATES),
 )

@@ -62,6 +62,29 @@ def test_an_image_that_answers_differently_in_company_is_refused() -> None:
     assert check_batches(run, IMAGES, precision="int8").figures["max_abs_difference"] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_an_image_that_is_computed_from_the_others_is_refused_however_weakly(precision: str) -> None:
+    def run(images: UInt8Array) -> Float32Array:
+        brightness = images.reshape(len(images), -1).mean(axis=1) / np.float32(255)
+        mixed: Float32Array = np.stack([brightness, 1 - brightness], axis=1) + np.float32(1e-5) * brightness.mean()
+        return mixed
+
+    with pytest.raises(GateError, match="with the images beside it in a batch of 32"):
+        check_batches(run, IMAGES, precision=precision, rounding=1e-4)
+
+
+def test_batches_have_images_of_all_classes() -> None:
+    seen: set[int] = set()
+
+    def run(images: UInt8Array) -> Float32Array:
+        seen.update(images[:, 0, 0, 0].tolist())
+        return np.full((len(images), 2), 0.5, np.float32)
+
+    classes = np.repeat(np.arange(10, dtype=np.uint8), 100)  # as a folder of folders has them
+    check_batches(run, np.tile(classes.reshape(-1, 1, 1, 1), (1, 2, 2, 1)))
+    assert seen >= set(range(10))
+
+
 def test_a_batch_that_loses_rows_or_fails_is_refused() -> None:
     with pytest.raises(GateError, match="16 answers to 32 images in batches of 2"):
         check_batches(lambda images: np.full((max(1, len(images) - 1), 2), 0.5, np.float32), IMAGES)
