@@ -17,6 +17,7 @@ from inferry_server.runtime.external_data import ExternalDataError, own_external
 from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session
+from inferry_server.wire.encode import varint
 
 WIDTH = 512
 WEIGHTS = np.arange(WIDTH, dtype=np.float32)
@@ -98,6 +99,22 @@ def load(path: Path) -> OnnxSession:
 
 
 PLACES = [in_the_graph, without_length, in_a_constant, in_a_branch, in_a_function, as_a_shape]
+
+
+def test_where_a_tensor_lies_is_read_as_protobuf_reads_it() -> None:
+    tensor = outside(WEIGHTS, "w").SerializeToString()
+    place = tensor.index(b"\x70\x01")
+    odd = tensor[:place] + b"\x70\x81\x80\x80\x80\x10" + tensor[place + 2 :]  # 2 ** 32 + 1, of which 1 is left
+    assert onnx.TensorProto.FromString(odd).data_location == TensorProto.EXTERNAL
+    graph = b"\x2a" + varint(len(odd)) + odd
+    asked: list[str] = []
+
+    def read(name: str) -> bytes:
+        asked.append(name)
+        return WEIGHTS.tobytes()
+
+    owned = own_external_data(b"\x3a" + varint(len(graph)) + graph, read)
+    assert (asked, list(owned.files)) == (["w.bin"], ["w.bin"])
 
 
 @pytest.mark.parametrize("place", PLACES)
