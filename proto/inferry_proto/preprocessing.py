@@ -22,6 +22,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 64 * 1024 * 1024  # above any camera's picture, below what would exhaust a server
 MAX_SCANS = 100  # of a JPEG; encoders write 10, and each costs as much as a whole picture
 
+_MAX_RUN_PIXELS = 1 << 20  # of a BMP of run lengths, which is decoded in Python, and looks at nothing meanwhile
+_RUN_LENGTHS = (1, 2)  # among the compressions of a BMP
+
 _READ_BYTES = 16 * 1024  # at a time, between two looks at whether somebody still waits
 
 _MODES = {Preprocessing.GRAYSCALE: "L", Preprocessing.RGB: "RGB"}
@@ -163,6 +166,8 @@ def _decode(
             raise CostlyPictureError(f"a JPEG of more than {max_scans} scans; at most {max_scans} are accepted")
         with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
+            if picture.format == "BMP" and picture.info.get("compression") in _RUN_LENGTHS:
+                max_pixels = min(max_pixels, _MAX_RUN_PIXELS)  # guard: pictures-run-lengths
             if width * height > max_pixels:  # guard: pictures-pixels-bounded
                 raise CostlyPictureError(f"a picture of {width}x{height} pixels; at most {max_pixels} are accepted")
             if isinstance(picture, ImageFile.ImageFile):

@@ -25,6 +25,7 @@ REQUESTS = (
     Mutant("pictures-crop-area", "pictures: a crop box has an area", "if False:", _TEST_LOADING),
     Mutant("pictures-filter", "pictures: a filter is named before they come", "", _TEST_LOADING),
     Mutant("pictures-scans", "pictures: scans are counted", "if False:", _TEST_PICTURES),
+    Mutant("pictures-run-lengths", "pictures: what Python decodes is small", "", _TEST_PICTURES),
     Mutant("pictures-segments", "pictures: segments are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-stopped", "pictures: decoding can be stopped", "", _TEST_PICTURES),
     Mutant("pictures-small", "pictures: only small ones hold up requests", "if False:", _TEST_CLASSIFIER),

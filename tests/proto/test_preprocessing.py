@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -226,6 +227,19 @@ def test_bytes_that_fill_the_room_before_a_marker_change_nothing_of_the_scans(fi
 def test_a_long_run_of_fill_bytes_is_looked_at_once() -> None:
     # Looked at once for each of its bytes, it would hold up every thread of the process for minutes.
     assert count_scans(b"\xff\xd8" + b"\xff" * (1 << 17) + b"\x00", most=100) == 0
+
+
+def a_bmp_of_runs(width: int, height: int) -> bytes:
+    """A BMP of run lengths: one grey pixel, and the end of a line."""
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(info) + len(palette)) + info + palette + b"\1\x80\0\0"
+
+
+def test_a_picture_of_run_lengths_is_small_or_refused_before_decoding() -> None:
+    assert prepare_image(a_bmp_of_runs(8, 1), RGB_8).shape == (8, 8, 3)
+    with pytest.raises(CostlyPictureError, match="16777216x1 pixels; at most 1048576"):
+        prepare_image(a_bmp_of_runs(1 << 24, 1), RGB_8)
 
 
 class StoppedError(Exception):

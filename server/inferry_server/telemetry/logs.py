@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,8 @@ def configure_logging(choice: LogChoice) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(choice.level)
+    # Pillow warns of each tag of a picture that it passes over: a caller would write tens of thousands of lines.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class JsonFormatter(logging.Formatter):

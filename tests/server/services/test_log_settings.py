@@ -1,6 +1,7 @@
 """What is logged can be asked for by everybody, and changed by clients where a setting says so."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,6 +98,15 @@ def logged(capsys: pytest.CaptureFixture[str], choice: LogChoice) -> list[str]:
     for level in LOG_LEVELS:
         logging.getLogger("test").log(getattr(logging, level.upper()), "said")
     return [line.split()[1].lower() for line in capsys.readouterr().err.splitlines()]
+
+
+def test_what_pillow_thinks_of_pictures_is_not_printed(root: logging.Logger) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        configure_logging(choose_logging(log_format="text", level="info"))
+        for module in ("PIL.TiffImagePlugin", "elsewhere"):
+            warnings.warn_explicit("odd", UserWarning, module, 1, module=module)
+    assert [warning.filename for warning in caught] == ["elsewhere"]
 
 
 @pytest.mark.parametrize("level", LOG_LEVELS)
