@@ -40,6 +40,7 @@ REQUESTS = (
     Mutant("fields-streams", "fields: streams are checked", "", _TEST_COSTLY),
     Mutant("request-texts-counted", "request: texts are counted before they are read", "if False:", _TEST_CODEC),
     Mutant("request-classes-counted", "request: classes are counted before they are written", "if False:", _TEST_CODEC),
+    Mutant("request-inputs-ordered", "request: inputs have the model's order", "inputs = came", _TEST_CODEC),
     Mutant("request-rows-bounded", "request: rows are bounded", "if False:", _TEST_CODEC),
     Mutant("request-rows", "request: it has rows", "if False:", _TEST_CODEC),
     Mutant("request-rows-agree", "request: rows agree", "if False:", _TEST_CODEC),

@@ -43,7 +43,8 @@ class DecodedRequest:
     """A request that can be computed.
 
     Attributes:
-        inputs: by name, viewing the message's bytes where they came raw, or shared memory.
+        inputs: by name, in the model's order, viewing the message's bytes where they came raw, or shared memory.
+        order: of the inputs in the request.
         rows: N; 1 for a model without batch dimension.
         outputs: what the caller asked for, in order.
         timeout_s: from the `timeout` parameter; None where there is none.
@@ -51,6 +52,7 @@ class DecodedRequest:
     """
 
     inputs: Arrays
+    order: Sequence[str]
     rows: int
     outputs: Sequence[RequestedOutput]
     timeout_s: float | None
@@ -95,7 +97,7 @@ def decode_infer_request(
         _check_datatype(tensor, spec, model)  # guard: order-checks-datatypes
     for tensor, spec in zip(request.inputs, specs, strict=True):
         _check_shape(tensor, spec, model)
-    inputs = {
+    came = {
         spec.name: read_tensor(tensor, tensor_data, spec, most_texts=most_texts)
         for tensor, tensor_data, spec in zip(request.inputs, data, specs, strict=True)
     }
@@ -103,7 +105,10 @@ def decode_infer_request(
     for output in outputs:
         if output.classes and (classes := _class_count(output.spec, batched=max_request_rows > 0)) is not None:
             check_classes(output, rows, classes, most_texts)
-    return DecodedRequest(inputs, rows, outputs, _timeout_s(request.parameters), _priority(request.parameters))
+    inputs = {spec.name: came[spec.name] for spec in signature.inputs}  # guard: request-inputs-ordered
+    return DecodedRequest(
+        inputs, tuple(came), rows, outputs, _timeout_s(request.parameters), _priority(request.parameters)
+    )
 
 
 def _check_parameters(parameters: Mapping[str, InferParameter]) -> None:

@@ -203,8 +203,9 @@ class InferPlan:
     __slots__ = ("_sizes", "_tensors", "priority", "response", "rows", "signature", "timeout_s")
 
     def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
-        self._tensors = [(name, array.shape, array.dtype) for name, array in decoded.inputs.items()]
-        self._sizes = [array.nbytes for array in decoded.inputs.values()]
+        places = {name: place for place, name in enumerate(decoded.order)}
+        self._tensors = [(name, array.shape, array.dtype, places[name]) for name, array in decoded.inputs.items()]
+        self._sizes = [decoded.inputs[name].nbytes for name in decoded.order]
         self.response = response
         self.signature = signature
         self.rows = decoded.rows
@@ -217,7 +218,7 @@ class InferPlan:
         It does not where data lies outside raw contents (their bytes are part of the header, or of
         shared memory), or where sizes are not those of the shape, as with BYTES.
         """
-        texts = any(dtype.hasobject for _, _, dtype in self._tensors)
+        texts = any(dtype.hasobject for _, _, dtype, _ in self._tensors)
         return not texts and len(incoming.raw_sizes) == len(self._tensors)  # guard: plans-texts-have
 
     def read(self, incoming: IncomingRequest) -> Arrays | None:
@@ -229,8 +230,9 @@ class InferPlan:
         if incoming.raw_sizes != self._sizes:  # guard: plans-data-large
             return None
         inputs: dict[str, np.ndarray[Any, Any]] = {}
-        for (name, shape, dtype), start in zip(self._tensors, incoming.raw_starts, strict=True):
-            inputs[name] = np.ndarray(shape, dtype, incoming.message, start)
+        starts = incoming.raw_starts
+        for name, shape, dtype, place in self._tensors:
+            inputs[name] = np.ndarray(shape, dtype, incoming.message, starts[place])
         return inputs
 
 

@@ -81,7 +81,9 @@ def test_inputs_may_come_in_any_order() -> None:
     request = good_request()
     request.inputs.reverse()
     request.raw_input_contents.reverse()
-    assert decode(request).inputs["x"].shape == (2, 2)
+    decoded = decode(request)
+    assert decoded.inputs["x"].shape == (2, 2)
+    assert (list(decoded.inputs), list(decoded.order)) == (["x", "y"], ["y", "x"])
 
 
 def test_requested_outputs_keep_their_order() -> None:

@@ -76,6 +76,25 @@ def test_what_is_cut_out_is_what_parsing_says(name: str, version: str, request_i
     assert rest == message
 
 
+def test_requests_that_name_their_inputs_in_another_order_can_share_a_batch() -> None:
+    cache = PlanCache()
+    usual = request(rows=2, width=3)  # both inputs of one shape
+    other = ModelInferRequest(model_name="m", inputs=reversed(usual.inputs))
+    other.raw_input_contents.extend(reversed(usual.raw_input_contents))
+    queued = []
+    for message in (usual.SerializeToString(), other.SerializeToString()):
+        learn(cache, message)
+        incoming = cut_up(message)
+        assert incoming is not None
+        plan = planned(cache, incoming)
+        assert plan is not None
+        for inputs in (plan.read(incoming), decode(message).inputs):
+            assert inputs is not None
+            np.testing.assert_array_equal(inputs["x"], np.frombuffer(usual.raw_input_contents[0], "f4").reshape(2, 3))
+            queued.append(list(inputs))
+    assert queued == [["x", "mask"]] * 4
+
+
 @given(st.binary(max_size=80))
 def test_bytes_that_are_no_request_are_not_cut_up_or_parse_to_the_same(wire: bytes) -> None:
     incoming = cut_up(wire)
