@@ -123,6 +123,17 @@ def test_a_job_may_say_it_by_flags(folder: Path, facts: ServerFacts) -> None:
     assert wrong(bundle, facts) == []
 
 
+def test_who_calls_servers_of_another_namespace_is_not_held_against_those_of_this_one(
+    folder: Path, facts: ServerFacts
+) -> None:
+    bundle = servers(folder, ("tls", "namespace"), ("base", "jobs/classify"))
+    container = first(bundle)
+    container["env"] = []
+    for host, named in (("inferry-server.other", False), ("inferry-server.inferry.svc.cluster.local", True)):
+        container["args"] = [f"--server=dns:///{host}:8001" if "--server" in one else one for one in container["args"]]
+        assert any("in the clear" in fault for fault in wrong(bundle, facts)) == named
+
+
 def test_who_needs_no_token_needs_none(folder: Path, facts: ServerFacts) -> None:
     bundle = together(folder, ("tokens",))
     policy('anonymous = ["infer", "read"]')(bundle)

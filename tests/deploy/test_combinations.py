@@ -13,7 +13,7 @@ from manifests.bundle import K8S, ROOT, label, render, render_with, takes, write
 from manifests.check import asked_paths, faults
 from manifests.facts import ServerFacts
 from manifests.layers import leaves
-from manifests.planting import POLICY
+from manifests.planting import POLICY, data
 from manifests.schemas import VERSIONS, unknown_kinds
 from manifests.together import together
 
@@ -75,8 +75,11 @@ def of_overlays() -> Iterator[tuple[str, str]]:
         yield from ((overlay, one) for one in COMPONENTS if one not in has and fits((*has, one)))
 
 
-def fitting() -> list[tuple[str, str]]:
-    return [pair for pair in of_overlays() if pair not in REFUSED]
+def fitting(*, with_canary: bool) -> list[tuple[str, str]]:
+    """Those that nothing is wrong with: of `cpu` with a canary of each, and of the others with one of a few."""
+    canaries = [("gpu", "tls"), ("dev", "models-image")]
+    pairs = [pair for pair in of_overlays() if pair not in REFUSED]
+    return [pair for pair in pairs if (pair[0] == "cpu" or pair in canaries) == with_canary]
 
 
 def own_components(overlay: str) -> tuple[str, ...]:
@@ -131,13 +134,17 @@ def test_what_does_not_suit_an_overlay_is_named(overlay: str, component: str, co
     assert any(REFUSED[overlay, component] in fault for fault in found), found
 
 
-@pytest.mark.parametrize(("overlay", "component"), fitting())
-def test_an_overlay_takes_any_component_and_a_canary_of_both_shares_what_is_not_its_own(
+@pytest.mark.parametrize(("overlay", "component"), fitting(with_canary=False))
+def test_an_overlay_takes_any_component(overlay: str, component: str, copy: Path, facts: ServerFacts) -> None:
+    assert faults(render(extended(copy, overlay, component)), facts, versions=VERSIONS[-1:]) == []
+
+
+@pytest.mark.parametrize(("overlay", "component"), fitting(with_canary=True))
+def test_a_canary_of_an_overlay_with_any_component_shares_what_is_not_its_own(
     overlay: str, component: str, copy: Path, facts: ServerFacts
 ) -> None:
     made = extended(copy, overlay, component)
     stable = render(made)
-    assert faults(stable, facts, versions=VERSIONS[-1:]) == []
     canary = render_with(copy, ("canary",), resources=(f"overlays/{made.name}",))
     both, differing = together([stable, canary])
     assert differing == []
@@ -172,6 +179,17 @@ REDIS = {
     "apiVersion": "v1", "kind": "Service", "metadata": {"name": "redis"},
     "spec": {"type": "ExternalName", "externalName": "redis.example.com"},
 }  # fmt: skip
+
+
+def test_a_canary_has_settings_of_its_own_beside_those_of_the_overlay(copy: Path) -> None:
+    made = write_overlay(copy, ("models-bucket", "namespace"))
+    own = "configMapGenerator: [{name: inferry-server, behavior: merge, literals: [INFERRY_LOG_LEVEL=debug]}]\n"
+    canary = render(write_overlay(copy, ("canary",), resources=(f"overlays/{made.name}",), more=own))
+    assert data(canary).items() >= {"INFERRY_LOG_LEVEL": "debug", "INFERRY_MODEL_CONTROL": "poll"}.items()
+    assert "INFERRY_LOG_LEVEL" not in data(render(made))
+    (template,) = canary.templates()
+    named = [source["configMapRef"]["name"] for source in template.servers[0]["envFrom"]]
+    assert named == [one["metadata"]["name"] for one in canary.every("ConfigMap")]
 
 
 def test_a_canary_has_one_replica_whoever_scales_the_others(copy: Path) -> None:

@@ -110,6 +110,19 @@ def test_a_setting_that_agrees_with_the_component_is_right(folder: Path) -> None
     assert override_faults(layered(folder, SETTING, "models-bucket", SETTING.replace("explicit", "poll"))) == []
 
 
+OLDER = {
+    "patchesStrategicMerge": "[own.yaml]",
+    "patchesJson6902": "[{target: {version: v1, kind: ConfigMap, name: x}, path: own.yaml}]",
+}
+
+
+@pytest.mark.parametrize("kind", OLDER)
+def test_patches_of_the_older_kinds_say_it_too(kind: str, folder: Path) -> None:
+    made = write_overlay(folder, ("models-bucket",), more=f"{SETTING}{kind}: {OLDER[kind]}\n")
+    (made / "own.yaml").write_text("data: {INFERRY_MODEL_CONTROL: explicit}\n")
+    assert override_faults(made) == []
+
+
 def test_settings_from_files_are_settings(folder: Path) -> None:
     made = write_overlay(folder, ("models-bucket",), more=SETTING.replace("literals: [", "envs: [more.env] # "))
     (made / "more.env").write_text("INFERRY_MODEL_CONTROL=explicit\n")
@@ -123,7 +136,7 @@ def test_layers_below_are_asked_too(folder: Path) -> None:
 
 
 def test_components_that_only_add_are_right(folder: Path) -> None:
-    for component in ("tls", "hpa", "monitoring", "networkpolicy", "gateway", "tokens", "canary", "models-image"):
+    for component in ("tls", "hpa", "canary", "models-image"):
         made = layered(folder / component, SETTING + MEMORY + REPLICAS, component)
         assert override_faults(made) == [], component
 

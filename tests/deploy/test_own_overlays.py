@@ -105,3 +105,5 @@ def test_what_does_not_render_is_said(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 1
     assert "missing.yaml" in lines[0]
     assert answer(capsys, tmp_path / "nowhere")[0] == 1
+    (tmp_path / "own.yaml").write_text("kind: [Service\n")
+    assert answer(capsys, tmp_path / "own.yaml")[0] == 1

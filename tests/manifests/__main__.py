@@ -8,11 +8,14 @@ What is named and is not among the objects may be in the cluster already: it is 
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+
+import yaml
 
 from manifests.bundle import Bundle, image_name, parse, render
 from manifests.check import asked_paths, examine
-from manifests.facts import server_facts
+from manifests.facts import ServerFacts, server_facts
 from manifests.layers import override_faults
 from manifests.rules_server import servers
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -25,13 +28,13 @@ def main(folders: Sequence[str]) -> int:
     try:
         bundles = [_objects(Path(folder)) for folder in folders]
         wrong = [fault for folder in folders if Path(folder).is_dir() for fault in override_faults(Path(folder))]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, yaml.YAMLError) as error:
         print(f"deploy-check: {error}")
         return 1
     bundle, differing = together(bundles)
     for kind in unknown_kinds(bundle, VERSIONS[-1]):
         print(f"{where}: not checked: {kind}")
-    found = examine(bundle, server_facts(sorted(asked_paths(bundle))))
+    found = examine(bundle, _facts(tuple(sorted(asked_paths(bundle)))))
     wrong += [*differing, *found.wrong]
     if not found.broken:
         for note in (*_notes(bundle), *(need.note(bundle) for need in found.needs)):
@@ -41,6 +44,11 @@ def main(folders: Sequence[str]) -> int:
     if not wrong:
         print(f"{where}: {len(bundle.objects)} objects, nothing wrong")
     return 1 if wrong else 0
+
+
+@cache  # a server is started for it
+def _facts(paths: tuple[str, ...]) -> ServerFacts:
+    return server_facts(paths)
 
 
 def _objects(path: Path) -> Bundle:

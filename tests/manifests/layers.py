@@ -21,6 +21,9 @@ _FILES = (FILE, "kustomization.yml", "Kustomization")
 _HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")  # of kustomize's, whose alphabet makes no words
 _GENERATED = ("ConfigMap", "Secret")
 _GONE = "nothing"
+_AFTER_COMPONENTS = (
+    "patches", "patchesStrategicMerge", "patchesJson6902", "replicas", "images", "namespace", "labels",
+)  # fmt: skip
 
 Leaves = dict[tuple[str, ...], Any]
 
@@ -105,9 +108,10 @@ def _generators(own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _patches(folder: Path, own: Mapping[str, Any]) -> str:
     """All that a kustomization says after its components."""
-    files = [one["path"] for one in own.get("patches", []) if "path" in one]
-    texts = [(folder / name).read_text() for name in files if (folder / name).is_file()]
-    after = {key: own[key] for key in ("patches", "replicas", "images", "namespace", "labels") if key in own}
+    after = {key: own[key] for key in _AFTER_COMPONENTS if key in own}
+    listed = [one for key in _AFTER_COMPONENTS if key.startswith("patches") for one in own.get(key, [])]
+    files = [one.get("path", "") if isinstance(one, dict) else one for one in listed]
+    texts = [(folder / name).read_text() for name in files if "\n" not in name and (folder / name).is_file()]
     return "\n".join([yaml.safe_dump(after), *texts])
 
 

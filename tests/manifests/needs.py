@@ -77,7 +77,7 @@ def _named(bundle: Bundle) -> Iterator[Need]:
             case "Issuer" if "ca" in spec:
                 yield Need(owner, "Secret", spec["ca"]["secretName"])
             case "PodMonitor":
-                for endpoint in spec["podMetricsEndpoints"]:
+                for endpoint in spec.get("podMetricsEndpoints", []):
                     if (secret := monitor_token(endpoint)) is not None:
                         yield Need(owner, "Secret", secret["name"])
 

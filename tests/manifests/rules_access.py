@@ -97,7 +97,10 @@ def _called(bundle: Bundle, template: Template, container: Manifest) -> list[Ser
         text = " ".join(str(one) for pod in behind for each in pod.containers for one in each.get("args", []))
     own = {one["name"]: one.get("value", "") for one in container.get("env", [])}
     match = _SERVER.search(f"{text} --server={own.get('INFERRY_SERVER', '')}")
-    return [] if match is None else servers(bundle, match[1].partition(".")[0])
+    name, _, domain = ("", "", "") if match is None else match[1].partition(".")
+    service = bundle.find("Service", name)
+    elsewhere = service is not None and domain and domain.partition(".")[0] != service["metadata"].get("namespace")
+    return servers(bundle, name) if service is not None and not elsewhere else []
 
 
 def _caller_faults(bundle: Bundle, template: Template, container: Manifest, served: Served) -> Iterator[str]:

@@ -10,7 +10,7 @@ from manifests.rules_server import Served, servers
 
 def gateway_faults(bundle: Bundle) -> Iterator[str]:
     """Routes to servers with TLS that no BackendTLSPolicy tells of, and policies that fail at the handshake."""
-    for route in bundle.every("GRPCRoute"):
+    for route in bundle.every("GRPCRoute", "HTTPRoute"):
         for backend in backends(route):
             yield from (f"{label(route)}: {fault}" for fault in _backend_faults(bundle, backend))
     for policy in bundle.every("BackendTLSPolicy"):
@@ -20,9 +20,13 @@ def gateway_faults(bundle: Bundle) -> Iterator[str]:
 def _backend_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
     service = bundle.find("Service", backend["name"])
     for server in servers(bundle, backend["name"]):
-        if service is None or server.settings.tls_certificate is None or not _is_grpc(service, backend["port"], server):
+        if (
+            service is None
+            or server.settings.tls_certificate is None
+            or not _is_grpc(service, backend.get("port"), server)
+        ):
             continue
-        name = next((one.get("name") for one in service["spec"]["ports"] if one["port"] == backend["port"]), None)
+        name = next((one.get("name") for one in service["spec"]["ports"] if one["port"] == backend.get("port")), None)
         if not any(_targets(policy, backend["name"], name) for policy in bundle.every("BackendTLSPolicy")):
             yield (
                 f"the servers behind Service {backend['name']} speak TLS, and no BackendTLSPolicy says so: the gateway "
@@ -35,7 +39,7 @@ def _backend_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
             )
 
 
-def _is_grpc(service: Manifest, port: int, server: Served) -> bool:
+def _is_grpc(service: Manifest, port: int | None, server: Served) -> bool:
     known = container_ports(server.template)
     asked = [one.get("targetPort", one["port"]) for one in service["spec"]["ports"] if one["port"] == port]
     address = server.settings.grpc_address
