@@ -16,7 +16,8 @@ from inferry_client.calling.streaming import check_items, check_window, stream_i
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
-from inferry_client.errors import error_from_closing, error_from_other_loop, error_from_silence
+from inferry_client.connecting.forks import asyncio_is_lost, lose_asyncio
+from inferry_client.errors import error_from_closing, error_from_fork, error_from_other_loop, error_from_silence
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
@@ -71,6 +72,13 @@ class AsyncClient(Connection):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _in_child(self) -> Any:
+        if self._channels and not self._closing.is_set():
+            lose_asyncio()
+        of_parent = super()._in_child(), self._joiner, self._loop
+        self._joiner = self._loop = self._asking = None
+        return of_parent
 
     async def close(self) -> None:
         """Give the connections back; calls still under way are cancelled."""
@@ -176,6 +184,8 @@ class AsyncClient(Connection):
         self._loop = self._loop or loop
         if loop is not self._loop:  # guard: client-one-loop
             raise error_from_other_loop(address=self.address, asked=asked)
+        if asyncio_is_lost():  # guard: client-asyncio-forked
+            raise error_from_fork(address=self.address, asked=asked)
         return super()._stub(server, called, asked=asked, control=control)
 
     async def _carry_out(self, steps: Steps[Result]) -> Result:

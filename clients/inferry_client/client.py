@@ -71,6 +71,10 @@ class Client(Connection):
     ) -> None:
         self.close()
 
+    def _in_child(self) -> Any:
+        of_parent, self._joiner = (super()._in_child(), self._joiner), None
+        return of_parent
+
     def close(self) -> None:
         """Give the connections back; calls still under way are cancelled."""
         with self._opening:

@@ -190,6 +190,16 @@ def error_from_other_loop(*, address: str, asked: str) -> InvalidRequestError:
     return InvalidRequestError(f"{message}; make one for each loop", address=address, asked=asked)
 
 
+def error_from_fork(*, address: str, asked: str) -> InvalidRequestError:
+    """The error of an AsyncClient's call in the child of a process that had one open."""
+    message = (
+        f"the AsyncClient of {address} cannot {asked} in this process: its parent forked while gRPC's asyncio was in "
+        "use there, which the child lacks; fork before the first AsyncClient opens or after the last is closed, "
+        "start processes by multiprocessing's 'spawn' or 'forkserver', or use Client"
+    )
+    return InvalidRequestError(message, address=address, asked=asked)
+
+
 def error_from_silence(*, asked: str, timeout_s: float) -> DeadlineExceededError:
     """The error of a call whose time was up while it waited in the client."""
     message = f"the server did not {asked} within {timeout_s:g} s; allow more time or send less"

@@ -339,7 +339,7 @@ def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads() -> None:
         joiner = client._joined(Batching(max_in_flight=1))
         joiner._idle.append(threading.Lock())  # as a fork leaves them: a sender that is no more, a request under way
         assert joiner._joiner.reserve_alone()
-        joined_threads._begin_anew()
+        client._in_child()
         results = pool.map(lambda value: client.infer("m", _x(value)).outputs["y"].item(), range(40))
         assert list(results) == [2 * value for value in range(40)]
 

@@ -55,6 +55,12 @@ CLIENTS = (
         _TEST_CALLING,
     ),
     Mutant(
+        "client-asyncio-forked",
+        "client: an AsyncClient that a fork has left without gRPC's asyncio says so",
+        "if False:",
+        ("tests/clients/test_forks.py",),
+    ),
+    Mutant(
         "client-message-size",
         "client: a request larger than gRPC can carry is cut or refused",
         "if False:",

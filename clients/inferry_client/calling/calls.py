@@ -100,6 +100,10 @@ class Session:
         self._batch_limits: dict[tuple[str, str], int] = {}
         self._streamless: set[tuple[int, str]] = set()
 
+    def begin_anew(self) -> None:
+        """Know of no call that is under way."""
+        self._retrying = 0
+
     def perform(self, call: Call[Result]) -> Steps[Result]:
         """The steps of a call, in parts where its server takes less at a time.
 

@@ -7,10 +7,8 @@ The request keeps its place under way until all are awake: most have asked again
 calls travel together.
 """
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -35,19 +33,6 @@ from inferry_client.messages.call import Call
 _IDLE_S = 5.0  # a sender that had nothing to do for so long ends; another is started when one is needed
 
 
-_joiners: "weakref.WeakSet[ThreadJoiner]" = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    """In the child of a fork, which has none of its parent's senders and callers."""
-    for joiner in list(_joiners):
-        joiner.begin_anew()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_begin_anew)
-
-
 class ThreadJoiner:
     """Carries out joined calls.
 
@@ -63,15 +48,9 @@ class ThreadJoiner:
     """
 
     def __init__(self, settings: Batching, session: Session, send: Callable[[Call[Any]], Any]) -> None:
-        self._settings = settings
         self._session = session
         self._send = send
-        self.begin_anew()
-        _joiners.add(self)
-
-    def begin_anew(self) -> None:
-        """Know of no calls and no threads."""
-        self._joiner = Joiner(self._settings)
+        self._joiner = Joiner(settings)
         self._lock = threading.Lock()
         self._idle: list[threading.Lock] = []  # of each sender that waits, what it waits for
 

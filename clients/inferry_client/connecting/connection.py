@@ -15,6 +15,7 @@ from inferry_client.calling.calls import Send, Session
 from inferry_client.calling.joining import Batching
 from inferry_client.connecting.addresses import DEFAULT_SERVER, names_several, parse_servers
 from inferry_client.connecting.channels import ChannelSettings, error_from_rpc
+from inferry_client.connecting.forks import heed_forks
 from inferry_client.connecting.security import Security, security_from_environment
 from inferry_client.errors import InferryError, InvalidRequestError, error_from_closing
 from inferry_client.limits import check_kind, check_seconds
@@ -33,6 +34,7 @@ _AUTHORIZATION = "authorization"
 _READ: dict[str, Callable[[bytes], Any]] = {OPEN_INFERENCE["ModelInfer"].path: read_wire}
 READY_TIMEOUT_S = 60.0  # a large model may take that long to load
 READY_INTERVAL_S = 0.1
+_PAUSE_S = 0.05  # how long a fork waits for a thread that opens connections
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,33 @@ class Connection:
         self._batching = batching
         self._channels: list[tuple[Any, Any]] = []  # for requests, and for questions about the server itself
         self._methods: dict[tuple[int, str], Any] = {}
+        self._paused: dict[tuple[int, str], Any] = {}  # the methods, while the process forks
         self._closing = threading.Event()
         self._opening = threading.Lock()
         self._learning = threading.Lock()
+        self._pausing = False
+        heed_forks(self)
+
+    def _before_fork(self) -> None:
+        self._pausing = self._opening.acquire(timeout=_PAUSE_S)
+        if self._pausing:
+            self._paused, self._methods = self._methods, {}  # so every call asks for its method, behind the lock
+
+    def _in_parent(self) -> None:
+        if self._pausing:
+            self._methods = self._paused
+            self._opening.release()
+
+    def _in_child(self) -> Any:
+        of_parent = self._channels, self._methods, self._paused
+        self._channels, self._methods, self._paused = [], {}, {}
+        closed, self._closing = self._closing.is_set(), threading.Event()
+        if closed:
+            self._closing.set()
+        self._opening, self._learning = threading.Lock(), threading.Lock()
+        self._settings = replace(self._settings, own_connection=True)  # gRPC would share the parent's
+        self._session.begin_anew()
+        return of_parent
 
     def bare_channel(self, number: int) -> BareChannel:
         """What a load test needs to open a connection of its own, without retries: the servers in turn."""
@@ -144,6 +170,9 @@ class Connection:
         if known is not None:
             return known
         with self._opening:
+            known = self._methods.get((server, called.path))  # another thread opened it, or the process forked
+            if known is not None:
+                return known
             if self._closing.is_set():
                 raise error_from_closing(address=self.address, asked=asked)
             if not self._channels:
