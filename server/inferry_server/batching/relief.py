@@ -62,11 +62,11 @@ class Event(StrEnum):
 
 
 TRANSITIONS: Mapping[Phase, Mapping[Event, Phase]] = {
-    Phase.ALONE: {Event.LEFT: Phase.RELIEVED},
+    Phase.ALONE: {Event.LEFT: Phase.RELIEVED, Event.MORE: Phase.ALONE, Event.LESS: Phase.ALONE},
     Phase.RELIEVED: {Event.LEFT: Phase.RELIEVED, Event.MORE: Phase.RELIEVED, Event.LESS: Phase.TRIED},
     Phase.TRIED: {Event.LEFT: Phase.RELIEVED, Event.MORE: Phase.RELIEVED, Event.LESS: Phase.ALONE},
 }
-"""The phase after an event, by the phase before. A base that is ALONE judges no seconds."""
+"""The phase after an event, by the phase before. A base that is ALONE judges none, but two threads may end a second."""
 
 
 class Relief:
@@ -99,7 +99,7 @@ class Relief:
         """
         self._rows += rows
         seconds = now - self._since
-        if seconds >= _JUDGED_S and self.active:
+        if seconds >= _JUDGED_S:
             is_more = self._rows > rows_per_s() * seconds
             self._begin_second(now, Event.MORE if is_more else Event.LESS)
 
