@@ -38,6 +38,12 @@ SECURITY = (
     ),
     Mutant("revoked-forgotten", "access: what a revoked stream waits for is forgotten", "pass", _REVOKING),
     Mutant("live-revoked", "access: the live page's stream ends too", "if False:", ("tests/server/http/test_live.py",)),
+    Mutant(
+        "client-certificate-ended",
+        "TLS: a certificate that has ended is refused on open connections too",
+        "if False:",
+        ("tests/server/transport/test_client_certificates.py",),
+    ),
     Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),
     Mutant(
         "metrics-page-certificate",

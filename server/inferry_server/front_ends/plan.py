@@ -10,7 +10,7 @@ from inferry_server.front_ends.used_files import UsedFiles
 from inferry_server.transport.options import TransportOptions
 
 _FILES = ("certificate", "private_key", "client_ca")
-_OF_THE_PROCESS = {"report", "watch", "contents"}
+_OF_THE_PROCESS = {"report", "watch", "contents", "client_certificates"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamRecei
 from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
+from inferry_server.security.client_certificates import AuthContext, ClientCertificates
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.series import MethodSeries
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
@@ -237,6 +238,18 @@ class Router:
             return None
         try:
             self.access.check(path, metadata, names)  # guard: access-checked
+        except ServingError as error:
+            status = status_of(error)
+            self.shed(path, status)
+            return status
+        return None
+
+    def refuses_connection(
+        self, path: str, certificates: ClientCertificates, auth_context: AuthContext
+    ) -> Status | None:
+        """The status for a call on a connection whose client's certificate has ended, counted; None for any other."""
+        try:
+            certificates.check(auth_context)
         except ServingError as error:
             status = status_of(error)
             self.shed(path, status)

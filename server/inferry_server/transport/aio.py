@@ -203,6 +203,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._report = options.report
         self._loop = loop
         self._options = options
+        self._certificates = None if options.client_ca is None else options.client_certificates
         self.half_sent = HalfSent()
         self._released = asyncio.Event()
         self._released.set()
@@ -339,7 +340,11 @@ class _GenericHandler(grpc.GenericRpcHandler):
 
     async def _refuse_caller(self, path: str, metadata: Sequence[tuple[str, str | bytes]], context: Any) -> None:
         """End a call unread whose caller may not make it."""
-        status = self._router.refuses(path, metadata, lambda: names_of(context.auth_context()))
+        status = None
+        if self._certificates is not None:
+            status = self._router.refuses_connection(path, self._certificates, context.auth_context())
+        if status is None:
+            status = self._router.refuses(path, metadata, lambda: names_of(context.auth_context()))
         if status is not None:
             await context.abort(status.code, status.message)
 

@@ -20,8 +20,15 @@ from inferry_server.errors import (
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import shed, unknown_method
+from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
-from inferry_server.transport.core_layer import CoreServer, certificate_names, receive_message, send_status
+from inferry_server.transport.core_layer import (
+    CoreServer,
+    auth_context,
+    certificate_names,
+    receive_message,
+    send_status,
+)
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
 from inferry_server.transport.intake import Intake
@@ -78,6 +85,7 @@ class CompletionQueueTransport:
         self._router = router
         self._access = router.access
         self._revoking = Revoking(router)
+        self._certificates = None if options.client_ca is None else options.client_certificates
         self._options = options
         self._inline = inline or Nothing()
         report = options.report
@@ -315,6 +323,8 @@ class CompletionQueueTransport:
                 return
             known = self._paths[method] = (path, self._router.is_unary(path))
         path, is_unary = known
+        if self._certificates is not None and self._refuse_connection(event, path, self._certificates):
+            return
         if self._access is not None and self._refuse_caller(event, path):  # guard: access-unread
             return
         shedding = self._inline.shedding
@@ -347,6 +357,14 @@ class CompletionQueueTransport:
         self._router.shed(path, status)
         shedding.count()
         send_status(event.call, status, _ignore, first=True, close_watched=False)
+
+    def _refuse_connection(self, event: Any, path: str, certificates: ClientCertificates) -> bool:
+        """Refuse a call unread on a connection whose client's certificate has ended."""
+        status = self._router.refuses_connection(path, certificates, auth_context(event.call))
+        if status is None:
+            return False
+        send_status(event.call, status, _ignore, first=True, close_watched=False)
+        return True
 
     def _refuse_caller(self, event: Any, path: str) -> bool:
         """Refuse a call unread whose caller may not make it."""

@@ -216,4 +216,9 @@ def send_status(call: Handle, status: Status, on_event: OnEvent, *, first: bool,
 
 def certificate_names(call: Handle) -> list[str]:
     """What the client's verified certificate says: `DNS:name` and the like; nothing where there is none."""
-    return names_of({key.decode(): values for key, values in cygrpc.auth_context(call).items()})
+    return names_of(auth_context(call))
+
+
+def auth_context(call: Handle) -> dict[str, Sequence[bytes]]:
+    """What gRPC tells of the client: of its verified certificate, among other things."""
+    return {key.decode(): values for key, values in cygrpc.auth_context(call).items()}

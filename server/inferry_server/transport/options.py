@@ -8,6 +8,7 @@ import grpc
 
 from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
+from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.security.watching import Contents
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport.tls import ServerTls
@@ -47,6 +48,7 @@ class TransportOptions:
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
         contents: what these files hold, where another process has read them; None: they are read.
+        client_certificates: says whether the certificates of open connections still hold, where `client_ca` is set.
         shares_port: whether other processes of this server listen at the same port.
         report: whose metadata goes with the reply of every unary call; None: none does.
         watch: called with the TLS of a port that is about to listen, whose files may be exchanged.
@@ -70,6 +72,7 @@ class TransportOptions:
     private_key: Path | None = None
     client_ca: Path | None = None
     contents: Contents | None = field(default=None, repr=False)  # a key among them
+    client_certificates: ClientCertificates = field(default_factory=ClientCertificates)
     shares_port: bool = False
     report: LoadReport | None = None
     watch: Callable[[ServerTls], object] = lambda _: None
