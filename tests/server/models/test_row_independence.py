@@ -108,6 +108,9 @@ MIXED: dict[str, Callable[[Array], Array]] = {
     "a share beside a time stamp": lambda x: np.concatenate(
         [np.float32(1.7e9) + x[:, :1], x[:, 1:] / (1 + np.abs(x[:, 1:]).sum(0))], 1
     ),
+    "above the others' mean, beside a time stamp": lambda x: np.concatenate(
+        [np.float32(1.7e9) + x[:, :1], (x[:, 1:] > x[:, 1:].mean(0)).astype(np.float32)], 1
+    ),
     "fewer rows": lambda x: x[: (len(x) + 1) // 2],
     "a row a value": lambda x: x.reshape(-1, 1),
     "as wide as there are rows": lambda x: np.repeat(x[:, :1], len(x), axis=1),
