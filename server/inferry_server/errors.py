@@ -69,7 +69,7 @@ class TooManyTextsError(TooManyFieldsError):
 
     def __init__(self, what: str, *, limit: int, actual: int) -> None:
         super().__init__(limit=limit)
-        self.args = (f"{what} has {actual} elements of BYTES; expected at most {limit} (setting max_message_fields)",)
+        self.args = (f"{what} has {actual} texts; expected at most {limit} (setting max_message_fields)",)
 
 
 class SignatureMismatchError(InvalidRequestError):

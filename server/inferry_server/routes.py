@@ -96,6 +96,7 @@ def route(
         decoding,
         tracer,
         limits=picture_limits(settings),
+        most_texts=most_fields,
     )
     router.add_unary(classifier.unary_handlers(), sheddable=is_one_version_served)
     router.add_streams(classifier.stream_handlers())

@@ -44,7 +44,7 @@ def test_messages_of_very_many_tiny_texts_are_refused_and_counted(tmp_path: Path
     message = ModelInferRequest(model_name="echo", raw_input_contents=[b"\x01\x00\x00\x00a" * 502])
     message.inputs.add(name="in", datatype="BYTES", shape=[251, 2])
     with running_server(tmp_path, transport=transport, max_message_fields=500) as server:
-        too_many = pytest.raises(grpc.RpcError, match="502 elements of BYTES; expected at most 500")
+        too_many = pytest.raises(grpc.RpcError, match="502 texts; expected at most 500")
         with grpc.insecure_channel(str(server.grpc_address)) as channel, too_many:
             call(channel, "ModelInfer", message)
         outcome = f'code="INVALID_ARGUMENT",method="{INFER}",reason="too_many_fields"'

@@ -29,6 +29,7 @@ REQUESTS = (
     Mutant("pictures-segments", "pictures: segments are counted", "if False:", _TEST_PICTURES),
     Mutant("pictures-stopped", "pictures: decoding can be stopped", "", _TEST_PICTURES),
     Mutant("pictures-small", "pictures: only small ones hold up requests", "if False:", _TEST_CLASSIFIER),
+    Mutant("pictures-labels-counted", "pictures: labels are counted", "if False:", _TEST_CLASSIFIER),
     Mutant("pictures-timeout", "pictures: decoding takes no longer than it may", "if False:", _TEST_CLASSIFIER),
     Mutant(
         "pictures-by-model", "pictures: pixels are bounded by the model", "return self.max_pixels", _TEST_CLASSIFIER

@@ -27,6 +27,7 @@ from inferry_server.errors import (
     ServingError,
     ShedError,
     ShuttingDownError,
+    TooManyTextsError,
 )
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
@@ -40,6 +41,7 @@ from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.classification import label_of, top_classes
 from inferry_server.wire.decode import accepted_by
 from inferry_server.wire.encode import submessage
+from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
 
 
@@ -54,6 +56,7 @@ class ClassifierService:
         tracer: Tracer | None = None,
         *,
         limits: PictureLimits | None = None,
+        most_texts: int = MOST_TEXTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -61,6 +64,7 @@ class ClassifierService:
         self._deadlines = deadlines
         self._pool = pool
         self._limits = limits or PictureLimits()
+        self._most_texts = most_texts
         self._tracer = tracer or NoTracer()
         self._clock = clock
 
@@ -140,6 +144,8 @@ class ClassifierService:
         if not 0 <= request.min_probability <= 1:
             raise InvalidRequestError(f"min_probability is {request.min_probability}; expected 0 to 1")
         _accepted(request)
+        if (labels := _label_count(request, model)) > self._most_texts:  # guard: pictures-labels-counted
+            raise TooManyTextsError(f"the reply to {count} pictures", limit=self._most_texts, actual=labels)
         deadline = self._deadlines.deadline(
             incoming.arrived_at,
             call_deadline=call_deadline,
@@ -365,6 +371,11 @@ class _Reply:
 def _accepted(request: pb.ClassifyRequest) -> Accepted | None:
     """The precisions whose variants may answer; None where the request does not say."""
     return accepted_by(request.accept_variant) if request.accept_variant else None
+
+
+def _label_count(request: pb.ClassifyRequest, model: ServedVersion) -> int:
+    """Labels of a reply; where nobody knows how many classes there are, one for each picture."""
+    return len(request.images) * max(1, min(request.top_k, model.signature.outputs[0].shape[-1]))
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from inferry_proto import classifier_pb2 as pb
 from inferry_proto.manifest_pb2 import Preprocessing
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import DeadlinePolicy
-from inferry_server.errors import DecodingError, QueueFullError
+from inferry_server.errors import DecodingError, QueueFullError, TooManyTextsError
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.registry import IndexEntry, ModelRegistry, State
 from inferry_server.models.repository import VersionFolder
@@ -53,7 +53,11 @@ class Decoding:
         registry.put(IndexEntry("brightness", 1, State.READY, served=self.version))
         self.now = 0.0
         self.pool = ManualPool()
-        self.service = ClassifierService(registry, DeadlinePolicy(), self.pool, clock=lambda: self.now)
+        self.service = ClassifierService(registry, DeadlinePolicy(), self.pool, most_texts=4, clock=lambda: self.now)
+
+    def ask(self, request: pb.ClassifyRequest) -> None:
+        """Hand in a request whose reply nobody waits for."""
+        self.service.classify(FakeCall(), request.SerializeToString())
 
     def classify(self, *pictures: bytes, deadline: float | None = None, small: bool = False) -> FakeCall:
         """A call whose picture fails if anybody decodes it, where none is given.
@@ -71,6 +75,16 @@ class Decoding:
 @pytest.fixture
 def decoding(tmp_path: Path) -> Decoding:
     return Decoding(tmp_path)
+
+
+def test_more_labels_than_may_be_are_refused_before_a_picture_is_decoded(decoding: Decoding) -> None:
+    pictures = [pb.Image(encoded=bytes(SMALL_BYTES))] * 3
+    with pytest.raises(TooManyTextsError, match="the reply to 3 pictures has 6 texts; expected at most 4"):
+        decoding.ask(pb.ClassifyRequest(model_name="brightness", images=pictures, top_k=1 << 31))  # of two classes
+    assert not decoding.pool.jobs
+    for few in ({"images": pictures}, {"images": pictures[:2], "top_k": 1 << 31}):
+        decoding.ask(pb.ClassifyRequest(model_name="brightness", **few))
+    assert len(decoding.pool.jobs) == 2
 
 
 def test_a_picture_that_is_wanted_is_decoded(decoding: Decoding) -> None:

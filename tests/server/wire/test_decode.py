@@ -310,7 +310,7 @@ def test_more_texts_than_may_be_are_refused_unread(typed: bool) -> None:
     assert read(100).inputs["t"].shape == (2, 50)
     if not typed:
         request.raw_input_contents[0] = b"\xff"  # which nobody looks at
-    with pytest.raises(TooManyTextsError, match=r"input 't' has 100 elements of BYTES; expected at most 99 .*fields"):
+    with pytest.raises(TooManyTextsError, match=r"input 't' has 100 texts; expected at most 99 .*fields"):
         read(99)
 
 
@@ -334,7 +334,7 @@ def test_classifications_of_more_classes_than_may_be_are_refused(columns: int) -
         return len(bytes_to_elements(response.raw_output_contents[0], 120))
 
     assert answer(120) == 120
-    with pytest.raises(TooManyTextsError, match=r"classification of output 't' has 120 elements .* at most 119"):
+    with pytest.raises(TooManyTextsError, match=r"classification of output 't' has 120 texts; expected at most 119"):
         answer(119)
 
 
