@@ -156,10 +156,14 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self._check_unended_header(len(data))
 
     def on_message_begin(self) -> None:
-        """A request has begun to come. Raises ValueError where too many wait already; see `send_400_response`."""
+        """A request has begun to come; what the application is told of it is made when it is to answer it.
+
+        Raises ValueError where too many wait already; see `send_400_response`.
+        """
         if self.pipeline and len(self.pipeline) >= MOST_PIPELINED:  # guard: http-pipelined-bounded
             raise ValueError("too many requests in the pipeline")
-        super().on_message_begin()
+        self.url, self.expect_100_continue = b"", False
+        self.headers: list[tuple[bytes, bytes]] = []
         self._header_bytes = self._unended_bytes = 0
         self._in_head = self._head_began = True
         self._in_body = self._rests = False
@@ -195,6 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._in_body, self._in_head = True, False
         self.deadline = self.now + self._limits.read_s
         if not self._begin_direct(known):
+            self._make_scope()
             super().on_headers_complete()
         if not self._may_ask:
             self.cycle.keep_alive = False
@@ -279,6 +284,13 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
                 self.transport.close()  # TLS says goodbye; who does not read that is cut off at the next look
             else:
                 self.transport.abort()
+
+    def _make_scope(self) -> None:
+        """Make what uvicorn makes when a request begins, and keep what has come since."""
+        url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects_continue
+        self.headers += headers  # the list is the scope's
 
     def _check_head(self) -> None:
         """Look at what uvicorn would let pass. Raises ValueError; httptools makes it a 400."""
