@@ -1,5 +1,6 @@
 """What clients do when their process forks."""
 
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,12 @@ def test_an_async_client_says_what_a_fork_took_from_it_while_another_client_work
         command = [sys.executable, "-c", AWAITING, server.address, state]
         done = subprocess.run(command, capture_output=True, text=True, timeout=4 * SOON_S, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_that_is_sent_to_another_process_says_what_to_do_instead(kind: type) -> None:
+    with pytest.raises(TypeError, match=f"a {kind.__name__} cannot be pickled.* make a client there"):
+        pickle.dumps(kind("127.0.0.1:1"))
 
 
 def test_no_call_begins_while_the_process_forks() -> None:

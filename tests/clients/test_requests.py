@@ -97,6 +97,12 @@ _classify: Any = requests.classify
 _questions: Any = questions
 
 
+class OtherTensor:
+    """As libraries other than NumPy have them."""
+
+    shape, ndim, dtype = (1, 2), 2, "uint8 of another library"
+
+
 @pytest.mark.parametrize(
     ("build", "named"),
     [
@@ -107,6 +113,7 @@ _questions: Any = questions
         (lambda: _infer("m", X["x"]), "inputs is a ndarray; expected arrays by their inputs' names"),
         (lambda: _infer("m", None), "inputs is a NoneType"),
         (lambda: _infer("m", {"x": [[1, 2]]}), "input 'x' .* it is a list; expected a NumPy array"),
+        (lambda: _infer("m", {"x": OtherTensor()}), "input 'x' .* it is a OtherTensor; expected a NumPy array"),
         (lambda: _infer("m", {1: X["x"]}), "the name of an input is 1; expected text"),
         (lambda: _infer("m", {"x": np.ma.masked_array(X["x"])}), "input 'x' .* masked array"),
         (lambda: _infer("m", X, outputs="y"), r"outputs is 'y'; expected a sequence of names, like \['y'\]"),

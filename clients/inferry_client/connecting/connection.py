@@ -128,6 +128,12 @@ class Connection:
         self._pausing = False
         heed_forks(self)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled, since its connections cannot; "
+            "give the other process the address, and make a client there"
+        )
+
     def _before_fork(self) -> None:
         self._pausing = self._opening.acquire(timeout=_PAUSE_S)
         if self._pausing:

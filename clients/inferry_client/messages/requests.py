@@ -162,8 +162,7 @@ def _common_rows(inputs: Tensors, model: str) -> int:
         try:
             rows = array.shape[0] if array.ndim else 0
         except AttributeError:
-            kind = f"it is a {type(array).__name__}; expected a NumPy array"
-            raise _cannot_be_sent(name, model, kind) from None
+            raise _cannot_be_sent(name, model, _no_array(array)) from None
         if common is not None and rows != common:
             return 0
         common = rows
@@ -207,7 +206,9 @@ class _InferRequest:
         for name, array in self.inputs.items():
             try:
                 datatype, content = wire_tensor(array)
-            except (AttributeError, ValueError) as error:
+            except AttributeError as error:  # it has a shape, as tensors of other libraries have
+                raise _cannot_be_sent(name, self.model, _no_array(array)) from error
+            except ValueError as error:
                 raise _cannot_be_sent(name, self.model, error) from error
             tensors.append((name, datatype, array.shape))
             contents += (before_contents(_CONTENTS, len(content)), content)
@@ -228,6 +229,10 @@ def _described(model: str, version: str, tensors: tuple[tuple[str, str, tuple[in
     for name, datatype, shape in tensors:
         request.inputs.add(name=name, datatype=datatype, shape=shape)
     return request.SerializeToString()
+
+
+def _no_array(given: object) -> str:
+    return f"it is a {type(given).__name__}; expected a NumPy array"
 
 
 def _cannot_be_sent(name: str, model: str, problem: object) -> InvalidRequestError:
