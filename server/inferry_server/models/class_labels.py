@@ -121,12 +121,12 @@ def _read_first(paths: Sequence[Path]) -> tuple[str, ...] | None:
     """The labels of the first file that is there, without blank lines at its end; None where none is there."""
     for path in paths:
         try:
-            lines = read_text(path).split("\n")
+            text = read_text(path)
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise ModelLoadError(f"{path} cannot be read: {error}") from error
-        while lines and not lines[-1].strip():
-            lines.pop()
-        return tuple(lines)
+        last = len(text.rstrip())  # character; the blank lines behind it may be millions
+        end = text.find("\n", last)
+        return tuple(text[: end if end >= 0 else len(text)].split("\n")) if last else ()
     return None

@@ -31,6 +31,8 @@ _ELEMENT_BITS = {
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
+_MOST_DIGITS = 19  # of an offset or length
+
 _SMALL_BYTES = 1024  # shapes and the like are smaller; they must be in the model, or shapes cannot be told
 
 ReadFile = Callable[[str], bytes]
@@ -156,7 +158,7 @@ def _entry(data: memoryview) -> tuple[str, str]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         raise ExternalDataError(f"a tensor outside has the offset or length {text[:40]!r}; expected a whole number")
     return int(text)
 

@@ -49,6 +49,17 @@ def test_a_file_that_names_no_output_labels_the_one_with_as_many_classes(tmp_pat
     assert read_labels(version(tmp_path / "c", labels=SEASONS), free, batched=True) == {"open": SEASONS}
 
 
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [("a\n\nb\n\n \n", ("a", "", "b")), ("a b \n\n", ("a b ",)), (" a", (" a",)), ("a\n ", ("a",)), ("\n \n", None)],
+)
+def test_only_blank_lines_at_the_end_are_no_labels(tmp_path: Path, text: str, labels: tuple[str, ...] | None) -> None:
+    folder = version(tmp_path / "m")
+    (tmp_path / "m" / "labels.txt").write_text(text)
+    only = Signature((), (output("open", -1, -1),))
+    assert read_labels(folder, only, batched=True) == ({} if labels is None else {"open": labels})
+
+
 def test_a_file_that_fits_no_output_labels_the_only_one_or_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

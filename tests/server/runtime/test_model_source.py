@@ -101,6 +101,15 @@ def load(path: Path) -> OnnxSession:
 PLACES = [in_the_graph, without_length, in_a_constant, in_a_branch, in_a_function, as_a_shape]
 
 
+@pytest.mark.parametrize("offset", ["9" * 5000, "-1", "1e3", ""])
+def test_offsets_that_are_no_numbers_are_refused_by_name(tmp_path: Path, offset: str) -> None:
+    tensor = outside(WEIGHTS, "w")
+    tensor.external_data[1].value = offset
+    path = save(tmp_path, [helper.make_node("Mul", ["x", "w"], ["y"])], [tensor])
+    with pytest.raises(ModelLoadError, match="expected a whole number"):
+        read_model(path)
+
+
 def test_where_a_tensor_lies_is_read_as_protobuf_reads_it() -> None:
     tensor = outside(WEIGHTS, "w").SerializeToString()
     place = tensor.index(b"\x70\x01")
