@@ -9,7 +9,7 @@ from manifests.bundle import K8S, Bundle, Manifest, parse, render, render_with
 from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.planting import container, data, spec
-from manifests.rules_cluster import volume_faults
+from manifests.rules_scaling import volume_faults
 from manifests.schemas import VERSIONS
 
 

@@ -12,7 +12,7 @@ from manifests.check import faults
 from manifests.facts import ServerFacts
 from manifests.planting import Change, container, data, http, one, pod, policy, probe, rules, spec, traced, without
 from manifests.rules_metrics import query_faults
-from manifests.rules_server import quantity
+from manifests.rules_resources import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
 
 

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
 KUBECTL = Path(sys.executable).with_name("kubectl")  # the development environment brings it
 
+RUNTIMES = ("ClusterServingRuntime", "ServingRuntime")
+KSERVE_CONTAINER = "kserve-container"  # KServe takes the container of this name, and fails without one
+
 Manifest = dict[str, Any]
+_LABEL = "app.kubernetes.io"
+_OF_A_CONTAINER = ("args", "env", "image", "resources", "ports", "volumeMounts", "startupProbe", "readinessProbe")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
@@ -26,11 +31,23 @@ class Template:
         owner: kind and name of the object.
         metadata: of the pod.
         spec: of the pod.
+        namespace: of the object, if it states one.
     """
 
     owner: str
     metadata: Manifest
     spec: Manifest
+    namespace: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Of the object."""
+        return self.owner.partition(" ")[0]
+
+    @property
+    def name(self) -> str:
+        """Of the object."""
+        return self.owner.partition(" ")[2]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -44,14 +61,33 @@ class Template:
         return [*self.spec.get("initContainers", []), *self.spec["containers"]]
 
     @property
+    def running(self) -> list[Manifest]:
+        """Those that run beside one another, for as long as the pod is there."""
+        beside = [one for one in self.spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
+        return [*beside, *self.spec["containers"]]
+
+    @property
     def servers(self) -> list[Manifest]:
         """The containers that run Inferry's server, from its image or under another name of that."""
-        is_ours = self.labels.get("app.kubernetes.io/component") in ("server", "server-canary")
-        return [
-            one
-            for one in self.spec["containers"]
-            if image_name(one).startswith("inferry-server") or (is_ours and one["name"] == "server")
-        ]
+        return [one for one in self.spec["containers"] if self._is_server(one)]
+
+    def _is_server(self, container: Manifest) -> bool:
+        if image_name(container).startswith("inferry-server"):
+            return True
+        if self.is_kserves:
+            return bool(container["name"] == KSERVE_CONTAINER)
+        return self.is_labelled and bool(container["name"] == "server")
+
+    @property
+    def is_kserves(self) -> bool:
+        """Whether KServe makes the pod."""
+        return self.kind in (*RUNTIMES, "InferenceService")
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the labels say that it is a server of Inferry's."""
+        component = self.labels.get(f"{_LABEL}/component", "")
+        return self.labels.get(f"{_LABEL}/name") == "inferry" and component.partition("-")[0] == "server"
 
 
 class Bundle:
@@ -72,31 +108,65 @@ class Bundle:
         """The object, if there is one."""
         return next((one for one in self.every(kind) if one["metadata"]["name"] == name), None)
 
+    def beside(self, namespace: str | None) -> "Bundle":
+        """What an object in this namespace can name: the objects of the namespace, and those of the cluster."""
+        return Bundle([one for one in self.objects if one["metadata"].get("namespace") in (namespace, None)])
+
     def templates(self) -> Iterator[Template]:
         """The pods of all objects."""
         for one in self.objects:
-            owner = label(one)
+            owner, spec, namespace = label(one), one.get("spec") or {}, one["metadata"].get("namespace")
             match one["kind"]:
-                case "Deployment" | "StatefulSet" | "DaemonSet" | "Job":
-                    yield Template(owner, one["spec"]["template"].get("metadata", {}), one["spec"]["template"]["spec"])
+                case "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job":
+                    yield Template(owner, spec["template"].get("metadata", {}), spec["template"]["spec"], namespace)
                 case "CronJob":
-                    template = one["spec"]["jobTemplate"]["spec"]["template"]
-                    yield Template(owner, template.get("metadata", {}), template["spec"])
+                    template = spec["jobTemplate"]["spec"]["template"]
+                    yield Template(owner, template.get("metadata", {}), template["spec"], namespace)
                 case "Pod":
-                    yield Template(owner, one["metadata"], one["spec"])
+                    yield Template(owner, one["metadata"], spec, namespace)
                 case "ClusterServingRuntime" | "ServingRuntime":
-                    yield Template(owner, one["metadata"], one["spec"])
+                    yield Template(
+                        owner, {**one["metadata"], "annotations": spec.get("annotations", {})}, spec, namespace
+                    )
+                case "InferenceService":
+                    yield from self._predictor(one)
 
-    def selected(self, labels: dict[str, str]) -> list[Template]:
+    def _predictor(self, service: Manifest) -> Iterator[Template]:
+        """The pod that KServe makes of an InferenceService and its runtime, where that is here."""
+        predictor = service["spec"]["predictor"]
+        model = predictor.get("model") or {}
+        runtimes = [one for one in self.every(*RUNTIMES) if one["metadata"]["name"] == model.get("runtime")]
+        for runtime in runtimes[:1]:
+            containers = [
+                _overlaid(one, model) if one["name"] == KSERVE_CONTAINER else one
+                for one in runtime["spec"]["containers"]
+            ]
+            spec = {**runtime["spec"], **predictor, "containers": containers}
+            yield Template(label(service), service["metadata"], spec, service["metadata"].get("namespace"))
+
+    def selected(self, labels: Mapping[str, str]) -> list[Template]:
         """The pods that have these labels."""
         return self.taken({"matchLabels": labels})
 
-    def taken(self, selector: Manifest) -> list[Template]:
+    def taken(self, selector: Mapping[str, Any]) -> list[Template]:
         """The pods that a label selector takes."""
         return [one for one in self.templates() if takes(selector, one.labels)]
 
+    def taken_by(self, one: Manifest, selector: Mapping[str, Any]) -> list[Template]:
+        """The pods of an object's own namespace that its selector takes."""
+        own = one["metadata"].get("namespace")
+        return [template for template in self.taken(selector) if template.namespace == own]
 
-def takes(selector: Manifest, labels: Mapping[str, str]) -> bool:
+
+def _overlaid(container: Manifest, model: Manifest) -> Manifest:
+    """A runtime's container with what an InferenceService says of it: arguments come after the runtime's."""
+    own = {key: value for key, value in model.items() if key in _OF_A_CONTAINER}
+    named = {one["name"]: one for one in (*container.get("env", []), *own.get("env", []))}
+    arguments = [*container.get("args", []), *own.get("args", [])]
+    return {**container, **own} | {"args": arguments, "env": list(named.values())}
+
+
+def takes(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a label selector takes a pod with these labels; an empty one takes every pod."""
     wanted: dict[str, str] = selector.get("matchLabels") or {}
     return wanted.items() <= labels.items() and all(

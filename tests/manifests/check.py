@@ -10,10 +10,15 @@ from manifests.rules_access import access_faults
 from manifests.rules_cluster import cluster_faults
 from manifests.rules_devices import device_faults
 from manifests.rules_escaping import escape_faults
+from manifests.rules_found import found_faults
 from manifests.rules_gateway import gateway_faults
 from manifests.rules_metrics import metric_faults
-from manifests.rules_objects import port_faults, reference_faults, security_faults, selector_faults
+from manifests.rules_names import name_faults
+from manifests.rules_objects import port_faults, selector_faults
 from manifests.rules_programs import program_faults
+from manifests.rules_references import reference_faults
+from manifests.rules_scaling import scaling_faults
+from manifests.rules_security import security_faults
 from manifests.rules_server import server_faults
 from manifests.schemas import IMAGE_VOLUMES_SINCE, VERSIONS, schema_faults
 
@@ -47,11 +52,14 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
             list(dict.fromkeys(broken)), [], broken=True
         )  # what is not of the right shape cannot be asked further
     found: Iterable[str] = (
+        *found_faults(bundle),
+        *name_faults(bundle),
         *selector_faults(bundle),
         *port_faults(bundle),
         *reference_faults(bundle),
         *security_faults(bundle),
         *server_faults(bundle, facts),
+        *scaling_faults(bundle),
         *cluster_faults(bundle),
         *escape_faults(bundle),
         *device_faults(bundle),
@@ -60,7 +68,7 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         *program_faults(bundle),
         *metric_faults(bundle, facts),
     )
-    return Findings(list(found), needs(bundle))
+    return Findings(list(dict.fromkeys(found)), needs(bundle))
 
 
 def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERSIONS) -> list[str]:
@@ -83,8 +91,10 @@ def asked_paths(bundle: Bundle) -> set[str]:
         for container in template.servers
         for kind in ("startup", "readiness", "liveness")
     ]
+    noted = [template.metadata.get("annotations") or {} for template in bundle.templates()]
     monitored = {end.get("path", "/metrics") for one in bundle.every("PodMonitor") for end in _endpoints(one)}
-    return monitored | {probe["httpGet"]["path"] for probe in probes if "httpGet" in probe}
+    monitored |= {one.get("prometheus.io/path", "/metrics") for one in noted}
+    return monitored | {probe["httpGet"].get("path", "/") for probe in probes if "httpGet" in probe}
 
 
 def _endpoints(monitor: Manifest) -> list[Manifest]:
@@ -96,4 +106,5 @@ def applicable(bundle: Bundle, versions: Sequence[str]) -> list[str]:
     """The versions that know what is used: image volumes are younger than the rest."""
     volumes = [volume for template in bundle.templates() for volume in template.spec.get("volumes", [])]
     newer = any("image" in volume for volume in volumes)
-    return [one for one in versions if not newer or int(one.partition(".")[2]) >= IMAGE_VOLUMES_SINCE]
+    known = [one for one in versions if not newer or int(one.partition(".")[2]) >= IMAGE_VOLUMES_SINCE]
+    return known if known or not versions else [VERSIONS[-1]]  # none would be a check that nothing fails

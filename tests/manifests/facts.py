@@ -1,5 +1,7 @@
 """What the manifests may count on: a server that runs says which paths, services, metrics and labels there are."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +16,7 @@ from inferry_server.app import Server
 from inferry_server.services.health import LIVENESS
 from inferry_server.settings.settings import Settings
 from inferry_server.settings.sources import read_settings
-from manifests.bundle import Manifest
+from manifests.bundle import Manifest, image_name
 from testkit import onnx_models
 from testkit.http_client import ask_http
 from testkit.servers import running_server
@@ -24,6 +26,8 @@ IMAGE_ENVIRONMENT = {  # of the images' own; `test_server_image.py` holds the Do
     "INFERRY_GRPC_ADDRESS": "0.0.0.0:8001",
     "INFERRY_HTTP_ADDRESS": "0.0.0.0:8002",
 }
+IMAGE_PROVIDERS = {"inferry-server-gpu": "cuda", "inferry-server-tensorrt": "tensorrt"}
+_PROGRAMS = (["inferry-serve"], ["python", "-m", "inferry_server"])  # the images' entry point, and the same by module
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}
 
 
@@ -75,24 +79,40 @@ def container_settings(container: Manifest, environment: dict[str, str]) -> Sett
     """What a server in this container would read.
 
     Args:
-        container: whose arguments and variables count.
-        environment: from the ConfigMaps that it names.
+        container: whose image, command and arguments count.
+        environment: the settings that it has as variables.
 
     Raises:
         StartError: a variable or value that the server refuses.
-        ValueError: an argument that it does not know.
+        ValueError: a command that is another's, or an argument that the server does not know.
     """
-    own = {one["name"]: one.get("value", "") for one in container.get("env", []) if one["name"].startswith("INFERRY_")}
-    variables = IMAGE_ENVIRONMENT | environment | own
-    return _settings(tuple(map(str, container.get("args", []))), tuple(sorted(variables.items())))
+    provider = IMAGE_PROVIDERS.get(image_name(container))
+    image = IMAGE_ENVIRONMENT | ({} if provider is None else {"INFERRY_PROVIDER": provider})
+    arguments = [*_own_arguments(container.get("command", [])), *container.get("args", [])]
+    return _settings(tuple(map(str, arguments)), tuple(sorted((image | environment).items())))
 
 
 @cache  # several rules ask, and most containers are those of another combination of components
 def _settings(arguments: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Settings:
     try:
-        parsed = vars(build_parser().parse_args(arguments))
+        with contextlib.redirect_stderr(io.StringIO()):
+            parsed = vars(build_parser().parse_args(arguments))
     except SystemExit as error:
         raise ValueError(f"inferry-serve refuses the arguments {list(arguments)}") from error
     parsed.pop("print_config", None)
     flags: dict[str, Any] = {name: str(value) for name, value in parsed.items() if value is not None}
     return read_settings(flags, environment=dict(variables))
+
+
+def _own_arguments(command: list[str]) -> list[str]:
+    """What stands behind the server's name in a command.
+
+    Raises:
+        ValueError: another program's.
+    """
+    if not command:
+        return []
+    for program in _PROGRAMS:
+        if command[: len(program)] == program:
+            return command[len(program) :]
+    raise ValueError(f"its command is {command}; expected none, or inferry-serve, so that its settings can be read")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from manifests.bundle import Bundle, Manifest, Template, label
-from manifests.rules_objects import backends, near
+from manifests.bundle import RUNTIMES, Bundle, Manifest, Template, label
+from manifests.rules_references import SERVED, backends, near
 
 _SYSTEM_PRIORITIES = {"system-cluster-critical", "system-node-critical"}
 _MAKERS = ("Secret", "SealedSecret", "ExternalSecret")  # what leaves a Secret of its own name
@@ -40,14 +40,19 @@ class Need:
 
 
 def needs(bundle: Bundle) -> list[Need]:
-    """What is named and is not among the objects; each once."""
+    """What is named and is not among the objects of the same namespace, nor of the cluster; each once."""
+    stated = dict.fromkeys(one["metadata"]["namespace"] for one in bundle.objects if "namespace" in one["metadata"])
+    return list(dict.fromkeys(need for one in stated or (None,) for need in _needs(bundle.beside(one))))
+
+
+def _needs(bundle: Bundle) -> Iterator[Need]:
     secrets = bundle.names(*_MAKERS) | {one["spec"]["secretName"] for one in bundle.every("Certificate")}
-    found = []
-    for need in dict.fromkeys(_named(bundle)):
-        there = secrets if need.kind == "Secret" else bundle.names(need.kind)
+    for need in _named(bundle):
+        there = (
+            secrets if need.kind == "Secret" else bundle.names(*(RUNTIMES if need.kind in RUNTIMES else (need.kind,)))
+        )
         if need.name not in there:
-            found.append(need)
-    return found
+            yield need
 
 
 def _named(bundle: Bundle) -> Iterator[Need]:
@@ -62,7 +67,7 @@ def _named(bundle: Bundle) -> Iterator[Need]:
             case "HorizontalPodAutoscaler" | "ScaledObject":
                 target = spec["scaleTargetRef"]
                 yield Need(owner, target.get("kind", "Deployment"), target["name"])
-            case "GRPCRoute":
+            case "GRPCRoute" | "HTTPRoute" | "Ingress":
                 for parent in near(spec.get("parentRefs", []), "Gateway"):
                     yield Need(owner, "Gateway", parent["name"])
                 for backend in backends(one):
@@ -76,6 +81,10 @@ def _named(bundle: Bundle) -> Iterator[Need]:
                 yield Need(owner, "Issuer", spec["issuerRef"]["name"])
             case "Issuer" if "ca" in spec:
                 yield Need(owner, "Secret", spec["ca"]["secretName"])
+            case "InferenceService" if runtime := spec["predictor"].get("model", {}).get("runtime"):
+                yield Need(owner, RUNTIMES[0], runtime)
+            case "StatefulSet":
+                yield Need(owner, "Service", spec["serviceName"])
             case "PodMonitor":
                 for endpoint in spec.get("podMetricsEndpoints", []):
                     if (secret := monitor_token(endpoint)) is not None:
@@ -90,7 +99,7 @@ def monitor_token(endpoint: Manifest) -> Manifest | None:
 
 def _by_pod(template: Template) -> Iterator[Need]:
     spec, owner = template.spec, template.owner
-    if "serviceAccountName" in spec:
+    if spec.get("serviceAccountName", "default") != "default":  # every namespace has that
         yield Need(owner, "ServiceAccount", spec["serviceAccountName"])
     if spec.get("priorityClassName", "system-node-critical") not in _SYSTEM_PRIORITIES:
         yield Need(owner, "PriorityClass", spec["priorityClassName"])
@@ -101,6 +110,9 @@ def _by_pod(template: Template) -> Iterator[Need]:
             yield from _by_source(owner, variable.get("valueFrom", {}), "secretKeyRef", "configMapKeyRef")
         for source in container.get("envFrom", []):
             yield from _by_source(owner, source, "secretRef", "configMapRef")
+        for called in filter(None, (SERVED.fullmatch(str(one)) for one in container.get("args", []))):
+            if called[2] in (None, template.namespace):
+                yield Need(owner, "Service", called[1])
     for volume in spec.get("volumes", []):
         if "persistentVolumeClaim" in volume:
             yield Need(owner, "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])

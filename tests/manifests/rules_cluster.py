@@ -1,4 +1,4 @@
-"""Rules of what a cluster makes of objects: the namespace they land in, who scales them, what their pods reach."""
+"""Rules of what a cluster makes of objects: the namespace they land in, and what their pods reach."""
 
 import re
 from collections.abc import Iterator
@@ -15,18 +15,15 @@ NAMESPACED = {
     "PodDisruptionBudget", "PodMonitor", "PrometheusRule", "ScaledObject", "Secret", "Service", "ServiceAccount",
     "ServingRuntime", "StatefulSet",
 }  # fmt: skip
-_MEASURED = {"cpu", "memory"}  # what metrics-server knows of a container
 _QUERIED = re.compile(r'\bnamespace="([^"]*)"')
 _OF_A_SERVICE = re.compile(r"[^.]+\.([^.]+)\.svc(\.|$)")
-_SERVER = re.compile(r"--(?:server|host)=dns:///(.+)")
+_SERVER = re.compile(r"--(?:server|host)=(?:dns:///)?(.+:\d+)")
 _STORE = re.compile(r"(s3a?|gs|gcs|az|azure|adl|abfss?)://")
 
 
 def cluster_faults(bundle: Bundle) -> Iterator[str]:
-    """Namespaces, autoscalers and network policies that do not do what they are there for."""
+    """Namespaces and network policies that do not do what they are there for."""
     yield from namespace_faults(bundle)
-    yield from volume_faults(bundle)
-    yield from scaling_faults(bundle)
     yield from egress_faults(bundle)
 
 
@@ -55,68 +52,6 @@ def _elsewhere(one: Manifest, namespace: str) -> Iterator[str]:
                 yield f"the name {name} is one of the namespace {match[1]}; it is in {namespace}"
 
 
-def volume_faults(bundle: Bundle) -> Iterator[str]:
-    """Claims on a disk of one node that several pods ask for at a time."""
-    for owner in bundle.every("Deployment", "Job"):
-        if not _several_pods(bundle, owner):
-            continue
-        for volume in owner["spec"]["template"]["spec"].get("volumes", []):
-            claim = bundle.find("PersistentVolumeClaim", volume.get("persistentVolumeClaim", {}).get("claimName", ""))
-            modes = [] if claim is None else claim["spec"].get("accessModes", [])
-            if claim is not None and modes and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
-                yield (
-                    f"{label(owner)}: {label(claim)} is {', '.join(modes)}, and several pods ask for it: on another "
-                    "node one would wait for ever; expected ReadWriteMany, or one replica and the strategy Recreate"
-                )
-
-
-def _several_pods(bundle: Bundle, owner: Manifest) -> bool:
-    """Whether two pods of a Deployment or Job may be there at once."""
-    spec = owner["spec"]
-    if owner["kind"] == "Job":
-        return int(spec.get("parallelism", 1)) > 1
-    scalers = bundle.every("HorizontalPodAutoscaler", "ScaledObject")
-    scaled = any(one["spec"]["scaleTargetRef"]["name"] == owner["metadata"]["name"] for one in scalers)
-    rolled = spec.get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
-    return scaled or rolled or spec.get("replicas", 1) > 1
-
-
-def scaling_faults(bundle: Bundle) -> Iterator[str]:
-    """Metrics of HorizontalPodAutoscalers that nothing measures, or that other containers dilute."""
-    for scaler in bundle.every("HorizontalPodAutoscaler"):
-        owner = f"{scaler['spec']['scaleTargetRef']['kind']} {scaler['spec']['scaleTargetRef']['name']}"
-        for template in [one for one in bundle.templates() if one.owner == owner]:
-            for metric in scaler["spec"].get("metrics", []):
-                yield from (f"{label(scaler)}: {fault}" for fault in _metric_faults(metric, template))
-
-
-def _metric_faults(metric: Manifest, template: Template) -> Iterator[str]:
-    beside = [one for one in template.spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
-    running = {one["name"]: one for one in (*template.spec["containers"], *beside)}
-    match metric["type"]:
-        case "ContainerResource":
-            source = metric["containerResource"]
-            if source["container"] not in running:
-                yield f"{template.owner} has no container {source['container']}; it has {sorted(running)}"
-                return
-            asked = [running[source["container"]]]
-        case "Resource":
-            source, asked = metric["resource"], list(running.values())
-            if len(asked) > 1 and source["target"]["type"] == "Utilization":
-                yield (
-                    f"{source['name']} is the mean over the containers {sorted(running)}: those that idle hide a busy "
-                    "server; expected type ContainerResource"
-                )
-        case _:
-            return
-    if source["name"] not in _MEASURED:
-        yield f"no cluster measures the resource {source['name']} of a pod; expected one of {sorted(_MEASURED)}"
-    for container in asked:
-        known = {name for one in container.get("resources", {}).values() for name in one}
-        if source["target"]["type"] == "Utilization" and source["name"] in _MEASURED - known:
-            yield f"container {container['name']} requests no {source['name']}, of which a share is to be computed"
-
-
 def egress_faults(bundle: Bundle) -> Iterator[str]:
     """Policies under which a pod does not reach what its own settings and arguments name."""
     for template in bundle.templates():
@@ -136,7 +71,8 @@ def _egress(bundle: Bundle, template: Template) -> list[Manifest] | None:
     policies = [
         one["spec"]
         for one in bundle.every("NetworkPolicy")
-        if takes(one["spec"]["podSelector"], template.labels)
+        if one["metadata"].get("namespace") == template.namespace
+        and takes(one["spec"]["podSelector"], template.labels)
         and "Egress" in one["spec"].get("policyTypes", ["Egress"] if "egress" in one["spec"] else [])
     ]
     return [rule for policy in policies for rule in policy.get("egress", [])] if policies else None

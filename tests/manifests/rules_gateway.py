@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from inferry_server.addresses import Address
 from manifests.bundle import Bundle, Manifest, Template, label
-from manifests.rules_objects import backends, container_ports
+from manifests.rules_objects import container_ports
+from manifests.rules_references import backends
 from manifests.rules_server import Served, servers
 
 
