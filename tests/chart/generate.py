@@ -10,29 +10,34 @@ import yaml
 
 from chart.emit import emit
 from chart.nodes import Choice, Node
-from chart.place import place
+from chart.place import manifest_facts, place, reserved
+from chart.rules import rules, template
+from chart.settings_schema import setting_defaults
 from chart.source import woven_objects
 from chart.values import VALUES, Value
 from manifests.bundle import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "inferry"
-BY_HAND = ("templates/_helpers.tpl", "templates/NOTES.txt", ".helmignore")
+BY_HAND = ("templates/_helpers.tpl", "templates/_facts.tpl", "templates/NOTES.txt", ".helmignore")
 
 _MADE = "made by `make chart` from deploy/k8s"
+_HEAD = f"{{{{- /* {_MADE} */}}}}\n"
 _SETTINGS = "ConfigMap/inferry-server"
 
 
 def chart_files() -> dict[str, str]:
     """Contents by path in the chart."""
-    objects = place(woven_objects())
+    woven = woven_objects()
+    facts = manifest_facts(woven)
+    objects = place(woven)
     settings = objects[_SETTINGS].pop("data")
+    defined = (("manifestSettings", settings), ("manifestFacts", facts), ("serverDefaults", setting_defaults()))
     files = {
         "Chart.yaml": _chart(),
         "values.yaml": _values(),
         "values.schema.json": json.dumps(schema(), indent=2) + "\n",
-        "templates/_settings.tpl": (
-            f'{{{{- /* {_MADE} */}}}}\n{{{{- define "inferry.manifestSettings" -}}}}\n{emit(settings)}{{{{- end }}}}\n'
-        ),
+        "templates/_settings.tpl": _HEAD + "\n".join(_define(name, node) for name, node in defined),
+        "templates/_rules.tpl": _HEAD + template(list(rules(reserved(objects)))),
     }
     for name, node in objects.items():
         files[f"templates/{_file(name)}"] = _template(name, node)
@@ -56,16 +61,19 @@ def _file(name: str) -> str:
     return f"{kind.lower()}-{rest}.yaml" if rest else f"{kind.lower()}.yaml"
 
 
+def _define(name: str, node: Node) -> str:
+    return f'{{{{- define "inferry.{name}" -}}}}\n{emit(node)}{{{{- end }}}}\n'
+
+
 def _template(name: str, node: Node) -> str:
     text = emit(node)
-    head = f"{{{{- /* {_MADE} */}}}}\n"
     if name == _SETTINGS:
-        return head + text + 'data:\n  {{- include "inferry.settings" $ | nindent 2 }}\n'
+        return _HEAD + text + 'data:\n  {{- include "inferry.settings" $ | nindent 2 }}\n'
     if name.startswith("Deployment/"):
-        return head + '{{- include "inferry.checks" $ }}\n' + text
+        return _HEAD + '{{- include "inferry.rules" $ }}\n' + text
     if isinstance(node, Choice):
-        return head.replace("*/}}", "*/ -}}") + text.removeprefix("\n")
-    return head + text
+        return _HEAD.replace("*/}}", "*/ -}}") + text.removeprefix("\n")
+    return _HEAD + text
 
 
 def _chart() -> str:

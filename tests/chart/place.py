@@ -1,10 +1,12 @@
 """Where the chart's values stand in the objects."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from chart.nodes import ABSENT, Choice, Expr, Node, Splice, Yaml, names
+from chart.values import USUAL_POLICY
+from manifests.rules_resources import AT_REST_MIB
 
 _PREFIX = '{{ include "inferry.fullname" $ }}'
 _NAMES = {"name", "claimName", "secretName", "serviceAccountName", "priorityClassName", "commonName", "hostname"}
@@ -34,6 +36,74 @@ def place(objects: dict[str, Node]) -> dict[str, Node]:
     _place_tokens(objects)
     _place_others(objects)
     return {name: _named(node, key="") for name, node in objects.items()}
+
+
+def manifest_facts(objects: dict[str, Node]) -> Node:
+    """What the rules must know of the manifests: a mapping, with the components' conditions in it.
+
+    Args:
+        objects: woven ones, without values.
+    """
+    server = _found(objects["Deployment/inferry-server"], _SERVER)
+    startup, readiness = server["startupProbe"], server["readinessProbe"]
+    return {
+        "memory": server["resources"]["limits"]["memory"],
+        "policy": USUAL_POLICY,
+        "atRestBytes": AT_REST_MIB << 20,
+        "startSeconds": _mapped(startup["failureThreshold"], lambda times: times * startup["periodSeconds"]),
+        "readinessSeconds": readiness["failureThreshold"] * readiness["periodSeconds"],
+    }
+
+
+def _found(node: Node, path: str) -> Node:
+    found: list[Node] = []
+
+    def look(one: Node) -> Node:
+        found.append(one)
+        return one
+
+    edit(node, path, look)
+    (only,) = found
+    return only
+
+
+def reserved(objects: dict[str, Node]) -> dict[str, tuple[str, list[str]]]:
+    """The names that the values cannot add, as they are there: by value, with the key that has the name.
+
+    Args:
+        objects: with every value in its place.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
+    for node in objects.values():
+        for value, key, taken in _beside_splices(node):
+            known = found.get(value, (key, []))[1]
+            found[value] = key, sorted({*known, *taken})
+    return {value: (key, taken) for value, (key, taken) in found.items() if taken}
+
+
+def _beside_splices(node: Node) -> Iterator[tuple[str, str, list[str]]]:
+    match node:
+        case Choice():
+            for tree in _branches(node):
+                yield from _beside_splices(tree)
+        case dict():
+            for key, value in node.items():
+                if isinstance(key, Splice):
+                    yield _value_of(key), "", [one for one in node if isinstance(one, str)]
+                else:
+                    yield from _beside_splices(value)
+        case list():
+            elements = [tree for one in node for tree in _branches(one) if isinstance(tree, dict)]
+            key = "mountPath" if any("mountPath" in one for one in elements) else "name"
+            for one in node:
+                if isinstance(one, Splice):
+                    yield _value_of(one), key, [tree[key] for tree in elements if isinstance(tree.get(key), str)]
+                else:
+                    yield from _beside_splices(one)
+
+
+def _value_of(splice: Splice) -> str:
+    return splice.value.removeprefix("$.Values.")
 
 
 def edit(node: Node, path: str, change: Callable[[Node], Node]) -> None:
@@ -118,7 +188,7 @@ def _place_pods(deployment: Node) -> None:
         "spec/template/metadata/labels": more("podLabels"),
         "spec/template/metadata/annotations": more("podAnnotations"),
         f"{_POD}/terminationGracePeriodSeconds": always('include "inferry.graceSeconds" $'),
-        f"{_POD}/topologySpreadConstraints": instead("topologySpreadConstraints", yaml=True),
+        f"{_POD}/topologySpreadConstraints": _spread,
         f"{_POD}/priorityClassName": instead("priority.className"),
         f"{_POD}/tolerations": more("tolerations"),
         f"{_POD}/nodeSelector": more("nodeSelector"),
@@ -136,6 +206,12 @@ def _place_pods(deployment: Node) -> None:
         edit(deployment, path, change)
     checksum = Expr('{{ include "inferry.settings" $ | sha256sum }}')
     edit(deployment, "spec/template/metadata/annotations", lambda node: {**node, "checksum/settings": checksum})
+
+
+def _spread(node: Node) -> Node:
+    """The values' own, or else what stands there."""
+    own = Yaml('(include "inferry.spread" $ | fromYamlArray)')
+    return Choice((("$.Values.topologySpreadConstraints", own),), node)
 
 
 def _first(test: str, text: str) -> Callable[[Node], Node]:

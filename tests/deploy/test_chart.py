@@ -17,6 +17,7 @@ from chart.values import VALUES, Value
 from manifests.bundle import K8S, Bundle, Manifest, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
+from manifests.rules_names import name_faults
 from manifests.schemas import VERSIONS, unknown_kinds
 
 CHOSEN: dict[str, dict[str, Any]] = {
@@ -30,15 +31,12 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "keda": {"autoscaling.kind": "keda"},
     "gateway": {"gateway.enabled": True},
     "gateway-tls": {"tls.enabled": True, "gateway.enabled": True},
-    "models-image": {"models.from": "image"},
-    "models-bucket": {"models.from": "bucket"},
+    "models-image": {"models.from": "image", "models.image.reference": "registry.example.com/inferry-models:1"},
+    "models-bucket": {"models.from": "bucket", "models.bucket.url": "s3://example-models/repository"},
 }
 IMPLIED = {"gateway-tls": ("tls", "gateway")}  # by what the values of a component say
 ONE_OF = (("hpa", "keda"), ("models-image", "models-bucket"))
 OWN_LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version")
-
-
-COLLECTOR = "http://collector.monitoring:4317"
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
@@ -155,6 +153,33 @@ def test_names_follow_release_and_namespace() -> None:
     assert all('namespace="vision"' in one and f'pod=~"{server}-' in one for one in queries)
 
 
+RELEASES = (  # any two of them might have come to the same names
+    "inferry", "x", "x-inferry", "x.y", "x-y", "1st", "inferry-1st", "inferry-server", "inferry-server-vip", "0",
+    "a.b.c", "vision-production-models-of-europe-west-1-blue", "vision-production-models-of-europe-west-1-green",
+    "r" * 53, "r" * 52 + "1", "inferry." + "1" * 45, "inferry-" + "1" * 45,
+)  # fmt: skip
+
+
+def test_releases_of_any_name_are_valid_and_have_nothing_in_common(facts: ServerFacts) -> None:
+    values = values_of(("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway"))
+    rendered = [template(values, release=one) for one in RELEASES]
+    together = Bundle([one for bundle in rendered for one in bundle.objects])
+    assert list(name_faults(together)) == []  # names that are there twice are named
+    assert faults(together, facts, versions=VERSIONS[-1:]) == []
+
+
+@pytest.mark.parametrize("release", ["Upper", "under_score", "r" * 54, "x-", "x..y", "x y"])
+def test_a_name_that_no_release_may_have_is_refused(release: str) -> None:
+    with pytest.raises(RefusedError, match="name"):
+        template({}, release=release)
+
+
+@pytest.mark.parametrize("name", ["a.b", "1st", "a" * 41, "A", "a-"])
+def test_a_name_that_no_service_may_have_is_refused(name: str) -> None:
+    with pytest.raises(RefusedError, match="fullnameOverride"):
+        template({"fullnameOverride": name})
+
+
 def test_every_object_says_whose_it_is() -> None:
     for one in template(values_of(("monitoring", "networkpolicy", "hpa", "gateway"))).objects:
         labels = one["metadata"]["labels"]
@@ -166,7 +191,7 @@ def test_every_object_says_whose_it_is() -> None:
     ("settings", "variable", "text"),
     [
         ({"max_queue_bytes": 268435456}, "MAX_QUEUE_BYTES", "268435456"),
-        ({"max_queue_bytes": 1 << 40}, "MAX_QUEUE_BYTES", "1099511627776"),
+        ({"max_total_queue_bytes": 1 << 40}, "MAX_TOTAL_QUEUE_BYTES", "1099511627776"),
         ({"latency_objective_ms": 0.25}, "LATENCY_OBJECTIVE_MS", "0.25"),
         ({"cuda_graphs": True}, "CUDA_GRAPHS", "true"),
         ({"log_level": "debug"}, "LOG_LEVEL", "debug"),
@@ -188,55 +213,6 @@ def test_a_changed_setting_is_a_rolling_update() -> None:
 def test_grace_and_liveness_follow_the_drain(seconds: float, facts: ServerFacts) -> None:
     rendered = template({"settings.drain_timeout_s": seconds, "settings.drain_delay_s": 7.5})
     assert faults(rendered, facts, versions=VERSIONS[-1:]) == []
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"replica": 3}, "additional properties 'replica' not allowed"),
-        ({"replicas": "three"}, "replicas"),
-        ({"replicas": -1}, "replicas"),
-        ({"settings.max_batchsize": 64}, "max_batchsize"),
-        ({"settings.max_batch_size": "many"}, "max_batch_size"),
-        ({"settings.grpc_address": "0.0.0.0:9000"}, "grpc_address"),
-        ({"settings.log_level": "loud"}, "log_level"),
-        ({"models.from": "ftp"}, "models/from"),
-        ({"models.bucket.url": "bucket"}, "url"),
-        ({"image.digest": "sha256:1"}, "digest"),
-        ({"autoscaling.kind": "both"}, "autoscaling/kind"),
-        ({"tls": True}, "tls"),
-        ({"gateway.canary.weight": 101}, "weight"),
-        ({"gateway.canary.weight": 10}, "needs gateway.canary.service"),
-        ({"priority.enabled": True, "priority.className": "high"}, "leave one of them out"),
-        ({"settings.model_load_timeout_s": 3600}, "set startSeconds to more"),
-        ({"settings.drain_delay_s": 2}, "must be more than 6"),
-        ({"settings.trace_endpoint": COLLECTOR, "networkPolicy.enabled": True}, "name it and DNS in networkPolicy"),
-        ({"settings.trace_endpoint": COLLECTOR, "models.from": "bucket"}, "or in models.bucket.egress"),
-    ],
-)
-def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], expected: str) -> None:
-    with pytest.raises(RefusedError) as refused:
-        template(values)
-    assert expected in str(refused.value)
-
-
-def test_a_value_that_the_server_would_refuse_is_found_in_what_is_rendered(facts: ServerFacts) -> None:
-    for values, expected in (
-        ({"settings.max_batch_size": 0}, "max_batch_size is 0"),
-        ({"resources": {"limits": {"memory": "256Mi"}, "requests": {"memory": "256Mi"}}}, "may take 918 MiB"),
-        ({"settings.tls_certificate": "/x/tls.crt", "settings.tls_private_key": "/x/k"}, "nothing is mounted there"),
-    ):
-        assert any(expected in fault for fault in faults(template(values), facts, versions=VERSIONS[-1:]))
-
-
-def test_a_collector_of_traces_is_reached_through_the_policy_that_names_it(facts: ServerFacts) -> None:
-    traced = {"settings.trace_endpoint": COLLECTOR}
-    egress = [{"ports": [{"port": 4317}, {"port": 53, "protocol": "UDP"}]}]
-    for values in (
-        {}, {"networkPolicy.enabled": True, "networkPolicy.egress": egress},
-        {"models.from": "bucket", "models.bucket.egress": egress},
-    ):  # fmt: skip
-        assert faults(template(traced | values), facts, versions=VERSIONS[-1:]) == []
 
 
 def test_helms_own_linter_finds_nothing() -> None:

@@ -25,7 +25,7 @@ HTTP_INFERENCES = ("auto", "on", "off")
 COMPRESSIONS = ("none", "deflate", "gzip")
 
 _AUTO = "auto"
-_MOST_FRONT_ENDS, _MOST_AUTO_FRONT_ENDS = 64, 8
+MOST_FRONT_ENDS, _MOST_AUTO_FRONT_ENDS = 64, 8
 _CORES_OF_A_FRONT_END = 4
 _MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
 
@@ -37,7 +37,7 @@ def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -
 _SAMPLE_RATIO = 0.01  # enough to see what is usual, too few to be felt
 _DAY_S = 86_400.0
 _LARGEST_INT32 = 2**31 - 1  # gRPC's and ONNX Runtime's integers
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "poll_interval_s": (0.01, _DAY_S),
     "intra_op_num_threads": (0, 1024),
     "instance_count": (1, 256),
@@ -83,6 +83,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "trace_sample_ratio": (0, 1),
     "late_requests": (0, 10_000),
 }
+"""The least and the most that a number may be."""
+
+AT_LEAST = (("max_request_rows", "max_batch_size"), ("max_queue_size", "max_request_rows"))
+"""Settings that are never below another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,11 +302,11 @@ class Settings:
         Raises:
             StartError: names the setting, the value and the accepted range.
         """
-        for name, (least, most) in _RANGES.items():
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             self._require(name, value is None or least <= value <= most, f"{least:g} to {most:g}")
-        self._require("max_request_rows", self.max_request_rows >= self.max_batch_size, "at least max_batch_size")
-        self._require("max_queue_size", self.max_queue_size >= self.max_request_rows, "at least max_request_rows")
+        for name, other in AT_LEAST:
+            self._require(name, getattr(self, name) >= getattr(self, other), f"at least {other}")
         total = self.max_total_queue_bytes
         is_enough = not total or total >= 2 * self.max_queue_bytes  # a full lane fits into the half for everybody
         self._require("max_total_queue_bytes", is_enough, "0, or at least twice max_queue_bytes")
@@ -314,7 +318,7 @@ class Settings:
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         if self.trace_endpoint is not None:
             self._require("trace_endpoint", _is_collector(self.trace_endpoint), "http://HOST:PORT or https://HOST:PORT")
-        self._require("front_ends", _is_front_ends(self.front_ends), f"auto, or 0 to {_MOST_FRONT_ENDS}")
+        self._require("front_ends", _is_front_ends(self.front_ends), f"auto, or 0 to {MOST_FRONT_ENDS}")
         if self.http_hosts is not None:
             self._require("http_hosts", _are_hosts(self.http_hosts), "names without ports, separated by commas")
         self._refuse_without_effect()
@@ -417,7 +421,7 @@ class Settings:
 
 
 def _is_front_ends(text: str) -> bool:
-    return text == _AUTO or (text.isascii() and text.isdigit() and int(text) <= _MOST_FRONT_ENDS)
+    return text == _AUTO or (text.isascii() and text.isdigit() and int(text) <= MOST_FRONT_ENDS)
 
 
 def _are_hosts(text: str) -> bool:

@@ -1,11 +1,17 @@
-{{- /* What the names of all objects begin with; room is left for the longest ending. */}}
+{{- /* What the names of all objects begin with: a DNS label that a Service may have, with room for the longest ending.
+Two releases never have the same: where the name is not the release's own, or could be what another becomes, its digest
+is added. */}}
 {{- define "inferry.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains "inferry" .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride }}
 {{- else }}
-{{- printf "%s-inferry" .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- $own := ternary .Release.Name (printf "%s-inferry" .Release.Name) (contains "inferry" .Release.Name) }}
+{{- $name := replace "." "-" $own }}
+{{- if not (regexMatch "^[a-z]" $name) }}{{ $name = printf "inferry-%s" $name }}{{ end }}
+{{- if or (ne $name $own) (gt (len $name) 40) (hasSuffix "-inferry" .Release.Name) }}
+{{- $name = printf "%s-%s" ($name | trunc 31 | trimAll "-") (.Release.Name | sha256sum | trunc 8) }}
+{{- end }}
+{{- $name }}
 {{- end }}
 {{- end }}
 
@@ -55,24 +61,12 @@
 {{- add (ceil (divf (include "inferry.setting" (list . "INFERRY_DRAIN_TIMEOUT_S" "30") | float64) 10)) 3 }}
 {{- end }}
 
-{{- /* Values that cannot be together; rendering ends with what to do. */}}
-{{- define "inferry.checks" -}}
-{{- $load := include "inferry.setting" (list . "INFERRY_MODEL_LOAD_TIMEOUT_S" "120") | float64 }}
-{{- $start := .Values.startSeconds | default (ternary 1800 900 .Values.gpu.enabled) | float64 }}
-{{- if lt $start $load }}
-{{- fail (printf "settings.model_load_timeout_s is %v, and a pod has %v seconds to start: set startSeconds to more" $load $start) }}
+{{- /* Spread constraints of the values: of the release's own servers, where they name no others. */}}
+{{- define "inferry.spread" -}}
+{{- $own := dict "app.kubernetes.io/name" "inferry" "app.kubernetes.io/component" "server" "app.kubernetes.io/instance" .Release.Name }}
+{{- $found := list }}
+{{- range .Values.topologySpreadConstraints }}
+{{- $found = append $found (hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" (dict "matchLabels" $own))) }}
 {{- end }}
-{{- if le (include "inferry.setting" (list . "INFERRY_DRAIN_DELAY_S" "0") | float64) 6.0 }}
-{{- fail "settings.drain_delay_s must be more than 6, which is how long a pod that is not ready may still get calls" }}
-{{- end }}
-{{- if and .Values.priority.enabled .Values.priority.className }}
-{{- fail "priority.className is a class that is there, priority.enabled makes one: leave one of them out" }}
-{{- end }}
-{{- if and .Values.gateway.canary.weight (not .Values.gateway.canary.service) }}
-{{- fail "gateway.canary.weight needs gateway.canary.service, the Service of the other release" }}
-{{- end }}
-{{- $held := or .Values.networkPolicy.enabled (eq .Values.models.from "bucket") }}
-{{- if and .Values.settings.trace_endpoint $held (not .Values.networkPolicy.egress) (not .Values.models.bucket.egress) }}
-{{- fail "settings.trace_endpoint is a collector that the network policy holds back: name it and DNS in networkPolicy.egress, or in models.bucket.egress" }}
-{{- end }}
+{{- toYaml $found }}
 {{- end }}
