@@ -116,7 +116,7 @@ gpu-check: $(READY) ## Compare GPU and CPU, and measure both; ARGS="--effort qui
 	@test -d $(GPU_MODELS)/resnet50-float16 || PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_export $(GPU_MODELS)
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.gpu_check $(GPU_MODELS) $(ARGS)
 
-deploy-check: $(READY) ## Check images and manifests without a cluster; ARGS="FOLDER ..." checks overlays of your own
+deploy-check: $(READY) ## Check images and manifests without a cluster; ARGS="FOLDER ..." or ARGS="--values FILE" checks your own
 ifdef ARGS
 	@PYTHONPATH=tests $(BIN)/python -m manifests $(ARGS)
 else
