@@ -52,6 +52,13 @@ SECURITY = (
         ("tests/server/http/test_without_extra.py",),
     ),
     Mutant("metrics-certificate", "HTTP: the metrics ask for the client's certificate", "if False:", _GUARD),
+    Mutant("http-certificate-ended", "HTTP: a connection ends with its certificate", "if False:", _GUARD),
+    Mutant(
+        "http-ended-refused",
+        "HTTP: a certificate that has ended is none",
+        'return not state.get("has_certificate")',
+        _GUARD,
+    ),
     Mutant("http-reasons", "HTTP: health tells no names to whoever has no certificate", "return True", _GUARD),
     Mutant("http-handshakes-counted", "HTTP: handshakes that fail are counted", "pass", _GUARD),
     Mutant("http-refused-counted", "HTTP: what the guard refuses is counted", "pass", _GUARD),

@@ -1,5 +1,6 @@
 """Who may ask for more than health: no page of another site, and nobody without the certificate or role it takes."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -73,7 +74,7 @@ class Guard:
 
     def tells_reasons(self, scope: Any) -> bool:
         """Whether a client may hear why the server is not ready: reasons name models."""
-        return self._needs_certificate is None or bool(scope["state"].get("has_certificate"))  # guard: http-reasons
+        return not self._lacks_certificate(scope["state"])  # guard: http-reasons
 
     def refuses(self, path: str, raw: Sequence[tuple[bytes, bytes]], state: Any) -> Status | None:
         """The status for a request that must not be asked; None for one that may. It is not counted.
@@ -115,7 +116,9 @@ class Guard:
         return None if self._access is None else self._access_refusal(self._access.check_metrics, raw, state)
 
     def _lacks_certificate(self, state: Any) -> bool:
-        return self._needs_certificate is not None and not state.get("has_certificate")
+        if self._needs_certificate is None:
+            return False
+        return not state.get("has_certificate") or time.time() >= state["certificate_end"]  # guard: http-ended-refused
 
     def _without_certificate(self) -> Status:
         return Status(grpc.StatusCode.UNAUTHENTICATED, self._needs_certificate or "", reason="no_certificate")

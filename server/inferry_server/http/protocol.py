@@ -5,6 +5,8 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sized
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ from inferry_server.http.heads import (
 )
 from inferry_server.http.limits import HttpLimits
 from inferry_server.security.certificate_names import names_of_peer
+from inferry_server.security.client_certificates import end_of_peer
 
 LEAST_BYTES_PER_S = 64 << 10
 """Of a body: for each that comes, the rest has more time."""
@@ -61,8 +64,9 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         crowd: all connections of the port.
         handshakes: those that are no connections yet; None where there is no TLS.
         direct: as that of `HttpOptions`.
-        closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, or `invalid`
-            for what is no request. Of a handshake that fails, `HttpTls` tells.
+        closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, `invalid`
+            for what is no request, or `expired` after the end of the client's certificate. Of a handshake that fails,
+            `HttpTls` tells.
 
     Attributes:
         deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
@@ -86,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         super().__init__(*arguments, **named)
         self._limits = limits
         self._crowd = crowd
+        self._certificate_end = math.inf
         self._handshakes = handshakes
         self._may_ask = True  # for more than health
         self._is_deaf = False  # what comes is not looked at any more
@@ -125,7 +130,12 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self.flow = _OrderlyFlow(transport, self.pipeline)
         tls = transport.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert()
-        self.app_state = {"has_certificate": bool(certificate), "certificate_names": names_of_peer(certificate)}
+        self._certificate_end = end_of_peer(certificate)
+        self.app_state = {
+            "has_certificate": bool(certificate),
+            "certificate_names": names_of_peer(certificate),
+            "certificate_end": self._certificate_end,
+        }
         if self._handshakes is not None:
             self._handshakes.ended(transport.get_extra_info("socket").fileno())
         self._wait_for_client(self._limits.read_s)
@@ -272,7 +282,12 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._rest()
 
     def expire(self, now: float) -> None:
-        """End the connection if its client is too late, or does not read the rest of a connection that closes."""
+        """End the connection if its client is too late, or does not read the rest of a connection that closes.
+
+        So is one whose client's certificate has ended, once it has the reply that it waits for.
+        """
+        if time.time() >= self._certificate_end and not self.transport.is_closing():  # guard: http-certificate-ended
+            self._end_after_reply()
         if self.deadline is None and self.transport.is_closing():
             self.deadline = now + self._limits.write_s
         elif self.deadline is not None and now >= self.deadline:  # guard: http-clients-late
@@ -291,6 +306,13 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects_continue
         self.headers += headers  # the list is the scope's
+
+    def _end_after_reply(self) -> None:
+        if not self._is_between_requests():
+            self.cycle.keep_alive = False
+            return
+        self._closed("expired")
+        self.transport.close()
 
     def _check_head(self) -> None:
         """Look at what uvicorn would let pass. Raises ValueError; httptools makes it a 400."""

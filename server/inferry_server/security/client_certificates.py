@@ -1,8 +1,10 @@
 """Whether the certificates that clients have shown still hold: a handshake verifies once, connections last for long."""
 
 import math
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from inferry_server.errors import UnauthenticatedError
 from inferry_server.security.certificate_dates import earliest_end
@@ -47,3 +49,8 @@ class ClientCertificates:
             known = earliest_end(pem)
             end = self._ends[pem] = math.inf if known is None else known
         return end
+
+
+def end_of_peer(certificate: Mapping[str, Any] | None) -> float:
+    """When what `ssl.SSLSocket.getpeercert` tells of ends, in seconds since the epoch; never where there is nothing."""
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else math.inf

@@ -201,7 +201,7 @@ class MetricTable:
             "inferry_http_connections_closed",
             "HTTP connections that the server closed: where there were too many (crowded), after waiting too long for "
             "the client to send or read (slow) or to ask again (idle), after what is no request (invalid), and after a "
-            "TLS handshake that failed (handshake).",
+            "TLS handshake that failed (handshake) and the end of the client's certificate (expired).",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.certificate_end = Gauge(

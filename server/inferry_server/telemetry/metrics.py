@@ -62,7 +62,7 @@ class ServerMetrics(MetricTable):
         self.last_load.labels(model, outcome).set_to_current_time()
 
     def http_closed(self, reason: str) -> None:
-        """The server closed an HTTP connection (`crowded`, `slow`, `idle`, `invalid`, `handshake`)."""
+        """The server closed an HTTP connection (`crowded`, `slow`, `idle`, `invalid`, `handshake`, `expired`)."""
         self.http_closures.labels(reason).inc()
 
     def forget_loads(self, model: str) -> None:
