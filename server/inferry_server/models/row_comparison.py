@@ -37,6 +37,9 @@ class RowComparison:
         precision: relative rounding of the coarsest number format inside the model.
         budget_s: how long it may compute altogether.
         clock: monotonic seconds.
+
+    Attributes:
+        wavers: whether the model was seen to answer the very same batch differently each time.
     """
 
     run: Run
@@ -44,6 +47,7 @@ class RowComparison:
     precision: float
     budget_s: float
     clock: Callable[[], float]
+    wavers: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
     _row_s: float = field(default=0.0, init=False)
     _is_new: bool = field(default=True, init=False)
@@ -235,6 +239,7 @@ class RowComparison:
         """
         first, second = self._answers(rows), self._answers(rows)
         if differ(first[name][place : place + 1], second[name][place : place + 1], 0.0):
+            self.wavers = True
             raise UnfitError
         return False
 

@@ -114,7 +114,8 @@ class Examination:
         except NoTimeError:
             reason = f"one row takes longer than the {self.budget_s:g} s for all of it"
         if not fitting:
-            return Finding(Verdict.UNKNOWN, reason)
+            by_chance = "it answers the same rows differently each time: by chance, or by what it was asked before"
+            return Finding(Verdict.UNKNOWN, by_chance if self._model.wavers else reason)
         if not self._is_complete:  # guard: rows-varied
             silent = ", ".join(repr(one.name) for one in self.signature.outputs if one.name not in self._varied)
             return Finding(Verdict.UNKNOWN, f"output {silent} was the same for all rows that could be made up")
