@@ -92,10 +92,20 @@ def test_a_reply_that_differs_in_anything_else_is_read_as_without_a_plan(place: 
     assert outcome(wire, planned=True) == outcome(wire, planned=False)
 
 
+def test_replies_of_several_versions_and_with_the_shortest_names_are_read_by_plans() -> None:
+    for value in range(5):
+        for version in "123":
+            reply = read_wire(wire_of({"y": ((1,), "u1")}, value, model_version=version))
+            assert isinstance(reply, InferResult) is (value > 0)
+            assert read_infer(reply).version == version
+
+
 def test_plans_are_few_and_of_small_replies() -> None:
-    for number in range(2 * reply_plans._MAX_PLANS):
+    for number in range(2 * reply_plans._MAX_LENGTHS):
+        read_wire(wire_of({"y": ((number,), "u1")}, 0))
         read_wire(wire_of({"y": ((1,), "u1")}, 0, model_version=str(number)))
-    assert len(reply_plans._plans) <= reply_plans._MAX_PLANS
+    assert len(reply_plans._plans) <= reply_plans._MAX_LENGTHS
+    assert max(map(len, reply_plans._plans.values())) <= reply_plans._MAX_ALIKE
     reply_plans._plans.clear()
     read_wire(wire_of({"y": ((1 << 16,), "u1")}, 0))
     assert not reply_plans._plans

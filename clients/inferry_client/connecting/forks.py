@@ -37,6 +37,7 @@ class Forkable(Protocol):
 
 
 _clients: "weakref.WeakSet[Forkable]" = weakref.WeakSet()
+_noting = threading.RLock()  # held over a fork, so that it is free in the child; a signal's handler may make a client
 _forking: list[Forkable] = []
 _asyncio_is_lost = False
 _of_parents: list[Any] = []
@@ -44,7 +45,8 @@ _of_parents: list[Any] = []
 
 def heed_forks(client: Forkable) -> None:
     """Tell a client of every fork of its process."""
-    _clients.add(client)
+    with _noting:
+        _clients.add(client)
 
 
 def lose_asyncio() -> None:
@@ -59,6 +61,7 @@ def asyncio_is_lost() -> bool:
 
 
 def _before() -> None:
+    _noting.acquire()
     _forking[:] = _clients
     for client in _forking:
         client._before_fork()
@@ -77,11 +80,13 @@ def _inside_grpc() -> bool:
 def _in_parent() -> None:
     while _forking:
         _forking.pop()._in_parent()
+    _noting.release()
 
 
 def _in_child() -> None:
     while _forking:
         _of_parents.append(_forking.pop()._in_child())
+    _noting.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

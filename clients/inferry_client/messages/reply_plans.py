@@ -17,10 +17,10 @@ from inferry_proto.open_inference_pb2 import ModelInferResponse
 
 _CONTENTS = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _MAX_BYTES = 1 << 16  # of a reply; to read a larger one is a small part of what it costs
-_MAX_PLANS = 256
-_BEGINNING = 24  # bytes, which tell most models and versions apart
+_MAX_LENGTHS = 256  # of replies, for which there are plans
+_MAX_ALIKE = 4  # plans for one length: versions of a model, and models whose names are as long
 
-_plans: "dict[tuple[int, bytes], _Plan]" = {}
+_plans: "dict[int, tuple[_Plan, ...]]" = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,16 @@ def read_wire(wire: bytes) -> ModelInferResponse | InferResult:
     Raises:
         DecodeError: it is no message.
     """
-    key = (len(wire), wire[:_BEGINNING])
-    plan = _plans.get(key)
-    result = plan and _read(wire, plan)
-    if result:
-        return result
+    for plan in _plans.get(len(wire), ()):
+        result = _read(wire, plan)
+        if result:
+            return result
     reply = ModelInferResponse.FromString(wire)
-    plan = _plan(wire, reply)
-    if plan:
-        if len(_plans) >= _MAX_PLANS:
+    new = _plan(wire, reply)
+    if new:
+        if len(_plans) >= _MAX_LENGTHS:
             _plans.clear()
-        _plans[key] = plan
+        _plans[len(wire)] = (new, *_plans.get(len(wire), ())[: _MAX_ALIKE - 1])
     return reply
 
 
