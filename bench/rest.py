@@ -9,6 +9,7 @@ The first two take about a minute, the last one five (`watched.py`).
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -103,9 +104,19 @@ def compare_mlserver(folder: Path, rounds: int, seconds: float) -> dict[str, obj
         "server_cpu_us": {name: median([one.server_us for one in found]) for name, found in turns.items()},
         "client_cpu_us": {name: median([one.client_us for one in found]) for name, found in turns.items()},
         "cores_used_of_" + str(cores): {name: median([one.cores for one in found]) for name, found in turns.items()},
-        "inferry / mlserver": str(median_ratio(list(zip(rates["mlserver"], rates["inferry"], strict=True)))),
+        "images_per_s, inferry / mlserver": str(
+            median_ratio([(peer.per_s, ours.per_s) for ours, peer in zip(*_both(turns), strict=True)])
+        ),
         "must be at least": 3,
+        "server CPU an image, mlserver / inferry": str(
+            median_ratio([(ours.server_us, peer.server_us) for ours, peer in zip(*_both(turns), strict=True)])
+        ),
+        "load_average": os.getloadavg()[0],
     }
+
+
+def _both(turns: Mapping[str, list["UnderLoad"]]) -> tuple[list["UnderLoad"], list["UnderLoad"]]:
+    return turns["inferry"], turns["mlserver"]
 
 
 @dataclass(frozen=True)
