@@ -6,6 +6,7 @@ import pytest
 
 from manifests.__main__ import main
 from manifests.bundle import K8S, write_overlay
+from manifests.planting import POLICY
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,51 @@ def test_tokens_in_the_clear_are_told(capsys: pytest.CaptureFixture[str], folder
     assert "note: Deployment inferry-server needs the Secret inferry-access, which is not here" in lines
     assert [line for line in lines if line.startswith("note: Deployment inferry-server: tokens travel in the clear")]
     assert not [line for line in answer(capsys, write_overlay(folder, ("tls", "tokens")))[1] if "in the clear" in line]
+
+
+PREFIXED = """
+namePrefix: vision-
+patches:
+  - target: {kind: Certificate, name: inferry-server}
+    patch: |-
+      - {op: add, path: /spec/dnsNames/-, value: vision-inferry-server}
+      - {op: add, path: /spec/dnsNames/-, value: vision-inferry-server-vip}
+  - target: {kind: ScaledObject}
+    patch: |-
+      - {op: replace, path: /spec/triggers, value: [{type: prometheus, metadata: {query: "inferry_ready{pod=~'.*'}"}}]}
+"""
+
+
+def test_names_with_a_prefix_go_on_naming_one_another(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    components = ("tls", "tokens", "monitoring", "keda", "gateway", "gateway-tls")
+    code, lines = answer(capsys, write_overlay(folder, components, more=PREFIXED + POLICY))
+    assert code == 0, lines
+    assert not [line for line in lines if "which is not here" in line]
+
+
+def test_queries_for_the_pods_of_another_deployment_are_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, lines = answer(capsys, write_overlay(folder, ("keda",), more="nameSuffix: -vision\n"))
+    assert code == 1
+    assert any("trigger busy asks for the pod inferry-server-" in line for line in lines)
+
+
+def test_a_generated_name_that_its_user_does_not_know_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    hashed = POLICY.replace("disableNameSuffixHash: true", "disableNameSuffixHash: false")
+    stable = write_overlay(folder, ("tls", "tokens"), more=hashed)
+    canary = write_overlay(folder, ("canary",), resources=(f"overlays/{stable.name}",))
+    assert answer(capsys, stable)[0] == 0
+    code, lines = answer(capsys, stable, canary)
+    assert code == 1
+    (line,) = [line for line in lines if "Deployment inferry-server-canary needs the Secret inferry-access" in line]
+    assert "(there is inferry-access-" in line
+
+
+def test_two_sources_of_models_are_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, lines = answer(capsys, write_overlay(folder, ("models-image", "models-bucket")))
+    assert code == 1
+    assert "Deployment inferry-server: the volume models is emptyDir and image; expected one of them" in lines
 
 
 def test_what_does_not_render_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

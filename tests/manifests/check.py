@@ -68,7 +68,9 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         *program_faults(bundle),
         *metric_faults(bundle, facts),
     )
-    return Findings(list(dict.fromkeys(found)), needs(bundle))
+    named = needs(bundle)
+    generated = [f"{one.note(bundle)}: expected disableNameSuffixHash" for one in named if one.is_generated(bundle)]
+    return Findings(list(dict.fromkeys([*found, *generated])), [one for one in named if not one.is_generated(bundle)])
 
 
 def faults(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VERSIONS) -> list[str]:

@@ -1,5 +1,6 @@
 """Objects that others name: in what is checked, or in the cluster already."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -8,6 +9,7 @@ from typing import Any
 from manifests.bundle import RUNTIMES, Bundle, Manifest, Template, label
 from manifests.rules_references import SERVED, backends, near
 
+_HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")  # of what kustomize generates
 _SYSTEM_PRIORITIES = {"system-cluster-critical", "system-node-critical"}
 _MAKERS = ("Secret", "SealedSecret", "ExternalSecret")  # what leaves a Secret of its own name
 
@@ -33,9 +35,16 @@ class Need:
 
     def note(self, bundle: Bundle) -> str:
         """Where it may be in the cluster; with the nearest name that is here, which may be the right one."""
-        near = get_close_matches(self.name, sorted(bundle.names(self.kind)), n=1, cutoff=0.8)
+        here = {_HASH.sub("", name): name for name in sorted(bundle.names(self.kind))}
+        near = get_close_matches(self.name, here, n=1, cutoff=0.8)
         return f"{self.owner} needs the {self.kind} {self.name}, which is not here" + (
-            f" (there is {near[0]})" if near else ""
+            f" (there is {here[near[0]]})" if near else ""
+        )
+
+    def is_generated(self, bundle: Bundle) -> bool:
+        """Whether it is here under the name that kustomize generated, which whoever names it does not know."""
+        return self.kind in ("ConfigMap", "Secret") and any(
+            _HASH.sub("", name) == self.name for name in bundle.names(self.kind)
         )
 
 

@@ -69,6 +69,8 @@ def _mount_faults(bundle: Bundle, template: Template) -> Iterator[str]:
             if mount["name"] not in volumes:
                 yield f"there is no volume {mount['name']}"
     for volume in template.spec.get("volumes", []):
+        if len(sources := sorted(set(volume) - {"name"})) > 1:
+            yield f"the volume {volume['name']} is {' and '.join(sources)}; expected one of them"
         for kind, field, key in (("ConfigMap", "configMap", "name"), ("Secret", "secret", "secretName")):
             source = volume.get(field, {})
             known = keys_of(bundle, kind, source.get(key, ""))
