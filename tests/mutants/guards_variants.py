@@ -58,6 +58,12 @@ VARIANTS = (
         "is_short = True",
         (f"{_SHARING}::test_turns_come_sooner_for_what_is_more_than_a_batch",),
     ),
+    Mutant(
+        "capacity-follows",
+        "capacity: found again after each batch",
+        "",
+        (f"{_SHARING}::test_a_variant_that_becomes_slower_than_its_base_is_asked_no_more_within_seconds",),
+    ),
     Mutant("relief-device-shared", "relief: only by a variant on the same device", "return True", _TEST_RULES),
     Mutant(
         "relief-not-for-bulk",

@@ -107,6 +107,7 @@ class BatchScheduler:
         self._interactive_at = -math.inf  # when the latest interactive request was admitted
         self.is_warmed = latency.is_measured
         self._warmed = latency.copy()
+        self._capacity: float | None = None  # rows a second; None: to be found anew
         self.serves_alone = False
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
         self._instances = instances
@@ -138,8 +139,14 @@ class BatchScheduler:
 
         How the time depends on the rows is known from warming up, where batches of all sizes ran; how fast the device
         is now, from the batches that ran lately, at the sizes that they had. If the items of a model differ in shape,
-        the shape that was seen last for the first time counts.
+        the shape that was seen last for the first time counts. Found once after each batch: while requests are degraded
+        each of them asks several times.
         """
+        if self._capacity is None:
+            self._capacity = self._find_capacity()
+        return self._capacity
+
+    def _find_capacity(self) -> float:
         latency, warmed = self._latencies.latest, self._warmed
         if latency is None or not (warmed.is_measured and latency.is_measured):
             return 0.0
@@ -174,6 +181,7 @@ class BatchScheduler:
         rows = self._policy.max_request_rows
         self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, small_batch_size=None)
         self._most_rows = self._deadlines.most_rows = rows
+        self._capacity = None
         self._full_rows = 1
 
     def admit(self, request: InferenceRequest, now: float) -> None:
@@ -265,6 +273,7 @@ class BatchScheduler:
         if batch.is_probe:
             self._deadlines.turn.at_most(batch.waited_s)  # guard: doubt-turns-believed
         self._latencies.learn(shape, batch.rows, batch_s, now, is_probe=batch.is_probe)
+        self._capacity = None  # guard: capacity-follows
 
     def collect(
         self,
