@@ -24,6 +24,7 @@ import psutil
 from bench.load_generator import Job
 from bench.measure import generate
 from bench.paired import Latencies, median_ratio, quantile_ratio
+from bench.perf_analyzer import LoadFailedError
 from bench.processes import cpu_s
 
 TABS = 10
@@ -68,6 +69,9 @@ def compare_watched(
         server: whose CPU is told.
         rounds: of four segments.
         seconds: of a segment; watchers come once a second, so whole ones are fair.
+
+    Raises:
+        LoadFailedError: the load failed, or no round was measured.
     """
     a_round = _SLACK * 4 * (seconds + _SETTLE_S)
     total, taken = _START_S + rounds * a_round, list[Round]()
@@ -79,6 +83,8 @@ def compare_watched(
         result = loading.result()
     began, latencies = read_times(Path(job.times))
     taken = [one for one in taken if one.alone[0].begins >= began.min() and one.alone[1].ends <= began.max()]
+    if not taken:
+        raise LoadFailedError("no round was measured while the load went on; expected a machine that is less busy")
     found = [Measured.of(one, began, latencies) for one in taken]
     return {
         "requests_per_s": job.rate,
