@@ -354,7 +354,7 @@ def test_a_caller_that_leaves_while_it_is_woken_wakes_the_next() -> None:
     for each in (first, second):
         joiner._joiner.add(each)
     assert joiner._joiner.reserve()
-    asleep: Asleep = deque([first, second, Ended(0.1, 0.1)])
+    asleep: Asleep = deque([first.wake, second.wake, partial(joiner._hand_over, Ended(0.1, 0.1))])
     for each in joiner._take():
         each.answered, each.asleep = True, asleep
     joiner._wake_next(asleep)

@@ -103,7 +103,7 @@ class ThreadJoiner:
         asleep = mine.asleep
         try:
             if asleep:
-                asleep.remove(mine)
+                asleep.remove(mine.wake)
         except ValueError:  # it was woken meanwhile, and nobody else would wake the next
             self._wake_next(asleep)
 
@@ -111,13 +111,10 @@ class ThreadJoiner:
         if not asleep:
             return  # all are awake
         try:
-            following = asleep.popleft()
+            wake = asleep.popleft()
         except IndexError:  # another thread has just taken the last
             return
-        if isinstance(following, Waiting):
-            following.wake()
-        else:
-            self._hand_over(following)
+        wake()
 
     def _hand_over(self, ended: Ended | None = None) -> None:
         """Give the place of a request to the next one."""
@@ -177,8 +174,8 @@ class ThreadJoiner:
         ended = time.monotonic()
         with self._lock:
             tell(batch)
-            asleep: Asleep = deque([each for each in batch if not each.left])
-            asleep.append(Ended(ended - began, ended))
+            asleep: Asleep = deque([each.wake for each in batch if not each.left])
+            asleep.append(partial(self._hand_over, Ended(ended - began, ended)))
             for each in batch:
                 each.asleep = asleep
             if called:

@@ -61,8 +61,8 @@ class Waiting:
         whole: the answer of the request that it travelled in.
         start: of its rows in that; None: all are its own.
         left: its caller does not wait any longer.
-        asleep: where each caller wakes the next one, the calls of its request whose callers have not been woken,
-            and behind them the end of the request.
+        asleep: where each caller wakes the next one, what wakes those of its request that have not been woken,
+            and behind it what ends the request.
     """
 
     call: Call[Any]
@@ -108,7 +108,7 @@ class Ended:
     at: float
 
 
-Asleep: TypeAlias = deque[Waiting | Ended]
+Asleep: TypeAlias = deque[Callable[[], object]]
 
 
 class Joiner:
@@ -199,20 +199,21 @@ class Joiner:
 
 
 class Pace:
-    """Whether server or client takes longer for a joined request, in the mean of the latest ones."""
+    """Whether server or client takes longer for a joined request, in the mean of the latest ones.
+
+    Attributes:
+        client_is_slower: the time that a second request could be under way unnoticed is not worth its cost.
+    """
 
     def __init__(self) -> None:
         self._under_way_s = self._handing_out_s = 0.0
-
-    @property
-    def client_is_slower(self) -> bool:
-        """Whether the time that a second request could be under way unnoticed is not worth its cost."""
-        return self._under_way_s < _WORTH_ANOTHER * self._handing_out_s
+        self.client_is_slower = False
 
     def note(self, under_way_s: float, handing_out_s: float) -> None:
         """What a request took."""
         self._under_way_s += (under_way_s - self._under_way_s) / _REMEMBERED
         self._handing_out_s += (handing_out_s - self._handing_out_s) / _REMEMBERED
+        self.client_is_slower = self._under_way_s < _WORTH_ANOTHER * self._handing_out_s
 
 
 def join(waiting: Sequence[Waiting], now: float) -> Call[Any]:
