@@ -84,7 +84,8 @@ def mutual(folder: Path) -> Setup:
     trusted = b"".join(one.certificate.read_bytes() for one in authorities)
     context = ssl.create_default_context(cadata=trusted.decode())
     options = ("--tls-certificate", str(secret.certificate), "--tls-private-key", str(secret.key),
-               "--tls-client-ca", str(secret.authorities), "--access-policy", str(policy))  # fmt: skip
+               "--tls-client-ca", str(secret.authorities), "--access-policy", str(policy),
+               "--metrics-without-certificate")  # fmt: skip
     way = {"authorities": trusted, "token": changing.token, "identity": changing.identity}
     return Setup(folder / "models", options, {"tls": context}, way, state=changing)
 
