@@ -70,6 +70,19 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Further:
+    """A model that is served beside the one that all are compared with.
+
+    Attributes:
+        folder: as in a model repository.
+        config: for Triton, what its `config.pbtxt` has besides name and backend; empty: Triton does not serve it.
+    """
+
+    folder: Path
+    config: str = ""
+
+
+@dataclass(frozen=True)
 class Contender:
     """A server that can be started.
 
@@ -82,6 +95,7 @@ class Contender:
         program: what is run instead of Inferry's own module.
         http: whether it speaks HTTP and no gRPC.
         http_port: on which Triton speaks HTTP too; 0: it does not.
+        further: models beside it, for Inferry and Triton.
     """
 
     name: str
@@ -93,6 +107,7 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     http: bool = False
     http_port: int = 0
+    further: tuple[Further, ...] = ()
 
     @contextmanager
     def serve(self, folder: Path) -> Iterator[Running]:
@@ -111,6 +126,8 @@ class Contender:
 
 def _inferry(contender: Contender, folder: Path) -> tuple[list[str], int, dict[str, str]]:
     link_model(contender.model, folder / "models")
+    for one in contender.further:
+        (folder / "models" / one.folder.name).symlink_to(one.folder)
     anywhere = "127.0.0.1:0"
     command = [
         *contender.program,
@@ -150,6 +167,13 @@ def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[st
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text((PINS / "triton_model.py").read_text())
     (model / "config.pbtxt").write_text(_TRITON_CONFIG + f"dynamic_batching {{ {' '.join(contender.flags)} }}\n")
+    for one in contender.further:
+        if one.config:
+            beside = model.parent / one.folder.name
+            (beside / "1").mkdir(parents=True)
+            (beside / "1" / "model.py").symlink_to(model / "1" / "model.py")
+            onnx = f'parameters {{ key: "onnx" value {{ string_value: "{one.folder / "1" / "model.onnx"}" }} }}'
+            (beside / "config.pbtxt").write_text(f'name: "{one.folder.name}"\nbackend: "python"\n{onnx}\n{one.config}')
     port = free_port()
     flags = {
         "model-repository": model.parent, "backend-directory": backend.parent, "grpc-address": "127.0.0.1",

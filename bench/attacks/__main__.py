@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from bench.attacks.by_outputs import save_long, save_wide
+from bench.attacks.by_pictures import MODEL as PICTURES
 from bench.attacks.honest import CLASSES, INPUT, SIDE
 from bench.attacks.measure import Outcome, measure
 from bench.attacks.report import line_of, write_table
-from bench.attacks.table import ATTACKS, Attack
-from bench.contenders import OUTPUT, Contender
+from bench.attacks.table import ATTACKS, SERVERS, Attack
+from bench.contenders import OUTPUT, Contender, Further
 from bench.environments import environment
 from bench.processes import free_port
 from testkit import onnx_models
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVERS = ("inferry", "triton")
 Outcomes = dict[str, dict[str, Outcome]]
 
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--server", action="append", choices=SERVERS, help="on this one alone")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench" / "attacks.json",
                         help="keeps what was measured, also by earlier calls (%(default)s)")  # fmt: skip
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, as SECURITY.md")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put what was measured into the table of a page, as SECURITY.md"
+    )
     parsed = parser.parse_args(arguments)
     chosen = [one for one in ATTACKS if not parsed.only or any(text in one.name for text in parsed.only)]
     if not chosen:
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["GRPC_VERBOSITY"] = "NONE"  # attackers whose calls are ended say so at length
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench-attacks: stopped"))  # servers are stopped on the way out
     servers = parsed.server or SERVERS
-    if "triton" in servers:
+    if any("triton" in one.servers for one in chosen if "triton" in servers):
         environment("triton")
     outcomes = read(parsed.out)
     with tempfile.TemporaryDirectory(prefix="inferry-attacks-") as name:
@@ -54,14 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         save_grey(model)
         for number, attack in enumerate(chosen):
             for server in servers if number % 2 else reversed(servers):
+                if server not in attack.servers:
+                    continue
                 outcome = play(attack, server, model, Path(name) / f"{number}-{server}")
                 print(line_of(attack.name, server, outcome), flush=True)
                 outcomes.setdefault(attack.name, {})[server] = outcome
                 write(parsed.out, outcomes)
     if parsed.write is not None:
-        write_table(
-            parsed.write, [(one.name, one.cases, outcomes[one.name]) for one in ATTACKS if one.name in outcomes]
-        )
+        write_table(parsed.write, [(one.name, one.cases, outcomes.get(one.name, {})) for one in ATTACKS])
     ours = [outcomes[one.name]["inferry"] for one in chosen if "inferry" in outcomes[one.name]]
     return int(any(outcome.ended or outcome.lost["WRONG"] for outcome in ours))
 
@@ -86,11 +89,21 @@ def write(file: Path, outcomes: Outcomes) -> None:
 def play(attack: Attack, server: str, model: Path, folder: Path) -> Outcome:
     """Attack a new server."""
     http = free_port() if server == "triton" else 0
-    flags = () if server == "triton" else ("--http-inference", "on")
-    contender = Contender(server, server, model, len(os.sched_getaffinity(0)), flags, http_port=http)
+    flags = () if server == "triton" else ("--http-inference", "on", *attack.flags)
+    cores, further = len(os.sched_getaffinity(0)), further_models(attack, folder.with_suffix(".models"))
+    contender = Contender(server, server, model, cores, flags, http_port=http, further=further)
     with contender.serve(folder) as running:
         http = http or int(running.metrics.split(":")[2].split("/")[0])
         return measure(attack, grpc=running.port, http=http, process=running.process)
+
+
+def further_models(attack: Attack, folder: Path) -> tuple[Further, ...]:
+    """What an attack needs besides the model that the good caller asks."""
+    if attack.name.startswith("pictures"):
+        return (Further(onnx_models.save_brightness(folder, name=PICTURES, side=SIDE).parent),)
+    if attack.name.startswith("outputs"):
+        return (save_wide(folder), save_long(folder))
+    return ()
 
 
 def save_grey(path: Path) -> None:

@@ -27,14 +27,14 @@ _ODD_SHAPES: tuple[tuple[int, ...], ...] = (
 
 def idle_connections(target: Target) -> Counter[str]:
     """2,000 connections that say hello and nothing more, for three seconds."""
-    return _held([_opened(target, lambda _: None) for _ in range(2000)], 3.0)
+    return held([opened(target, lambda _: None) for _ in range(2000)], 3.0)
 
 
 def vanish(target: Target) -> Counter[str]:
     """3,000 connections that are reset in the middle of a request."""
     seen: Counter[str] = Counter()
     for _ in range(3000):
-        peer = _opened(target, _announce)
+        peer = opened(target, _announce)
         if peer is not None:
             peer.close(reset=True)
             seen["vanished"] += 1
@@ -48,7 +48,7 @@ def rapid_reset(target: Target) -> Counter[str]:
         streams = range(first, first + 400, 2)
         peer.send(b"".join(frame(HEADERS, 4, s, content) + frame(RST_STREAM, 0, s, _CANCELLED) for s in streams),
                   until=target.until)  # fmt: skip
-    return _held([peer], 1.0)
+    return held([peer], 1.0)
 
 
 def endless_headers(target: Target) -> Counter[str]:
@@ -59,7 +59,7 @@ def endless_headers(target: Target) -> Counter[str]:
     for _ in range(1024):
         if not peer.send(piece, until=target.until) or not peer.open:
             break
-    return _held([peer], 1.0)
+    return held([peer], 1.0)
 
 
 def large_metadata(target: Target) -> Counter[str]:
@@ -69,7 +69,7 @@ def large_metadata(target: Target) -> Counter[str]:
     for number in range(20):
         for peer in peers:
             peer.send(headers(PATH, 1 + 2 * number, more), until=target.until)
-    return _held(peers, 1.0)
+    return held(peers, 1.0)
 
 
 def pings(target: Target) -> Counter[str]:
@@ -77,7 +77,7 @@ def pings(target: Target) -> Counter[str]:
     peer, many = Peer(target.grpc), frame(PING, 0, 0, b"12345678") * 1000
     for _ in range(200):
         peer.send(many, until=target.until)
-    return _held([peer], 1.0)
+    return held([peer], 1.0)
 
 
 def open_streams(target: Target) -> Counter[str]:
@@ -85,7 +85,7 @@ def open_streams(target: Target) -> Counter[str]:
     peer, content = Peer(target.grpc), block(PATH)
     for first in range(1, 40_000, 400):
         peer.send(b"".join(frame(HEADERS, 4, s, content) for s in range(first, first + 400, 2)), until=target.until)
-    return _held([peer], 3.0)
+    return held([peer], 3.0)
 
 
 def half_sent(target: Target) -> Counter[str]:
@@ -96,18 +96,18 @@ def half_sent(target: Target) -> Counter[str]:
         peer.send(headers(PATH))
         peer.send_data(1, message(part, announced=63 * MIB), until=target.until)
 
-    return _held(_together(target, one, 16), 3.0)
+    return held(together(target, one, 16), 3.0)
 
 
 def byte_by_byte(target: Target) -> Counter[str]:
     """300 messages that come a byte at a time, for ten seconds."""
-    peers = [_opened(target, _announce) for _ in range(300)]
+    peers = [opened(target, _announce) for _ in range(300)]
     for _ in range(40):
         for peer in peers:
             if peer is not None and peer.open:
                 peer.send_data(1, b"\0", until=target.until)
         time.sleep(0.25)
-    return _held(peers, 0.1)
+    return held(peers, 0.1)
 
 
 def answers_unread(target: Target) -> Counter[str]:
@@ -120,7 +120,7 @@ def answers_unread(target: Target) -> Counter[str]:
             if not peer.send_data(stream, asked, ends=True, until=target.until):
                 return
 
-    return _held(_together(target, one, 10, window=0), 5.0)
+    return held(together(target, one, 10, window=0), 5.0)
 
 
 def gzip_bombs(target: Target) -> Counter[str]:
@@ -133,12 +133,12 @@ def gzip_bombs(target: Target) -> Counter[str]:
         peer.send_data(1, message(bomb, compressed=True), ends=True, until=target.until)
         peer.look(5.0)
 
-    return _held(_together(target, one, 3), 0.1)
+    return held(together(target, one, 3), 0.1)
 
 
 def many_fields(target: Target) -> Counter[str]:
     """Four messages of 4 MiB with two million empty tensors each."""
-    return _calls(target, [b"\x2a\0" * (2 * MIB)] * 4, at_once=4)
+    return calls(target, [b"\x2a\0" * (2 * MIB)] * 4, at_once=4)
 
 
 def odd_shapes(target: Target) -> Counter[str]:
@@ -149,12 +149,12 @@ def odd_shapes(target: Target) -> Counter[str]:
         one.inputs.add(name=INPUT, datatype="UINT8", shape=_ODD_SHAPES[number % len(_ODD_SHAPES)])
         one.raw_input_contents.append(bytes(SIDE * SIDE))
         asked.append(one.SerializeToString())
-    return _calls(target, asked)
+    return calls(target, asked)
 
 
 def spoiled(target: Target) -> Counter[str]:
     """3,000 requests with seeded faults in their bytes."""
-    return _calls(target, [mutated(request(number % 256), random.Random(number)) for number in range(3000)])
+    return calls(target, [mutated(request(number % 256), random.Random(number)) for number in range(3000)])
 
 
 def long_names(target: Target) -> Counter[str]:
@@ -179,10 +179,12 @@ def long_names(target: Target) -> Counter[str]:
 
 def overload(target: Target) -> Counter[str]:
     """20,000 requests of 32 pictures at once, without a deadline of their own; ended after 20 s."""
-    return _calls(target, [request(5, 32)] * 20_000, at_once=20_000, within_s=20.0)
+    return calls(target, [request(5, 32)] * 20_000, at_once=20_000, within_s=20.0)
 
 
-def _calls(target: Target, messages: Sequence[bytes], *, at_once: int = 16, within_s: float = 30.0) -> Counter[str]:
+def calls(
+    target: Target, messages: Sequence[bytes], *, at_once: int = 16, within_s: float = 30.0, path: str = PATH
+) -> Counter[str]:
     """Requests over four connections, so many under way at a time; how they ended."""
     seen: Counter[str] = Counter()
     room, lock = threading.Semaphore(at_once), threading.Lock()
@@ -198,7 +200,7 @@ def _calls(target: Target, messages: Sequence[bytes], *, at_once: int = 16, with
     for number, asked in enumerate(messages):
         if not room.acquire(timeout=max(0.0, ends - time.monotonic())):
             break
-        infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channels[number % 4].unary_unary(PATH)
+        infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channels[number % 4].unary_unary(path)
         begun.append(infer.future(asked))
         begun[-1].add_done_callback(ended)
     while sum(seen.values()) < len(begun) and time.monotonic() < ends:
@@ -215,7 +217,7 @@ def _announce(peer: Peer) -> None:
     peer.send(headers(PATH) + frame(DATA, 0, 1, message(b"", announced=MIB)))
 
 
-def _opened(target: Target, begin: Callable[[Peer], object]) -> Peer | None:
+def opened(target: Target, begin: Callable[[Peer], object]) -> Peer | None:
     """A connection with its beginning sent; None where the server takes none."""
     try:
         peer = Peer(target.grpc)
@@ -225,7 +227,7 @@ def _opened(target: Target, begin: Callable[[Peer], object]) -> Peer | None:
     return peer
 
 
-def _together(target: Target, one: Callable[[Peer], object], count: int, *, window: int = 65_535) -> list[Peer]:
+def together(target: Target, one: Callable[[Peer], object], count: int, *, window: int = 65_535) -> list[Peer]:
     """So many connections, each served by a thread until it has said all."""
     peers = [Peer(target.grpc, window=window) for _ in range(count)]
     threads = [threading.Thread(target=one, args=(peer,)) for peer in peers]
@@ -236,7 +238,7 @@ def _together(target: Target, one: Callable[[Peer], object], count: int, *, wind
     return peers
 
 
-def _held(peers: Sequence[Peer | None], seconds: float) -> Counter[str]:
+def held(peers: Sequence[Peer | None], seconds: float) -> Counter[str]:
     """Hold connections for a while, then close them; what the server did to them."""
     seen: Counter[str] = Counter({"refused": sum(peer is None for peer in peers)})
     opened = [peer for peer in peers if peer is not None]

@@ -44,6 +44,23 @@ def large_bodies(target: Target) -> Counter[str]:
     return _bodies(target, 2, 512 * MIB, lambda: iter((b"[" * MIB,) * 512), holds_s=5.0)
 
 
+def slow_bodies(target: Target) -> Counter[str]:
+    """300 bodies of 60,000 bytes of which half come, held for eight seconds."""
+    return _held(_opened(target, 300, _head(60_000) + b"[" * 30_000), 8.0)
+
+
+def slow_large_bodies(target: Target) -> Counter[str]:
+    """Eight bodies of 63 MiB of which 62 come, held for eight seconds."""
+    return _bodies(target, 8, 63 * MIB, lambda: iter((bytes(MIB),) * 62), holds_s=8.0)
+
+
+def pipelined(target: Target) -> Counter[str]:
+    """8,000 requests at once on each of 20 connections, and nothing is read for five seconds."""
+    return _held(
+        _opened(target, 20, f"GET /v2/models/{MODEL} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 8000), 5.0
+    )
+
+
 def deep_json(target: Target) -> Counter[str]:
     """Ten bodies of 8 MiB that open brackets."""
     return _bodies(target, 10, 8 * MIB, lambda: iter((b'{"a":[' + b"[" * (MIB - 6), *(b"[" * MIB,) * 7)), holds_s=5.0)
@@ -156,5 +173,6 @@ def _opened(target: Target, count: int, begin: bytes) -> list[socket.socket]:
         with contextlib.suppress(OSError):
             connection = _connection(target)
             opened.append(connection)
+            connection.settimeout(1.0)  # a server that reads no further takes no more
             connection.sendall(begin)
     return opened

@@ -61,13 +61,14 @@ class Peer:
     Args:
         port: on loopback.
         window: what the server may send on a stream at first.
+        host: on loopback, from which to connect.
 
     Attributes:
         seen: streams of which the server sent such frames, by kind, and `closed` where it closed the connection.
     """
 
-    def __init__(self, port: int, *, window: int = _WINDOW) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+    def __init__(self, port: int, *, window: int = _WINDOW, host: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(host, 0))
         self.seen: Counter[str] = Counter()
         self._met: set[tuple[int, int]] = set()
         self._room, self._first_room = _WINDOW, _WINDOW

@@ -20,20 +20,40 @@ def line_of(attack: str, server: str, outcome: Outcome) -> str:
 
 def table_of(rows: Sequence[tuple[str, str, Mapping[str, Outcome]]]) -> str:
     """All of them, in Markdown: a row for each server."""
+    return _HEAD + "".join(_rows(*row) for row in rows)
+
+
+def _rows(attack: str, cases: str, outcomes: Mapping[str, Outcome]) -> str:
     lines = []
-    for attack, cases, outcomes in rows:
-        for number, (server, outcome) in enumerate(sorted(outcomes.items())):
-            first = (attack, cases) if number == 0 else ("", "")
-            cells = (*first, _NAMES[server], _memory(outcome), _waits(outcome), _fate(outcome))
-            lines.append(f"| {' | '.join(cells)} |\n")
-    return _HEAD + "".join(lines)
+    for number, (server, outcome) in enumerate(sorted(outcomes.items())):
+        first = (attack, cases) if number == 0 else ("", "")
+        cells = (*first, _NAMES[server], _memory(outcome), _waits(outcome), _fate(outcome))
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
 
 
 def write_table(page: Path, rows: Sequence[tuple[str, str, Mapping[str, Outcome]]]) -> None:
-    """Put the table into its place in a page."""
+    """Put rows into their places in a page's table; where there is no outcome, what stands there stays.
+
+    Args:
+        page: with the table.
+        rows: of all attacks in their order.
+    """
     before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}{table_of(rows)}{END}{after}")
+    old, _, after = rest.partition(END)
+    kept = _by_attack(old)
+    table = "".join(_rows(*row) if row[2] else kept.get(row[0], "") for row in rows)
+    page.write_text(f"{before}{BEGIN}{_HEAD}{table}{END}{after}")
+
+
+def _by_attack(table: str) -> dict[str, str]:
+    """The lines of each attack in a table that was written."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in table.splitlines(keepends=True)[2:]:
+        name = line.split("|")[1].strip() or name
+        found[name] = found.get(name, "") + line
+    return found
 
 
 def _memory(outcome: Outcome) -> str:

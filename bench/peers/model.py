@@ -41,10 +41,10 @@ class CountedModel:
         return output  # type: ignore[no-any-return]
 
 
-def model_from_environment() -> CountedModel:
-    """The model that the benchmark asks a peer to serve."""
+def model_from_environment(path: str = "") -> CountedModel:
+    """The model that the benchmark asks a peer to serve; with a path, one beside it."""
     return CountedModel(
-        Path(os.environ["BENCH_MODEL"]),
+        Path(path or os.environ["BENCH_MODEL"]),
         threads=int(os.environ["BENCH_THREADS"]),
         counts=Path(os.environ["BENCH_COUNTS"]),
     )

@@ -131,6 +131,19 @@ def test_the_table_takes_its_place_in_a_page_and_leaves_the_rest(tmp_path: Path)
     assert "12, 1 MB" in line_of("floods", "inferry", held)
 
 
+def test_rows_of_attacks_that_were_not_played_stay_in_their_places(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}{END}")
+    first, again = (Outcome(peak, 0.0, answered=1) for peak in (1.0, 2.0))
+    both = {"inferry": first, "triton": first}
+    write_table(page, [("a", "A", both), ("b", "B", both), ("gone", "", both)])
+    before = page.read_text()
+    write_table(page, [("a", "A", {}), ("new", "N", {"inferry": again}), ("b", "B", {})])
+    lines = page.read_text().splitlines()[3:-1]
+    assert [line.split("|")[1].strip() for line in lines] == ["a", "", "new", "b", ""]
+    assert [line for line in lines if "| new |" not in line] == before.splitlines()[3:7]
+
+
 def test_what_was_measured_is_kept_for_the_next_call(tmp_path: Path) -> None:
     file = tmp_path / "made" / "attacks.json"
     assert read(file) == {}
