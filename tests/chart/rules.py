@@ -222,6 +222,18 @@ _TLS = (
         {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True},
     ),
     Rule(
+        "and $v.settings.metrics_without_certificate (not $v.settings.tls_client_ca)",
+        "settings.metrics_without_certificate is %v without settings.tls_client_ca: nobody is asked for a certificate; "
+        "leave it out",
+        ("$v.settings.metrics_without_certificate",),
+        {"settings.metrics_without_certificate": True, "tls.enabled": True},
+        {
+            "settings.metrics_without_certificate": True,
+            "tls.enabled": True,
+            "settings.tls_client_ca": "/tls/ca.crt",
+        },
+    ),
+    Rule(
         "and (not $v.tls.enabled) (or $v.tls.secretName $v.tls.issuer $v.tls.dnsNames)",
         "tls.enabled is false, and tls has secretName %q, issuer %v and dnsNames %v: calls would be in the clear; "
         "expected tls.enabled true, or none of them",

@@ -151,6 +151,27 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "a label with a space": (
         lambda b: spec(b, "Deployment")["template"]["metadata"]["labels"].update(team="a b"), "the label team: 'a b'",
     ),
+    "a kind that is none": (lambda b: one(b, "PodDisruptionBudget").update(kind="PodDisruptionBudjet"), "has no Pod"),
+    "a version that is none": (lambda b: one(b, "Service").update(apiVersion="v2"), "has no Service of v2"),
+    "an object without a kind": (lambda b: one(b, "Service").pop("kind"), "an object has no kind"),
+    "a namespace that nobody makes": (lambda b: one(b, "Namespace")["metadata"].update(name="infery"), "namespaces"),
+    "a policy of another word": (lambda b: spec(b, "NetworkPolicy").update(policyTypes=["Ingres"]), "policyTypes is"),
+    "a Service of another type": (lambda b: spec(b, "Service", "inferry-server-vip").update(type="Cluster"), "type is"),
+    "a standard that is none": (
+        lambda b: one(b, "Namespace")["metadata"]["labels"].update({"pod-security.kubernetes.io/enforce": "strict"}),
+        "enforce is strict",
+    ),
+    "a claim without a size": (lambda b: spec(b, "PersistentVolumeClaim").pop("resources"), "requests.storage"),
+    "a claim in no unit": (
+        lambda b: spec(b, "PersistentVolumeClaim")["resources"]["requests"].update(storage="5GB"), "storage is 5GB",
+    ),
+    "a budget of nothing": (budget(), "expected either minAvailable or maxUnavailable"),
+    "a scaler of another version": (
+        lambda b: spec(b, "ScaledObject")["scaleTargetRef"].update(apiVersion="apps/v2"), "is of apps/v2",
+    ),
+    "a path that tells no health": (
+        lambda b: container(b)["livenessProbe"]["httpGet"].update(path="/metrics"), "tells nothing of health",
+    ),
     # numbers of pods
     "a budget of no number": (budget(minAvailable="abc"), "minAvailable is 'abc': expected a number"),
     "a budget of all pods": (budget(minAvailable=2), "no node that has one could ever be drained"),

@@ -20,7 +20,8 @@ from manifests.rules_references import reference_faults
 from manifests.rules_scaling import scaling_faults
 from manifests.rules_security import security_faults
 from manifests.rules_server import server_faults
-from manifests.schemas import IMAGE_VOLUMES_SINCE, VERSIONS, schema_faults
+from manifests.rules_words import word_faults
+from manifests.schemas import IMAGE_VOLUMES_SINCE, VERSIONS, schema_faults, shape_faults
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         facts: of a running server.
         versions: of Kubernetes, whose schemas are asked.
     """
-    broken = [fault for version in applicable(bundle, versions) for fault in schema_faults(bundle, version)]
+    broken = shape_faults(bundle)
+    if not broken:
+        broken = [fault for version in applicable(bundle, versions) for fault in schema_faults(bundle, version)]
     if broken:
         return Findings(
             list(dict.fromkeys(broken)), [], broken=True
@@ -54,6 +57,7 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
     found: Iterable[str] = (
         *found_faults(bundle),
         *name_faults(bundle),
+        *word_faults(bundle),
         *selector_faults(bundle),
         *port_faults(bundle),
         *reference_faults(bundle),

@@ -55,6 +55,9 @@ def selected(bundle: Bundle, one: Manifest) -> list[Template]:
 
 def _controller_faults(bundle: Bundle, one: Manifest) -> Iterator[str]:
     selector, own = one["spec"]["selector"], one["spec"]["template"]["metadata"].get("labels", {})
+    if is_empty(selector):
+        yield "its selector is empty: expected the labels of its pods"
+        return
     if not takes(selector, own):
         yield f"its selector {told(selector)} does not take its own pods, which have {own}"
     for other in bundle.taken_by(one, selector):

@@ -14,6 +14,8 @@ from manifests.rules_resources import resource_faults
 from manifests.rules_times import time_faults
 from manifests.rules_ways_in import way_in_faults
 
+_READINESS, _LIVENESS = ("/readyz", "/v2/health/ready"), ("/livez", "/v2/health/live")
+
 
 def server_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
     """What each server's container and pod contradict."""
@@ -140,7 +142,10 @@ def probe_faults(
         secure = settings.tls_certificate is not None and settings.serves_http_inference
         if asked.get("scheme", "HTTP") != ("HTTPS" if secure else "HTTP"):
             yield f"it asks by {asked.get('scheme', 'HTTP')}, and the port speaks {'HTTPS' if secure else 'HTTP'}"
-        follows_readiness = path in ("/readyz", "/v2/health/ready")
+        if path not in (*_READINESS, *_LIVENESS):
+            yield f"{path} tells nothing of health; expected one of {', '.join((*_READINESS, *_LIVENESS))}"
+            return
+        follows_readiness = path in _READINESS
     elif "grpc" in probe:
         asked = probe["grpc"]
         grpc_port = settings.grpc_address.port if isinstance(settings.grpc_address, Address) else None

@@ -21,6 +21,11 @@ IMAGE_VOLUMES_SINCE = 31  # the field is unknown to older versions
 # The package reads a version's definitions, two megabytes of JSON, again for each object: most of this check's time.
 kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 
+_OWN_GROUPS = (
+    "networking.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "rbac.authorization.k8s.io", "policy.k8s.io",
+    "coordination.k8s.io", "discovery.k8s.io", "node.k8s.io", "admissionregistration.k8s.io",
+)  # fmt: skip
+
 _TEXT, _COUNT, _DURATION = {"type": "string"}, {"type": "integer", "minimum": 0}, {"pattern": r"^([0-9]+(ms|s|m|h))+$"}
 
 
@@ -90,6 +95,26 @@ def _custom() -> dict[str, Any]:
     return found | HAND_WRITTEN
 
 
+def shape_faults(bundle: Bundle) -> list[str]:
+    """Objects that say not what they are, or say it with a misspelt word, a sentence each."""
+    found = []
+    for one in bundle.objects:
+        missing = [key for key in ("apiVersion", "kind") if not isinstance(one.get(key), str)]
+        if not isinstance(one.get("metadata"), dict) or not isinstance(one["metadata"].get("name"), str):
+            missing.append("metadata.name")
+        if missing:
+            found.append(f"an object has no {', '.join(missing)}: {json.dumps(one, default=str)[:80]}")
+        elif _is_kubernetes_own(one["apiVersion"]) and _is_unknown(one, VERSIONS[-1]):
+            found.append(f"{label(one)}: Kubernetes has no {one['kind']} of {one['apiVersion']}")
+    return found
+
+
+def _is_kubernetes_own(version: str) -> bool:
+    """Whether a group is one of Kubernetes' own, which the schemas have whole; others are somebody's."""
+    group = version.rpartition("/")[0]
+    return "." not in group or (group.endswith(".k8s.io") and not group.endswith(".x-k8s.io") and group in _OWN_GROUPS)
+
+
 def schema_faults(bundle: Bundle, version: str) -> list[str]:
     """What the schemas of a Kubernetes version refuse, a sentence each."""
     return [fault for one in bundle.objects for fault in _faults(json.dumps(one, sort_keys=True), version)]
@@ -97,17 +122,25 @@ def schema_faults(bundle: Bundle, version: str) -> list[str]:
 
 def unknown_kinds(bundle: Bundle, version: str) -> list[str]:
     """The objects of which no schema is known, a sentence each."""
-    found = []
-    for one in bundle.objects:
-        if f"{one.get('apiVersion')}/{one.get('kind')}" in _custom():
-            continue
-        try:
-            kubernetes_validate.validate(one, version)
-        except kubernetes_validate.SchemaNotFoundError:
-            found.append(f"{label(one)}: no schema is known of {one['apiVersion']}/{one['kind']}")
-        except kubernetes_validate.ValidationError:
-            continue
-    return found
+    return [
+        f"{label(one)}: no schema is known of {one['apiVersion']}/{one['kind']}"
+        for one in bundle.objects
+        if isinstance(one.get("apiVersion"), str) and _is_unknown(one, version)
+    ]
+
+
+def _is_unknown(one: Manifest, version: str) -> bool:
+    if f"{one['apiVersion']}/{one.get('kind')}" in _custom():
+        return False
+    try:
+        kubernetes_validate.validate(
+            {"apiVersion": one["apiVersion"], "kind": one.get("kind"), "metadata": {}}, version
+        )
+    except kubernetes_validate.SchemaNotFoundError:
+        return True
+    except kubernetes_validate.ValidationError:
+        return False
+    return False
 
 
 @cache  # most objects of one combination of components are those of another

@@ -90,6 +90,9 @@
 {{- if and $v.settings.tls_client_ca (not $v.tls.enabled) }}
 {{- $wrong = append $wrong (printf "settings.tls_client_ca is %v and tls.enabled is false: nobody would be asked for a certificate; expected tls.enabled true" $v.settings.tls_client_ca) }}
 {{- end }}
+{{- if and $v.settings.metrics_without_certificate (not $v.settings.tls_client_ca) }}
+{{- $wrong = append $wrong (printf "settings.metrics_without_certificate is %v without settings.tls_client_ca: nobody is asked for a certificate; leave it out" $v.settings.metrics_without_certificate) }}
+{{- end }}
 {{- if and (not $v.tls.enabled) (or $v.tls.secretName $v.tls.issuer $v.tls.dnsNames) }}
 {{- $wrong = append $wrong (printf "tls.enabled is false, and tls has secretName %q, issuer %v and dnsNames %v: calls would be in the clear; expected tls.enabled true, or none of them" $v.tls.secretName (toJson $v.tls.issuer) (toJson $v.tls.dnsNames)) }}
 {{- end }}

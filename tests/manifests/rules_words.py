@@ -1,0 +1,91 @@
+"""Rules of words and amounts: those that the API server takes. The published schemas of Kubernetes take any text."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from manifests.bundle import Bundle, Manifest, label
+
+_SCALED = ("Resource", "ContainerResource", "Pods", "Object", "External")
+_WORDS: dict[tuple[str, str], tuple[str, ...]] = {  # by the key above and the key; an empty one above: any
+    ("", "protocol"): ("TCP", "UDP", "SCTP", "HTTP", "HTTPS", "TLS", "GRPC"),
+    ("", "imagePullPolicy"): ("Always", "IfNotPresent", "Never"),
+    ("image", "pullPolicy"): ("Always", "IfNotPresent", "Never"),
+    ("", "restartPolicy"): ("Always", "OnFailure", "Never"),
+    ("", "whenUnsatisfiable"): ("DoNotSchedule", "ScheduleAnyway"),
+    ("", "accessModes"): ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"),
+    ("", "policyTypes"): ("Ingress", "Egress"),
+    ("", "unhealthyPodEvictionPolicy"): ("IfHealthyBudget", "AlwaysAllow"),
+    ("", "concurrencyPolicy"): ("Allow", "Forbid", "Replace"),
+    ("", "completionMode"): ("NonIndexed", "Indexed"),
+    ("", "preemptionPolicy"): ("Never", "PreemptLowerPriority"),
+    ("", "fsGroupChangePolicy"): ("OnRootMismatch", "Always"),
+    ("", "scheme"): ("HTTP", "HTTPS", "http", "https"),
+    ("", "metricType"): ("AverageValue", "Value", "Utilization"),
+    ("tolerations", "operator"): ("Exists", "Equal"),
+    ("tolerations", "effect"): ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+    ("matchExpressions", "operator"): ("In", "NotIn", "Exists", "DoesNotExist"),
+    ("strategy", "type"): ("RollingUpdate", "Recreate"),
+    ("metrics", "type"): _SCALED,
+    ("target", "type"): ("Utilization", "AverageValue", "Value"),
+    ("policies", "type"): ("Pods", "Percent"),
+    ("seccompProfile", "type"): ("RuntimeDefault", "Localhost", "Unconfined"),
+    ("labels", "pod-security.kubernetes.io/enforce"): ("privileged", "baseline", "restricted"),
+    ("labels", "pod-security.kubernetes.io/audit"): ("privileged", "baseline", "restricted"),
+    ("labels", "pod-security.kubernetes.io/warn"): ("privileged", "baseline", "restricted"),
+}
+_TARGETS = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}
+_AMOUNTS = ("requests", "limits")
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+
+
+def word_faults(bundle: Bundle) -> Iterator[str]:
+    """Words that are none, amounts in no unit, and what an object says nothing without."""
+    for one in bundle.objects:
+        yield from (f"{label(one)}: {fault}" for fault in (*_faults(one, "", ""), *_object_faults(bundle, one)))
+
+
+def _faults(tree: Any, above: str, key: str) -> Iterator[str]:
+    if isinstance(tree, list):
+        for each in tree:
+            yield from _faults(each, above, key)
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _faults(value, key, str(name))
+    else:
+        known = _WORDS.get((above, key)) or _WORDS.get(("", key))
+        if known is not None and isinstance(tree, str) and tree not in known:
+            yield f"{key} is {tree}; expected {', '.join(known)}"
+        if (above in _AMOUNTS or key == "sizeLimit") and not _QUANTITY.fullmatch(str(tree)):
+            yield f"{key} is {tree}; expected a quantity as 512Mi"
+
+
+def _object_faults(bundle: Bundle, one: Manifest) -> Iterator[str]:
+    spec: Any = one.get("spec") or {}
+    match one["kind"]:
+        case "Service" if spec.get("type", "ClusterIP") not in (
+            "ClusterIP",
+            "NodePort",
+            "LoadBalancer",
+            "ExternalName",
+        ):
+            yield f"type is {spec['type']}; expected ClusterIP, NodePort, LoadBalancer or ExternalName"
+        case "PersistentVolumeClaim":
+            if not spec.get("accessModes") or "storage" not in spec.get("resources", {}).get("requests", {}):
+                yield "expected accessModes, and resources.requests.storage"
+        case "PodDisruptionBudget" if ("minAvailable" in spec) == ("maxUnavailable" in spec):
+            yield "expected either minAvailable or maxUnavailable"
+        case "HorizontalPodAutoscaler":
+            for metric in spec.get("metrics", []):
+                target: Any = next((part["target"] for part in metric.values() if isinstance(part, dict)), {})
+                wanted = _TARGETS.get(target.get("type", ""))
+                if wanted is not None and wanted not in target:
+                    yield f"a target of type {target['type']} has no {wanted}"
+    target = spec.get("scaleTargetRef") or {}
+    found = bundle.find(target.get("kind", "Deployment"), target.get("name", ""))
+    if found is not None and target.get("apiVersion", found["apiVersion"]) != found["apiVersion"]:
+        yield f"scaleTargetRef is of {target['apiVersion']}; {label(found)} is of {found['apiVersion']}"
+    namespaces = bundle.names("Namespace")
+    own = one["metadata"].get("namespace")
+    if namespaces and own is not None and own not in namespaces:
+        yield f"it is in the namespace {own}, and the namespaces here are {', '.join(sorted(namespaces))}"
