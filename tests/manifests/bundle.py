@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +214,17 @@ def render(folder: Path, *flags: str) -> Bundle:
     Raises:
         ValueError: with what kubectl says.
     """
+    return parse(_rendered_once(folder, flags) if K8S in folder.parents else _rendered(folder, flags))
+
+
+def _rendered(folder: Path, flags: tuple[str, ...]) -> str:
     done = subprocess.run([KUBECTL, "kustomize", str(folder), *flags], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(f"{folder} does not render: {done.stderr.strip()}")
-    return parse(done.stdout)
+    return done.stdout
+
+
+_rendered_once = cache(_rendered)  # the repository's own folders stay as they are while a test or a check runs
 
 
 def render_with(folder: Path, components: Sequence[str], *, resources: Sequence[str] = ("base",)) -> Bundle:
