@@ -56,7 +56,7 @@ def _of(one: Field[Any]) -> dict[str, Any]:
         least, most = RANGES[one.name]
         found |= {"minimum": _plain(least), "maximum": _plain(most)}
     if kind is Path:
-        found |= {"pattern": "^/.+[^/]$"}
+        found |= {"pattern": "^/.+[^/]$", "not": {"pattern": r"/\.\.?(/|$)"}}
     return found
 
 

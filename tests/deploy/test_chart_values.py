@@ -174,6 +174,7 @@ def test_a_collector_of_traces_is_reached_through_the_policy_that_names_it(facts
         ({"settings.max_batch_size": 0}, "max_batch_size"),
         ({"settings.max_queue_delay_us": 60000001}, "max_queue_delay_us"),
         ({"settings.access_policy": "policy.toml"}, "access_policy"),
+        ({"settings.access_policy": "/models/../etc/policy.toml"}, "access_policy"),
         ({"settings.trace_endpoint": "collector:4317"}, "trace_endpoint"),
         ({"settings.front_ends": 65}, "front_ends"),
         ({"autoscaling.cpuPercent": 95}, "cpuPercent"),
