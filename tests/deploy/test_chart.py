@@ -161,7 +161,7 @@ RELEASES = (  # any two of them might have come to the same names
 
 
 def test_releases_of_any_name_are_valid_and_have_nothing_in_common(facts: ServerFacts) -> None:
-    values = values_of(("priority", "tls", "networkpolicy", "monitoring", "keda", "gateway"))
+    values = values_of(("priority", "tls", "keda", "gateway"))
     rendered = [template(values, release=one) for one in RELEASES]
     together = Bundle([one for bundle in rendered for one in bundle.objects])
     assert list(name_faults(together)) == []  # names that are there twice are named
