@@ -8,7 +8,7 @@ import pytest
 from manifests.bundle import K8S, Bundle, Manifest, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.planting import Change, container, data, one, pod, spec
+from manifests.planting import Change, container, data, one, pod, rules, spec
 from manifests.rules_times import hook_seconds
 from manifests.schemas import VERSIONS
 
@@ -38,6 +38,12 @@ def file_setting(name: str, path: str, **volume: Any) -> Change:
 
 def models(bundle: Bundle) -> Manifest:
     return next(volume for volume in pod(bundle)["volumes"] if volume["name"] == "models")
+
+
+def also(api: str, kind: str, namespace: str = "inferry", **fields: Any) -> Change:
+    """One more object."""
+    metadata = {"name": "own", "namespace": namespace}
+    return lambda b: b.objects.append({"apiVersion": api, "kind": kind, "metadata": metadata, **fields})
 
 
 def hook(**action: Any) -> Change:
@@ -240,6 +246,37 @@ RIGHT: dict[str, Change] = {
     "settings of its own": lambda b: container(b).update(env=[{"name": "INFERRY_LOG_LEVEL", "value": "debug"}]),
     "requests left to Kubernetes": lambda b: container(b)["resources"].pop("requests"),
     "a tag and a digest": lambda b: container(b).update(image="r.test/inferry-server:1@sha256:" + "0" * 64),
+}  # fmt: skip
+RIGHT |= {
+    "nodes by a number": lambda b: pod(b).update(affinity={"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["4"]}]}]
+        }}}),
+    "labels and annotations of one's own": lambda b: (
+        one(b, "Service")["metadata"]["labels"].update(protocol="grpc"),
+        spec(b, "Deployment")["template"]["metadata"]["annotations"].update(scheme="blue"),
+    ),
+    "a ConfigMap of one's own": also("v1", "ConfigMap", data={"protocol": "grpc", "restartPolicy": "on"}),
+    "limits of a namespace": also(
+        "v1", "LimitRange", spec={"limits": [{"type": "Container", "max": {"memory": "8Gi"}}]}
+    ),
+    "an object of the cluster's own namespace": also(
+        "rbac.authorization.k8s.io/v1", "RoleBinding", "kube-system",
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x"},
+    ),
+    "words of a mesh": also(
+        "networking.istio.io/v1", "ServiceEntry", spec={"ports": [{"number": 443, "name": "a", "protocol": "HTTP2"}]}
+    ),
+    "alerts on what others count": lambda b: rules(b).append({
+        "alert": "Few", "expr": 'kube_deployment_status_replicas_available{deployment="a"} < 1 or up{job="b"} == 0',
+    }),
+    "the same amounts in other units": lambda b: container(b).update(
+        resources={"limits": {"cpu": 2, "memory": "2Gi"}, "requests": {"cpu": "2000m", "memory": "2048Mi"}}
+    ),
+    "amounts with exponents": lambda b: [one.update(memory="4e9") for one in container(b)["resources"].values()],
+    "thousandths that are whole cores": lambda b: [
+        one.update(cpu="2000m") for one in container(b)["resources"].values()
+    ],
 }  # fmt: skip
 
 

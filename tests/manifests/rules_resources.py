@@ -22,10 +22,10 @@ def resource_faults(container: Manifest, settings: Settings) -> Iterator[str]:
     limits = resources.get("limits", {})
     requests = limits | resources.get("requests", {})  # as Kubernetes fills them in
     yield from _gpu_faults(container, limits, settings)
-    if limits != requests or "memory" not in limits:
+    if not _are_same(limits, requests) or "memory" not in limits:
         yield f"requests {requests} are not the limits {limits}: it counts on cores that may not be its own"
         return
-    if not re.fullmatch(r"[1-9]\d*", str(limits.get("cpu", "1"))):
+    if not re.fullmatch(r"[1-9]\d*(000m)?", str(limits.get("cpu", "1"))):
         yield f"the CPU limit {limits['cpu']} is not a whole number of cores, and threads are"
     least = (AT_REST_MIB << 20) + 3 * settings.max_queue_bytes
     try:
@@ -46,12 +46,24 @@ def _gpu_faults(container: Manifest, limits: Manifest, settings: Settings) -> It
         yield f"it has a GPU and leaves it idle (image {container.get('image')}, provider {settings.provider})"
 
 
+def _are_same(limits: Manifest, requests: Manifest) -> bool:
+    """Whether both are the same amounts, however they are written: 2 or 2000m, 2Gi or 2048Mi."""
+    if limits.keys() != requests.keys():
+        return False
+    try:
+        return all(quantity(str(limits[name])) == quantity(str(requests[name])) for name in limits)
+    except ValueError:
+        return limits == requests
+
+
 def quantity(text: str) -> float:
     """Kubernetes' way to write bytes.
 
     Raises:
         ValueError: another text.
     """
+    if re.fullmatch(r"\d+(\.\d+)?[eE][+-]?\d+", text):
+        return float(text)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", text)
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"expected a quantity as 512Mi, not {text!r}")

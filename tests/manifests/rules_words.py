@@ -36,28 +36,60 @@ _WORDS: dict[tuple[str, str], tuple[str, ...]] = {  # by the key above and the k
 }
 _TARGETS = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}
 _AMOUNTS = ("requests", "limits")
-_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_QUANTITY = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|[nu]|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_OF_NODES = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")  # affinity to nodes compares numbers too
+_NODES = ("nodeSelectorTerms", "preference")
+_GROUPS = {  # whose words these are; other kinds have words of their own
+    "v1", "apps", "autoscaling", "batch", "cert-manager.io", "gateway.envoyproxy.io", "gateway.networking.k8s.io",
+    "keda.sh", "monitoring.coreos.com", "networking.k8s.io", "policy", "scheduling.k8s.io", "serving.kserve.io",
+}  # fmt: skip
+_FREE = ("annotations", "data", "stringData", "matchLabels", "nodeSelector")  # keys and values of anybody's
+_STANDARDS = "pod-security.kubernetes.io/"
 
 
 def word_faults(bundle: Bundle) -> Iterator[str]:
     """Words that are none, amounts in no unit, and what an object says nothing without."""
     for one in bundle.objects:
-        yield from (f"{label(one)}: {fault}" for fault in (*_faults(one, "", ""), *_object_faults(bundle, one)))
+        if one["apiVersion"].partition("/")[0] in _GROUPS:
+            yield from (f"{label(one)}: {fault}" for fault in (*_faults(one, ()), *_object_faults(bundle, one)))
+    yield from _namespace_faults(bundle)
 
 
-def _faults(tree: Any, above: str, key: str) -> Iterator[str]:
+def _faults(tree: Any, path: tuple[str, ...]) -> Iterator[str]:
     if isinstance(tree, list):
         for each in tree:
-            yield from _faults(each, above, key)
+            yield from _faults(each, path)
     elif isinstance(tree, dict):
         for name, value in tree.items():
-            yield from _faults(value, key, str(name))
+            if not _is_free(str(name), path):
+                yield from _faults(value, (*path, str(name)))
     else:
-        known = _WORDS.get((above, key)) or _WORDS.get(("", key))
-        if known is not None and isinstance(tree, str) and tree not in known:
-            yield f"{key} is {tree}; expected {', '.join(known)}"
-        if (above in _AMOUNTS or key == "sizeLimit") and not _QUANTITY.fullmatch(str(tree)):
-            yield f"{key} is {tree}; expected a quantity as 512Mi"
+        yield from _leaf_faults(tree, ("", "", *path))
+
+
+def _is_free(name: str, path: tuple[str, ...]) -> bool:
+    """Whether a key is somebody's own, or holds what is."""
+    return name in _FREE or (path[-1:] == ("labels",) and not name.startswith(_STANDARDS))
+
+
+def _leaf_faults(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    above, key = path[-2:]
+    known = _WORDS.get((above, key)) or _WORDS.get(("", key))
+    if known is not None and above == "matchExpressions" and set(_NODES) & set(path):
+        known = _OF_NODES
+    if known is not None and isinstance(value, str) and value not in known:
+        yield f"{key} is {value}; expected {', '.join(known)}"
+    is_amount = path[-3] == "resources" and above in _AMOUNTS
+    if (is_amount or key == "sizeLimit") and not _QUANTITY.fullmatch(str(value)):
+        yield f"{key} is {value}; expected a quantity as 512Mi"
+
+
+def _namespace_faults(bundle: Bundle) -> Iterator[str]:
+    """Namespaces that are made for nothing; an object may be in another one, which the cluster has."""
+    made = bundle.names("Namespace")
+    used = sorted({one["metadata"]["namespace"] for one in bundle.objects if "namespace" in one["metadata"]})
+    if made and used and not made & set(used):
+        yield f"objects are in {', '.join(used)}, and the namespaces here are {', '.join(sorted(made))}"
 
 
 def _object_faults(bundle: Bundle, one: Manifest) -> Iterator[str]:
@@ -85,7 +117,3 @@ def _object_faults(bundle: Bundle, one: Manifest) -> Iterator[str]:
     found = bundle.find(target.get("kind", "Deployment"), target.get("name", ""))
     if found is not None and target.get("apiVersion", found["apiVersion"]) != found["apiVersion"]:
         yield f"scaleTargetRef is of {target['apiVersion']}; {label(found)} is of {found['apiVersion']}"
-    namespaces = bundle.names("Namespace")
-    own = one["metadata"].get("namespace")
-    if namespaces and own is not None and own not in namespaces:
-        yield f"it is in the namespace {own}, and the namespaces here are {', '.join(sorted(namespaces))}"
