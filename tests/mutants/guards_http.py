@@ -34,6 +34,12 @@ HTTP = (
     Mutant("http-health-alone", "HTTP: above the limit, health alone is told", "if False:", _TEST_CROWD),
     Mutant("http-pipelined-bounded", "HTTP: requests in a pipeline are bounded", "if False:", _TEST_CROWD),
     Mutant("http-header-unended", "HTTP: no head goes on for ever", "if False:", _TEST_CONNECTIONS),
+    Mutant(
+        "http-trailer-unended",
+        "HTTP: no trailer goes on for ever",
+        "if self._in_head and not self._got_on:",
+        _TEST_CONNECTIONS,
+    ),
     Mutant("http-pipeline-first", "HTTP: a client is read as it is answered", "if True:", _TEST_CROWD),
     Mutant("http-owed-first", "HTTP: no error overtakes a reply", "if False:", _TEST_CROWD),
     Mutant("http-handshakes-bounded", "HTTP: handshakes are bounded", "if False:", _TEST_CROWD),

@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._rests = False  # between two requests
         self._header_bytes = self._unended_bytes = 0
         self._in_body = False
-        self._in_head = self._head_began = False
+        self._in_head = self._got_on = False
         self.now = 0.0
         self.deadline: float | None = None
         self.peer = ""
@@ -160,9 +160,9 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         if self._in_body and self.deadline is not None:
             self.deadline += len(data) / LEAST_BYTES_PER_S
         self.now = self.loop.time()
-        self._head_began = False
+        self._got_on = False
         super().data_received(data)
-        if self._in_head and not self._head_began:
+        if (self._in_head or self._in_body) and not self._got_on:  # guard: http-trailer-unended
             self._check_unended_header(len(data))
 
     def on_message_begin(self) -> None:
@@ -175,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self.url, self.expect_100_continue = b"", False
         self.headers: list[tuple[bytes, bytes]] = []
         self._header_bytes = self._unended_bytes = 0
-        self._in_head = self._head_began = True
+        self._in_head = self._got_on = True
         self._in_body = self._rests = False
         self.deadline = self.now + self._limits.read_s
 
@@ -216,6 +216,7 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
+        self._got_on, self._unended_bytes = True, 0
         if self._call is not None and self.cycle is self._call:
             self._call.pieces.append(body)
         else:
@@ -359,7 +360,10 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self.headers[:] = [(name, target.netloc if name == b"host" else value) for name, value in self.headers]
 
     def _check_unended_header(self, size: int) -> None:
-        """Look at bytes that came after the beginning of a head and before its end: the parser keeps them to itself."""
+        """Look at bytes of a head that has not ended, or between pieces of a body: the parser keeps them to itself.
+
+        They may be a header, or a trailer behind the body.
+        """
         self._unended_bytes += size
         if self._unended_bytes > self._limits.header_bytes and not self._is_deaf:  # guard: http-header-unended
             self.send_400_response("")

@@ -156,6 +156,31 @@ def test_trailers_are_no_headers() -> None:
         assert read_all(connection).endswith(b"\r\n\r\nx")
 
 
+@pytest.mark.parametrize("began", [b"0\r\n", b"1\r\nb\r\n5;"], ids=["trailer", "chunk extension"])
+@pytest.mark.parametrize("path", ["/echo", "/nowhere"])
+def test_what_stands_between_pieces_of_a_body_is_bounded(closed: Counter[str], path: str, began: bytes) -> None:
+    with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + began)
+        with contextlib.suppress(ConnectionError):  # it takes no more
+            for _ in range(1024):
+                connection.sendall(b"a" * HttpLimits().header_bytes)
+        read_all(connection)
+    assert closed == {"invalid": 1}
+
+
+def test_a_body_in_many_small_pieces_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = 2 * HttpLimits().header_bytes // len(b"1;e\r\n")
+    transport, loop = FakeTransport(), asyncio.new_event_loop()
+    monkeypatch.setattr(loop, "create_task", lambda coroutine: coroutine.close() or loop.create_future())
+    one = connection_on(loop, transport)
+    one.data_received(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(pieces):
+        for part in (b"1;e\r\n", b"b", b"\r\n"):
+            one.data_received(part)
+    assert (transport.aborted, bytes(one.cycle.body)) == (False, b"b" * pieces)
+    loop.close()
+
+
 def test_an_upgrade_without_a_body_is_passed_over() -> None:
     with running() as address, connect(address) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n")
