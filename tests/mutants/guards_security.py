@@ -28,6 +28,7 @@ SECURITY = (
         'digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()',
         _DECISION,
     ),
+    Mutant("certificate-first-name", "access: of several common names the first counts", "pass", _NAMES),
     Mutant("certificate-ip", "access: addresses are compared in one spelling", "spelled = value", _NAMES),
     Mutant("policy-ip", "access: addresses in policies too", "return value", _NAMES),
     Mutant("calls-revoked", "access: streams of revoked callers end", "pass", _REVOKING),

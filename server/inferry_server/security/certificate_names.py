@@ -41,6 +41,7 @@ def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
     parts = certificate.get("subject", ())
     subject = [pair for part in parts for pair in part]
     names = [f"CN:{value}" for name, value in subject if name == "commonName"]
+    del names[1:]  # guard: certificate-first-name
     if subject and all(len(part) == 1 and part[0][0] in _SHORT for part in parts):  # others cannot be written alike
         written = [f"{_SHORT[name]}={_escape(value)}" for name, value in reversed(subject)]
         names.append(f"subject:{','.join(written)}")

@@ -55,3 +55,9 @@ def test_two_spellings_of_one_address_are_not_two_callers() -> None:
     other = policy_of("IP:::1").replace(b"callers.x", b"callers.y")
     with pytest.raises(StartError, match="belongs to both callers 'x' and 'y'"):
         parse_policy(policy_of("IP:0:0:0:0:0:0:0:1") + other)
+
+
+def test_of_several_common_names_the_first_counts_as_over_grpc() -> None:
+    subject = ((("commonName", "first"),), (("commonName", "second"),))
+    assert names_of({"x509_common_name": [b"first"]}) == ["CN:first"]
+    assert names_of_peer({"subject": subject}) == ["CN:first", "subject:CN=second,CN=first"]
