@@ -17,6 +17,7 @@ from manifests.rules_names import name_faults
 from manifests.rules_objects import port_faults, selector_faults
 from manifests.rules_programs import program_faults
 from manifests.rules_references import reference_faults
+from manifests.rules_refused import refused_faults
 from manifests.rules_scaling import scaling_faults
 from manifests.rules_security import security_faults
 from manifests.rules_server import server_faults
@@ -58,6 +59,7 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         *found_faults(bundle),
         *name_faults(bundle),
         *word_faults(bundle),
+        *refused_faults(bundle),
         *selector_faults(bundle),
         *port_faults(bundle),
         *reference_faults(bundle),

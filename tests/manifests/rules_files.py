@@ -66,11 +66,28 @@ def _absent(bundle: Bundle, template: Template, container: Manifest, path: PureP
         return f"that is the folder where {volume['name']} is mounted"
     if _stays_empty(template, volume, container):
         return f"the volume {volume['name']} there is an emptyDir into which no other container writes"
+    if (mode := _mode(volume)) is not None and not mode & 0o4 and not _has_group(template):
+        return (
+            f"the volume {volume['name']} gives its files the mode {mode:04o}: root's alone, and the server is not root"
+        )
     known = _file_names(bundle, volume)
     wanted = PurePosixPath(mount.get("subPath", "")) / inside
     if known is not None and str(wanted) not in known:
         return f"the volume {volume['name']} there has {', '.join(sorted(known)) or 'nothing'}"
     return ""
+
+
+def _mode(volume: Manifest) -> int | None:
+    """Of a Secret's or ConfigMap's files, which are root's; None: as Kubernetes has it, readable by all."""
+    for field in ("secret", "configMap", "projected"):
+        if "defaultMode" in volume.get(field, {}):
+            return int(volume[field]["defaultMode"])
+    return None
+
+
+def _has_group(template: Template) -> bool:
+    """Whether the kubelet gives files to a group of the pod's."""
+    return "fsGroup" in template.spec.get("securityContext", {})
 
 
 def _volume(template: Template, mount: Manifest) -> Manifest | None:

@@ -14,6 +14,8 @@ def gateway_faults(bundle: Bundle) -> Iterator[str]:
     for route in bundle.every("GRPCRoute", "HTTPRoute"):
         for backend in backends(route):
             yield from (f"{label(route)}: {fault}" for fault in _backend_faults(bundle, backend))
+            if route["kind"] == "GRPCRoute":
+                yield from (f"{label(route)}: {fault}" for fault in _protocol_faults(bundle, backend))
     for policy in bundle.every("BackendTLSPolicy"):
         yield from (f"{label(policy)}: {fault}" for fault in _policy_faults(bundle, policy))
 
@@ -38,6 +40,14 @@ def _backend_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
                 f"the servers behind Service {backend['name']} ask for client certificates (tls_client_ca), and a "
                 "BackendTLSPolicy shows none: expected tokens, or clients that reach the servers without the gateway"
             )
+
+
+def _protocol_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
+    service = bundle.find("Service", backend["name"])
+    ports = [] if service is None else [one["port"] for one in service["spec"]["ports"]]
+    for server in servers(bundle, backend["name"]):
+        if service is not None and backend.get("port") in ports and not _is_grpc(service, backend["port"], server):
+            yield f"port {backend['port']} of Service {backend['name']} does not lead to gRPC"
 
 
 def _is_grpc(service: Manifest, port: int | None, server: Served) -> bool:

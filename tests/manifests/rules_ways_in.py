@@ -38,6 +38,8 @@ def _service_faults(bundle: Bundle, template: Template, settings: Settings) -> I
     known = container_ports(template)
     assert isinstance(settings.grpc_address, Address)
     for service in _services(bundle, template):
+        if service["spec"].get("publishNotReadyAddresses"):
+            yield f"{label(service)} publishes pods that are not ready: calls would go to those that load or drain"
         for port in service["spec"]["ports"]:
             target = port.get("targetPort", port["port"])
             number, name, spoken = known.get(target, target), port.get("name"), port.get("appProtocol")
@@ -64,7 +66,10 @@ def _monitor_faults(bundle: Bundle, template: Template, settings: Settings, fact
             port = end.get("port", end.get("portNumber"))
             yield from (
                 f"{label(monitor)}: {fault}"
-                for fault in _scrape_faults(known.get(port, port), end.get("path", "/metrics"), http, facts)
+                for fault in (
+                    *_scrape_faults(known.get(port, port), end.get("path", "/metrics"), http, facts),
+                    *_refusal_faults(end, settings),
+                )
             )
     notes = template.metadata.get("annotations") or {}
     if notes.get(_SCRAPE) == "true":
@@ -77,6 +82,19 @@ def _scrape_faults(port: Any, path: str, http: int, facts: ServerFacts) -> Itera
         yield f"metrics are asked of port {port}, and HTTP is on {http}"
     if path not in facts.paths:
         yield f"metrics are asked at {path}, which the server does not answer"
+
+
+def _refusal_faults(end: Manifest, settings: Settings) -> Iterator[str]:
+    """What the HTTP port refuses of a monitor: a handshake, or who shows no certificate."""
+    secure = settings.tls_certificate is not None and settings.serves_http_inference
+    scheme = end.get("scheme", "http").lower()
+    if scheme != ("https" if secure else "http"):
+        yield f"metrics are asked by {scheme}, and the port speaks {'HTTPS' if secure else 'HTTP'}"
+    if not settings.tells_metrics and "cert" not in end.get("tlsConfig", {}):
+        yield (
+            "metrics are asked without a certificate, and tls_client_ca asks for one; expected setting "
+            "metrics_without_certificate"
+        )
 
 
 def _policy_faults(bundle: Bundle, template: Template, settings: Settings) -> Iterator[str]:
