@@ -1,12 +1,14 @@
 """What a real server tells of itself: health, reflection, its methods, and that it goes away."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -126,6 +128,20 @@ def test_a_client_that_does_not_read_is_not_read_either(channel: grpc.Channel) -
         stalled.wait(0.5)
     assert 0 < sent < 90_000  # the rest is held back by flow control
     stream.cancel()
+
+
+def test_reflection_repeats_no_long_names(channel: grpc.Channel) -> None:
+    codes = []
+    for length in (16 << 10, 8 << 10):
+        asked = reflection_pb2.ServerReflectionRequest(file_by_filename="n" * length).SerializeToString()
+        stub: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        )
+        call: Any = stub(iter([asked]), timeout=60)
+        with contextlib.suppress(grpc.RpcError):
+            list(call)
+        codes.append(call.code().name)
+    assert codes == ["INVALID_ARGUMENT", "OK"]
 
 
 def test_reflection_tells_every_service_and_message(channel: grpc.Channel) -> None:

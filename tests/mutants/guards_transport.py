@@ -51,6 +51,12 @@ TRANSPORT = (
     Mutant("requests-overdue", "bounds: who sends no request is not waited for", "", _TEST_BOUNDS),
     Mutant("requests-overdue-aio", "bounds: nor over grpc.aio", "", _TEST_BOUNDS),
     Mutant("health-names", "bounds: watchers keep no long names", "if False:", _TEST_BOUNDS),
+    Mutant(
+        "reflection-names",
+        "bounds: reflection repeats no long names",
+        "if False:",
+        ("tests/contract/test_services.py::test_reflection_repeats_no_long_names",),
+    ),
     Mutant("odd-metadata-log", "log: odd metadata fills none", "", ("tests/server/transport/test_transports.py",)),
     Mutant("tls-files", "tls: files that are none are named", "", ("tests/server/transport/test_transports.py",)),
     Mutant(

@@ -15,13 +15,14 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServiceResponse,
 )
 
-from inferry_server.errors import DecodingError, ShuttingDownError
+from inferry_server.errors import DecodingError, InvalidRequestError, ShuttingDownError
 from inferry_server.rpc.call import StreamCall, StreamHandler, fail
 
 HEALTH_SERVICE: ServiceDescriptor = HEALTH_FILE.services_by_name["Health"]
 
 _PATHS = tuple(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha"))
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
+_LONGEST_REQUEST = 16 << 10  # bytes; a reply repeats it, twice where nothing has that name
 
 
 class ReflectionService:
@@ -77,6 +78,11 @@ class _ReflectionReceiver:
         self._call = call
 
     def on_message(self, message: bytes) -> None:
+        if len(message) > _LONGEST_REQUEST:  # guard: reflection-names
+            raise InvalidRequestError(
+                f"the request has {len(message)} bytes; expected the name of a symbol or file, at most "
+                f"{_LONGEST_REQUEST}"
+            )
         try:
             request = ServerReflectionRequest.FromString(message)
         except DecodeError as error:
