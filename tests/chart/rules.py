@@ -98,6 +98,15 @@ _PODS = (
         {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}},
     ),
     Rule(
+        "and (not $f.recreated) (gt (int $f.least) 1) "
+        '(ge (include "inferry.podsOf" (list $f.unavailable $f.least) | float64) (float64 $f.least))',
+        "strategy.rollingUpdate.maxUnavailable is %v, and there may be %v servers: all of them could be exchanged at "
+        "once; expected fewer",
+        ("$f.unavailable", "$f.least"),
+        {"strategy": {"rollingUpdate": {"maxUnavailable": "100%"}}},
+        {"strategy": {"rollingUpdate": {"maxUnavailable": "50%"}}},
+    ),
+    Rule(
         'and $f.recreated (hasKey $v.strategy "rollingUpdate")',
         "strategy.type is Recreate and strategy.rollingUpdate is %v: leave one of them out",
         ("toJson $v.strategy.rollingUpdate",),
@@ -127,6 +136,37 @@ _IMAGES = (
         ("$v.models.from",),
         {"models.from": "bucket"},
         {"models.from": "bucket", "models.bucket.url": "s3://models/production"},
+    ),
+    Rule(
+        'and (ne $v.models.from "bucket") '
+        "(or $v.models.bucket.url $v.models.bucket.secretName $v.models.bucket.egress)",
+        "models.from is %v, and models.bucket has url %q, secretName %q and egress %v: nothing would be copied; "
+        "expected models.from bucket, or none of them",
+        ("$v.models.from", "$v.models.bucket.url", "$v.models.bucket.secretName", "toJson $v.models.bucket.egress"),
+        {"models.bucket.url": "s3://models/production"},
+        {"models.from": "bucket", "models.bucket.url": "s3://models/production"},
+    ),
+    Rule(
+        'and (ne $v.models.from "image") $v.models.image.reference',
+        "models.from is %v, and models.image.reference is %v: no image would be mounted; expected models.from image, "
+        "or no reference",
+        ("$v.models.from", "$v.models.image.reference"),
+        {"models.image.reference": "registry.example.com/models:1"},
+        _MODELS,
+    ),
+    Rule(
+        'and (ne $v.models.from "claim") '
+        "(or $v.models.claim.name $v.models.claim.storageClassName $v.models.claim.accessModes)",
+        "models.from is %v, and models.claim has name %q, storageClassName %q and accessModes %v: there would be no "
+        "claim; expected models.from claim, or none of them",
+        (
+            "$v.models.from",
+            "$v.models.claim.name",
+            "$v.models.claim.storageClassName",
+            "toJson $v.models.claim.accessModes",
+        ),
+        {**_MODELS, "models.claim.name": "shared"},
+        {"models.claim.name": "shared"},
     ),
     Rule(
         'or (and (eq $v.image.tag "latest") (not $v.image.digest)) '
@@ -180,11 +220,11 @@ _RESOURCES = (
         {"resources": {"limits": {"cpu": "2", "memory": "2Gi"}}},
     ),
     Rule(
-        'and $v.resources (not (regexMatch "^[1-9][0-9]*$" (toString $f.cores)))',
+        'and $v.resources (not (regexMatch "^[1-9][0-9]*(000m)?$" (toString $f.cores)))',
         "resources.limits.cpu is %v: a server computes on whole cores; expected a whole number",
         ("$f.cores",),
         {"resources": {"limits": {"cpu": "1500m", "memory": "2Gi"}}},
-        {"resources": {"limits": {"cpu": 2, "memory": "2Gi"}}},
+        {"resources": {"limits": {"cpu": "2000m", "memory": "2Gi"}}},
     ),
     Rule(
         "lt (float64 $f.memoryBytes) (float64 $f.leastBytes)",
@@ -274,6 +314,38 @@ _TOKENS = (
         ("$v.tokens.secretName",),
         {"tokens.enabled": True, "tokens.secretName": "own-policy", "tokens.policy": 'anonymous = ["infer"]'},
         {"tokens.enabled": True, "tokens.policy": 'anonymous = ["infer"]'},
+    ),
+)
+
+_REACHED = (
+    Rule(
+        "and (not $v.networkPolicy.enabled) (or $v.networkPolicy.clients $v.networkPolicy.egress)",
+        "networkPolicy.enabled is false, and networkPolicy has clients %v and egress %v: everybody would reach the "
+        "servers; expected networkPolicy.enabled true, or neither of them",
+        ("toJson $v.networkPolicy.clients", "toJson $v.networkPolicy.egress"),
+        {"networkPolicy.clients": [{"podSelector": {}}]},
+        {"networkPolicy.clients": [{"podSelector": {}}], "networkPolicy.enabled": True},
+    ),
+    Rule(
+        "and (not $v.monitoring.enabled) $v.monitoring.labels",
+        "monitoring.enabled is false, and monitoring.labels is %v: nothing would be watched; expected "
+        "monitoring.enabled true, or no labels",
+        ("toJson $v.monitoring.labels",),
+        {"monitoring.labels": {"release": "prometheus"}},
+        {"monitoring.labels": {"release": "prometheus"}, "monitoring.enabled": True},
+    ),
+    Rule(
+        "and $v.monitoring.enabled $v.settings.tls_client_ca (not $v.settings.metrics_without_certificate)",
+        "settings.tls_client_ca is %v and monitoring.enabled is true: Prometheus shows no certificate, and would be "
+        "refused; expected settings.metrics_without_certificate true too",
+        ("$v.settings.tls_client_ca",),
+        {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True, "monitoring.enabled": True},
+        {
+            "settings.tls_client_ca": "/tls/ca.crt",
+            "tls.enabled": True,
+            "monitoring.enabled": True,
+            "settings.metrics_without_certificate": True,
+        },
     ),
 )
 
@@ -451,7 +523,7 @@ _SETTINGS = (  # as `Settings` refuses them; a test compares the two
 )  # fmt: skip
 
 
-RULES = (*_PODS, *_IMAGES, *_RESOURCES, *_TLS, *_TOKENS, *_GATEWAY, *_MOUNTS, *_TIMES, *_SETTINGS)
+RULES = (*_PODS, *_IMAGES, *_RESOURCES, *_TLS, *_TOKENS, *_REACHED, *_GATEWAY, *_MOUNTS, *_TIMES, *_SETTINGS)
 """The rules that are the same whatever the manifests have."""
 
 

@@ -45,6 +45,9 @@
 {{- if and (not $f.recreated) $f.noSurge $f.noneLess }}
 {{- $wrong = append $wrong (printf "strategy.rollingUpdate has maxSurge %v and maxUnavailable %v: no pod could ever be exchanged; expected one of them above 0" $f.surge $f.unavailable) }}
 {{- end }}
+{{- if and (not $f.recreated) (gt (int $f.least) 1) (ge (include "inferry.podsOf" (list $f.unavailable $f.least) | float64) (float64 $f.least)) }}
+{{- $wrong = append $wrong (printf "strategy.rollingUpdate.maxUnavailable is %v, and there may be %v servers: all of them could be exchanged at once; expected fewer" $f.unavailable $f.least) }}
+{{- end }}
 {{- if and $f.recreated (hasKey $v.strategy "rollingUpdate") }}
 {{- $wrong = append $wrong (printf "strategy.type is Recreate and strategy.rollingUpdate is %v: leave one of them out" (toJson $v.strategy.rollingUpdate)) }}
 {{- end }}
@@ -56,6 +59,15 @@
 {{- end }}
 {{- if and (eq $v.models.from "bucket") (not $v.models.bucket.url) }}
 {{- $wrong = append $wrong (printf "models.from is %v and models.bucket.url is empty: expected the folder with the repository, as s3://..." $v.models.from) }}
+{{- end }}
+{{- if and (ne $v.models.from "bucket") (or $v.models.bucket.url $v.models.bucket.secretName $v.models.bucket.egress) }}
+{{- $wrong = append $wrong (printf "models.from is %v, and models.bucket has url %q, secretName %q and egress %v: nothing would be copied; expected models.from bucket, or none of them" $v.models.from $v.models.bucket.url $v.models.bucket.secretName (toJson $v.models.bucket.egress)) }}
+{{- end }}
+{{- if and (ne $v.models.from "image") $v.models.image.reference }}
+{{- $wrong = append $wrong (printf "models.from is %v, and models.image.reference is %v: no image would be mounted; expected models.from image, or no reference" $v.models.from $v.models.image.reference) }}
+{{- end }}
+{{- if and (ne $v.models.from "claim") (or $v.models.claim.name $v.models.claim.storageClassName $v.models.claim.accessModes) }}
+{{- $wrong = append $wrong (printf "models.from is %v, and models.claim has name %q, storageClassName %q and accessModes %v: there would be no claim; expected models.from claim, or none of them" $v.models.from $v.models.claim.name $v.models.claim.storageClassName (toJson $v.models.claim.accessModes)) }}
 {{- end }}
 {{- if or (and (eq $v.image.tag "latest") (not $v.image.digest)) (and (eq $v.models.from "image") (hasSuffix ":latest" $v.models.image.reference)) }}
 {{- $wrong = append $wrong (printf "image.tag is %q and models.image.reference %q: what the tag latest means changes, and no roll-back brings it back; expected the tag of a version, or a digest" $v.image.tag $v.models.image.reference) }}
@@ -75,7 +87,7 @@
 {{- if and $v.resources.requests (ne (toJson $v.resources.requests) (toJson $v.resources.limits)) }}
 {{- $wrong = append $wrong (printf "resources.requests is %v and resources.limits is %v: a server counts on the cores of its limit; expected the same, or limits alone" (toJson $v.resources.requests) (toJson $v.resources.limits)) }}
 {{- end }}
-{{- if and $v.resources (not (regexMatch "^[1-9][0-9]*$" (toString $f.cores))) }}
+{{- if and $v.resources (not (regexMatch "^[1-9][0-9]*(000m)?$" (toString $f.cores))) }}
 {{- $wrong = append $wrong (printf "resources.limits.cpu is %v: a server computes on whole cores; expected a whole number" $f.cores) }}
 {{- end }}
 {{- if lt (float64 $f.memoryBytes) (float64 $f.leastBytes) }}
@@ -107,6 +119,15 @@
 {{- end }}
 {{- if and $v.tokens.secretName (ne $v.tokens.policy $f.usualPolicy) }}
 {{- $wrong = append $wrong (printf "tokens.secretName is %v, a Secret that is there, and tokens.policy is one for a Secret that is to be made: leave one of them out" $v.tokens.secretName) }}
+{{- end }}
+{{- if and (not $v.networkPolicy.enabled) (or $v.networkPolicy.clients $v.networkPolicy.egress) }}
+{{- $wrong = append $wrong (printf "networkPolicy.enabled is false, and networkPolicy has clients %v and egress %v: everybody would reach the servers; expected networkPolicy.enabled true, or neither of them" (toJson $v.networkPolicy.clients) (toJson $v.networkPolicy.egress)) }}
+{{- end }}
+{{- if and (not $v.monitoring.enabled) $v.monitoring.labels }}
+{{- $wrong = append $wrong (printf "monitoring.enabled is false, and monitoring.labels is %v: nothing would be watched; expected monitoring.enabled true, or no labels" (toJson $v.monitoring.labels)) }}
+{{- end }}
+{{- if and $v.monitoring.enabled $v.settings.tls_client_ca (not $v.settings.metrics_without_certificate) }}
+{{- $wrong = append $wrong (printf "settings.tls_client_ca is %v and monitoring.enabled is true: Prometheus shows no certificate, and would be refused; expected settings.metrics_without_certificate true too" $v.settings.tls_client_ca) }}
 {{- end }}
 {{- if and $v.gateway.enabled $v.settings.tls_client_ca }}
 {{- $wrong = append $wrong (printf "settings.tls_client_ca is %v and gateway.enabled is true: the gateway shows no certificate, and every call through it would fail; expected tokens.enabled, or no gateway" $v.settings.tls_client_ca) }}
