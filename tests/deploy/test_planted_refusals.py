@@ -22,6 +22,11 @@ def endpoint(bundle: Bundle) -> Manifest:
     return found
 
 
+def trigger(bundle: Bundle) -> Manifest:
+    found: Manifest = spec(bundle, "ScaledObject")["triggers"][0]["metadata"]
+    return found
+
+
 def vip(bundle: Bundle) -> Manifest:
     return spec(bundle, "Service", "inferry-server-vip")
 
@@ -78,6 +83,12 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "a route to HTTP": (
         lambda b: spec(b, "GRPCRoute")["rules"][0]["backendRefs"][0].update(port=8002), "does not lead to gRPC",
     ),
+    "a listener without a certificate": (
+        lambda b: spec(b, "Gateway")["listeners"][0].update(protocol="HTTPS"), "is HTTPS, and has no certificate",
+    ),
+    "a trigger that asks nobody": (lambda b: trigger(b).pop("serverAddress"), "no serverAddress says"),
+    "a trigger by words": (lambda b: trigger(b).update(threshold="many"), "threshold is many; expected a number"),
+    "a query without an end": (lambda b: trigger(b).update(query="sum(rate(inferry_batches_total[1m])"), "brackets"),
     "metrics by TLS": (lambda b: endpoint(b).update(scheme="HTTPS"), "metrics are asked by https"),
     "metrics without a client's certificate": (
         lambda b: data(b).update(INFERRY_TLS_CLIENT_CA="/tls/ca.crt"),
@@ -98,6 +109,9 @@ def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: Server
 RIGHT: dict[str, Change] = {
     "a key that a group reads": lambda b: (
         volume(b, "tls")["secret"].update(defaultMode=0o440), pod(b)["securityContext"].update(fsGroup=10001),
+    ),
+    "a listener with a certificate": lambda b: spec(b, "Gateway")["listeners"][0].update(
+        protocol="HTTPS", port=443, tls={"mode": "Terminate", "certificateRefs": [{"name": "public-tls"}]}
     ),
     "networks": lambda b: spec(b, "NetworkPolicy")["ingress"][0].update(
         {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}, {"ipBlock": {"cidr": "fd00::/8"}}]}

@@ -65,6 +65,8 @@ def query_faults(query: str, metrics: dict[str, frozenset[str]]) -> Iterator[str
     ]
     if not series:
         yield f"the query {query!r} asks for no series"
+    if any(_TEXT.sub("", query).count(first) != _TEXT.sub("", query).count(last) for first, last in ("()", "[]", "{}")):
+        yield f"the query {query!r} opens another number of brackets than it closes"
     known = set(FROM_SCRAPING)
     for name, matchers in series:
         if name not in metrics and _OTHERS.fullmatch(name):

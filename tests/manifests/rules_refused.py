@@ -79,11 +79,28 @@ def _object_faults(one: Manifest) -> Iterator[str]:
                 for text in (block["cidr"], *block.get("except", [])):
                     if not _is_network(text):
                         yield f"{text} is no network; expected one as 10.0.0.0/8"
+        case "Gateway":
+            for listener in spec["listeners"]:
+                if listener["protocol"] == "HTTPS" and not listener.get("tls", {}).get("certificateRefs"):
+                    yield f"the listener {listener['name']} is HTTPS, and has no certificate (tls.certificateRefs)"
+        case "ScaledObject":
+            triggers = [trigger for trigger in spec["triggers"] if trigger["type"] == "prometheus"]
+            for trigger in triggers:
+                yield from (f"trigger {trigger.get('name')}: {fault}" for fault in _trigger_faults(trigger["metadata"]))
         case "HorizontalPodAutoscaler":
             targets = [part["target"] for one in spec.get("metrics", []) for part in one.values() if type(part) is dict]
             for target in targets:
                 if target.get("averageUtilization", 1) < 1:
                     yield f"averageUtilization is {target['averageUtilization']}; expected 1 at least"
+
+
+def _trigger_faults(metadata: Manifest) -> Iterator[str]:
+    """What KEDA's scaler for Prometheus cannot start with."""
+    if "serverAddress" not in metadata:
+        yield "no serverAddress says where Prometheus answers"
+    for key in ("threshold", "activationThreshold"):
+        if key in metadata and not re.fullmatch(r"\d+(\.\d+)?", str(metadata[key])):
+            yield f"{key} is {metadata[key]}; expected a number"
 
 
 def _twice(names: Sequence[Any]) -> list[Any]:
