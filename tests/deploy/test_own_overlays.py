@@ -109,7 +109,11 @@ patches:
       - {op: add, path: /spec/dnsNames/-, value: vision-inferry-server-vip}
   - target: {kind: ScaledObject}
     patch: |-
-      - {op: replace, path: /spec/triggers, value: [{type: prometheus, metadata: {query: "inferry_ready{pod=~'.*'}"}}]}
+      - op: replace
+        path: /spec/triggers
+        value:
+          - type: prometheus
+            metadata: {serverAddress: "http://prometheus:9090", threshold: "1", query: "inferry_ready{pod=~'.*'}"}
 """
 
 
