@@ -13,6 +13,7 @@ from fuzz.mutation import corpus, mutated, rng_of
 from fuzz.target import Check, Target, expect
 from inferry_proto.datatypes import DATATYPES, Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
+from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import ServingError
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.statuses import status_of
@@ -21,6 +22,7 @@ from inferry_server.wire.messages import parse
 from inferry_server.wire.reading import IncomingRequest, ReadRequest, RequestReader, receive
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 from testkit import spoiled_requests as spoil
+from testkit.scheduling import POLICY
 
 Outcome = tuple[Any, ...]
 
@@ -34,6 +36,7 @@ class _Model:
     version: str = "1"
     max_request_rows: int = 64
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    policy: BatchingPolicy = POLICY
 
     def check_answer(self, inputs: object) -> None:
         """Every answer is small here."""
