@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from inferry_server.transport.pacing import Pacing
+
 TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 """Where the kernel shows the TCP sockets of this network namespace: IPv4, and IPv6."""
 
@@ -69,20 +71,16 @@ class ConnectionCount:
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._port = port
-        self._clock = clock
-        self._cpu_clock = cpu_clock
-        self._read_again_at = float("-inf")
+        self._pacing = Pacing(_CORES, _LONGEST_S, clock=clock, cpu_clock=cpu_clock)
         self._count = 0
         there = [table for table in tables if table.exists()]
         self._tables = [table for table in there if count_sockets(table, port, _LISTENING)] or there
 
     def __call__(self) -> int:
         """How many there are now, or were when they were counted last."""
-        now = self._clock()
-        if now >= self._read_again_at:  # guard: connections-counted-seldom
-            began = self._cpu_clock()
-            self._count = sum(count_sockets(table, self._port, _ESTABLISHED) for table in self._tables)
-            self._read_again_at = now + min(_LONGEST_S, (self._cpu_clock() - began) / _CORES)
+        if self._pacing.is_due():  # guard: connections-counted-seldom
+            with self._pacing.work():
+                self._count = sum(count_sockets(table, self._port, _ESTABLISHED) for table in self._tables)
         return self._count
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.transport.connections import TABLES, pieces
 from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.pacing import Pacing
 
 _OWN = Path("/proc/self/fd")
 _CORES, _LONGEST_S = 5e-3, 5.0  # that looking may take; how far apart looks are at most
@@ -66,17 +67,16 @@ class PeerBound:
         self._most = most
         self._told = told
         self._tables = [table for table in tables if table.exists()]
-        self._clock = clock
-        self._cpu_clock = cpu_clock
-        self._look_again_at = float("-inf")
+        self._pacing = Pacing(_CORES, _LONGEST_S, clock=clock, cpu_clock=cpu_clock)
         self._known: Collection[int] = ()  # sockets that the last look has found
 
     def look(self) -> None:
         """Look, unless it is too early: looking takes longer the more connections there are."""
-        now = self._clock()
-        if now < self._look_again_at:  # guard: peers-looked-at-seldom
-            return
-        began = self._cpu_clock()
+        if self._pacing.is_due():  # guard: peers-looked-at-seldom
+            with self._pacing.work():
+                self._look()
+
+    def _look(self) -> None:
         peers = {number: peer for table in self._tables for number, peer in established(table, self._port)}
         if beyond(peers, self._most, self._known):
             own = own_sockets()
@@ -85,7 +85,6 @@ class PeerBound:
             if count:
                 self._told(count)
         self._known = peers.keys()
-        self._look_again_at = now + min(_LONGEST_S, (self._cpu_clock() - began) / _CORES)
 
 
 def beyond(peers: Mapping[int, str], most: int, known: Collection[int] = ()) -> list[int]:

@@ -1,0 +1,41 @@
+"""How often the kernel's tables are read: that takes longer the more connections there are."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Pacing:
+    """Spreads work that one thread does again and again, by the CPU time that it took when it was done last.
+
+    Args:
+        cores: that the work may take.
+        longest_s: from one time to the next, whatever the work takes.
+        clock: monotonic seconds.
+        cpu_clock: seconds for which the calling thread has had a core.
+    """
+
+    def __init__(
+        self,
+        cores: float,
+        longest_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._cores = cores
+        self._longest_s = longest_s
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._due_at = float("-inf")
+
+    def is_due(self) -> bool:
+        """Whether the work is to be done again."""
+        return self._clock() >= self._due_at
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Measure the work; where it fails it stays due."""
+        now, began = self._clock(), self._cpu_clock()
+        yield
+        self._due_at = now + min(self._longest_s, (self._cpu_clock() - began) / self._cores)
