@@ -11,7 +11,8 @@ import yaml
 from chart.emit import emit
 from chart.nodes import Choice, Node
 from chart.place import manifest_facts, place, reserved
-from chart.rules import rules, template
+from chart.rules import rules
+from chart.rules_template import template
 from chart.settings_schema import setting_defaults
 from chart.source import woven_objects
 from chart.values import VALUES, Value
