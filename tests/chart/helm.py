@@ -18,7 +18,7 @@ from typing import Any
 
 from chart.generate import CHART
 from chart.values import nested
-from manifests.bundle import ROOT, Bundle, parse
+from manifests.bundle import ROOT, SHORT_LIVED, Bundle, parse
 
 PIN = Path(__file__).with_name("helm.txt")
 _TOOLS = ROOT / "build" / "tools"
@@ -91,7 +91,7 @@ def _environment() -> dict[str, str]:
     """No plugins, no repositories, no cluster of whoever runs this."""
     folders = {f"HELM_{kind}_HOME": str(_TOOLS / "helm-home" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "KUBE"))}
-    return kept | folders
+    return kept | folders | SHORT_LIVED
 
 
 def template(
@@ -109,7 +109,14 @@ def template(
         RefusedError: with what Helm says.
     """
     own = json.dumps(nested(values))  # JSON is YAML
+    return parse((_templated_once if folder == CHART else _templated)(own, release, namespace, folder))
+
+
+def _templated(values: str, release: str, namespace: str, folder: Path) -> str:
     with TemporaryDirectory() as name:
         file = Path(name) / "values.yaml"
-        file.write_text(own)
-        return parse(run_helm("template", release, str(folder), "--namespace", namespace, "--values", str(file)))
+        file.write_text(values)
+        return run_helm("template", release, str(folder), "--namespace", namespace, "--values", str(file))
+
+
+_templated_once = cache(_templated)  # the repository's own chart stays as it is while a test or a check runs

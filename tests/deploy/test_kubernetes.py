@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +15,10 @@ from inferry_client.connecting.security import ENVIRONMENT
 from inferry_server.addresses import parse_address
 from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import read_settings
+from manifests import bundle
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
-KUBECTL = Path(sys.executable).with_name("kubectl")  # the development environment brings it
 BASE = K8S / "base"
 KUBERNETES_VERSION = "1.37"  # the newest that the schema package has
 OLDEST_KUBERNETES_VERSION = "1.27"  # gRPC probes became stable
@@ -90,9 +88,7 @@ def written() -> Manifests:
 
 
 def render(folder: Path) -> Manifests:
-    done = subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Manifests(load(done.stdout))
+    return Manifests(bundle.render(folder).objects)
 
 
 @pytest.fixture(params=["written", "rendered"], scope="module")

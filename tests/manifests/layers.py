@@ -15,9 +15,8 @@ from typing import Any
 import yaml
 
 from manifests.bundle import Bundle, Manifest, render
+from manifests.made_of import FILES
 
-FILE = "kustomization.yaml"
-_FILES = (FILE, "kustomization.yml", "Kustomization")
 _HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")  # of kustomize's, whose alphabet makes no words
 _GENERATED = ("ConfigMap", "Secret")
 _GONE = "nothing"
@@ -144,7 +143,7 @@ def _render(folder: Path, parts: Manifest) -> Bundle:
                     own[key] = [_moved_generator(one, moved) for one in values]
                 case _:
                     own[key] = values
-        (here / FILE).write_text(yaml.safe_dump(own))
+        (here / FILES[0]).write_text(yaml.safe_dump(own))
         return render(here, "--load-restrictor=LoadRestrictionsNone")
 
 
@@ -164,7 +163,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _file(folder: Path) -> str:
-    for name in _FILES:
+    for name in FILES:
         if (folder / name).is_file():
             return name
-    raise ValueError(f"{folder} has no {FILE}")
+    raise ValueError(f"{folder} has no {FILES[0]}")
