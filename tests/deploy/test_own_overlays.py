@@ -92,6 +92,22 @@ def test_an_object_that_two_folders_have_in_different_ways_is_named(
     assert [line for line in lines if line.startswith("Deployment inferry-server: two folders have it")]
 
 
+def test_a_claim_of_two_folders_is_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """Who deletes one of them deletes the data of the other."""
+    again = write_overlay(folder, (), resources=("jobs/train",))
+    code, lines = answer(capsys, K8S / "jobs" / "train", again)
+    assert code == 1
+    assert [line.partition(":")[0] for line in lines if "two folders have it: what deletes one" in line] == [
+        "PersistentVolumeClaim inferry-train-data"
+    ]
+    code, lines = answer(capsys, K8S / "jobs" / "train", K8S / "jobs" / "retrain")
+    assert code == 0, lines
+
+
+def test_a_folder_that_is_given_twice_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(K8S / "jobs" / "train"), f"{K8S}/jobs/train/"]) == 0, capsys.readouterr().out
+
+
 def test_tokens_in_the_clear_are_told(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     code, lines = answer(capsys, write_overlay(folder, ("tokens",)))
     assert code == 0, lines

@@ -8,7 +8,7 @@ import pytest
 from manifests.bundle import K8S, Bundle, Manifest, render, render_with
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.planting import Change, container, data, one, pod, spec
+from manifests.planting import Change, container, data, one, pod, rules, spec
 from manifests.rules_refused import refused_faults
 from manifests.schemas import VERSIONS
 
@@ -29,6 +29,12 @@ def trigger(bundle: Bundle) -> Manifest:
 
 def vip(bundle: Bundle) -> Manifest:
     return spec(bundle, "Service", "inferry-server-vip")
+
+
+def limits(*items: Manifest) -> Change:
+    """A LimitRange of the namespace."""
+    found = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "own", "namespace": "inferry"}}
+    return lambda b: b.objects.append(copy.deepcopy(found | {"spec": {"limits": list(items)}}))
 
 
 MISTAKES: dict[str, tuple[Change, str]] = {
@@ -62,6 +68,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "a toleration that contradicts itself": (
         lambda b: pod(b).update(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]), "operator Exists and",
     ),
+    "a misspelt operator of a toleration": (
+        lambda b: pod(b).update(tolerations=[{"key": "gpu", "operator": "Exsts"}]),
+        "operator is Exsts; expected Exists, Equal",
+    ),
+    "a misspelt effect of a toleration": (
+        lambda b: pod(b).update(tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoSchedul"}]),
+        "effect is NoSchedul; expected NoSchedule",
+    ),
+    "a toleration of nothing": (
+        lambda b: pod(b).update(tolerations=[{"value": "a100", "effect": "NoSchedule"}]), "no key, and operator Equal",
+    ),
+    "a toleration that ends for nobody": (
+        lambda b: pod(b).update(tolerations=[{"key": "a", "operator": "Exists", "tolerationSeconds": 60}]),
+        "tolerationSeconds without effect NoExecute",
+    ),
     "names that nobody resolves": (lambda b: pod(b).update(dnsPolicy="Cluster"), "dnsPolicy is Cluster"),
     "a medium that is none": (lambda b: volume(b, "tmp").update(emptyDir={"medium": "memory"}), "medium is memory"),
     "a Service's port twice": (lambda b: vip(b)["ports"][1].update(port=8001), "the port 8001 is there twice"),
@@ -86,6 +107,23 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "a listener without a certificate": (
         lambda b: spec(b, "Gateway")["listeners"][0].update(protocol="HTTPS"), "is HTTPS, and has no certificate",
     ),
+    "a host name that no listener is for": (
+        lambda b: (
+            spec(b, "Gateway")["listeners"][0].update(hostname="*.example.com"),
+            spec(b, "GRPCRoute").update(hostnames=["models.example.org"]),
+        ), "its host name models.example.org meets no listener; they are for *.example.com",
+    ),
+    "a Service with one address instead of all": (
+        lambda b: spec(b, "Service", "inferry-server").pop("clusterIP"),
+        "Service inferry-server has one address, and no Service of these pods is headless",
+    ),
+    "limits of the namespace that the server is above": (
+        limits({"type": "Container", "max": {"memory": "1Gi"}}),
+        "container server: its limits have 2Gi of memory, and 1Gi is the most of LimitRange own",
+    ),
+    "an alert after no duration": (
+        lambda b: rules(b)[0].update({"for": "5 minutes"}), "for is '5 minutes'; expected a duration of Prometheus",
+    ),
     "a trigger that asks nobody": (lambda b: trigger(b).pop("serverAddress"), "no serverAddress says"),
     "a trigger by words": (lambda b: trigger(b).update(threshold="many"), "threshold is many; expected a number"),
     "a query without an end": (lambda b: trigger(b).update(query="sum(rate(inferry_batches_total[1m])"), "brackets"),
@@ -107,6 +145,21 @@ def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: Server
 
 
 RIGHT: dict[str, Change] = {
+    "tolerations": lambda b: pod(b).update(tolerations=[
+        {"operator": "Exists"}, {"key": "gpu", "value": "a100"}, {"key": "gpu", "operator": "Exists", "effect": ""},
+        {"key": "down", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+    ]),
+    "a host name that a listener is for": lambda b: (
+        spec(b, "Gateway")["listeners"][0].update(hostname="*.example.com"),
+        spec(b, "GRPCRoute").update(hostnames=["models.example.com"]),
+    ),
+    "one address for a gateway alone": lambda b: b.objects.remove(one(b, "Service", "inferry-server")),
+    "limits of the namespace that the server is within": limits(
+        {"type": "Container", "max": {"memory": "2048Mi", "cpu": 2}, "min": {"cpu": "500m"}},
+        {"type": "Pod", "max": {"memory": "4Gi"}},
+        {"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "10Gi"}},
+    ),
+    "an alert after a duration": lambda b: rules(b)[0].update({"for": "1h30m", "keep_firing_for": "90s"}),
     "a key that a group reads": lambda b: (
         volume(b, "tls")["secret"].update(defaultMode=0o440), pod(b)["securityContext"].update(fsGroup=10001),
     ),

@@ -37,10 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     given = build_parser().parse_args(arguments)
     flags = [f"--{name}={value}" for name in _HELMS_OWN for value in getattr(given, name.replace("-", "_"))]
     with_chart = bool(flags or given.chart or not given.folders)
-    where = " + ".join([*given.folders, *(["the chart"] if with_chart else [])])
+    folders = list(dict.fromkeys(Path(one) for one in given.folders))
+    where = " + ".join([*map(str, folders), *(["the chart"] if with_chart else [])])
     try:
-        bundles = [_objects(Path(folder)) for folder in given.folders]
-        wrong = [fault for one in given.folders if Path(one).is_dir() for fault in override_faults(Path(one))]
+        bundles = [_objects(folder) for folder in folders]
+        wrong = [fault for one in folders if one.is_dir() for fault in override_faults(one)]
         if with_chart:
             named = ("template", given.release, str(CHART), "--namespace", given.namespace)
             bundles.append(parse(run_helm(*named, *flags)))

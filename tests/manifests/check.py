@@ -9,9 +9,12 @@ from manifests.needs import Need, needs
 from manifests.rules_access import access_faults
 from manifests.rules_cluster import cluster_faults
 from manifests.rules_devices import device_faults
+from manifests.rules_durations import duration_faults
 from manifests.rules_escaping import escape_faults
 from manifests.rules_found import found_faults
 from manifests.rules_gateway import gateway_faults
+from manifests.rules_hostnames import hostname_faults
+from manifests.rules_limits import limit_faults
 from manifests.rules_metrics import metric_faults
 from manifests.rules_names import name_faults
 from manifests.rules_objects import port_faults, selector_faults
@@ -63,9 +66,11 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         *selector_faults(bundle),
         *port_faults(bundle),
         *reference_faults(bundle),
+        *hostname_faults(bundle),
         *security_faults(bundle),
         *server_faults(bundle, facts),
         *scaling_faults(bundle),
+        *limit_faults(bundle),
         *cluster_faults(bundle),
         *escape_faults(bundle),
         *device_faults(bundle),
@@ -73,6 +78,7 @@ def examine(bundle: Bundle, facts: ServerFacts, *, versions: Sequence[str] = VER
         *access_faults(bundle),
         *program_faults(bundle),
         *metric_faults(bundle, facts),
+        *duration_faults(bundle),
     )
     named = needs(bundle)
     generated = [f"{one.note(bundle)}: expected disableNameSuffixHash" for one in named if one.is_generated(bundle)]

@@ -11,9 +11,9 @@ from manifests.rules_server import servers
 NAMESPACED = {
     "BackendTLSPolicy", "BackendTrafficPolicy",
     "Certificate", "ConfigMap", "CronJob", "DaemonSet", "Deployment", "GRPCRoute", "Gateway",
-    "HorizontalPodAutoscaler", "InferenceService", "Issuer", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod",
-    "PodDisruptionBudget", "PodMonitor", "PrometheusRule", "ScaledObject", "Secret", "Service", "ServiceAccount",
-    "ServingRuntime", "StatefulSet",
+    "HorizontalPodAutoscaler", "InferenceService", "Issuer", "Job", "LimitRange", "NetworkPolicy",
+    "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "PodMonitor", "PrometheusRule", "ScaledObject", "Secret",
+    "Service", "ServiceAccount", "ServingRuntime", "StatefulSet",
 }  # fmt: skip
 _QUERIED = re.compile(r'\bnamespace="([^"]*)"')
 _OF_A_SERVICE = re.compile(r"[^.]+\.([^.]+)\.svc(\.|$)")

@@ -29,11 +29,13 @@ def _backend_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
             or not _is_grpc(service, backend.get("port"), server)
         ):
             continue
-        name = next((one.get("name") for one in service["spec"]["ports"] if one["port"] == backend.get("port")), None)
+        ports = service["spec"].get("ports", [])
+        name = next((one.get("name") for one in ports if one["port"] == backend.get("port")), None)
         if not any(_targets(policy, backend["name"], name) for policy in bundle.every("BackendTLSPolicy")):
             yield (
                 f"the servers behind Service {backend['name']} speak TLS, and no BackendTLSPolicy says so: the gateway "
-                "would call them in the clear, and every call would fail (component `gateway-tls`)"
+                "would call them in the clear, and every call would fail (component `gateway-tls`, or of a chart's "
+                "canary the value gateway.ofAnotherRelease)"
             )
         if server.settings.tls_client_ca is not None:
             yield (
@@ -44,7 +46,7 @@ def _backend_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
 
 def _protocol_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
     service = bundle.find("Service", backend["name"])
-    ports = [] if service is None else [one["port"] for one in service["spec"]["ports"]]
+    ports = [] if service is None else [one["port"] for one in service["spec"].get("ports", [])]
     for server in servers(bundle, backend["name"]):
         if service is not None and backend.get("port") in ports and not _is_grpc(service, backend["port"], server):
             yield f"port {backend['port']} of Service {backend['name']} does not lead to gRPC"
@@ -52,7 +54,7 @@ def _protocol_faults(bundle: Bundle, backend: Manifest) -> Iterator[str]:
 
 def _is_grpc(service: Manifest, port: int | None, server: Served) -> bool:
     known = container_ports(server.template)
-    asked = [one.get("targetPort", one["port"]) for one in service["spec"]["ports"] if one["port"] == port]
+    asked = [one.get("targetPort", one["port"]) for one in service["spec"].get("ports", []) if one["port"] == port]
     address = server.settings.grpc_address
     return isinstance(address, Address) and address.port in [known.get(one, one) for one in asked]
 
@@ -72,7 +74,7 @@ def _policy_faults(bundle: Bundle, policy: Manifest) -> Iterator[str]:
         service = bundle.find("Service", target["name"]) if target["kind"] == "Service" else None
         if service is None:
             continue  # `needs` tells
-        names = [port.get("name") for port in service["spec"]["ports"]]
+        names = [port.get("name") for port in service["spec"].get("ports", [])]
         if target.get("sectionName") not in (None, *names):
             yield f"{label(service)} has no port named {target['sectionName']}; it has {names}"
         for server in servers(bundle, target["name"]):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from manifests.bundle import Bundle, label
 from manifests.facts import ServerFacts
+from manifests.rules_durations import EXPECTED, duration_s
 
 FROM_SCRAPING = frozenset({"namespace", "pod", "container", "job", "instance", "node", "service", "endpoint"})
 _OTHERS = re.compile(  # of Prometheus itself, of Kubernetes, and of what stands beside servers: nobody here knows them
@@ -15,8 +16,9 @@ _WORDS = frozenset(
     {"by", "without", "on", "ignoring", "group_left", "group_right", "and", "or", "unless", "bool", "offset", "inf"}
 )
 _LABELS_OF_GROUP = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+_TEXT = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`""")
 _RANGE = re.compile(r"\[[^\]]*\]|(?<![\w:])\d[\w.]*")  # [5m], and numbers and durations: 0.5, 1e3, 5m
+_SPAN = re.compile(r"\[([^\]]*)\]|\boffset\s+-?([^\s)\]]+)")  # [5m], [1h:1m], offset 5m; numbers are seconds
 _SERIES = re.compile(r"([A-Za-z_:][\w:]*)\s*(?:\{([^}]*)\})?(\s*\()?")
 
 
@@ -25,8 +27,8 @@ def metric_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
     recorded = {
         rule["record"]
         for one in bundle.every("PrometheusRule")
-        for group in one["spec"]["groups"]
-        for rule in group["rules"]
+        for group in one["spec"].get("groups", [])
+        for rule in group.get("rules", [])
         if "record" in rule
     }
     for where, query in _queries(bundle):
@@ -36,8 +38,8 @@ def metric_faults(bundle: Bundle, facts: ServerFacts) -> Iterator[str]:
 
 def _queries(bundle: Bundle) -> Iterator[tuple[str, str]]:
     for one in bundle.every("PrometheusRule"):
-        for group in one["spec"]["groups"]:
-            for rule in group["rules"]:
+        for group in one["spec"].get("groups", []):
+            for rule in group.get("rules", []):
                 yield f"{label(one)}, {rule.get('alert') or rule.get('record')}", rule["expr"]
     for one in bundle.every("ScaledObject"):
         for trigger in one["spec"]["triggers"]:
@@ -67,6 +69,8 @@ def query_faults(query: str, metrics: dict[str, frozenset[str]]) -> Iterator[str
         yield f"the query {query!r} asks for no series"
     if any(_TEXT.sub("", query).count(first) != _TEXT.sub("", query).count(last) for first, last in ("()", "[]", "{}")):
         yield f"the query {query!r} opens another number of brackets than it closes"
+    for text in _spans(query):
+        yield f"the query {query!r} has the time {text!r}; {EXPECTED}"
     known = set(FROM_SCRAPING)
     for name, matchers in series:
         if name not in metrics and _OTHERS.fullmatch(name):
@@ -81,3 +85,12 @@ def query_faults(query: str, metrics: dict[str, frozenset[str]]) -> Iterator[str
                 yield f"{name} has no label {matcher}; it has {sorted(metrics[name])}"
     for name in grouped - known - {""}:
         yield f"no series of {query!r} has the label {name}"
+
+
+def _spans(query: str) -> Iterator[str]:
+    """The ranges, resolutions and offsets of a query that are no durations."""
+    for match in _SPAN.finditer(_TEXT.sub('""', query)):
+        first, _, resolution = (match[1] or match[2] or "").partition(":")
+        for text in (first.strip(), *filter(None, (resolution.strip(),))):
+            if duration_s(text) is None and not re.fullmatch(r"\d+(\.\d+)?", text):
+                yield text

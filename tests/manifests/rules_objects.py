@@ -104,7 +104,7 @@ def port_faults(bundle: Bundle) -> Iterator[str]:
                 yield from _headless_faults(one, known)
     for monitor in bundle.every("ServiceMonitor"):
         for service in _monitored_services(bundle, monitor):
-            names = [port.get("name") for port in service["spec"]["ports"]]
+            names = [port.get("name") for port in service["spec"].get("ports", [])]
             for end in monitor["spec"]["endpoints"]:
                 if end.get("port") not in names:
                     yield f"{label(monitor)}: {label(service)} has no port {end.get('port')}; it has {names}"
@@ -114,7 +114,7 @@ def _asked_ports(one: Manifest) -> list[Any]:
     spec = one["spec"]
     match one["kind"]:
         case "Service":
-            return [port.get("targetPort", port["port"]) for port in spec["ports"]]
+            return [port.get("targetPort", port["port"]) for port in spec.get("ports", [])]
         case "PodMonitor":
             return [end["port"] for end in spec["podMetricsEndpoints"] if "port" in end]
         case _:
@@ -134,7 +134,7 @@ def container_ports(template: Template) -> dict[str, int]:
 def _headless_faults(service: Manifest, known: dict[str, int]) -> Iterator[str]:
     if service["spec"].get("clusterIP") != "None":
         return
-    for port in service["spec"]["ports"]:
+    for port in service["spec"].get("ports", []):
         target = port.get("targetPort", port["port"])
         if known.get(target, target) != port["port"]:
             yield (

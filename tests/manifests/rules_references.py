@@ -96,7 +96,7 @@ def _call_faults(bundle: Bundle, template: Template) -> Iterator[str]:
 
 def _ports(service: Manifest) -> dict[Any, str]:
     """Numbers and names of a Service's ports."""
-    ports = service["spec"]["ports"]
+    ports = service["spec"].get("ports", [])
     return {port["port"]: port.get("name", "") for port in ports}
 
 

@@ -39,8 +39,18 @@ def _pod_faults(template: Template) -> Iterator[str]:
     if template.kind in ("Job", "CronJob") and policy == "Always":
         yield "restartPolicy is Always, or not stated; a Job takes OnFailure or Never"
     for one in template.spec.get("tolerations", []):
-        if one.get("operator") == "Exists" and one.get("value"):
-            yield f"a toleration of {one.get('key')} has operator Exists and the value {one['value']}"
+        yield from _toleration_faults(one)
+
+
+def _toleration_faults(one: Manifest) -> Iterator[str]:
+    """What a toleration says that excludes itself; `word_faults` tells words that are none."""
+    operator = one.get("operator") or "Equal"
+    if operator == "Exists" and one.get("value"):
+        yield f"a toleration of {one.get('key')} has operator Exists and the value {one['value']}"
+    if operator == "Equal" and not one.get("key"):
+        yield "a toleration has no key, and operator Equal; expected a key, or operator Exists for all"
+    if "tolerationSeconds" in one and one.get("effect") != "NoExecute":
+        yield f"a toleration of {one.get('key')} has tolerationSeconds without effect NoExecute, which alone ends pods"
 
 
 def _container_faults(container: Manifest) -> Iterator[str]:

@@ -8,6 +8,7 @@ from inferry_server.settings.settings import Settings
 from manifests.bundle import Bundle, Manifest, Template, label, takes
 from manifests.facts import ServerFacts
 from manifests.rules_objects import container_ports, selected
+from manifests.rules_references import backends
 
 _CLEAR = (None, "kubernetes.io/h2c", "grpc")  # what a Service may say of HTTP/2 without TLS
 _SCRAPE, _PORT, _PATH = (f"prometheus.io/{key}" for key in ("scrape", "port", "path"))
@@ -18,6 +19,7 @@ def way_in_faults(bundle: Bundle, template: Template, settings: Settings, facts:
     if not isinstance(settings.grpc_address, Address):
         return  # `server_faults` tells
     yield from _service_faults(bundle, template, settings)
+    yield from _balance_faults(bundle, template, settings.grpc_address.port)
     yield from _monitor_faults(bundle, template, settings, facts)
     yield from _policy_faults(bundle, template, settings)
     yield from _certificate_faults(bundle, template, settings)
@@ -40,7 +42,7 @@ def _service_faults(bundle: Bundle, template: Template, settings: Settings) -> I
     for service in _services(bundle, template):
         if service["spec"].get("publishNotReadyAddresses"):
             yield f"{label(service)} publishes pods that are not ready: calls would go to those that load or drain"
-        for port in service["spec"]["ports"]:
+        for port in service["spec"].get("ports", []):
             target = port.get("targetPort", port["port"])
             number, name, spoken = known.get(target, target), port.get("name"), port.get("appProtocol")
             meant = {"grpc": settings.grpc_address.port, "http": settings.http_address.port}.get(name)
@@ -55,6 +57,30 @@ def _spoken_faults(service: Manifest, spoken: str | None, settings: Settings) ->
     if (spoken == "https") != has_tls or (not has_tls and spoken not in _CLEAR):
         own = "TLS" if has_tls else "HTTP/2 in the clear"
         yield f"{label(service)} says {spoken} of the gRPC port, which speaks {own}"
+
+
+def _balance_faults(bundle: Bundle, template: Template, grpc_port: int) -> Iterator[str]:
+    """Services by which a client gets one address, where none names every pod, and no gateway calls them all."""
+    known = container_ports(template)
+    leading = {
+        service["metadata"]["name"]: service["spec"].get("clusterIP")
+        for service in _services(bundle, template)
+        if grpc_port in [known.get(target, target) for target in _targets(service)] or not service["spec"].get("ports")
+    }
+    if "None" in leading.values():
+        return
+    routes = bundle.beside(template.namespace).every("GRPCRoute", "HTTPRoute", "Ingress")
+    called = {backend["name"] for route in routes for backend in backends(route)}
+    for name in sorted(leading.keys() - called):
+        yield (
+            f"Service {name} has one address, and no Service of these pods is headless: a client keeps to the "
+            "pod that it met, and others idle; expected clusterIP None of one of them"
+        )
+
+
+def _targets(service: Manifest) -> list[Any]:
+    """Numbers or names of the pods' ports that a Service leads to."""
+    return [port.get("targetPort", port["port"]) for port in service["spec"].get("ports", [])]
 
 
 def _monitor_faults(bundle: Bundle, template: Template, settings: Settings, facts: ServerFacts) -> Iterator[str]:

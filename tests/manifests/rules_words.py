@@ -25,8 +25,8 @@ _WORDS: dict[tuple[str, str], tuple[str, ...]] = {  # by the key above and the k
     ("emptyDir", "medium"): ("", "Memory", "HugePages"),
     ("", "scheme"): ("HTTP", "HTTPS", "http", "https"),
     ("", "metricType"): ("AverageValue", "Value", "Utilization"),
-    ("tolerations", "operator"): ("Exists", "Equal"),
-    ("tolerations", "effect"): ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+    ("tolerations", "operator"): ("", "Exists", "Equal"),
+    ("tolerations", "effect"): ("", "NoSchedule", "PreferNoSchedule", "NoExecute"),
     ("matchExpressions", "operator"): ("In", "NotIn", "Exists", "DoesNotExist"),
     ("strategy", "type"): ("RollingUpdate", "Recreate"),
     ("metrics", "type"): _SCALED,
@@ -81,7 +81,7 @@ def _leaf_faults(value: Any, path: tuple[str, ...]) -> Iterator[str]:
     if known is not None and above == "matchExpressions" and set(_NODES) & set(path):
         known = _OF_NODES
     if known is not None and isinstance(value, str) and value not in known:
-        yield f"{key} is {value}; expected {', '.join(known)}"
+        yield f"{key} is {value}; expected {', '.join(filter(None, known))}"
     is_amount = path[-3] == "resources" and above in _AMOUNTS
     if (is_amount or key == "sizeLimit") and not _QUANTITY.fullmatch(str(value)):
         yield f"{key} is {value}; expected a quantity as 512Mi"
