@@ -106,20 +106,23 @@ def _values() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Of values.yaml: nothing but what is in the table."""
+    """Of values.yaml: nothing but what is in the table, and all of it; `--set NAME=null` would take it away."""
     tree: dict[str, Any] = _closed()
     for value in VALUES:
         *keys, last = value.path.split(".")
         at = tree
         for key in keys:
+            at["required"] = sorted({*at["required"], key})
             at = at["properties"].setdefault(key, _closed())
         at["properties"][last] = _described(value)
+        if value.default is not None:
+            at["required"] = sorted({*at["required"], last})
     tree["properties"]["global"] = {"type": "object"}  # Helm's own, for charts inside charts
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart inferry"} | tree
 
 
 def _closed() -> dict[str, Any]:
-    return {"type": "object", "properties": {}, "additionalProperties": False}
+    return {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
 
 def _described(value: Value) -> Mapping[str, Any]:

@@ -38,13 +38,24 @@ REACH_RULES = (
 )
 
 GATEWAY_RULES = (
+    *(
+        Rule(
+            f"and $v.{value} $v.settings.tls_client_ca",
+            f"settings.tls_client_ca is %v and {value} is true: the gateway shows no certificate, and every call "
+            "through it would fail; expected tokens.enabled, or no gateway",
+            ("$v.settings.tls_client_ca",),
+            {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True, value: True},
+            {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True},
+        )
+        for value in ("gateway.enabled", "gateway.ofAnotherRelease")
+    ),
     Rule(
-        "and $v.gateway.enabled $v.settings.tls_client_ca",
-        "settings.tls_client_ca is %v and gateway.enabled is true: the gateway shows no certificate, and every call "
-        "through it would fail; expected tokens.enabled, or no gateway",
-        ("$v.settings.tls_client_ca",),
-        {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True, "gateway.enabled": True},
-        {"settings.tls_client_ca": "/tls/ca.crt", "tls.enabled": True},
+        "and $v.gateway.ofAnotherRelease (or $v.gateway.enabled (not $v.tls.enabled))",
+        "gateway.ofAnotherRelease is true, gateway.enabled is %v and tls.enabled is %v: it tells another release's "
+        "gateway that these servers speak TLS; expected tls.enabled true and no gateway of their own, or false",
+        ("$v.gateway.enabled", "$v.tls.enabled"),
+        {"gateway.ofAnotherRelease": True},
+        {"gateway.ofAnotherRelease": True, "tls.enabled": True},
     ),
     Rule(
         "and (not $v.gateway.enabled) (or $v.gateway.canary.service $v.gateway.canary.weight)",

@@ -66,4 +66,15 @@ POD_RULES = (
         {"priority.enabled": True, "priority.className": "high"},
         {"priority.enabled": True},
     ),
+    Rule(
+        'or (and (ne (.operator | default "Equal") "Exists") (not .key)) '
+        '(and (eq (.operator | default "Equal") "Exists") .value) '
+        '(and (hasKey . "tolerationSeconds") (ne (.effect | default "") "NoExecute"))',
+        "tolerations has %v: expected a key, or operator Exists for all; no value with Exists; and tolerationSeconds "
+        "with the effect NoExecute alone",
+        ("toJson .",),
+        {"tolerations": [{"effect": "NoSchedule"}]},
+        {"tolerations": [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]},
+        each="$v.tolerations",
+    ),
 )

@@ -83,3 +83,10 @@ STRATEGY: Schema = closed(
     type={"enum": ["RollingUpdate", "Recreate"]},
     rollingUpdate=closed(maxSurge=PERCENT_OR_COUNT, maxUnavailable=PERCENT_OR_COUNT),
 )
+TOLERATION: Schema = closed(
+    key={"type": "string"},
+    operator={"enum": ["", "Exists", "Equal"]},
+    value={"type": "string"},
+    effect={"enum": ["", "NoSchedule", "PreferNoSchedule", "NoExecute"]},
+    tolerationSeconds={"type": "integer"},
+)

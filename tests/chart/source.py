@@ -21,7 +21,7 @@ CONDITIONS = {
     "hpa": 'eq $.Values.autoscaling.kind "hpa"',
     "keda": 'eq $.Values.autoscaling.kind "keda"',
     "gateway": "$.Values.gateway.enabled",
-    "gateway-tls": "and $.Values.gateway.enabled $.Values.tls.enabled",
+    "gateway-tls": "and (or $.Values.gateway.enabled $.Values.gateway.ofAnotherRelease) $.Values.tls.enabled",
     "models-image": 'eq $.Values.models.from "image"',
     "models-bucket": 'eq $.Values.models.from "bucket"',
 }

@@ -144,6 +144,18 @@ def test_a_second_release_is_a_canary_that_gets_its_part(facts: ServerFacts) -> 
     }  # fmt: skip
 
 
+def test_a_canary_with_tls_tells_the_gateway_of_the_other_release(facts: ServerFacts) -> None:
+    stable = {"gateway.enabled": True, "gateway.canary.service": "next-inferry-server-vip", "tls.enabled": True}
+    first = template(stable).objects
+    alone = {"replicas": 1, "tls.enabled": True}
+    found = faults(Bundle([*first, *template(alone, release="next").objects]), facts, versions=VERSIONS[-1:])
+    assert any("Service next-inferry-server-vip speak TLS, and no BackendTLSPolicy says so" in one for one in found)
+    told = template({**alone, "gateway.ofAnotherRelease": True}, release="next")
+    assert faults(Bundle([*first, *told.objects]), facts, versions=VERSIONS[-1:]) == []
+    assert told.names("BackendTLSPolicy") == {"next-inferry-server"}
+    assert not told.every("Gateway", "GRPCRoute")
+
+
 def test_names_follow_release_and_namespace() -> None:
     rendered = template(values_of(("tls", "keda")), release="r" * 53, namespace="vision")
     assert all(len(one["metadata"]["name"]) <= 63 for one in rendered.objects)

@@ -54,6 +54,11 @@
 {{- if and $v.priority.enabled $v.priority.className }}
 {{- $wrong = append $wrong (printf "priority.className is %v, a class that is there, and priority.enabled makes one: leave one of them out" $v.priority.className) }}
 {{- end }}
+{{- range $v.tolerations }}
+{{- if or (and (ne (.operator | default "Equal") "Exists") (not .key)) (and (eq (.operator | default "Equal") "Exists") .value) (and (hasKey . "tolerationSeconds") (ne (.effect | default "") "NoExecute")) }}
+{{- $wrong = append $wrong (printf "tolerations has %v: expected a key, or operator Exists for all; no value with Exists; and tolerationSeconds with the effect NoExecute alone" (toJson .)) }}
+{{- end }}
+{{- end }}
 {{- if and (eq $v.models.from "image") (not $v.models.image.reference) }}
 {{- $wrong = append $wrong (printf "models.from is %v and models.image.reference is empty: expected the image that has the models" $v.models.from) }}
 {{- end }}
@@ -131,6 +136,12 @@
 {{- end }}
 {{- if and $v.gateway.enabled $v.settings.tls_client_ca }}
 {{- $wrong = append $wrong (printf "settings.tls_client_ca is %v and gateway.enabled is true: the gateway shows no certificate, and every call through it would fail; expected tokens.enabled, or no gateway" $v.settings.tls_client_ca) }}
+{{- end }}
+{{- if and $v.gateway.ofAnotherRelease $v.settings.tls_client_ca }}
+{{- $wrong = append $wrong (printf "settings.tls_client_ca is %v and gateway.ofAnotherRelease is true: the gateway shows no certificate, and every call through it would fail; expected tokens.enabled, or no gateway" $v.settings.tls_client_ca) }}
+{{- end }}
+{{- if and $v.gateway.ofAnotherRelease (or $v.gateway.enabled (not $v.tls.enabled)) }}
+{{- $wrong = append $wrong (printf "gateway.ofAnotherRelease is true, gateway.enabled is %v and tls.enabled is %v: it tells another release's gateway that these servers speak TLS; expected tls.enabled true and no gateway of their own, or false" $v.gateway.enabled $v.tls.enabled) }}
 {{- end }}
 {{- if and (not $v.gateway.enabled) (or $v.gateway.canary.service $v.gateway.canary.weight) }}
 {{- $wrong = append $wrong (printf "gateway.canary has service %q and weight %v, and gateway.enabled is false: nothing would shift calls; expected gateway.enabled true" $v.gateway.canary.service $v.gateway.canary.weight) }}
