@@ -18,8 +18,10 @@ from manifests.bundle import Bundle, Manifest, label
 VERSIONS = tuple(f"1.{minor}" for minor in range(27, 38))
 IMAGE_VOLUMES_SINCE = 31  # the field is unknown to older versions
 
-# The package reads a version's definitions, two megabytes of JSON, again for each object: most of this check's time.
+# For each object the package reads a version's definitions, two megabytes of JSON, and lists its folder twice: most of
+# this check's time.
 kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+kubernetes_validate.utils.all_versions = cache(kubernetes_validate.utils.all_versions)
 
 _OWN_GROUPS = (
     "networking.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "rbac.authorization.k8s.io", "policy.k8s.io",
@@ -130,12 +132,15 @@ def unknown_kinds(bundle: Bundle, version: str) -> list[str]:
 
 
 def _is_unknown(one: Manifest, version: str) -> bool:
-    if f"{one['apiVersion']}/{one.get('kind')}" in _custom():
+    return _has_no_schema(one["apiVersion"], one.get("kind"), version)
+
+
+@cache
+def _has_no_schema(api: str, kind: str | None, version: str) -> bool:
+    if f"{api}/{kind}" in _custom():
         return False
     try:
-        kubernetes_validate.validate(
-            {"apiVersion": one["apiVersion"], "kind": one.get("kind"), "metadata": {}}, version
-        )
+        kubernetes_validate.validate({"apiVersion": api, "kind": kind, "metadata": {}}, version)
     except kubernetes_validate.SchemaNotFoundError:
         return True
     except kubernetes_validate.ValidationError:
