@@ -1,10 +1,15 @@
 """Who may do what, asked over both gRPC transports and over HTTP: the same answers, and all of them counted."""
 
 import http.client
+import json
 import ssl
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -18,7 +23,9 @@ from inferry_server.security.roles import OPEN_METHODS
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.certificates import Authority
+from testkit.clock import ManualClock
 from testkit.http_client import ask_http
+from testkit.played_http import played_http
 from testkit.policies import save_policy, token_of
 from testkit.rpc import infer_request
 from testkit.servers import running_server
@@ -178,6 +185,64 @@ def test_a_body_that_ends_only_after_its_token_was_revoked_is_nobodys(tmp_path: 
         assert connection.getresponse().status == 401
         assert counted(server, "RepositoryModelUnload", "unauthenticated") == 1
         assert server.registry.served()
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["direct", "through the application"])
+def test_an_infer_request_whose_body_ends_only_after_its_token_was_revoked_is_refused(
+    tmp_path: Path, *, chunked: bool
+) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    path = save_policy(tmp_path / "policy.toml", old=("infer",), kept=("infer",))
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    framing = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(body))}
+    with running_server(tmp_path / "models", access_policy=path) as server, ExitStack() as opened:
+        sent = {}
+        for caller in ("old", "kept"):
+            assert server.http_address is not None
+            connection = http.client.HTTPConnection(server.http_address.host, server.http_address.port, timeout=SOON_S)
+            opened.callback(connection.close)
+            connection.putrequest("POST", "/v2/models/doubler/infer")
+            for name, value in {"authorization": f"Bearer {token_of(caller)}", **framing}.items():
+                connection.putheader(name, value)
+            connection.endheaders(b"%x\r\n%b" % (len(body), body[:9]) if chunked else body[:9])
+            sent[caller] = connection
+        infer = METHODS["ModelInfer"].path
+        wait_until(lambda: server.metrics.received.values().get((infer,)) == 2, "the requests to have been let in")
+        save_policy(path, kept=("infer",))
+        for _ in range(2):
+            server._watcher.look()
+        for connection in sent.values():
+            connection.send(body[9:] + b"\r\n0\r\n\r\n" * chunked)
+        assert {caller: one.getresponse().status for caller, one in sent.items()} == {"old": 401, "kept": 200}
+        assert counted(server, "ModelInfer", "unauthenticated") == 1
+
+
+def test_an_infer_request_whose_body_ends_only_after_its_token_has_expired_is_refused(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    path = save_policy(tmp_path / "policy.toml", brief=("infer",))
+    expires = datetime.now(UTC) + timedelta(hours=1)
+    path.write_text(path.read_text() + f"expires = {expires:%Y-%m-%dT%H:%M:%SZ}\n")
+    whole = b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}'
+    lines = f"Authorization: Bearer {token_of('brief')}\r\nContent-Length: {len(whole)}\r\n\r\n"
+    begin = f"POST /v2/models/doubler/infer HTTP/1.1\r\nHost: localhost\r\n{lines}".encode()
+    with running_server(tmp_path / "models", access_policy=path) as server, played_http(server, 1) as played:
+        clock = ManualClock()
+        (connection,), (transport,) = played.connections, played.transports
+        connection.loop = mock.Mock(time=clock)
+
+        def ask(*, ahead_s: float) -> None:
+            connection.data_received(begin)
+            clock.advance(1.0)
+            with mock.patch.object(played.direct._router.access, "_wall_clock", return_value=time.time() + ahead_s):
+                connection.data_received(whole)
+                connection.loop.call_soon.call_args.args[0]()
+
+        ask(ahead_s=0.0)
+        wait_until(lambda: bool(played.direct._replies), "the reply, which the batcher's thread makes")
+        played.direct._answer_all()
+        ask(ahead_s=7200.0)
+    assert [reply[:12] for reply in transport.written] == [b"HTTP/1.1 200", b"HTTP/1.1 401"]
 
 
 def test_a_clients_certificate_gives_it_its_roles_over_grpc_and_http(tmp_path: Path, transport: str) -> None:

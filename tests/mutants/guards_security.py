@@ -37,6 +37,12 @@ SECURITY = (
     Mutant(
         "http-late-revoked", "access: a body that took long is nobody's", "pass", ("tests/contract/test_access.py",)
     ),
+    Mutant(
+        "direct-late-revoked",
+        "access: nor an infer request whose body took long",
+        "if False:",
+        ("tests/contract/test_access.py",),
+    ),
     Mutant("revoked-forgotten", "access: what a revoked stream waits for is forgotten", "pass", _REVOKING),
     Mutant("live-revoked", "access: the live page's stream ends too", "if False:", ("tests/server/http/test_live.py",)),
     Mutant(

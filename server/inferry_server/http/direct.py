@@ -14,8 +14,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -37,6 +38,7 @@ MOST_BYTES = 64 << 10
 _PATH = re.compile(rb"/v2/models/([A-Za-z0-9._~-]+)(?:/versions/([A-Za-z0-9._~-]+))?/infer")
 _MOST_ROUNDS = 4  # of the loop that requests wait for others while more of them come
 _MOST_TOGETHER = 32  # that wait so
+_SHORT_S = 0.1  # for a body: only where it takes longer is it looked whether the caller's token has expired meanwhile
 _UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"})
 _INTERNAL = b'{"error":"internal error; the server\'s log has the details"}'
 
@@ -113,19 +115,33 @@ class DirectInfer:
             return None
         if self._loop is None:
             self._loop, self._thread = connection.loop, threading.get_ident()
+        access = self._router.access
+        policy = None if access is None else access.policy  # first: another one may decide from the next moment on
         if not self._may_infer(head, connection):  # guard: direct-access
             return None
-        return DirectCall(head, connection, self._router.received(INFER, head.metadata), self._replied)
+        call = DirectCall(head, connection, self._router.received(INFER, head.metadata), self._replied)
+        call.policy, call.began_at = policy, connection.now
+        return call
 
     def _may_infer(self, head: Head, connection: Connection) -> bool:
         access = self._router.access
         if access is None:
             return True
         try:
-            access.check(INFER, head.metadata, lambda: connection.app_state.get("certificate_names", ()))
+            access.check(INFER, head.metadata, partial(_certificate_names, connection))
         except ServingError:  # which the application tells, and counts
             return False
         return True
+
+    def _refuses_late(self, call: DirectCall) -> Status | None:
+        """The status for a call whose caller may not infer any more, now that the body is there; None where it may.
+
+        A body may take seconds: another policy may decide by now, and a token may have expired.
+        """
+        access = self._router.access
+        if access is None or (access.policy is call.policy and call.came_at - call.began_at < _SHORT_S):
+            return None
+        return self._router.refuses_still(INFER, call.metadata, partial(_certificate_names, call.connection))
 
     def came(self, call: DirectCall) -> None:
         """The request has come whole: it is handled with those that come in the same round of the loop."""
@@ -157,6 +173,9 @@ class DirectInfer:
         head, pieces = call.head, call.pieces
         call.pieces = []  # the connection keeps its last call, and should not keep what that sent
         call.waited_s = time.monotonic() - call.came_at  # guard: direct-waited
+        if self._router.access is not None and (late := self._refuses_late(call)):  # guard: direct-late-revoked
+            call.abort(late)
+            return
         try:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             message, call.wanted = self._requests.read(body, head.stated, model=head.model, version=head.version)
@@ -205,6 +224,12 @@ class DirectInfer:
             body, more = self._compression.apply(body, Headers(raw=list(call.head.headers)))
             described |= more
         return 200, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in described.items()], body
+
+
+def _certificate_names(connection: Connection) -> Iterable[str]:
+    """What the verified certificate of a connection says."""
+    names: Iterable[str] = connection.app_state.get("certificate_names", ())
+    return names
 
 
 def _refused(status: Status) -> tuple[int, RawHeaders, bytes]:

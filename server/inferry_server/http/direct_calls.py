@@ -9,6 +9,7 @@ from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.http.infer_request import BinaryWanted
 from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import OK, Status
+from inferry_server.security.policy import Policy
 from inferry_server.trace import Metadata
 
 INFER = OPEN_INFERENCE["ModelInfer"].path
@@ -92,7 +93,9 @@ class DirectCall(EndingCall):
         connection: that brought it.
         pieces: of the body, as they came.
         wanted: how its outputs are to be written; known when the request was read.
-        came_at: when it had come whole, in monotonic seconds.
+        policy: that let its caller in, before the body came; None where everybody may infer.
+        began_at: when its head had come, in monotonic seconds.
+        came_at: when it had come whole, in the same seconds.
         disconnected: whether the client has gone. uvicorn sets it.
         response_complete: whether it has its reply.
         keep_alive: whether the connection goes on after it. uvicorn clears it where the server ends.
@@ -113,7 +116,8 @@ class DirectCall(EndingCall):
         self.connection = connection
         self.pieces: list[bytes] = []
         self.wanted: BinaryWanted | None = None
-        self.came_at = 0.0
+        self.policy: Policy | None = None
+        self.began_at = self.came_at = 0.0
         self.disconnected = self.response_complete = False
         self.keep_alive = True
         self._replied = replied
