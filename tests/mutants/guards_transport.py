@@ -29,6 +29,12 @@ TRANSPORT = (
     ),
     Mutant("replies-unread", "bounds: replies that are not read are given up", "if False:", _TEST_BOUNDS),
     Mutant("replies-unread-trimmed", "bounds: and their memory goes back", "if False:", _TEST_BOUNDS),
+    Mutant(
+        "replies-unread-aio",
+        "bounds: over grpc.aio too, replies that are not read are given up",
+        "for task in list[asyncio.Task[Any]]():",
+        _TEST_BOUNDS,
+    ),
     Mutant("half-sent-trimmed", "bounds: memory of requests whose clients left goes back", "", _TEST_BOUNDS),
     Mutant("unsent-messages", "bounds: messages that wait to be sent", "return nbytes >= _MOST_BYTES", _TEST_UNSENT),
     Mutant("unsent-bytes", "bounds: and their bytes", "return messages >= _MOST_MESSAGES", _TEST_UNSENT),

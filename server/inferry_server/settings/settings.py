@@ -246,7 +246,7 @@ class Settings:
         120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
     )
     reply_read_timeout_s: float = _setting(
-        600.0, "how long a client may take to read a reply, of a stream one message; it is freed then (not over aio)"
+        600.0, "how long a client may take to read a reply, of a stream one message; it is freed then"
     )
     keepalive_time_s: float = _setting(7200.0, "time without data after which a connection is probed")
     response_compression: str = _setting(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from inferry_server.addresses import A, bound
+from inferry_server.addresses import A, Address, bound
 from inferry_server.errors import (
     MemoryShortError,
     RequestNotReceivedError,
@@ -27,6 +27,7 @@ from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
+from inferry_server.transport.aio_unread import UnreadReplies
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
 from inferry_server.transport.open_calls import idle, longest_waiting
@@ -55,6 +56,7 @@ class AioTransport:
         self._server: grpc.aio.Server | None = None
         self._router = router
         self._peers: PeerBound | None = None
+        self._port: int | None = None  # None: a Unix domain socket, whose clients have no address
         self._handler = _GenericHandler(router, self._loop, options)
         self._turns = 0
         self._pulse = Pulse()
@@ -72,6 +74,7 @@ class AioTransport:
         self._loop.call_soon_threadsafe(self._turn)
         address = self._run(self._start(address))
         self._peers = peer_bound(self._options, address, self._router.cut_off)
+        self._port = address.port if isinstance(address, Address) else None
         return address
 
     def stop(self, grace_s: float) -> bool:
@@ -101,6 +104,8 @@ class AioTransport:
             self._loop.call_soon_threadsafe(self._handler.give_way)
         if self._peers is not None:
             self._peers.look()
+        if self._port is not None:
+            self._handler.unread.cut_off(self._port)
         return self._pulse.still_s(self._turns)
 
     def _turn(self) -> None:
@@ -108,6 +113,8 @@ class AioTransport:
         self._handler.end_overdue()
         self._handler.end_revoked()
         self._handler.end_silent()
+        if self._port is not None:
+            self._handler.give_up_unread()
         self._loop.call_later(_TURN_S, self._turn)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -205,6 +212,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
         self._options = options
         self._certificates = None if options.client_ca is None else options.client_certificates
         self.half_sent = HalfSent()
+        self.unread = UnreadReplies(loop, options.reply_read_timeout_s, self._reply_given_up)
         self._released = asyncio.Event()
         self._released.set()
         self.last_arrival = 0.0
@@ -276,6 +284,14 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 self._send_away(call, TooManyOpenCallsError(limit=most))
             self.half_sent.ended()
 
+    def give_up_unread(self) -> None:
+        """Wait no longer for clients who do not read their replies."""
+        self.unread.give_up(self._streams)
+
+    def _reply_given_up(self) -> None:
+        self._router.reply_given_up()
+        self.half_sent.ended()
+
     @property
     def awaits_requests(self) -> bool:
         """Whether there are unary calls without a request."""
@@ -312,6 +328,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
                 await context.abort(status.code, status.message, status.trailing_metadata)
             if self._report is not None:
                 context.set_trailing_metadata(self._report.metadata)
+            self.unread.sent(context)
             return reply
 
         return behave

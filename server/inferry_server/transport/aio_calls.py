@@ -97,6 +97,10 @@ class AioStreamCall(_BaseCall):
         """As `open_calls.Stream`."""
         return self._writes
 
+    def peer(self) -> str:
+        """Its client's address, as gRPC writes it."""
+        return str(self._context.peer())
+
     def read(self, messages: AsyncIterator[bytes], receiver: StreamReceiver) -> None:
         """Give the client's requests to a receiver, one by one."""
         self._receiver = receiver

@@ -40,7 +40,7 @@ class TransportOptions:
             whose clients have been silent for longest.
         stream_idle_timeout_s: for the client of a stream to send the next message.
         request_read_timeout_s: for the message of a unary call to come whole.
-        reply_read_timeout_s: for the client to read a reply, over the completion queue.
+        reply_read_timeout_s: for the client to read a reply.
         keepalive_time_s: of silence, after which a connection is asked whether it lives.
         compression: of replies, for clients that accept it: `none`, `deflate` or `gzip`.
         compressed_requests: whether compressed requests are taken; `compression` must be `none` where they are not.

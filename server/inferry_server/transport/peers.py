@@ -12,7 +12,9 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from urllib.parse import unquote
 
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.transport.connections import TABLES, pieces
@@ -165,3 +167,57 @@ def cut_off(descriptor: int, number: int) -> bool:
         connection.shutdown(socket.SHUT_RDWR)
         return True
     return False
+
+
+def cut_off_clients(clients: Collection[str], port: int) -> int:
+    """End the connections that some clients have to a port of this process.
+
+    Args:
+        clients: as gRPC names the peer of a call, `ipv4:10.0.0.1:4711`; of others than IPv4 and IPv6 there is none.
+        port: the local one.
+
+    Returns:
+        How many were ended.
+    """
+    wanted = {end for client in clients if (end := _end_named(client)) is not None}
+    if not wanted or not _OWN.exists():
+        return 0
+    mine = own_sockets()
+    found = [number for number, descriptor in mine.items() if _end_at(descriptor, port) in wanted]
+    return sum(cut_off(mine[number], number) for number in found)
+
+
+_End = tuple[IPv4Address | IPv6Address, int]
+"""Of a connection: address and port."""
+
+
+def _end_named(peer: str) -> _End | None:
+    """A client's end of its connection, as gRPC writes it; None where it has no address."""
+    kind, _, rest = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return None
+    host, _, port = rest.rpartition(":")
+    return _end(host.strip("[]"), int(port))
+
+
+def _end_at(descriptor: int, port: int) -> _End | None:
+    """The client's end of a connection to a local port; None where the descriptor is none, or has been closed."""
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.getsockname()[1] != port:
+            return None
+        host, own_port = connection.getpeername()[:2]
+        return _end(host, own_port)
+    except OSError:  # nobody is connected: it listens
+        return None
+    finally:
+        connection.detach()  # it is somebody else's
+
+
+def _end(host: str, port: int) -> _End:
+    address = ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address, port

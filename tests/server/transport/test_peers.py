@@ -16,7 +16,16 @@ from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.connections import can_count_connections, share_of_peer
 from inferry_server.transport.options import TransportOptions
-from inferry_server.transport.peers import PeerBound, beyond, cut_off, established, own_sockets, peer_bound, peer_of
+from inferry_server.transport.peers import (
+    PeerBound,
+    beyond,
+    cut_off,
+    cut_off_clients,
+    established,
+    own_sockets,
+    peer_bound,
+    peer_of,
+)
 from inferry_server.transport.selection import make_transport
 from testkit.servers import ANY_PORT
 from testkit.waiting import SOON_S, wait_until
@@ -112,6 +121,28 @@ def test_a_descriptor_that_has_become_another_sockets_is_left_alone() -> None:
         assert cut_off(ours.fileno(), number)
         assert its.recv(1) == b""
     assert not cut_off(ours.fileno() if ours.fileno() >= 0 else 10**6, number)
+
+
+@pytest.mark.skipif(not can_count_connections(), reason="this system does not show a process its descriptors")
+@pytest.mark.parametrize(
+    ("family", "host", "named"),
+    [
+        (socket.AF_INET, "127.0.0.1", "ipv4:127.0.0.1:{}"),
+        (socket.AF_INET6, "::1", "ipv6:%5B::1%5D:{}"),
+        (socket.AF_INET6, "::1", "ipv6:[0:0:0:0:0:0:0:1]:{}"),
+    ],
+)
+def test_a_client_is_cut_off_by_its_name_and_no_other(family: socket.AddressFamily, host: str, named: str) -> None:
+    with ExitStack() as opened:
+        listeners = [opened.enter_context(socket.create_server((host, 0), family=family)) for _ in range(2)]
+        ports = [listener.getsockname()[1] for listener in listeners]
+        clients = [opened.enter_context(socket.create_connection((host, port))) for port in (*ports, ports[0])]
+        for listener in (listeners[0], listeners[1], listeners[0]):
+            opened.enter_context(listener.accept()[0])
+        names = [named.format(client.getsockname()[1]) for client in clients]
+        assert cut_off_clients({names[1], "unix:", "ipv4:192.0.2.1:1"}, ports[0]) == 0  # it asks another port
+        assert cut_off_clients({names[0]}, ports[0]) == 1
+        assert list(map(is_open, clients)) == [False, True, True]
 
 
 @pytest.mark.parametrize(
