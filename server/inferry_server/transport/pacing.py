@@ -27,15 +27,20 @@ class Pacing:
         self._longest_s = longest_s
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._due_at = float("-inf")
+        self._done_at = float("-inf")
+        self._pause_s = 0.0
 
-    def is_due(self) -> bool:
-        """Whether the work is to be done again."""
-        return self._clock() >= self._due_at
+    def is_due(self, *, times: float = 1.0) -> bool:
+        """Whether the work is to be done again.
+
+        Args:
+            times: how much more often than usual, and with so many times the cores, as it is urgent.
+        """
+        return self._clock() >= self._done_at + self._pause_s / times
 
     @contextmanager
     def work(self) -> Iterator[None]:
         """Measure the work; where it fails it stays due."""
         now, began = self._clock(), self._cpu_clock()
         yield
-        self._due_at = now + min(self._longest_s, (self._cpu_clock() - began) / self._cores)
+        self._done_at, self._pause_s = now, min(self._longest_s, (self._cpu_clock() - began) / self._cores)

@@ -10,6 +10,7 @@ import re
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,12 +18,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from inferry_server.addresses import Address, AnyAddress
-from inferry_server.transport.connections import TABLES, pieces
+from inferry_server.transport.connections import TABLES, pieces, sockets_in_use
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.pacing import Pacing
 
 _OWN = Path("/proc/self/fd")
 _CORES, _LONGEST_S = 5e-3, 5.0  # that looking may take; how far apart looks are at most
+_URGENT = 10.0  # times as often, where one peer may have taken what others need
 # IPv4 in IPv6, as machines of either byte order write it.
 _MAPPED = re.compile(r"0{16}(?:0000FFFF|FFFF0000)([0-9A-F]{8})")
 _NETWORK_DIGITS = 16  # of an IPv6 address: whoever has one has all addresses of its network (/64)
@@ -38,11 +40,15 @@ def peer_bound(options: TransportOptions, address: AnyAddress, told: Callable[[i
     """
     if not isinstance(address, Address) or options.max_connections_per_peer >= options.max_connections:
         return None
-    return PeerBound(address.port, options.max_connections_per_peer, told)
+    spare = (options.max_connections - options.max_connections_per_peer) // 4
+    return PeerBound(address.port, options.max_connections_per_peer, told, spare=spare)
 
 
 class PeerBound:
     """Cuts off the newest connections of peers that have too many. `look` is called by one thread.
+
+    Between two looks there may be seconds, in which one peer could take all connections. So it looks ten times as often
+    where as many sockets have come since the last look as one peer would need for that.
 
     A peer is an IPv4 address, or a network of IPv6 addresses. On a system without the kernel's tables nothing is done.
 
@@ -51,6 +57,8 @@ class PeerBound:
         most: connections that one peer may have.
         told: how many connections a look has cut off, where it has.
         tables: of the kernel, for IPv4 and IPv6.
+        spare: connections beyond `most` that a peer may have for some seconds: others have enough left.
+        count: tells how many sockets there are, other ports' among them.
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core.
     """
@@ -62,6 +70,8 @@ class PeerBound:
         told: Callable[[int], object],
         tables: Sequence[Path] = TABLES,
         *,
+        spare: int = 0,
+        count: Callable[[], int] = sockets_in_use,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -70,22 +80,33 @@ class PeerBound:
         self._told = told
         self._tables = [table for table in tables if table.exists()]
         self._pacing = Pacing(_CORES, _LONGEST_S, clock=clock, cpu_clock=cpu_clock)
+        self._spare = spare
+        self._count = count
         self._known: Collection[int] = ()  # sockets that the last look has found
+        self._counted = self._largest = 0  # sockets at the last look, and connections that it has left to one peer
 
     def look(self) -> None:
         """Look, unless it is too early: looking takes longer the more connections there are."""
-        if self._pacing.is_due():  # guard: peers-looked-at-seldom
-            with self._pacing.work():
+        pacing = self._pacing
+        if pacing.is_due() or (pacing.is_due(times=_URGENT) and self._is_urgent()):  # guard: peers-looked-at-seldom
+            with pacing.work():
                 self._look()
 
+    def _is_urgent(self) -> bool:
+        """Whether one peer may have too many by now, if all sockets that have come are its."""
+        return self._largest + self._count() - self._counted > self._most + self._spare  # guard: peers-urgent
+
     def _look(self) -> None:
+        self._counted = self._count()  # first: what comes meanwhile may not be in the tables
         peers = {number: peer for table in self._tables for number, peer in established(table, self._port)}
         if beyond(peers, self._most, self._known):
             own = own_sockets()
             mine = {number: peer for number, peer in peers.items() if number in own}
             count = sum(cut_off(own[number], number) for number in beyond(mine, self._most, self._known))
+            self._counted -= count  # guard: peers-cut-uncounted
             if count:
                 self._told(count)
+        self._largest = min(self._most, max(Counter(peers.values()).values(), default=0))
         self._known = peers.keys()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inferry_server.addresses import Address, UnixAddress
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport.connections import can_count_connections, share_of_peer
+from inferry_server.transport.connections import can_count_connections, share_of_peer, sockets_in_use
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.peers import (
     PeerBound,
@@ -108,6 +108,80 @@ def test_the_table_is_read_less_often_the_longer_that_takes(tmp_path: Path) -> N
         bound.look()
         now[0] += 0.05
     assert 2 * 20 <= looks[0] <= 2 * 25  # 1 ms of a core every 200 ms
+
+
+@pytest.mark.parametrize(
+    ("come", "looks_at"),
+    [(0, [0.0, 5.0]), (20, [0.0, 5.0]), (21, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0])],
+)
+def test_the_table_is_read_ten_times_as_often_while_one_peer_may_take_what_others_need(
+    tmp_path: Path, come: int, looks_at: list[float]
+) -> None:
+    now, cpu, sockets, looks = [0.0], [0.0], [100], list[float]()
+
+    def cpu_clock() -> float:
+        cpu[0] += 0.025
+        return cpu[0]
+
+    def count() -> int:
+        return sockets[0]
+
+    path = table(tmp_path, *(line("0200007F", number) for number in range(1, 91)))
+    bound = PeerBound(
+        PORT, 100, lambda _: None, [path], spare=10, count=count, clock=lambda: now[0], cpu_clock=cpu_clock
+    )
+    for step in range(21):
+        now[0] = step * 0.25
+        before = cpu[0]
+        bound.look()
+        if cpu[0] > before:
+            looks.append(now[0])
+            sockets[0] += come
+    assert looks == looks_at
+
+
+def test_connections_that_were_cut_off_are_not_counted_as_there_before(tmp_path: Path) -> None:
+    """Else those that come in their place would look like none."""
+    now, cpu = [0.0], [0.0]
+
+    def cpu_clock() -> float:
+        cpu[0] += 0.1
+        return cpu[0]
+
+    with ExitStack() as opened:
+        pairs = [socket.socketpair() for _ in range(4)]
+        for one in (one for pair in pairs for one in pair):
+            opened.enter_context(one)
+        numbers = [os.fstat(ours.fileno()).st_ino for ours, _ in pairs]
+        path, told = table(tmp_path, *(line("0200007F", number) for number in numbers)), list[int]()
+        bound = PeerBound(
+            PORT, 1, told.append, [path], spare=2, count=lambda: 50, clock=lambda: now[0], cpu_clock=cpu_clock
+        )
+        bound.look()
+        assert told == [3]
+        looked, now[0] = cpu[0], 2.0
+        bound.look()  # three have come, as there are as many as before
+        assert cpu[0] > looked
+
+
+def test_sockets_are_counted_for_both_families_and_none_where_the_system_does_not_tell(tmp_path: Path) -> None:
+    four, six = tmp_path / "sockstat", tmp_path / "sockstat6"
+    assert sockets_in_use((four, six)) == 0
+    four.write_text("sockets: used 14\nTCP: inuse 31 orphan 5 tw 3 alloc 1 mem 0\nUDP: inuse 7 mem 0\n")
+    assert sockets_in_use((four, six)) == 31
+    six.write_text("TCP6: inuse 11\nUDP6: inuse 2\n")
+    assert sockets_in_use((four, six)) == 42
+
+
+@pytest.mark.skipif(not can_count_connections(), reason="this system has no tables of its TCP connections")
+def test_each_new_connection_of_this_machine_counts() -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        before = sockets_in_use()
+        for _ in range(20):
+            opened.enter_context(socket.create_connection(listener.getsockname()))
+            opened.enter_context(listener.accept()[0])
+        assert sockets_in_use() >= before + 20  # both ends count; others may have closed theirs
 
 
 def test_a_descriptor_that_has_become_another_sockets_is_left_alone() -> None:
