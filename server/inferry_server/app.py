@@ -26,6 +26,7 @@ from inferry_server.rpc.router import Router
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.memory import ALLOCATIONS
+from inferry_server.runtime.memory_keeper import MemoryKeeper
 from inferry_server.runtime.providers import CPU, choose_providers, preload_libraries
 from inferry_server.runtime.threads import available_cores
 from inferry_server.security.access import Access
@@ -150,6 +151,7 @@ class Server:
             hangs=self.readiness.report_hang,
             counted=lambda kind: self.metrics.hangs.labels(kind).inc(),
         )
+        self._keeper = MemoryKeeper(self._give_outputs_back)
         self._http = make_http_port(
             settings,
             router,
@@ -197,6 +199,7 @@ class Server:
             self._http.start()
             self.grpc_address = self._transport.start(self._settings.grpc_address)
             self._watchdog.start()
+            self._keeper.start()
             self._watcher.start()
             if isinstance(self.grpc_address, Address) and can_count_connections():
                 self.metrics.watch_connections(ConnectionCount(self.grpc_address.port))
@@ -240,10 +243,15 @@ class Server:
         finished = close_all(self.registry.served(), max(_LEAST_JOIN_S, ends - time.monotonic()))
         self._tracer.close(min(_LONGEST_FLUSH_S, max(_LEAST_JOIN_S, ends - time.monotonic())))
         self._watchdog.close()
+        self._keeper.close()
         ALLOCATIONS.release()
         self._watcher.close()
         self._http.close()
         return answered and finished
+
+    def _give_outputs_back(self) -> None:
+        for version in self.registry.served():
+            version.give_outputs_back()
 
     def _signs(self) -> Iterator[Sign]:
         """What is under way, and may take too long; tells and bounds, besides, what is to be told and bounded often."""

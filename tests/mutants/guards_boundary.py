@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_BOUNDARY = ("tests/server/models/test_boundary.py",)
 _TEST_ANSWERS = ("tests/contract/test_large_answers.py",)
 _TEST_MEMORY = ("tests/server/runtime/test_memory.py",)
+_TEST_KEEPER = ("tests/server/runtime/test_memory_keeper.py",)
 _TEST_FILES = ("tests/proto/test_files.py",)
 _TEST_LOADS = ("tests/server/models/test_load_queue.py",)
 _TEST_SIZES = ("tests/server/models/test_sizes.py",)
@@ -29,6 +30,12 @@ BOUNDARY = (
     Mutant("answers-bounded", "sizes: outputs that turn out too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-request-outputs", "sizes: a request whose outputs are too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-batch-outputs", "sizes: a batch whose outputs are too large", "return plan", _TEST_ANSWERS),
+    Mutant("outputs-kept", "memory: what ONNX Runtime keeps of large outputs is known", "if False:", _TEST_SIZES),
+    Mutant("outputs-first", "memory: ONNX Runtime keeps for ever only little", "pass", _TEST_SIZES),
+    Mutant("heap-worth-it", "memory: heaps are trimmed where that gains something", "if False:", _TEST_KEEPER),
+    Mutant("heap-busy", "memory: no heap is trimmed while the process computes", "return True", _TEST_KEEPER),
+    Mutant("heap-futile", "memory: what cannot go back is tried once", "pass", _TEST_KEEPER),
+    Mutant("memory-quiet", "memory: nothing is given back while cores are needed", "busy = False", _TEST_KEEPER),
     Mutant("memory-load-bound", "sizes: the bound of a load is not moved", "if True:", _TEST_MEMORY),
     Mutant("sizes-given-back", "sizes: what one large row takes is not kept", "", _TEST_SIZES),
     Mutant("sizes-tried-given-back", "sizes: what trying a version takes is not kept", "pass", _TEST_SIZES),

@@ -16,6 +16,7 @@ from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
 from inferry_server.front_ends.plan import FrontEndPlan, read_plan
 from inferry_server.front_ends.records import Record
 from inferry_server.front_ends.used_files import UsedFiles, read_used_files
+from inferry_server.runtime.memory_keeper import MemoryKeeper
 from inferry_server.security.access import Access
 from inferry_server.security.policy import parse_policy
 from inferry_server.telemetry.load_report import LoadReport
@@ -67,6 +68,7 @@ class FrontEnd:
         for record in early:
             self._handle(record)
         self._listener.start()
+        MemoryKeeper().start()
         self._tell(records.LISTENING)
         while not self._stop.wait(_LOOK_EVERY_S):
             self._tell(records.ALIVE, records.write_alive(transport.look(), time.process_time()))

@@ -42,6 +42,35 @@ def give_memory_back(sessions: Iterable[OnnxSession], signature: Signature) -> N
             session.run_and_give_back(inputs)
 
 
+def take_little_first(sessions: Iterable[OnnxSession], signature: Signature) -> None:
+    """Have ONNX Runtime take little memory before it takes much: what it takes first, it never gives back.
+
+    Warming up has done so, unless zeros are the lengths of what it computes: here they are ones.
+
+    Args:
+        sessions: on the CPU.
+        signature: what they take.
+    """
+    inputs = {spec.name: _smallest(spec, 1) for spec in signature.inputs}
+    for session in sessions:
+        with contextlib.suppress(InferenceError):  # it takes no ones
+            session.run(inputs)  # guard: outputs-first
+
+
+def give_outputs_back(sessions: Iterable[OnnxSession], signature: Signature) -> None:
+    """Give back the memory of large outputs that ONNX Runtime keeps, by a run of zeros. For an idle server.
+
+    Args:
+        sessions: on the CPU; requests may use them meanwhile.
+        signature: what they take.
+    """
+    inputs = {spec.name: _smallest(spec, 0) for spec in signature.inputs}
+    for session in sessions:
+        if session.keeps_outputs:
+            with contextlib.suppress(InferenceError):  # it takes no zeros, or is being closed
+                session.give_outputs_back(inputs)
+
+
 def warm_up(
     run: Run,
     signature: Signature,
@@ -202,6 +231,13 @@ def _rows(arrays: Arrays, start: int, size: int) -> Arrays:
 
 def _twice(arrays: Arrays) -> Arrays:
     return {name: np.concatenate([array, array]) for name, array in arrays.items()}
+
+
+def _smallest(spec: TensorSpec, number: int) -> NDArray[Any]:
+    """One row of a number, or of empty texts; lengths that are free are 1."""
+    shape = [1 if axis == -1 else axis for axis in spec.shape]
+    dtype = spec.datatype.dtype
+    return np.full(shape, b"" if dtype.hasobject else number, dtype)
 
 
 def _zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from inferry_server.executing.core_turns import ComputeGate, OpenSeat, Seat
 from inferry_server.executing.inline import InlineWork
 from inferry_server.lateness.ring import LateRequests
 from inferry_server.models.apart import why_apart
-from inferry_server.models.checks import give_memory_back
+from inferry_server.models.checks import give_memory_back, give_outputs_back, take_little_first
 from inferry_server.models.class_labels import Labels, read_labels
 from inferry_server.models.config_pbtxt import CONFIG_FILE, read_model_settings
 from inferry_server.models.facts import version_facts
@@ -39,12 +39,13 @@ from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
 from inferry_server.models.version_plan import VersionPlan
 from inferry_server.runtime.instance import Instance
-from inferry_server.runtime.instances import Devices, LoadedSession
+from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.memory import ALLOCATIONS, trim_heap
 from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU, CUDA
+from inferry_server.runtime.session import OnnxSession
 from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 from inferry_server.telemetry.metrics import ServerMetrics
@@ -163,16 +164,17 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
         if options.parallel_runs and sessions[0].session.provider == CPU and len(instances) == 1:
             threads, seat = _threads(settings, options), _seat(plan, CPU, options)
             parallel = parallel_instance(plan, instances[0], latency, threads=threads, seat=seat, watch=options.watch)
-        if sessions[0].session.provider == CPU:
-            tried = [one.session for one in sessions] + ([parallel.single] if parallel is not None else [])
-            give_memory_back(tried, plan.signature)  # guard: sizes-tried-given-back
+        on_cpu = [one.session for one in sessions] if sessions[0].session.provider == CPU else []
+        on_cpu += [parallel.single] if parallel is not None else []
+        give_memory_back(on_cpu, plan.signature)  # guard: sizes-tried-given-back
         if options.watch.reason is not None:  # what ended early may look like a model that zeros do not suit
             raise ModelLoadError(options.watch.reason)
         seen = replace(plan, signature=plan.reshaping.seen(plan.signature))
-        apart = _why_apart(plan, sessions) if sessions[0].session.provider == CPU else None
+        apart = _why_apart(plan, on_cpu) if on_cpu else None
         version = _serve(
             seen, instances, latency, sessions[0].session.provider, options, apart=apart, parallel=parallel
         )
+        version = replace(version, give_outputs_back=functools.partial(give_outputs_back, on_cpu, plan.signature))
     except BaseException:
         for session in sessions:
             session.close()
@@ -322,13 +324,14 @@ def _inline(provider: str, instances: Sequence[Instance], options: LoadOptions) 
     return options.inline if alone and options.inline_batch_s else None
 
 
-def _why_apart(plan: VersionPlan, sessions: Sequence[LoadedSession]) -> str | None:
+def _why_apart(plan: VersionPlan, sessions: Sequence[OnnxSession]) -> str | None:
     """Why nobody can tell from its batches so far how long the next one takes, or how much memory; None if one can."""
     apart = why_apart(plan)
     if apart is not None:
         logger.info("computed apart from reading: %s", apart, extra={"model": str(plan.folder)})
-        for one in sessions:
-            one.session.give_memory_back()
+        for session in sessions:
+            session.give_memory_back()
+        take_little_first(sessions, plan.signature)
     return apart
 
 

@@ -50,6 +50,7 @@ class ServedVersion:
         latency_objective_s: the deadline of requests that carry none; None: the server's applies.
         made_of: what it is a variant of, by its manifest; None where it is none.
         accepts: the precisions of the variants that may answer requests which do not say so themselves.
+        give_outputs_back: has ONNX Runtime give back what it keeps of large outputs; takes as long as a run of a row.
     """
 
     model: str
@@ -76,6 +77,7 @@ class ServedVersion:
     latency_objective_s: float | None
     made_of: MadeOf | None = None
     accepts: Accepted = NONE
+    give_outputs_back: Callable[[], None] = lambda: None
 
     @property
     def capacity_rows_per_s(self) -> float:

@@ -37,13 +37,22 @@ def available_bytes(
 
     Pages of files that were read count as free: the kernel gives them up.
     """
-    available = _fields(meminfo).get("MemAvailable:")
+    available = first_numbers(meminfo).get("MemAvailable:")
     bounds = [_UNBOUNDED] if available is None else [available << 10]
     most, taken = _number(limit), _number(used)
     if most is not None and taken is not None:
-        cached = _fields(reclaimable)
+        cached = first_numbers(reclaimable)
         bounds.append(max(0, most - taken + cached.get("inactive_file", 0) + cached.get("active_file", 0)))
     return min(bounds)
+
+
+def first_numbers(path: Path) -> dict[str, int]:
+    """The first number of every line, by its first word; empty where there is no such file."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 
 
 _UNBOUNDED = 1 << 62
@@ -79,7 +88,7 @@ class AllocationBound:
         with self._lock:
             if not self._loads:  # what a load under way was promised must not raise the bound of the next
                 self._remember()
-                _set_soft_limit(self._before, _bound(_fields(self._status).get("VmData:"), room, threads))
+                _set_soft_limit(self._before, _bound(first_numbers(self._status).get("VmData:"), room, threads))
             self._loads += 1
         try:
             yield
@@ -100,7 +109,7 @@ class AllocationBound:
             if not self._loads:  # guard: memory-load-bound
                 self._remember()
                 self._follows = True
-                _set_soft_limit(self._before, _bound(_fields(self._status).get("VmData:"), room, 0))
+                _set_soft_limit(self._before, _bound(first_numbers(self._status).get("VmData:"), room, 0))
 
     def release(self) -> None:
         """Bound nothing any more, but for loads under way."""
@@ -133,15 +142,6 @@ def _bound(promised_kib: int | None, available: int, threads: int) -> int | None
     if promised_kib is None or available >= _UNBOUNDED:
         return None
     return (promised_kib << 10) + available + available // 2 + threads * _STACK_BYTES + _SLACK_BYTES
-
-
-def _fields(path: Path) -> dict[str, int]:
-    """The first number of every line, by its first word; empty where there is no such file."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 
 
 def _number(path: Path) -> int | None:

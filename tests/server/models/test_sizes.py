@@ -4,6 +4,7 @@ import contextlib
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from inferry_server.models.sizes import TRIED_BYTES, row_bytes, tried_sizes
 from inferry_server.models.version import ServedVersion
 from inferry_server.runtime import memory
 from inferry_server.runtime.providers import CPU
-from inferry_server.runtime.session import OnnxSession
+from inferry_server.runtime.session import KEPT_BYTES, OnnxSession
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.telemetry.metrics import ServerMetrics
 from testkit import onnx_models
@@ -131,6 +132,73 @@ def test_what_the_largest_batches_take_while_a_version_is_tried_goes_back_with_a
     version.instances[0].run({"x": np.zeros((2, 3), np.float32)})
     assert ran[-2:] == [(1, True), (2, False)]
     assert not any(shrunk for _, shrunk in ran[:-2])
+    assert version.close(5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is told by /proc")
+def test_what_is_kept_of_the_outputs_of_a_long_request_goes_back_with_a_run_of_one_number(tmp_path: Path) -> None:
+    save_echo(tmp_path, ["N", "L"])
+    version = load(tmp_path)
+    before = memory.first_numbers(Path("/proc/self/status"))["RssAnon:"]
+    version.instances[0].run({"x": np.ones((1, 40 << 20), np.float32)})
+    assert memory.first_numbers(Path("/proc/self/status"))["RssAnon:"] - before > 100 << 10
+    version.give_outputs_back()
+    assert memory.first_numbers(Path("/proc/self/status"))["RssAnon:"] - before < 60 << 10
+    assert version.close(5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is told by /proc")
+def test_what_is_kept_of_large_outputs_that_no_shape_told_goes_back_once(tmp_path: Path) -> None:
+    onnx_models.save_model(
+        tmp_path / "echo" / "1" / "model.onnx",
+        [helper.make_node("Expand", ["one", "length"], ["y"])],
+        [helper.make_tensor_value_info("length", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M"])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )
+    version = load(tmp_path)
+    runs: list[int] = []
+
+    def resident_bytes() -> int:
+        return memory.first_numbers(Path("/proc/self/status"))["RssAnon:"] << 10
+
+    def run(length: int) -> None:
+        runs.append(len(version.instances[0].run({"length": np.array([length])})["y"]))
+
+    before = resident_bytes()
+    run(40 << 20)  # nothing larger than a number has been computed before
+
+    kept = resident_bytes()
+    assert kept - before > 100 << 20
+    original = OnnxSession.run
+    with mock.patch.object(OnnxSession, "run", autospec=True, side_effect=original) as asked:
+        version.give_outputs_back()
+        assert resident_bytes() - before < 60 << 20
+        version.give_outputs_back()
+        assert asked.call_count == 1
+        run(5)
+        version.give_outputs_back()
+    assert asked.call_count == 1
+    assert runs == [40 << 20, 5]
+    assert version.close(5)
+
+
+def test_a_model_whose_every_output_is_large_is_run_once_to_give_them_back(tmp_path: Path) -> None:
+    width = KEPT_BYTES // 4
+    onnx_models.save_model(
+        tmp_path / "echo" / "1" / "model.onnx",
+        [helper.make_node("Expand", ["x", "shape"], ["z"]), helper.make_node("Add", ["z", "x"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", width])],
+        [numpy_helper.from_array(np.array([1, width]), "shape")],
+    )
+    (tmp_path / "echo" / "config.pbtxt").write_text("max_batch_size: 0")
+    version = load(tmp_path)
+    version.instances[0].run({"x": np.ones((1, 1), np.float32)})
+    with mock.patch.object(OnnxSession, "run", autospec=True, side_effect=OnnxSession.run) as asked:
+        for _ in range(3):
+            version.give_outputs_back()
+    assert asked.call_count == 1
     assert version.close(5)
 
 
