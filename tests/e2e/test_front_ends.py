@@ -18,7 +18,8 @@ import numpy as np
 import psutil
 import pytest
 
-from inferry_proto.open_inference_pb2 import ModelStatisticsRequest
+from bench.attacks.frames import DATA, Peer, frame, headers, message
+from inferry_proto.open_inference_pb2 import ModelStatisticsRequest, ModelStreamInferResponse
 from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.addresses import Address, UnixAddress
 from inferry_server.app import Server
@@ -77,6 +78,54 @@ def test_connections_are_spread_and_every_one_is_answered_by_the_same_models(ser
     assert metric(server, re.escape(counted)) == len(futures)
     for channel in channels:
         channel.close()
+
+
+def test_front_ends_answer_over_grpcs_public_interface_too(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    policy = save_policy(tmp_path / "policy.toml", caller=("infer",))
+    limits: dict[str, Any] = {"max_streams_per_connection": 64, "access_policy": policy}
+    with running_server(tmp_path / "models", transport="aio", front_ends="2", **limits) as server:
+        stub_path, stream_path = (OPEN_INFERENCE[name].path for name in ("ModelInfer", "ModelStreamInfer"))
+        metadata = (("authorization", f"Bearer {token_of('caller')}"),)
+        channels = [channel_to(server) for _ in range(8)]
+        for channel in channels:
+            unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(stub_path)
+            futures = [unary.future(ONES, timeout=SOON_S, wait_for_ready=True, metadata=metadata) for _ in range(8)]
+            assert all(first_output(future).tolist() == [2, 2, 2] for future in futures)
+            stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(stream_path)
+            replies = list(stream(iter([ONES] * 3), timeout=SOON_S, metadata=metadata))
+            assert [ModelStreamInferResponse.FromString(reply).error_message for reply in replies] == [""] * 3
+            refused = unary.future(ONES, timeout=SOON_S)
+            assert refused.exception(SOON_S) is not None
+            assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+        counted = re.escape(f'inferry_requests_outcome_total{{code="OK",method="{stub_path}",reason=""}}')
+        wait_until(lambda: metric(server, counted) == 64, "the calls to be counted by the process with the models")
+        os.kill(front_ends_of(os.getpid())[0], signal.SIGKILL)
+        wait_until(lambda: metric(server, "inferry_front_end_ends_total") == 1, "the end to be told")
+        wait_until(lambda: metric(server, "inferry_front_ends") == 2, "another one")
+        for _ in range(4):
+            with channel_to(server) as channel:
+                unary = channel.unary_unary(stub_path)
+                future = unary.future(ONES, timeout=SOON_S, wait_for_ready=True, metadata=metadata)
+                assert first_output(future).tolist() == [2, 2, 2]
+        for channel in channels:
+            channel.close()
+
+
+def test_over_grpcs_public_interface_a_front_end_cuts_off_who_reads_no_reply(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path, transport="aio", front_ends="1", reply_read_timeout_s=0.1) as server:
+        assert isinstance(server.grpc_address, Address)
+        peer = Peer(server.grpc_address.port, window=0)
+        peer.send(headers(OPEN_INFERENCE["ModelInfer"].path) + frame(DATA, 1, 1, message(ONES)))
+
+        def is_cut_off() -> bool:
+            peer.look(0.1)
+            return peer.seen["closed"] == 1
+
+        wait_until(is_cut_off, "the connection to end")
+        assert peer.seen["reset"] == 0  # over the completion queue the call alone would be
+        wait_until(lambda: metric(server, "inferry_replies_unread_total") == 1, "the reply to be counted")
 
 
 def test_a_front_end_that_dies_is_replaced_and_the_server_goes_on(server: Server) -> None:

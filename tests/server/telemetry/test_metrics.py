@@ -2,6 +2,8 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,10 @@ from inferry_server.errors import QueueFullError, ServingError
 from inferry_server.rpc.call import StreamCall, StreamReceiver
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import CANCELLED, OK, status_of
+from inferry_server.runtime.gpu_use import GpuUse
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.model_metrics import ModelMetrics
+from inferry_server.telemetry.server_facts import ServerFacts
 from inferry_server.transport import connections
 from inferry_server.transport.connections import ConnectionCount
 from testkit.clock import ManualClock
@@ -127,6 +131,34 @@ def test_received_is_the_sum_of_outcomes_and_what_is_in_flight(calls: list[tuple
     assert received == len(calls) == ended + in_flight
     assert page.get(("inferry_open_streams", STREAM), 0) == streams
     assert ("inferry_open_streams", UNARY) not in page
+
+
+def test_gpus_are_told_of_where_a_version_computes_on_one() -> None:
+    served, read = [SimpleNamespace(gpus=())], [GpuUse(0, 100, 1000, 0.25), GpuUse(1, 101, 1001, None)]
+    registry: Any = SimpleNamespace(served=lambda: served, names=list)
+    decoding: Any = SimpleNamespace(unfinished=3)
+    gpus: Any = SimpleNamespace(read=lambda: read)
+    metrics, facts = ServerMetrics(), ServerFacts(registry, decoding, 77, gpus=gpus)
+    metrics.server_facts.watch(facts.ask)
+    names = ("inferry_gpu_memory_used_bytes", "inferry_gpu_memory_total_bytes", "inferry_gpu_utilization_ratio")
+    page = series(metrics)
+    assert (page["inferry_open_connections_limit",], page["inferry_decoding_requests",]) == (77, 3)
+    assert not any(name in names for name, *_ in page)
+    served[:] = [SimpleNamespace(gpus=(0,))]
+    told = {key: value for key, value in series(metrics).items() if key[0] in names}
+    assert told == {
+        ("inferry_gpu_memory_used_bytes", "0"): 100, ("inferry_gpu_memory_used_bytes", "1"): 101,
+        ("inferry_gpu_memory_total_bytes", "0"): 1000, ("inferry_gpu_memory_total_bytes", "1"): 1001,
+        ("inferry_gpu_utilization_ratio", "0"): 0.25,
+    }  # fmt: skip
+
+
+def test_a_version_whose_batch_took_far_too_long_is_counted() -> None:
+    metrics = ServerMetrics()
+    version = metrics.for_model("a", "1")
+    assert series(metrics)["inferry_inline_overruns_total", "a", "1"] == 0
+    version.overran(1.5)
+    assert series(metrics)["inferry_inline_overruns_total", "a", "1"] == 1
 
 
 def test_an_outcome_has_code_and_reason() -> None:
