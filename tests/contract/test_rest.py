@@ -250,6 +250,13 @@ def test_json_and_bytes_over_http_and_grpc_have_the_same_replies(
             "0 bytes are",
         ),
         ({"name": "x", "shape": [1, 2.5], "datatype": "FP32"}, 400, "shape must be a list of whole numbers"),
+        ({"name": "x", "shape": [1, 1 << 64], "datatype": "FP32"}, 400, "whole numbers of 64 bits at most"),
+        (b'{"parameters": {"a": 1%b}, "b": NaN}' % (b"0" * 30), 400, "'a' must be a number of 64 bits at most, not 1"),
+        (
+            {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 1 << 64}},
+            400,
+            "must be a whole number of bytes, not 1.8446744073709552e+19",
+        ),
         ({"name": "x", "shape": [1, 3], "datatype": "FP32"}, 400, "input 'x' has no data"),
     ],
 )

@@ -63,6 +63,7 @@ HTTP = (
     Mutant("json-bounded", "JSON: how much is read is bounded", "if False:", _TEST_JSON),
     Mutant("json-kinds", "JSON: elements are of the datatype's kind", "if False:", _TEST_JSON),
     Mutant("json-range", "JSON: numbers are within the datatype's range", "if False:", _TEST_JSON),
+    Mutant("json-whole-beyond", "JSON: numbers of more than 64 bits are told", "if False:", _TEST_JSON),
     Mutant("json-not-finite", "JSON: what is not finite is written", "if False:", _TEST_JSON),
     Mutant("json-texts-nested", "JSON: a text is no list", "if len(data[0]) == 1:", _TEST_JSON),
     Mutant("json-output-bounded", "JSON: how much is written is bounded", "if False:", _TEST_JSON),

@@ -1,6 +1,7 @@
 """An infer request over HTTP, JSON or JSON with binary tensors behind it, to the message that gRPC would carry."""
 
 import json
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,6 +188,8 @@ def set_parameter(parameter: Any, value: Any, what: str) -> None:
             parameter.double_param = value
         case str():
             parameter.string_param = _utf8(value, what)
+        case int():
+            raise InvalidRequestError(f"{what} must be a number of 64 bits at most, not {reprlib.repr(value)}")
         case _:
             raise InvalidRequestError(f"{what} must be a boolean, a number or a text, not {_kind(value)}")
 
@@ -222,7 +225,8 @@ def _add_input(message: ModelInferRequest, tensor: Mapping[str, Any], binary: _B
     _set_parameters(added.parameters, parameters, but=("binary_data_size",))
     if size is not None:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise InvalidRequestError(f"{what}: binary_data_size must be a whole number, not {_kind(size)}")
+            came = reprlib.repr(size) if type(size) in (int, float) else _kind(size)
+            raise InvalidRequestError(f"{what}: binary_data_size must be a whole number of bytes, not {came}")
         if "data" in tensor:
             raise InvalidRequestError(f"{what} has data and binary_data_size; expected one of them")
         return binary.take(size, what)
@@ -248,7 +252,7 @@ def _shape(tensor: Mapping[str, Any], what: str) -> list[int]:
         isinstance(axis, int) and not isinstance(axis, bool) and -_INT64 <= axis < _INT64 for axis in shape
     )
     if not whole:
-        raise InvalidRequestError(f"{what}: shape must be a list of whole numbers")
+        raise InvalidRequestError(f"{what}: shape must be a list of whole numbers of 64 bits at most")
     return list(shape)
 
 

@@ -1,6 +1,8 @@
 """Tensors as JSON has them, nested or flat, to raw bytes and back."""
 
 import json
+import math
+import reprlib
 import struct
 from collections.abc import Iterator
 from itertools import chain
@@ -20,6 +22,7 @@ _ACCEPTED: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {in
 _PACKED = "iuf"  # kinds of datatypes whose elements `struct` packs as they are
 _CODES = {1: "b", 2: "h", 4: "i", 8: "q"}  # what `struct` calls whole numbers of so many bytes
 _MOST_AXES = 64  # as many as NumPy's arrays have
+_INT64_MIN, _UINT64_END = -(1 << 63), 1 << 64  # whole numbers that orjson reads as such are within
 _HALF_BITS, _HALF_ULP, _QUIET_NAN = 16, 0x7FFF, 0x7FC0
 
 
@@ -133,20 +136,44 @@ def _numbers(data: list[Any], datatype: Datatype, dtype: np.dtype[Any], tensor: 
     if list in kinds:
         raise DecodingError(f"input {tensor!r}: data is nested irregularly or too deeply")
     if not kinds <= _ACCEPTED[datatype.dtype.kind]:  # guard: json-kinds
-        expected = _EXPECTED[datatype.dtype.kind]
-        raise DecodingError(f"input {tensor!r}: data must be {expected}, as {datatype.name} has them")
+        raise _of_another_kind(data, datatype, tensor)
     try:
         if dtype.kind != "f":
             return np.array(data, dtype)
         exact = np.array(data, np.float64)
     except OverflowError as error:
-        raise DecodingError(f"input {tensor!r}: a number is no {datatype.name}: {error}") from None
+        if dtype.kind == "f":
+            raise DecodingError(f"input {tensor!r}: a number is no {datatype.name}: {error}") from None
+        limits = np.iinfo(dtype)
+        raise _beyond(next(one for one in data if not limits.min <= one <= limits.max), datatype, tensor) from None
     with np.errstate(over="ignore"):
         array = exact.astype(dtype)
     lost = np.isfinite(exact) & ~np.isfinite(array)
     if lost.any():  # guard: json-range
         raise DecodingError(f"input {tensor!r}: {exact[lost].flat[0]} is no {datatype.name}")
     return array
+
+
+def _of_another_kind(data: list[Any], datatype: Datatype, tensor: str) -> DecodingError:
+    """What is told of data with elements that the datatype does not have.
+
+    A whole number of more than 64 bits comes as a float, because orjson reads it as one.
+    """
+    kind = datatype.dtype.kind
+    if kind in "iu" and set(map(type, data)) <= {int, float}:
+        of_float = next(one for one in data if isinstance(one, float))
+        if math.isfinite(of_float) and not _INT64_MIN < of_float < _UINT64_END:  # guard: json-whole-beyond
+            return _beyond(of_float, datatype, tensor)
+    return DecodingError(f"input {tensor!r}: data must be {_EXPECTED[kind]}, as {datatype.name} has them")
+
+
+def _beyond(value: float, datatype: Datatype, tensor: str) -> DecodingError:
+    """What is told of a whole number that a datatype of whole numbers does not hold."""
+    limits = np.iinfo(datatype.dtype)
+    return DecodingError(
+        f"input {tensor!r}: a number is no {datatype.name}: expected whole numbers from {limits.min} to {limits.max}, "
+        f"not {reprlib.repr(value)}"
+    )
 
 
 def _texts(data: list[Any], tensor: str) -> NDArray[np.object_]:

@@ -73,6 +73,9 @@ def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
     [
         ("INT32", [1.0], "must be whole numbers, as INT32 has them"),
         ("INT32", [True], "must be whole numbers"),
+        ("INT64", [1.5, 1e20], "must be whole numbers"),
+        ("INT64", [float("inf")], "must be whole numbers"),
+        ("UINT8", [7, 300], "a number is no UINT8: expected whole numbers from 0 to 255, not 300"),
         ("FP32", [True], "must be numbers"),
         ("FP32", [1e39], r"1e\+39 is no FP32"),
         ("FP16", [[1], [70000]], "70000.0 is no FP16"),
@@ -88,6 +91,16 @@ def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
 def test_elements_of_another_kind_are_refused(name: str, data: Any, message: str) -> None:
     with pytest.raises(DecodingError, match=message):
         raw_from_json(data, DATATYPES[name], tensor="x")
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1, -(1 << 70), 10**30, 10**400])
+def test_a_whole_number_of_more_than_64_bits_is_told_with_what_there_is_room_for(name: str, value: int) -> None:
+    limits = np.iinfo(name.lower())
+    expected = f"a number is no {name}: expected whole numbers from {limits.min} to {limits.max}, not -?[0-9]"
+    for text in (f'{{"a": [1, {value}]}}', f'{{"a": [{value}]}}'):
+        with pytest.raises(DecodingError, match=expected):
+            raw_from_json(read_json_object(text.encode())["a"], DATATYPES[name], tensor="x")
 
 
 def test_no_depth_of_lists_breaks_anything() -> None:
