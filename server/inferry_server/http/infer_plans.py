@@ -12,7 +12,6 @@ from typing import Any
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.http.infer_request import (
-    MOST_JSON_BYTES,
     RAW_TAG,
     BinaryWanted,
     ReadRequest,
@@ -20,16 +19,14 @@ from inferry_server.http.infer_request import (
     read_described,
     read_json_object,
 )
+from inferry_server.http.json_parts import has_truths, parts_of, quickly_parsed
 from inferry_server.http.json_tensors import raw_from_json
-from inferry_server.http.json_text import orjson
+from inferry_server.http.repeated_texts import RepeatedTexts
 from inferry_server.wire.encode import varint
 
 _MOST_PLANS = 1024  # clients that vary more are read in full
 _LARGEST_HEADER = 4096  # bytes of JSON without its data
 _ID_TAG = bytes([ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number << 3 | 2])
-
-_OF_NUMBERS = b"0123456789+-., \t\r\n[]"
-"""Leaves the letter of exponents, and every word whole."""
 
 _Part = tuple[Any, str | int]
 """Where an input's data is: in the JSON, of a `Datatype` and a name; or behind it: what the message has before it, and
@@ -57,15 +54,15 @@ class _Plan:
     behind: int
     wanted: BinaryWanted
 
-    def written(self, request_id: str, data: Sequence[Any], body: bytes, start: int, *, has_truths: bool) -> bytes:
+    def written(self, request_id: str, data: Sequence[Any], body: bytes, start: int, *, may_have_truths: bool) -> bytes:
         """The message.
 
         Args:
             request_id: of the request.
             data: of each input that has it in the JSON.
-            has_truths: whether there may be true or false in the data.
             body: of the request.
             start: where the data behind the JSON begins.
+            may_have_truths: whether there may be true or false in the data.
 
         Raises:
             DecodingError: data that is not as its datatype has it.
@@ -81,7 +78,7 @@ class _Plan:
                 pieces += (kind, memoryview(body)[start : start + of])
                 start += of
             else:
-                raw = raw_from_json(data[position], kind, tensor=of, has_truths=has_truths)
+                raw = raw_from_json(data[position], kind, tensor=of, has_truths=may_have_truths)
                 position += 1
                 pieces += (RAW_TAG, varint(len(raw)), raw)
         return b"".join(pieces)
@@ -92,6 +89,7 @@ class InferRequests:
 
     def __init__(self) -> None:
         self._plans: dict[_Key, _Plan] = {}
+        self._texts: RepeatedTexts[_Plan] = RepeatedTexts(lambda: _MOST_PLANS, _LARGEST_HEADER)
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -114,19 +112,24 @@ class InferRequests:
         if behind:  # then all of the JSON may repeat
             plan = self._plans.get((model, version, header, False))
             if plan is not None and plan.behind == behind:  # guard: rest-plans-bytes
-                return plan.written("", (), body, length, has_truths=False), plan.wanted
-        request = _quickly_parsed(header)
+                return plan.written("", (), body, length, may_have_truths=False), plan.wanted
+        elif (found := self._texts.find(model, version, header)) is not None:
+            plan, numbers = found
+            return plan.written("", (numbers,), body, length, may_have_truths=False), plan.wanted
+        request = quickly_parsed(header)
         if request is None:
             return _in_full(read_json_object(header), body, length, model, version)
-        differing = _differing(request)
-        if differing is None:
+        parts = parts_of(request)
+        if parts is None:
             return _in_full(request, body, length, model, version)
-        request_id, data, rest = differing
+        request_id, data, rest = parts
         key = (model, version, rest, True)
         plan = self._plans.get(key)
         if plan is not None and plan.behind == behind:  # guard: rest-plans-data
-            has_truths = _has_truths(header, rest)
-            return plan.written(request_id, data, body, length, has_truths=has_truths), plan.wanted
+            if not behind and not request_id:
+                self._texts.learn(model, version, header, rest, plan)
+            truths = has_truths(header, rest)
+            return plan.written(request_id, data, body, length, may_have_truths=truths), plan.wanted
         read = read_described(request, body, length, model=model, version=version)
         plan = _plan(request, read, behind)
         if plan is not None:
@@ -143,59 +146,11 @@ class InferRequests:
         self._plans[key] = plan
 
 
-def _quickly_parsed(text: bytes) -> dict[str, Any] | None:
-    """The JSON object that a text is; None where orjson is not there or does not take it, or it is no object."""
-    if orjson is None or len(text) > MOST_JSON_BYTES:
-        return None
-    try:
-        value = orjson.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _in_full(
     request: Mapping[str, Any], body: bytes, start: int, model: str, version: str
 ) -> tuple[bytes, BinaryWanted]:
     read = read_described(request, body, start, model=model, version=version)
     return read.written(), read.wanted
-
-
-def _differing(request: Mapping[str, Any]) -> tuple[str, Sequence[Any], bytes] | None:
-    """The id of a request, the data of its inputs that have some, and bytes for all the rest of it.
-
-    Returns:
-        None where it has another form than the protocol's, or something in it has no bytes of its own.
-    """
-    request_id, inputs = request.get("id", ""), request.get("inputs")
-    if type(request_id) is not str or type(inputs) is not list:  # guard: rest-plans-form
-        return None
-    data: list[Any] = []
-    bare: list[Mapping[str, Any]] = []
-    for tensor in inputs:
-        if type(tensor) is not dict:
-            return None
-        if "data" in tensor:
-            data.append(tensor["data"])
-            tensor = {**tensor, "data": 0}
-        bare.append(tensor)
-    try:
-        rest: bytes = orjson.dumps({**request, "id": "", "inputs": bare})
-    except TypeError:  # nested more deeply than it writes
-        return None
-    return None if b"null" in rest else (request_id, data, rest)  # so it writes numbers that are infinite, too
-
-
-def _has_truths(header: bytes, rest: bytes) -> bool:
-    """Whether there may be true or false in a request's data, by its JSON with data and without.
-
-    Outside of the data both words may stand in any text, there only as themselves. They are counted in what is left
-    when numbers and lists are taken out: that is short.
-    """
-    if b"\\" in header:
-        return True
-    told, besides = header.translate(None, _OF_NUMBERS), rest.translate(None, _OF_NUMBERS)
-    return told.count(b"true") != besides.count(b"true") or told.count(b"false") != besides.count(b"false")
 
 
 def _plan(request: Mapping[str, Any], read: ReadRequest, behind: int) -> _Plan | None:

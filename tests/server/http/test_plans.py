@@ -2,14 +2,16 @@
 
 import json
 from typing import Any
+from unittest import mock
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferry_proto.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from inferry_server.errors import DecodingError, ServingError
-from inferry_server.http import infer_plans, response_plans
+from inferry_server.http import infer_plans, json_parts, repeated_texts, response_plans
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted, read_infer_request
 from inferry_server.http.infer_response import write_infer_response
@@ -147,6 +149,68 @@ def test_a_number_is_the_same_however_it_is_spelled_and_whatever_was_read_before
             by_plan = outcome(lambda: planned.read(text, None, model="m", version="1"))  # noqa: B023 - called at once
             in_full = outcome(lambda: read_infer_request(text, {}, model="m", version="1"))  # noqa: B023
             assert parsed(by_plan) == parsed(in_full), data[:80]
+
+
+def text_of(data: str, *, before: str = "", behind: str = "") -> bytes:
+    tensor = f'{{{before} "name": "x", "shape": [2], "datatype": "UINT8", "data": {data}{behind}}}'
+    return f'{{"inputs": [{tensor}]}}'.encode()
+
+
+def test_a_list_of_numbers_in_a_text_that_comes_again_is_all_that_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = InferRequests()
+    for data in ("[1, 2]", "[3, 4]"):
+        planned.read(text_of(data), None, model="m", version="")
+    reader = mock.Mock(wraps=orjson)
+    monkeypatch.setattr(repeated_texts, "orjson", reader)
+    monkeypatch.setattr(json_parts, "orjson", reader)
+    for data, pixels in (("[5, 6]", b"\5\6"), ("[[7],[8]]", b"\7\10"), ("[ ]", b"")):
+        message, _ = planned.read(text_of(data), None, model="m", version="")
+        assert list(ModelInferRequest.FromString(message).raw_input_contents) == [pixels]
+    assert [text for (text,), _ in reader.loads.call_args_list] == [b"[5, 6]", b"[[7],[8]]", b"[ ]"]
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("", ', "parameters": {"data": "[1]"}'),
+        ('"parameters": {"a": "\\"data\\":[1]"},', ""),
+        ('"parameters": {"data": "x"},', ""),
+        ('"data":[9, 9],', ""),
+        ("", ', "data":[9, 9]'),
+        ("", '}, {"name": "y", "shape": [1], "datatype": "UINT8", "data": [9]'),
+        ("", '}, {"name": "y", "shape": [1], "datatype": "UINT8", "data":[9]'),
+    ],
+)
+def test_what_stands_around_the_data_is_part_of_the_request(before: str, behind: str) -> None:
+    planned = InferRequests()
+    for data in (
+        "[1, 2]",
+        "[3, 4]",
+        "[5, 6]",
+        "[true, 1]",
+        "[1, 2], [3]",
+        "[1, 300]",
+        '["us"]',
+        "[7, 8]",
+        "[",
+        "[0]",
+    ) * 2:
+        for text in (text_of(data, before=before, behind=behind), text_of(data), text_of(data, behind=', "q": 1')):
+            by_plan = outcome(lambda: planned.read(text, None, model="m", version="1"))  # noqa: B023 - called at once
+            in_full = outcome(lambda: read_infer_request(text, {}, model="m", version="1"))  # noqa: B023
+            assert parsed(by_plan) == parsed(in_full), text
+
+
+def test_texts_that_come_again_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer_plans, "_MOST_PLANS", 8)
+    planned = InferRequests()
+    for blanks in range(100):
+        for model in ("m", "n") * 2:
+            message, _ = planned.read(text_of("[1, 2]", before=" " * blanks), None, model=model, version="")
+            assert ModelInferRequest.FromString(message).model_name == model
+        assert len(planned._texts) <= 8
+    planned.read(text_of("[1, 2]", before=" " * 5000), None, model="m", version="")
+    assert len(planned._texts) <= 8
 
 
 def test_plans_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
