@@ -12,6 +12,8 @@ _TEST_HEALTH = ("tests/server/http/test_health.py",)
 _TEST_CROWD = ("tests/server/http/test_crowd.py",)
 _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 _TEST_DIRECT = ("tests/server/http/test_direct.py",)
+_TEST_HEADS = ("tests/server/http/test_heads.py",)
+_TEST_REPEATED = ("tests/server/http/test_repeated_heads.py",)
 _TEST_PLANS = ("tests/server/http/test_plans.py",)
 
 HTTP = (
@@ -52,7 +54,7 @@ HTTP = (
         "elif False:",
         (_TEST_CONNECTIONS[0] + "::test_a_body_that_comes_steadily_has_its_time",),
     ),
-    Mutant("http-upgrade-body", "HTTP: no body behind Upgrade is lost", "if False:", _TEST_CONNECTIONS),
+    Mutant("http-upgrade-body", "HTTP: no body behind Upgrade is lost", "if False:", _TEST_HEADS),
     Mutant("livez-reading", "HTTP: a server that reads no calls does not live", "if False:", _TEST_HEALTH),
     Mutant("http-body-stated", "HTTP: an announced body that is too large is not read", "if False:", _TEST_BODIES),
     Mutant("http-body-read", "HTTP: what is read of a body is bounded", "if False:", _TEST_BODIES),
@@ -83,8 +85,8 @@ HTTP = (
     Mutant("metrics-page-host", "metrics page: pages of other names see nothing", "if False:", _TEST_WITHOUT_EXTRA),
     Mutant("metrics-page-one-host", "metrics page: a request names one host", "if False:", _TEST_WITHOUT_EXTRA),
     Mutant("http-accepted-bounded", "HTTP: Accept-Encoding is bounded", "if False:", _TEST_ACCEPTING),
-    Mutant("http-one-host", "HTTP: a request names one host", "if False:", _TEST_CONNECTIONS),
-    Mutant("http-trailers", "HTTP: trailers are no headers", "if True:", _TEST_CONNECTIONS),
+    Mutant("http-one-host", "HTTP: a request names one host", "if False:", _TEST_HEADS),
+    Mutant("http-trailers", "HTTP: trailers are no headers", "if True:", _TEST_HEADS),
     Mutant("http-encoding-known", "HTTP: unknown compression is refused", "if False:", _TEST_BODIES),
     Mutant("http-accepted-encoding", "HTTP: replies are compressed as accepted", "return True", _TEST_ACCEPTING),
     Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
@@ -101,6 +103,29 @@ HTTP = (
     Mutant("direct-in-order", "REST, direct: replies come in order", "if False:", _TEST_DIRECT),
     Mutant("direct-cancelled", "REST, direct: who goes takes its request along", "", _TEST_DIRECT),
     Mutant("json-truths", "JSON: no truth is taken for a number", "if datatype.dtype.kind in _PACKED:", _TEST_PLANS),
+    Mutant("repeated-head", "REST, direct: another head is parsed", "if False:", _TEST_REPEATED),
+    Mutant(
+        "repeated-behind",
+        "REST, direct: headers behind the length are those of the head",
+        "if end < 0 or not digits.isdigit():",
+        _TEST_REPEATED,
+    ),
+    Mutant("repeated-length", "REST, direct: one request comes at a time", "return data[start:]", _TEST_REPEATED),
+    Mutant(
+        "repeated-alone",
+        "REST, direct: nothing is kept of more than one request",
+        "if len(stated) > _MOST_DIGITS:",
+        _TEST_REPEATED,
+    ),
+    Mutant(
+        "repeated-in-order",
+        "REST, direct: who reads no replies is answered as ever",
+        "if body is None or self._direct is None:",
+        _TEST_DIRECT,
+    ),
+    Mutant("texts-behind", "REST: a text goes on behind its data", "if around is None:", _TEST_PLANS),
+    Mutant("texts-numbers", "REST: truths come the long way", "if False:", _TEST_PLANS),
+    Mutant("texts-around", "REST: a text holds for its data alone", "if request is None:", _TEST_PLANS),
     Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
     Mutant("http-idle-closes", "HTTP: idle connections are closed, not cut off", "if False:", _TEST_DIRECT),
 )

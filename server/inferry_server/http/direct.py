@@ -23,12 +23,15 @@ from starlette.datastructures import Headers
 
 from inferry_server.errors import InvalidRequestError, ServingError
 from inferry_server.http.direct_calls import INFER, Connection, DirectCall, Head, RawHeaders
+from inferry_server.http.heads import header_lines
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.infer_request import HEADER_LENGTH
+from inferry_server.http.infer_response import reply_lines
 from inferry_server.http.replies import Compression, refusal
 from inferry_server.http.response_plans import InferResponses
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import OK, Status, status_of
+from inferry_server.security.access import Access
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class DirectInfer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[DirectCall] = []
         self._waited = self._rounds = 0
+        self._round_ends = False  # it is to be told
         self._replies: deque[tuple[DirectCall, Status, bytes]] = deque()
         self._loop_told = False
 
@@ -105,28 +109,30 @@ class DirectInfer:
             metadata,
         )
 
-    def begin(self, head: Head, headers: RawHeaders, connection: Connection) -> DirectCall | None:
+    def begin(self, head: Head, size: int, connection: Connection) -> DirectCall | None:
         """The call of a request whose head has come; None where the application answers it.
 
         It does where the body is too long for this way, and where the caller may not infer: then it does not wait for
         the body.
+
+        Args:
+            head: of it.
+            size: of its body.
+            connection: that brought it.
         """
-        if int(headers[head.length_at][1]) > self._most_bytes:  # guard: direct-short
+        if size > self._most_bytes:  # guard: direct-short
             return None
         if self._loop is None:
             self._loop, self._thread = connection.loop, threading.get_ident()
         access = self._router.access
         policy = None if access is None else access.policy  # first: another one may decide from the next moment on
-        if not self._may_infer(head, connection):  # guard: direct-access
+        if access is not None and not self._may_infer(head, connection, access):  # guard: direct-access
             return None
         call = DirectCall(head, connection, self._router.received(INFER, head.metadata), self._replied)
         call.policy, call.began_at = policy, connection.now
         return call
 
-    def _may_infer(self, head: Head, connection: Connection) -> bool:
-        access = self._router.access
-        if access is None:
-            return True
+    def _may_infer(self, head: Head, connection: Connection, access: Access) -> bool:
         try:
             access.check(INFER, head.metadata, partial(_certificate_names, connection))
         except ServingError:  # which the application tells, and counts
@@ -150,8 +156,13 @@ class DirectInfer:
         waiting.append(call)
         if len(waiting) >= _MOST_TOGETHER:
             self._handle_waiting()
-        elif len(waiting) == 1:
+        elif not self._round_ends:
+            self._round_ends = True
             call.connection.loop.call_soon(self._end_of_round)
+
+    def gone(self, call: DirectCall) -> None:
+        """The client of a call that has no reply yet has gone."""
+        call.cancelled()  # guard: direct-cancelled
 
     def _end_of_round(self) -> None:
         """Handle what waits, unless more has come in this round: the next may bring the rest of a burst."""
@@ -160,13 +171,14 @@ class DirectInfer:
             self._waited, self._rounds = count, self._rounds + 1
             self._waiting[0].connection.loop.call_soon(self._end_of_round)
         else:
+            self._round_ends = False
             self._handle_waiting()
 
     def _handle_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._waited = self._rounds = 0
         for call in waiting:
-            if not call.ended:
+            if not call.disconnected:
                 self._handle(call)
 
     def _handle(self, call: DirectCall) -> None:
@@ -206,24 +218,25 @@ class DirectInfer:
         if call.disconnected:
             return
         try:
-            code, headers, body = self._response(call, status, message)
+            code, lines, body = self._response(call, status, message)
         except Exception:
             logger.exception("a reply to an HTTP request could not be written")
-            code, headers, body = 500, [(b"content-type", b"application/json")], _INTERNAL
-        call.connection.answer(code, [*headers, (b"content-length", b"%d" % len(body))], body)
+            code, lines, body = 500, reply_lines(None), _INTERNAL
+        call.connection.answer(code, lines, body)
 
-    def _response(self, call: DirectCall, status: Status, message: bytes) -> tuple[int, RawHeaders, bytes]:
-        """The code of the reply, its headers but for the length, and its body."""
+    def _response(self, call: DirectCall, status: Status, message: bytes) -> tuple[int, bytes, bytes]:
+        """The code of the reply, the lines of its headers but for the length, and its body."""
         if status is not OK or call.wanted is None:
             return _refused(status)
         try:
-            body, described = self._responses.write(message, call.wanted)
+            body, json_bytes = self._responses.write(message, call.wanted)
         except InvalidRequestError as error:
             return _refused(status_of(error))
+        lines = reply_lines(json_bytes)
         if self._compression.compresses:
             body, more = self._compression.apply(body, Headers(raw=list(call.head.headers)))
-            described |= more
-        return 200, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in described.items()], body
+            lines += header_lines([(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()])
+        return 200, lines, body
 
 
 def _certificate_names(connection: Connection) -> Iterable[str]:
@@ -232,6 +245,7 @@ def _certificate_names(connection: Connection) -> Iterable[str]:
     return names
 
 
-def _refused(status: Status) -> tuple[int, RawHeaders, bytes]:
+def _refused(status: Status) -> tuple[int, bytes, bytes]:
     response = refusal(status)
-    return response.status_code, [one for one in response.raw_headers if one[0] != b"content-length"], response.body
+    lines = header_lines([one for one in response.raw_headers if one[0] != b"content-length"])
+    return response.status_code, lines, response.body

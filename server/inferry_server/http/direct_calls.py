@@ -66,8 +66,14 @@ class Connection(Protocol):
     app_state: dict[str, Any]
     now: float
 
-    def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
-        """Send the whole reply to the call that it carries."""
+    def answer(self, code: int, lines: bytes, body: bytes) -> None:
+        """Send the whole reply to the call that it carries.
+
+        Args:
+            code: of the status.
+            lines: headers, as they are sent; without the body's length.
+            body: of the reply.
+        """
 
 
 class _Deaf:

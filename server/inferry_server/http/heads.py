@@ -44,6 +44,11 @@ def asks_for_health(url: bytes) -> bool:
     return url.startswith(_HEALTH)
 
 
+def header_lines(headers: RawHeaders) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 def last_reply(code: int, message: str, more: Mapping[str, str] | None = None) -> bytes:
     """A whole reply with which a connection ends: JSON, as every error is told.
 

@@ -13,11 +13,17 @@ from inferry_server.http.json_tensors import elements_text, json_from_raw
 OutputTensor = ModelInferResponse.InferOutputTensor
 Elements = Callable[[OutputTensor, bytes], str]
 
+WrittenReply = tuple[bytes, int | None]
+"""A body, and how many bytes of it are JSON; None: all of them."""
+
 _REGION = "shared_memory_region"
+_AS_JSON, _AS_BYTES = "application/json", "application/octet-stream"
+_JSON_LINES = f"content-type: {_AS_JSON}\r\n".encode()
+_BYTES_LINES = f"content-type: {_AS_BYTES}\r\n{HEADER_LENGTH}: %d\r\n".encode()
 
 
-def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, dict[str, str]]:
-    """The body, and its headers.
+def write_infer_response(message: bytes, wanted: BinaryWanted) -> WrittenReply:
+    """The body of the reply.
 
     Args:
         message: a ModelInferResponse.
@@ -32,7 +38,7 @@ def write_infer_response(message: bytes, wanted: BinaryWanted) -> tuple[bytes, d
     _check_size(response, wanted)
     text = response_json(response, raws, wanted, _elements)
     behind = [raw for tensor, raw in zip(response.outputs, raws, strict=True) if _is_behind(tensor, wanted)]
-    return body_and_headers(text.encode(), behind)
+    return written_reply(text.encode(), behind)
 
 
 def response_json(response: ModelInferResponse, raws: Sequence[bytes], wanted: BinaryWanted, elements: Elements) -> str:
@@ -53,12 +59,25 @@ def response_json(response: ModelInferResponse, raws: Sequence[bytes], wanted: B
     return f'{_open(answer)},"outputs":[{",".join(outputs)}]}}'
 
 
-def body_and_headers(text: bytes, binary: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
-    """The body of JSON and what goes behind it, and its headers."""
-    if not binary:
-        return text, {"content-type": "application/json"}
-    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
-    return b"".join((text, *binary)), headers
+def written_reply(text: bytes, binary: Sequence[bytes]) -> WrittenReply:
+    """The body of JSON and what goes behind it."""
+    return (b"".join((text, *binary)), len(text)) if binary else (text, None)
+
+
+def reply_headers(json_bytes: int | None) -> dict[str, str]:
+    """The headers of a reply, but for its length.
+
+    Args:
+        json_bytes: as `WrittenReply` has them.
+    """
+    if json_bytes is None:
+        return {"content-type": _AS_JSON}
+    return {"content-type": _AS_BYTES, HEADER_LENGTH: str(json_bytes)}
+
+
+def reply_lines(json_bytes: int | None) -> bytes:
+    """What `reply_headers` says, as it is sent."""
+    return _JSON_LINES if json_bytes is None else _BYTES_LINES % json_bytes
 
 
 def _check_size(response: ModelInferResponse, wanted: BinaryWanted) -> None:

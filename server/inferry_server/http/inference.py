@@ -16,6 +16,7 @@ from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted
+from inferry_server.http.infer_response import reply_headers
 from inferry_server.http.json_messages import to_json
 from inferry_server.http.replies import Compression, json_reply, refusal
 from inferry_server.http.response_plans import InferResponses
@@ -73,11 +74,11 @@ class InferenceRoutes:
         if status is not OK:
             return refusal(status)
         try:
-            body, described = self._responses.write(response, wanted[0])
+            body, json_bytes = self._responses.write(response, wanted[0])
         except InvalidRequestError as error:
             return refusal(status_of(error))
         body, compressed = self._compression.apply(body, headers)
-        return Response(body, headers={**described, **compressed})
+        return Response(body, headers=reply_headers(json_bytes) | compressed)
 
     async def classify(self, request: Request) -> Response:
         """Labels of the picture that is the body, in whatever format the server decodes."""

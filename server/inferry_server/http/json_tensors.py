@@ -169,7 +169,7 @@ def _of_another_kind(data: list[Any], datatype: Datatype, tensor: str) -> Decodi
 
 def _beyond(value: float, datatype: Datatype, tensor: str) -> DecodingError:
     """What is told of a whole number that a datatype of whole numbers does not hold."""
-    limits = np.iinfo(datatype.dtype)
+    limits = np.iinfo(datatype.dtype.name)
     return DecodingError(
         f"input {tensor!r}: a number is no {datatype.name}: expected whole numbers from {limits.min} to {limits.max}, "
         f"not {reprlib.repr(value)}"

@@ -12,11 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inferry_server.http.crowd import Crowd, peer_of
-from inferry_server.http.direct import DirectInfer
-from inferry_server.http.direct_calls import DirectCall, Head, RawHeaders
+from inferry_server.http.direct_protocol import DirectProtocol
 from inferry_server.http.handshakes import Handshakes
 from inferry_server.http.heads import (
     asks_for_health,
@@ -34,8 +32,6 @@ LEAST_BYTES_PER_S = 64 << 10
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for earlier ones to be answered."""
-
-_MOST_KNOWN_BYTES = 4 << 10  # of headers that a connection remembers
 
 
 class _OrderlyFlow(FlowControl):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
@@ -56,26 +52,20 @@ class _OrderlyFlow(FlowControl):  # type: ignore[misc]  # uvicorn is an extra, a
             super().resume_reading()
 
 
-class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an extra, and not looked into
+class BoundedProtocol(DirectProtocol):
     """Ends its connection where the client is too slow, or the headers too long; see `expire`.
 
     Args:
         limits: of each connection.
         crowd: all connections of the port.
         handshakes: those that are no connections yet; None where there is no TLS.
-        direct: as that of `HttpOptions`.
         closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, `invalid`
             for what is no request, or `expired` after the end of the client's certificate. Of a handshake that fails,
             `HttpTls` tells.
 
     Attributes:
-        deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
-        now: when the latest bytes came, on the loop's clock.
         peer: whom it comes from.
-        cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
     """
-
-    cycle: Any
 
     def __init__(
         self,
@@ -83,7 +73,6 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         limits: HttpLimits,
         crowd: Crowd,
         handshakes: Handshakes | None = None,
-        direct: DirectInfer | None = None,
         closed: Callable[[str], object] = lambda _: None,
         **named: Any,
     ) -> None:
@@ -94,16 +83,10 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._handshakes = handshakes
         self._may_ask = True  # for more than health
         self._is_deaf = False  # what comes is not looked at any more
-        self._direct = direct
-        self._call: DirectCall | None = None  # that has no reply yet
-        self._known: Head | None = None  # of the last request that was looked at for it
         self._closed = closed
-        self._rests = False  # between two requests
         self._header_bytes = self._unended_bytes = 0
         self._in_body = False
         self._in_head = self._got_on = False
-        self.now = 0.0
-        self.deadline: float | None = None
         self.peer = ""
 
     @property
@@ -143,15 +126,9 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
         self._may_ask = self._crowd.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, and wants no reply any more."""
+        """The client has gone, and makes room for others."""
         super().connection_lost(exc)
         self._crowd.leave(self)
-        call, self._call = self._call, None
-        if isinstance(self.cycle, DirectCall):
-            self.cycle = None  # they would keep one another, until all objects are looked at
-        if call is not None:
-            call.disconnected = True
-            call.cancelled()  # guard: direct-cancelled
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; more of a body gives the rest more time."""
@@ -159,7 +136,6 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             return
         if self._in_body and self.deadline is not None:
             self.deadline += len(data) / LEAST_BYTES_PER_S
-        self.now = self.loop.time()
         self._got_on = False
         super().data_received(data)
         if (self._in_head or self._in_body) and not self._got_on:  # guard: http-trailer-unended
@@ -217,44 +193,18 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
         self._got_on, self._unended_bytes = True, 0
-        if self._call is not None and self.cycle is self._call:
-            self._call.pieces.append(body)
-        else:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The client waits for the answer now."""
         self._in_body = False
         self.deadline = None
-        if self._direct is not None and self._call is not None and self.cycle is self._call:
-            self._direct.came(self._call)
-        else:
-            super().on_message_complete()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The client has its answer, and may ask again."""
         super().on_response_complete()
         self._rest()
-
-    def answer(self, code: int, headers: RawHeaders, body: bytes) -> None:
-        """Send the whole reply to the direct call."""
-        call, self._call = self._call, None
-        assert call is not None  # noqa: S101 - it alone calls
-        call.response_complete = True
-        pieces = [STATUS_LINE[code]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            pieces += (name, b": ", value, b"\r\n")
-        closes = not call.keep_alive
-        pieces += (b"connection: close\r\n\r\n" if closes else b"\r\n", body)
-        self.transport.write(b"".join(pieces))
-        if closes:
-            self.transport.close()
-        if self.pipeline or self.flow.read_paused:
-            self.on_response_complete()
-        else:  # as it does, without a timer for each request
-            self.server_state.total_requests += 1
-            self._rests = True
-            self._wait_for_client(self.timeout_keep_alive)
 
     def send_400_response(self, _msg: str) -> None:
         """Tell what was expected, then close; replies that are owed to earlier requests come first, and alone."""
@@ -324,22 +274,6 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an
             self._take_host_of_target()
         if not has_its_host(self.headers, self.parser.get_http_version()):  # guard: http-one-host
             raise ValueError("no Host, or more than one")
-
-    def _begin_direct(self, known: Head | None) -> bool:
-        """Whether the request whose head has come goes the direct way; `known` where its head came before."""
-        direct, parser = self._direct, self.parser
-        if direct is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
-            return False
-        # One that is behind another, or whose client does not read its replies, waits as uvicorn has it.
-        is_next = self.cycle is None or self.cycle.response_complete
-        if not is_next or self.flow.write_paused or not parser.should_keep_alive():  # guard: direct-in-order
-            return False
-        if known is None and self._header_bytes <= _MOST_KNOWN_BYTES:
-            known = self._known = direct.head(self.url, self.headers, self.app_state)
-        call = None if known is None else direct.begin(known, self.headers, self)
-        if call is not None:
-            self.cycle = self._call = call
-        return call is not None
 
     def _wait_for_client(self, seconds: float) -> None:
         self.deadline = self.loop.time() + seconds

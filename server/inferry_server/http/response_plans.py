@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.http.infer_request import BinaryWanted
-from inferry_server.http.infer_response import OutputTensor, body_and_headers, response_json, write_infer_response
+from inferry_server.http.infer_response import (
+    OutputTensor,
+    WrittenReply,
+    response_json,
+    write_infer_response,
+    written_reply,
+)
 from inferry_server.http.json_tensors import elements_text, json_from_raw
 
 _MOST_PLANS = 1024
@@ -38,8 +44,8 @@ class _Plan:
     texts: Sequence[str]
     writers: Sequence[Callable[[bytes], str] | None]
 
-    def body(self, request_id: str, raws: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
-        """The body, and its headers; `raws` is the data of each output."""
+    def reply(self, request_id: str, raws: Sequence[bytes]) -> WrittenReply:
+        """The reply; `raws` is the data of each output."""
         texts = iter(self.texts)
         pieces = ['{"id":', json.dumps(request_id), ","] if request_id else ["{"]
         pieces.append(next(texts))
@@ -49,7 +55,7 @@ class _Plan:
                 behind.append(raw)
             else:
                 pieces += (write(raw), next(texts))
-        return body_and_headers("".join(pieces).encode(), behind)
+        return written_reply("".join(pieces).encode(), behind)
 
 
 class InferResponses:
@@ -61,8 +67,8 @@ class InferResponses:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def write(self, message: bytes, wanted: BinaryWanted) -> tuple[bytes, dict[str, str]]:
-        """The body, and its headers.
+    def write(self, message: bytes, wanted: BinaryWanted) -> WrittenReply:
+        """The body of the reply.
 
         Args:
             message: a ModelInferResponse.
@@ -78,7 +84,7 @@ class InferResponses:
         key = (rest, wanted.key)
         plan = self._plans.get(key)
         if plan is not None and [len(raw) for raw in raws] == plan.sizes:  # guard: rest-replies-sizes
-            return plan.body(request_id, raws)
+            return plan.reply(request_id, raws)
         whole = write_infer_response(message, wanted)
         plan = _plan(rest, raws, wanted)
         if plan is not None and len(rest) <= _LARGEST_REST:

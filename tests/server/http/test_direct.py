@@ -254,6 +254,35 @@ def test_callers_without_a_role_are_refused_before_their_body_comes(tmp_path: Pa
             assert connection.recv(12) == b"HTTP/1.1 401"
 
 
+def test_a_head_that_comes_again_is_parsed_no_more_unless_the_client_reads_no_replies(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path)
+    sent = request(as_json())
+    with running_server(tmp_path) as server, played_http(server, 1) as played:
+        played.play(sent, 2)  # the second has come where one had come before
+        (connection,) = played.connections
+        with mock.patch.object(connection, "_begin_direct", return_value=True) as parsed:
+            played.play(sent, 2)
+            played.play(request(as_json(rows=4)), 1)
+            assert parsed.call_count == 0
+            connection.pause_writing()
+            connection.data_received(sent)
+            assert parsed.call_count == 1
+
+
+def test_heads_that_come_again_may_come_in_pieces_or_together(server: Server) -> None:
+    sent = [request(as_json(id=str(number), rows=1 + number % 2)) for number in range(16)]
+    three = b"".join(sent[6:9])
+    pieces = [(one, 1) for one in sent[:3]]  # with how many replies come then
+    pieces += [(sent[3][:70], 0), (sent[3][70:], 1), (sent[4] + sent[5], 2), (three[:-9], 2), (three[-9:], 1)]
+    pieces += [(b"\r\n" + sent[9], 1), *((one, 1) for one in sent[10:])]
+    ids = []
+    with connect(server) as connection, connection.makefile("rb") as stream:
+        for piece, replies in pieces:
+            connection.sendall(piece)
+            ids += [json.loads(reply(stream)[2])["id"] for _ in range(replies)]
+    assert ids == [str(number) for number in range(16)]
+
+
 def test_what_a_request_waits_for_others_of_its_round_counts_as_waiting(server: Server) -> None:
     waited: list[float] = []
     clock = ManualClock()

@@ -42,7 +42,7 @@ def request(*, as_bytes: bool) -> bytes:
 
 
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
-@pytest.mark.parametrize(("as_bytes", "most"), [(True, 195), (False, 221)], ids=["bytes", "JSON"])
+@pytest.mark.parametrize(("as_bytes", "most"), [(True, 172), (False, 192)], ids=["bytes", "JSON"])
 def test_a_request_takes_so_many_calls_of_functions(tmp_path: Path, as_bytes: bool, most: int) -> None:
     onnx_models.save_brightness(tmp_path, side=SIDE)
     with running_server(tmp_path) as server, played_http(server, CLIENTS) as played:
