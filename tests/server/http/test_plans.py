@@ -201,6 +201,15 @@ def test_what_stands_around_the_data_is_part_of_the_request(before: str, behind:
             assert parsed(by_plan) == parsed(in_full), text
 
 
+def test_a_text_that_ends_otherwise_is_read_as_it_says() -> None:
+    planned = InferRequests()
+    for priority in (1, 1, 2, 1):
+        text = text_of("[1, 2]", behind=f'}}], "parameters": {{"priority": {priority}}}, "outputs": [{{')
+        text = text.replace(b"[{}]", b'[{"name": "y"}]')
+        message, _ = planned.read(text, None, model="m", version="")
+        assert ModelInferRequest.FromString(message).parameters["priority"].int64_param == priority
+
+
 def test_texts_that_come_again_are_of_one_path_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer_plans, "_MOST_PLANS", 8)
     planned = InferRequests()

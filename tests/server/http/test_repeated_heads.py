@@ -1,6 +1,7 @@
 """Heads that come again: what is taken apart without the parser is what the parser finds."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import httptools
 import pytest
@@ -110,6 +111,14 @@ def test_a_request_with_the_same_head_is_taken_apart(lines: list[bytes], body: b
     repeated = learnt(request(body, *lines))
     assert repeated is not None
     assert repeated.body(request(other, *lines)) == other
+
+
+@pytest.mark.parametrize("other", [{"last": (b"a: c",)}, {"last": (b"b: b",)}, {"size": b"2" * 4}, {"size": b"0002"}])
+def test_another_head_of_the_same_length_is_parsed(other: dict[str, Any]) -> None:
+    repeated = learnt(request(b"x" * 1234, last=(b"a: b",)))
+    assert repeated is not None
+    sent = request(b"y" * 1234, **({"last": (b"a: b",)} | other))
+    assert repeated.body(sent) is None
 
 
 @pytest.mark.parametrize(
