@@ -17,7 +17,13 @@ from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_async_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
 from inferry_client.connecting.forks import asyncio_is_lost, lose_asyncio
-from inferry_client.errors import error_from_closing, error_from_fork, error_from_other_loop, error_from_silence
+from inferry_client.errors import (
+    InferryError,
+    error_from_closing,
+    error_from_fork,
+    error_from_other_loop,
+    error_from_silence,
+)
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
@@ -156,10 +162,21 @@ class AsyncClient(Connection):
                     self._joiner = TaskJoiner(self._batching, self._session, self._perform)
                 result: Result = await self._joiner.run(call)
                 return result
-        return await self._carry_out(self._session.perform(call))
+        return await self._perform(call)
 
     async def _perform(self, call: Call[Result]) -> Result:
-        return await self._carry_out(self._session.perform(call))
+        session = self._session
+        first = session.first(call)
+        if first is None:
+            return await self._carry_out(session.perform(call))
+        try:
+            reply = await self._send(first)
+        except InferryError as error:
+            others: Steps[Result] = session.after(first, error)
+        else:
+            result: Result = session.answered(first, reply)
+            return result
+        return await self._carry_out(others)
 
     async def _learn_limit(self, call: Call[Any]) -> int:
         """How many rows of its kind may travel together; what is spent on asking is of the call's time."""

@@ -15,7 +15,7 @@ from inferry_client.calling.streaming import check_items, check_window, stream_i
 from inferry_client.connecting import health
 from inferry_client.connecting.channels import open_channel
 from inferry_client.connecting.connection import READY_INTERVAL_S, READY_TIMEOUT_S, Connection, document
-from inferry_client.errors import error_from_closing, error_from_silence
+from inferry_client.errors import InferryError, error_from_closing, error_from_silence
 from inferry_client.messages import questions, requests
 from inferry_client.messages.call import Call
 from inferry_client.messages.pictures import Pictures
@@ -144,10 +144,21 @@ class Client(Connection):
                 joiner = self._joiner or self._joined(self._batching)
                 result: Result = joiner.run(call)
                 return result
-        return self._carry_out(self._session.perform(call))
+        return self._perform(call)
 
     def _perform(self, call: Call[Result]) -> Result:
-        return self._carry_out(self._session.perform(call))
+        session = self._session
+        first = session.first(call)
+        if first is None:
+            return self._carry_out(session.perform(call))
+        try:
+            reply = self._send(first)
+        except InferryError as error:
+            others: Steps[Result] = session.after(first, error)
+        else:
+            result: Result = session.answered(first, reply)
+            return result
+        return self._carry_out(others)
 
     def _learn_limit(self, call: Call[Any]) -> int:
         """How many rows of its kind may travel together; what is spent on asking is of the call's time."""

@@ -19,7 +19,7 @@ LIVE = open_inference_pb2.ServerLiveResponse(live=True)
 
 
 def _ask(transport: Transport, **options: Any) -> bool:
-    return transport.carry_out(transport.session.perform(questions.server_live(**options)))
+    return transport.make(questions.server_live(**options))
 
 
 @given(down_s=st.floats(0, 9), servers=st.integers(1, 3))

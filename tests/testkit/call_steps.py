@@ -11,6 +11,7 @@ from inferry_client.errors import (
     OverloadedError,
     ServerUnavailableError,
 )
+from inferry_client.messages.call import Call
 from inferry_client.retries import DEFAULT_RETRIES, RetryPolicy
 
 Result = TypeVar("Result")
@@ -58,6 +59,20 @@ class Transport:
     def __post_init__(self) -> None:
         names = tuple(f"host{number}:8001" for number in range(self.servers))
         self.session = Session(names, timeout_s=self.timeout_s, retries=self.retries, clock=lambda: self.now)
+
+    def make(self, call: Call[Result]) -> Result:
+        """The result of a call, made as clients do; raises what it raises."""
+        first = self.session.first(call)
+        if first is None:
+            return self.carry_out(self.session.perform(call))
+        try:
+            reply = self._take(first)
+        except InferryError as error:
+            others: Steps[Result] = self.session.after(first, error)
+        else:
+            result: Result = self.session.answered(first, reply)
+            return result
+        return self.carry_out(others)
 
     def carry_out(self, steps: Steps[Result]) -> Result:
         """The result of a call; raises what it raises."""

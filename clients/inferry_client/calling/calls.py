@@ -45,6 +45,7 @@ class Send:
         server: its index.
         timeout_s: of this attempt.
         within_s: what the whole call was given, for messages.
+        deadline: of the whole call, on the session's clock.
         wait: until there is a connection, instead of failing at once; spares asking again and again.
     """
 
@@ -52,6 +53,7 @@ class Send:
     server: int
     timeout_s: float
     within_s: float
+    deadline: float
     wait: bool = False
 
 
@@ -104,16 +106,46 @@ class Session:
         """Know of no call that is under way."""
         self._retrying = 0
 
+    def first(self, call: Call[Any]) -> Send | None:
+        """The attempt that a call begins with; None: there is more to decide, which `perform` does.
+
+        Nearly all calls are answered at their first attempt, and are spared a generator. Whoever makes the attempt
+        goes on with `answered` or `after`.
+        """
+        if call.pieces is not None or self._balancer.suspects:
+            return None
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        left_s = timeout_s - call.waited_s if call.waited_s else timeout_s
+        if left_s < _SHORTEST_S:
+            left_s = _SHORTEST_S
+        return Send(call, self._balancer.pick(), left_s, timeout_s, self._clock() + timeout_s - call.waited_s)
+
+    def answered(self, attempt: Send, reply: Any) -> Any:
+        """The result of the call whose attempt was answered.
+
+        Raises:
+            ReplyError: the reply breaks the protocol.
+        """
+        self._reached = True
+        if self._budget.spent:
+            self._budget.answered()
+        if self._balancer.suspects:
+            self._balancer.answered(attempt.server)
+        try:
+            return attempt.call.read(reply)
+        except ValueError as error:
+            address = self.servers[attempt.server]
+            raise error_from_reply(str(error), address=address, asked=attempt.call.asked) from error
+
     def perform(self, call: Call[Result]) -> Steps[Result]:
         """The steps of a call, in parts where its server takes less at a time.
 
         Raises:
             InferryError: it got no answer.
         """
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        deadline = self._clock() + timeout_s - call.waited_s
+        timeout_s, deadline = self.time_of(call)
         if call.pieces is None:
-            return self._attempts(call, timeout_s, deadline, None if call.waited_s else timeout_s)
+            return self._attempts(call, timeout_s, deadline)
         return self._whole_or_parts(call, timeout_s, deadline)
 
     def wait_until_ready(self, call: Call[bool], *, interval_s: float) -> Steps[None]:
@@ -255,56 +287,66 @@ class Session:
         batched = all(spec.shape[:1] == (-1,) for spec in (*description.inputs, *description.outputs))
         return description.version, description.max_batch_size if batched else 0
 
-    def _attempts(
-        self, call: Call[Result], timeout_s: float, deadline: float, remaining_s: float | None = None
-    ) -> Steps[Result]:
-        attempt = 1
-        if remaining_s is None:
-            remaining_s = self.left_of(deadline)  # guard: client-parts-in-time
+    def _attempts(self, call: Call[Result], timeout_s: float, deadline: float) -> Steps[Result]:
+        yield from self._probes()
+        left_s = self.left_of(deadline)  # guard: client-parts-in-time
+        attempt = Send(call, self._balancer.pick(), left_s, timeout_s, deadline)
+        try:
+            reply = yield attempt
+        except InferryError as error:
+            others: Steps[Result] = self.after(attempt, error)
+        else:
+            result: Result = self.answered(attempt, reply)
+            return result
+        return (yield from others)
+
+    def after(self, attempt: Send, error: InferryError) -> Steps[Any]:
+        """What follows the first attempt of a call where it failed: others, until one is answered.
+
+        Raises:
+            InferryError: no other may follow, or what the last one ended with.
+        """
+        number = 1
         tried: tuple[int, ...] = ()
+        failed: InferryError | None = error
         away: ServerUnavailableError | None = None
-        balancer = self._balancer
-        started = deadline - timeout_s
+        self._retrying += 1
         try:
-            while True:
-                if balancer.suspects:
-                    for suspect in balancer.due_probes(self._clock()):
-                        yield Probe(suspect)
-                server = balancer.pick(tried)
-                wait = away is not None and away.unreached and self._reached and len(self.servers) == 1
+            while failed:
+                self._note(failed, attempt.server)
+                if away and isinstance(failed, DeadlineExceededError) and failed.silent:
+                    raise away from failed  # the last moments of waiting for a server that is away
+                away = failed if isinstance(failed, ServerUnavailableError) else None
+                tried = (*tried, attempt.server)
+                pause_s = self._plan(failed, number, tried, attempt.deadline - attempt.within_s, attempt.deadline)
+                if pause_s is None:
+                    raise failed
+                if pause_s:
+                    yield Pause(pause_s)
+                number += 1
+                if not self._balancer.others(tried):
+                    tried = ()
+                yield from self._probes()
+                attempt = self._again(attempt, tried, wait=away is not None and away.unreached)
                 try:
-                    reply = yield Send(call, server, remaining_s, timeout_s, wait)
-                except InferryError as error:
-                    self._note(error, server)
-                    if away and isinstance(error, DeadlineExceededError) and error.silent:
-                        raise away from error  # the last moments of waiting for a server that is away
-                    away = error if isinstance(error, ServerUnavailableError) else None
-                    if attempt == 1:
-                        self._retrying += 1
-                    tried = (*tried, server)
-                    pause_s = self._plan(error, attempt, tried, started, deadline)
-                    if pause_s is None:
-                        raise
-                    if pause_s:
-                        yield Pause(pause_s)
-                    if not balancer.others(tried):
-                        tried = ()
-                    attempt += 1
-                    remaining_s = self.left_of(deadline)
-                else:
-                    self._reached = True
-                    if self._budget.spent:
-                        self._budget.answered()
-                    if balancer.suspects:
-                        balancer.answered(server)
-                    break
+                    reply = yield attempt
+                    failed = None
+                except InferryError as error_of_next:
+                    failed = error_of_next
         finally:
-            if tried or attempt > 1:
-                self._retrying -= 1
-        try:
-            return call.read(reply)
-        except ValueError as error:
-            raise error_from_reply(str(error), address=self.servers[server], asked=call.asked) from error
+            self._retrying -= 1
+            del error, away, failed  # their tracebacks lead here
+        return self.answered(attempt, reply)
+
+    def _again(self, attempt: Send, tried: tuple[int, ...], *, wait: bool) -> Send:
+        wait = wait and self._reached and len(self.servers) == 1
+        left_s = self.left_of(attempt.deadline)
+        return Send(attempt.call, self._balancer.pick(tried), left_s, attempt.within_s, attempt.deadline, wait)
+
+    def _probes(self) -> Generator[Probe, Any, None]:
+        if self._balancer.suspects:
+            for suspect in self._balancer.due_probes(self._clock()):
+                yield Probe(suspect)
 
     def _note(self, error: InferryError, server: int) -> None:
         """Learn from what an attempt ended with."""

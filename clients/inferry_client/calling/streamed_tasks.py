@@ -75,8 +75,8 @@ class TaskStreams:
         server = self._session.stream_server(rpc.method.path)
         if server is None:
             return None
-        timeout_s, _ = self._session.time_of(call)
-        step = Send(call, server, timeout_s, timeout_s)
+        timeout_s, deadline = self._session.time_of(call)
+        step = Send(call, server, timeout_s, timeout_s, deadline)
         stream = self._streams[call.method.path] = _Stream(self._session, step, rpc, self._connect(step, rpc))
         self._start(self._read(stream))
         return stream

@@ -145,8 +145,8 @@ class _Stream:
     """One bidirectional RPC."""
 
     def __init__(self, session: Session, call: Call[Any], streamed: StreamedRpc, server: int) -> None:
-        timeout_s, _ = session.time_of(call)
-        self.step = Send(call, server, timeout_s, timeout_s)
+        timeout_s, deadline = session.time_of(call)
+        self.step = Send(call, server, timeout_s, timeout_s, deadline)
         self.streamed_rpc = streamed
         self.outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.rpc: Any = None
