@@ -61,7 +61,7 @@ def test_a_call_makes_few_calls_beyond_grpcs() -> None:
     client.infer("mnist", PIXELS)
     with CallCounter() as counter:
         client.infer("mnist", PIXELS)
-    assert counter.counted.total() <= 33  # about 7 us on a machine that does nothing else; replies are read among them
+    assert counter.counted.total() <= 26  # about 6 us in the processor's caches; replies are read among them
 
 
 def test_calls_that_travel_together_make_few_calls_each() -> None:
@@ -72,7 +72,7 @@ def test_calls_that_travel_together_make_few_calls_each() -> None:
         return played(asked[-1])
 
     async def ask() -> Counter[str]:
-        client = AsyncClient("127.0.0.1:1", batching=Batching())
+        client = AsyncClient("127.0.0.1:1", batching=Batching(max_in_flight=1))
         client._session._batch_limits["mnist", ""] = CALLERS
         client._methods[(0, path())] = method
         await client.infer("mnist", PIXELS)
@@ -82,5 +82,5 @@ def test_calls_that_travel_together_make_few_calls_each() -> None:
         return counter.counted
 
     counted = asyncio.run(ask())
-    assert counted.total() / CALLERS <= 78
+    assert counted.total() / CALLERS <= 69
     assert asked == [1, CALLERS]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inferry_client import AsyncClient, Batching, Client, TensorSpec, errors
 from inferry_client.calling import joined_threads
 from inferry_client.calling.joined_tasks import TaskJoiner
-from inferry_client.calling.joining import Asleep, Ended, Joiner, Waiting, alone, join
+from inferry_client.calling.joining import Ended, Joiner, Waiting, alone, deliver, join
 from inferry_client.messages import requests
 from inferry_client.testing import FakeModel, Refusal, fake_server
 from testkit.waiting import SOON_S
@@ -48,26 +48,55 @@ def _x(value: int, rows: int = 1) -> dict[str, Any]:
 def _waiting(rows: int, name: str = "m") -> Waiting:
     call = requests.infer(name, _x(0, rows))
     assert call.joint
-    return Waiting(call, call.joint(), 1.0, 1.0, lambda: None)
+    return Waiting(call, call.joint, 1.0, 1.0, lambda: None)
 
 
-@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab"))), st.integers(1, 10))
+def _note(joiner: Joiner, *, client_is_slower: bool) -> None:
+    """Have a request of one row end."""
+    joiner.add(_waiting(1))
+    assert joiner.reserve()
+    joiner.take(lambda _: 8)
+    joiner.release(Ended(1, under_way_s=1.0, at=1.0), now=2.0 if client_is_slower else 1.001)
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab"))), st.integers(1, 10), st.booleans())
 def test_every_call_leaves_once_in_order_and_no_request_is_larger_than_it_may_be(
-    calls: list[tuple[int, str]], max_rows: int
+    calls: list[tuple[int, str]], max_rows: int, client_is_slower: bool
 ) -> None:
     joiner = Joiner(Batching(max_rows=max_rows))
+    _note(joiner, client_is_slower=client_is_slower)
     waiting = [_waiting(rows, name) for rows, name in calls]
     for each in waiting:
         joiner.add(each)
     sent: list[Waiting] = []
     while batch := joiner.take(lambda _: 8):
-        assert len({each.joint.key for each in batch}) == 1
-        assert len(batch) == 1 or sum(each.joint.rows for each in batch) <= min(max_rows, 8)
+        assert len({each.joint for each in batch}) == 1
+        assert len(batch) == 1 or sum(each.call.rows for each in batch) <= min(max_rows, 8)
         sent += batch
     assert Counter(map(id, sent)) == Counter(map(id, waiting))
     for name in "ab":
-        mine = [each for each in waiting if each.joint.key[1] == name]
+        mine = [each for each in waiting if each.call.model == (name, "")]
         assert [each for each in sent if each in mine] == mine
+
+
+@given(st.lists(st.integers(0, 4)), st.integers(1, 3), st.floats(0, 10), st.floats(0, 10))
+def test_every_call_leaves_as_long_as_requests_end(
+    steps: list[int], max_in_flight: int, under_way_s: float, handing_out_s: float
+) -> None:
+    joiner, under_way, waiting = Joiner(Batching(max_rows=8, max_in_flight=max_in_flight)), deque[int](), 0
+    for rows in [*steps, *[0] * (4 * len(steps) + 1)]:  # of a call that comes, or none does
+        if rows:
+            joiner.add(_waiting(rows))
+            waiting += rows
+        while joiner.reserve():
+            under_way.append(sum(each.call.rows for each in joiner.take(lambda _: 8)))
+            waiting -= under_way[-1]
+        assert len(under_way) <= max_in_flight
+        assert under_way or not waiting
+        if under_way and not rows:
+            joiner.release(Ended(under_way.popleft(), under_way_s, at=1.0), now=1.0 + handing_out_s)
+    assert (waiting, list(under_way)) == (0, [])
+    assert joiner.idle
 
 
 @given(st.integers(1, 5), st.lists(st.booleans(), max_size=40))
@@ -84,22 +113,25 @@ def test_no_more_joined_requests_are_under_way_than_may_be(most: int, steps: lis
 
 
 @pytest.mark.parametrize("client_is_slower", [False, True])
-def test_beside_a_request_under_way_a_slow_client_sends_only_a_full_one(client_is_slower: bool) -> None:
+def test_a_client_that_is_slower_than_its_server_sends_halves(client_is_slower: bool) -> None:
     joiner = Joiner(Batching(max_rows=8, max_in_flight=3))
-    joiner.add(_waiting(1))
-    assert joiner.reserve()
-    joiner.take(lambda _: 8)
-    joiner.release(Ended(under_way_s=1.0, at=1.0), now=2.0 if client_is_slower else 1.1)
-    joiner.add(_waiting(1))
+    _note(joiner, client_is_slower=client_is_slower)
+    for _ in range(6):
+        joiner.add(_waiting(1))
     assert joiner.reserve(), "nothing is under way"
-    joiner.take(lambda _: 8)
-    joiner.add(_waiting(7))
-    assert joiner.reserve() is not client_is_slower
+    assert len(joiner.take(lambda _: 8)) == (3 if client_is_slower else 6)
     joiner.add(gone := _waiting(3))
     joiner.remove(gone)
-    assert joiner.reserve() is not client_is_slower
+    if not client_is_slower:
+        joiner.add(_waiting(1))
+        assert joiner.reserve(), "the server would wait for the next request"
+        return
+    joiner.add(late := _waiting(1))
+    assert joiner.reserve(), "as many rows wait as are under way"
+    assert len(joiner.take(lambda _: 8)) == 4
     joiner.add(_waiting(1))
-    assert joiner.reserve() is client_is_slower  # else all places are taken
+    joiner.remove(late)
+    assert not joiner.reserve(), "it would be a small one"
 
 
 def test_a_lone_call_takes_a_place_only_where_it_meets_no_other() -> None:
@@ -115,7 +147,7 @@ def test_what_travels_together_has_the_time_that_its_most_patient_call_has_left(
     call = requests.infer("m", _x(0))
     assert call.joint
     waiting = [
-        Waiting(call, call.joint(), timeout_s, deadline, lambda: None) for timeout_s, deadline in ((9, 9), (5, 12))
+        Waiting(call, call.joint, timeout_s, deadline, lambda: None) for timeout_s, deadline in ((9, 9), (5, 12))
     ]
     joined = join(waiting, now=8.0)
     assert (joined.timeout_s, joined.waited_s) == (5, 1.0)
@@ -163,7 +195,7 @@ def test_only_the_guilty_call_of_a_joined_request_fails(awaited: bool) -> None:
 
 def test_tasks_that_are_ready_together_travel_together() -> None:
     async def ask(address: str) -> list[int]:
-        async with AsyncClient(address, batching=Batching(max_rows=10)) as client:
+        async with AsyncClient(address, batching=Batching(max_rows=10, max_in_flight=1)) as client:
             await client.infer("m", _x(0))
             results = await asyncio.gather(*(client.infer("m", _x(number)) for number in range(30)))
             pictures = await asyncio.gather(*(client.classify("m", bytes(number + 1)) for number in range(8)))
@@ -344,24 +376,59 @@ def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads() -> None:
         assert list(results) == [2 * value for value in range(40)]
 
 
+class Row:
+    """Answered callers of a joiner that are woken one after the other; `woken` names those that were."""
+
+    def __init__(self) -> None:
+        session = Client("127.0.0.1:1")._session
+        session._batch_limits["m", ""] = 8
+        self.joiner = joined_threads.ThreadJoiner(Batching(), session, lambda _: None)
+        self.woken: list[str] = []
+
+    def answer(self, *names: str) -> list[Waiting]:
+        """Have a request of these callers end."""
+        callers = [_waiting(1) for _ in names]
+        for caller, name in zip(callers, names, strict=True):
+            caller.wake = partial(self.woken.append, name)
+            self.joiner._joiner.add(caller)
+        assert self.joiner._joiner.reserve()
+        batch, _ = self.joiner._take()
+        self.joiner._settle(batch, partial(deliver, shares=names), began=0.0)
+        return callers
+
+
+def test_callers_of_two_requests_are_woken_one_after_the_other() -> None:
+    row = Row()
+    row.answer("first", "second")
+    row.answer("third")
+    assert row.woken == ["first"]
+    for woken in ("second", "third"):
+        row.joiner._wake_next()
+        assert row.woken[-1] == woken
+    assert not row.joiner._joiner.reserve_alone(), "the third may ask again, and travel with others"
+    row.joiner._wake_next()
+    assert row.joiner._joiner.reserve_alone(), "a request's place was not given back"
+    row.answer("fourth")
+    assert row.woken == ["first", "second", "third", "fourth"]
+
+
 def test_a_caller_that_leaves_while_it_is_woken_wakes_the_next() -> None:
-    session = Client("127.0.0.1:1")._session
-    session._batch_limits["m", ""] = 8
-    joiner = joined_threads.ThreadJoiner(Batching(), session, lambda _: None)
-    woken: list[str] = []
-    first, second = _waiting(1), _waiting(1)
-    first.wake, second.wake = partial(woken.append, "first"), partial(woken.append, "second")
-    for each in (first, second):
-        joiner._joiner.add(each)
-    assert joiner._joiner.reserve()
-    asleep: Asleep = deque([first.wake, second.wake, partial(joiner._hand_over, Ended(0.1, 0.1))])
-    for each in joiner._take():
-        each.answered, each.asleep = True, asleep
-    joiner._wake_next(asleep)
-    joiner._leave(first)
-    joiner._leave(second)
-    assert woken == ["first", "second"]
-    assert joiner._joiner.reserve_alone(), "the request's place was not given back"
+    row = Row()
+    for caller in row.answer("first", "second"):
+        row.joiner._leave(caller)
+    assert row.woken == ["first", "second"]
+    assert row.joiner._joiner.reserve_alone(), "the request's place was not given back"
+
+
+def test_a_caller_that_wakes_nobody_keeps_the_others_no_longer_than_their_time() -> None:
+    row = Row()
+    _, impatient, _ = row.answer("ended", "impatient", "patient")
+    row.joiner._leave(impatient)
+    assert row.woken == ["ended", "patient"]
+    row.joiner._wake_next()
+    assert row.joiner._joiner.reserve_alone(), "the request's place was not given back"
+    row.answer("later")
+    assert row.woken[-1] == "later"
 
 
 @pytest.mark.parametrize(

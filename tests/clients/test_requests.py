@@ -1,9 +1,12 @@
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -199,8 +202,44 @@ def test_what_variants_are_accepted_travels_with_the_request() -> None:
 
 
 def test_pictures_whose_callers_accept_other_variants_do_not_travel_together() -> None:
-    keys = {requests.classify("m", [b"x"], accept_variant=one).joint().key for one in (None, True, "int8")}  # type: ignore[misc]
-    assert len(keys) == 3
+    assert len({requests.classify("m", [b"x"], accept_variant=one).joint for one in (None, True, "int8")}) == 3
+    assert len({requests.classify("m", [bytes(n)] * n).joint for n in (1, 2, 3)}) == 1
+
+
+def test_tensors_travel_together_where_all_but_their_rows_is_the_same() -> None:
+    x = np.zeros((1, 2), np.float32)
+    alike = [
+        requests.infer("m", {"x": x}),
+        requests.infer("m", {"x": np.ones((3, 2), np.float32)}),
+        requests.infer("m", {"x": x}, timeout_s=3),
+    ]
+    assert len({call.joint for call in alike}) == 1
+    assert [call.rows for call in alike] == [1, 3, 1]
+    named = [requests.infer("m", {"x": x}, outputs=["y"]), requests.infer("m", {"x": x}, outputs=("y",))]
+    assert len({call.joint for call in named}) == 1
+    others = [
+        requests.infer("n", {"x": x}),
+        requests.infer("m", {"z": x}),
+        requests.infer("m", {"x": x.astype(np.int32)}),
+        requests.infer("m", {"x": x.astype(">f4")}),
+        requests.infer("m", {"x": np.zeros((1, 3), np.float32)}),
+        requests.infer("m", {"x": x, "z": x}),
+        requests.infer("m", {"x": x}, version="1"),
+        requests.infer("m", {"x": x}, priority=1),
+    ]
+    assert len({call.joint for call in [*alike, *named, *others]}) == 2 + len(others)
+    for settings in ({"request_id": "r"}, {"parameters": {"a": 1}}, {"metadata": {"k": "v"}}):
+        assert _infer("m", {"x": x}, **settings).joint is None
+    for inputs in ({"x": np.zeros((0, 2))}, {"x": np.float32(1)}, {"x": x, "z": np.zeros((2, 2))}, {}):
+        assert _infer("m", inputs).joint is None
+
+
+def test_a_request_sends_the_arrays_that_it_was_given() -> None:
+    inputs = {"x": np.full((1, 2), 7, np.uint8)}
+    call = requests.infer("m", inputs)
+    inputs["x"] = np.zeros((5, 5), np.uint8)
+    sent: Any = call.request
+    assert list(sent.raw_input_contents) == [bytes([7, 7])]
 
 
 @pytest.mark.parametrize("accepted", ["int4", "", ["float32"], 1])
@@ -218,4 +257,17 @@ def test_a_result_in_parts_names_the_variant_that_answered_one_of_them() -> None
     other = InferResult("m-int8", "3", {"y": np.ones((1, 1))}, variant="int8")
     joined = replies.join_infer([own, other], rows=3)
     assert (joined.model, joined.version, joined.variant) == ("m-int8", "3", "int8")
-    assert replies.part_of_infer(joined, 0, 1).variant == "int8"
+    assert [share.variant for share in replies.split_infer(joined, [1, 2])] == ["int8", "int8"]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([(), (3,), (2, 0)]), st.integers(0, 2))
+def test_shares_of_a_joined_result_are_its_rows_in_order(counts: list[int], each: tuple[int, ...], names: int) -> None:
+    rows = sum(counts)
+    outputs = {str(name): np.arange(rows * math.prod(each)).reshape(rows, *each) + name for name in range(names)}
+    shares = replies.split_infer(InferResult("m", "1", outputs), counts)
+    assert [share.outputs.keys() for share in shares] == [outputs.keys()] * len(counts)
+    stops = np.cumsum(counts)
+    for share, count, stop in zip(shares, counts, stops, strict=True):
+        assert (share.model, share.version, share.request_id) == ("m", "1", "")
+        for name, output in outputs.items():
+            np.testing.assert_array_equal(share.outputs[name], output[stop - count : stop])

@@ -155,7 +155,13 @@ CLIENTS = (
     ),
     Mutant(
         "join-few-requests",
-        "client: while the client is the slower side, it sends few and full requests",
+        "client: while the client is the slower side, no small request leaves beside another",
+        "if False:",
+        ("tests/clients/test_joining.py",),
+    ),
+    Mutant(
+        "join-halves",
+        "client: while the client is the slower side, it sends halves",
         "if False:",
         ("tests/clients/test_joining.py",),
     ),
@@ -168,7 +174,7 @@ CLIENTS = (
     Mutant(
         "client-parts-in-time",
         "client: parts of a call, and questions for it, share its time",
-        "remaining_s = timeout_s",
+        "left_s = timeout_s",
         ("tests/clients/test_calling.py",),
     ),
     Mutant(

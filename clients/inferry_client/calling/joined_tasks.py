@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from inferry_client.calling.calls import Session
-from inferry_client.calling.joining import Batching, Ended, Joiner, Waiting, alone, deliver, fail, join
+from inferry_client.calling.joining import Batching, Ended, Joiner, Waiting, alone, deliver, fail, join, split
 from inferry_client.errors import InferryError, error_from_other_loop, error_from_silence
 from inferry_client.messages.call import Call
 
@@ -38,14 +38,15 @@ class TaskJoiner:
 
     async def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
-        assert call.joint is not None  # noqa: S101 - its caller looked
+        joint = call.joint
+        assert joint is not None  # noqa: S101 - its caller looked
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             raise error_from_other_loop(address=",".join(self._session.servers), asked=call.asked)
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
         deadline = time.monotonic() + timeout_s - call.waited_s
         woken = loop.create_future()
-        mine = Waiting(call, call.joint(), timeout_s, deadline, partial(_wake, woken))
+        mine = Waiting(call, joint, timeout_s, deadline, partial(_wake, woken))
         self._joiner.add(mine)
         self._unanswered.add(mine)
         if deadline < self._rings_at:
@@ -63,7 +64,9 @@ class TaskJoiner:
             raise error_from_silence(asked=call.asked, timeout_s=timeout_s)
         if mine.alone:
             return await self._send(alone(mine, time.monotonic()))
-        return mine.share()
+        if mine.error:
+            raise mine.error
+        return mine.result
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm:
@@ -95,7 +98,7 @@ class TaskJoiner:
     async def _lead(self, batch: list[Waiting]) -> None:
         began = time.monotonic()
         try:
-            deliver(batch, await self._send(join(batch, began)))
+            deliver(batch, split(batch, await self._send(join(batch, began))))
         except InferryError as error:
             fail(batch, error)
         except BaseException as error:
@@ -105,7 +108,8 @@ class TaskJoiner:
             for each in batch:
                 each.wake()
             ended = time.monotonic()
-            asyncio.get_running_loop().call_soon(self._hand_over, Ended(ended - began, ended))
+            rows = sum([each.call.rows for each in batch])
+            asyncio.get_running_loop().call_soon(self._hand_over, Ended(rows, ended - began, ended))
 
     def _hand_over(self, ended: Ended) -> None:
         """Give the place to the next request; the tasks that were woken have run, and those that asked again wait."""

@@ -3,30 +3,20 @@
 A woken thread needs the interpreter's lock. If all callers of a request were woken together, each would
 sleep a second time, for that lock. So one is woken, and each wakes the next as soon as it has the lock:
 that one wakes up while the other returns, asks again and sleeps. (Two or four at a time slept more often.)
-The request keeps its place under way until all are awake: most have asked again by then, and those
-calls travel together.
+All answered callers, of whatever request, are in one row for that. A request keeps its place under way
+until all its callers are awake: most have asked again by then, and those calls travel together.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from inferry_client.calling.calls import Session
-from inferry_client.calling.joining import (
-    Asleep,
-    Batching,
-    Ended,
-    Joiner,
-    Waiting,
-    alone,
-    deliver,
-    fail,
-    join,
-    separate,
-)
+from inferry_client.calling.joining import Batching, Ended, Joiner, Waiting, alone, deliver, fail, join, separate, split
 from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.call import Call
 
@@ -53,10 +43,12 @@ class ThreadJoiner:
         self._joiner = Joiner(settings)
         self._lock = threading.Lock()
         self._idle: list[threading.Lock] = []  # of each sender that waits, what it waits for
+        self._asleep: deque[Callable[[], object]] = deque()  # what wakes answered callers; behind a request's, its end
+        self._waking = False  # somebody takes the next one, or has been woken to
+        self._handed_over = 0.0  # when the latest request ended
 
     def run(self, call: Call[Any]) -> Any:
         """The result of a call, whoever's request it travelled in."""
-        assert call.joint is not None  # noqa: S101 - its caller looked
         if self._joiner.idle:
             meets_no_other = False
             try:
@@ -67,15 +59,19 @@ class ThreadJoiner:
             finally:
                 if meets_no_other:
                     self._hand_over()
+        joint = call.joint
+        assert joint is not None  # noqa: S101 - its caller looked
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
         left_s = timeout_s - call.waited_s
         woken = threading.Lock()  # an event costs three times as much
         woken.acquire()
-        mine = Waiting(call, call.joint(), timeout_s, time.monotonic() + left_s, woken.release)
+        mine = Waiting(call, joint, timeout_s, time.monotonic() + left_s, woken.release)
         self._wait(mine, woken, left_s)
         if mine.alone:
             return self._send(alone(mine, time.monotonic()))
-        return mine.share()
+        if mine.error:
+            raise mine.error
+        return mine.result
 
     def _wait(self, mine: Waiting, woken: threading.Lock, left_s: float) -> None:
         in_time = False
@@ -88,7 +84,7 @@ class ThreadJoiner:
             in_time = woken.acquire(timeout=left_s)
         finally:  # also where its thread is interrupted
             if in_time:
-                self._wake_next(mine.asleep)
+                self._wake_next()
             else:
                 self._leave(mine)
         if not mine.answered:
@@ -100,29 +96,37 @@ class ThreadJoiner:
             if not mine.answered:
                 self._joiner.remove(mine)
                 return
-        asleep = mine.asleep
-        try:
-            if asleep:
-                asleep.remove(mine.wake)
-        except ValueError:  # it was woken meanwhile, and nobody else would wake the next
-            self._wake_next(asleep)
+        with suppress(ValueError):  # it was woken meanwhile
+            self._asleep.remove(mine.wake)
+        self._wake_next()  # else nobody would, or who should have done so cannot: a thread may end anywhere
 
-    def _wake_next(self, asleep: Asleep | None) -> None:
-        if not asleep:
-            return  # all are awake
+    def _wake_next(self) -> None:
+        """Wake the next answered caller; behind the last one of each request there is what ends it."""
         try:
-            wake = asleep.popleft()
-        except IndexError:  # another thread has just taken the last
+            wake = self._asleep.popleft()
+        except IndexError:  # a caller that left has woken one, too
             return
         wake()
 
     def _hand_over(self, ended: Ended | None = None) -> None:
         """Give the place of a request to the next one."""
         with self._lock:
-            self._joiner.release(ended, now=time.monotonic())
+            now = time.monotonic()
+            if ended:
+                ended = Ended(ended.rows, ended.under_way_s, at=max(ended.at, self._handed_over))
+                self._handed_over = now
+            self._joiner.release(ended, now=now)
             begin = self._next_request()
         if begin:
             begin()
+
+    def _end(self, request: Ended | None) -> None:
+        """Give the place of a request whose callers are awake to the next one, and wake the callers of another."""
+        self._hand_over(request)
+        with self._lock:
+            self._waking = more = bool(self._asleep)
+        if more:
+            self._wake_next()
 
     def _next_request(self) -> Callable[[], object] | None:
         """What begins a request for calls that wait; None: none may be sent. The lock is held."""
@@ -134,13 +138,19 @@ class ThreadJoiner:
         try:
             threading.Thread(target=self._make_requests, name="joined-requests", daemon=True).start()
         except RuntimeError:  # there are too many threads: everybody asks for itself
-            self._settle(self._take(), separate, time.monotonic())
+            batch, begin = self._take()
+            self._settle(batch, separate, time.monotonic())
+            if begin:
+                begin()
 
     def _make_requests(self) -> None:
         called = threading.Lock()
         called.acquire()
         while True:
-            batch, began = self._take(), time.monotonic()
+            began = time.monotonic()
+            batch, begin = self._take()
+            if begin:
+                begin()
             self._settle(batch, self._ask(batch) if batch else separate, began, called)
             if not called.acquire(timeout=_IDLE_S):
                 with self._lock:
@@ -149,19 +159,21 @@ class ThreadJoiner:
                         return
                 called.acquire()
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> "tuple[list[Waiting], Callable[[], object] | None]":
+        """The calls of a request, and what begins another one at the same time."""
         with self._lock:
-            return self._joiner.take(lambda call: self._session.known_limit(call) or 1)
+            batch = self._joiner.take(lambda call: self._session.known_limit(call) or 1)
+            return batch, self._next_request()
 
     def _ask(self, batch: list[Waiting]) -> Callable[[list[Waiting]], None]:
         """Make the joined request; what comes back tells its calls what has become of them."""
         try:
-            result = self._send(join(batch, time.monotonic()))
+            shares: Sequence[Any] = split(batch, self._send(join(batch, time.monotonic())))
         except InferryError as error:
             return partial(fail, error=error)
         except Exception as error:  # noqa: BLE001 - its callers wait for it
             return partial(fail, error=InferryError(f"the joined request failed: {error}"))
-        return partial(deliver, result=result)
+        return partial(deliver, shares=shares)
 
     def _settle(
         self,
@@ -170,14 +182,15 @@ class ThreadJoiner:
         began: float,
         called: "threading.Lock | None" = None,
     ) -> None:
-        """Tell the calls of a request, have its sender wait for the next one, and wake the first caller."""
+        """Tell the calls of a request, have its sender wait for the next one, and see that its callers wake."""
         ended = time.monotonic()
+        rows = sum([each.call.rows for each in batch])
         with self._lock:
             tell(batch)
-            asleep: Asleep = deque([each.wake for each in batch if not each.left])
-            asleep.append(partial(self._hand_over, Ended(ended - began, ended)))
-            for each in batch:
-                each.asleep = asleep
+            self._asleep.extend([each.wake for each in batch if not each.left])
+            self._asleep.append(partial(self._end, Ended(rows, ended - began, ended) if rows else None))
             if called:
                 self._idle.append(called)
-        self._wake_next(asleep)
+            begin, self._waking = not self._waking, True
+        if begin:
+            self._wake_next()

@@ -5,16 +5,19 @@ the next joined request takes all that fit. Who has a place under way takes the 
 right before it sends them.
 
 A second request at the same time has the server compute while callers are given their answers, but two
-requests cost the client more than one with the rows of both. So while the client is the slower side, it
-sends another beside one under way only if that is full.
+requests cost the client more than one with the rows of both. A client that takes longer to give its
+callers their answers than the server to compute them sends halves: a request takes at most half of the
+rows that wait or are under way, and leaves beside another only if it is half as large at least. So one half
+is computed while the callers of the other get their answers and ask again.
 """
 
 import copy
+import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 from inferry_client.errors import InferryError, InvalidRequestError, ReplyError
 from inferry_client.limits import check_whole_number
@@ -22,7 +25,7 @@ from inferry_client.messages.call import Call, Joint
 
 _MAX_ROWS = 65_536
 _MAX_IN_FLIGHT = 1024
-_WORTH_ANOTHER = 2.0  # see Pace: below this, one request of 64 rows did more rows a second than two of 32
+_WORTH_HALVES = 2.0  # see Pace
 _REMEMBERED = 8  # requests
 _DEADLINE = attrgetter("deadline")
 
@@ -33,8 +36,7 @@ class Batching:
 
     Attributes:
         max_rows: of a joined request; the server's limit where that is lower.
-        max_in_flight: joined requests under way at the same time; while one is computed, the next travels. A client
-            that is slower than its server sends another beside one under way only if that is full.
+        max_in_flight: joined requests under way at the same time; while one is computed, the next travels.
     """
 
     max_rows: int = 64
@@ -51,18 +53,15 @@ class Waiting:
 
     Attributes:
         call: what is asked.
-        joint: what it needs to be joined.
+        joint: how it is joined.
         timeout_s: that its caller gave it.
         deadline: until when its caller waits.
         wake: ends its caller's wait.
         answered: something has become of it.
+        result: its share of the answer.
         error: what the joined request ended with.
         alone: make the call by itself: a neighbour's may have been what was wrong.
-        whole: the answer of the request that it travelled in.
-        start: of its rows in that; None: all are its own.
         left: its caller does not wait any longer.
-        asleep: where each caller wakes the next one, what wakes those of its request that have not been woken,
-            and behind it what ends the request.
     """
 
     call: Call[Any]
@@ -71,28 +70,14 @@ class Waiting:
     deadline: float
     wake: Callable[[], object]
     answered: bool = field(default=False, init=False)
+    result: Any = field(default=None, init=False)
     error: InferryError | None = field(default=None, init=False)
     alone: bool = field(default=False, init=False)
-    whole: Any = field(default=None, init=False)
-    start: int | None = field(default=None, init=False)
     left: bool = field(default=False, init=False)
-    asleep: "Asleep | None" = field(default=None, init=False)
 
     def waited_s(self, now: float) -> float:
         """How long it has waited."""
         return max(0.0, self.timeout_s - (self.deadline - now))
-
-    def share(self) -> Any:
-        """Its rows of the answer.
-
-        Raises:
-            InferryError: the joined request ended with one.
-        """
-        if self.error:
-            raise self.error
-        if self.start is None:
-            return self.whole
-        return self.joint.part(self.whole, self.start, self.start + self.joint.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +85,14 @@ class Ended:
     """A request that has ended.
 
     Attributes:
+        rows: that it carried.
         under_way_s: how long its callers waited for the server.
-        at: when it ended.
+        at: when its callers began to be given their answers.
     """
 
+    rows: int
     under_way_s: float
     at: float
-
-
-Asleep: TypeAlias = deque[Callable[[], object]]
 
 
 class Joiner:
@@ -116,38 +100,37 @@ class Joiner:
 
     def __init__(self, settings: Batching) -> None:
         self._settings = settings
-        self._groups: OrderedDict[Hashable, deque[Waiting]] = OrderedDict()
+        self._groups: OrderedDict[Joint, deque[Waiting]] = OrderedDict()
         self._rows = 0  # that wait
+        self._under_way = 0  # rows
         self._in_flight = 0
         self._pace = Pace()
 
     def add(self, waiting: Waiting) -> None:
         """A call has come."""
-        self._rows += waiting.joint.rows
-        group = self._groups.get(waiting.joint.key)
+        self._rows += waiting.call.rows
+        group = self._groups.get(waiting.joint)
         if group is None:
-            self._groups[waiting.joint.key] = deque((waiting,))
+            self._groups[waiting.joint] = deque((waiting,))
         else:
             group.append(waiting)
 
     def remove(self, waiting: Waiting) -> None:
         """A caller does not wait any longer; nothing happens if its call has left."""
-        group = self._groups.get(waiting.joint.key)
+        group = self._groups.get(waiting.joint)
         if group and waiting in group:
             group.remove(waiting)
-            self._rows -= waiting.joint.rows
+            self._rows -= waiting.call.rows
             if not group:
-                del self._groups[waiting.joint.key]
+                del self._groups[waiting.joint]
 
     def reserve(self) -> bool:
         """Take a place under way for calls that wait, to be given back with `release`; False: none, or none waits."""
-        if not self._groups:
+        if not self._groups or self._in_flight >= self._settings.max_in_flight:
             return False
-        if self._in_flight:
-            if self._in_flight >= self._settings.max_in_flight:
-                return False
-            if self._pace.client_is_slower and self._rows < self._settings.max_rows:  # guard: join-few-requests
-                return False
+        small = 2 * self._rows * self._in_flight < self._under_way and self._rows < self._settings.max_rows
+        if small and self._sends_halves():  # guard: join-few-requests
+            return False
         self._in_flight += 1
         return True
 
@@ -172,7 +155,8 @@ class Joiner:
         """
         self._in_flight -= 1
         if ended:
-            self._pace.note(ended.under_way_s, now - ended.at)
+            self._under_way -= ended.rows
+            self._pace.note(ended.under_way_s, max(0.0, now - ended.at) / ended.rows)
 
     def take(self, limit: Callable[[Call[Any]], int]) -> list[Waiting]:
         """The calls to be sent together now, for a place that was reserved; empty: none waits.
@@ -184,36 +168,49 @@ class Joiner:
         """
         if not self._groups:
             return []
-        key, group = next(iter(self._groups.items()))
-        most = max(1, min(self._settings.max_rows, limit(group[0].call)))
+        joint, group = next(iter(self._groups.items()))
+        most = max(1, min(self._settings.max_rows, limit(group[0].call), self._share()))
         taken = [group.popleft()]
-        rows = taken[0].joint.rows
-        while group and rows + group[0].joint.rows <= most:  # guard: join-limit
-            rows += group[0].joint.rows
+        rows = taken[0].call.rows
+        while group and rows + group[0].call.rows <= most:  # guard: join-limit
+            rows += group[0].call.rows
             taken.append(group.popleft())
         self._rows -= rows
-        del self._groups[key]
+        self._under_way += rows
+        del self._groups[joint]
         if group:
-            self._groups[key] = group  # behind the others
+            self._groups[joint] = group  # behind the others
         return taken
+
+    def _sends_halves(self) -> bool:
+        return self._rows + self._under_way > self._pace.halves_from
+
+    def _share(self) -> int:
+        """How many rows the next request may carry, so that another of as many is computed meanwhile."""
+        rows = self._rows + self._under_way
+        if self._settings.max_in_flight > 1 and self._sends_halves():  # guard: join-halves
+            return (rows + 1) // 2
+        return rows
 
 
 class Pace:
-    """Whether server or client takes longer for a joined request, in the mean of the latest ones.
+    """What takes longer for a joined request, the server or the client, in the mean of the latest ones.
 
     Attributes:
-        client_is_slower: the time that a second request could be under way unnoticed is not worth its cost.
+        halves_from: to give more callers than that their answers takes the client about as long as a request is
+            under way; two requests are worth their cost then.
     """
 
     def __init__(self) -> None:
         self._under_way_s = self._handing_out_s = 0.0
-        self.client_is_slower = False
+        self.halves_from = math.inf
 
     def note(self, under_way_s: float, handing_out_s: float) -> None:
-        """What a request took."""
+        """How long a request was under way, and how long it took to give the answer of a row to its caller."""
         self._under_way_s += (under_way_s - self._under_way_s) / _REMEMBERED
         self._handing_out_s += (handing_out_s - self._handing_out_s) / _REMEMBERED
-        self.client_is_slower = self._under_way_s < _WORTH_ANOTHER * self._handing_out_s
+        handing_out_s = _WORTH_HALVES * self._handing_out_s
+        self.halves_from = self._under_way_s / handing_out_s if handing_out_s else math.inf
 
 
 def join(waiting: Sequence[Waiting], now: float) -> Call[Any]:
@@ -221,7 +218,7 @@ def join(waiting: Sequence[Waiting], now: float) -> Call[Any]:
     patient = max(waiting, key=_DEADLINE)
     if len(waiting) == 1:
         return alone(patient, now)
-    call = patient.joint.merge(patient.joint.key, [each.joint.payload for each in waiting], patient.timeout_s)
+    call = patient.joint.merge([each.call.message for each in waiting], patient.timeout_s)
     call.waited_s = patient.waited_s(now)
     return call
 
@@ -231,14 +228,17 @@ def alone(waiting: Waiting, now: float) -> Call[Any]:
     return replace(waiting.call, waited_s=waiting.waited_s(now))
 
 
-def deliver(waiting: Sequence[Waiting], result: Any) -> None:
-    """Give everybody the answer, and where its rows are in it."""
-    start = 0
-    for each in waiting:
-        each.whole, each.answered = result, True
-        if len(waiting) > 1:
-            each.start = start
-            start += each.joint.rows
+def split(waiting: Sequence[Waiting], result: Any) -> Sequence[Any]:
+    """Everybody's share of the answer, in order."""
+    if len(waiting) == 1:
+        return [result]
+    return waiting[0].joint.split(result, [each.call.rows for each in waiting])
+
+
+def deliver(waiting: Sequence[Waiting], shares: Sequence[Any]) -> None:
+    """Give everybody their share."""
+    for each, share in zip(waiting, shares, strict=True):
+        each.result, each.answered = share, True
 
 
 def fail(waiting: Sequence[Waiting], error: InferryError) -> None:

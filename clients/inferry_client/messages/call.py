@@ -1,7 +1,7 @@
 """One RPC to be made, as requests build it and transports make it, and what callers may say of every one."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
@@ -62,23 +62,17 @@ class Pieces(Generic[Result]):
     join: Callable[[Sequence[Result]], Result]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: each joined call looks up the calls that wait with it
 class Joint:
-    """How a request is joined with those of other callers.
+    """How requests are joined: those of calls that have the same object may travel together.
 
     Attributes:
-        key: requests with the same one may travel together.
-        rows: of this one.
-        payload: what it carries.
-        merge: the call of several payloads, in order, out of the key, with its timeout.
-        part: the result of some rows (start, stop) out of a joined one.
+        merge: the call of several calls' messages, in order, with its timeout.
+        split: a result for each, in order, out of the one of all: how many rows each has.
     """
 
-    key: tuple[Hashable, ...]
-    rows: int
-    payload: Any
-    merge: "Callable[[Any, Sequence[Any], float], Call[Any]]"
-    part: Callable[[Any, int, int], Any]
+    merge: "Callable[[Sequence[Any], float], Call[Any]]"
+    split: Callable[[Any, Sequence[int]], Sequence[Any]]
 
 
 @dataclass(slots=True)  # not frozen, which would cost every call a microsecond; nobody changes one
@@ -94,8 +88,9 @@ class Call(Generic[Result]):
         metadata: keys and values beside the request.
         pieces: how to cut it; None where it is one row, or cannot be cut.
         joint: how to join it with others; None where it must travel alone.
-        control: a question about the server itself, which is asked whether or not it is ready.
         model: that is asked, and its version as asked for; where calls are joined.
+        rows: that the message carries; where calls are joined.
+        control: a question about the server itself, which is asked whether or not it is ready.
         waited_s: of its timeout, before it is made: for others to travel with.
         wire: the message as it travels, once it has been asked for.
     """
@@ -107,9 +102,10 @@ class Call(Generic[Result]):
     timeout_s: float | None = None
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     pieces: Pieces[Result] | None = None
-    joint: Callable[[], Joint] | None = None
-    control: bool = False
+    joint: Joint | None = None
     model: tuple[str, str] = ("", "")
+    rows: int = 0
+    control: bool = False
     waited_s: float = 0.0
     wire: bytes | None = None
 

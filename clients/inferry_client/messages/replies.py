@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from inferry_client.results import (
     ModelStatistics,
     ModelStatus,
     ServerMetadata,
+    Tensor,
     TensorSpec,
     Timing,
 )
@@ -105,16 +106,31 @@ def _named(parts: Sequence[Part]) -> Part:
     return next((part for part in parts if part.variant), parts[0])
 
 
-def part_of_classify(result: ClassifyResult, start: int, stop: int) -> ClassifyResult:
-    """Some pictures' share of a joined result."""
-    images = result.images[start:stop]
-    return ClassifyResult(result.model, result.version, images, result.timing, variant=result.variant)
+def split_classify(result: ClassifyResult, counts: Sequence[int]) -> list[ClassifyResult]:
+    """A joined result's shares, in order, by how many pictures each has."""
+    stops = list(accumulate(counts))
+    return [
+        ClassifyResult(
+            result.model, result.version, result.images[stop - count : stop], result.timing, variant=result.variant
+        )
+        for count, stop in zip(counts, stops, strict=True)
+    ]
 
 
-def part_of_infer(result: InferResult, start: int, stop: int) -> InferResult:
-    """Some rows' share of a joined result."""
-    outputs = {name: output[start:stop] for name, output in result.outputs.items()}
-    return InferResult(result.model, result.version, outputs, variant=result.variant)
+def split_infer(result: InferResult, counts: Sequence[int]) -> list[InferResult]:
+    """A joined result's shares, in order, by how many rows each has; views of its outputs."""
+    names, columns = list(result.outputs), [_split(output, counts) for output in result.outputs.values()]
+    shares = zip(*columns, strict=True) if columns else repeat((), len(counts))
+    return [
+        InferResult(result.model, result.version, dict(zip(names, share, strict=True)), "", result.variant)
+        for share in shares
+    ]
+
+
+def _split(output: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    if counts.count(1) == len(counts):
+        return list(output.reshape(len(output), 1, *output.shape[1:]))  # a third of what slices cost
+    return [output[stop - count : stop] for count, stop in zip(counts, accumulate(counts), strict=True)]
 
 
 def read_description(reply: classifier_pb2.DescribeModelResponse) -> ModelDescription:

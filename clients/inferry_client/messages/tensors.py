@@ -24,7 +24,7 @@ def tensor_datatype(array: NDArray[Any]) -> Datatype:
     Raises:
         ValueError: the protocol has none for its dtype.
     """
-    return _sent_as(array.dtype)[0]
+    return sent_as(array.dtype)[0]
 
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
@@ -42,7 +42,7 @@ def wire_tensor(array: NDArray[Any]) -> tuple[str, bytes]:
     Raises:
         ValueError: no datatype for its dtype, an element of BYTES is neither bytes nor str, or places are masked.
     """
-    datatype, as_it_is = _sent_as(array.dtype)
+    datatype, as_it_is = sent_as(array.dtype)
     if as_it_is and type(array) is np.ndarray:
         return datatype.name, array.tobytes()
     if isinstance(array, np.ma.MaskedArray):
@@ -100,8 +100,12 @@ def before_contents(field: int, size: int) -> bytes:
 
 
 @lru_cache(maxsize=64)  # datetimes have dtypes without number
-def _sent_as(dtype: "np.dtype[Any]") -> tuple[Datatype, bool]:
-    """The datatype of a dtype, and whether its elements lie in memory as they are sent."""
+def sent_as(dtype: "np.dtype[Any]") -> tuple[Datatype, bool]:
+    """The datatype that arrays of a dtype are sent as, and whether their elements lie in memory as they are sent.
+
+    Raises:
+        ValueError: the protocol has none for it.
+    """
     if dtype.kind in "OSU":
         return DATATYPES["BYTES"], False
     datatype = datatype_of(dtype.newbyteorder("<"))
