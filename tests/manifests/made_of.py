@@ -19,7 +19,7 @@ def digest(folder: Path) -> str | None:
     Returns:
         None where kubectl is the one to say what is wrong with it.
     """
-    with suppress(yaml.YAMLError, OSError, RecursionError):
+    with suppress(yaml.YAMLError, OSError, ValueError, RecursionError):
         return _digest(folder)
     return None
 
