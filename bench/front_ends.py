@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 
 from bench.gpu_server import Server
+from bench.server_cpu import cpu_s
 from bench.server_process import started
 from testkit import onnx_models
 
 _CONCURRENCY, _CONNECTIONS = 64, 16
-_US = 1e6
 
 
 @dataclass(frozen=True)
@@ -68,26 +68,18 @@ def _median(rows: Sequence[Row], name: str) -> float:
 
 
 def _row(repository: Path, model: str, count: int, seconds: float) -> Row:
-    with _server(repository, count, seconds) as (process, server):
-        owner = psutil.Process(process)
-        front_ends = [child for child in owner.children() if "inferry_server.front_ends" in child.cmdline()]
+    with _server(repository, count, seconds) as server:
         server.ask(model, 1, _CONCURRENCY, connections=_CONNECTIONS)  # warm
-        before = _cpu_s([owner]), _cpu_s(front_ends)
+        before = cpu_s(server.process)
         loaded, _, _ = server.ask(model, 1, _CONCURRENCY, connections=_CONNECTIONS)
-        after = _cpu_s([owner]), _cpu_s(front_ends)
-        requests = len(loaded.seconds)
-        spent = [(b - a) / requests * _US for a, b in zip(before, after, strict=True)]
-        return Row(requests / loaded.wall_s, *spent)
+        spent = cpu_s(server.process) - before
+        return Row(len(loaded.seconds) / loaded.wall_s, **spent.figures(len(loaded.seconds)))
 
 
 @contextmanager
-def _server(repository: Path, count: int, seconds: float) -> Iterator[tuple[int, Server]]:
+def _server(repository: Path, count: int, seconds: float) -> Iterator[Server]:
     with started(repository, "--provider", "cpu", "--front-ends", str(count)) as (process, line):
-        yield process.pid, Server(line, repository, seconds)
-
-
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+        yield Server(line, repository, seconds, psutil.Process(process.pid))
 
 
 def _parse() -> argparse.Namespace:

@@ -17,7 +17,9 @@ from bench.gpu_faults import check_lost
 from bench.gpu_model import FIRST, LARGEST, MODES, USUAL, Effort, Mode, check_memory_limit, check_model
 from bench.gpu_report import Report, print_table
 from bench.gpu_server import (
+    FRONT_ENDS,
     INSTANCES,
+    MANY_REQUESTS,
     REQUESTS,
     measure_connections,
     measure_jpeg,
@@ -75,6 +77,7 @@ def check_everything(report: Report, repository: Path, models: Sequence[str], ef
     pixels = [model for model in served if model.endswith("uint8")] or served
     check_models(report, repository, models, two, effort, on_gpu=on_gpu)
     check_server(report, repository, served, USUAL, USUAL_FLAGS, effort, on_gpu=on_gpu)
+    check_front_ends(report, repository, pixels, effort, on_gpu=on_gpu)
     for model in models:
         if model.startswith(LARGEST):
             check_memory_limit(report, repository / model / "1" / "model.onnx", model, on_gpu=on_gpu)
@@ -139,6 +142,20 @@ def check_server(
             if model.endswith("uint8") and mode in (USUAL, "CPU"):
                 measure_connections(report, server, model, mode)
                 measure_jpeg(report, server, model, mode)
+
+
+def check_front_ends(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
+    """Processes of the server's own hold the connections, and the one that owns the models computes."""
+    for count in FRONT_ENDS:
+        mode, flags = f"{count} front ends", ["--front-ends", str(count), *USUAL_FLAGS]
+        if not on_gpu:
+            for model in models:
+                report.add("server", model, mode, "no GPU")
+            continue
+        with serving(report, repository, models, mode, flags, seconds=effort.server_seconds, on_gpu=True) as server:
+            for model in filter(server.serves, models):
+                most = max(MANY_REQUESTS.values())
+                measure_requests(report, server, model, mode, requests=MANY_REQUESTS, most_connections=most)
 
 
 def check_instances(report: Report, repository: Path, model: str, effort: Effort, *, on_gpu: bool) -> None:

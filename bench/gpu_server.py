@@ -5,14 +5,17 @@ import math
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from bench.gpu_load import STARTED_WITH, Job, Loaded
 from bench.gpu_report import Report, add_speed
 from bench.gpu_watch import GpuUse, gpu_use
+from bench.server_cpu import cpu_s
 from bench.server_process import started
 from inferry_server.runtime.providers import CPU, CUDA
 from inferry_server.runtime.session import load_session
@@ -20,6 +23,9 @@ from inferry_server.signature import TensorSpec
 
 REQUESTS = {1: 32, 32: 8, 256: 2}
 """Images of a request, and how many requests are under way at once."""
+MANY_REQUESTS = {1: 128, 32: 32, 256: 3}
+"""The same for a server with front ends: each request on its own connection, as front ends share connections."""
+FRONT_ENDS = (2, 4, 6)
 CONNECTIONS = (1, 8, 64)
 _AT_ONCE = 64  # single images, whatever the connections
 _PROCESSES = 4  # that ask
@@ -33,6 +39,7 @@ class Server:
     line: str
     repository: Path
     seconds: float
+    process: psutil.Process
 
     def serves(self, model: str) -> bool:
         """Whether the model is among those that passed their golden samples."""
@@ -97,22 +104,28 @@ def serving(
             (Path(folder) / model).symlink_to((repository / model).resolve())
         began = time.perf_counter()
         provider = ("--provider", "cuda" if on_gpu else "cpu")
-        with started(Path(folder), *provider, "--max-batch-size", "256", *flags) as (_, line):
+        with started(Path(folder), *provider, "--max-batch-size", "256", *flags) as (process, line):
             report.add("cold start", "all", mode, "measured", seconds=time.perf_counter() - began)
-            server = Server(line, repository, seconds)
+            server = Server(line, repository, seconds, psutil.Process(process.pid))
             right = f"({CUDA if on_gpu else CPU}" in line
             for model in models:
                 report.check("golden", model, mode, holds=right and server.serves(model))
             yield server
 
 
-def measure_requests(report: Report, server: Server, model: str, mode: str) -> None:
-    """Requests of each size on a few connections, how busy the GPU is, and what goes to it."""
-    for rows, concurrency in REQUESTS.items():
-        loaded, use, spec = server.ask(model, rows, concurrency, connections=min(_PROCESSES, concurrency))
+def measure_requests(
+    report: Report, server: Server, model: str, mode: str, *, requests: Mapping[int, int] = REQUESTS,
+    most_connections: int = _PROCESSES,
+) -> None:  # fmt: skip
+    """Requests of each size on some connections, how busy the GPU is, and what goes to it."""
+    for rows, concurrency in requests.items():
+        before = cpu_s(server.process)
+        loaded, use, spec = server.ask(model, rows, concurrency, connections=min(most_connections, concurrency))
+        spent = cpu_s(server.process) - before
         item_bytes = math.prod(size or 1 for size in spec.shape[1:]) * spec.datatype.dtype.itemsize
         to_device = len(loaded.seconds) * rows * item_bytes / loaded.wall_s / 1e6
         figures = {"to_device_bytes_an_image": item_bytes, "to_device_mb_per_s": to_device, **use.figures}
+        figures |= spent.figures(len(loaded.seconds))
         add_speed(report, "server", model, mode, rows, loaded.seconds, wall_s=loaded.wall_s, **figures)
 
 
