@@ -9,6 +9,9 @@ from inferry_proto.datatypes import DATATYPES, Arrays, Datatype
 
 Run = Callable[[Arrays], Arrays]
 """Computes a model: its outputs from its inputs."""
+Staging = Callable[[int], Arrays | None]
+"""The memory from which a batch of so many rows goes to the device: put together there, its inputs are not copied once
+more. None where there is none for so many rows."""
 
 _MADE_UP = re.compile(r"unk__\d+|.*_dim_\d+|.*_dynamic_axes_\d+")
 """Names of axes that say nothing: made up by tf2onnx, ONNX's shape inference and PyTorch for what has none."""

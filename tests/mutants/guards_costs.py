@@ -32,6 +32,12 @@ COSTS = (
         "described = (response.SerializeToString(), prefixes)",
         _TEST_COSTS,
     ),
+    Mutant(
+        "cost-staged-batch",
+        "cost: a batch is put together where the device copies it from",
+        "if False:",
+        ("tests/server/executing/test_staging.py",),
+    ),
     Mutant("cost-full-batch", "cost: a full batch of one request is not copied", "if False:", _TEST_COSTS),
     Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.device_errors import OUT_OF_MEMORY, CudaCallError
@@ -23,6 +24,8 @@ class FakeDevice:
         wrong_replays: what is recorded answers something else.
         entered: released by each run when it holds the buffer.
         may_go: a run waits for it, holding the buffer, as a slow copy does.
+        staged: the memory that it stages batches in; empty where it stages none.
+        runs_staged: of each run, whether its inputs were there already.
     """
 
     memory_rows: int = 1 << 30
@@ -39,12 +42,18 @@ class FakeDevice:
     most_inside: int = 0
     gave_back: int = 0
     closed: bool = False
+    runs_staged: list[bool] = field(default_factory=list)
+    staged: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1), np.float32))
 
     def __post_init__(self) -> None:
         self.may_go.set()
 
     def activate(self) -> None:
         self.recorded.clear()
+
+    def staging(self, rows: int) -> Arrays | None:
+        """Rows of one array, for batches that fit."""
+        return {"x": self.staged[:rows]} if rows <= len(self.staged) else None
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         return self.run(inputs)
@@ -62,6 +71,7 @@ class FakeDevice:
             if len(x) > self.memory_rows:
                 raise CudaCallError("cudaMalloc", OUT_OF_MEMORY, "out of memory")
             self.sizes.append(len(x))
+            self.runs_staged.append(np.shares_memory(x, self.staged))
             wrong = 1 if self.wrong_replays and len(x) in self.recorded else 0
             return {"y": 2 * x + wrong}
         finally:

@@ -11,6 +11,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import ShapeKey
 from inferry_server.batching.policy import Lane
 from inferry_server.errors import InferenceError, RowCountError
+from inferry_server.signature import Staging
 from inferry_server.trace import RequestTrace
 
 PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with
@@ -250,13 +251,23 @@ def pad_to_ladder(max_batch_size: int) -> PadTo:
     return lambda rows: next(step for step in steps if step >= rows)
 
 
-def assemble(slices: Sequence[BatchSlice], pad_to: PadTo) -> Arrays:
-    """The inputs of a batch, by name; a lone request's own arrays, where nothing is padded.
+def assemble(slices: Sequence[BatchSlice], pad_to: PadTo, staging: Staging | None = None) -> Arrays:
+    """The inputs of a batch, by name; without staging memory a lone request's own arrays, where nothing is padded.
 
     Padding repeats the last row: rows of zeros could be something the model fails on.
+
+    Args:
+        slices: the batch.
+        pad_to: rows of a batch to the rows it runs with.
+        staging: where it is put together, if there is such memory; it is written over.
     """
     rows = sum([part.rows for part in slices])
-    padding = pad_to(rows) - rows
+    padded = pad_to(rows)
+    padding = padded - rows
+    if staging is not None and (staged := staging(padded)) is not None:  # guard: cost-staged-batch
+        for name, array in staged.items():
+            _concatenate([part.inputs[name] for part in slices], padding, array)
+        return staged
     if len(slices) == 1 and not padding:  # guard: cost-full-batch
         return aligned(slices[0].inputs)
     parts = [part.inputs for part in slices]
@@ -305,7 +316,7 @@ def check_rows(outputs: Arrays, rows: int) -> None:
             )
 
 
-def _concatenate(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
+def _concatenate(arrays: list[NDArray[Any]], padding: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
     if padding:
         arrays = [*arrays, np.repeat(arrays[-1][-1:], padding, axis=0)]  # guard: outputs-padding-no
-    return np.concatenate(arrays)
+    return np.concatenate(arrays, out=out)

@@ -20,7 +20,7 @@ from inferry_server.executing.inline import InlineWork
 from inferry_server.executing.observing import BatchObserver
 from inferry_server.executing.request_queue import FailedBatch, RequestQueue
 from inferry_server.lateness.ring import LateRequests
-from inferry_server.signature import Run
+from inferry_server.signature import Run, Staging
 
 Interrupter = Callable[[], Callable[[], None]]
 _FAILED_LATELY_S = 1.0
@@ -43,6 +43,8 @@ class DynamicBatcher:
         policy: the limits.
         observer: told of batches.
         whole: of each instance; computes a request that shares no batch, neither cut nor padded. None: as `instances`.
+        staging: of each instance, where its batches are put together; None where they may be anywhere. Only the thread
+            whose turn it is at the instance writes there.
         interrupters: of each instance; asked for what ends the run that is under way. None where it cannot be ended.
         prepare: called by the thread of each instance, in order, before it runs a batch.
         latency: what is known of the device, from warming it up.
@@ -72,6 +74,7 @@ class DynamicBatcher:
         *,
         observer: BatchObserver,
         whole: Sequence[Run] = (),
+        staging: Sequence[Staging | None] = (),
         interrupters: Sequence[Interrupter] = (),
         prepare: Sequence[Callable[[], None]] = (),
         latency: LatencyModel | None = None,
@@ -107,6 +110,7 @@ class DynamicBatcher:
             pad_to=pad_to,
             batched=batched,
             whole=dict(zip(seats, whole, strict=False)),
+            staging={seat: one for seat, one in zip(seats, staging, strict=False) if one is not None},
             clock=clock,
             cpu_clock=cpu_clock,
         )

@@ -21,7 +21,7 @@ from inferry_server.executing.observing import BatchObserver, ComputedBatch
 from inferry_server.executing.request_queue import FailedBatch, Ran, RequestQueue
 from inferry_server.lateness.record import RideInBatch, answered
 from inferry_server.lateness.ring import LateRequests
-from inferry_server.signature import Run
+from inferry_server.signature import Run, Staging
 from inferry_server.trace import TracedBatch
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class BatchExecution:
         pad_to: rows of a batch to the rows it runs with.
         batched: whether inputs and outputs have rows; without, requests run one at a time.
         whole: by instance, computes a request that shares no batch: neither cut nor padded.
+        staging: by instance, where its batches are put together; for instances that have such memory.
         clock: monotonic seconds.
         cpu_clock: seconds for which the calling thread has had a core.
     """
@@ -83,10 +84,12 @@ class BatchExecution:
         pad_to: PadTo,
         batched: bool,
         whole: Mapping[Seat, Run],
+        staging: Mapping[Seat, Staging],
         clock: Callable[[], float],
         cpu_clock: Callable[[], float],
     ) -> None:
         self._whole = whole
+        self._staging = staging
         self._queue = queue
         self._observer = observer
         self._late = late
@@ -186,7 +189,7 @@ class BatchExecution:
         if alone and self._batched:
             _require_whole(slices)
             run = self._whole.get(seat, run)
-        inputs = aligned(slices[0].inputs) if alone else assemble(slices, self._pad_to)
+        inputs = aligned(slices[0].inputs) if alone else assemble(slices, self._pad_to, self._staging.get(seat))
         assembled = self._clock()
         self._under_way[seat] = (assembled, slices)
         try:

@@ -264,6 +264,7 @@ def _serve(
         _batching(policy, parallel),
         observer=observer,
         whole=[plan.reshaping.run(instance.run_whole) for instance in instances],
+        staging=[plan.reshaping.staging(instance.staging) for instance in instances],
         interrupters=[instance.interrupter for instance in instances],
         prepare=[instance.prepare for instance in instances],
         latency=latency,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inferry_proto.datatypes import Arrays
 from inferry_server.errors import InferenceError
 from inferry_server.models.checks import GoldenCheck
-from inferry_server.signature import Run, Signature, TensorSpec
+from inferry_server.signature import Run, Signature, Staging, TensorSpec
 
 Shape = tuple[int, ...]
 
@@ -68,6 +68,10 @@ class Reshaping:
             tuple(_seen(spec, self.inputs) for spec in signature.inputs),
             tuple(_seen(spec, self.outputs) for spec in signature.outputs),
         )
+
+    def staging(self, staging: Staging | None) -> Staging | None:
+        """Where batches of what clients send are put together; None where the model's inputs have other shapes."""
+        return None if self.inputs else staging
 
     def run(self, run: Run) -> Run:
         """What computes the model from inputs that clients send to outputs that they get.

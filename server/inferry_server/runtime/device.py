@@ -24,8 +24,11 @@ class Device(Protocol):
     def activate(self) -> None:
         """The calling thread is the one that computes from now on."""
 
+    def staging(self, rows: int) -> Arrays | None:
+        """The memory from which inputs of so many rows are copied in, if `run` copies them there first."""
+
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute one batch; outputs are arrays of their own."""
+        """Compute one batch, which may be what `staging` gave; outputs are arrays of their own."""
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         """Compute inputs of any size; the sizes of outputs need not follow from the rows."""
@@ -51,6 +54,9 @@ class PlainDevice:
     def activate(self) -> None:
         """The calling thread is the one that computes from now on."""
         self._memory.activate()
+
+    def staging(self, rows: int) -> None:
+        """ONNX Runtime copies from anywhere."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute one batch."""
@@ -93,8 +99,13 @@ class _Buffer:
 
 @dataclass(frozen=True)
 class _Step:
-    """One batch size, bound to its buffers."""
+    """One batch size, bound to its buffers.
 
+    Attributes:
+        staging: the host's side of the inputs, by name.
+    """
+
+    staging: Arrays
     binding: Any
     plain: Any
     recorded: Any
@@ -143,6 +154,11 @@ class BoundDevice:
         self._memory.activate()
         self._recorded.clear()
 
+    def staging(self, rows: int) -> Arrays | None:
+        """The host's side of the inputs, by name; None for what is none of the sizes."""
+        step = self._steps.get(rows)
+        return None if step is None else step.staging
+
     def run(self, inputs: Arrays) -> Arrays:
         """Compute one batch of one of the sizes."""
         rows = len(next(iter(inputs.values())))
@@ -181,7 +197,8 @@ class BoundDevice:
         options = step.recorded if recorded else self._plain_options(step)
         try:
             for buffer in self._inputs:
-                np.copyto(buffer.array(rows), inputs[buffer.spec.name])
+                if inputs is not step.staging:
+                    np.copyto(step.staging[buffer.spec.name], inputs[buffer.spec.name])
                 self._memory.copy_in(buffer.address, buffer.rows(rows))
             self._session.run_bound(step.binding, options)
             for buffer in self._outputs:
@@ -215,7 +232,8 @@ class BoundDevice:
                     element_type, shape, buffer.address,
                 )  # fmt: skip
         skip = -1 if self._cuda_graphs else None
-        return _Step(binding, _run_options(graph_id=skip), _run_options(graph_id=rows))
+        staging = {buffer.spec.name: buffer.array(rows) for buffer in self._inputs}
+        return _Step(staging, binding, _run_options(graph_id=skip), _run_options(graph_id=rows))
 
 
 def can_be_bound(signature: Signature) -> bool:

@@ -15,6 +15,7 @@ from inferry_server.runtime.device import Device
 from inferry_server.runtime.device_errors import Fault, classify
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.session import OnnxSession
+from inferry_server.signature import Staging
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ _REPLAY_TOLERANCE = 1e-2  # relative; a replay runs the same kernels, what goes 
 
 class Instance(Protocol):
     """Computes batches of one model, on a thread of its own."""
+
+    @property
+    def staging(self) -> Staging | None:
+        """Memory in which whoever runs a batch puts it together, of the thread that runs it until it has; or None."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute a batch; outputs are arrays of their own."""
@@ -47,7 +52,7 @@ class Instance(Protocol):
 class CpuInstance:
     """A session on the CPU: nothing to prepare, pad or copy."""
 
-    batch_limit = None
+    batch_limit = staging = None
 
     def __init__(self, session: OnnxSession) -> None:
         self.run = self.run_whole = session.run
@@ -92,6 +97,7 @@ class DeviceInstance:
         self._pads = pads
         self._limit = steps[-1] if steps else 1
         self._running = threading.Lock()
+        self.staging = device.staging
 
     @property
     def batch_limit(self) -> int:
@@ -129,11 +135,16 @@ class DeviceInstance:
             if not self._steps:
                 return self._run(inputs, 1)
             rows = len(next(iter(inputs.values())))
+            if rows <= self._limit:
+                return self._run_padded(inputs, rows)
             parts = [
-                self._run_padded({name: array[start : start + self._limit] for name, array in inputs.items()})
+                self._run_padded(
+                    {name: array[start : start + self._limit] for name, array in inputs.items()},
+                    min(self._limit, rows - start),
+                )
                 for start in range(0, rows, self._limit)
             ]
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         """Compute inputs as they are, in one run. Raises as `run` does."""
@@ -151,8 +162,7 @@ class DeviceInstance:
             if self._health.lost_reason is None:  # else every call fails, and the process ends anyway
                 self._device.close()
 
-    def _run_padded(self, inputs: Arrays) -> Arrays:
-        rows = len(next(iter(inputs.values())))
+    def _run_padded(self, inputs: Arrays, rows: int) -> Arrays:
         step = next(step for step in self._steps if step >= rows)
         if step == rows or not self._pads:  # guard: device-pads-rows-only
             return self._run(inputs, rows)

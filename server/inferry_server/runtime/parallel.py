@@ -29,7 +29,7 @@ class ParallelInstance:
         single: as it was given.
     """
 
-    batch_limit = None
+    batch_limit = staging = None
 
     def __init__(self, whole: Instance, single: OnnxSession, *, run_rows: int, parallel_runs: int) -> None:
         self._whole = whole

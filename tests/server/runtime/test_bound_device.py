@@ -7,11 +7,11 @@ import pytest
 from onnx import TensorProto
 
 from inferry_server.batching.request import ladder
-from inferry_server.errors import DeviceLostError, InferenceError
+from inferry_server.errors import DeviceLostError, DeviceOutOfMemoryError, InferenceError
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.cuda_options import CudaOptions, provider_options
 from inferry_server.runtime.device import BoundDevice, Device, PlainDevice, can_be_bound
-from inferry_server.runtime.device_errors import CudaCallError
+from inferry_server.runtime.device_errors import OUT_OF_MEMORY, CudaCallError
 from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.instance import DeviceInstance
 from inferry_server.runtime.providers import CPU, CUDA, TENSORRT
@@ -44,6 +44,37 @@ def test_every_number_of_rows_is_answered_as_the_session_answers_it(joiner: Onnx
         expected = joiner.run(inputs)
         for name, array in one.run(inputs).items():
             np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_batch_put_together_in_staging_memory_is_answered_as_any_other(joiner: OnnxSession) -> None:
+    one = DeviceInstance(bind(joiner, FaultyMemory()), STEPS, DeviceHealth())
+    random = np.random.default_rng(0)
+    for rows in (12, 1, 8, 12):
+        inputs = {name: random.random((rows, 2), np.float32) for name in ("left", "right")}
+        staged = one.staging(rows)
+        assert staged is not None
+        for name, array in inputs.items():
+            staged[name][:] = array
+        expected = joiner.run(inputs)
+        for name, array in one.run(staged).items():
+            np.testing.assert_array_equal(array, expected[name])
+    assert one.staging(5) is None  # no size that it was prepared for
+
+
+def test_staging_memory_that_is_cut_into_smaller_runs_loses_no_row(joiner: OnnxSession) -> None:
+    memory = FaultyMemory()
+    one = DeviceInstance(bind(joiner, memory), STEPS, DeviceHealth())
+    memory.fail_with = [CudaCallError("cudaStreamSynchronize", OUT_OF_MEMORY, "out of memory")]
+    inputs = {name: np.arange(24, dtype=np.float32).reshape(12, 2) for name in ("left", "right")}
+    with pytest.raises(DeviceOutOfMemoryError):
+        one.run(inputs)
+    staged = one.staging(12)
+    assert staged is not None
+    for name, array in inputs.items():
+        staged[name][:] = array
+    assert one.batch_limit == 4
+    for name, array in one.run(staged).items():
+        np.testing.assert_array_equal(array, joiner.run(inputs)[name])
 
 
 def test_outputs_are_not_overwritten_by_the_next_batch(joiner: OnnxSession) -> None:
