@@ -18,5 +18,6 @@ HANGS = (
            _TEST_WATCHDOG),
     Mutant("runs-too-long", "hangs: no run takes longer than it may",
            "if is_unwanted and seat in self._interrupters:", _TEST_WATCHDOG),
+    Mutant("runs-ended-once", "hangs: a run that is ended is counted once", "if True:", _TEST_WATCHDOG),
     Mutant("runs-right-one", "hangs: a run that begins meanwhile is not ended", "if True:", _TEST_WATCHDOG),
 )  # fmt: skip

@@ -117,6 +117,7 @@ class DynamicBatcher:
         self._queue.compute_inline_by(partial(self._execution.compute_inline, instances[0], seats[0]))
         self.submit: Callable[[InferenceRequest], None] = self._queue.submit
         self._interrupters = dict(zip(seats, interrupters, strict=False))
+        self._ended_since: dict[Seat, float] = {}  # the latest run that was ended
         self._prepared: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, args=(run, seat, ready), name=f"batcher-{name}-{i}", daemon=True)
@@ -174,7 +175,7 @@ class DynamicBatcher:
 
         Returns:
             Seconds for which the longest run is under way, 0 if none is; and why runs were ended: `unwanted` or
-            `too_long` for each.
+            `too_long` for each, once, although it may take a run several calls to end.
         """
         now, oldest_s, ended = self._clock(), 0.0, []
         for seat, run in self._execution.under_way():
@@ -187,7 +188,9 @@ class DynamicBatcher:
                 # Else `end` has nothing to end, and the next run goes on.
                 if self._execution.is_under_way(seat, run):  # guard: runs-right-one
                     end()
-                    ended.append("unwanted" if is_unwanted else "too_long")
+                    if self._ended_since.get(seat) != since:  # guard: runs-ended-once
+                        ended.append("unwanted" if is_unwanted else "too_long")
+                    self._ended_since[seat] = since
         return oldest_s, ended
 
     def cancel(self, request: InferenceRequest) -> bool:

@@ -72,6 +72,7 @@ class Interruptible(ScriptedModel):
         super().__init__()
         self.asked: Callable[[], None] = lambda: None
         self.ended = 0
+        self.slow_to_end = False
 
     def interrupter(self) -> Callable[[], None]:
         self.asked()
@@ -79,7 +80,8 @@ class Interruptible(ScriptedModel):
 
     def end(self) -> None:
         self.ended += 1
-        self.go.release()
+        if not self.slow_to_end:
+            self.go.release()
 
 
 @contextmanager
@@ -138,6 +140,21 @@ def test_no_run_takes_longer_than_the_longest_may() -> None:
         assert looks(batcher) == (59.0, [])
         clock.advance(1.0)
         assert looks(batcher) == (60.0, ["too_long"])
+
+
+def test_a_run_that_takes_a_while_to_end_is_told_of_once_and_the_next_one_again() -> None:
+    clock = ManualClock()
+    with computing(clock) as (batcher, model):
+        model.slow_to_end = True
+        for _ in range(2):
+            batcher.submit(request(1)[0])
+            model.started.get(timeout=SOON_S)
+            clock.advance(60.0)
+            told = [looks(batcher)[1] for _ in range(3)]
+            assert told == [["too_long"], [], []]
+            model.go.release()
+            wait_until(lambda: not batcher._execution.under_way(), "the run to end")
+        assert model.ended == 6
 
 
 def test_a_run_that_is_done_when_it_is_to_be_ended_does_not_cost_the_next_one() -> None:
