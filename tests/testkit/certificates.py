@@ -16,23 +16,35 @@ class Certificate:
 
 
 class Authority:
-    """Issues certificates for two days."""
+    """Issues certificates for two days.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    Args:
+        folder: for its files.
+        name: of it.
+        issuer: who has issued its own certificate; None: itself.
+    """
+
+    def __init__(self, folder: Path, name: str, issuer: "Authority | None" = None) -> None:
         self._folder = folder
         self.certificate, self._key = folder / f"{name}.pem", folder / f"{name}.key"
-        _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-days", "2",
-                 "-subj", f"/CN={name}")  # fmt: skip
+        if issuer is None:
+            _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-days", "2",
+                     "-subj", f"/CN={name}")  # fmt: skip
+        else:
+            issuer._sign(name, Certificate(self.certificate, self._key), "basicConstraints=critical,CA:TRUE", 2)
 
     def issue(self, name: str, *alternatives: str, days: int = 2) -> Certificate:
         """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`); below 0 days it ended before now."""
         issued = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        self._sign(name, issued, f"subjectAltName={','.join(alternatives)}", days)
+        return issued
+
+    def _sign(self, name: str, issued: Certificate, extension: str, days: int) -> None:
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={','.join(alternatives)}\n")
+        extensions.write_text(f"{extension}\n")
         _openssl("req", *_KEY, "-keyout", issued.key, "-out", request, "-subj", f"/CN={name}")
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial",
                  "-out", issued.certificate, "-days", days, "-extfile", extensions)  # fmt: skip
-        return issued
 
 
 def _openssl(*arguments: object) -> None:

@@ -1,10 +1,9 @@
 """When certificates end, read from their PEM text. Pure; Python's `ssl` tells it of no file."""
 
-import binascii
-import re
 from datetime import datetime
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+from inferry_server.security.pem import certificates_in
+
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_VERSION = 0x30, 0x17, 0x18, 0xA0
 _LONG_FORM, _LENGTH_BITS, _MOST_LENGTH_BYTES = 0x80, 0x7F, 4
 
@@ -16,9 +15,9 @@ def earliest_end(pem: bytes) -> float | None:
         None where the file holds no certificate that can be read.
     """
     ends = []
-    for match in _PEM.finditer(pem):
+    for der in certificates_in(pem):
         try:
-            ends.append(_end(binascii.a2b_base64(match[1])))
+            ends.append(_end(der))
         except (ValueError, IndexError):
             continue
     return min(ends, default=None)

@@ -1,9 +1,22 @@
 """PEM texts for `ssl`, which takes certificates and keys from files alone."""
 
+import binascii
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+
+
+def certificates_in(pem: bytes) -> Iterator[bytes]:
+    """DER of each certificate in a PEM text; one that is no base64 is left out."""
+    for match in _CERTIFICATE.finditer(pem):
+        try:
+            yield binascii.a2b_base64(match[1])
+        except ValueError:
+            continue
 
 
 def load_chain(context: ssl.SSLContext, certificate: bytes, private_key: bytes) -> None:
