@@ -147,6 +147,7 @@ class HttpPort:
                 context,
                 direct=direct,
                 closed=metrics.http_closed,
+                trusts=lambda connection: tls is None or tls.trusts(connection),
             ),
         )
         self.scheme = "http" if tls is None else "https"

@@ -6,6 +6,7 @@ which `HttpServer` looks at once a second: timers would be set and cancelled for
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import Callable, Sized
 from typing import Any
@@ -60,8 +61,9 @@ class BoundedProtocol(DirectProtocol):
         crowd: all connections of the port.
         handshakes: those that are no connections yet; None where there is no TLS.
         closed: told why the server closed a connection: `crowded`, `slow`, `idle` between two requests, `invalid`
-            for what is no request, or `expired` after the end of the client's certificate. Of a handshake that fails,
-            `HttpTls` tells.
+            for what is no request, or `expired` after the end of the client's certificate or its authority. Of a
+            handshake that fails, `HttpTls` tells.
+        trusts: whether the client of an encrypted connection would still be verified.
 
     Attributes:
         peer: whom it comes from.
@@ -74,6 +76,7 @@ class BoundedProtocol(DirectProtocol):
         crowd: Crowd,
         handshakes: Handshakes | None = None,
         closed: Callable[[str], object] = lambda _: None,
+        trusts: Callable[[ssl.SSLObject], bool] = lambda _: True,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
@@ -84,6 +87,8 @@ class BoundedProtocol(DirectProtocol):
         self._may_ask = True  # for more than health
         self._is_deaf = False  # what comes is not looked at any more
         self._closed = closed
+        self._trusts = trusts
+        self._shown: ssl.SSLObject | None = None  # with a client's certificate
         self._header_bytes = self._unended_bytes = 0
         self._in_body = False
         self._in_head = self._got_on = False
@@ -114,6 +119,7 @@ class BoundedProtocol(DirectProtocol):
         tls = transport.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert()
         self._certificate_end = end_of_peer(certificate)
+        self._shown = tls if certificate else None
         self.app_state = {
             "has_certificate": bool(certificate),
             "certificate_names": names_of_peer(certificate),
@@ -235,8 +241,10 @@ class BoundedProtocol(DirectProtocol):
     def expire(self, now: float) -> None:
         """End the connection if its client is too late, or does not read the rest of a connection that closes.
 
-        So is one whose client's certificate has ended, once it has the reply that it waits for.
+        So is one whose client's certificate or its authority has ended, once it has the reply that it waits for.
         """
+        if self._shown is not None and not self._trusts(self._shown):
+            self._end_certificate()
         if time.time() >= self._certificate_end and not self.transport.is_closing():  # guard: http-certificate-ended
             self._end_after_reply()
         if self.deadline is None and self.transport.is_closing():
@@ -257,6 +265,12 @@ class BoundedProtocol(DirectProtocol):
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects_continue
         self.headers += headers  # the list is the scope's
+
+    def _end_certificate(self) -> None:
+        """Take the client's certificate for one that has ended, also in a request that is being answered."""
+        self._shown, self._certificate_end = None, -math.inf
+        for state in (self.app_state, (self.scope or {}).get("state", {})):
+            state["certificate_end"] = self._certificate_end
 
     def _end_after_reply(self) -> None:
         if not self._is_between_requests():

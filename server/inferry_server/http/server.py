@@ -45,6 +45,7 @@ class HttpOptions:
         tls: where connections are encrypted.
         direct: answers infer requests without the application; None: nothing does.
         closed: as that of `BoundedProtocol`; called on the server's thread.
+        trusts: as that of `BoundedProtocol`.
     """
 
     most_connections: int = 256
@@ -53,6 +54,7 @@ class HttpOptions:
     tls: ssl.SSLContext | None = None
     direct: DirectInfer | None = None
     closed: Callable[[str], object] = lambda _: None
+    trusts: Callable[[ssl.SSLObject], bool] = lambda _: True
 
 
 class HttpServer:
@@ -76,6 +78,7 @@ class HttpServer:
                     handshakes=self._handshakes,
                     direct=options.direct,
                     closed=closed,
+                    trusts=options.trusts,
                 ),
                 loop="asyncio",
                 ws="none",

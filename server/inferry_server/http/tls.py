@@ -1,6 +1,7 @@
 """TLS of the HTTP port: the certificate that gRPC has."""
 
 import ssl
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class HttpTls:
             contents = read_files([path for path in (certificate, private_key, client_ca) if path is not None])
         except OSError as error:
             raise self._unusable(error) from error
+        self._authorities = None if client_ca is None else contents[client_ca]
+        self._trusting = weakref.WeakSet[ssl.SSLContext]()  # that verified by the authorities of now
         self._current, self.context = self._context(contents), self._context(contents)
+        self._trusting.update((self._current, self.context))
         self.context.sslobject_class = _telling(refused)  # of this context alone
         self.context.sni_callback = self._show
 
@@ -47,7 +51,16 @@ class HttpTls:
         Raises:
             StartError: they cannot be used; what was shown before is shown on.
         """
-        self._current = self._context(contents)
+        current = self._context(contents)
+        authorities = None if self._client_ca is None else contents[self._client_ca]
+        if authorities != self._authorities:
+            self._authorities, self._trusting = authorities, weakref.WeakSet()
+        self._trusting.add(current)
+        self._current = current
+
+    def trusts(self, connection: ssl.SSLObject) -> bool:
+        """Whether the client of a connection was verified by the authorities that let clients in now."""
+        return connection.context in self._trusting  # guard: http-authority-gone
 
     def _context(self, contents: Contents) -> ssl.SSLContext:
         """Encrypts connections. A client's certificate is verified where one comes; health checks have none.

@@ -1,11 +1,12 @@
 """Who may ask for more than health and metrics."""
 
+import http.client
 import math
 import socket
 import ssl
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from inferry_server.http.guard import Guard
 from inferry_server.security.certificate_dates import earliest_end
 from inferry_server.security.client_certificates import end_of_peer
 from inferry_server.security.hosts import OwnHosts
+from inferry_server.security.watching import read_files
 from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.certificates import Authority
@@ -377,6 +379,42 @@ def test_a_connection_ends_with_the_certificate_of_its_client(tmp_path: Path, mo
         ):
             assert connection.recv(1) == b""
         assert server.metrics.http_closures.values() == {("expired",): 1}
+
+
+def test_a_connection_ends_when_the_authority_of_its_client_is_gone_and_others_go_on(tmp_path: Path) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    first, second = Authority(tmp_path, "first"), Authority(tmp_path, "second")
+    own, both = first.issue("localhost", "DNS:localhost"), tmp_path / "both.pem"
+    both.write_bytes(first.certificate.read_bytes() + second.certificate.read_bytes())
+    context = ssl.create_default_context(cafile=first.certificate)
+    client = first.issue("client", "DNS:client")
+    with running_server(
+        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
+        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=both,
+    ) as server, ExitStack() as stack:  # fmt: skip
+        assert server.http_address is not None
+        opened = []
+        for shows in (False, True):
+            if shows:
+                context.load_cert_chain(client.certificate, client.key)
+            plain = stack.enter_context(socket.create_connection(("localhost", server.http_address.port), timeout=20))
+            opened.append(stack.enter_context(context.wrap_socket(plain, server_hostname="localhost")))
+        nameless, shown = opened
+        assert status_on(shown) == 200
+        files = (own.certificate, own.key, both)
+        server._http.apply_tls(read_files(files))  # the same
+        server._http.apply_tls({**read_files(files), both: second.certificate.read_bytes()})
+        assert shown.recv(1) == b""
+        assert status_on(nameless, "/livez") == 200
+        assert server.metrics.http_closures.values() == {("expired",): 1}
+
+
+def status_on(connection: ssl.SSLSocket, path: str = "/v2") -> int:
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
 
 
 def test_the_end_of_a_certificate_is_read_as_it_is_written(tmp_path: Path) -> None:
