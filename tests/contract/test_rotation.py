@@ -13,14 +13,16 @@ import grpc
 import numpy as np
 import pytest
 
+from inferry_proto.services import OPEN_INFERENCE
 from inferry_server.app import Server
 from inferry_server.security.certificate_dates import earliest_end
 from testkit import onnx_models
 from testkit.certificates import Authority, Certificate
 from testkit.rpc import begin, infer_request
 from testkit.servers import running_server
-from testkit.waiting import SOON_S
+from testkit.waiting import SOON_S, wait_until
 
+INFER = OPEN_INFERENCE["ModelInfer"].path
 DOUBLE = infer_request("doubler", x=np.ones((1, 3), np.float32))
 ROUNDS = 20
 
@@ -57,11 +59,18 @@ def files(tmp_path: Path, issued: tuple[Issued, Issued]) -> Path:
     return tmp_path
 
 
-def put(folder: Path, issued: Issued) -> None:
-    """The files of a server, one after the other, as an operator copies them."""
+def put(folder: Path, issued: Issued, *others: Issued) -> None:
+    """The files of a server, one after the other, as an operator copies them; clients of others are let in too."""
     shutil.copy(issued.server.certificate, folder / "tls.crt")
     shutil.copy(issued.server.key, folder / "tls.key")
-    shutil.copy(issued.authority.certificate, folder / "ca.crt")
+    authorities = b"".join(one.authority.certificate.read_bytes() for one in (issued, *others))
+    (folder / "ca.crt").write_bytes(authorities)
+
+
+def obey(server: Server) -> None:
+    """A look sees a change, the next one obeys it."""
+    for _ in range(2):
+        server._watcher.look()
 
 
 @pytest.fixture
@@ -82,9 +91,13 @@ def open_channel(server: Server, credentials: grpc.ChannelCredentials) -> grpc.C
 
 def code(server: Server, credentials: grpc.ChannelCredentials) -> str:
     with open_channel(server, credentials) as channel:
-        future = begin(channel, "ModelInfer", DOUBLE)
-        future.exception(SOON_S)
-        return str(future.code().name)
+        return code_on(channel)
+
+
+def code_on(channel: grpc.Channel) -> str:
+    future = begin(channel, "ModelInfer", DOUBLE)
+    future.exception(SOON_S)
+    return str(future.code().name)
 
 
 def https_code(server: Server, issued: Issued, path: str = "/v2") -> int | str:
@@ -109,12 +122,19 @@ def test_a_rotation_fails_no_request_and_ends_what_was_before(
         codes = []
         for round_number in range(ROUNDS):
             if round_number == ROUNDS // 2:
-                put(files, new)
+                put(files, new, old)  # its clients have time to get certificates of the new authority
             server._watcher.look()
             codes.append(begin(kept, "ModelInfer", DOUBLE).exception(SOON_S))
             shown = new if round_number > ROUNDS // 2 else old  # a look sees the change, the next one obeys it
             codes.append(None if code(server, shown.credentials()) == "OK" else f"round {round_number}")
         assert codes == [None] * len(codes)
+        with open_channel(server, new.credentials()) as renewed:
+            assert code_on(renewed) == "OK"
+            put(files, new)
+            obey(server)
+            assert [code_on(channel) for channel in (kept, renewed)] == ["UNAUTHENTICATED", "OK"]
+    labels = (INFER, "UNAUTHENTICATED", "unauthenticated")
+    wait_until(lambda: server.metrics.outcomes.values().get(labels) == 1, "the refusal to be counted")
     assert code(server, old.credentials()) == "UNAVAILABLE"
     assert code(server, new.credentials(old.client)) == "UNAVAILABLE"  # of an authority that is gone
     assert [https_code(server, one) for one in (old, new)] == ["SSLCertVerificationError", 200]
@@ -132,8 +152,7 @@ def test_a_key_that_is_not_the_certificates_changes_nothing_until_it_is(
     assert code(server, old.credentials()) == "OK"
     assert https_code(server, old) == 200
     put(files, new)
-    for _ in range(2):
-        server._watcher.look()
+    obey(server)
     assert code(server, new.credentials()) == "OK"
     assert https_code(server, new) == 200
 

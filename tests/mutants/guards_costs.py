@@ -38,6 +38,7 @@ COSTS = (
         "if False:",
         ("tests/server/executing/test_staging.py",),
     ),
+    Mutant("cost-connection-known", "cost: a known connection's certificate is not read", "if False:", _TEST_COSTS),
     Mutant("cost-full-batch", "cost: a full batch of one request is not copied", "if False:", _TEST_COSTS),
     Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(

@@ -9,6 +9,7 @@ _SIGNED = ("tests/server/models/test_signed.py",)
 _DECISION = ("tests/server/security/test_access.py",)
 _NAMES = ("tests/server/security/test_certificate_names.py",)
 _REVOKING = ("tests/server/transport/test_revoking.py",)
+_CERTIFICATES = ("tests/server/transport/test_client_certificates.py",)
 _GUARD = ("tests/server/http/test_guard.py",)
 
 SECURITY = (
@@ -49,8 +50,25 @@ SECURITY = (
         "client-certificate-ended",
         "TLS: a certificate that has ended is refused on open connections too",
         "if False:",
-        ("tests/server/transport/test_client_certificates.py",),
+        _CERTIFICATES,
     ),
+    Mutant(
+        "client-authority-gone",
+        "TLS: certificates of an authority that is gone are refused on open connections",
+        "if False:",
+        _CERTIFICATES,
+    ),
+    Mutant("client-authority-exchanged", "TLS: other authorities are taken up", "pass", _CERTIFICATES),
+    Mutant(
+        "authority-verifies",
+        "TLS: an OpenSSL that verifies nothing is not relied on",
+        "if False:",
+        ("tests/server/security/test_client_authority.py",),
+    ),
+    Mutant("certificates-reviewed", "TLS: streams end with their certificates", "if False:", _CERTIFICATES),
+    Mutant("connection-holds-until", "TLS: a certificate is read again", "return known is not None", _CERTIFICATES),
+    Mutant("connections-known-bounded", "TLS: the table of connections is bounded", "while False:", _CERTIFICATES),
+    Mutant("tls-connections-told", "TLS: connections are counted", "pass", _CERTIFICATES),
     Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),
     Mutant(
         "metrics-page-certificate",
@@ -59,6 +77,7 @@ SECURITY = (
         ("tests/server/http/test_without_extra.py",),
     ),
     Mutant("metrics-certificate", "HTTP: the metrics ask for the client's certificate", "if False:", _GUARD),
+    Mutant("http-authority-gone", "HTTP: a connection ends with its client's authority", "return True", _GUARD),
     Mutant("http-certificate-ended", "HTTP: a connection ends with its certificate", "if False:", _GUARD),
     Mutant(
         "http-ended-refused",

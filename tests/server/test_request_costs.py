@@ -3,6 +3,7 @@
 Who makes a count larger raises its bound here, with a reason; who makes it much smaller lowers it.
 """
 
+import math
 import sys
 import threading
 import tracemalloc
@@ -15,13 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grpc._cython import cygrpc
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.runtime.session import OnnxSession
+from inferry_server.security import client_certificates
+from inferry_server.transport import completion_queue
 from inferry_server.wire import encode
 from testkit import onnx_models
 from testkit.call_counter import CallCounter
+from testkit.certificates import Authority
 from testkit.clock import ManualClock
 from testkit.played_grpc import PlayedGrpc, played_server
 from testkit.policies import save_policy, token_of
@@ -76,6 +81,34 @@ def test_an_access_policy_takes_so_many_calls_of_functions_more(tmp_path: Path) 
             short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
         counts.append((long - short) / (ROUNDS * REQUESTS))
     assert counts[1] - counts[0] < 16, counts
+
+
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
+def test_a_clients_certificate_takes_so_many_calls_of_functions_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client.test")
+    pem, read = client.certificate.read_bytes(), list[object]()
+
+    def auth_context(call: object) -> dict[str, list[bytes]]:
+        read.append(call)
+        return {"x509_pem_cert": [pem]}
+
+    monkeypatch.setattr(completion_queue, "auth_context", auth_context)
+    monkeypatch.setattr(cygrpc, "peer_identities", lambda _: [b"client.test"])
+    monkeypatch.setattr(client_certificates, "_HOLDS_S", math.inf)  # or a busy machine would read again
+    counts = []
+    mutual = {
+        "tls_certificate": own.certificate, "tls_private_key": own.key, "tls_client_ca": authority.certificate,
+    }  # fmt: skip
+    for settings in ({}, mutual):
+        played = PlayedGrpc(pictures(), REQUESTS)
+        with ready(tmp_path / "models", played, **settings) as play:
+            short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
+        counts.append((long - short) / (ROUNDS * REQUESTS))
+    assert counts[1] - counts[0] < 9, counts
+    assert len(read) == 1
 
 
 def test_a_request_takes_one_call_asked_for_and_two_operations(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ class PlayedGrpc:
         self.begun += 1
         self._started.append(SimpleNamespace(tag=on_event, success=True, batch_operations=(self._operation,)))
 
+    def peer(self) -> bytes:
+        return b"ipv4:192.0.2.1:1024"
+
     def poll(self, until: float) -> SimpleNamespace:
         if len(self.marks) == PARTS.index("batch") + 1 and not self._started:
             return SimpleNamespace(tag=None)  # nothing is ready until what was read is answered

@@ -166,6 +166,7 @@ class ForwardedCalls:
             records.COUNTED: self._counted,
             records.GIVEN_UP: self._given_up,
             records.CUT_OFF: self._cut_off,
+            records.TLS_CONNECTIONS: self._tls_connections,
         }
 
     def __len__(self) -> int:
@@ -219,6 +220,9 @@ class ForwardedCalls:
 
     def _cut_off(self, _: int, body: bytes) -> None:
         self._router.cut_off(records.read_count(body))
+
+    def _tls_connections(self, _: int, body: bytes) -> None:
+        self._router.tls_connections(*records.read_counts(body))
 
     def _forget_stream(self, number: int) -> None:
         self._calls.pop(number, None)

@@ -150,6 +150,10 @@ class Forwarding:
         """Tell the owner of connections that were cut off because their peers had too many."""
         self._send(records.write(records.CUT_OFF, 0, records.write_count(count)))
 
+    def tls_connections(self, accepted: int, used: int) -> None:
+        """Tell the owner of connections over TLS."""
+        self._send(records.write(records.TLS_CONNECTIONS, 0, records.write_counts(accepted, used)))
+
     def handle(self, record: Record) -> None:
         """Do what the owner says."""
         kind, number, body = record
@@ -330,6 +334,10 @@ class ForwardingRouter(Router):
     def cut_off(self, count: int) -> None:
         """Have the owner count connections that were cut off."""
         self._forwarding.cut_off(count)
+
+    def tls_connections(self, accepted: int, used: int) -> None:
+        """Have the owner count connections over TLS."""
+        self._forwarding.tls_connections(accepted, used)
 
     def shed(self, path: str, status: Status) -> None:
         """Have the owner count a call that is refused as it arrives."""

@@ -44,6 +44,9 @@ GIVEN_UP = 13
 CUT_OFF = 14
 """So many connections were cut off because their peers had too many (`write_count`)."""
 
+TLS_CONNECTIONS = 15
+"""So many connections over TLS were accepted, and so many had their first call (`write_counts`)."""
+
 # From the owner.
 PLAN = 20
 """How to serve (`plan.py`); the first record of all."""
@@ -69,6 +72,7 @@ _OPENING = struct.Struct("<HIdd")
 _SECONDS = struct.Struct("<d")
 _ALIVE = struct.Struct("<dd")
 _COUNT = struct.Struct("<I")
+_COUNTS = struct.Struct("<II")
 _NO_DEADLINE = math.inf
 Record = tuple[int, int, bytes]
 """Kind, call, body."""
@@ -232,3 +236,14 @@ def write_count(count: int) -> bytes:
 def read_count(body: bytes) -> int:
     """What `write_count` wrote."""
     return int(_COUNT.unpack(body)[0])
+
+
+def write_counts(first: int, second: int) -> bytes:
+    """Two numbers of things."""
+    return _COUNTS.pack(first, second)
+
+
+def read_counts(body: bytes) -> tuple[int, int]:
+    """What `write_counts` wrote."""
+    first, second = _COUNTS.unpack(body)
+    return first, second

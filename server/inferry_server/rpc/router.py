@@ -11,7 +11,8 @@ from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamRecei
 from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
-from inferry_server.security.client_certificates import AuthContext, ClientCertificates
+from inferry_server.security.certificate_names import AuthContext
+from inferry_server.security.client_certificates import ClientCertificates, Connection
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.series import MethodSeries
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
@@ -245,11 +246,11 @@ class Router:
         return None
 
     def refuses_connection(
-        self, path: str, certificates: ClientCertificates, auth_context: AuthContext
+        self, path: str, certificates: ClientCertificates, connection: Connection, auth_context: AuthContext
     ) -> Status | None:
-        """The status for a call on a connection whose client's certificate has ended, counted; None for any other."""
+        """The status for a call on a connection whose client's certificate holds no more, counted; None for others."""
         try:
-            certificates.check(auth_context)
+            certificates.check(connection, auth_context)
         except ServingError as error:
             status = status_of(error)
             self.shed(path, status)
@@ -290,6 +291,16 @@ class Router:
     def cut_off(self, count: int) -> None:
         """Count connections that were cut off because their peers had too many."""
         self._metrics.connections_closed.labels("peer").inc(count)
+
+    def tls_connections(self, accepted: int, used: int) -> None:
+        """Count connections over TLS.
+
+        Args:
+            accepted: whose handshakes have begun.
+            used: that had their first call.
+        """
+        self._metrics.tls_connections.labels("accepted").inc(accepted)
+        self._metrics.tls_connections.labels("used").inc(used)
 
     def handle(self, call: Call, message: bytes) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""

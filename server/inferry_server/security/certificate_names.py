@@ -2,7 +2,15 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+
+class AuthContext(Protocol):
+    """What gRPC tells of a connection, as far as it is read: its properties, by name."""
+
+    def get(self, key: str, default: Iterable[bytes], /) -> Iterable[bytes]:
+        """The values of a property."""
+
 
 _GRPC = {
     "x509_subject": "subject",
@@ -26,7 +34,7 @@ _SHORT = {
 _ESCAPED = frozenset(',+"\\<>;')
 
 
-def names_of(auth_context: Mapping[str, Iterable[bytes]]) -> list[str]:
+def names_of(auth_context: AuthContext) -> list[str]:
     """From what gRPC tells of a connection: nothing where no certificate was verified."""
     pairs = (
         (kind, value.decode(errors="replace")) for key, kind in _GRPC.items() for value in auth_context.get(key, ())

@@ -197,11 +197,17 @@ class MetricTable:
             "Connections to the gRPC port that the server cut off because their peer had too many (peer).",
             ["reason"], registry=self.registry,
         )  # fmt: skip
+        self.tls_connections = Counter(
+            "inferry_tls_connections",
+            "Connections to the gRPC port over TLS: whose handshakes began (accepted), and which had a call, known "
+            "where clients show certificates (used).",
+            ["stage"], registry=self.registry,
+        )  # fmt: skip
         self.http_closures = Counter(
             "inferry_http_connections_closed",
             "HTTP connections that the server closed: where there were too many (crowded), after waiting too long for "
             "the client to send or read (slow) or to ask again (idle), after what is no request (invalid), and after a "
-            "TLS handshake that failed (handshake) and the end of the client's certificate (expired).",
+            "TLS handshake that failed (handshake) and the end of the client's certificate or authority (expired).",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.certificate_end = Gauge(

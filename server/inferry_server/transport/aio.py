@@ -24,8 +24,9 @@ from inferry_server.errors import (
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
-from inferry_server.rpc.statuses import no_message, unknown_method
+from inferry_server.rpc.statuses import Status, no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
+from inferry_server.security.client_certificates import ClientCertificates, known_by
 from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
 from inferry_server.transport.aio_unread import UnreadReplies
 from inferry_server.transport.drain import drain
@@ -34,6 +35,7 @@ from inferry_server.transport.open_calls import idle, longest_waiting
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.peers import PeerBound, peer_bound
 from inferry_server.transport.revoking import Revoking
+from inferry_server.transport.tls_connections import TlsConnections
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class AioTransport:
         self._router = router
         self._peers: PeerBound | None = None
         self._port: int | None = None  # None: a Unix domain socket, whose clients have no address
+        self._tls: TlsConnections | None = None
         self._handler = _GenericHandler(router, self._loop, options)
         self._turns = 0
         self._pulse = Pulse()
@@ -106,6 +109,8 @@ class AioTransport:
             self._peers.look()
         if self._port is not None:
             self._handler.unread.cut_off(self._port)
+        if self._tls is not None:
+            self._tls.look()
         return self._pulse.still_s(self._turns)
 
     def _turn(self) -> None:
@@ -124,18 +129,20 @@ class AioTransport:
     async def _start(self, address: A) -> A:
         refuse_taken(address)
         server = grpc.aio.server(handlers=[self._handler], options=self._options.arguments())
-        credentials = self._options.credentials()
+        tls = self._options.open_tls()
         try:
-            if credentials is None:
+            if tls is None:
                 port = server.add_insecure_port(str(address))
             else:
-                port = server.add_secure_port(str(address), credentials)
+                port = server.add_secure_port(str(address), tls.credentials())
         except RuntimeError:
             port = 0
         if port == 0:
             raise cannot_bind(address)
         await server.start()
         self._server = server
+        if tls is not None:
+            self._tls = TlsConnections(tls, self._options.certificates_of_clients, self._router.tls_connections)
         return bound(address, port)
 
     async def _stop(self, grace_s: float) -> None:
@@ -206,11 +213,11 @@ class _GenericHandler(grpc.GenericRpcHandler):
         options: TransportOptions,
     ) -> None:
         self._router = router
-        self._revoking = Revoking(router)
+        self._certificates = options.certificates_of_clients
+        self._revoking = Revoking(router, self._certificates)
         self._report = options.report
         self._loop = loop
         self._options = options
-        self._certificates = None if options.client_ca is None else options.client_certificates
         self.half_sent = HalfSent()
         self.unread = UnreadReplies(loop, options.reply_read_timeout_s, self._reply_given_up)
         self._released = asyncio.Event()
@@ -265,6 +272,7 @@ class _GenericHandler(grpc.GenericRpcHandler):
     def end_revoked(self) -> None:
         """End the streams whose callers may not make them any more; `_unary` looks at unary calls."""
         if self._revoking.is_due():
+            self._revoking.begin()
             self._revoking.review(self._streams)
 
     def _end_if_revoked(self, call: AioCall) -> bool:
@@ -359,11 +367,17 @@ class _GenericHandler(grpc.GenericRpcHandler):
         """End a call unread whose caller may not make it."""
         status = None
         if self._certificates is not None:
-            status = self._router.refuses_connection(path, self._certificates, context.auth_context())
+            status = self._refuse_connection(path, self._certificates, context)
         if status is None:
             status = self._router.refuses(path, metadata, lambda: names_of(context.auth_context()))
         if status is not None:
             await context.abort(status.code, status.message)
+
+    def _refuse_connection(self, path: str, certificates: ClientCertificates, context: Any) -> Status | None:
+        connection = known_by(context.peer().encode(), context.peer_identities())
+        if certificates.holds(connection):
+            return None
+        return self._router.refuses_connection(path, certificates, connection, context.auth_context())
 
     def _refuse(self, path: str) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it

@@ -8,7 +8,7 @@ from typing import Any
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import OK, Status
-from inferry_server.security.certificate_names import names_of
+from inferry_server.security.certificate_names import AuthContext, names_of
 from inferry_server.transport.remaining import settled
 from inferry_server.transport.unsent import is_full
 
@@ -36,6 +36,11 @@ class _BaseCall(EndingCall):
     def certificate_names(self) -> Sequence[str]:
         """As `OpenCall.certificate_names`."""
         return names_of(self._context.auth_context())
+
+    def auth_context(self) -> AuthContext:
+        """As `OpenCall.auth_context`."""
+        context: AuthContext = self._context.auth_context()
+        return context
 
 
 class AioCall(_BaseCall):

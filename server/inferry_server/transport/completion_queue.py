@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -24,8 +24,10 @@ from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import (
     CoreServer,
+    Handle,
     auth_context,
     certificate_names,
+    connection_of,
     receive_message,
     send_status,
 )
@@ -38,6 +40,7 @@ from inferry_server.transport.peers import PeerBound, peer_bound
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
 from inferry_server.transport.reading_thread import ReadingThread
 from inferry_server.transport.revoking import Revoking
+from inferry_server.transport.tls_connections import TlsConnections
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +87,8 @@ class CompletionQueueTransport:
     ) -> None:
         self._router = router
         self._access = router.access
-        self._revoking = Revoking(router)
-        self._certificates = None if options.client_ca is None else options.client_certificates
+        self._certificates = options.certificates_of_clients
+        self._revoking = Revoking(router, self._certificates)
         self._options = options
         self._inline = inline or Nothing()
         report = options.report
@@ -104,6 +107,7 @@ class CompletionQueueTransport:
         self._held: list[tuple[QueueCall, bytes]] = []
         self._half_sent = HalfSent()
         self._peers: PeerBound | None = None
+        self._tls: TlsConnections | None = None
         self._silent_again_at = 0.0
         self._holding = self._stopping = self._stopped = False
         self.now = 0.0  # when the latest event was had
@@ -121,7 +125,8 @@ class CompletionQueueTransport:
         """
         refuse_taken(address)
         server = CoreServer(self._options.arguments())
-        port = server.listen(str(address), self._options.credentials())
+        tls = self._options.open_tls()
+        port = server.listen(str(address), None if tls is None else tls.credentials())
         if port == 0:
             raise cannot_bind(address)
         server.start()
@@ -132,6 +137,8 @@ class CompletionQueueTransport:
         self._reading.start()
         address = bound(address, port)
         self._peers = peer_bound(self._options, address, self._router.cut_off)
+        if tls is not None:
+            self._tls = TlsConnections(tls, self._certificates, self._router.tls_connections)
         return address
 
     def stop(self, grace_s: float) -> bool:
@@ -185,6 +192,8 @@ class CompletionQueueTransport:
         self._half_sent.look()
         if self._peers is not None:
             self._peers.look()
+        if self._tls is not None:
+            self._tls.look()
         if self._unasked:
             self.soon(self._end_overdue)
         if self.unread:
@@ -359,8 +368,11 @@ class CompletionQueueTransport:
         send_status(event.call, status, _ignore, first=True, close_watched=False)
 
     def _refuse_connection(self, event: Any, path: str, certificates: ClientCertificates) -> bool:
-        """Refuse a call unread on a connection whose client's certificate has ended."""
-        status = self._router.refuses_connection(path, certificates, auth_context(event.call))
+        """Refuse a call unread on a connection whose client's certificate holds no more."""
+        connection = connection_of(event.call)
+        if certificates.holds(connection):  # guard: cost-connection-known
+            return False
+        status = self._router.refuses_connection(path, certificates, connection, auth_context(event.call))
         if status is None:
             return False
         send_status(event.call, status, _ignore, first=True, close_watched=False)
@@ -368,11 +380,16 @@ class CompletionQueueTransport:
 
     def _refuse_caller(self, event: Any, path: str) -> bool:
         """Refuse a call unread whose caller may not make it."""
-        status = self._router.refuses(path, event.invocation_metadata, partial(certificate_names, event.call))
+        status = self._router.refuses(path, event.invocation_metadata, partial(self._names_of, event.call))
         if status is None:
             return False
         send_status(event.call, status, _ignore, first=True, close_watched=False)
         return True
+
+    def _names_of(self, call: Handle) -> Sequence[str]:
+        """What the client's verified certificate says."""
+        certificates = self._certificates
+        return certificate_names(call) if certificates is None else certificates.names(auth_context(call))
 
     def _refuse(self, event: Any, path: str) -> None:
         status = unknown_method(path)
@@ -411,6 +428,7 @@ class CompletionQueueTransport:
 
     def _end_revoked(self) -> None:
         """End the streams, and the unary calls whose request has not come, whose callers may not make them any more."""
+        self._revoking.begin()
         self._revoking.review(self._streams)
         for call in self._revoking.review(self._unasked):  # guard: unasked-revoked
             del self._unasked[call]

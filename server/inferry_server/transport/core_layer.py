@@ -9,20 +9,21 @@ a server relies on it:
 - `CompletionQueue`: `poll` until a time on the wall clock; events have `tag`, `success` and
   `completion_type`;
 - events of new calls: `call`, `call_details` (`method`, `deadline`), `invocation_metadata`;
-- `Call`: `start_server_batch` from any thread, `cancel`;
-- `auth_context`, what is known of a call's client;
+- `Call`: `start_server_batch` from any thread, `cancel`, `peer`;
+- `auth_context` and `peer_identities`, what is known of a call's client;
 - the operations that a server sends and receives.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import grpc
 
 from inferry_server.rpc.statuses import Status
-from inferry_server.security.certificate_names import names_of
+from inferry_server.security.certificate_names import AuthContext, names_of
+from inferry_server.security.client_certificates import Connection, known_by
 
 try:
     from grpc._cython import cygrpc
@@ -48,13 +49,14 @@ _PIECES = {
         "register_completion_queue", "add_http2_port", "start", "request_call", "shutdown", "cancel_all_calls",
     ),
     "CompletionQueue": ("poll", "shutdown"),
-    "Call": ("start_server_batch", "cancel"),
+    "Call": ("start_server_batch", "cancel", "peer"),
     "ReceiveMessageOperation": ("message",),
     "ReceiveCloseOnServerOperation": ("cancelled",),
     "SendInitialMetadataOperation": (),
     "SendMessageOperation": (),
     "SendStatusFromServerOperation": (),
     "auth_context": (),
+    "peer_identities": (),
     "CompletionType": ("queue_timeout", "queue_shutdown"),
 }  # fmt: skip
 
@@ -219,6 +221,24 @@ def certificate_names(call: Handle) -> list[str]:
     return names_of(auth_context(call))
 
 
-def auth_context(call: Handle) -> dict[str, Sequence[bytes]]:
+def connection_of(call: Handle) -> Connection:
+    """What the connection of a call is known by, for a tenth of the time that `auth_context` takes."""
+    return known_by(call.peer(), cygrpc.peer_identities(call))
+
+
+class _AuthContext:
+    """As gRPC has it, which is more than is ever read; its names are bytes."""
+
+    __slots__ = ("_properties",)
+
+    def __init__(self, properties: dict[bytes, Sequence[bytes]]) -> None:
+        self._properties = properties
+
+    def get(self, key: str, default: Iterable[bytes], /) -> Iterable[bytes]:
+        """As `AuthContext.get`."""
+        return self._properties.get(key.encode(), default)
+
+
+def auth_context(call: Handle) -> AuthContext:
     """What gRPC tells of the client: of its verified certificate, among other things."""
-    return {key.decode(): values for key, values in cygrpc.auth_context(call).items()}
+    return _AuthContext(cygrpc.auth_context(call))

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-
 from inferry_server.addresses import AnyAddress, UnixAddress
 from inferry_server.errors import StartError
 from inferry_server.security.client_certificates import ClientCertificates
@@ -115,14 +113,20 @@ class TransportOptions:
         """
         if self.certificate is None or self.private_key is None:
             return None
-        tls = ServerTls(self.certificate, self.private_key, self.client_ca, self.contents)
+        tls = ServerTls(
+            self.certificate,
+            self.private_key,
+            self.client_ca,
+            self.contents,
+            exchanged=self.client_certificates.exchange,
+        )
         self.watch(tls)
         return tls
 
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """What gRPC listens with; raises as `open_tls`."""
-        tls = self.open_tls()
-        return None if tls is None else tls.credentials()
+    @property
+    def certificates_of_clients(self) -> ClientCertificates | None:
+        """Says whether certificates still hold; None where clients show none."""
+        return None if self.client_ca is None else self.client_certificates
 
 
 def refuse_taken(address: AnyAddress) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from inferry_server.rpc.call import StreamReceiver
 from inferry_server.rpc.router import Account, EndingCall
 from inferry_server.rpc.statuses import CANCELLED, OK, Status, no_message
+from inferry_server.security.certificate_names import AuthContext
 from inferry_server.telemetry.load_report import LoadReport
 from inferry_server.transport import core_layer
 from inferry_server.transport.remaining import SAME_S, monotonic_deadline
@@ -68,6 +69,10 @@ class _BaseCall(EndingCall):
     def certificate_names(self) -> Sequence[str]:
         """As `OpenCall.certificate_names`."""
         return core_layer.certificate_names(self._handle)
+
+    def auth_context(self) -> AuthContext:
+        """As `OpenCall.auth_context`."""
+        return core_layer.auth_context(self._handle)
 
     def _closed(self, event: Any) -> None:
         if core_layer.was_cancelled(event):

@@ -3,8 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
+from inferry_server.errors import ServingError
 from inferry_server.rpc.router import Router
-from inferry_server.rpc.statuses import Status
+from inferry_server.rpc.statuses import Status, status_of
+from inferry_server.security.certificate_names import AuthContext
+from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.security.standing import Standing
 from inferry_server.trace import Metadata
 
@@ -18,6 +21,9 @@ class OpenCall(Protocol):
     def certificate_names(self) -> Sequence[str]:
         """What its client's verified certificate says."""
 
+    def auth_context(self) -> AuthContext:
+        """What gRPC tells of its connection; asked only where clients show certificates."""
+
     def revoke(self, status: Status) -> None:
         """End it, and forget what it waits for."""
 
@@ -26,36 +32,53 @@ C = TypeVar("C", bound=OpenCall)
 
 
 class Revoking:
-    """Ends calls whose token was revoked or has expired, or whose caller has lost the role.
+    """Ends calls whose token was revoked or has expired, or whose caller has lost the role, or its certificate.
 
-    No message is looked at for it: all open calls are, when the policy changes or a token expires. One thread asks
-    whether they are to be; the thread that lets calls in looks at them, so that none slips through between being let
-    in and being known.
+    No message is looked at for it: all open calls are, when the policy changes or a token or a certificate ends. One
+    thread asks whether they are to be; the thread that lets calls in looks at them, so that none slips through between
+    being let in and being known.
 
     Args:
         router: decides, and knows the methods.
+        certificates: say whether those of clients still hold; None: clients show none.
 
     Attributes:
         reviews: how often open calls had to be looked at.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, certificates: ClientCertificates | None = None) -> None:
         self._router = router
+        self._certificates = certificates
         self._standing = None if router.access is None else Standing(router.access)
         self.reviews = 0
 
     def is_due(self) -> bool:
         """Whether open calls are to be looked at now; asked every quarter of a second or so."""
         is_due = self._standing is not None and self._standing.has_changed()
+        if self._certificates is not None and self._certificates.is_due():  # guard: certificates-reviewed
+            is_due = True
         self.reviews += is_due
         return is_due
+
+    def begin(self) -> None:
+        """All open calls are looked at now, by one or more calls of `review`."""
+        if self._certificates is not None:
+            self._certificates.begin_review()
 
     def review(self, calls: Collection[C]) -> Sequence[C]:
         """End those whose callers may not make them any more, and return them."""
         revoked = []
         for call in tuple(calls):
-            status = self._router.refuses_still(call.method, call.metadata, call.certificate_names)
+            status = self._refusal_of(call)
             if status is not None:
                 call.revoke(status)  # guard: calls-revoked
                 revoked.append(call)
         return revoked
+
+    def _refusal_of(self, call: OpenCall) -> Status | None:
+        if self._certificates is not None:
+            try:
+                self._certificates.check(None, call.auth_context())
+            except ServingError as error:
+                return status_of(error)
+        return self._router.refuses_still(call.method, call.metadata, call.certificate_names)

@@ -1,13 +1,16 @@
 """TLS of a gRPC port, whose certificate, key and client authorities may be exchanged while it serves."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 
 from inferry_server.errors import StartError
+from inferry_server.security.client_authority import ClientAuthority
 from inferry_server.security.pem import load_authorities, load_chain
 from inferry_server.security.watching import Contents
+from inferry_server.telemetry.series import Count
 
 
 class ServerTls:
@@ -20,6 +23,7 @@ class ServerTls:
         private_key: PEM file with its key.
         client_ca: PEM file with the authorities whose clients are let in; None: everybody is.
         contents: what the files hold, where another process has read them; None: they are read.
+        exchanged: called with the authorities that `apply` has put in the place of others.
 
     Attributes:
         paths: of the files.
@@ -35,7 +39,11 @@ class ServerTls:
         private_key: Path,
         client_ca: Path | None,
         contents: Contents | None = None,
+        *,
+        exchanged: Callable[[ClientAuthority], object] = lambda _: None,
     ) -> None:
+        self._exchanged = exchanged
+        self._handshakes = Count()
         self._certificate, self._private_key, self._client_ca = certificate, private_key, client_ca
         settings = {"tls_private_key": private_key, "tls_certificate": certificate, "tls_client_ca": client_ca}
         if contents is None:
@@ -43,6 +51,11 @@ class ServerTls:
         self.paths = tuple(contents)
         self.contents = contents
         self._current = self._shown = self._configuration(contents)
+
+    @property
+    def accepted(self) -> int:
+        """Connections whose handshakes have begun."""
+        return self._handshakes.value
 
     def credentials(self) -> grpc.ServerCredentials:
         """What gRPC listens with."""
@@ -58,8 +71,11 @@ class ServerTls:
         Raises:
             StartError: they cannot be used; what was shown before is shown on.
         """
-        self._current = self._configuration(contents)  # guard: certificate-reloaded
+        configuration, authority = self._configuration(contents), self._other_authority(contents)
+        self._current = configuration  # guard: certificate-reloaded
         self.contents = contents
+        if authority is not None:
+            self._exchanged(authority)  # guard: client-authority-exchanged
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """What has changed since the last handshake; None: nothing.
@@ -67,11 +83,22 @@ class ServerTls:
         gRPC takes another configuration up without a lock: with one at each handshake it crashed within seconds where
         two threads shook hands at the same time.
         """
+        self._handshakes.inc()
         current = self._current
         if current is self._shown:
             return None
         self._shown = current
         return current
+
+    def _other_authority(self, contents: Contents) -> ClientAuthority | None:
+        """The authorities that let clients in, if they are not those of before."""
+        client_ca = self._client_ca
+        if client_ca is None or contents[client_ca] == self.contents[client_ca]:
+            return None
+        try:
+            return ClientAuthority(contents[self._certificate], contents[self._private_key], contents[client_ca])
+        except OSError as error:
+            raise _unusable("setting tls_client_ca", str(client_ca), error) from error
 
     def _configuration(self, contents: Contents) -> grpc.ServerCertificateConfiguration:
         self._check(contents)

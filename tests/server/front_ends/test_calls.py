@@ -197,8 +197,13 @@ def test_a_call_that_ends_before_it_is_forwarded_is_counted_by_the_owner(joined:
     joined.run()
     joined.front.cut_off(3)
     joined.run()
+    for accepted, used in ((3, 1), (0, 1)):
+        joined.front.tls_connections(accepted, used)
+        joined.run()
     assert joined.metrics.registry.get_sample_value("inferry_replies_unread_total") == 1
     assert joined.metrics.registry.get_sample_value("inferry_connections_closed_total", {"reason": "peer"}) == 3
+    for stage, count in (("accepted", 3), ("used", 2)):
+        assert joined.metrics.registry.get_sample_value("inferry_tls_connections_total", {"stage": stage}) == count
     assert joined.calls == []
 
 

@@ -1,5 +1,7 @@
 """A client is answered only as long as its certificate holds, on connections that were opened before too."""
 
+import queue
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,41 +10,81 @@ import grpc
 import pytest
 from grpc.experimental.session_cache import ssl_session_cache_lru
 
+from inferry_server.errors import UnauthenticatedError
+from inferry_server.rpc.call import StreamCall
 from inferry_server.rpc.router import Router
-from inferry_server.security.client_certificates import ClientCertificates
+from inferry_server.security.client_certificates import ClientCertificates, known_by
 from inferry_server.settings.settings import TRANSPORTS
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import make_transport
-from testkit.certificates import Authority
+from inferry_server.transport.tls import ServerTls
+from testkit.certificates import Authority, Certificate
 from testkit.servers import ANY_PORT
 from testkit.waiting import SOON_S, wait_until
 
-ECHO = "/test/Echo"
+ECHO, ECHOES = "/test/Echo", "/test/Echoes"
+ENDED, GONE = "UNAUTHENTICATED the client's certificate has ended", "UNAUTHENTICATED the authorities that are trusted"
+
+
+class Echo:
+    """The receiver of a stream that echoes."""
+
+    def __init__(self, call: StreamCall) -> None:
+        self.on_message = call.send
+        self.on_half_close = self.on_drain = call.finish
 
 
 class Serving:
-    """A transport with mutual TLS, whose wall clock a test sets, and its client's credentials."""
+    """A transport with mutual TLS, whose wall clock a test sets, and credentials of two clients.
+
+    Attributes:
+        first: from an authority of its own.
+        second: from an authority that another one has issued, whose certificate it sends too.
+        now: seconds since the epoch.
+    """
 
     def __init__(self, folder: Path, transport: str) -> None:
-        authority = Authority(folder, "authority")
-        own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
+        self._authority, root = Authority(folder, "authority"), Authority(folder, "root")
+        between = Authority(folder, "between", root)
+        self._own = self._authority.issue("localhost", "DNS:localhost")
+        self.first = self._credentials(self._authority.issue("first", "DNS:first"))
+        self.second = self._credentials(between.issue("second", "DNS:second"), between.certificate)
+        self._authorities = {"first": self._authority.certificate, "second": root.certificate}
+        both = folder / "both.pem"
+        both.write_bytes(self._pem("first", "second"))
         self.now, self.metrics = 0.0, ServerMetrics()
         router = Router(self.metrics)
         router.add_unary({ECHO: lambda call, message: call.reply(message)})
+        router.add_streams({ECHOES: Echo})
+        self.certificates = ClientCertificates(lambda: self.now)
+        self._tls: list[ServerTls] = []
         options = TransportOptions(
-            max_message_bytes=1000, max_streams=10, certificate=own.certificate, private_key=own.key,
-            client_ca=authority.certificate, client_certificates=ClientCertificates(lambda: self.now),
+            max_message_bytes=1000, max_streams=10, certificate=self._own.certificate, private_key=self._own.key,
+            client_ca=both, client_certificates=self.certificates, watch=self._tls.append,
         )  # fmt: skip
         self.transport = make_transport(transport, router, options)
-        self._port = self.transport.start(ANY_PORT).port
-        self._credentials = grpc.ssl_channel_credentials(
-            authority.certificate.read_bytes(), client.key.read_bytes(), client.certificate.read_bytes()
-        )
+        self.port = self.transport.start(ANY_PORT).port
 
-    def connect(self, *options: tuple[str, Any]) -> grpc.Channel:
+    def connect(self, credentials: grpc.ChannelCredentials, *options: tuple[str, Any]) -> grpc.Channel:
         alone = ("grpc.use_local_subchannel_pool", 1)
-        return grpc.secure_channel(f"localhost:{self._port}", self._credentials, options=[alone, *options])
+        return grpc.secure_channel(f"localhost:{self.port}", credentials, options=[alone, *options])
+
+    def trust(self, *names: str) -> None:
+        """Have the authorities of these clients alone let clients in."""
+        (tls,) = self._tls
+        certificate, key, authorities = tls.paths
+        tls.apply({certificate: tls.contents[certificate], key: tls.contents[key], authorities: self._pem(*names)})
+
+    def counted(self, path: str, code: str, reason: str) -> float:
+        return self.metrics.outcomes.values().get((path, code, reason), 0)
+
+    def _pem(self, *names: str) -> bytes:
+        return b"".join(self._authorities[name].read_bytes() for name in names)
+
+    def _credentials(self, client: Certificate, *between: Path) -> grpc.ChannelCredentials:
+        chain = b"".join(path.read_bytes() for path in (client.certificate, *between))
+        return grpc.ssl_channel_credentials(self._authority.certificate.read_bytes(), client.key.read_bytes(), chain)
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -60,13 +102,40 @@ def outcome(channel: grpc.Channel) -> str:
     return f"{future.code().name} {future.details()}"
 
 
+class Stream:
+    """A stream that has got its first reply."""
+
+    def __init__(self, serving: Serving, channel: grpc.Channel) -> None:
+        self._serving = serving
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        stub: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(ECHOES)
+        self._call: Any = stub(iter(self._requests.get, None), timeout=SOON_S)
+        assert self.is_answered()
+
+    def is_answered(self) -> bool:
+        self._requests.put(b"x")
+        return bool(next(self._call) == b"x")
+
+    def end(self) -> str:
+        """How the server ends it, while the client says nothing."""
+        look = self._serving.transport.look
+        wait_until(lambda: look() >= 0 and not self._call.is_active(), "the stream to end", look_again_s=0.05)
+        self._requests.put(None)
+        return f"{self._call.code().name} {self._call.details()}"
+
+    def finish(self) -> str:
+        self._requests.put(None)
+        assert not list(self._call)
+        return str(self._call.code().name)
+
+
 def test_calls_are_refused_and_counted_once_the_clients_certificate_has_ended(serving: Serving) -> None:
-    with serving.connect() as channel:
+    with serving.connect(serving.first) as channel:
         assert outcome(channel).startswith("OK")
         serving.now = 1e11
-        assert outcome(channel).startswith("UNAUTHENTICATED the client's certificate has ended")
+        assert outcome(channel).startswith(ENDED)
     labels = (ECHO, "UNAUTHENTICATED", "unauthenticated")
-    wait_until(lambda: serving.metrics.outcomes.values().get(labels) == 1, "the refusal to be counted")
+    wait_until(lambda: serving.counted(*labels) == 1, "the refusal to be counted")
 
 
 def test_a_session_that_is_taken_up_again_lets_nobody_in_whose_certificate_has_ended(serving: Serving) -> None:
@@ -74,13 +143,184 @@ def test_a_session_that_is_taken_up_again_lets_nobody_in_whose_certificate_has_e
     sessions = ("grpc.ssl_session_cache", ssl_session_cache_lru(1))  # type: ignore[no-untyped-call]
     for now, expected in ((0.0, "OK"), (0.0, "OK"), (1e11, "UNAUTHENTICATED")):
         serving.now = now
-        with serving.connect(sessions) as channel:
+        with serving.connect(serving.first, sessions) as channel:
             assert outcome(channel).split()[0] == expected
 
 
-def test_what_cannot_be_read_refuses_nobody_and_the_table_of_certificates_is_bounded() -> None:
+def test_a_stream_ends_and_is_counted_once_the_clients_certificate_has_ended(serving: Serving) -> None:
+    with serving.connect(serving.first) as channel:
+        stream = Stream(serving, channel)
+        serving.now = 1e11
+        assert stream.end().startswith(ENDED)
+    labels = (ECHOES, "UNAUTHENTICATED", "unauthenticated")
+    wait_until(lambda: serving.counted(*labels) == 1, "its end to be counted")
+    assert not serving.certificates.is_due()
+
+
+def test_a_unary_call_whose_request_comes_only_after_the_certificate_has_ended_is_not_answered(
+    serving: Serving,
+) -> None:
+    requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with serving.connect(serving.first) as channel:
+        stub: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(ECHO)
+        call: Any = stub.future(iter(requests.get, None), timeout=SOON_S)
+        wait_until(lambda: serving.metrics.received.values().get((ECHO,)) == 1, "the call to have come")
+        serving.now = 1e11
+        look = serving.transport.look
+        wait_until(lambda: look() >= 0 and not serving.certificates.is_due(), "a review", look_again_s=0.05)
+        requests.put(b"x")
+        requests.put(None)
+        call.exception(SOON_S)
+        assert f"{call.code().name} {call.details()}".startswith(ENDED)
+
+
+def test_calls_and_streams_of_an_authority_that_is_gone_end_and_those_of_others_go_on(serving: Serving) -> None:
+    sessions = ("grpc.ssl_session_cache", ssl_session_cache_lru(1))  # type: ignore[no-untyped-call]
+    with serving.connect(serving.first, sessions) as gone, serving.connect(serving.second) as kept:
+        streams = [Stream(serving, channel) for channel in (gone, kept)]
+        assert [outcome(channel).split()[0] for channel in (gone, kept)] == ["OK", "OK"]
+        serving.trust("second")
+        assert outcome(gone).startswith(GONE)
+        assert outcome(kept).startswith("OK")
+        assert streams[0].end().startswith(GONE)
+        assert streams[1].is_answered()
+        assert streams[1].finish() == "OK"
+        wait_until(lambda: serving.counted(ECHOES, "UNAUTHENTICATED", "unauthenticated") == 1, "its end to be counted")
+        serving.trust("first", "second")
+        assert outcome(gone).startswith("OK")  # it is trusted again
+        serving.trust("second")
+        with serving.connect(serving.first, sessions) as again:
+            assert outcome(again).split()[0] == "UNAVAILABLE"  # a session is not taken up either
+
+
+def test_a_connection_that_had_a_call_is_told_from_one_that_came_to_nothing(serving: Serving) -> None:
+    def told(stage: str) -> float | None:
+        return serving.metrics.registry.get_sample_value("inferry_tls_connections_total", {"stage": stage})
+
+    trusted = serving._authority.certificate.read_bytes()
+    with serving.connect(grpc.ssl_channel_credentials(trusted)) as refused:  # it has no certificate
+        assert outcome(refused).split()[0] == "UNAVAILABLE"
+    with socket.create_connection(("localhost", serving.port), timeout=SOON_S) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert not plain.recv(1)
+    with serving.connect(serving.first) as channel:
+        assert [outcome(channel).split()[0] for _ in range(3)] == ["OK"] * 3
+    serving.transport.look()
+    accepted, used = told("accepted"), told("used")
+    assert used == 1
+    assert accepted is not None
+    assert accepted >= 3  # a client that is refused may try again
+    serving.transport.look()
+    assert (told("accepted"), told("used")) == (accepted, used)
+
+
+class Told:
+    """What gRPC tells of a connection; counts how often the certificate is read."""
+
+    def __init__(self, pem: bytes) -> None:
+        self.pem, self.reads = pem, 0
+
+    def get(self, key: str, default: Any) -> Any:
+        if key == "x509_pem_cert":
+            self.reads += 1
+            return [self.pem]
+        return [b"client.test"] if key == "peer_dns" else default
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> bytes:
+    return Authority(tmp_path, "authority").certificate.read_bytes()
+
+
+def test_a_certificate_is_read_once_a_second_and_never_later_than_its_end(pem: bytes) -> None:
+    now = [0.0]
+    certificates, told = ClientCertificates(lambda: now[0]), Told(pem)
+    connection = known_by(b"ipv4:192.0.2.1:1", [b"client.test"])
+    certificates.check(connection, told)
+    end = certificates._next_end
+    for moment, holds in ((0.0, True), (0.9, True), (1.0, False), (-1.0, False)):  # a clock may be set back
+        now[0] = moment
+        assert certificates.holds(connection) is holds
+    now[0] = end - 0.5
+    certificates.check(connection, told)
+    assert certificates.holds(connection)
+    now[0] = end
+    assert not certificates.holds(connection)
+    with pytest.raises(UnauthenticatedError):
+        certificates.check(connection, told)
+    assert told.reads == 3
+
+
+def test_nothing_holds_that_was_read_under_other_authorities(pem: bytes) -> None:
+    class Nobody:
+        asked = 0
+
+        def vouches_for(self, chain: object) -> bool:
+            self.asked += 1
+            return False
+
+    certificates, told, nobody = ClientCertificates(lambda: 0.0), Told(pem), Nobody()
+    connection = known_by(b"ipv6:[2001:db8::1]:1", [b"client.test"])
+    certificates.check(connection, told)
+    certificates.exchange(nobody)
+    assert certificates.is_due()
+    assert not certificates.holds(connection)
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError, match="do not vouch"):
+            certificates.check(connection, told)
+    assert not certificates.holds(connection)
+    assert nobody.asked == 1  # once for each certificate
+    certificates.begin_review()
+    assert not certificates.is_due()
+
+
+def test_a_connection_is_known_by_its_client_and_where_it_is_and_not_at_all_where_that_tells_nothing() -> None:
+    here, there = b"ipv4:192.0.2.1:1", b"ipv4:192.0.2.1:2"
+    known = {known_by(peer, names) for peer in (here, there) for names in ([b"a"], [b"b"], [b"a", b"b"])}
+    assert len(known) == 6
+    assert known_by(b"unix:", [b"a"]) is known_by(here, []) is known_by(here, None) is None
     certificates = ClientCertificates(lambda: 0.0)
-    for number in range(3000):
-        certificates.check({"x509_pem_cert": [b"%d" % number]})
-    certificates.check({})
-    assert len(certificates._ends) <= 1024
+    certificates.check(None, {})
+    assert not certificates.holds(None)
+
+
+def test_roles_are_those_of_the_certificate_that_is_shown_whatever_was_known_of_the_connection(pem: bytes) -> None:
+    certificates = ClientCertificates(lambda: 0.0)
+    connection = known_by(b"ipv4:192.0.2.1:1", [b"client.test"])
+    certificates.check(connection, Told(pem))
+    assert certificates.holds(connection)
+    assert certificates.names({"x509_pem_cert": [b"another"], "x509_common_name": [b"other"]}) == ["CN:other"]
+    assert certificates.names(Told(pem)) == ["DNS:client.test"]
+    assert certificates.names({}) == ()
+
+
+def test_open_calls_are_looked_at_when_the_next_certificate_ends_and_not_before(pem: bytes) -> None:
+    now = [0.0]
+    certificates = ClientCertificates(lambda: now[0])
+    assert not certificates.is_due()
+    certificates.check(None, Told(pem))
+    end = certificates._next_end
+    due = []
+    for moment in (end - 1, end, end + 1):
+        now[0] = moment
+        due.append(certificates.is_due())
+        if due[-1]:
+            certificates.begin_review()
+    assert due == [False, True, False]
+    now[0] = 0.0
+    certificates.check(None, Told(pem))  # the clock was set back
+    now[0] = end
+    assert certificates.is_due()
+
+
+def test_what_cannot_be_read_refuses_nobody_and_the_tables_are_bounded() -> None:
+    certificates = ClientCertificates(lambda: 0.0)
+    for number in range(5000):
+        certificates.check(None, {"x509_pem_cert": [b"%d" % number]})
+    assert len(certificates._found.certificates) <= 4096
+    for number in range(20_000):
+        certificates.check(known_by(b"ipv4:192.0.2.1:%d" % number, [b"client.test"]), {})
+    assert len(certificates._found.connections) == len(certificates._seen) == 16_384
+    assert certificates.holds(known_by(b"ipv4:192.0.2.1:19999", [b"client.test"]))
+    assert not certificates.holds(known_by(b"ipv4:192.0.2.1:0", [b"client.test"]))
+    assert certificates.connections == 20_000

@@ -114,6 +114,9 @@ class Open:
     def certificate_names(self) -> list[str]:
         return []
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
     def revoke(self, status: Any) -> None:
         self.revoked.append(status.reason)
 

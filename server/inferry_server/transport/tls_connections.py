@@ -1,0 +1,35 @@
+"""How many connections came over TLS, and how many of them had a call: gRPC tells of no handshake that fails."""
+
+from collections.abc import Callable
+
+from inferry_server.security.client_certificates import ClientCertificates
+from inferry_server.transport.tls import ServerTls
+
+
+class TlsConnections:
+    """Tells what has come since it told last. One thread looks.
+
+    gRPC asks `ServerTls` as each handshake begins, and says nothing when it fails. A connection whose handshake went
+    well has calls; beside mutual TLS it is known by its first one.
+
+    Args:
+        tls: of the port.
+        certificates: of clients; None: they show none, and no connection is known.
+        told: with the connections that were accepted, and those that had their first call.
+    """
+
+    def __init__(
+        self, tls: ServerTls, certificates: ClientCertificates | None, told: Callable[[int, int], object]
+    ) -> None:
+        self._tls = tls
+        self._certificates = certificates
+        self._told = told
+        self._accepted = self._used = 0
+
+    def look(self) -> None:
+        """Tell, if there is anything."""
+        used = 0 if self._certificates is None else self._certificates.connections
+        accepted = self._tls.accepted
+        if accepted > self._accepted or used > self._used:
+            self._told(accepted - self._accepted, used - self._used)  # guard: tls-connections-told
+        self._accepted, self._used = accepted, used
