@@ -43,7 +43,7 @@ TRANSPORT = (
     Mutant("peers-bounded", "bounds: connections of one peer", "return []", _TEST_PEERS),
     Mutant("peers-looked-at-seldom", "bounds: peers are looked at as seldom as that is dear", "if True:", _TEST_PEERS),
     Mutant("peers-urgent", "bounds: and sooner where one may take what others need", "return False", _TEST_PEERS),
-    Mutant("peers-cut-uncounted", "bounds: also where others were cut off", "pass", _TEST_PEERS),
+    Mutant("peers-come-again", "bounds: and where somebody was cut off", "pass", _TEST_PEERS),
     Mutant("peers-own-socket", "bounds: no other socket is cut off", "if False:", _TEST_PEERS),
     Mutant("streams-idle", "bounds: streams whose clients say nothing", "return []", _TEST_OPEN_CALLS),
     Mutant("streams-owed", "bounds: but none that is owed a reply", "is_owed = False", _TEST_OPEN_CALLS),

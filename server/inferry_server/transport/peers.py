@@ -48,7 +48,8 @@ class PeerBound:
     """Cuts off the newest connections of peers that have too many. `look` is called by one thread.
 
     Between two looks there may be seconds, in which one peer could take all connections. So it looks ten times as often
-    where as many sockets have come since the last look as one peer would need for that.
+    after a look that has cut off somebody, who may come again, and where as many sockets have come since the last look
+    as one peer would need for that.
 
     A peer is an IPv4 address, or a network of IPv6 addresses. On a system without the kernel's tables nothing is done.
 
@@ -83,28 +84,32 @@ class PeerBound:
         self._spare = spare
         self._count = count
         self._known: Collection[int] = ()  # sockets that the last look has found
-        self._counted = self._largest = 0  # sockets at the last look, and connections that it has left to one peer
+        self._fewest = self._largest = 0  # sockets since the last look, and connections that it has found of one peer
+        self._cuts = False  # whether the last look has cut off somebody
 
     def look(self) -> None:
         """Look, unless it is too early: looking takes longer the more connections there are."""
         pacing = self._pacing
-        if pacing.is_due() or (pacing.is_due(times=_URGENT) and self._is_urgent()):  # guard: peers-looked-at-seldom
+        if pacing.is_due() or (self._is_urgent() and pacing.is_due(times=_URGENT)):  # guard: peers-looked-at-seldom
             with pacing.work():
                 self._look()
 
     def _is_urgent(self) -> bool:
         """Whether one peer may have too many by now, if all sockets that have come are its."""
-        return self._largest + self._count() - self._counted > self._most + self._spare  # guard: peers-urgent
+        count = self._count()
+        self._fewest = min(self._fewest, count)  # what comes must not hide behind what goes
+        return self._cuts or self._largest + count - self._fewest > self._most + self._spare  # guard: peers-urgent
 
     def _look(self) -> None:
-        self._counted = self._count()  # first: what comes meanwhile may not be in the tables
+        self._fewest = self._count()  # first: what comes meanwhile may not be in the tables
+        self._cuts = False
         peers = {number: peer for table in self._tables for number, peer in established(table, self._port)}
         if beyond(peers, self._most, self._known):
             own = own_sockets()
             mine = {number: peer for number, peer in peers.items() if number in own}
             count = sum(cut_off(own[number], number) for number in beyond(mine, self._most, self._known))
-            self._counted -= count  # guard: peers-cut-uncounted
             if count:
+                self._cuts = True  # guard: peers-come-again
                 self._told(count)
         self._largest = min(self._most, max(Counter(peers.values()).values(), default=0))
         self._known = peers.keys()

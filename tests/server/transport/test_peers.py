@@ -140,12 +140,11 @@ def test_the_table_is_read_ten_times_as_often_while_one_peer_may_take_what_other
     assert looks == looks_at
 
 
-def test_connections_that_were_cut_off_are_not_counted_as_there_before(tmp_path: Path) -> None:
-    """Else those that come in their place would look like none."""
-    now, cpu = [0.0], [0.0]
+def test_after_somebody_was_cut_off_the_table_is_read_sooner_until_nobody_is(tmp_path: Path) -> None:
+    now, cpu, told, looked = [0.0], [0.0], list[int](), list[float]()
 
     def cpu_clock() -> float:
-        cpu[0] += 0.1
+        cpu[0] += 0.025
         return cpu[0]
 
     with ExitStack() as opened:
@@ -153,15 +152,39 @@ def test_connections_that_were_cut_off_are_not_counted_as_there_before(tmp_path:
         for one in (one for pair in pairs for one in pair):
             opened.enter_context(one)
         numbers = [os.fstat(ours.fileno()).st_ino for ours, _ in pairs]
-        path, told = table(tmp_path, *(line("0200007F", number) for number in numbers)), list[int]()
+        path = table(tmp_path, *(line("0200007F", number) for number in numbers))
         bound = PeerBound(
             PORT, 1, told.append, [path], spare=2, count=lambda: 50, clock=lambda: now[0], cpu_clock=cpu_clock
         )
+        for step in range(24):
+            now[0], before = step * 0.25, cpu[0]
+            bound.look()
+            if cpu[0] > before:
+                looked.append(now[0])
+            table(tmp_path, line("0200007F", numbers[0]))
+    assert told == [3]
+    assert looked == [0.0, 0.5, 5.5]
+
+
+def test_connections_that_come_do_not_hide_behind_others_that_go(tmp_path: Path) -> None:
+    now, cpu, sockets = [0.0], [0.0], [100]
+
+    def cpu_clock() -> float:
+        cpu[0] += 0.025
+        return cpu[0]
+
+    path = table(tmp_path, *(line("0200007F", number) for number in range(1, 91)))
+    bound = PeerBound(
+        PORT, 100, lambda _: None, [path], spare=10, count=lambda: sockets[0], clock=lambda: now[0], cpu_clock=cpu_clock
+    )
+    bound.look()
+    looked = cpu[0]
+    for now[0], sockets[0] in ((0.6, 60), (0.7, 80)):  # twenty have come at least
         bound.look()
-        assert told == [3]
-        looked, now[0] = cpu[0], 2.0
-        bound.look()  # three have come, as there are as many as before
-        assert cpu[0] > looked
+        assert cpu[0] == looked
+    now[0], sockets[0] = 0.8, 81
+    bound.look()
+    assert cpu[0] > looked
 
 
 def test_sockets_are_counted_for_both_families_and_none_where_the_system_does_not_tell(tmp_path: Path) -> None:
