@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 JOB = (sys.executable, "-m", "inferry_client", "batch")
 CALLERS = 4
 CORES = len(os.sched_getaffinity(0))
+_LOOK_S = 0.25  # between two looks at the memory of a job
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,8 @@ def run(command: list[str]) -> Ran:
             while process.poll() is None:
                 first, everybody = memory_mb(process.pid)
                 own, peak = max(own, first), max(peak, everybody)
-                time.sleep(0.05)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_S)  # a look walks through all of the pages
         seconds = time.monotonic() - started
         out.seek(0)
         err.seek(0)
@@ -270,17 +273,20 @@ def run(command: list[str]) -> Ran:
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """Resident memory of a process, and of it and its descendants together."""
+    """Memory of a process, and of it and its descendants together.
+
+    A page that several processes share counts once: each of them has its part of it (PSS).
+    """
     try:
         process = psutil.Process(pid)
-        first = process.memory_info().rss
+        first = process.memory_full_info().pss
         total = first
         for child in process.children(recursive=True):
             try:
-                total += child.memory_info().rss
-            except psutil.NoSuchProcess:
+                total += child.memory_full_info().pss
+            except psutil.Error:  # it ended meanwhile
                 continue
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0.0, 0.0
     return first / 1e6, total / 1e6
 

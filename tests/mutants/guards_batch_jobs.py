@@ -24,6 +24,8 @@ BATCH_JOBS = (
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
     Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
+    Mutant("batch-chunks-bounded", "batch: chunks wait in bounded memory", "while False:",
+           ("tests/clients/test_batch_pace.py",)),
     Mutant("batch-picture-size", "batch: a giant in an archive is not unpacked", "if False:",
            ("tests/clients/test_batch_inputs.py",)),
     Mutant("batch-inputs-apart", "batch: no picture is in two inputs of a job", "if False:",

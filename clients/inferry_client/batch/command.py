@@ -23,6 +23,7 @@ from inferry_client.batch.merge import merge
 from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
+from inferry_client.batch.priority import quick_switches
 from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import cluster_report_lines, report_lines
 from inferry_client.batch.settings import BatchSettings
@@ -47,7 +48,7 @@ def run(args: Namespace) -> int:
     settings = read_settings(args, workers)
     source = open_inputs(args.inputs, read_input_options(args))
     try:
-        with stopped_by_sigterm(settings.grace_s) as draining:
+        with quick_switches(), stopped_by_sigterm(settings.grace_s) as draining:
             return run_until_stopped(args, settings, source, draining)
     except StoppedError as error:
         print(f"inferry: {error}", file=sys.stderr)

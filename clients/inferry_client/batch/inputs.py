@@ -3,7 +3,7 @@
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -87,7 +87,7 @@ class JoinedInput:
             prefix = printable_name(name)
             for record in source.records():
                 own_id = prefix if isinstance(source, OneInput) else f"{prefix}/{record.id}"
-                yield replace(record, id=own_id)
+                yield record._replace(id=own_id)
             self.left_out.update(source.left_out)
 
 

@@ -1,7 +1,8 @@
 """A batch job that was opened, to its summary.
 
 Other threads and processes read, decode and send chunks; the caller's thread hands them out, takes the answers in
-order and writes the parts. In memory are at most two chunks a worker, and the records of the parts they belong to.
+order and writes the parts. In memory are at most two chunks a worker, four where they are small, and the records of the
+parts they belong to.
 """
 
 from collections import Counter, deque
@@ -22,9 +23,10 @@ from inferry_client.batch.opening import Job
 from inferry_client.batch.parts import PartRows
 from inferry_client.batch.plan import Plan, check_part, list_parts
 from inferry_client.batch.predict import Target
+from inferry_client.batch.priority import give_way
 from inferry_client.batch.records import Record
 from inferry_client.batch.report import Times
-from inferry_client.batch.settings import Progress, default_batch_size
+from inferry_client.batch.settings import Progress, chunks_under_way, default_batch_size
 
 _LOOK_S = 0.2  # between two looks at whether the job is to stop
 
@@ -106,12 +108,12 @@ class LocalEngine:
 
     def run(self, job: Job, keeping: Keeping, draining: Draining, batch_size: int) -> None:
         """Every part that is not complete."""
-        run = _Run(job, keeping, draining, self._decoder)
+        run = _Run(job, keeping, draining, self._decoder, batch_size)
         try:
             for number, part in enumerate(list_parts(job.records(), job.plan.part_size)):
                 check_part(job.listing, number, part)
                 if job.is_open(number):
-                    run.send_part(number, part, batch_size)
+                    run.send_part(number, part)
             run.finish()
         finally:
             job.target.stop()
@@ -121,20 +123,24 @@ class LocalEngine:
 class _Run:
     """The chunks of a job that are under way."""
 
-    def __init__(self, job: Job, keeping: Keeping, draining: Draining, decoder: Decoder) -> None:
+    def __init__(self, job: Job, keeping: Keeping, draining: Draining, decoder: Decoder, batch_size: int) -> None:
+        workers = job.settings.workers
+        self._batch_size = batch_size
+        self._most = chunks_under_way(workers, batch_size * job.target.model.picture_bytes)
         self._job = job
         self._keeping = keeping
         self._draining = draining
         self._decoder = decoder
-        self._pool = ThreadPoolExecutor(job.settings.workers, thread_name_prefix="batch")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batch", initializer=give_way)
         self._under_way: deque[tuple[int, list[Record], bool, Future[tuple[Decoded, NDArray[np.float32]]]]] = deque()
         self._rows = PartRows()
 
-    def send_part(self, number: int, part: list[Record], batch_size: int) -> None:
+    def send_part(self, number: int, part: list[Record]) -> None:
         """Hand out a part; waits where enough is under way."""
+        batch_size = self._batch_size
         for start in range(0, len(part), batch_size):
             chunk = part[start : start + batch_size]
-            while len(self._under_way) >= 2 * self._job.settings.workers:
+            while len(self._under_way) >= self._most:  # guard: batch-chunks-bounded
                 self._take_oldest()
             decoding = self._decoder.start([record.content for record in chunk])
             future = self._pool.submit(_answer, self._job.target, decoding, self._keeping.times)

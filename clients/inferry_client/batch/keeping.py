@@ -15,6 +15,7 @@ from inferry_client.batch.formats import part_bytes
 from inferry_client.batch.opening import Job
 from inferry_client.batch.parts import PartRows
 from inferry_client.batch.plan import part_length
+from inferry_client.batch.priority import give_way
 from inferry_client.batch.receipts import Receipt
 from inferry_client.batch.records import Record
 from inferry_client.batch.report import Times
@@ -83,7 +84,7 @@ class Keeping:
         self._draining = draining
         self._allowed = errors_allowed(job.settings.max_errors, job.pictures)
         self._pieces: dict[int, _Pieces] = {}
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="batch-write")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="batch-write", initializer=give_way)
         self._writing: Future[None] | None = None
         self.times = Times()
         self.pictures = self.bad = self.resumed = 0

@@ -7,14 +7,15 @@ import json
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _text
+from typing import NamedTuple
 
 from inferry_client.batch.records import Fault
 
 _ENTRY_TYPES = [str, int, str, str, str, str]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One picture of a part.
 
     Attributes:
@@ -64,9 +65,15 @@ class Receipt:
 def write_receipt(receipt: Receipt) -> bytes:
     """The receipt as JSON, a picture a line."""
     head = {"sha256": receipt.sha256, "size_bytes": receipt.size_bytes, "model_version": receipt.model_version}
-    rows = ((e.id, e.size_bytes, e.stamp, e.digest, e.kind, e.reason) for e in receipt.entries)
-    lines = ",\n".join(map(json.dumps, rows))
+    lines = ",\n".join(map(_line, receipt.entries))
     return f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
+
+
+def _line(entry: Entry) -> str:
+    """As `json.dumps` writes it, which makes an encoder anew for every list: four times the time."""
+    size = entry.size_bytes
+    own_id, stamp, digest, kind, reason = map(_text, (entry.id, entry.stamp, entry.digest, entry.kind, entry.reason))
+    return f"[{own_id}, {size}, {stamp}, {digest}, {kind}, {reason}]"
 
 
 def read_receipt(data: bytes) -> Receipt:

@@ -10,6 +10,7 @@ from inferry_client.batch.shard import Shard
 DEFAULT_BATCH_SIZE = 32
 """Pictures that are computed together at least; small ones travel in larger requests."""
 _SMALL_REQUEST_BYTES, _MOST_BATCH_SIZE = 128 << 10, 128
+_UNDER_WAY_BYTES = 4 << 20
 DEFAULT_PART_SIZE = 1024
 DEFAULT_MAX_ERRORS = 0.1
 """Of all pictures: above it, the folder, the model or a disk is the wrong one more often than the pictures."""
@@ -74,6 +75,16 @@ def default_batch_size(picture_bytes: int, *, most: int) -> int:
         most: that the model takes in a request.
     """
     return min(most, max(DEFAULT_BATCH_SIZE, min(_MOST_BATCH_SIZE, _SMALL_REQUEST_BYTES // picture_bytes)))
+
+
+def chunks_under_way(workers: int, chunk_bytes: int) -> int:
+    """Chunks that are handed out and not taken back: two a worker, and up to four of small ones.
+
+    Args:
+        workers: that send.
+        chunk_bytes: of a chunk's pixels.
+    """
+    return max(2 * workers, min(4 * workers, _UNDER_WAY_BYTES // chunk_bytes))
 
 
 Progress = Callable[[int, int], object]

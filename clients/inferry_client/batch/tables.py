@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -121,7 +121,7 @@ class TableInput:
                 return addressed_record(own_id, read_address(path))
             except JobError as error:
                 return Record(own_id, 0, "", MissingContent(str(error)))
-        return replace(self.source.beside(path), id=own_id)
+        return self.source.beside(path)._replace(id=own_id)
 
 
 def _parts(picture: Any) -> tuple[bytes | None, str | None]:

@@ -186,7 +186,7 @@ def _decode_piece(settings: DecodeSettings, data: bytes) -> bytes:
 
 
 def _without_bytes(record: Record) -> Record:
-    return replace(record, content=MissingContent("it was read"))
+    return record._replace(content=MissingContent("it was read"))
 
 
 @contextmanager

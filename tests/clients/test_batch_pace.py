@@ -1,0 +1,116 @@
+"""How a batch job keeps its decoders busy: what is under way, whom its threads let go first, what a picture costs."""
+
+import json
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from inferry_client.batch.decode import Decoded, DecodeSettings
+from inferry_client.batch.decoding import InlineDecoder
+from inferry_client.batch.folder import FolderInput
+from inferry_client.batch.job import LocalEngine, run_job
+from inferry_client.batch.opening import open_job
+from inferry_client.batch.predict import PictureModel
+from inferry_client.batch.priority import give_way, quick_switches
+from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
+from inferry_client.batch.records import Content, FileContent
+from inferry_client.batch.settings import BatchSettings, chunks_under_way
+from testkit import brightness_model
+
+
+class _Target:
+    """Finds every picture alike."""
+
+    def __init__(self) -> None:
+        spec = brightness_model.PREPROCESSING
+        self.model = PictureModel("model", "1", "images", "scores", spec, ("dark", "bright"), 100, "digest")
+
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.full((len(pixels), 2), 0.5, np.float32)
+
+    def check_unchanged(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _CountingDecoder:
+    """Counts the chunks that were handed out and not taken back."""
+
+    def __init__(self) -> None:
+        self._decoder = InlineDecoder(DecodeSettings(brightness_model.PREPROCESSING.SerializeToString(), 10_000))
+        self.handed_out = self.taken = self.most = 0
+
+    def start(self, contents: Sequence[Content]) -> Callable[[], Decoded]:
+        self.handed_out += 1
+        self.most = max(self.most, self.handed_out - self.taken)
+        return self._decoder.start(contents)
+
+    def took(self, pictures: int, _: int) -> None:
+        self.taken += pictures
+
+
+def test_no_more_chunks_are_under_way_than_may_be(tmp_path: Path) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 60)
+    settings = BatchSettings(tmp_path / "out", batch_size=1, part_size=20, workers=2)
+    target, decoder = _Target(), _CountingDecoder()
+    with open_job(FolderInput(tmp_path / "in"), settings, lambda _: target) as job:
+        run_job(job, LocalEngine(decoder), progress=decoder.took)
+    assert decoder.handed_out == decoder.taken == 60
+    assert decoder.most == chunks_under_way(2, target.model.picture_bytes) == 8
+
+
+@given(workers=st.integers(1, 1024), chunk_bytes=st.integers(1, 1 << 30))
+def test_every_worker_has_a_chunk_and_the_next_one_and_small_chunks_wait_beside_them(
+    workers: int, chunk_bytes: int
+) -> None:
+    most = chunks_under_way(workers, chunk_bytes)
+    assert 2 * workers <= most <= 4 * workers
+    assert most == 2 * workers or most * chunk_bytes <= 4 << 20
+
+
+text = st.text(st.characters(exclude_categories=()))  # lone surrogates too, as names have that are not UTF-8
+
+
+@given(st.lists(st.builds(Entry, text, st.integers(0), text, text, text, text), max_size=3))
+def test_a_receipt_reads_back_and_has_its_pictures_as_json_writes_them(entries: list[Entry]) -> None:
+    receipt = Receipt("sha", 1, "3", entries)
+    written = write_receipt(receipt)
+    assert read_receipt(written) == receipt
+    assert (
+        written.decode().splitlines()[1:-1]
+        == [json.dumps(list(entry)) + "," * (number < len(entries)) for number, entry in enumerate(entries, 1)]
+        or not entries
+    )
+
+
+@given(text)
+def test_a_file_is_the_same_one_for_another_process(path: str) -> None:
+    assert pickle.loads(pickle.dumps(FileContent(path))) == FileContent(path)  # noqa: S301 - of this test
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_a_thread_that_gives_way_leaves_the_others_their_priority() -> None:
+    def own() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = own()
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        assert pool.submit(own).result() == min(19, before + 5)
+    assert own() == before
+
+
+def test_threads_switch_quickly_while_a_job_runs_and_as_before_afterwards() -> None:
+    before = sys.getswitchinterval()
+    with quick_switches():
+        assert sys.getswitchinterval() == pytest.approx(min(before, 0.0005), rel=0.01)
+    assert sys.getswitchinterval() == pytest.approx(before, rel=0.01)
