@@ -38,7 +38,8 @@ def unused_bytes(status: Path = Path("/proc/self/status")) -> int | None:
         heaps = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError):
         return None
-    resident_kib = first_numbers(status).get("RssAnon:")
+    told = first_numbers(status)
+    resident_kib = told.get("RssAnon:", told.get("VmRSS:"))  # gVisor tells only all of it, with what files map
     if resident_kib is None:
         return None
     heaps.restype = _Heaps
