@@ -1,8 +1,8 @@
 """`make bench-sdk`: what the Python client costs, and what joining many callers' calls gains.
 
-A server whose model costs next to nothing, on the same cores. In turns, so that a busy machine disturbs all alike: 64
-callers, threads or tasks, each with one row at a time, single and joined; and one caller beside a bare typed stub of
-gRPC that sends the same message again and again.
+A server on the same cores, whose model costs little: 16 us of CPU for a row, 9 us a row for 64 of them. In turns, so
+that a busy machine disturbs all alike: 64 callers, threads or tasks, each with one row at a time, single and joined;
+and one caller beside a bare typed stub of gRPC that sends the same message again and again.
 """
 
 import argparse
