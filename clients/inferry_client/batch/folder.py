@@ -63,9 +63,12 @@ class FolderInput:
         except OSError as error:
             yield _missing(below, f"the folder cannot be listed: {error.strerror}")
             return
+        beside = os.path.join(path, "")  # noqa: PTH118
         for key, is_folder in entries:
             if not is_folder:
-                yield from self._file(os.path.join(path, key), below + key)  # noqa: PTH118
+                record = self._file(beside + key, key, below)
+                if record is not None:
+                    yield record
             elif not self.recursive:
                 self.left_out["subfolders"] += 1
             elif os.path.islink(os.path.join(path, key[:-1])) and not self.follow_links:  # noqa: PTH114, PTH118
@@ -73,13 +76,13 @@ class FolderInput:
             else:
                 yield from self._walk(os.path.join(path, key[:-1]), below + key, (*above, here))  # noqa: PTH118
 
-    def _file(self, path: str, name: str) -> Iterator[Record]:
-        stem, suffix = os.path.splitext(os.path.basename(name))  # noqa: PTH119, PTH122
+    def _file(self, path: str, name: str, below: str) -> Record | None:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
         kind = suffix.lower()
         if kind not in SUFFIXES and not (not suffix and stem and _begins_like_a_picture(path)):
             self.left_out[printable_name(kind) if kind else "files without suffix that are no pictures"] += 1
-            return
-        yield file_record(path, printable_name(name))
+            return None
+        return file_record(path, printable_name(below + name))
 
 
 def file_record(path: str, own_id: str) -> Record:

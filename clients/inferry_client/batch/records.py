@@ -210,6 +210,8 @@ def printable_name(name: str) -> str:
 
     Bytes that are not UTF-8 become `\xNN`; a backslash that is there is doubled, so that nothing else does.
     """
+    if name.isascii() and "\\" not in name:
+        return name
     return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 
