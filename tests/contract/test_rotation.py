@@ -1,6 +1,7 @@
 """Certificates, keys and client authorities are exchanged while requests come: none fails, the old ones end."""
 
 import http.client
+import queue
 import shutil
 import socket
 import ssl
@@ -23,6 +24,7 @@ from testkit.servers import running_server
 from testkit.waiting import SOON_S, wait_until
 
 INFER = OPEN_INFERENCE["ModelInfer"].path
+STREAM = OPEN_INFERENCE["ModelStreamInfer"].path
 DOUBLE = infer_request("doubler", x=np.ones((1, 3), np.float32))
 ROUNDS = 20
 
@@ -130,8 +132,17 @@ def test_a_rotation_fails_no_request_and_ends_what_was_before(
         assert codes == [None] * len(codes)
         with open_channel(server, new.credentials()) as renewed:
             assert code_on(renewed) == "OK"
+            requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+            stub: grpc.StreamStreamMultiCallable[bytes, bytes] = kept.stream_stream(STREAM)
+            stream: Any = stub(iter(requests.get, None), timeout=SOON_S)
+            requests.put(DOUBLE.SerializeToString())
+            assert next(stream)
             put(files, new)
             obey(server)
+            with pytest.raises(grpc.RpcError):
+                next(stream)
+            requests.put(None)
+            assert stream.code() is grpc.StatusCode.UNAUTHENTICATED
             assert [code_on(channel) for channel in (kept, renewed)] == ["UNAUTHENTICATED", "OK"]
     labels = (INFER, "UNAUTHENTICATED", "unauthenticated")
     wait_until(lambda: server.metrics.outcomes.values().get(labels) == 1, "the refusal to be counted")

@@ -60,6 +60,12 @@ SECURITY = (
     ),
     Mutant("client-authority-exchanged", "TLS: other authorities are taken up", "pass", _CERTIFICATES),
     Mutant(
+        "authority-asks",
+        "TLS: an OpenSSL that asks for no certificate is not relied on",
+        "if False:",
+        ("tests/server/security/test_client_authority.py",),
+    ),
+    Mutant(
         "authority-verifies",
         "TLS: an OpenSSL that verifies nothing is not relied on",
         "if False:",

@@ -44,6 +44,8 @@ class ClientAuthority:
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority may itself have been issued
         self._hello = _hello()
+        if not _goes_on(self._handshake(ssl.MemoryBIO())):  # guard: authority-asks
+            raise ssl.SSLError("OpenSSL does not ask for a client's certificate in TLS 1.2 with the server's own")
         if self.vouches_for([_STRANGER]):  # guard: authority-verifies
             raise ssl.SSLError("OpenSSL does not verify a client's certificate as it comes")
 
@@ -54,13 +56,17 @@ class ClientAuthority:
             chain: DER of the certificate, then of those between it and an authority.
         """
         incoming = ssl.MemoryBIO()
-        handshake = self._context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
-        incoming.write(self._hello)
+        handshake = self._handshake(incoming)
         if not _goes_on(handshake):
             return False
         for record in _records(chain):
             incoming.write(record)
         return _goes_on(handshake)
+
+    def _handshake(self, incoming: ssl.MemoryBIO) -> ssl.SSLObject:
+        """One that a client has begun; what else comes from it is written to `incoming`."""
+        incoming.write(self._hello)
+        return self._context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
 
 
 def _context(protocol: int) -> ssl.SSLContext:

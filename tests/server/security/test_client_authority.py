@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inferry_server.security import client_authority
 from inferry_server.security.client_authority import ClientAuthority
 from inferry_server.security.pem import certificates_in
 from testkit.certificates import Authority, Certificate
@@ -76,6 +77,14 @@ def test_a_certificate_that_has_ended_is_not_vouched_for(issued: Issued) -> None
 @pytest.mark.parametrize("der", [[], [b""], [b"junk"], [b"\x30\x03\x02\x01\x00"], [bytes(200_000)]])
 def test_what_is_no_certificate_is_not_vouched_for(issued: Issued, der: list[bytes]) -> None:
     assert not issued.authority(issued.root).vouches_for(der)
+
+
+def test_an_openssl_that_asks_for_no_certificate_is_not_relied_on(
+    issued: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_authority, "_hello", lambda: b"what no server goes on with")
+    with pytest.raises(ssl.SSLError, match="does not ask"):
+        issued.authority(issued.root)
 
 
 def test_an_openssl_that_verifies_nothing_is_not_relied_on(issued: Issued, monkeypatch: pytest.MonkeyPatch) -> None:
