@@ -88,8 +88,8 @@ def route(
         allowed=settings.remote_logging_control,
     )
     inference = InferenceService(registry, deadlines, regions, tracer, most_texts=most_fields)
-    router.add_unary(inference.unary_handlers(), sheddable=is_one_version_served)
-    router.add_streams(inference.stream_handlers())
+    router.add_unary(inference.unary_handlers(), sheddable=is_one_version_served, views=True)
+    router.add_streams(inference.stream_handlers(), views=True)
     classifier = ClassifierService(
         registry,
         deadlines,

@@ -279,6 +279,30 @@ def test_a_number_of_front_ends_that_cannot_be_is_refused(tmp_path: Path, text: 
         Settings(repository=tmp_path, front_ends=text)
 
 
+def test_large_requests_and_replies_come_whole_and_each_to_its_caller(tmp_path: Path) -> None:
+    width = 1 << 20
+    onnx_models.save_negative(tmp_path, width=width)
+    random = np.random.default_rng(0)
+    with running_server(tmp_path, front_ends="1", max_batch_size=4) as server:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(str(server.grpc_address), options) as channel:
+            unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(OPEN_INFERENCE["ModelInfer"].path)
+            for rows in (1, 2, 6):
+                sent = [random.integers(-127, 128, (rows, width), np.int8) for _ in range(3)]
+                messages = [infer_request("negative", x=pixels).SerializeToString() for pixels in sent]
+                futures = [unary.future(message, timeout=SOON_S) for message in messages]
+                for pixels, future in zip(sent, futures, strict=True):
+                    assert np.array_equal(first_output(future, np.int8).reshape(rows, width), -pixels)
+            stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+                OPEN_INFERENCE["ModelStreamInfer"].path
+            )
+            requests = (infer_request("negative", x=np.full((1, width), level, np.int8)) for level in range(20))
+            answers = stream((request.SerializeToString() for request in requests), timeout=SOON_S)
+            replies = [ModelStreamInferResponse.FromString(answer).infer_response for answer in answers]
+            levels = [np.frombuffer(reply.raw_output_contents[0], np.int8) for reply in replies]
+            assert [(each.min(), each.max(), each.size) for each in levels] == [(-n, -n, width) for n in range(20)]
+
+
 def test_statistics_over_a_front_end_are_those_of_all(server: Server) -> None:
     channels = [channel_to(server) for _ in range(8)]
     for channel in channels:

@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST_FORWARDED = ("tests/server/front_ends/test_calls.py",)
+_TEST_ARENA = ("tests/server/front_ends/test_arena.py",)
 _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
@@ -107,4 +108,21 @@ TRANSPORT = (
         "if False:",
         ("tests/server/front_ends/test_slot.py",),
     ),
+    Mutant(
+        "record-bounded",
+        "front ends: what a record announces is bounded",
+        "if False:",
+        ("tests/server/front_ends/test_records.py",),
+    ),
+    Mutant("arena-inside", "front ends: no place lies outside of shared memory", "if False:", _TEST_ARENA),
+    Mutant(
+        "arena-lent-bounded", "front ends: half of shared memory is for messages on their way", "if False:", _TEST_ARENA
+    ),
+    Mutant(
+        "arena-freed-once",
+        "front ends: a place is given back once",
+        "stop = self._taken.pop(start, start)",
+        ("tests/server/front_ends/test_free_space.py",),
+    ),
+    Mutant("views-wanted", "front ends: only handlers that take views get them", "return message", _TEST_FORWARDED),
 )

@@ -110,6 +110,30 @@ def save_free_lengths(repository: Path, *, name: str = "free") -> None:
     )
 
 
+def save_negative(repository: Path, *, name: str = "negative", width: int = 3) -> None:
+    """`y = -x`, int8 `[N, width]`."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Neg", ["x"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.INT8, ["N", width])],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, ["N", width])],
+    )
+
+
+def save_corner(repository: Path, *, name: str = "corner", side: int = 64, channels: int = 3) -> None:
+    """`y` = the first pixel of each picture, uint8 `[N, side, side, channels]` to `[N, 1, 1, channels]`."""
+    save_model(
+        repository / name / "1" / "model.onnx",
+        [helper.make_node("Slice", ["x", "start", "stop", "axes"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", side, side, channels])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, ["N", 1, 1, channels])],
+        [
+            numpy_helper.from_array(np.array(values, np.int64), constant)
+            for constant, values in (("start", [0, 0]), ("stop", [1, 1]), ("axes", [1, 2]))
+        ],
+    )
+
+
 def save_half_echo(repository: Path, *, name: str, element_type: int) -> None:
     """`out = in`, `[N, 2]` of FP16 or BF16."""
     save_model(

@@ -1,4 +1,4 @@
-"""The process of one front end: `python -m inferry_server.front_ends DESCRIPTOR`. The owner alone starts it.
+"""The process of one front end: `python -m inferry_server.front_ends DESCRIPTORS`. The owner alone starts it.
 
 The owner has prepared the environment that gRPC reads when it is imported.
 """
@@ -10,16 +10,19 @@ import signal
 import socket
 import sys
 
+from inferry_server.front_ends.arena import ArenaReader, ArenaWriter
+from inferry_server.front_ends.channel import Arenas
 from inferry_server.front_ends.front_end import FrontEnd
 
 _SWITCH_INTERVAL_S = 0.001  # as in the owner
 
 
-def main(descriptor: int) -> int:
+def main(end: int, *shared: int) -> int:
     """Serve until the owner says to stop, or is gone.
 
     Args:
-        descriptor: of the socket to the owner.
+        end: descriptor of the socket to the owner.
+        shared: descriptors of the memory for large messages to the owner, and of that for those from it; or none.
 
     Returns:
         0 after a stop that the owner asked for, 1 after anything else.
@@ -28,10 +31,17 @@ def main(descriptor: int) -> int:
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.freeze()
-    return FrontEnd(socket.socket(fileno=descriptor)).run()
+    return FrontEnd(socket.socket(fileno=end), _arenas(*shared) if shared else None).run()
+
+
+def _arenas(outgoing: int, incoming: int) -> Arenas:
+    arenas = Arenas(ArenaWriter(outgoing), ArenaReader(incoming))
+    os.close(outgoing)
+    os.close(incoming)
+    return arenas
 
 
 if __name__ == "__main__":
-    status = main(int(sys.argv[1]))
+    status = main(*map(int, sys.argv[1:]))
     logging.shutdown()
     os._exit(status)  # not in order: a call may still be under way, for nobody

@@ -7,17 +7,15 @@ from typing import Any
 
 from inferry_server.errors import ShedError
 from inferry_server.front_ends import records
-from inferry_server.front_ends.records import Opening
-from inferry_server.rpc.call import StreamReceiver
+from inferry_server.front_ends.records import Send
+from inferry_server.rpc.call import Message, StreamReceiver
 from inferry_server.rpc.router import Account, EndingCall, Router
-from inferry_server.rpc.statuses import OK, Status
+from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.trace import Metadata
 
 _MOST_KNOWN = 1024  # forms of metadata, of which most callers have one
 # Requests of a stream that were taken, and of which the front end has not heard: less than what it sends unheard.
 _TOLD_AT, _TOLD_AT_BYTES = 16, 1 << 18
-
-Send = Callable[[bytes], None]
 
 
 class ForwardedCall(EndingCall):
@@ -27,10 +25,11 @@ class ForwardedCall(EndingCall):
         number: that the front end gave it.
         method: the path.
         metadata: as the client sent it.
-        opening: how it began.
+        deadline: on the monotonic clock, in seconds; None for none.
+        arrived: when it came to the front end, on that clock.
         account: where the outcome is counted.
         send: sends a record to the front end.
-        ended: called once with the number, when it has ended.
+        forget: called with the number when it has ended, and with None: `dict.pop`.
     """
 
     def __init__(
@@ -38,32 +37,33 @@ class ForwardedCall(EndingCall):
         number: int,
         method: str,
         metadata: Metadata,
-        opening: Opening,
+        deadline: float | None,
+        arrived: float,
         account: Account,
         send: Send,
-        ended: Callable[[int], object],
+        forget: Callable[[int, None], object],
     ) -> None:
-        waited_s = max(0.0, time.monotonic() - opening.arrived)
-        super().__init__(method, metadata, opening.deadline, account, waited_s)
+        super().__init__(method, metadata, deadline, account, max(0.0, time.monotonic() - arrived))
         self._number = number
         self._send = send
-        self._forget = ended
+        self._forget = forget
 
     def reply(self, message: bytes) -> None:
         """As `Call.reply`."""
         if self._end(OK):
-            self._send(records.write(records.REPLY, self._number, message))
+            self._forget(self._number, None)
+            self._send(records.REPLY, self._number, b"", message)
 
     def abort(self, status: Status) -> None:
         """As `Call.abort`."""
         if self._end(status):
-            self._send(records.write(records.END, self._number, records.write_status(status)))
+            self._forget(self._number, None)
+            self._send(records.END, self._number, records.write_status(status))
 
-    def _end(self, status: Status) -> bool:
-        ends = super()._end(status)
-        if ends:
-            self._forget(self._number)
-        return ends
+    def cancelled(self, status: Status = CANCELLED) -> None:
+        """As `EndingCall.cancelled`."""
+        super().cancelled(status)
+        self._forget(self._number, None)
 
 
 class ForwardedStreamCall(ForwardedCall):
@@ -95,7 +95,7 @@ class ForwardedStreamCall(ForwardedCall):
     def send(self, message: bytes) -> None:
         """As `StreamCall.send`."""
         if not self._ended:
-            self._send(records.write(records.SEND, self._number, message))
+            self._send(records.SEND, self._number, b"", message)
 
     def finish(self) -> None:
         """As `StreamCall.finish`."""
@@ -123,7 +123,7 @@ class ForwardedStreamCall(ForwardedCall):
 
     def _tell_taken(self) -> None:
         if self._taken and not self._paused:
-            self._send(records.write(records.TAKEN, self._number, records.write_count(self._taken)))
+            self._send(records.TAKEN, self._number, records.write_count(self._taken))
             self._taken = self._taken_bytes = 0
 
     def _end(self, status: Status) -> bool:
@@ -145,7 +145,8 @@ class ForwardedCalls:
         shed: called for each call that the front end has refused unread.
 
     Attributes:
-        handlers: by the kind of a record, what does what it says; called with the number of its call and its body.
+        handlers: by the kind of a record, what does what it says; called with the number of its call, its body and its
+            message.
     """
 
     def __init__(self, router: Router, paths: Sequence[str], send: Send, shed: Callable[[], object]) -> None:
@@ -156,7 +157,7 @@ class ForwardedCalls:
         self._calls: dict[int, ForwardedCall] = {}
         self._streams: dict[int, ForwardedStreamCall] = {}
         self._read: dict[bytes, Metadata] = {}
-        self.handlers: dict[int, Callable[[int, bytes], None]] = {
+        self.handlers: dict[int, Callable[[int, bytes, Message], None]] = {
             records.UNARY: self._unary,
             records.OPEN: self._open,
             records.MESSAGE: self._message,
@@ -177,61 +178,65 @@ class ForwardedCalls:
         for call in list(self._calls.values()):
             call.cancelled()
 
-    def _unary(self, number: int, body: bytes) -> None:
-        opening = records.read_opening(body)
-        method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
+    def _unary(self, number: int, body: bytes, message: Message) -> None:
+        path, deadline, arrived, written = records.read_opening(body)
+        method, metadata = self._paths[path], self._read.get(written) or self._read_metadata(written)
         account = self._router.received(method, metadata)
-        call = ForwardedCall(number, method, metadata, opening, account, self._send, self._calls.__delitem__)
+        forget = self._calls.pop
+        call = ForwardedCall(number, method, metadata, deadline, arrived, account, self._send, forget)
         self._calls[number] = call
-        self._router.handle(call, opening.message)
+        self._router.handle(call, message if type(message) is bytes else self._message_for(method, message))
 
-    def _open(self, number: int, body: bytes) -> None:
-        opening = records.read_opening(body)
-        method, metadata = self._paths[opening.path], self._metadata_of(opening.metadata)
+    def _open(self, number: int, body: bytes, _: Message) -> None:
+        path, deadline, arrived, written = records.read_opening(body)
+        method, metadata = self._paths[path], self._read.get(written) or self._read_metadata(written)
         account = self._router.received(method, metadata)
-        call = ForwardedStreamCall(number, method, metadata, opening, account, self._send, self._forget_stream)
+        forget = self._forget_stream
+        call = ForwardedStreamCall(number, method, metadata, deadline, arrived, account, self._send, forget)
         self._calls[number] = self._streams[number] = call
         call.begin(self._router.open(call))
 
-    def _message(self, number: int, body: bytes) -> None:
+    def _message(self, number: int, _: bytes, message: Message) -> None:
         if (stream := self._streams.get(number)) is not None:
-            stream.on_message(body)
+            stream.on_message(self._message_for(stream.method, message))
 
-    def _half_close(self, number: int, _: bytes) -> None:
+    def _half_close(self, number: int, _: bytes, __: Message) -> None:
         if (stream := self._streams.get(number)) is not None:
             stream.on_half_close()
 
-    def _drain(self, number: int, _: bytes) -> None:
+    def _drain(self, number: int, _: bytes, __: Message) -> None:
         if (stream := self._streams.get(number)) is not None:
             stream.on_drain()
 
-    def _gone(self, number: int, body: bytes) -> None:
+    def _gone(self, number: int, body: bytes, _: Message) -> None:
         if (call := self._calls.get(number)) is not None:
             call.cancelled(records.read_status(body))
 
-    def _counted(self, _: int, body: bytes) -> None:
+    def _counted(self, _: int, body: bytes, __: Message) -> None:
         counted = records.read_counted(body)
         self._router.counted(*counted)
         if counted.reason == ShedError.kind:
             self._shed()
 
-    def _given_up(self, _: int, __: bytes) -> None:
+    def _given_up(self, _: int, __: bytes, ___: Message) -> None:
         self._router.reply_given_up()
 
-    def _cut_off(self, _: int, body: bytes) -> None:
+    def _cut_off(self, _: int, body: bytes, __: Message) -> None:
         self._router.cut_off(records.read_count(body))
 
-    def _tls_connections(self, _: int, body: bytes) -> None:
+    def _tls_connections(self, _: int, body: bytes, __: Message) -> None:
         self._router.tls_connections(*records.read_counts(body))
 
-    def _forget_stream(self, number: int) -> None:
+    def _message_for(self, method: str, message: Message) -> Any:
+        """A message as the method's handler takes it: bytes, or a view where it takes views."""
+        return message if self._router.takes_views(method) else bytes(message)  # guard: views-wanted
+
+    def _forget_stream(self, number: int, _: None) -> None:
         self._calls.pop(number, None)
         self._streams.pop(number, None)
 
-    def _metadata_of(self, written: bytes) -> Metadata:
-        metadata = self._read.get(written)
-        if metadata is None:
-            if len(self._read) >= _MOST_KNOWN:
-                self._read.clear()
-            metadata = self._read[written] = records.read_metadata(written)
+    def _read_metadata(self, written: bytes) -> Metadata:
+        if len(self._read) >= _MOST_KNOWN:
+            self._read.clear()
+        metadata = self._read[written] = records.read_metadata(written)
         return metadata

@@ -13,7 +13,7 @@ from inferry_server.errors import QueueFullError, ShuttingDownError
 from inferry_server.front_ends import records
 from inferry_server.front_ends.channel import Channel
 from inferry_server.front_ends.plan import FrontEndPlan
-from inferry_server.front_ends.records import Counted, Opening, Record
+from inferry_server.front_ends.records import Counted, Record, Send
 from inferry_server.rpc.call import Call, StreamCall, StreamReceiver, fail
 from inferry_server.rpc.router import EndingCall, Router
 from inferry_server.rpc.statuses import Status
@@ -63,9 +63,9 @@ class Gathering:
                 self._thread = None
             self._channel.flush()
 
-    def send(self, record: bytes) -> None:
+    def send(self, kind: int, number: int, body: bytes = b"", message: bytes = b"") -> None:
         """Send a record soon, if the reading thread calls; else at once."""
-        self._channel.put(record)
+        self._channel.put(kind, number, body, message)
         if threading.get_ident() != self._thread:
             self._channel.flush()
             return
@@ -100,13 +100,14 @@ class Forwarding:
         self._streams: dict[int, _ForwardedStream] = {}
         self._written: dict[Metadata, bytes] = {}
         self._closed = False
-        self._handlers: dict[int, Callable[[int, bytes], None]] = {
+        self._handlers: dict[int, Callable[[int, bytes, bytes], None]] = {
             records.REPLY: self._reply,
             records.SEND: self._send_on,
             records.END: self._end,
             records.TAKEN: self._taken,
             records.SHED: self._shed,
             records.REPORT: self._report_load,
+            records.FREED: self._freed,
         }
 
     def forward(self, path: int, call: Call, message: bytes) -> None:
@@ -119,45 +120,45 @@ class Forwarding:
         self._check_room(len(message))
         number = self._open(call)
         arrived = time.monotonic() - call.waited_s
-        opening = Opening(path, self._metadata_of(call.metadata), call.deadline, arrived, message)
-        self._send(records.write_opening(records.UNARY, number, opening))
+        opening = records.write_opening(path, call.deadline, arrived, self._metadata_of(call.metadata))
+        self._send(records.UNARY, number, opening, message)
 
     def open(self, path: int, call: StreamCall) -> StreamReceiver:
         """Give a stream to the owner. Raises as `forward`."""
         self._check_room(0)
         number = self._open(call)
         stream = self._streams[number] = _ForwardedStream(call, number, self._send)
-        opening = Opening(path, self._metadata_of(call.metadata), call.deadline, time.monotonic(), b"")
-        self._send(records.write_opening(records.OPEN, number, opening))
+        opening = records.write_opening(path, call.deadline, time.monotonic(), self._metadata_of(call.metadata))
+        self._send(records.OPEN, number, opening)
         return stream
 
     def ended(self, number: int, status: Status) -> None:
         """A call has ended. The owner hears of it, unless it was the owner that ended it."""
         self._streams.pop(number, None)
         if self._calls.pop(number, None) is not None:
-            self._send(records.write(records.GONE, number, records.write_status(status)))
+            self._send(records.GONE, number, records.write_status(status))
 
     def count(self, path: str, status: Status, seconds: float) -> None:
         """Tell the owner of a call that ended before it was forwarded."""
         counted = Counted(path, status.code_name, status.reason, seconds)
-        self._send(records.write(records.COUNTED, 0, records.write_counted(counted)))
+        self._send(records.COUNTED, 0, records.write_counted(counted))
 
     def give_up(self) -> None:
         """Tell the owner of a reply that its client has not read in time."""
-        self._send(records.write(records.GIVEN_UP, 0))
+        self._send(records.GIVEN_UP, 0)
 
     def cut_off(self, count: int) -> None:
         """Tell the owner of connections that were cut off because their peers had too many."""
-        self._send(records.write(records.CUT_OFF, 0, records.write_count(count)))
+        self._send(records.CUT_OFF, 0, records.write_count(count))
 
     def tls_connections(self, accepted: int, used: int) -> None:
         """Tell the owner of connections over TLS."""
-        self._send(records.write(records.TLS_CONNECTIONS, 0, records.write_counts(accepted, used)))
+        self._send(records.TLS_CONNECTIONS, 0, records.write_counts(accepted, used))
 
     def handle(self, record: Record) -> None:
         """Do what the owner says."""
-        kind, number, body = record
-        self._handlers[kind](number, body)
+        kind, number, body, message = record
+        self._handlers[kind](number, body, bytes(message))  # which it is: only the owner's arena gives views
 
     def close(self) -> None:
         """The owner has gone: no call gets its outcome any more, and later ones are refused."""
@@ -195,30 +196,33 @@ class Forwarding:
             written = self._written[metadata] = records.write_metadata(metadata)
         return written
 
-    def _reply(self, number: int, body: bytes) -> None:
+    def _reply(self, number: int, _: bytes, message: bytes) -> None:
         call = self._calls.pop(number, None)
         if call is not None:
-            call.reply(body)
+            call.reply(message)
 
-    def _send_on(self, number: int, body: bytes) -> None:
+    def _send_on(self, number: int, _: bytes, message: bytes) -> None:
         call = self._calls.get(number)
         if call is not None:
-            call.send(body)
+            call.send(message)
 
-    def _end(self, number: int, body: bytes) -> None:
+    def _end(self, number: int, body: bytes, _: bytes) -> None:
         call = self._calls.pop(number, None)
         if call is not None:
             call.abort(records.read_status(body))
 
-    def _taken(self, number: int, body: bytes) -> None:
+    def _taken(self, number: int, body: bytes, _: bytes) -> None:
         stream = self._streams.get(number)
         if stream is not None:
             stream.taken(records.read_count(body))
 
-    def _shed(self, _: int, body: bytes) -> None:
+    def _shed(self, _: int, body: bytes, __: bytes) -> None:
         self.gathering.retry_after_s = records.read_seconds(body)
 
-    def _report_load(self, _: int, body: bytes) -> None:
+    def _freed(self, _: int, body: bytes, __: bytes) -> None:
+        self._channel.freed(records.read_places(body))
+
+    def _report_load(self, _: int, body: bytes, __: bytes) -> None:
         if self._report is not None:
             self._report.metadata = tuple((name, _bytes(value)) for name, value in records.read_metadata(body))
 
@@ -226,7 +230,7 @@ class Forwarding:
 class _ForwardedStream:
     """Takes the requests of a stream to the owner, and reads no more while the owner has many of them to take."""
 
-    def __init__(self, call: StreamCall, number: int, send: Callable[[bytes], None]) -> None:
+    def __init__(self, call: StreamCall, number: int, send: Send) -> None:
         self._call = call
         self._number = number
         self._send = send
@@ -243,15 +247,15 @@ class _ForwardedStream:
             if self._is_full and not self._paused:  # guard: front-end-stream-bounded
                 self._paused = True
                 self._call.pause_reading()
-        self._send(records.write(records.MESSAGE, self._number, message))
+        self._send(records.MESSAGE, self._number, b"", message)
 
     def on_half_close(self) -> None:
         """Tell the owner."""
-        self._send(records.write(records.HALF_CLOSE, self._number))
+        self._send(records.HALF_CLOSE, self._number)
 
     def on_drain(self) -> None:
         """Tell the owner."""
-        self._send(records.write(records.DRAIN, self._number))
+        self._send(records.DRAIN, self._number)
 
     def taken(self, count: int) -> None:
         """The owner has taken so many more requests."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from inferry_server.addresses import parse_address
 from inferry_server.errors import StartError
 from inferry_server.front_ends import records
-from inferry_server.front_ends.channel import Channel, Wake
+from inferry_server.front_ends.channel import Arenas, Channel, Wake
 from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
 from inferry_server.front_ends.plan import FrontEndPlan, read_plan
 from inferry_server.front_ends.records import Record
@@ -35,11 +35,12 @@ class FrontEnd:
 
     Args:
         end: of the socket to the owner.
+        arenas: for large messages; None: there are none.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, arenas: Arenas | None = None) -> None:
         self._wake = Wake()
-        self._channel = Channel(end, self._wake)
+        self._channel = Channel(end, self._wake, arenas)
         self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
         self._poll.register(self._channel, select.POLLIN)
@@ -136,9 +137,10 @@ class FrontEnd:
                     self._handle(record)
                 except Exception:  # no record may take the others' outcomes away
                     logger.exception("what the owner of the models says could not be done")
+            channel.flush()
 
     def _handle(self, record: Record) -> None:
-        kind, _, body = record
+        kind, _, body, _ = record
         if kind == records.STOP:
             self._grace_s = records.read_seconds(body)
             self._stop.set()
@@ -159,5 +161,5 @@ class FrontEnd:
             self._tls.apply(files.tls)
 
     def _tell(self, kind: int, body: bytes = b"") -> None:
-        self._channel.put(records.write(kind, 0, body))
+        self._channel.put(kind, 0, body)
         self._channel.flush()

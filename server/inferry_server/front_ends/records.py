@@ -1,26 +1,29 @@
-"""What front ends and the owner tell each other: records of a kind, the number of a call, and a body.
+"""What front ends and the owner tell each other: records of a kind, the number of a call, a body and a message.
 
-A front end numbers its calls from 1; 0 is for what concerns no call. Times are on the monotonic clock, which the
-processes of one machine share.
+The body says what the kind says, the message is a request or a reply as its client sends or gets it. A front end
+numbers its calls from 1; 0 is for what concerns no call. Times are on the monotonic clock, which the processes of one
+machine share.
 """
 
 import json
 import math
 import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import grpc
 
+from inferry_server.front_ends.arena import ArenaReader, BrokenRecordsError
 from inferry_server.rpc.statuses import CANCELLED, Status
 from inferry_server.trace import Metadata
 
 # From a front end.
 UNARY = 1
-"""A unary call with its request (`Opening`, then the message)."""
+"""A unary call (`Opening`) with its request as message."""
 OPEN = 2
 """A stream (`Opening`)."""
 MESSAGE = 3
-"""The next request of a stream."""
+"""The next request of a stream, as message."""
 HALF_CLOSE = 4
 """The client of a stream will send no more."""
 DRAIN = 5
@@ -51,9 +54,9 @@ TLS_CONNECTIONS = 15
 PLAN = 20
 """How to serve (`plan.py`); the first record of all."""
 REPLY = 21
-"""The reply of a unary call."""
+"""The reply of a unary call, as message."""
 SEND = 22
-"""The next reply of a stream."""
+"""The next reply of a stream, as message."""
 END = 23
 """The status with which a call ends (`write_status`)."""
 TAKEN = 24
@@ -67,52 +70,115 @@ REPORT = 27
 FILES = 28
 """What the access policy and the files of TLS hold now (`used_files.py`)."""
 
-_HEADER = struct.Struct("<IBQ")  # bytes of the body, kind, call
-_OPENING = struct.Struct("<HIdd")
+# From both.
+FREED = 40
+"""Places in the arena that are free again (`write_places`)."""
+
+_IN_ARENA = 0x80  # added to a kind: the message is in the arena, and its place and size stand where it would
+_HEADER = struct.Struct("<IIBQ")  # bytes of the body, of the message, kind, call
+_PLACE = struct.Struct("<QI")
+_OPENING = struct.Struct("<Hdd")
 _SECONDS = struct.Struct("<d")
 _ALIVE = struct.Struct("<dd")
 _COUNT = struct.Struct("<I")
 _COUNTS = struct.Struct("<II")
 _NO_DEADLINE = math.inf
-Record = tuple[int, int, bytes]
-"""Kind, call, body."""
+Record = tuple[int, int, bytes, bytes | memoryview]
+"""Kind, call, body, message."""
+
+MOST_BYTES = 1 << 31
+"""Of one record that comes over the socket, where nobody says otherwise: no message of protobuf is larger."""
+_LARGE = 1 << 16  # bytes; what is missing of a smaller record is joined with what there is
 
 
-def write(kind: int, call: int, body: bytes = b"") -> bytes:
+class Send(Protocol):
+    """Sends a record to the other side. Any thread may call it."""
+
+    def __call__(self, kind: int, number: int, body: bytes = b"", message: bytes = b"") -> None:
+        """Send it soon, after those before it."""
+
+
+def write(kind: int, call: int, body: bytes = b"", message: bytes = b"") -> bytes:
     """A record as it is sent."""
-    return _HEADER.pack(len(body), kind, call) + body
+    return _HEADER.pack(len(body), len(message), kind, call) + body + message
+
+
+def write_head(kind: int, call: int, body: bytes, size: int) -> bytes:
+    """A record as it is sent, up to its message of this size, which has to follow."""
+    return _HEADER.pack(len(body), size, kind, call) + body
+
+
+def write_placed(kind: int, call: int, body: bytes, *, place: int, size: int) -> bytes:
+    """A record whose message of this size is in the arena at this place, as it is sent."""
+    return _HEADER.pack(len(body), _PLACE.size, kind | _IN_ARENA, call) + body + _PLACE.pack(place, size)
 
 
 class RecordReader:
-    """Cuts what comes over a socket into records, wherever the pieces begin and end."""
+    """Cuts what comes over a socket into records, wherever the pieces begin and end.
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._missing = _HEADER.size  # bytes, at least, until the next record is complete
+    Args:
+        arena: has the messages that do not come over the socket; None: all do.
+        most_bytes: of one record; what announces more is broken.
+
+    Attributes:
+        missing: bytes of a large message, of which a part has come.
+    """
+
+    def __init__(self, arena: ArenaReader | None = None, most_bytes: int = MOST_BYTES) -> None:
+        self._arena = arena
+        self._most_bytes = most_bytes
+        self._rest = b""  # of what came: less than a record
+        self._begun: tuple[int, int, bytes] | None = None  # the record whose large message is missing
+        self._pieces: list[bytes] = []  # of that
+        self.missing = 0
 
     def read(self, piece: bytes) -> list[Record]:
-        """The records that are complete with this piece."""
-        self._missing -= len(piece)
-        if self._missing > 0:  # a large record comes in many pieces, which are joined once
-            self._pieces.append(piece)
-            return []
-        if self._pieces:
-            piece = b"".join((*self._pieces, piece))
+        """The records that are complete with this piece.
+
+        Raises:
+            BrokenRecordsError: this is not what the other side sends.
+        """
         records: list[Record] = []
+        if self._begun is not None:
+            if len(piece) < self.missing:
+                self._pieces.append(piece)
+                self.missing -= len(piece)
+                return records
+            records.append((*self._begun, b"".join((*self._pieces, memoryview(piece)[: self.missing]))))
+            piece = piece[self.missing :]
+            self._begun, self.missing = None, 0
+            self._pieces = []
+        if self._rest:
+            piece = self._rest + piece
         position, end = 0, len(piece)
-        self._missing = _HEADER.size
-        while position + _HEADER.size <= end:
-            size, kind, call = _HEADER.unpack_from(piece, position)
-            start = position + _HEADER.size
-            stop = start + size
+        header_size, unpack = _HEADER.size, _HEADER.unpack_from
+        while position + header_size <= end:
+            body_size, message_size, kind, call = unpack(piece, position)
+            start = position + header_size
+            middle = start + body_size
+            stop = middle + message_size
             if stop > end:
-                self._missing += size
+                if body_size + message_size > self._most_bytes:  # guard: record-bounded
+                    raise BrokenRecordsError(
+                        f"a record of {body_size + message_size} bytes; expected {self._most_bytes} at most"
+                    )
+                if middle <= end and message_size > _LARGE:
+                    self._begun, self.missing = (kind, call, piece[start:middle]), stop - end
+                    self._pieces = [piece[middle:]]
+                    position = end
                 break
-            records.append((kind, call, piece[start:stop]))
+            if kind < _IN_ARENA:
+                records.append((kind, call, piece[start:middle], piece[middle:stop]))
+            else:
+                records.append((kind ^ _IN_ARENA, call, piece[start:middle], self._placed(piece[middle:stop])))
             position = stop
-        self._missing -= end - position
-        self._pieces = [piece[position:]] if position < end else []
+        self._rest = piece[position:]
         return records
+
+    def _placed(self, written: bytes) -> bytes | memoryview:
+        if self._arena is None or len(written) != _PLACE.size:
+            raise BrokenRecordsError("a message in an arena that there is not")
+        return self._arena.take(*_PLACE.unpack(written))
 
 
 class Opening(NamedTuple):
@@ -120,35 +186,26 @@ class Opening(NamedTuple):
 
     Attributes:
         path: number of its method in the plan.
-        metadata: as the front end wrote it (`write_metadata`).
         deadline: None for none.
         arrived: when it came.
-        message: of a unary call.
+        metadata: as the front end wrote it (`write_metadata`).
     """
 
     path: int
-    metadata: bytes
     deadline: float | None
     arrived: float
-    message: bytes
+    metadata: bytes
 
 
-def write_opening(kind: int, call: int, opening: Opening) -> bytes:
-    """A record of the kind UNARY or OPEN."""
-    path, metadata, deadline, arrived, message = opening
-    size = _OPENING.size + len(metadata) + len(message)
-    due = _NO_DEADLINE if deadline is None else deadline
-    return b"".join(
-        (_HEADER.pack(size, kind, call), _OPENING.pack(path, len(metadata), due, arrived), metadata, message)
-    )
+def write_opening(path: int, deadline: float | None, arrived: float, metadata: bytes) -> bytes:
+    """The body of UNARY and OPEN."""
+    return _OPENING.pack(path, _NO_DEADLINE if deadline is None else deadline, arrived) + metadata
 
 
 def read_opening(body: bytes) -> Opening:
     """What `write_opening` wrote."""
-    path, size, due, arrived = _OPENING.unpack_from(body)
-    start = _OPENING.size + size
-    deadline = None if due == _NO_DEADLINE else due
-    return Opening(path, body[_OPENING.size : start], deadline, arrived, body[start:])
+    path, due, arrived = _OPENING.unpack_from(body)
+    return Opening(path, None if due == _NO_DEADLINE else due, arrived, body[_OPENING.size :])
 
 
 def write_metadata(metadata: Metadata) -> bytes:
@@ -247,3 +304,13 @@ def read_counts(body: bytes) -> tuple[int, int]:
     """What `write_counts` wrote."""
     first, second = _COUNTS.unpack(body)
     return first, second
+
+
+def write_places(places: Sequence[int]) -> bytes:
+    """The body of FREED."""
+    return struct.pack(f"<{len(places)}Q", *places)
+
+
+def read_places(body: bytes) -> tuple[int, ...]:
+    """What `write_places` wrote."""
+    return struct.unpack(f"<{len(body) // 8}Q", body)

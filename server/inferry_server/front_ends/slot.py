@@ -8,12 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from inferry_server.errors import StartError
 from inferry_server.executing.watchdog import Pulse
 from inferry_server.front_ends import records
-from inferry_server.front_ends.calls import ForwardedCalls, Send
-from inferry_server.front_ends.channel import Channel, Wake
+from inferry_server.front_ends.arena import ArenaWriter, open_arena
+from inferry_server.front_ends.calls import ForwardedCalls
+from inferry_server.front_ends.channel import Arenas, Channel, Wake
+from inferry_server.front_ends.lending import LendingReader
+from inferry_server.front_ends.records import Send
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Slot:
         number: of the place, from 0.
         wake: wakes the thread that polls.
         make_calls: makes what handles the calls of one process, given how records are sent to it.
+        most_bytes: of one record that it may send.
 
     Attributes:
         number: of the place.
@@ -44,7 +49,14 @@ class Slot:
         cpu_s: that all processes of this place have had, as far as they have told.
     """
 
-    def __init__(self, number: int, wake: Wake, make_calls: Callable[[Send], ForwardedCalls]) -> None:
+    def __init__(
+        self,
+        number: int,
+        wake: Wake,
+        make_calls: Callable[[Send], ForwardedCalls],
+        *,
+        most_bytes: int = records.MOST_BYTES,
+    ) -> None:
         self.number = number
         self.channel: Channel | None = None
         self.settled, self.gone, self.uses_files = threading.Event(), threading.Event(), threading.Event()
@@ -54,6 +66,7 @@ class Slot:
         self._process_cpu_s = 0.0
         self._wake = wake
         self._make_calls = make_calls
+        self._most_bytes = most_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._calls: ForwardedCalls | None = None
         self._signs = 0
@@ -80,12 +93,12 @@ class Slot:
             StartError: the system starts none.
         """
         try:
-            self._process, ours = _start()
+            self._process, ours, arenas = _start()
         except OSError as error:
             raise StartError(f"a front end cannot be started ({error}); front_ends 0 needs none") from error
-        channel = Channel(ours, self._wake)
+        channel = Channel(ours, self._wake, arenas, most_bytes=self._most_bytes)
         self._process_cpu_s, self.answered, self._pulse = 0.0, True, Pulse()
-        channel.put(records.write(records.PLAN, 0, plan))
+        channel.put(records.PLAN, 0, plan)
         self._calls = self._make_calls(channel.put)
         self.gone.clear()
         self.channel = channel
@@ -100,11 +113,11 @@ class Slot:
         if received is None:
             return False
         handlers = calls.handlers
-        for kind, number, body in received:
+        for kind, number, body, message in received:
             try:
                 handler = handlers.get(kind)
                 if handler is not None:
-                    handler(number, body)
+                    handler(number, body, message)
                 else:
                     self._handle(kind, body)
             except Exception:  # no record may take the other calls away
@@ -188,24 +201,39 @@ class Slot:
                 self.uses_files.set()
             case records.STOPPED:
                 self.answered &= bool(body[0])
+            case records.FREED if self.channel is not None:
+                self.channel.freed(records.read_places(body))
 
 
-def _start() -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """Start a process; returns it, and our end of the socket to it."""
-    ours, its = socket.socketpair()
-    with its:
-        try:
-            for end in (ours, its):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-            process = subprocess.Popen(  # noqa: S603 - our own program
-                # Modules come from where ours come from, and never from the working directory.
-                [sys.executable, "-P", "-m", "inferry_server.front_ends", str(its.fileno())],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                pass_fds=(its.fileno(),),
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # an interrupt from the terminal is for the owner
-            )
-        except BaseException:
-            ours.close()
-            raise
-    return process, ours
+def _start() -> tuple["subprocess.Popen[bytes]", socket.socket, Arenas | None]:
+    """Start a process; returns it, our end of the socket to it, and the memory that both share."""
+    with ExitStack() as ours_to_close, ExitStack() as its:
+        ours, theirs = socket.socketpair()
+        ours_to_close.callback(ours.close)
+        its.callback(theirs.close)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        shared = [theirs.fileno()]
+        arenas = None
+        incoming, outgoing = _open_arena(its), _open_arena(its)
+        if incoming is not None and outgoing is not None:
+            arenas = Arenas(ArenaWriter(outgoing), LendingReader(incoming))
+            shared += [incoming, outgoing]  # as `__main__.py` takes them
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            # Modules come from where ours come from, and never from the working directory.
+            [sys.executable, "-P", "-m", "inferry_server.front_ends", *map(str, shared)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            pass_fds=shared,
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # an interrupt from the terminal is for the owner
+        )
+        ours_to_close.pop_all()
+    return process, ours, arenas
+
+
+def _open_arena(closing: ExitStack) -> int | None:
+    """Memory to share, whose descriptor is closed with the others."""
+    descriptor = open_arena()
+    if descriptor is not None:
+        closing.callback(os.close, descriptor)
+    return descriptor

@@ -16,9 +16,10 @@ from typing import Any
 from inferry_server.addresses import A, Address, bound
 from inferry_server.errors import StartError
 from inferry_server.front_ends import records
-from inferry_server.front_ends.calls import ForwardedCalls, Send
+from inferry_server.front_ends.calls import ForwardedCalls
 from inferry_server.front_ends.channel import Channel, Wake
 from inferry_server.front_ends.plan import FrontEndPlan, write_plan
+from inferry_server.front_ends.records import Send
 from inferry_server.front_ends.slot import Slot
 from inferry_server.front_ends.used_files import UsedFiles, write_used_files
 from inferry_server.rpc.router import Router
@@ -36,6 +37,7 @@ _STOP_SLACK_S = 3.0
 _LONGEST_TELL_S = 5.0
 _HEARS_S = 1.0  # for which the reading thread may stand still, and yet have heard of front ends
 _TRIES = 10  # to hold a free port
+_MOST_BODY_BYTES = 64 << 20  # of a record, beside its message: metadata have up to 16 MB, twice that as digits
 
 
 class FrontEndsTransport:
@@ -131,7 +133,8 @@ class FrontEndsTransport:
             reports_load=self._options.report is not None,
         )
         make_calls = partial(self._make_calls, plan)
-        self._slots = [Slot(number, self._wake, make_calls) for number in range(self._count)]
+        most_bytes = options.max_message_bytes + _MOST_BODY_BYTES
+        self._slots = [Slot(number, self._wake, make_calls, most_bytes=most_bytes) for number in range(self._count)]
         try:
             for slot in self._slots:
                 self._begin(slot)
@@ -225,11 +228,11 @@ class FrontEndsTransport:
         files = self._used_files()
         channel = slot.begin(write_plan(replace(self._plan, files=files)))
         if (used := self._used_files()) != files:  # it began before it could be told with the others
-            channel.put(records.write(records.FILES, 0, write_used_files(used)))
+            channel.put(records.FILES, 0, write_used_files(used))
         if self._told_shed_s:
-            channel.put(records.write(records.SHED, 0, records.write_seconds(self._told_shed_s)))
+            channel.put(records.SHED, 0, records.write_seconds(self._told_shed_s))
         if self._stopping:  # it began before it could be told with the others
-            channel.put(records.write(records.STOP, 0, records.write_seconds(self._grace_s)))
+            channel.put(records.STOP, 0, records.write_seconds(self._grace_s))
         self._begun.append((slot, channel))
         self._wake()
 
@@ -240,9 +243,9 @@ class FrontEndsTransport:
             slot.put_off(now)
             logger.error("front end %d: %s", slot.number, error)
 
-    def _send(self, put: Send, record: bytes) -> None:
+    def _send(self, put: Send, kind: int, number: int, body: bytes = b"", message: bytes = b"") -> None:
         """Send a record soon: whoever reads sends what has gathered, before it waits or computes."""
-        put(record)
+        put(kind, number, body, message)
         if threading.get_ident() == self._reader:
             return
         if self._reading.computing:
@@ -254,7 +257,7 @@ class FrontEndsTransport:
         for slot in self._slots:
             channel = slot.channel
             if channel is not None:
-                self._send(channel.put, records.write(kind, 0, body))
+                self._send(channel.put, kind, 0, body)
 
     def _flush(self) -> None:
         for slot in self._slots:

@@ -10,6 +10,10 @@ from typing import Protocol
 from inferry_server.rpc.statuses import Status, status_of
 from inferry_server.trace import RequestTrace
 
+Message = bytes | memoryview
+"""A request. Handlers get bytes; those that were registered as taking views may get what views memory that others own,
+and that is free again once nothing views it. Neither is written to."""
+
 
 class Outcome(Protocol):
     """Where the outcome of one request goes. Exactly one of the two is called, once, from any thread."""

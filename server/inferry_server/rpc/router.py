@@ -164,6 +164,7 @@ class Router:
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._clock = clock
         self._traced: set[str] = set()
+        self._views: set[str] = set()
         self._sheddable: dict[str, Callable[[], bool]] = {}
         self._unary: dict[str, UnaryHandler] = {}
         self._stream: dict[str, StreamHandler] = {}
@@ -175,12 +176,14 @@ class Router:
         *,
         traced: bool = True,
         sheddable: Callable[[], bool] | None = None,
+        views: bool = False,
     ) -> None:
         """Register handlers by path.
 
         Args:
             handlers: of unary calls.
             traced: ask the tracer for each call whether to trace it.
+            views: whether they take messages that are views (`Message`).
             sheddable: whether their calls can be meant for one model only now, so that they may be refused unread
                 while that sheds; None: never.
         """
@@ -188,10 +191,19 @@ class Router:
             self._traced |= handlers.keys()
         if sheddable is not None:
             self._sheddable |= dict.fromkeys(handlers, sheddable)
+        if views:
+            self._views |= handlers.keys()
         self._unary |= handlers
 
-    def add_streams(self, handlers: Mapping[str, StreamHandler]) -> None:
-        """Register handlers by path. A stream has no trace, its requests have."""
+    def add_streams(self, handlers: Mapping[str, StreamHandler], *, views: bool = False) -> None:
+        """Register handlers by path. A stream has no trace, its requests have.
+
+        Args:
+            handlers: of streaming calls.
+            views: whether their receivers take messages that are views (`Message`).
+        """
+        if views:
+            self._views |= handlers.keys()
         self._stream |= handlers
 
     def unary_paths(self) -> Sequence[str]:
@@ -215,6 +227,10 @@ class Router:
         sheddable = self._sheddable.get(path)
         return sheddable is not None and sheddable()
 
+    def takes_views(self, path: str) -> bool:
+        """Whether its handler takes messages that are views."""
+        return path in self._views
+
     def is_stream(self, path: str) -> bool:
         """Whether a streaming handler answers this path."""
         return path in self._stream
@@ -225,7 +241,7 @@ class Router:
 
     def received(self, path: str, metadata: Metadata) -> Account:
         """Open the account of a call that has just arrived."""
-        metrics = self._method(path)
+        metrics = self._methods.get(path) or self._method(path)
         metrics.received()
         trace = self._tracer.begin(path, metadata) if self._tracer is not None and path in self._traced else None
         return CallAccount(metrics, trace, self._clock)

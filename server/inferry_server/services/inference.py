@@ -17,7 +17,7 @@ from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Ti
 from inferry_server.errors import ServingError, ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.rpc.call import Call, Cancel, Message, Outcome, StreamCall, StreamHandler, UnaryHandler
 from inferry_server.rpc.statuses import Status
 from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.streams import OrderedStream, StreamFormat
@@ -57,7 +57,7 @@ class InferenceService:
         """Handlers by path."""
         return {OPEN_INFERENCE["ModelStreamInfer"].path: self.model_stream_infer}
 
-    def model_infer(self, call: Call, message: bytes) -> Cancel:
+    def model_infer(self, call: Call, message: Message) -> Cancel:
         """Queue a request; whoever computes it replies."""
         return self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
 
@@ -68,7 +68,7 @@ class InferenceService:
 
     def submit(
         self,
-        message: bytes,
+        message: Message,
         outcome: Outcome,
         *,
         call_deadline: float | None,

@@ -40,7 +40,7 @@ class FieldLimit:
         known: dict[str, Plan] = {}
         self._plans = {path: self._plan(descriptor, known) for path, descriptor in types.items()}
 
-    def check(self, path: str, message: bytes) -> None:
+    def check(self, path: str, message: bytes | memoryview) -> None:
         """See whether a message may be parsed. One of at most `most` bytes may: no field is shorter than a byte.
 
         Raises:
@@ -63,7 +63,7 @@ class FieldLimit:
         return plan
 
 
-def has_more_fields(message: bytes, plan: Plan, most: int) -> bool:
+def has_more_fields(message: bytes | memoryview, plan: Plan, most: int) -> bool:
     """Whether a message has more fields than so many, those inside of its fields included.
 
     What is damaged ends the message that it is in, as it does for a parser.
@@ -103,7 +103,7 @@ def has_more_fields(message: bytes, plan: Plan, most: int) -> bool:
     return count > most
 
 
-def _varint(message: bytes, position: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """A number, and where it ends. Raises IndexError where it does not."""
     byte = message[position]
     if byte < _MORE:

@@ -47,7 +47,7 @@ class IncomingRequest:
     """A request that names its model; what is inside is parsed only if that must be.
 
     Attributes:
-        message: all of its bytes.
+        message: all of its bytes, or a view of them.
         model_name: which model is asked.
         model_version: which version, or label, of it; empty for none.
         request_id: empty for none.
@@ -60,7 +60,7 @@ class IncomingRequest:
         queued: as its batcher gets it; None before.
     """
 
-    message: bytes
+    message: bytes | memoryview
     model_name: str
     model_version: str
     request_id: str
@@ -91,11 +91,11 @@ class ReadRequest:
     encode: Callable[[Arrays], bytes]
 
 
-def receive(message: bytes, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
+def receive(message: bytes | memoryview, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
     """Cut a request up; one that is unusual is parsed for its names.
 
     Args:
-        message: as it came.
+        message: as it came; the tensors of most requests will view it.
         arrived_at: when it came, in monotonic seconds.
         trace: where it is sampled.
 
@@ -267,17 +267,19 @@ class PlanCache:
         self._plans[version, header] = plan
 
 
-def cut_up(message: bytes) -> IncomingRequest | None:
+def cut_up(message: bytes | memoryview) -> IncomingRequest | None:
     """Find out where things are in a request, without parsing what is inside.
 
     Returns:
         None where anything is unusual: a field that is repeated or unknown, or bytes that are no such
         message. Then the whole message must be parsed, and what is wrong told by that.
     """
-    name = version = request_id = b""
+    name: bytes | memoryview = b""
+    version: bytes | memoryview = b""
+    request_id: bytes | memoryview = b""
     starts: list[int] = []
     sizes: list[int] = []
-    pieces: list[bytes] = []
+    pieces: list[bytes | memoryview] = []
     position, header_start, end, last = 0, 0, len(message), 0
     try:
         while position < end:
@@ -307,12 +309,14 @@ def cut_up(message: bytes) -> IncomingRequest | None:
         if header_start < end:
             pieces.append(message[header_start:])
         header = b"".join(pieces)
-        return IncomingRequest(message, name.decode(), version.decode(), request_id.decode(), header, starts, sizes)
+        return IncomingRequest(
+            message, str(name, "utf-8"), str(version, "utf-8"), str(request_id, "utf-8"), header, starts, sizes
+        )
     except (IndexError, UnicodeDecodeError):
         return None
 
 
-def _long_size(message: bytes, position: int) -> tuple[int, int]:
+def _long_size(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """A varint, and where it ends. Raises IndexError where it does not."""
     value = 0
     for place in range(_VARINT_MOST_BYTES):

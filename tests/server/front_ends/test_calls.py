@@ -14,7 +14,7 @@ from inferry_server.front_ends.calls import ForwardedCalls
 from inferry_server.front_ends.channel import Channel
 from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
 from inferry_server.front_ends.plan import FrontEndPlan
-from inferry_server.rpc.call import Call, StreamCall
+from inferry_server.rpc.call import Call, Message, StreamCall
 from inferry_server.rpc.router import EndingCall, Router
 from inferry_server.rpc.statuses import OK, Status
 from inferry_server.telemetry.load_report import LoadReport
@@ -22,6 +22,7 @@ from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.transport.options import TransportOptions
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
+VIEWING = "/test/Viewing"  # whose handler takes views
 BUSY = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", (("grpc-retry-pushback-ms", "7"),), "queue_full_rows")
 
 
@@ -81,12 +82,14 @@ class Joined:
         ours, its = socket.socketpair()
         self.to_front, self.to_owner = Channel(ours, lambda: None), Channel(its, lambda: None)
         self.calls: list[Call] = []
+        self.messages: list[Message] = []
         self.streams: list[Told] = []
         self.cancelled: list[bool] = []
         self.shed: list[bool] = []
         self.metrics = ServerMetrics()
         self.router = Router(self.metrics)
         self.router.add_unary({UNARY: self._unary})
+        self.router.add_unary({VIEWING: self._unary}, views=True)
         self.router.add_streams({STREAM: self._stream})
         plan = FrontEndPlan(
             address="", transport="", options=TransportOptions(max_message_bytes=1, max_streams=1), unary=[UNARY],
@@ -101,6 +104,7 @@ class Joined:
         if message == b"bad":
             raise InvalidRequestError("bad")
         self.calls.append(call)
+        self.messages.append(message)
         return lambda: self.cancelled.append(True)
 
     def _stream(self, call: StreamCall) -> Told:
@@ -122,8 +126,8 @@ class Joined:
     def run(self) -> None:
         for _ in range(3):
             self.to_owner.flush_on()
-            for kind, number, body in self.to_front.receive() or ():
-                self.owner.handlers[kind](number, body)
+            for kind, number, body, message in self.to_front.receive() or ():
+                self.owner.handlers[kind](number, body, message)
             self.to_front.flush_on()
             for record in self.to_owner.receive() or ():
                 self.forwarding.handle(record)
@@ -164,6 +168,20 @@ def test_what_a_handler_raises_reaches_the_client(joined: Joined) -> None:
     call = joined.ask(b"bad")
     assert call.status is not None
     assert (call.status.code, call.status.message) == (grpc.StatusCode.INVALID_ARGUMENT, "bad")
+
+
+def test_only_handlers_that_take_views_get_them(joined: Joined) -> None:
+    paths = [UNARY, STREAM, VIEWING]
+    owner = ForwardedCalls(joined.router, paths, lambda *_: None, lambda: None)
+    opening = [records.write_opening(path, None, 0.0, b"[]") for path in range(3)]
+    view = memoryview(b"question")
+    owner.handlers[records.UNARY](1, opening[0], view)
+    owner.handlers[records.UNARY](2, opening[2], view)
+    owner.handlers[records.OPEN](3, opening[1], b"")
+    owner.handlers[records.MESSAGE](3, b"", view)
+    assert joined.messages == [b"question"] * 2
+    assert [type(message) for message in joined.messages] == [bytes, memoryview]
+    assert [type(message) for message in joined.streams[0].messages] == [bytes]
 
 
 def test_a_client_that_goes_away_cancels_the_request_and_is_counted_once(joined: Joined) -> None:
@@ -301,8 +319,8 @@ def test_the_end_of_a_front_end_cancels_its_calls(joined: Joined) -> None:
 
 
 def test_shedding_and_the_load_are_what_the_owner_says(joined: Joined) -> None:
-    joined.to_front.put(records.write(records.SHED, 0, records.write_seconds(0.25)))
-    joined.to_front.put(records.write(records.REPORT, 0, records.write_metadata((("load-bin", b"\x01"),))))
+    joined.to_front.put(records.SHED, 0, records.write_seconds(0.25))
+    joined.to_front.put(records.REPORT, 0, records.write_metadata((("load-bin", b"\x01"),)))
     joined.run()
     assert joined.forwarding.gathering.shedding.retry_after_s == 0.25
     assert joined.report.metadata == (("load-bin", b"\x01"),)

@@ -4,17 +4,22 @@ import string
 from pathlib import Path
 
 import grpc
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_server.front_ends import records
+from inferry_server.front_ends.arena import BrokenRecordsError
 from inferry_server.front_ends.plan import FrontEndPlan, read_plan, write_plan
-from inferry_server.front_ends.records import Counted, Opening, Record, RecordReader
+from inferry_server.front_ends.records import Counted, RecordReader
 from inferry_server.front_ends.used_files import UsedFiles, read_used_files, write_used_files
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.transport.options import TransportOptions
 
-RECORDS = st.lists(st.tuples(st.integers(1, 255), st.integers(0, 2**64 - 1), st.binary(max_size=200)), max_size=20)
+RECORDS = st.lists(
+    st.tuples(st.integers(1, 127), st.integers(0, 2**64 - 1), st.binary(max_size=200), st.binary(max_size=200)),
+    max_size=20,
+)
 TIMES = st.floats(0, 1e9)
 METADATA = st.lists(
     st.tuples(st.text(string.ascii_lowercase + "-", min_size=1), st.text() | st.binary(max_size=20)), max_size=5
@@ -22,7 +27,9 @@ METADATA = st.lists(
 
 
 @given(RECORDS, st.data())
-def test_records_are_read_as_they_were_written_however_they_are_cut(sent: list[Record], data: st.DataObject) -> None:
+def test_records_are_read_as_they_were_written_however_they_are_cut(
+    sent: list[tuple[int, int, bytes, bytes]], data: st.DataObject
+) -> None:
     whole = b"".join(records.write(*record) for record in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=40)))
     reader, read = RecordReader(), []
@@ -31,22 +38,45 @@ def test_records_are_read_as_they_were_written_however_they_are_cut(sent: list[R
     assert read == sent
 
 
-def test_a_large_record_in_many_pieces_is_joined_once() -> None:
-    body = bytes(range(256)) * 4096
-    whole = records.write(records.MESSAGE, 7, body) + records.write(records.HALF_CLOSE, 7)
+@pytest.mark.parametrize("piece_bytes", [1000, 70_000, 10_000_000])
+def test_a_large_message_in_pieces_of_any_size_is_read_as_it_was_written(piece_bytes: int) -> None:
+    message = bytes(range(256)) * 4096
+    sent = [
+        (records.SHED, 0, b"before", b""),
+        (records.MESSAGE, 7, b"body", message),
+        (records.HALF_CLOSE, 7, b"", b""),
+    ]
+    whole = b"".join(records.write(*record) for record in sent)
     reader, read = RecordReader(), []
-    for start in range(0, len(whole), 1000):
-        read += reader.read(whole[start : start + 1000])
-    assert read == [(records.MESSAGE, 7, body), (records.HALF_CLOSE, 7, b"")]
+    for start in range(0, len(whole), piece_bytes):
+        read += reader.read(whole[start : start + piece_bytes])
+    assert read == sent
+    assert reader.missing == 0
 
 
-@given(st.integers(0, 65535), st.binary(max_size=50), st.none() | TIMES, TIMES, st.binary(max_size=50))
+def test_a_record_that_announces_more_than_there_may_be_is_refused_before_it_comes() -> None:
+    reader = RecordReader(most_bytes=1000)
+    assert reader.read(records.write_head(records.MESSAGE, 1, b"body", 996)) == []
+    with pytest.raises(BrokenRecordsError, match="a record of 1001 bytes; expected 1000 at most"):
+        RecordReader(most_bytes=1000).read(records.write_head(records.MESSAGE, 1, b"body", 997))
+
+
+def test_a_message_in_an_arena_that_there_is_not_is_refused() -> None:
+    with pytest.raises(BrokenRecordsError):
+        RecordReader().read(records.write_placed(records.MESSAGE, 1, b"", place=0, size=64))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)))
+def test_places_are_the_same_on_the_other_side(places: list[int]) -> None:
+    assert list(records.read_places(records.write_places(places))) == places
+
+
+@given(st.integers(0, 65535), st.binary(max_size=50), st.none() | TIMES, TIMES)
 def test_a_call_begins_on_the_other_side_as_it_came(
-    path: int, metadata: bytes, deadline: float | None, arrived: float, message: bytes
+    path: int, metadata: bytes, deadline: float | None, arrived: float
 ) -> None:
-    opening = Opening(path, metadata, deadline, arrived, message)
-    [(kind, number, body)] = RecordReader().read(records.write_opening(records.UNARY, 5, opening))
-    assert (kind, number, records.read_opening(body)) == (records.UNARY, 5, opening)
+    body = records.write_opening(path, deadline, arrived, metadata)
+    assert records.read_opening(body) == (path, deadline, arrived, metadata)
 
 
 @given(METADATA)

@@ -47,11 +47,11 @@ class Played:
         router = Router(ServerMetrics())
         self.slot = Slot(0, Wake(), lambda put: ForwardedCalls(router, (), put, lambda: None))
 
-    def _start(self) -> tuple[Any, Any]:
+    def _start(self) -> tuple[Any, Any, Any]:
         ours, its = socket.socketpair()
         self.ends.append(its)
         self.processes.append(Process())
-        return self.processes[-1], ours
+        return self.processes[-1], ours, None
 
     def begin(self) -> None:
         self.slot.begin(b"")

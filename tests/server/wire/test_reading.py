@@ -48,7 +48,7 @@ def learn(cache: PlanCache, message: bytes) -> None:
 
 def contents(incoming: IncomingRequest) -> list[bytes]:
     places = zip(incoming.raw_starts, incoming.raw_sizes, strict=True)
-    return [incoming.message[start : start + size] for start, size in places]
+    return [bytes(incoming.message[start : start + size]) for start, size in places]
 
 
 def planned(
@@ -74,6 +74,12 @@ def test_what_is_cut_out_is_what_parsing_says(name: str, version: str, request_i
     message.ClearField("id")
     message.ClearField("raw_input_contents")
     assert rest == message
+
+
+@given(st.binary(max_size=60) | st.builds(lambda rows: request(rows).SerializeToString(), st.integers(1, 3)), st.data())
+def test_a_view_is_cut_up_as_its_bytes_are(message: bytes, data: st.DataObject) -> None:
+    cut = message[: data.draw(st.integers(0, len(message)))]
+    assert cut_up(memoryview(cut)) == cut_up(cut)
 
 
 def test_requests_that_name_their_inputs_in_another_order_can_share_a_batch() -> None:
