@@ -13,6 +13,12 @@ _CERTIFICATES = ("tests/server/transport/test_client_certificates.py",)
 _GUARD = ("tests/server/http/test_guard.py",)
 
 SECURITY = (
+    Mutant(
+        "certificate-with-chain",
+        "mutual TLS: a certificate is refused with its chain",
+        "found.certificates[pem] = known",
+        _CERTIFICATES,
+    ),
     Mutant("signed-version", "signed: versions are verified", "pass", _SIGNED),
     Mutant("signed-model", "signed: a version is one of its model", "if False:", _SIGNED),
     Mutant("signed-number", "signed: a version keeps its number", "if False:", _SIGNED),

@@ -1,5 +1,6 @@
 """Whether the certificates that clients have shown still hold: a handshake verifies once, connections last for long."""
 
+import hashlib
 import logging
 import math
 import ssl
@@ -54,7 +55,7 @@ class _Found:
 
     Attributes:
         authority: verifies what other authorities have verified; None: they were not exchanged since the start.
-        certificates: by their PEM.
+        certificates: by their PEM; those that are not vouched for by a digest of it and of what was sent with it.
         connections: since when and until when each may be used without reading its certificate.
     """
 
@@ -143,11 +144,17 @@ class ClientCertificates:
 
     def _certificate(self, found: _Found, pem: bytes, auth_context: AuthContext) -> _Certificate:
         known = found.certificates.get(pem)
+        if known is not None:
+            return known
+        chain = (pem, *auth_context.get(_CHAIN, ()))
+        refused = hashlib.sha256(b"".join(chain)).digest()  # with others sent beside it, it may be vouched for
+        known = found.certificates.get(refused)
         if known is None:
             if len(found.certificates) >= _MOST_CERTIFICATES:
                 found.certificates.clear()
                 found.connections.clear()  # which hold by certificates that are known, so that reviews know their ends
-            known = found.certificates[pem] = _read(found.authority, pem, auth_context)
+            known = _read(found.authority, chain, auth_context)
+            found.certificates[pem if known.is_issued else refused] = known  # guard: certificate-with-chain
         return known
 
     def _remember(self, found: _Found, connection: Connection, now: float, until: float) -> None:
@@ -175,10 +182,9 @@ def end_of_peer(certificate: Mapping[str, Any] | None) -> float:
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else math.inf
 
 
-def _read(authority: Authority | None, pem: bytes, auth_context: AuthContext) -> _Certificate:
-    end, names = earliest_end(pem), names_of(auth_context)
-    chain = [der for text in (pem, *auth_context.get(_CHAIN, ())) for der in certificates_in(text)]
-    is_issued = authority is None or authority.vouches_for(chain)
+def _read(authority: Authority | None, chain: Sequence[bytes], auth_context: AuthContext) -> _Certificate:
+    end, names = earliest_end(chain[0]), names_of(auth_context)
+    is_issued = authority is None or authority.vouches_for([der for pem in chain for der in certificates_in(pem)])
     if not is_issued:
         logger.info("a client's certificate is not of an authority that is trusted now: %r", names)
     return _Certificate(math.inf if end is None else end, is_issued, names)

@@ -2,7 +2,7 @@
 
 import queue
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,25 @@ def test_nothing_holds_that_was_read_under_other_authorities(pem: bytes) -> None
     assert nobody.asked == 1  # once for each certificate
     certificates.begin_review()
     assert not certificates.is_due()
+
+
+def test_a_certificate_that_was_refused_is_taken_with_those_between_it_and_an_authority(pem: bytes) -> None:
+    class Root:
+        asked = 0
+
+        def vouches_for(self, chain: Sequence[bytes]) -> bool:
+            self.asked += 1
+            return len(chain) > 1
+
+    certificates, root = ClientCertificates(lambda: 0.0), Root()
+    certificates.exchange(root)
+    alone = {"x509_pem_cert": [pem], "x509_common_name": [b"client"]}
+    for _ in range(2):
+        with pytest.raises(UnauthenticatedError, match="do not vouch"):
+            certificates.check(None, alone)
+    for _ in range(2):
+        certificates.check(None, {**alone, "x509_pem_cert_chain": [pem]})
+    assert root.asked == 2
 
 
 def test_a_connection_is_known_by_its_client_and_where_it_is_and_not_at_all_where_that_tells_nothing() -> None:
