@@ -61,8 +61,12 @@ class UnreadReplies:
             port: of the server.
         """
         if self._clients and self._pacing.is_due():
-            with self._pacing.work():
-                cut_off_clients({self._clients.popleft() for _ in range(len(self._clients))}, port)
+            clients = {self._clients.popleft() for _ in range(len(self._clients))}
+            try:
+                with self._pacing.work():
+                    cut_off_clients(clients, port)
+            except OSError:  # no descriptor is left to look with
+                self._clients.extend(clients)
 
     def _give_up(self, client: str) -> None:
         self._given_up()

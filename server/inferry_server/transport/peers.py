@@ -5,6 +5,7 @@ connected to a port and which of this process' descriptors a connection is. So a
 and cuts off what is too much; to gRPC, those clients have gone.
 """
 
+import logging
 import os
 import re
 import socket
@@ -21,6 +22,8 @@ from inferry_server.addresses import Address, AnyAddress
 from inferry_server.transport.connections import TABLES, pieces, sockets_in_use
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.pacing import Pacing
+
+logger = logging.getLogger(__name__)
 
 _OWN = Path("/proc/self/fd")
 _CORES, _LONGEST_S = 1e-3, 5.0  # that looking may take; how far apart looks are at most
@@ -86,13 +89,24 @@ class PeerBound:
         self._known: Collection[int] = ()  # sockets that the last look has found
         self._fewest = self._largest = 0  # sockets since the last look, and connections that it has found of one peer
         self._cuts = False  # whether the last look has cut off somebody
+        self._blind = False  # whether it failed
 
     def look(self) -> None:
-        """Look, unless it is too early: looking takes longer the more connections there are."""
+        """Look, unless it is too early: looking takes longer the more connections there are.
+
+        Where this process has no descriptor left to look with, it looks the next time.
+        """
         pacing = self._pacing
-        if pacing.is_due() or (self._is_urgent() and pacing.is_due(times=_URGENT)):  # guard: peers-looked-at-seldom
-            with pacing.work():
-                self._look()
+        try:
+            if pacing.is_due() or (self._is_urgent() and pacing.is_due(times=_URGENT)):  # guard: peers-looked-at-seldom
+                with pacing.work():
+                    self._look()
+        except OSError as error:  # the caller has more to look at
+            if not self._blind:
+                logger.warning("the connections of each peer cannot be counted now: %s", error)
+            self._blind = True
+        else:
+            self._blind = False
 
     def _is_urgent(self) -> bool:
         """Whether one peer may have too many by now, if all sockets that have come are its."""

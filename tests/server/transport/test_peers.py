@@ -1,11 +1,13 @@
 """Connections of one peer are bounded: by what the kernel tells of them, and whoever has too many loses the newest."""
 
+import errno
 import os
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from inferry_server.addresses import Address, UnixAddress
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
+from inferry_server.transport import aio_unread
+from inferry_server.transport.aio_unread import UnreadReplies
 from inferry_server.transport.connections import can_count_connections, share_of_peer, sockets_in_use
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.peers import (
@@ -108,6 +112,55 @@ def test_the_table_is_read_less_often_the_longer_that_takes(tmp_path: Path) -> N
         bound.look()
         now[0] += 0.25
     assert 2 * 20 <= looks[0] <= 2 * 25  # 1 ms of a core every second
+
+
+def test_a_process_without_a_descriptor_left_looks_again_and_tells_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = [0]
+
+    def count() -> int:
+        counts[0] += 1
+        if counts[0] <= 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return 1
+
+    bound = PeerBound(PORT, 1, lambda _: None, [table(tmp_path)], count=count, clock=lambda: 0.0)
+    for _ in range(4):
+        bound.look()
+    assert counts == [4]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the connections of each peer cannot be counted now: [Errno 24] Too many open files"
+    ]
+
+
+def test_clients_who_are_given_up_are_cut_off_later_where_no_descriptor_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[set[str]] = []
+
+    def cut(clients: set[str], port: int) -> int:
+        asked.append(clients)
+        if len(asked) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return port
+
+    class Stream:
+        active_at, awaits_reader = 0.0, True
+
+        def peer(self) -> str:
+            return "ipv4:192.0.2.1:1"
+
+    class Loop:
+        def time(self) -> float:
+            return 100.0
+
+    monkeypatch.setattr(aio_unread, "cut_off_clients", cut)
+    replies = UnreadReplies(cast("Any", Loop()), 1.0, lambda: None)
+    replies.give_up([cast("Any", Stream())])
+    for _ in range(3):
+        replies.cut_off(PORT)
+    assert asked == [{"ipv4:192.0.2.1:1"}] * 2
 
 
 @pytest.mark.parametrize(
