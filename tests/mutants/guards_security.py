@@ -19,6 +19,12 @@ SECURITY = (
         "found.certificates[pem] = known",
         _CERTIFICATES,
     ),
+    Mutant(
+        "reload-tried-again",
+        "files: what could not be used is tried again",
+        "self._settled = self._failed = contents",
+        ("tests/server/security/test_watching.py",),
+    ),
     Mutant("signed-version", "signed: versions are verified", "pass", _SIGNED),
     Mutant("signed-model", "signed: a version is one of its model", "if False:", _SIGNED),
     Mutant("signed-number", "signed: a version keeps its number", "if False:", _SIGNED),

@@ -20,7 +20,8 @@ class WatchedFiles:
     """Files that belong together, as a certificate and its key do. Not thread-safe: one thread looks.
 
     What has changed is applied when two looks, one after the other, have found the same: whoever is still writing
-    is not overtaken. What cannot be applied is told once, and what was applied before stays in effect.
+    is not overtaken. What cannot be applied is told once, and what was applied before stays in effect. It is tried
+    again at each look: memory or descriptors may have been short, and an authority that is gone must not stay trusted.
 
     Args:
         what: for the log and for metrics.
@@ -42,6 +43,7 @@ class WatchedFiles:
         self._paths = tuple(paths)
         self._settled: Contents | None = applied
         self._seen: Contents | None = applied
+        self._failed: Contents | None = None
         self._apply = apply
         self._told = told
         self._unreadable = False
@@ -54,15 +56,18 @@ class WatchedFiles:
         seen, self._seen = self._seen, contents
         if contents == self._settled or contents != seen:  # guard: reload-settled
             return
-        self._settled = contents
         try:
             self._apply(contents)
         except Exception as error:  # noqa: BLE001 - what was applied before stays in effect
+            if contents == self._failed:
+                return
+            self._settled, self._failed = None, contents  # guard: reload-tried-again
             logger.error(
                 "%s has changed and cannot be used, what was read before stays in effect: %s", self._what, error
             )
             self._told(self._what, "failed")
         else:
+            self._settled, self._failed = contents, None
             logger.info("%s has changed and was read again", self._what)
             self._told(self._what, "reloaded")
 

@@ -71,6 +71,8 @@ class ServerTls:
         Raises:
             StartError: they cannot be used; what was shown before is shown on.
         """
+        if contents == self.contents:  # tried again, as another port could not use them
+            return
         configuration, authority = self._configuration(contents), self._other_authority(contents)
         self._current = configuration  # guard: certificate-reloaded
         self.contents = contents

@@ -86,6 +86,22 @@ def test_what_cannot_be_used_is_told_once_and_the_next_contents_are_tried(tmp_pa
     assert (applied, applied.told) == ([b"right"], ["failed", "reloaded"])
 
 
+def test_what_could_not_be_used_for_a_while_is_used_then(tmp_path: Path) -> None:
+    path, told, tried = tmp_path / "file", list[str](), list[bytes]()
+    path.write_bytes(b"old")
+
+    def apply(contents: Contents) -> None:
+        tried.append(contents[path])
+        if len(tried) < 3:
+            raise OSError("Too many open files")
+
+    watched = WatchedFiles("files", [path], read_files([path]), apply, lambda _, what: told.append(what))
+    path.write_bytes(b"new")
+    for _ in range(8):
+        watched.look()
+    assert (tried, told) == ([b"new"] * 3, ["failed", "reloaded"])
+
+
 def test_a_file_that_is_gone_is_told_once_and_found_again(tmp_path: Path, applied: Applied) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
