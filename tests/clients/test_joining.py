@@ -431,6 +431,17 @@ def test_a_caller_that_wakes_nobody_keeps_the_others_no_longer_than_their_time()
     assert row.woken[-1] == "later"
 
 
+def test_an_idle_sender_wakes_callers_whom_an_interrupted_one_left_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joined_threads, "_IDLE_S", 0.01)
+    row, called = Row(), threading.Lock()
+    row.answer("interrupted", "other")
+    called.acquire()
+    assert not row.joiner._is_called(called)
+    assert row.woken == ["interrupted", "other"]
+    assert not row.joiner._is_called(called)
+    assert row.joiner._joiner.reserve_alone(), "the request's place was not given back"
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("max_rows", 0), ("max_in_flight", 0), ("max_rows", 10**6), ("max_rows", 2.5)]
 )

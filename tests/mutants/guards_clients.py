@@ -166,6 +166,12 @@ CLIENTS = (
         ("tests/clients/test_joining.py",),
     ),
     Mutant(
+        "join-interrupted-waker",
+        "client: callers whom an interrupted one should have woken do not sleep until their time is up",
+        "if False:",
+        ("tests/clients/test_joining.py",),
+    ),
+    Mutant(
         "join-rows-of-all",
         "client: a joined reply without a row for each that was sent is given to nobody",
         "if False:",

@@ -21,6 +21,7 @@ from inferry_client.errors import InferryError, error_from_silence
 from inferry_client.messages.call import Call
 
 _IDLE_S = 5.0  # a sender that had nothing to do for so long ends; another is started when one is needed
+_LOOK_S = 0.25  # how long a sender that has nothing to do lets answered callers sleep
 
 
 class ThreadJoiner:
@@ -152,12 +153,32 @@ class ThreadJoiner:
             if begin:
                 begin()
             self._settle(batch, self._ask(batch) if batch else separate, began, called)
-            if not called.acquire(timeout=_IDLE_S):
+            if not self._is_called(called):
                 with self._lock:
                     if called in self._idle:
                         self._idle.remove(called)
                         return
                 called.acquire()
+
+    def _is_called(self, called: threading.Lock) -> bool:
+        """Whether a sender is called before it has been idle for too long.
+
+        Meanwhile it wakes the next caller where nobody does: a signal may have ended the one that should have, between
+        any two steps, and all that are behind it would sleep until their time is up.
+        """
+        for _ in range(max(1, round(_IDLE_S / _LOOK_S))):
+            next_one = self._next_asleep()
+            if called.acquire(timeout=min(_LOOK_S, _IDLE_S)):
+                return True
+            if next_one is not None and next_one is self._next_asleep():  # guard: join-interrupted-waker
+                self._wake_next()
+        return False
+
+    def _next_asleep(self) -> Callable[[], object] | None:
+        try:
+            return self._asleep[0]
+        except IndexError:
+            return None
 
     def _take(self) -> "tuple[list[Waiting], Callable[[], object] | None]":
         """The calls of a request, and what begins another one at the same time."""
