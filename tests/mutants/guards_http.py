@@ -14,7 +14,6 @@ _TEST_CONNECTIONS = ("tests/server/http/test_connections.py",)
 _TEST_DIRECT = ("tests/server/http/test_direct.py",)
 _TEST_HEADS = ("tests/server/http/test_heads.py",)
 _TEST_REPEATED = ("tests/server/http/test_repeated_heads.py",)
-_TEST_BURSTS = ("tests/server/http/test_bursts.py",)
 _TEST_PLANS = ("tests/server/http/test_plans.py",)
 
 HTTP = (
@@ -127,7 +126,6 @@ HTTP = (
     Mutant("texts-behind", "REST: a text goes on behind its data", "if around is None:", _TEST_PLANS),
     Mutant("texts-numbers", "REST: truths come the long way", "if False:", _TEST_PLANS),
     Mutant("texts-around", "REST: a text holds for its data alone", "if request is None:", _TEST_PLANS),
-    Mutant("bursts-long", "REST, direct: short bursts stay whole", "is_worth_it = True", _TEST_BURSTS),
     Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
     Mutant("http-idle-closes", "HTTP: idle connections are closed, not cut off", "if False:", _TEST_DIRECT),
 )

@@ -5,8 +5,7 @@ nothing unusual, only the way is shorter: from the connection to the router's ha
 messages and the replies of the long one. `DirectInfer` decides from a request's head which way it takes.
 
 Requests that come in one round of the event loop are handled at its end, together: whoever computes is woken once and
-finds all of them, and their replies come back to the loop by one wake-up. Where that would leave the device idle while
-many requests are read, the first half of them does not wait for the other (`bursts.py`).
+finds all of them, and their replies come back to the loop by one wake-up.
 """
 
 import asyncio
@@ -23,7 +22,6 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from inferry_server.errors import InvalidRequestError, ServingError
-from inferry_server.http.bursts import Bursts
 from inferry_server.http.direct_calls import INFER, Connection, DirectCall, Head, RawHeaders
 from inferry_server.http.heads import header_lines
 from inferry_server.http.infer_plans import InferRequests
@@ -82,8 +80,6 @@ class DirectInfer:
         self._waiting: list[DirectCall] = []
         self._waited = self._rounds = 0
         self._round_ends = False  # it is to be told
-        self._under_way: set[DirectCall] = set()  # handled, and not answered
-        self._bursts = Bursts(_MOST_TOGETHER)
         self._replies: deque[tuple[DirectCall, Status, bytes]] = deque()
         self._loop_told = False
 
@@ -158,7 +154,7 @@ class DirectInfer:
         call.came_at = call.connection.now
         waiting = self._waiting
         waiting.append(call)
-        if len(waiting) >= self._bursts.enough:
+        if len(waiting) >= _MOST_TOGETHER:
             self._handle_waiting()
         elif not self._round_ends:
             self._round_ends = True
@@ -166,7 +162,6 @@ class DirectInfer:
 
     def gone(self, call: DirectCall) -> None:
         """The client of a call that has no reply yet has gone."""
-        self._under_way.discard(call)
         call.cancelled()  # guard: direct-cancelled
 
     def _end_of_round(self) -> None:
@@ -184,9 +179,7 @@ class DirectInfer:
         self._waited = self._rounds = 0
         for call in waiting:
             if not call.disconnected:
-                self._under_way.add(call)
                 self._handle(call)
-        self._bursts.handed_over(len(self._under_way), time.monotonic())
 
     def _handle(self, call: DirectCall) -> None:
         head, pieces = call.head, call.pieces
@@ -218,14 +211,10 @@ class DirectInfer:
 
     def _answer_all(self) -> None:
         self._loop_told = False  # first: what is added from now on may come too late for this
-        now = time.monotonic()
         while self._replies:
             self._answer(*self._replies.popleft())
-        if not self._under_way:
-            self._bursts.all_answered(now)
 
     def _answer(self, call: DirectCall, status: Status, message: bytes) -> None:
-        self._under_way.discard(call)
         if call.disconnected:
             return
         try:

@@ -3,10 +3,8 @@
 import gzip
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -283,44 +281,6 @@ def test_heads_that_come_again_may_come_in_pieces_or_together(server: Server) ->
             connection.sendall(piece)
             ids += [json.loads(reply(stream)[2])["id"] for _ in range(replies)]
     assert ids == [str(number) for number in range(16)]
-
-
-def test_the_first_half_of_a_burst_that_takes_long_is_handled_while_the_other_is_read(tmp_path: Path) -> None:
-    onnx_models.save_doubler(tmp_path)
-    later, sent = ManualClock(), request(as_json())
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later())
-    with (
-        running_server(tmp_path) as server,
-        played_http(server, 16) as played,
-        mock.patch.object(direct, "time", clock),
-    ):
-        passes = cycle((5000.0, 1.0))  # while a burst is computed, and until the next has come
-
-        def pass_time(act: Callable[[], object]) -> None:
-            act()
-            later.advance(next(passes))
-
-        played.counted = pass_time
-        played.play(sent, 2)
-        handled, counts = mock.Mock(wraps=played.direct._router.handle), []
-        with mock.patch.object(played.direct._router, "handle", handled):
-            for connection in played.connections:
-                connection.data_received(sent)
-                counts.append(handled.call_count)
-            played._run()
-        assert (counts, handled.call_count) == ([0] * 7 + [8] * 9, 16)
-
-
-def test_a_client_that_goes_before_its_reply_is_waited_for_no_more(tmp_path: Path) -> None:
-    onnx_models.save_doubler(tmp_path)
-    with running_server(tmp_path) as server, played_http(server, 2) as played:
-        for connection in played.connections:
-            connection.data_received(request(as_json()))
-        played._run()
-        assert len(played.direct._under_way) == 2
-        for connection in played.connections:
-            connection.connection_lost(None)
-        assert not played.direct._under_way
 
 
 def test_what_a_request_waits_for_others_of_its_round_counts_as_waiting(server: Server) -> None:
