@@ -304,6 +304,7 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return key, certificate
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)  # a front end has a log of its own
 def test_metadata_that_is_not_text_fills_no_log(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     grpcs_own = logging.getLogger("grpc._cython.cygrpc")
     grpcs_own.error("Invalid encoding on %s", b"\xff")
