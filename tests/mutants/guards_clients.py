@@ -169,7 +169,7 @@ CLIENTS = (
         "join-interrupted-waker",
         "client: callers whom an interrupted one should have woken do not sleep until their time is up",
         "if False:",
-        ("tests/clients/test_joining.py",),
+        ("tests/clients/test_joined_threads.py",),
     ),
     Mutant(
         "join-rows-of-all",
