@@ -10,7 +10,21 @@ import pytest
 from manifests.bundle import K8S, Bundle, parse, render
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.planting import Change, container, data, http, one, pod, policy, probe, rules, spec, traced, without
+from manifests.planting import (
+    Change,
+    container,
+    data,
+    http,
+    one,
+    planted,
+    pod,
+    policy,
+    probe,
+    rules,
+    spec,
+    traced,
+    without,
+)
 from manifests.rules_metrics import query_faults
 from manifests.rules_resources import quantity
 from manifests.schemas import VERSIONS, unknown_kinds
@@ -214,9 +228,8 @@ def test_there_is_nothing_wrong_before_a_mistake_is_planted(everything: Bundle, 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: ServerFacts) -> None:
     change, expected = MISTAKES[name]
-    planted = Bundle(copy.deepcopy(everything.objects))
-    change(planted)
-    found = faults(planted, facts, versions=VERSIONS[-1:])
+    changed = planted(everything, change)
+    found = faults(changed, facts, versions=VERSIONS[-1:])
     assert any(expected in fault for fault in found), found
 
 
@@ -231,10 +244,10 @@ def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: Server
 def test_a_mistake_in_kserves_runtime_is_named(
     old: str, new: str, expected: str, kserve: Bundle, facts: ServerFacts
 ) -> None:
-    planted = Bundle(copy.deepcopy(kserve.objects))
-    arguments = spec(planted, "ClusterServingRuntime")["containers"][0]["args"]
+    changed = Bundle(copy.deepcopy(kserve.objects))
+    arguments = spec(changed, "ClusterServingRuntime")["containers"][0]["args"]
     arguments[arguments.index(old)] = new
-    assert any(expected in fault for fault in faults(planted, facts, versions=VERSIONS[-1:]))
+    assert any(expected in fault for fault in faults(changed, facts, versions=VERSIONS[-1:]))
 
 
 def test_a_misspelt_field_of_kserves_own_or_of_its_container_is_named(kserve: Bundle, facts: ServerFacts) -> None:
@@ -243,9 +256,8 @@ def test_a_misspelt_field_of_kserves_own_or_of_its_container_is_named(kserve: Bu
         lambda b: spec(b, "ClusterServingRuntime").update(supportedFormats=[]),
         lambda b: spec(b, "ClusterServingRuntime")["containers"][0].update(readynessProbe={}),
     ):
-        planted = Bundle(copy.deepcopy(kserve.objects))
-        change(planted)
-        assert faults(planted, facts, versions=VERSIONS[-1:])
+        changed = planted(kserve, change)
+        assert faults(changed, facts, versions=VERSIONS[-1:])
 
 
 def test_an_image_volume_is_not_asked_of_versions_that_do_not_know_it(facts: ServerFacts, tmp_path: Path) -> None:

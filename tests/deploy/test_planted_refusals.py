@@ -8,7 +8,7 @@ import pytest
 from manifests.bundle import K8S, Bundle, Manifest, render, render_with
 from manifests.check import faults
 from manifests.facts import ServerFacts
-from manifests.planting import Change, container, data, one, pod, rules, spec
+from manifests.planting import Change, container, data, one, planted, pod, rules, spec
 from manifests.rules_refused import refused_faults
 from manifests.schemas import VERSIONS
 
@@ -138,9 +138,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_is_named(name: str, everything: Bundle, facts: ServerFacts) -> None:
     change, expected = MISTAKES[name]
-    planted = Bundle(copy.deepcopy(everything.objects))
-    change(planted)
-    found = faults(planted, facts, versions=VERSIONS[-1:])
+    changed = planted(everything, change)
+    found = faults(changed, facts, versions=VERSIONS[-1:])
     assert any(expected in fault for fault in found), found
 
 

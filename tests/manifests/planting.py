@@ -1,5 +1,6 @@
 """What tests change in rendered manifests, to plant a mistake."""
 
+import copy
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,13 @@ secretGenerator:
 """Of a kustomization: the Secret that the component `tokens` mounts, with a policy that lets nobody in."""
 
 Change = Callable[[Bundle], object]
+
+
+def planted(bundle: Bundle, change: Change) -> Bundle:
+    """A changed copy."""
+    copied = Bundle(copy.deepcopy(bundle.objects))
+    change(copied)
+    return copied
 
 
 def one(bundle: Bundle, kind: str, name: str = "") -> Manifest:
