@@ -45,3 +45,13 @@ def moved_clock(transport: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         ahead[0] += seconds
 
     yield advance
+
+
+def on_their_way(transport: Any) -> int:
+    """Replies of a transport that it does not know to be read: while the clock jumps, nobody can read one in time."""
+    if hasattr(transport, "_handler"):  # of grpcio's asyncio server
+        transport = transport._handler
+        unary: int = len(transport.unread._on_their_way)
+    else:
+        unary = len(transport.unread)
+    return unary + sum(bool(stream.awaits_reader) for stream in list(transport._streams))

@@ -24,7 +24,7 @@ from inferry_server.transport.connections import affordable_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from testkit.servers import ANY_PORT
-from testkit.transports import moved_clock
+from testkit.transports import moved_clock, on_their_way
 from testkit.waiting import SOON_S, wait_until
 
 KEEP, CHECK, WATCH = "/test/Keep", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -150,6 +150,7 @@ def test_a_reply_that_its_client_does_not_read_in_time_is_given_up(
         for call in kept:
             call.reply(bytes(1000))
         kept.clear()
+        wait_until(lambda: all(map(was_answered, peers)) and on_their_way(made) == 1, "one of them to be read")
         advance(LIMIT_S / 2)
         with grpc.insecure_channel(str(address)) as channel:
             stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(KEEP)
@@ -157,7 +158,7 @@ def test_a_reply_that_its_client_does_not_read_in_time_is_given_up(
             asked = stub.future(b"")
             wait_until(lambda: bool(kept), "a later request")
             assert given_up() == 0
-            advance(LIMIT_S)  # a loop may have sent it only after the clock was moved
+            advance(LIMIT_S / 2)
             wait_until(lambda: given_up() == 1, "the reply to be given up")
             wait_until(lambda: made.look() >= 0 and bool(trimmed), "memory to be given back")
             kept[0].reply(b"late")
@@ -170,6 +171,12 @@ def test_a_reply_that_its_client_does_not_read_in_time_is_given_up(
             peer.close()
         assert given_up() == 1
         made.stop(0)
+
+
+def was_answered(peer: Peer) -> bool:
+    """Whether the server has begun to reply."""
+    peer.look(0.01)
+    return peer.seen["answered"] > 0
 
 
 def looked_at(peer: Peer) -> Counter[str]:

@@ -22,7 +22,7 @@ from inferry_server.transport.open_calls import idle, longest_waiting, unread
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.selection import Transport, make_transport
 from testkit.servers import ANY_PORT
-from testkit.transports import moved_clock
+from testkit.transports import moved_clock, on_their_way
 from testkit.waiting import wait_until
 
 ECHO, KEEP, WATCH = "/test/Echo", "/test/Keep", "/grpc.health.v1.Health/Watch"
@@ -71,6 +71,10 @@ class Running:
     metrics: ServerMetrics
     advance: Callable[[float], None]
     opened: list[StreamCall] = field(default_factory=list)
+
+    def all_read(self, but: int = 0) -> None:
+        """Wait until clients have read every reply, but for some."""
+        wait_until(lambda: on_their_way(self.transport) == but, "the replies to be read")
 
     def ended(self, reason: str) -> float:
         """Calls that ended for a reason, once the transport has looked."""
@@ -170,11 +174,13 @@ def test_a_stream_whose_client_says_nothing_is_ended_and_others_are_not(server: 
         watching: Any = channel.unary_stream(WATCH)(HealthCheckRequest().SerializeToString())
         next(watching)
         wait_until(lambda: len(server.opened) == 3, "the streams")
+        server.all_read()
         server.advance(IDLE_S - 50)
         server.transport.look()
         talking.send(b"second")
         assert next(talking.call) == b"second"
         assert server.ended("stream_idle") == 0
+        server.all_read()
         server.advance(50)
         server.transport.look()
         wait_until(lambda: server.counted("stream_idle") == 1, "the silent stream to be ended")
@@ -185,6 +191,7 @@ def test_a_stream_whose_client_says_nothing_is_ended_and_others_are_not(server: 
         assert "setting stream_idle_timeout_s" in error.details()
         talking.send(b"third")
         assert next(talking.call) == b"third"
+        server.all_read()
         assert server.ended("stream_idle") == 1
         assert watching.is_active()
         for stream in (silent, talking, owed):
@@ -257,6 +264,7 @@ def test_a_stream_whose_client_does_not_read_is_given_up(transport: str, monkeyp
             return unread()
 
         assert given_up() == 0
+        server.all_read(but=2)
         server.advance(UNREAD_S)
         server.transport.look()
         wait_until(lambda: unread() == 2, "the replies that are not read to be given up")
