@@ -7,6 +7,8 @@
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
 address names a server of the Open Inference Protocol that serves the same model. `--triton` starts
 Triton too (its Python backend and the same ONNX Runtime), driven by the same system under test.
+In the Server scenario queries that wait travel together, in up to two requests of up to 32 images under way;
+`--peaks` sends a request for each query, as `inferry load` does.
 Results are unofficial: no submission, no audit, another network than MLPerf's.
 """
 
@@ -18,95 +20,37 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contenders import INPUT, MODEL, OUTPUT, SHAPE, Contender
 from bench.environments import environment, site_packages
 from bench.loadgen_results import Result, peaks_table, read_summary, table
+from bench.loadgen_target import Target
 from bench.server_process import started
 from inferry_client.connecting.channels import ChannelSettings, open_channel
 from inferry_client.load.peak import PeakSearch
-from inferry_client.messages import requests
-from inferry_client.messages.replies import read_infer
-from inferry_proto import open_inference_pb2
-from inferry_proto.services import OPEN_INFERENCE
 
 SCENARIOS = ("SingleStream", "MultiStream", "Offline", "Server", "Accuracy")
 LATENCY_MS = 15  # of the Server scenario, p99
-_ROWS = 32  # of the requests that Offline's one query is cut into
-_UNDER_WAY = 8  # of them
+_WAYS = {  # in which a scenario's samples travel: rows of a request at most, and requests under way at most
+    "SingleStream": (1, 1),
+    "MultiStream": (8, 1),
+    "Offline": (32, 8),
+    "Accuracy": (32, 8),
+    "Server": (32, 2),
+}
+_EACH_BY_ITSELF = (1, 1_000_000)
 _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offline, tried until one is valid
 _TRIAL_S = 3.0  # of the Server scenario: shares that cannot be valid are found out before the long run
-_LONG_RUNS = 2  # of the Server scenario at the most, so that the table has its end
+_LONG_RUNS = 3  # of the Server scenario at the most, so that the table has its end
 _PEAK_TRIAL_S = 5  # of each rate, for both generators
-_TIMEOUT_S = 60.0
-
-
-@dataclass
-class Target:
-    """The system under test: a model behind an address, and the pictures that are sent.
-
-    LoadGen's threads give it queries; gRPC's threads complete them.
-    """
-
-    channel: grpc.Channel
-    loadgen: Any
-    model: str
-    input: str
-    output: str
-    images: NDArray[np.uint8]
-    failed: int = 0
-    labels: dict[int, int] = field(default_factory=dict)
-    _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_UNDER_WAY))
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        path = OPEN_INFERENCE["ModelInfer"].path
-        self._ask: Any = self.channel.unary_unary(path)
-        self._singles = [self._request(np.array([number])) for number in range(len(self.images))]
-
-    def issue(self, samples: list[Any]) -> None:
-        """Send a query: one request, or, for Offline's, many of which some are under way."""
-        for start in range(0, len(samples), _ROWS):
-            part = samples[start : start + _ROWS]
-            several = len(samples) > _ROWS
-            if several:
-                self._room.acquire()
-            indices = np.array([sample.index for sample in part])
-            request = self._singles[indices[0]] if len(part) == 1 else self._request(indices)
-            future = self._ask.future(request, timeout=_TIMEOUT_S)
-            future.add_done_callback(lambda done, part=part, several=several: self._complete(done, part, several))
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def _request(self, indices: NDArray[Any]) -> bytes:
-        call = requests.infer(self.model, {self.input: self.images[indices]}, outputs=[self.output])
-        return call.request.SerializeToString()
-
-    def _complete(self, done: Any, part: list[Any], several: bool) -> None:
-        try:
-            reply = open_inference_pb2.ModelInferResponse.FromString(done.result())
-            labels = read_infer(reply).outputs[self.output].argmax(axis=1)
-            if len(labels) != len(part):
-                raise ValueError(f"{len(labels)} rows for {len(part)}")
-            with self._lock:
-                self.labels.update({sample.index: int(label) for sample, label in zip(part, labels, strict=True)})
-        except Exception:  # noqa: BLE001 - whatever it was, LoadGen must be told that the query ended
-            with self._lock:
-                self.failed += len(part)
-        if several:
-            self._room.release()
-        self.loadgen.QuerySamplesComplete([self.loadgen.QuerySampleResponse(sample.id, 0, 0) for sample in part])
 
 
 def import_loadgen() -> Any:
@@ -117,8 +61,20 @@ def import_loadgen() -> Any:
     return mlperf_loadgen
 
 
-def run_scenario(loadgen: Any, target: Target, scenario: str, *, seconds: float, rate: float = 1.0) -> Result:
-    """One scenario, as long as LoadGen's rules for it ask, and at least so many seconds."""
+def run_scenario(
+    loadgen: Any, target: Target, scenario: str, *, seconds: float, rate: float = 1.0, joins: bool = True
+) -> Result:
+    """One scenario, as long as LoadGen's rules for it ask, and at least so many seconds.
+
+    Args:
+        loadgen: the module.
+        target: the system under test.
+        scenario: LoadGen's name, or Accuracy.
+        seconds: for which it lasts.
+        rate: of the queries, where the scenario has one.
+        joins: single queries that wait travel together; else each is a request.
+    """
+    target.rows, target.under_way = _WAYS[scenario] if joins else _EACH_BY_ITSELF
     settings = loadgen.TestSettings()
     accuracy = scenario == "Accuracy"
     settings.scenario = getattr(loadgen.TestScenario, "Offline" if accuracy else scenario)
@@ -174,11 +130,15 @@ def _highest_server(loadgen: Any, target: Target, offline: float, *, seconds: fl
     return replace(result, client_cores=cores)
 
 
+def _serves_singles(loadgen: Any, target: Target, rate: float) -> bool:
+    return run_scenario(loadgen, target, "Server", seconds=_PEAK_TRIAL_S, rate=rate, joins=False).valid
+
+
 def loadgen_peak(loadgen: Any, target: Target, *, start: float) -> float:
-    """The highest rate of the Server scenario that is VALID, by the search of `inferry load --find-peak`."""
+    """The highest rate, a request for each query, at which Server is VALID; the search is that of `--find-peak`."""
     search = PeakSearch(start=start)
     while (rate := search.next_rate()) is not None:
-        search.note(rate, held=run_scenario(loadgen, target, "Server", seconds=_PEAK_TRIAL_S, rate=rate).valid)
+        search.note(rate, held=_serves_singles(loadgen, target, rate))
     if search.peak is None:
         raise SystemExit("bench.loadgen: error: LoadGen's Server scenario was valid at no rate")
     return search.peak
