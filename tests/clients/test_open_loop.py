@@ -179,7 +179,7 @@ def test_the_search_ends_without_a_peak_where_nothing_is_held_and_believes_no_ra
     while (rate := search.next_rate()) is not None:
         search.note(rate, held=False)
     assert search.peak is None
-    assert search.trials < 12
+    assert search.trials < 24
     lucky = PeakSearch(start=100)
     tried: list[float] = []
     while (rate := lucky.next_rate()) is not None:
@@ -188,6 +188,15 @@ def test_the_search_ends_without_a_peak_where_nothing_is_held_and_believes_no_ra
         if len(tried) > 24:
             break
     assert lucky.peak is None or tried.count(lucky.peak) >= 2
+
+
+@given(capacity=st.floats(50, 5000), disturbed=st.integers(0, 15))
+def test_a_trial_that_was_disturbed_does_not_halve_the_peak(capacity: float, disturbed: int) -> None:
+    search = PeakSearch(start=100)
+    while (rate := search.next_rate()) is not None:
+        search.note(rate, held=rate <= capacity and search.trials != disturbed)
+    assert search.peak is not None
+    assert 0.9 * capacity <= search.peak <= capacity
 
 
 @pytest.mark.slow

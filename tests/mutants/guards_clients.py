@@ -121,6 +121,12 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_a_client_that_sends_late_is_the_limit_and_says_so",),
     ),
     Mutant(
+        "load-peak-disturbed",
+        "load: a rate that was not held is tried once more",
+        "self._not_held = rate",
+        ("tests/clients/test_open_loop.py::test_a_trial_that_was_disturbed_does_not_halve_the_peak",),
+    ),
+    Mutant(
         "load-peak-twice",
         "load: a rate that is held by chance is no peak",
         "if held:",

@@ -1,8 +1,9 @@
 """The search for the highest rate that a server holds. Decides only.
 
 The rate doubles until it is not held, then the interval between the highest rate that was held and
-the lowest that was not is halved (geometrically) until its ends are near each other. A rate that is
-held only by chance is found out: the result is tried a second time, and lowered until it is held again.
+the lowest that was not is halved (geometrically) until its ends are near each other. Chance is found out
+both ways: a rate that is not held, as something else may have disturbed the machine, is tried once more, and
+the result is tried a second time, and lowered until it is held again.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 _NEAR = 1.05  # the ends of the interval, when the search is over
 _CONFIRMED_STEP = 0.03  # lower after the first failure, twice that after the second, and so on
 _TIMES_HELD = 2
-_MOST_TRIALS = 30
+_MOST_TRIALS = 40
 
 
 @dataclass
@@ -31,6 +32,7 @@ class PeakSearch:
     _held: float | None = field(default=None)
     _not_held: float | None = field(default=None)
     _confirmed: float | None = field(default=None)
+    _doubted: float | None = field(default=None)  # not held once
     _failures: int = 0
     _times_held: int = 1  # of the rate that is being confirmed: the search held it
 
@@ -40,6 +42,8 @@ class PeakSearch:
             return None
         if self.confirming is not None:
             return self.confirming
+        if self._doubted is not None:
+            return self._doubted
         if self._held is None and self._not_held is None:
             return min(max(self.start, self.lowest), self.highest)
         if self._not_held is None:
@@ -69,9 +73,11 @@ class PeakSearch:
                 self.confirming = lower if lower >= self.lowest else None
                 self._held, self._not_held = None, rate
         elif held:
-            self._held = rate
+            self._held, self._doubted = rate, None
+        elif self._doubted is None:
+            self._doubted = rate  # guard: load-peak-disturbed
         else:
-            self._not_held = rate
+            self._not_held, self._doubted = rate, None
 
     @property
     def peak(self) -> float | None:
