@@ -1,4 +1,4 @@
-"""The common client, in a process of its own: a closed loop, or an open one at a fixed rate.
+"""The common client, in a process of its own: a closed loop, or an open one.
 
 The job comes as JSON on standard input (see `Job`), the result goes to standard output. A closed loop counts
 latency from the moment a request was written; an open one from the moment it was due, so that a server that falls
@@ -7,11 +7,14 @@ behind is not spared.
 
 import array
 import gc
+import itertools
 import json
+import random
 import selectors
 import struct
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +24,7 @@ from bench.wire import Connection, GrpcConnection, HttpConnection
 REQUESTS_A_CONNECTION = 6  # as perf_analyzer shares its channels
 OPEN_CONNECTIONS = 8
 _DRAIN_S = 20.0
+_SEED = 0  # of random times: each run has the same
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Job:
         body: file with the request's bytes.
         seconds: how long requests are sent.
         concurrency: of a closed loop.
-        rate: requests a second of an open loop; 0: a closed one.
+        rate: requests a second of an open loop, on average; 0: a closed one.
         objective_ms: answers later than this are not useful; 0: all are.
         stamp_at: where the first byte of an int64 lies in the body that says when an answer becomes useless, in
             nanoseconds of the monotonic clock; -1: nowhere.
@@ -42,6 +46,11 @@ class Job:
         headers: of HTTP requests, besides the host and the length.
         times: file that takes, as doubles, when each answered request began, on `perf_counter`'s clock, then how long
             each took, in seconds; empty: none does.
+        repeats_s: an open loop's requests are due at random times, as those of many callers who know nothing of one
+            another (a Poisson process), and leave within 0.1 ms; after so many seconds the same times come again, so
+            that all stretches of this length are alike. 0: they are due one interval apart, and leave within 1 ms.
+        lags: file that takes, as doubles, when each request of an open loop was due, then how late it left, in
+            seconds; empty: none does.
     """
 
     port: int
@@ -56,6 +65,8 @@ class Job:
     http: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     times: str = ""
+    repeats_s: float = 0.0
+    lags: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,30 +165,46 @@ def closed_loop(job: Job) -> LoadResult:
 
 
 def open_loop(job: Job) -> LoadResult:
-    """Requests at a fixed rate, whatever comes back."""
+    """Requests when they are due, whatever comes back."""
     connections = [open_connection(job) for _ in range(OPEN_CONNECTIONS)]
-    selector, bodies, tally = watch(connections), StampedBody(job), Tally(job.objective_ms, job.times)
-    total, sent, ended, behind_s = int(job.rate * job.seconds), 0, 0, 0.0
+    # epoll waits whole milliseconds, select microseconds.
+    selector = watch(connections, selectors.SelectSelector() if job.repeats_s else None)
+    bodies, tally, due, lags = StampedBody(job), Tally(job.objective_ms, job.times), due_times(job), array.array("d")
+    total, sent, ended = len(due), 0, 0
     started = time.perf_counter()
     sending_s = 0.0
     while ended < total:
         now = time.perf_counter() - started
-        due = min(total, int(now * job.rate))
-        if sent < due:
-            behind_s = max(behind_s, now - sent / job.rate)
-            times = [started + number / job.rate for number in range(sent, due)]
+        to = bisect_right(due, now, lo=sent)
+        if sent < to:
+            lags.extend([now - each for each in due[sent:to]])
+            times = [started + each for each in due[sent:to]]
             # Stamped with the time it leaves: that the generator was late is no fault of the server's.
-            connections[due % OPEN_CONNECTIONS].send([bodies.at(time.perf_counter()) for _ in times], times)
-            sent, sending_s = due, now
+            connections[to % OPEN_CONNECTIONS].send([bodies.at(time.perf_counter()) for _ in times], times)
+            sent, sending_s = to, now
         if now > job.seconds + _DRAIN_S:
             raise TimeoutError(f"{total - ended} requests had no answer {_DRAIN_S:g} s after the last was sent")
-        for key, _ in selector.select(max(0.0, (sent + 1) / job.rate - now) if sent < total else _DRAIN_S):
-            answers = key.fileobj.receive()  # type: ignore[union-attr]
+        for key, _ in selector.select(max(0.0, due[sent] - now) if sent < total else _DRAIN_S):
+            answers = key.fileobj.receive()  # type: ignore[union-attr]  # registered by us
             arrived = time.perf_counter()
             for began, answered in answers:
                 tally.add(began, answered=answered, now=arrived)
             ended += len(answers)
-    return tally.result(sending_s, behind_s)
+    if job.lags:
+        due_at = array.array("d", [started + each for each in due])
+        Path(job.lags).write_bytes(due_at.tobytes() + lags.tobytes())
+    return tally.result(sending_s, max(lags, default=0.0))
+
+
+def due_times(job: Job) -> "array.array[float]":
+    """When the requests of an open loop are due, in seconds from its start."""
+    if not job.repeats_s:
+        return array.array("d", [number / job.rate for number in range(int(job.rate * job.seconds))])
+    chance = random.Random(_SEED)
+    # Of a Poisson process, whose count is known, the times are independent.
+    once = sorted(chance.uniform(0, job.repeats_s) for _ in range(round(job.rate * job.repeats_s)))
+    times = (turn * job.repeats_s + each for turn in itertools.count() for each in once)
+    return array.array("d", itertools.takewhile(lambda due: due < job.seconds, times))
 
 
 class StampedBody:
@@ -212,8 +239,9 @@ def open_connection(job: Job) -> Connection:
     )
 
 
-def watch(connections: Sequence[Connection]) -> selectors.DefaultSelector:
-    selector = selectors.DefaultSelector()
+def watch(connections: Sequence[Connection], selector: selectors.BaseSelector | None = None) -> selectors.BaseSelector:
+    """Wait for the answers of all of them, with the system's best selector unless told otherwise."""
+    selector = selector or selectors.DefaultSelector()
     for connection in connections:
         selector.register(connection, selectors.EVENT_READ)
     return selector

@@ -16,6 +16,8 @@ Latencies = NDArray[np.float64]
 
 _LEFT_OUT = 0.05  # of the time, an interval does not hold what it is an interval of
 _RESAMPLES = 2000
+_TRIMMED = 0.25  # of the ratios, at each end
+_FEWEST = 6  # pairs that an interval is made of
 _BUCKET = 0.002  # width of a bucket of latencies, as a share of its latency
 _SHORTEST_S, _LONGEST_S = 1e-5, 100.0
 
@@ -64,6 +66,27 @@ def _rank(count: int) -> int:
             break
         rank += 1
     return rank
+
+
+def mean_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """The geometric mean of the second over the first in each pair, with the bootstrap's interval.
+
+    The quarter of the ratios that is smallest and the quarter that is largest are left out, each time: what other work
+    did to a few pairs is noise. Where most pairs are alike, the interval is narrower than the median's.
+    """
+    ratios = np.log([second / first for first, second in pairs])
+    drawn = np.random.default_rng(0).integers(0, len(ratios), (_RESAMPLES, len(ratios)))
+    low, high = np.exp(np.quantile(_trimmed(ratios[drawn]), [_LEFT_OUT / 2, 1 - _LEFT_OUT / 2]))
+    enough = len(pairs) >= _FEWEST
+    value = float(np.exp(_trimmed(ratios[np.newaxis])[0]))
+    return Ratio(value, float(low) if enough else None, float(high) if enough else None, len(pairs))
+
+
+def _trimmed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each row without its ends."""
+    cut = int(rows.shape[1] * _TRIMMED)
+    trimmed: NDArray[np.float64] = np.sort(rows, axis=1)[:, cut : rows.shape[1] - cut].mean(axis=1)
+    return trimmed
 
 
 def quantile_ratio(rounds: Sequence[tuple[Latencies, Latencies]], share: float) -> Ratio:

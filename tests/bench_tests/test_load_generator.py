@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.load_generator import Job, StampedBody, Tally, closed_loop, open_loop, percentile
+from bench.load_generator import Job, StampedBody, Tally, closed_loop, due_times, open_loop, percentile
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferry_proto.services import OPEN_INFERENCE
 from testkit import scripted_server
@@ -75,6 +75,31 @@ def test_when_each_request_began_and_how_long_it_took_is_written(tmp_path: Path,
     assert (latencies > 0).all()
     assert (began + latencies <= after).all()
     assert result.cpu_s > 0
+
+
+def test_random_times_are_alike_in_every_stretch_and_have_the_rate_that_was_asked_for() -> None:
+    due = np.array(due_times(Job(1, PATH, "", seconds=6.0, rate=500, repeats_s=2.0)))
+    assert len(due) == 3000
+    assert (np.diff(due) >= 0).all()
+    for begins in (0.0, 0.7, 3.999):
+        stretch = due[(due >= begins) & (due < begins + 2.0)]
+        assert list(np.round(np.sort(stretch % 2.0), 9)) == list(np.round(due[:1000], 9))
+    gaps = np.diff(due[:1000])
+    assert 0.8 < gaps.std() / gaps.mean() < 1.2  # as those of a Poisson process; 0 where they are even
+
+
+def test_how_late_each_request_left_is_written(tmp_path: Path, body: Path) -> None:
+    lags, answer = tmp_path / "lags", ModelInferResponse(model_name="m", raw_output_contents=[b"x"])
+    with scripted_server.serving({"ModelInfer": lambda _: answer}) as server:
+        port = int(server.address.rpartition(":")[2])
+        before = time.perf_counter()
+        result = open_loop(Job(port, PATH, str(body), seconds=0.2, rate=200, repeats_s=0.1, lags=str(lags)))
+        after = time.perf_counter()
+    due, late = np.fromfile(lags).reshape(2, -1)
+    assert len(due) == result.sent == 40
+    assert before <= due.min() <= due.max() <= after
+    assert (late >= 0).all()
+    assert late.max() * 1e3 == pytest.approx(result.behind_ms)
 
 
 class Echo(http.server.BaseHTTPRequestHandler):

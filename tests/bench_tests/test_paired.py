@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.paired import Ratio, median_ratio, quantile_ratio
+from bench.paired import Ratio, mean_ratio, median_ratio, quantile_ratio
 
 POSITIVE = st.floats(0.01, 100.0)
 
@@ -60,3 +60,23 @@ def test_too_little_for_an_interval_is_said() -> None:
     assert str(median_ratio([(1.0, 2.0)])) == "2.000 (of 1: too few for an interval)"
     assert str(Ratio(1.0, 0.9, 1.1, 8)) == "1.000 (95 %: 0.900 to 1.100; of 8)"
     assert quantile_ratio([(np.array([1.0]), np.array([1.0]))], 0.99).low is None
+
+
+@given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=40))
+def test_a_mean_ratio_lies_in_its_interval_and_among_the_ratios(pairs: list[tuple[float, float]]) -> None:
+    ratio, ratios = mean_ratio(pairs), [second / first for first, second in pairs]
+    assert min(ratios) * 0.999 <= ratio.value <= max(ratios) * 1.001
+    assert (ratio.low is None) is (len(pairs) < 6)
+    if ratio.low is not None and ratio.high is not None:
+        assert min(ratios) * 0.999 <= ratio.low <= ratio.high <= max(ratios) * 1.001
+
+
+def test_the_mean_ratios_interval_leaves_the_truth_out_in_few_of_many_measurements() -> None:
+    chance, left_out = np.random.default_rng(5), 0
+    for _ in range(400):
+        first, second = np.exp(chance.standard_t(3, (2, 30)) * 0.05)  # now and then a slice is far off
+        ratio = mean_ratio(list(zip(first, second * 1.05, strict=True)))
+        assert ratio.low is not None
+        assert ratio.high is not None
+        left_out += not ratio.low <= 1.05 <= ratio.high
+    assert left_out <= 32  # 5 % are 20, and the bootstrap of few pairs is a little narrow
