@@ -17,6 +17,12 @@ _TEST_REPEATED = ("tests/server/http/test_repeated_heads.py",)
 _TEST_PLANS = ("tests/server/http/test_plans.py",)
 
 HTTP = (
+    Mutant(
+        "live-head",
+        "HTTP: the head of an event stream ends",
+        "if False:",
+        ("tests/server/http/test_event_stream.py",),
+    ),
     Mutant("metrics-page-few", "metrics page: the oldest connection makes room", "oldest = None", _TEST_WITHOUT_EXTRA),
     Mutant("metrics-page-alone", "metrics page: nothing else looks well", "if False:", _TEST_WITHOUT_EXTRA),
     Mutant("http-connections-bounded", "HTTP: connections are bounded", "if False:", _TEST_CROWD),

@@ -7,12 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 import inferry_server
 from inferry_server.batching.policy import Lane
 from inferry_server.giving_way import in_pieces
+from inferry_server.http.event_stream import EventStream
 from inferry_server.http.json_messages import to_json
 from inferry_server.http.json_text import object_of, written
 from inferry_server.lateness.record import LateRequest
@@ -145,7 +146,7 @@ def live_routes(
                     return
                 yield event
 
-        return StreamingResponse(events(), headers={"content-type": "text/event-stream", "cache-control": "no-store"})
+        return EventStream(events())
 
     pages = [Route(path, _file(name, kind)) for path, (name, kind) in _FILES.items()]
     return [*pages, Route("/live", stream), Route("/live.json", state)]
