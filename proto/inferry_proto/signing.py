@@ -7,6 +7,7 @@ version keeps its model and number, and a label its version. Keys are elliptic c
 """
 
 import base64
+import hashlib
 import json
 import shutil
 import tempfile
@@ -129,8 +130,8 @@ def _verify(folder: Path, signature: Path, public_key: Path, *, expected: str, s
     config = _verifier(verifying, public_key).set_hashing_config(hashes)
     with tempfile.TemporaryDirectory(prefix="inferry-signature-") as private:
         kept = Path(private) / signature.name
-        kept.write_bytes(data)
         try:
+            kept.write_bytes(_naming_its_key(data, public_key))  # guard: signed-quietly
             config.verify(folder, kept)
             subject = _subject(data)
         except Exception as error:  # whatever a forged signature provokes in the library
@@ -174,6 +175,24 @@ def check_public_key(path: Path) -> None:
         SignatureError: it cannot.
     """
     _verifier(_library()[2], path)
+
+
+def _naming_its_key(bundle: bytes, public_key: Path) -> bytes:
+    """A signature that says which key it is to be verified with, as those of model-signing 1.1 do.
+
+    For another one that library prints a warning to standard output, which belongs to its callers. What names the key
+    is not signed: whether the key has made the signature is found out all the same.
+    """
+    from cryptography.hazmat.primitives import serialization as written  # which comes with model-signing
+
+    said = json.loads(bundle)
+    key = said["verificationMaterial"]["publicKey"]
+    if key.get("hint"):
+        return bundle
+    loaded = written.load_pem_public_key(public_key.read_bytes())
+    pem = loaded.public_bytes(written.Encoding.PEM, written.PublicFormat.SubjectPublicKeyInfo)
+    key["hint"] = hashlib.sha256(pem).hexdigest()
+    return json.dumps(said).encode()
 
 
 def _subject(bundle: bytes) -> str:

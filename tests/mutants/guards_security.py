@@ -27,6 +27,7 @@ SECURITY = (
     ),
     Mutant("signed-version", "signed: versions are verified", "pass", _SIGNED),
     Mutant("signed-model", "signed: a version is one of its model", "if False:", _SIGNED),
+    Mutant("signed-quietly", "signed: nothing is printed", "kept.write_bytes(data)", _SIGNED),
     Mutant("signed-number", "signed: a version keeps its number", "if False:", _SIGNED),
     Mutant(
         "signed-labels", "signed: labels are verified", "with trusted_settings(folder.path, None) as settings:", _SIGNED

@@ -132,6 +132,21 @@ def test_a_version_of_another_model_is_not_served(repository: Path, keys: KeyPai
     assert "is a version of 'other'; expected one of 'brightness'" in Served(repository, keys.public).reason(3)
 
 
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_signature_that_names_no_key_is_verified_and_nothing_is_printed(
+    repository: Path, keys: KeyPair, other: KeyPair, capfd: pytest.CaptureFixture[str], *, forged: bool
+) -> None:
+    """Standard output has the line with the server's addresses, which others read."""
+    version = repository / MODEL / "2"
+    if forged:
+        signing.sign_version(version, other.private)
+    bundle = json.loads((version / "model.sig").read_text())
+    bundle["verificationMaterial"]["publicKey"].clear()
+    (version / "model.sig").write_text(json.dumps(bundle))
+    assert Served(repository, keys.public).states["2"].state is (State.UNAVAILABLE if forged else State.READY)
+    assert capfd.readouterr().out == ""
+
+
 LABEL_FAULTS: dict[str, tuple[Callable[[Path, KeyPair], object], str]] = {
     "label re-pointed": (
         lambda model, _: write_version_labels(model, {"stable": 2}),
