@@ -24,11 +24,16 @@ def read_file(path: Path | str, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
     """All bytes of a regular file. Never waits for a writer, and allocates no more than the file has.
 
     Raises:
-        OSError: it is missing, may not be read, is no regular file, is larger, or changed while it was read.
+        OSError: it is missing, may not be read, is no regular file, is larger, changed while it was read, or its name
+            (one that a manifest says) is none that a file can have.
     """
     name = os.fspath(path)
-    _require_regular(name, os.stat(name).st_mode)  # noqa: PTH116 - read by the thousand; before it is opened:
-    # to open a device may do something
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - read by the thousand; before it is opened: to open a device may
+        # do something
+    except ValueError as error:  # guard: files-name
+        raise OSError(errno.EINVAL, f"its name is none that a file can have ({error})", name) from None
+    _require_regular(name, mode)
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)

@@ -48,6 +48,12 @@ BOUNDARY = (
     Mutant("files-size", "files: no more is read than may be", "if False:", _TEST_FILES),
     Mutant("boundary-reason", "boundary: reasons are short enough to be read", "if False:", _TEST_BOUNDARY),
     Mutant("files-unchanged", "files: none is read half old, half new", "if len(data) != status.st_size:", _TEST_FILES),
+    Mutant(
+        "files-name",
+        "files: a name that none can have is one that cannot be read",
+        "except UnicodeDecodeError as error:",
+        _TEST_FILES,
+    ),
     Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),
     Mutant("golden-size", "golden samples: no more is decompressed than may be", "if False:", _TEST_FILES),
     Mutant("golden-header", "golden samples: no array is larger than its bytes", "if False:", _TEST_FILES),

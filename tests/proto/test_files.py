@@ -48,6 +48,12 @@ def test_what_is_no_regular_file_is_refused_and_nobody_waits(tmp_path: Path) -> 
         read_file(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_a_name_that_no_file_can_have_is_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match="its name is none that a file can have"):
+        read_file(tmp_path / name)
+
+
 def test_a_file_larger_than_expected_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
