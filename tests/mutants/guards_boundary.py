@@ -54,6 +54,7 @@ BOUNDARY = (
         "except UnicodeDecodeError as error:",
         _TEST_FILES,
     ),
+    Mutant("log-one-line", "log: a text is one line", "return text", ("tests/server/telemetry/test_logs.py",)),
     Mutant("files-regular", "files: nobody waits for the writer of a FIFO", "if False:", _TEST_FILES),
     Mutant("golden-size", "golden samples: no more is decompressed than may be", "if False:", _TEST_FILES),
     Mutant("golden-header", "golden samples: no array is larger than its bytes", "if False:", _TEST_FILES),

@@ -83,13 +83,24 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`time level message key=value…`, with the traceback below where there is one."""
+    """`time level message key=value…` in one line, with the traceback below where there is one.
+
+    Names of files and what clients send may contain line breaks and escape sequences: written as they are, they would
+    be further lines, or orders to the terminal of whoever reads the log.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of one record."""
         extra = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{extra}"
+        line = f"{_time(record)} {record.levelname:<7} {_in_one_line(f'{record.getMessage()}{extra}')}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _in_one_line(text: str) -> str:
+    """A text with escapes, as Python writes them, for what cannot be printed."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # guard: log-one-line
 
 
 def _time(record: logging.LogRecord) -> str:
