@@ -59,7 +59,7 @@ class Observer:
 
     def batch_done(self, done: ComputedBatch) -> None:
         self.batch_rows.append(done.rows)
-        self.done += len(done.timings)
+        self.done += len(done.replied.total_s)
 
     def request_failed(self, error: Exception, origin: Origin, *, total_s: float) -> None:
         self.failed += 1

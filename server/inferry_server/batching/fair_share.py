@@ -37,7 +37,7 @@ class Claim:
     asked: int = field(default=0, init=False)  # its place among equals
 
 
-@dataclass
+@dataclass(slots=True)
 class _Account:
     """What a model was given.
 
@@ -85,8 +85,14 @@ class FairQueue:
         Returns:
             The claims that may compute from now on.
         """
-        account = self._accounts.setdefault(claim.model, _Account(self._now))
-        account.tag = max(account.tag, self._now)
+        account = self._accounts.get(claim.model)
+        if account is None:
+            account = self._accounts[claim.model] = _Account(self._now)
+        elif account.tag < self._now:
+            account.tag = self._now
+        if not self.backlogged and (width := self._width(claim)) <= self._free:
+            self._begin(account, claim, width)
+            return [claim]
         self._enqueue(account, claim)
         return self.grants()
 
@@ -104,9 +110,11 @@ class FairQueue:
             replies goes first.
         """
         account = self._accounts[claim.model]
-        account.last_cost = compute_s * self._width(claim)
+        width = self._width(claim)
+        account.last_cost = compute_s * width
         account.tag += account.last_cost - claim.charged
-        self._free_cores(claim)
+        self._free += width
+        claim.granted = False
         if account.instead_core_s:
             self._charge_base(account, again=again)
         if again:
@@ -161,14 +169,19 @@ class FairQueue:
         """
         account = min(self.backlogged.values(), key=lambda account: (account.tag, account.waiting[0].asked))
         claim = account.waiting[0]
-        if self._width(claim) > self._free:
+        width = self._width(claim)
+        if width > self._free:
             return None
         self._dequeue(account, claim)
-        self._free -= self._width(claim)
-        self._now = max(self._now, account.tag)
+        self._begin(account, claim, width)
+        return claim
+
+    def _begin(self, account: _Account, claim: Claim, width: int) -> None:
+        self._free -= width
+        if account.tag > self._now:
+            self._now = account.tag
         claim.granted, claim.charged = True, account.last_cost
         account.tag += claim.charged
-        return claim
 
     def _charge_base(self, variant: _Account, *, again: bool) -> None:
         """Charge the base its part of the variant's last batch, as far as it was computed in the base's place."""

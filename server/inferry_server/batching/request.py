@@ -276,9 +276,10 @@ def assemble(slices: Sequence[BatchSlice], pad_to: PadTo, staging: Staging | Non
 
 def aligned(inputs: Arrays) -> Arrays:
     """Inputs whose memory is aligned, as computing needs it; those that are not, views into messages, are copied."""
-    if all(array.flags.aligned for array in inputs.values()):
-        return inputs
-    return {name: array if array.flags.aligned else array.copy() for name, array in inputs.items()}
+    for array in inputs.values():  # no generator: one costs more than what it would look at
+        if not array.flags.aligned:
+            return {name: each if each.flags.aligned else each.copy() for name, each in inputs.items()}
+    return inputs
 
 
 def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo) -> list[Arrays]:

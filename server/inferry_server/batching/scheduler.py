@@ -7,7 +7,7 @@ would come too late.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
@@ -61,9 +61,8 @@ class Collected(NamedTuple):
     following: NextBatch | None
 
 
-@dataclass(frozen=True)
-class TakenBatch:
-    """What is to be computed together.
+class TakenBatch(NamedTuple):
+    """What is to be computed together. A tuple, as one is made for every batch.
 
     Attributes:
         slices: of one shape.

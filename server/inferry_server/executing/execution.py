@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.request import (
@@ -17,7 +17,7 @@ from inferry_server.batching.request import (
 from inferry_server.batching.scheduler import Collected, TakenBatch
 from inferry_server.errors import InferenceError, RowCountError, ServingError, ShuttingDownError
 from inferry_server.executing.core_turns import Seat
-from inferry_server.executing.observing import BatchObserver, ComputedBatch
+from inferry_server.executing.observing import BatchObserver, ComputedBatch, Replied
 from inferry_server.executing.request_queue import FailedBatch, Ran, RequestQueue
 from inferry_server.lateness.record import RideInBatch, answered
 from inferry_server.lateness.ring import LateRequests
@@ -30,9 +30,8 @@ UnderWay = tuple[float, Sequence[BatchSlice]]
 """A run of the model: since when, and whose rows it computes."""
 
 
-@dataclass(frozen=True)
-class _Done:
-    """A batch that was computed.
+class _Done(NamedTuple):
+    """A batch that was computed. A tuple, as one is made for every batch.
 
     Attributes:
         outputs: of all rows, padding included.
@@ -331,22 +330,31 @@ _Made = tuple[InferenceRequest, Timing, float, float, Callable[[], object]]
 
 
 def _computed(made: Sequence[_Made], done: _Done) -> ComputedBatch:
-    return ComputedBatch(
-        rows=done.rows,
-        alone=done.alone,
-        assembly_s=done.assembly_s,
-        compute_s=done.compute_s,
-        replied_rows=sum([request.rows for request, *_ in made]),
-        timings=[timing for _, timing, *_ in made],
-        output_s=[ended - began for _, _, began, ended, _ in made],
-        read_s=[request.enqueued_at - request.arrived_at for request, *_ in made],
-        total_s=[ended - request.arrived_at for request, _, _, ended, _ in made],
-        reply_s=[ended - done.ended for _, _, _, ended, _ in made],
-        input_bytes=sum([request.nbytes for request, *_ in made]),
-        output_bytes=sum([array.nbytes for array in done.outputs.values()]),
-        traced=[
-            (ended - request.arrived_at, request.trace.trace_id)
-            for request, _, _, ended, _ in made
-            if request.trace is not None
-        ],
-    )
+    output_bytes = sum([array.nbytes for array in done.outputs.values()])
+    replied = _replied(made, done.ended)
+    return ComputedBatch(done.rows, done.alone, done.assembly_s, done.compute_s, output_bytes, replied)
+
+
+def _replied(made: Sequence[_Made], computed_at: float) -> Replied:
+    """What is counted of the requests, in one pass: several of them would cost most of what a small batch costs."""
+    rows = input_bytes = 0
+    read_s = assembly_s = compute_s = output_s = reply_s = 0.0
+    waits: list[float] = []
+    totals: list[float] = []
+    traced: list[tuple[float, str]] = []
+    for request, (queue_s, request_assembly_s, request_compute_s), began, ended, _ in made:
+        arrived_at = request.arrived_at
+        rows += request.rows
+        input_bytes += request.nbytes
+        read_s += request.enqueued_at - arrived_at
+        assembly_s += request_assembly_s
+        compute_s += request_compute_s
+        output_s += ended - began
+        reply_s += ended - computed_at
+        waits.append(queue_s)
+        totals.append(ended - arrived_at)
+        if request.trace is not None:
+            traced.append((ended - arrived_at, request.trace.trace_id))
+    return Replied(
+        rows, waits, totals, read_s, assembly_s, compute_s, output_s, reply_s, input_bytes, traced
+    )  # fmt: skip

@@ -1,47 +1,58 @@
 """What metrics and statistics learn of a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from inferry_server.batching.request import Timing
 from inferry_server.errors import ServingError
 from inferry_server.lateness.record import Origin
 
 
-@dataclass(frozen=True)
-class ComputedBatch:
-    """A batch that was computed, and the requests that get their replies with it, for they have their last rows.
+class Replied(NamedTuple):
+    """The requests that get their replies with a batch, for they have their last rows. Seconds of all of them together.
+
+    Attributes:
+        rows: of all of them.
+        queue_s: of each, from its admission to the start of its first batch.
+        total_s: of each, from its arrival to its reply.
+        read_s: from arrival to admission.
+        assembly_s: putting their batches together.
+        compute_s: in the model, of all their batches.
+        output_s: making the replies.
+        reply_s: of each from the end of the run to its reply, those of others before it included.
+        input_bytes: of their tensors.
+        traced: of each that is traced, `total_s` and its trace's id.
+    """
+
+    rows: int
+    queue_s: Sequence[float]
+    total_s: Sequence[float]
+    read_s: float
+    assembly_s: float
+    compute_s: float
+    output_s: float
+    reply_s: float
+    input_bytes: int
+    traced: Sequence[tuple[float, str]]
+
+
+class ComputedBatch(NamedTuple):
+    """A batch that was computed. A tuple, as one is made for every batch.
 
     Attributes:
         rows: of the batch.
         alone: whether it is one request that shares no batch, and one run of the model whatever its rows.
         assembly_s: putting its inputs together.
         compute_s: in the model.
-        replied_rows: of all those requests.
-        timings: of each of them, where its time went until it was computed.
-        output_s: of each, making its reply.
-        read_s: of each, from its arrival to its admission.
-        total_s: of each, from its arrival to its reply.
-        reply_s: of each, from the end of the run to its reply, those of others before it included.
-        input_bytes: of the tensors of all of them.
         output_bytes: of the batch's outputs, padding included.
-        traced: of each that is traced, `total_s` and its trace's id.
+        replied: the requests that get their replies with it.
     """
 
     rows: int
     alone: bool
     assembly_s: float
     compute_s: float
-    replied_rows: int
-    timings: Sequence[Timing]
-    output_s: Sequence[float]
-    read_s: Sequence[float]
-    total_s: Sequence[float]
-    reply_s: Sequence[float]
-    input_bytes: int
     output_bytes: int
-    traced: Sequence[tuple[float, str]]
+    replied: Replied
 
 
 class BatchObserver(Protocol):

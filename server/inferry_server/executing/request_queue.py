@@ -250,8 +250,10 @@ class RequestQueue:
                     self._failed.append(ran.failed)
             now = self._clock()
             waiting = self._scheduler.next_batch(now)
-            if not (self._is_reader() and self._offer(Event.MORE, now, waiting)):
+            if waiting is None or not (self._is_reader() and self._offer(Event.MORE, now, waiting)):
                 self._leave(Event.LEFT, waiting, idle)
+            else:
+                self._shed_if_full(now)
 
     def next_failed(self) -> FailedBatch | None:
         """A batch that failed inline, and whose members have no reply yet."""
@@ -353,7 +355,6 @@ class RequestQueue:
             return False
         self._inline.pending.append(self._compute_inline)
         self._offered_at = now
-        self._shed_if_full(now)
         return True
 
     def _leave(self, event: Event, waiting: NextBatch | None, idle: Callable[[], None]) -> None:

@@ -71,9 +71,11 @@ class Distribution:
         """Count several values."""
         bounds, counts = self._bounds, self._counts
         with self._lock:
+            total = self._sum
             for value in values:
                 counts[bisect_left(bounds, value)] += 1
-                self._sum += value
+                total += value
+            self._sum = total
 
     def mark(self, exemplar: Exemplar) -> None:
         """Remember the latest traced value of its bucket, which was counted besides."""

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_server.errors import ServingError
@@ -30,14 +30,21 @@ class _Duration:
 
 @dataclass
 class _Stages:
-    compute_input: _Duration = field(default_factory=_Duration)
-    compute_infer: _Duration = field(default_factory=_Duration)
-    compute_output: _Duration = field(default_factory=_Duration)
+    """The three durations have one count."""
+
+    count: int = 0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
 
     def add(self, input_s: float, infer_s: float, output_s: float, count: int = 1) -> None:
-        self.compute_input.add(input_s, count)
-        self.compute_infer.add(infer_s, count)
-        self.compute_output.add(output_s, count)
+        self.count += count
+        self.input_s += input_s
+        self.infer_s += infer_s
+        self.output_s += output_s
+
+    def message(self, seconds: float) -> pb.StatisticDuration:
+        return _Duration(self.count, seconds).message()
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,11 @@ class VersionObserver:
         batches.add(
             runs=runs,
             compute_s=(done.compute_s,) * len(runs),
-            queue_s=[timing.queue_s for timing in done.timings],
-            total_s=done.total_s,
+            queue_s=done.replied.queue_s,
+            total_s=done.replied.total_s,
             sums=_sums(done),
         )
-        for seconds, trace_id in done.traced:
+        for seconds, trace_id in done.replied.traced:
             batches.requests.mark(Exemplar(seconds, trace_id, time.time()))
 
     def request_failed(self, error: Exception, origin: Origin, *, total_s: float | None = None) -> None:
@@ -163,12 +170,12 @@ class VersionStatistics:
                 assembly_s = done.assembly_s / len(runs)  # guard: parallel-runs-putting
                 self._batches[rows].add(assembly_s, done.compute_s, 0.0)
             self._last_inference_ms = time.time_ns() // 1_000_000
-            if answered := len(done.timings):
-                queue_s, assembly_s, compute_s = map(sum, zip(*done.timings, strict=True))
-                self._rows += done.replied_rows
-                self._success.add(sum(done.total_s), answered)
-                self._queue.add(queue_s, answered)
-                self._stages.add(assembly_s, compute_s, sum(done.output_s), answered)
+            replied = done.replied
+            if answered := len(replied.total_s):
+                self._rows += replied.rows
+                self._success.add(sum(replied.total_s), answered)
+                self._queue.add(sum(replied.queue_s), answered)
+                self._stages.add(replied.assembly_s, replied.compute_s, replied.output_s, answered)
 
     def request_failed(self, *, total_s: float) -> None:
         """A request was admitted, and got an error."""
@@ -178,11 +185,11 @@ class VersionStatistics:
     def totals(self) -> Totals:
         """What it has computed, in few numbers: the protocol's message has two hundred for 64 sizes of batches."""
         with self._lock:
-            infer = [stages.compute_infer for stages in self._batches.values()]
+            stages = self._batches.values()
             return Totals(
                 rows=self._rows,
-                batches=sum(one.count for one in infer),
-                compute_s=sum(one.seconds for one in infer),
+                batches=sum(one.count for one in stages),
+                compute_s=sum(one.infer_s for one in stages),
                 queued=self._queue.count,
                 queue_s=self._queue.seconds,
             )
@@ -195,14 +202,14 @@ class VersionStatistics:
                 version=version,
                 last_inference=self._last_inference_ms,
                 inference_count=self._rows,
-                execution_count=sum(stages.compute_infer.count for stages in self._batches.values()),
+                execution_count=sum(stages.count for stages in self._batches.values()),
                 inference_stats=pb.InferStatistics(
                     success=self._success.message(),
                     fail=self._fail.message(),
                     queue=self._queue.message(),
-                    compute_input=self._stages.compute_input.message(),
-                    compute_infer=self._stages.compute_infer.message(),
-                    compute_output=self._stages.compute_output.message(),
+                    compute_input=self._stages.message(self._stages.input_s),
+                    compute_infer=self._stages.message(self._stages.infer_s),
+                    compute_output=self._stages.message(self._stages.output_s),
                 ),
                 batch_stats=[_batch_message(rows, stages) for rows, stages in sorted(self._batches.items())],
             )
@@ -211,24 +218,24 @@ class VersionStatistics:
 def _batch_message(rows: int, stages: _Stages) -> pb.InferBatchStatistics:
     return pb.InferBatchStatistics(
         batch_size=rows,
-        compute_input=stages.compute_input.message(),
-        compute_infer=stages.compute_infer.message(),
-        compute_output=stages.compute_output.message(),
+        compute_input=stages.message(stages.input_s),
+        compute_infer=stages.message(stages.infer_s),
+        compute_output=stages.message(stages.output_s),
     )
 
 
 def _sums(done: ComputedBatch) -> tuple[float, ...]:
     """What `SUMMED` names, of one batch. What is neither reading, computing nor replying is waiting."""
-    total_s, read_s, reply_s = sum(done.total_s), sum(done.read_s), sum(done.reply_s)
-    compute_s = sum([timing.assembly_s + timing.compute_s for timing in done.timings])
+    replied = done.replied
+    compute_s = replied.assembly_s + replied.compute_s
     return (
         done.rows,
-        len(done.timings),
-        read_s,
-        max(0.0, total_s - read_s - compute_s - reply_s),
+        len(replied.total_s),
+        replied.read_s,
+        max(0.0, sum(replied.total_s) - replied.read_s - compute_s - replied.reply_s),
         compute_s,
-        reply_s,
+        replied.reply_s,
         done.assembly_s + done.compute_s,
-        done.input_bytes,
+        replied.input_bytes,
         done.output_bytes,
     )
