@@ -43,7 +43,10 @@ class PlayedGrpc:
         self.requested = self.begun = 0
         self.marks: list[float] = []
         self._requests = requests
-        self._operation = SimpleNamespace(message=lambda: message[:-1] + message[-1:])
+        self._operation = SimpleNamespace(
+            message=lambda: message[:-1] + message[-1:],
+            cancelled=lambda: False,  # asked of a call that was watched: nobody here goes away
+        )
         deadline = float("inf") if deadline_s is None else time.time() + deadline_s
         self._details = SimpleNamespace(method=OPEN_INFERENCE["ModelInfer"].path.encode(), deadline=deadline)
         self._round_done: Callable[[], bool] = lambda: True
