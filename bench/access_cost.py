@@ -48,7 +48,7 @@ def _measure(transport: CompletionQueueTransport, event: Any) -> None:
         return transport._refuse_connection(event, _PATH, certificates)
 
     def read() -> None:
-        certificates.check(None, auth_context(event.call))
+        certificates.check(auth_context(event.call))
 
     assert not token()
     assert not certificate()
@@ -59,7 +59,8 @@ def _measure(transport: CompletionQueueTransport, event: Any) -> None:
     print(f"once a second for each connection, reading the certificate takes {_time(read):.2f} us more")
     event.invocation_metadata = event.invocation_metadata[:1]
     assert not token()
-    print(f"a request whose caller has no token, and roles by its certificate, is checked in {_time(token):.2f} us")
+    count = CallCounter().count(token) - own
+    print(f"a caller's role by its certificate, without a token, is checked in {_time(token):.2f} us, {count} calls")
 
 
 def _time(check: Callable[[], object]) -> float:

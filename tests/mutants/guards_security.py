@@ -86,6 +86,14 @@ SECURITY = (
     ),
     Mutant("certificates-reviewed", "TLS: streams end with their certificates", "if False:", _CERTIFICATES),
     Mutant("connection-holds-until", "TLS: a certificate is read again", "return known is not None", _CERTIFICATES),
+    Mutant(
+        "connection-of-another", "TLS: a connection is known by its certificate's names", "if False:", _CERTIFICATES
+    ),
+    Mutant("certificates-bounded", "TLS: the table of certificates is bounded", "if False:", _CERTIFICATES),
+    Mutant(
+        "certificate-itself", "TLS: a certificate is not taken for another", "if certificate is None:", _CERTIFICATES
+    ),
+    Mutant("names-of-valid", "access: a certificate that holds no more has no roles", "if False:", _CERTIFICATES),
     Mutant("connections-known-bounded", "TLS: the table of connections is bounded", "while False:", _CERTIFICATES),
     Mutant("tls-connections-told", "TLS: connections are counted", "pass", _CERTIFICATES),
     Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpc._cython import cygrpc
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferResponse
@@ -70,45 +69,74 @@ def test_a_request_takes_so_many_calls_of_functions(
     assert a_request <= most, f"{a_request:.1f} calls of functions a request; expected at most {most}"
 
 
+def calls_more(root: Path, metadata: Any = (), **settings: Any) -> float:
+    """Calls of functions that settings add to a request."""
+    counts = []
+    for more in ({}, settings):
+        played = PlayedGrpc(pictures(), REQUESTS, metadata=metadata)
+        with ready(root, played, **more) as play:
+            short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
+        counts.append((long - short) / (ROUNDS * REQUESTS))
+    return counts[1] - counts[0]
+
+
+class MutualTls:
+    """Mutual TLS whose clients gRPC's core is played to have.
+
+    Attributes:
+        settings: that turn it on.
+        read: a call for each time that its connection's certificate was read.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        authority = Authority(folder, "authority")
+        own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client.test")
+        pem, names = client.certificate.read_bytes(), [b"client.test"]
+        self.read = list[object]()
+
+        def auth_context(call: object) -> dict[bytes, list[bytes]]:
+            self.read.append(call)
+            return {b"x509_pem_cert": [pem], b"x509_subject_alternative_name": names, b"peer_dns": names}
+
+        monkeypatch.setattr(completion_queue, "auth_context", auth_context)
+        monkeypatch.setattr(completion_queue, "peer_identities", lambda _: names)
+        monkeypatch.setattr(client_certificates, "_HOLDS_S", math.inf)  # or a busy machine would read again
+        self.settings = {
+            "tls_certificate": own.certificate, "tls_private_key": own.key, "tls_client_ca": authority.certificate,
+        }  # fmt: skip
+
+
+@pytest.fixture
+def mutual_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MutualTls:
+    return MutualTls(tmp_path, monkeypatch)
+
+
+BY_CERTIFICATE = '[callers.by-certificate]\nroles = ["infer"]\ncertificates = ["DNS:client.test"]\n'
+TOKEN = (("user-agent", "any"), ("authorization", f"Bearer {token_of('batch')}"))
+
+
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
 def test_an_access_policy_takes_so_many_calls_of_functions_more(tmp_path: Path) -> None:
-    save_policy(tmp_path / "policy.toml", batch=("infer",))
-    metadata = (("user-agent", "any"), ("authorization", f"Bearer {token_of('batch')}"))
-    counts = []
-    for settings in ({}, {"access_policy": tmp_path / "policy.toml"}):
-        played = PlayedGrpc(pictures(), REQUESTS, metadata=metadata)
-        with ready(tmp_path / "models", played, **settings) as play:
-            short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
-        counts.append((long - short) / (ROUNDS * REQUESTS))
-    assert counts[1] - counts[0] < 16, counts
+    policy = save_policy(tmp_path / "policy.toml", batch=("infer",))
+    assert calls_more(tmp_path / "models", TOKEN, access_policy=policy) < 15
 
 
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
-def test_a_clients_certificate_takes_so_many_calls_of_functions_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_clients_certificate_takes_so_many_calls_of_functions_more(tmp_path: Path, mutual_tls: MutualTls) -> None:
+    assert calls_more(tmp_path / "models", **mutual_tls.settings) < 6
+    assert len(mutual_tls.read) == 1
+
+
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
+@pytest.mark.parametrize(("metadata", "most", "reads"), [(TOKEN, 20, 0), (TOKEN[:1], 19, 1)], ids=["token", "role"])
+def test_a_role_by_token_or_certificate_beside_mutual_tls_takes_so_many_calls_of_functions_more(
+    tmp_path: Path, mutual_tls: MutualTls, metadata: Any, most: int, reads: int
 ) -> None:
-    authority = Authority(tmp_path, "authority")
-    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client.test")
-    pem, read = client.certificate.read_bytes(), list[object]()
-
-    def auth_context(call: object) -> dict[str, list[bytes]]:
-        read.append(call)
-        return {"x509_pem_cert": [pem]}
-
-    monkeypatch.setattr(completion_queue, "auth_context", auth_context)
-    monkeypatch.setattr(cygrpc, "peer_identities", lambda _: [b"client.test"])
-    monkeypatch.setattr(client_certificates, "_HOLDS_S", math.inf)  # or a busy machine would read again
-    counts = []
-    mutual = {
-        "tls_certificate": own.certificate, "tls_private_key": own.key, "tls_client_ca": authority.certificate,
-    }  # fmt: skip
-    for settings in ({}, mutual):
-        played = PlayedGrpc(pictures(), REQUESTS)
-        with ready(tmp_path / "models", played, **settings) as play:
-            short, long = (CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS))
-        counts.append((long - short) / (ROUNDS * REQUESTS))
-    assert counts[1] - counts[0] < 9, counts
-    assert len(read) == 1
+    policy = save_policy(tmp_path / "policy.toml", batch=("infer",))
+    policy.write_text(policy.read_text() + BY_CERTIFICATE)
+    assert calls_more(tmp_path / "models", metadata, access_policy=policy, **mutual_tls.settings) < most
+    rounds = ROUNDS + 1 + (1 + ROUNDS)  # to be ready, and to count
+    assert len(mutual_tls.read) == 1 + reads * rounds * REQUESTS  # a role is never decided by what was read before
 
 
 def test_a_request_takes_one_call_asked_for_and_two_operations(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
 from inferry_server.security.certificate_names import AuthContext
-from inferry_server.security.client_certificates import ClientCertificates, Connection
+from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.series import MethodSeries
 from inferry_server.trace import Metadata, NoTracer, RequestTrace, Tracer
@@ -262,11 +262,11 @@ class Router:
         return None
 
     def refuses_connection(
-        self, path: str, certificates: ClientCertificates, connection: Connection, auth_context: AuthContext
+        self, path: str, certificates: ClientCertificates, auth_context: AuthContext, peer: bytes
     ) -> Status | None:
         """The status for a call on a connection whose client's certificate holds no more, counted; None for others."""
         try:
-            certificates.check(connection, auth_context)
+            certificates.check(auth_context, peer)
         except ServingError as error:
             status = status_of(error)
             self.shed(path, status)

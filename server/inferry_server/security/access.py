@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from inferry_server.errors import PermissionDeniedError, UnauthenticatedError
-from inferry_server.security.policy import Caller, Policy
+from inferry_server.security.policy import METRICS, Caller, Policy
 from inferry_server.security.roles import Role
 
 logger = logging.getLogger(__name__)
@@ -62,48 +62,44 @@ class Access:
         """
         policy = self._policy
         role = policy.methods.get(path, _ADMIN)
-        if role is not None:
-            self._require(policy, role, path, metadata, names, again=again)
-
-    def check_metrics(self, metadata: Metadata, names: Names) -> None:
-        """As `check`, for the metrics page."""
-        policy = self._policy
-        if policy.metrics is not None:
-            self._require(policy, policy.metrics, "/metrics", metadata, names)
-
-    def _require(
-        self, policy: Policy, role: Role, path: str, metadata: Metadata, names: Names, *, again: bool = False
-    ) -> None:
-        """Look for somebody with the role, in the order of what that costs: most calls have a token that is right."""
+        if role is None:
+            return
         token = None
         for key, value in metadata:
             if key == "authorization":
                 token = _bearer_token(value, token)
-        caller = None if token is None else self._caller_of(policy, token)  # one that is wrong is never let through
+        # First what costs least: most calls have a token that is right. One that is wrong is never let through.
+        caller = None if token is None else self._caller_of(policy, token)
         if caller is not None and role in caller.roles:
             if role is _ADMIN and not again:
                 logger.info("caller %s: %s", caller.name, path)
-            return
-        if role not in policy.anonymous:
-            self._require_certificate(policy, role, path, caller, names, again=again)
+        elif role not in policy.anonymous:
+            self._require_certificate(policy, role, path, caller, names, again)
+
+    def check_metrics(self, metadata: Metadata, names: Names) -> None:
+        """As `check`, for the metrics page."""
+        self.check(METRICS, metadata, names)
 
     def _require_certificate(
-        self, policy: Policy, role: Role, path: str, caller: Caller | None, names: Names, *, again: bool
+        self, policy: Policy, role: Role, path: str, caller: Caller | None, names: Names, again: bool
     ) -> None:
+        """As `check`, for a caller whose token does not have the role."""
         callers = [] if caller is None else [caller]
-        if policy.certificates:  # guard: certificate-roles
-            callers += {policy.certificates[name]: None for name in names() if name in policy.certificates}
-        for known in callers:
-            if role in known.roles:
-                if role is _ADMIN and not again:
-                    logger.info("caller %s: %s", known.name, path)
-                return
+        known = policy.certificates
+        if known:  # guard: certificate-roles
+            for name in known.keys() & names():  # either may be a thousand
+                one = known[name]
+                if role in one.roles:
+                    if role is _ADMIN and not again:
+                        logger.info("caller %s: %s", one.name, path)
+                    return
+                callers.append(one)
         if not callers:
             raise UnauthenticatedError(
                 f"{path} takes callers with the role {role}; expected a bearer token in the metadata authorization, or "
                 "a client certificate that the access policy names"
             )
-        raise PermissionDeniedError(path, role=role, callers=[known.name for known in callers])
+        raise PermissionDeniedError(path, role=role, callers=sorted({one.name for one in callers}))
 
     def _caller_of(self, policy: Policy, token: str) -> Caller:
         """Whose token it is.

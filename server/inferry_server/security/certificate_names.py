@@ -8,17 +8,17 @@ from typing import Any, Protocol
 class AuthContext(Protocol):
     """What gRPC tells of a connection, as far as it is read: its properties, by name."""
 
-    def get(self, key: str, default: Iterable[bytes], /) -> Iterable[bytes]:
+    def get(self, key: bytes, default: Iterable[bytes], /) -> Iterable[bytes]:
         """The values of a property."""
 
 
 _GRPC = {
-    "x509_subject": "subject",
-    "x509_common_name": "CN",
-    "peer_dns": "DNS",
-    "peer_uri": "URI",
-    "peer_email": "email",
-    "peer_ip": "IP",
+    b"x509_subject": "subject",
+    b"x509_common_name": "CN",
+    b"peer_dns": "DNS",
+    b"peer_uri": "URI",
+    b"peer_email": "email",
+    b"peer_ip": "IP",
 }
 _PYTHON = {"DNS": "DNS", "URI": "URI", "email": "email", "IP Address": "IP"}
 _SHORT = {

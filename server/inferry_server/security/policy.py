@@ -27,6 +27,8 @@ from inferry_server.security.certificate_names import canonical_ip
 from inferry_server.security.roles import REFLECTION, ROLES, Role
 
 LARGEST_POLICY = 1 << 20  # bytes
+METRICS = "/metrics"
+"""The path of the metrics page; no gRPC method has it."""
 NAME_KINDS = ("subject", "CN", "DNS", "URI", "email", "IP")
 """What a policy may name of a client's certificate: its subject as RFC 2253 writes it, or one of its names."""
 
@@ -65,8 +67,8 @@ class Policy:
 
     Attributes:
         anonymous: what everybody may do.
-        methods: the role that each method's path asks for; None: it is open. Any other asks for `admin`.
-        metrics: the role that the metrics page asks for; None: it is open.
+        methods: the role that each method's path, and `METRICS`, asks for; None: it is open. Any other asks for
+            `admin`.
         tokens: by their digests.
         certificates: callers by what their certificates say, `DNS:name`.
         ends: when tokens expire, in seconds since the epoch; none of those that never do.
@@ -75,11 +77,15 @@ class Policy:
 
     anonymous: frozenset[Role] = frozenset()
     methods: Mapping[str, Role | None] = field(default_factory=dict)
-    metrics: Role | None = None
     tokens: Mapping[bytes, Token] = field(default_factory=dict)
     certificates: Mapping[str, Caller] = field(default_factory=dict)
     ends: frozenset[float] = frozenset()
     text: bytes = b""
+
+    @property
+    def metrics(self) -> Role | None:
+        """The role that the metrics page asks for; None: it is open."""
+        return self.methods.get(METRICS)
 
 
 def parse_policy(text: bytes) -> Policy:
@@ -106,8 +112,9 @@ def parse_policy(text: bytes) -> Policy:
         _read_caller(name, entry, tokens, certificates)
     return Policy(
         anonymous=_roles(table.get("anonymous", []), "anonymous"),
-        methods=ROLES | dict.fromkeys(REFLECTION, _role_or_open(table.get("reflection", "read"), "reflection")),
-        metrics=_role_or_open(table.get("metrics", "open"), "metrics"),
+        methods=ROLES
+        | dict.fromkeys(REFLECTION, _role_or_open(table.get("reflection", "read"), "reflection"))
+        | {METRICS: _role_or_open(table.get("metrics", "open"), "metrics")},
         tokens=tokens,
         certificates=certificates,
         ends=frozenset(one.caller.expires for one in tokens.values() if one.caller.expires is not None),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -26,8 +26,8 @@ from inferry_server.rpc.call import fail
 from inferry_server.rpc.router import UNKNOWN_METHOD, Router
 from inferry_server.rpc.statuses import Status, no_message, unknown_method
 from inferry_server.security.certificate_names import names_of
-from inferry_server.security.client_certificates import ClientCertificates, known_by
-from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall
+from inferry_server.security.client_certificates import ClientCertificates
+from inferry_server.transport.aio_calls import CANCEL_SLACK_S, AioCall, AioStreamCall, auth_context_of
 from inferry_server.transport.aio_unread import UnreadReplies
 from inferry_server.transport.drain import drain
 from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
@@ -369,15 +369,20 @@ class _GenericHandler(grpc.GenericRpcHandler):
         if self._certificates is not None:
             status = self._refuse_connection(path, self._certificates, context)
         if status is None:
-            status = self._router.refuses(path, metadata, lambda: names_of(context.auth_context()))
+            status = self._router.refuses(path, metadata, lambda: self._names_of(context))
         if status is not None:
             await context.abort(status.code, status.message)
 
     def _refuse_connection(self, path: str, certificates: ClientCertificates, context: Any) -> Status | None:
-        connection = known_by(context.peer().encode(), context.peer_identities())
-        if certificates.holds(connection):
+        peer = context.peer().encode()
+        if certificates.holds(peer, context.peer_identities()):
             return None
-        return self._router.refuses_connection(path, certificates, connection, context.auth_context())
+        return self._router.refuses_connection(path, certificates, auth_context_of(context), peer)
+
+    def _names_of(self, context: Any) -> Iterable[str]:
+        """What the client's verified certificate says."""
+        certificates, auth_context = self._certificates, auth_context_of(context)
+        return names_of(auth_context) if certificates is None else certificates.names(auth_context)
 
     def _refuse(self, path: str) -> Any:
         async def behave(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ARG001 - grpcio passes it

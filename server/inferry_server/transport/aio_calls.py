@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from inferry_server.rpc.call import StreamReceiver
@@ -14,6 +14,24 @@ from inferry_server.transport.unsent import is_full
 
 CANCEL_SLACK_S = 0.005
 """For so long a call that was cancelled may look like one that ended, until grpcio says so."""
+
+
+class _AuthContext:
+    """As grpcio's asyncio server has it, whose properties' names are text."""
+
+    __slots__ = ("_properties",)
+
+    def __init__(self, properties: Mapping[str, Iterable[bytes]]) -> None:
+        self._properties = properties
+
+    def get(self, key: bytes, default: Iterable[bytes], /) -> Iterable[bytes]:
+        """As `AuthContext.get`."""
+        return self._properties.get(key.decode(), default)
+
+
+def auth_context_of(context: Any) -> AuthContext:
+    """What gRPC tells of the client of a call: of its verified certificate, among other things."""
+    return _AuthContext(context.auth_context())
 
 
 class _BaseCall(EndingCall):
@@ -35,12 +53,11 @@ class _BaseCall(EndingCall):
 
     def certificate_names(self) -> Sequence[str]:
         """As `OpenCall.certificate_names`."""
-        return names_of(self._context.auth_context())
+        return names_of(self.auth_context())
 
     def auth_context(self) -> AuthContext:
         """As `OpenCall.auth_context`."""
-        context: AuthContext = self._context.auth_context()
-        return context
+        return auth_context_of(self._context)
 
 
 class AioCall(_BaseCall):

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -24,10 +24,8 @@ from inferry_server.security.client_certificates import ClientCertificates
 from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
 from inferry_server.transport.core_layer import (
     CoreServer,
-    Handle,
     auth_context,
-    certificate_names,
-    connection_of,
+    peer_identities,
     receive_message,
     send_status,
 )
@@ -369,10 +367,11 @@ class CompletionQueueTransport:
 
     def _refuse_connection(self, event: Any, path: str, certificates: ClientCertificates) -> bool:
         """Refuse a call unread on a connection whose client's certificate holds no more."""
-        connection = connection_of(event.call)
-        if certificates.holds(connection):  # guard: cost-connection-known
+        call = event.call
+        peer = call.peer()
+        if certificates.holds(peer, peer_identities(call)):  # guard: cost-connection-known
             return False
-        status = self._router.refuses_connection(path, certificates, connection, auth_context(event.call))
+        status = self._router.refuses_connection(path, certificates, auth_context(call), peer)
         if status is None:
             return False
         send_status(event.call, status, _ignore, first=True, close_watched=False)
@@ -380,16 +379,17 @@ class CompletionQueueTransport:
 
     def _refuse_caller(self, event: Any, path: str) -> bool:
         """Refuse a call unread whose caller may not make it."""
-        status = self._router.refuses(path, event.invocation_metadata, partial(self._names_of, event.call))
+        call, certificates = event.call, self._certificates
+        if certificates is None:
+            status = self._router.refuses(path, event.invocation_metadata, tuple)
+        else:  # a closure is called in less time than a method with its argument
+            status = self._router.refuses(
+                path, event.invocation_metadata, lambda: certificates.names(auth_context(call))
+            )
         if status is None:
             return False
-        send_status(event.call, status, _ignore, first=True, close_watched=False)
+        send_status(call, status, _ignore, first=True, close_watched=False)
         return True
-
-    def _names_of(self, call: Handle) -> Sequence[str]:
-        """What the client's verified certificate says."""
-        certificates = self._certificates
-        return certificate_names(call) if certificates is None else certificates.names(auth_context(call))
 
     def _refuse(self, event: Any, path: str) -> None:
         status = unknown_method(path)

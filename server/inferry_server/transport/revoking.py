@@ -78,7 +78,7 @@ class Revoking:
     def _refusal_of(self, call: OpenCall) -> Status | None:
         if self._certificates is not None:
             try:
-                self._certificates.check(None, call.auth_context())
+                self._certificates.check(call.auth_context())
             except ServingError as error:
                 return status_of(error)
         return self._router.refuses_still(call.method, call.metadata, call.certificate_names)

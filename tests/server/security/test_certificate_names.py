@@ -27,7 +27,7 @@ def policy_of(name: str) -> bytes:
 def test_an_address_is_the_same_name_over_grpc_over_http_and_in_policies(packed: bytes) -> None:
     by_grpc = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
     by_ssl = spelled_by_ssl(packed)
-    (name,) = names_of({"peer_ip": [by_grpc.encode()]})
+    (name,) = names_of({b"peer_ip": [by_grpc.encode()]})
     assert names_of_peer({"subjectAltName": (("IP Address", by_ssl),)}) == [name]
     for spelled in (by_grpc, by_ssl, by_ssl.lower(), ipaddress.ip_address(packed).exploded):
         assert list(parse_policy(policy_of(f"IP:{spelled}")).certificates) == [name]
@@ -37,7 +37,7 @@ def test_an_address_is_the_same_name_over_grpc_over_http_and_in_policies(packed:
     st.binary(max_size=20).filter(lambda text: not text.isascii()) | st.sampled_from([b"", b"<invalid>", b"::1%eth0"])
 )
 def test_what_is_no_address_has_no_name_and_fails_nothing(text: bytes) -> None:
-    assert names_of({"peer_ip": [text], "peer_dns": [b"a.test"]}) == ["DNS:a.test"]
+    assert names_of({b"peer_ip": [text], b"peer_dns": [b"a.test"]}) == ["DNS:a.test"]
     assert names_of_peer({"subjectAltName": (("IP Address", text.decode("latin-1")), ("DNS", "a.test"))}) == [
         "DNS:a.test"
     ]
@@ -59,5 +59,5 @@ def test_two_spellings_of_one_address_are_not_two_callers() -> None:
 
 def test_of_several_common_names_the_first_counts_as_over_grpc() -> None:
     subject = ((("commonName", "first"),), (("commonName", "second"),))
-    assert names_of({"x509_common_name": [b"first"]}) == ["CN:first"]
+    assert names_of({b"x509_common_name": [b"first"]}) == ["CN:first"]
     assert names_of_peer({"subject": subject}) == ["CN:first", "subject:CN=second,CN=first"]

@@ -114,7 +114,7 @@ class Open:
     def certificate_names(self) -> list[str]:
         return []
 
-    def auth_context(self) -> dict[str, list[bytes]]:
+    def auth_context(self) -> dict[bytes, list[bytes]]:
         return {}
 
     def revoke(self, status: Any) -> None:
