@@ -98,7 +98,7 @@ HTTP = (
     Mutant("http-bodies-bounded", "HTTP: all bodies together are bounded", "if False:", _TEST_BODIES),
     Mutant("rest-plans-data", "REST: a plan holds for as much data", "if plan is not None:", _TEST_PLANS),
     Mutant("rest-plans-bytes", "REST: a plan holds for as many bytes", "if plan is not None:", _TEST_PLANS),
-    Mutant("rest-plans-whole", "REST: an id in JSON that repeats is written", "if behind:", _TEST_PLANS),
+    Mutant("rest-plans-whole", "REST: an id in JSON that repeats is written", "if not has_data:", _TEST_PLANS),
     Mutant("rest-plans-form", "REST: what has another form has no plan", "if False:", _TEST_PLANS),
     Mutant("rest-replies-sizes", "REST: a plan holds for replies as large", "if plan is not None:", _TEST_PLANS),
     Mutant("rest-replies-regions", "REST: replies in shared memory have no plan", "if False:", _TEST_PLANS),
@@ -131,7 +131,8 @@ HTTP = (
     ),
     Mutant("texts-behind", "REST: a text goes on behind its data", "if around is None:", _TEST_PLANS),
     Mutant("texts-numbers", "REST: truths come the long way", "if False:", _TEST_PLANS),
-    Mutant("texts-around", "REST: a text holds for its data alone", "if request is None:", _TEST_PLANS),
+    Mutant("texts-id", "REST: an id within a text is the request's", "if request is None:", _TEST_PLANS),
+    Mutant("texts-around", "REST: a text holds for its data alone", "if False:", _TEST_PLANS),
     Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
     Mutant("http-idle-closes", "HTTP: idle connections are closed, not cut off", "if False:", _TEST_DIRECT),
 )

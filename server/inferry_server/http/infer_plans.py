@@ -19,7 +19,7 @@ from inferry_server.http.infer_request import (
     read_described,
     read_json_object,
 )
-from inferry_server.http.json_parts import has_truths, parts_of, quickly_parsed
+from inferry_server.http.json_parts import has_truths, parts_of, quickly_parsed, without_id
 from inferry_server.http.json_tensors import raw_from_json
 from inferry_server.http.repeated_texts import RepeatedTexts
 from inferry_server.wire.encode import varint
@@ -33,7 +33,7 @@ _Part = tuple[Any, str | int]
 its size."""
 
 _Key = tuple[str, str, bytes, bool]
-"""Model and version of the path, bytes of JSON, and whether its id and data were taken out."""
+"""Model and version of the path, bytes of JSON, and whether its data was taken out; its id always is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +109,14 @@ class InferRequests:
         length = json_length(body, stated)
         header = body if length == len(body) else body[:length]
         behind = len(body) - length
-        if behind:  # then all of the JSON may repeat
-            plan = self._plans.get((model, version, header, False))
+        request_id, text = without_id(header)
+        if behind:  # then all of the JSON may repeat, but for the id
+            plan = self._plans.get((model, version, text, False))
             if plan is not None and plan.behind == behind:  # guard: rest-plans-bytes
-                return plan.written("", (), body, length, may_have_truths=False), plan.wanted
-        elif (found := self._texts.find(model, version, header)) is not None:
+                return plan.written(request_id, (), body, length, may_have_truths=False), plan.wanted
+        elif (found := self._texts.find(model, version, text)) is not None:
             plan, numbers = found
-            return plan.written("", (numbers,), body, length, may_have_truths=False), plan.wanted
+            return plan.written(request_id, (numbers,), body, length, may_have_truths=False), plan.wanted
         request = quickly_parsed(header)
         if request is None:
             return _in_full(read_json_object(header), body, length, model, version)
@@ -126,17 +127,31 @@ class InferRequests:
         key = (model, version, rest, True)
         plan = self._plans.get(key)
         if plan is not None and plan.behind == behind:  # guard: rest-plans-data
-            if not behind and not request_id:
-                self._texts.learn(model, version, header, rest, plan)
+            if behind:
+                self._learn_whole((model, version, text, False), plan, request, is_whole=text is header)
+            else:
+                self._texts.learn(model, version, text, rest, plan)
             truths = has_truths(header, rest)
             return plan.written(request_id, data, body, length, may_have_truths=truths), plan.wanted
         read = read_described(request, body, length, model=model, version=version)
         plan = _plan(request, read, behind)
         if plan is not None:
             self._learn(key, plan)
-            if behind and not data and not request_id:  # guard: rest-plans-whole
-                self._learn((model, version, header, False), plan)
         return read.written(), read.wanted
+
+    def _learn_whole(self, key: _Key, plan: _Plan, request: Mapping[str, Any], *, is_whole: bool) -> None:
+        """Keep a plan by all of the JSON but for the id that it begins with, if no data and no other id is in it.
+
+        Args:
+            key: with that text.
+            plan: of the request.
+            request: what the JSON holds.
+            is_whole: whether the text is all of it.
+        """
+        described = request if is_whole else quickly_parsed(key[2]) or request
+        has_data = any("data" in tensor for tensor in request["inputs"])
+        if not has_data and "id" not in described:  # guard: rest-plans-whole
+            self._learn(key, plan)
 
     def _learn(self, key: _Key, plan: _Plan) -> None:
         if len(key[2]) > _LARGEST_HEADER:

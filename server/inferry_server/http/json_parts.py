@@ -1,5 +1,6 @@
 """The JSON of an infer request in parts: what differs in requests of a kind, and all the rest."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,28 @@ from inferry_server.http.json_text import orjson
 _OF_NUMBERS = b"0123456789+-., \t\r\n[]"
 """Leaves the letter of exponents, and every word whole."""
 
+_ID = re.compile(rb'\{"id"[ \t\r\n]*:[ \t\r\n]*"([ !#-\[\]-~]{0,256})"[ \t\r\n]*,')
+"""An id at the very beginning, where clients write it, that stands for itself: ASCII without escapes."""
+
+_NO_ID = {"id": ""}
+_BEGINS_WITH_ID = b'{"id"'
+
 Parts = tuple[str, Sequence[Any], bytes]
 """The id of a request, the data of its inputs that have some, and bytes for all the rest of it."""
+
+
+def without_id(text: bytes) -> tuple[str, bytes]:
+    """The id with which a JSON object begins, and the text of all that it has besides.
+
+    Whether there is another id in the rest, which would then be the object's, is not looked at.
+
+    Returns:
+        An empty id and the text itself, where it begins otherwise.
+    """
+    if text[: len(_BEGINS_WITH_ID)] != _BEGINS_WITH_ID or len(text) > MOST_JSON_BYTES:
+        return "", text
+    found = _ID.match(text)
+    return ("", text) if found is None else (found[1].decode(), b"{" + text[found.end() :])
 
 
 def quickly_parsed(text: bytes) -> dict[str, Any] | None:
@@ -43,7 +64,8 @@ def parts_of(request: Mapping[str, Any]) -> Parts | None:
             tensor = {**tensor, "data": 0}
         bare.append(tensor)
     try:
-        rest: bytes = orjson.dumps({**request, "id": "", "inputs": bare})
+        # The id first, wherever it stood or not: what a request with one has besides is the same as without.
+        rest: bytes = orjson.dumps({**_NO_ID, **request, **_NO_ID, "inputs": bare})
     except TypeError:  # nested more deeply than it writes
         return None
     return None if b"null" in rest else (request_id, data, rest)  # so it writes numbers that are infinite, too

@@ -54,7 +54,7 @@ class RepeatedTexts(Generic[P]):
         Args:
             model: from the path.
             version: from the path; empty for none.
-            text: the request, all of it JSON.
+            text: the request, all of it JSON, without the id that it begins with.
         """
         start = _start(text)
         around = self._known.get((model, version, text[:start])) if 0 < start <= self._longest else None
@@ -74,7 +74,7 @@ class RepeatedTexts(Generic[P]):
         Args:
             model: from the path.
             version: from the path; empty for none.
-            text: of a request without an id, all of it JSON.
+            text: of a request, all of it JSON, without the id that it begins with.
             rest: its parts but for the data.
             plan: of it.
         """
@@ -102,9 +102,11 @@ def _behind(text: bytes, start: int) -> bytes | None:
 
 
 def _is_around(before: bytes, behind: bytes, rest: bytes) -> bool:
-    """Whether a list between them is all the data of a request without an id that has these other parts."""
+    """Whether a list between them is all the data of a request that has these other parts, and no id anywhere."""
     for written, value in _PROBES:
         request = quickly_parsed(before + written + behind)
-        if request is None or parts_of(request) != ("", [value], rest):  # guard: texts-around
+        if request is None or "id" in request:  # guard: texts-id
+            return False
+        if parts_of(request) != ("", [value], rest):  # guard: texts-around
             return False
     return True

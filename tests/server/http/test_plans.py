@@ -86,7 +86,8 @@ def parsed(found: tuple[object, ...]) -> object:
 
 def body_of(pixels: bytes, request_id: str = "", **parameters: Any) -> tuple[bytes, str]:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "UINT8", "parameters": {"binary_data_size": len(pixels)}}
-    text = json.dumps({"inputs": [tensor], "id": request_id, "parameters": parameters}).encode()
+    named = {"id": request_id} if request_id else {}
+    text = json.dumps({"inputs": [tensor], **named, "parameters": parameters}).encode()
     return text + pixels, str(len(text))
 
 
@@ -104,7 +105,9 @@ def test_one_plan_serves_every_id_and_all_data() -> None:
 def test_a_plan_lets_no_fault_pass(request_id: str) -> None:
     planned = InferRequests()
     body, stated = body_of(b"\0\1", request_id)
-    text, _, header = body[:-2], planned.read(body, stated, model="m", version=""), json.loads(body[:-2])
+    text, header = body[:-2], json.loads(body[:-2])
+    for _ in range(2):
+        planned.read(body, stated, model="m", version="")
     for behind in (b"", b"\0", b"\0\1\2"):
         with pytest.raises(DecodingError, match="behind the JSON"):
             planned.read(text + behind, stated, model="m", version="")
@@ -167,6 +170,58 @@ def test_a_list_of_numbers_in_a_text_that_comes_again_is_all_that_is_parsed(monk
         message, _ = planned.read(text_of(data), None, model="m", version="")
         assert list(ModelInferRequest.FromString(message).raw_input_contents) == [pixels]
     assert [text for (text,), _ in reader.loads.call_args_list] == [b"[5, 6]", b"[[7],[8]]", b"[ ]"]
+
+
+def test_an_id_at_the_beginning_costs_no_parsing_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = InferRequests()
+    tensor = '{"name": "x", "shape": [2], "datatype": "UINT8", "data": %s}'
+    behind = {"name": "x", "shape": [2], "datatype": "UINT8", "parameters": {"binary_data_size": 2}}
+
+    def read(request_id: str, pixels: list[int]) -> list[ModelInferRequest]:
+        text = f'{{"id":{json.dumps(request_id)}, "inputs":[{tensor % json.dumps(pixels)}]}}'.encode()
+        header = json.dumps({"id": request_id, "inputs": [behind]}).encode()
+        messages = (
+            planned.read(text, None, model="m", version="")[0],
+            planned.read(header + bytes(pixels), str(len(header)), model="m", version="")[0],
+        )
+        return [ModelInferRequest.FromString(message) for message in messages]
+
+    for at in range(2):
+        read(f"learnt {at}", [at, at])
+    reader = mock.Mock(wraps=orjson)
+    monkeypatch.setattr(repeated_texts, "orjson", reader)
+    monkeypatch.setattr(json_parts, "orjson", reader)
+    for request_id in ("", "7f3c-aa", "a,b: {c} [1] 'd'"):
+        for found in read(request_id, [5, 6]):
+            assert (found.id, list(found.raw_input_contents)) == (request_id, [b"\5\6"])
+    assert [text for (text,), _ in reader.loads.call_args_list] == [b"[5, 6]"] * 3
+
+
+BEGINNINGS = (
+    "{%s}", '{"id": "a", %s}', '{"id":"b",%s}', '{"id" : "",  %s}', '{"id":"\\u0061", %s}', '{"id":"é", %s}',
+    '{"id": "a", "id": "b", %s}', '{"id": "b", "id": "b",%s}', '{"id": "a", %s, "id": "c"}', '{%s, "id": ""}',
+    '{ %s, "id": ""}', '{"id": "a", %s, "id": ""}', '{"id": "a", %s, "\\u0069d": ""}', '{ %s, "\\u0069d": ""}',
+    '{"id": 7, %s}', '{"id": "a", "id": 7, %s}', '{"id": null, %s}', '{"id": "a", %s, "id": null}',
+    '{"id": "a" %s}', '{"id": "a",, %s}', '{"id": "a\n", %s}', '{"id": "' + "x" * 300 + '", %s}', '{"id": "\x7f", %s}',
+    '{"id": "a"}, %s}', '{"id": "\\", %s}', '[{"id": "a", %s}', '{"id": "a", %s}}', '{"id": "a", {%s}', '{"id": "a",',
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(BEGINNINGS), st.booleans()), min_size=2, max_size=12))
+@example([(text, as_bytes) for as_bytes in (False, True) for text in BEGINNINGS * 3])
+def test_an_id_is_what_the_request_says_wherever_it_stands_and_whatever_was_read_before(
+    order: list[tuple[str, bool]],
+) -> None:
+    planned = InferRequests()
+    for beginning, as_bytes in order:
+        described = '"parameters": {"binary_data_size": 2}' if as_bytes else '"data": [1, 2]'
+        inputs = f'"inputs": [{{"name": "x", "shape": [2], "datatype": "UINT8", {described}}}]'
+        text = beginning.replace("%s", inputs).encode()
+        body, stated = (text + b"\1\2", str(len(text))) if as_bytes else (text, None)
+        headers = {} if stated is None else {HEADER_LENGTH: stated}
+        by_plan = outcome(lambda: planned.read(body, stated, model="m", version="1"))  # noqa: B023 - called at once
+        in_full = outcome(lambda: read_infer_request(body, headers, model="m", version="1"))  # noqa: B023
+        assert parsed(by_plan) == parsed(in_full), text
 
 
 @pytest.mark.parametrize(
