@@ -24,6 +24,12 @@ COSTS = (
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(
+        "cost-long",
+        "cost: who computed for long leaves the cores to others",
+        "awake = _AWAKE_POLLS",
+        ("tests/server/models/test_polling.py",),
+    ),
+    Mutant(
         "cost-nothing-do", "cost: who has nothing to do sleeps in the end", "", ("tests/server/models/test_polling.py",)
     ),
     Mutant(

@@ -54,6 +54,7 @@ _EMPTY_POLLS = 4
 # A thread that computed since it slept polls so many times more before it sleeps: some 150 us, in which a caller who
 # waited for the reply sends the next request. Waking a thread that sleeps takes as long, and more CPU.
 _AWAKE_POLLS = 75
+_LONG_S = 0.001  # of a batch: waking costs little beside it, and polling takes cores from callers on the same machine
 _SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 2.0
@@ -288,8 +289,8 @@ class CompletionQueueTransport:
                         with reading.handover:
                             if reading.current == reader:
                                 reading.computing = False
-                    awake = _AWAKE_POLLS  # guard: cost-computed-stays
                     read_since = time.monotonic()
+                    awake = 0 if read_since - now > _LONG_S else _AWAKE_POLLS  # guard: cost-computed-stays, cost-long
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
             # A call must be free to go before the next poll.
