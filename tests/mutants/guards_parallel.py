@@ -19,6 +19,18 @@ PARALLEL = (
         _TEST_SCHEDULER,
     ),
     Mutant(
+        "bulk-batch-expected",
+        "bulk batches: expected to take as long as all their rows",
+        "most = self._most_rows",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
+        "bulk-batch-bulk-alone",
+        "bulk batches: interactive requests have no such batches",
+        "if self.serves_alone:",
+        _TEST_SCHEDULER,
+    ),
+    Mutant(
         "small-batch-enough",
         "small batches: an idle device waits for no more",
         "enough = self.max_batch_size",
@@ -42,6 +54,24 @@ PARALLEL = (
     ),
     Mutant("parallel-runs-no-run", "parallel runs: no run has more rows than allowed", "if True:", _TEST_PARALLEL),
     Mutant("parallel-runs-none", "parallel runs: none is without rows", "count = self.parallel_runs", _TEST_PARALLEL),
+    Mutant(
+        "parallel-runs-each",
+        "parallel runs: no run has more rows than allowed where a core computes several",
+        "each = 1",
+        _TEST_PARALLEL,
+    ),
+    Mutant(
+        "parallel-runs-few",
+        "parallel runs: not where even several are too short",
+        "return each",
+        _TEST_PARALLEL,
+    ),
+    Mutant(
+        "parallel-runs-bulk-alone",
+        "parallel runs: interactive requests wait for no more than one short run",
+        "if False:",
+        _TEST_PARALLEL,
+    ),
     Mutant(
         "parallel-runs-putting",
         "parallel runs: what putting them together took is counted once",

@@ -34,6 +34,8 @@ class BatchingPolicy:
             idle device waits for no more, and bulk work has no more for a second after an interactive request (less
             where smaller batches compute nearly as many rows a second).
             None: `max_batch_size`.
+        bulk_batch_size: rows of a batch of bulk work while no interactive requests come; at least `max_batch_size`.
+            None: `max_batch_size`.
     """
 
     max_batch_size: int
@@ -45,6 +47,7 @@ class BatchingPolicy:
     interactive_batches_per_bulk: int = 4
     patience_s: float = 1.0
     small_batch_size: int | None = None
+    bulk_batch_size: int | None = None
 
     def wait_s(self, *, queued_rows: int, oldest_age_s: float) -> float:
         """Seconds an idle device still waits before it takes what is queued; 0 means now."""

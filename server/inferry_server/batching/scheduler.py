@@ -102,6 +102,7 @@ class BatchScheduler:
     ) -> None:
         self._policy = policy
         self._most_rows = policy.max_batch_size
+        self._bulk_rows = policy.bulk_batch_size or policy.max_batch_size
         self._full_rows = min(policy.max_batch_size, policy.max_queue_size)  # guard: batch-lane-full
         self._interactive_at = -math.inf  # when the latest interactive request was admitted
         self.is_warmed = latency.is_measured
@@ -179,7 +180,7 @@ class BatchScheduler:
         self.serves_alone = True
         rows = self._policy.max_request_rows
         self._policy = replace(self._policy, max_batch_size=rows, max_queue_delay_s=0.0, small_batch_size=None)
-        self._most_rows = self._deadlines.most_rows = rows
+        self._most_rows = self._bulk_rows = self._deadlines.most_rows = rows
         self._capacity = None
         self._full_rows = 1
 
@@ -211,7 +212,8 @@ class BatchScheduler:
             return None
         first = self._interactive.first() or self._bulk.first()
         assert first is not None  # noqa: S101 - rows are those of requests
-        batch_s = self._latencies[first.shape_key].batch_s(min(rows, self._most_rows))
+        most = self._most_rows if self._interactive.rows else self._bulk_rows  # guard: bulk-batch-expected
+        batch_s = self._latencies[first.shape_key].batch_s(min(rows, most))
         return NextBatch(self._wait_s(rows, now) if self._policy.max_queue_delay_s else 0.0, batch_s)
 
     def take_batch(self, now: float, *, waited_s: float = 0.0) -> TakenBatch:
@@ -341,11 +343,13 @@ class BatchScheduler:
         A batch that has begun is computed to its end. A large one computes more rows a second, and an interactive
         request that comes meanwhile waits for all of it: while such requests come, bulk work has small batches.
         """
-        is_bulk = lane is self._bulk and now - self._interactive_at < _EXPECTED_S and not self.serves_alone
-        if is_bulk and (first := lane.first()) is not None:  # guard: small-batch-bulk
+        if lane is not self._bulk or self.serves_alone:  # guard: bulk-batch-bulk-alone
+            return self._most_rows
+        is_expected = now - self._interactive_at < _EXPECTED_S
+        if is_expected and (first := lane.first()) is not None:  # guard: small-batch-bulk
             small = self._policy.small_batch_size or self._most_rows
             return self._latencies[first.shape_key].rows_for_share(_BULK_SHARE, of=small)  # guard: small-batch-brief
-        return self._most_rows
+        return self._bulk_rows
 
     def _next_lane(self) -> LaneQueue:
         """The lane whose turn it is; counts the turn."""

@@ -313,9 +313,15 @@ def _serve(
 
 
 def _batching(policy: BatchingPolicy, parallel: ParallelInstance | None) -> BatchingPolicy:
-    """The limits of the batcher. Where an instance takes more rows than one run may have, a small batch is one run."""
+    """The limits of the batcher. Where an instance takes more rows than one run may have, a small batch is one run.
+
+    Where it computes short runs one after the other, interactive requests have batches of one run all the same: the
+    first of them would wait for the last, and gain nothing.
+    """
     if parallel is None:
         return policy
+    if parallel.runs_each > 1:  # guard: parallel-runs-bulk-alone
+        return replace(policy, bulk_batch_size=parallel.most_rows)
     return replace(policy, max_batch_size=parallel.most_rows, small_batch_size=policy.max_batch_size)
 
 

@@ -21,7 +21,8 @@ from inferry_server.runtime.session import load_session
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_S = 0.001  # of a full batch; what is shorter gains less than the meeting of the threads costs
+_SHORTEST_S = 0.001  # of what each core computes; what is shorter gains less than the meeting of the threads costs
+_MOST_EACH = 8  # full runs that a core computes one after the other; below, all that the batch needs is too little work
 _LONGEST_S = 0.1  # of all runs; nobody should wait longer for a batch that has begun
 _MEASURED = 3  # times, of which the shortest counts: whatever else the machine does only makes it longer
 _MOST_SLOWDOWN = 1.25  # of a row; less may be noise all the same
@@ -39,6 +40,8 @@ def parallel_instance(
 ) -> ParallelInstance | None:
     """An instance that computes several full runs at the same time; None where one after the other is as fast.
 
+    Where a full run is short, each core computes several of them, so that the threads need not meet so often.
+
     Args:
         plan: of a version on the CPU with one instance.
         instance: warmed.
@@ -48,8 +51,9 @@ def parallel_instance(
         watch: ends what ONNX Runtime does for the version.
         clock: monotonic seconds.
     """
-    full, most = plan.policy.max_batch_size, plan.policy.max_batch_size * threads
-    fits = latency.batch_s(full) >= _SHORTEST_S and latency.batch_s(most) <= _LONGEST_S
+    full, each = plan.policy.max_batch_size, _runs_each(latency.batch_s(plan.policy.max_batch_size))
+    most = full * threads * each
+    fits = each > 0 and latency.batch_s(most) <= _LONGEST_S
     fits &= most in tried_sizes(plan.signature, (1, most))
     if not (plan.batched and threads > 1 and can_be_bound(plan.signature) and fits):  # guard: parallel-runs-not-outputs
         return None
@@ -59,7 +63,7 @@ def parallel_instance(
     except ModelLoadError as error:
         logger.warning("served without parallel runs: %s", error, extra=model)
         return None
-    parallel = ParallelInstance(instance, single, run_rows=full, parallel_runs=threads)
+    parallel = ParallelInstance(instance, single, run_rows=full, parallel_runs=threads, runs_each=each)
     try:
         golden = plan.golden_check(CPU)
         if golden is not None:
@@ -73,15 +77,24 @@ def parallel_instance(
         logger.warning("served without parallel runs: %s", error, extra=model)
         return None
     full_s, all_s = map(min, zip(*rounds[1:], strict=True))  # without the first, which allocates
-    if all_s > _MOST_SLOWDOWN * threads * full_s:  # guard: parallel-runs-not
+    one_by_one_s = threads * each * full_s
+    if all_s > _MOST_SLOWDOWN * one_by_one_s:  # guard: parallel-runs-not
         parallel.give_up()
         logger.info(
             "served without parallel runs: they took %.1f ms, as many one after the other %.1f ms",
-            all_s * 1e3, threads * full_s * 1e3, extra=model,
+            all_s * 1e3, one_by_one_s * 1e3, extra=model,
         )  # fmt: skip
         return None
     latency.observe(most, all_s)
     return parallel
+
+
+def _runs_each(full_s: float) -> int:
+    """How many full runs each core is to compute of a batch, a power of two; 0: no number of them is worth it."""
+    each = 1
+    while full_s * each < _SHORTEST_S and each <= _MOST_EACH:
+        each *= 2
+    return each if each <= _MOST_EACH else 0  # guard: parallel-runs-few
 
 
 def _run_s(plan: VersionPlan, instance: Instance, rows: int, seat: Seat, clock: Callable[[], float]) -> float:

@@ -1,4 +1,4 @@
-"""Several runs of a model at the same time, each on one core, where more rows wait than one run may have."""
+"""Several runs of a model at the same time, one core each, where more rows wait than one run may have."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -23,31 +23,41 @@ class ParallelInstance:
         single: the same model on one core; any number of threads may run it at the same time.
         run_rows: rows that one run may have.
         parallel_runs: runs at the same time, two at least.
+        runs_each: full runs that a core computes of the largest batch, one after the other: where they are short,
+            cores meet once for several of them.
 
     Attributes:
         parallel_runs: so many.
+        runs_each: so many.
         single: as it was given.
     """
 
     batch_limit = staging = None
 
-    def __init__(self, whole: Instance, single: OnnxSession, *, run_rows: int, parallel_runs: int) -> None:
+    def __init__(
+        self, whole: Instance, single: OnnxSession, *, run_rows: int, parallel_runs: int, runs_each: int = 1
+    ) -> None:
         self._whole = whole
         self.single = single
         self._run_rows = run_rows
         self.parallel_runs = parallel_runs
+        self.runs_each = runs_each
         self._others = ThreadPoolExecutor(parallel_runs - 1, thread_name_prefix="parallel-run")
 
     @property
     def most_rows(self) -> int:
         """Rows of the largest batch, whose runs are all full."""
-        return self._run_rows * self.parallel_runs
+        return self._run_rows * self.parallel_runs * self.runs_each
 
     def run_sizes(self, rows: int) -> Sequence[int]:
-        """The rows of each run that a batch is computed in: as many in each, to within one, and one at least."""
+        """The rows of each run that a batch is computed in: as many in each, to within one, and one at least.
+
+        As many runs on each core, and no more than needed: the first ones are those of the first core.
+        """
         if rows <= self._run_rows:  # guard: parallel-runs-no-run
             return (rows,)
-        count = min(rows, self.parallel_runs)  # guard: parallel-runs-none
+        each = -(-rows // (self._run_rows * self.parallel_runs))  # guard: parallel-runs-each
+        count = min(rows, each * self.parallel_runs)  # guard: parallel-runs-none
         least, more = divmod(rows, count)
         return (least + 1,) * more + (least,) * (count - more)
 
@@ -56,7 +66,7 @@ class ParallelInstance:
         self._whole.prepare()
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute a batch; the calling thread computes the first run of it.
+        """Compute a batch; the calling thread computes the first runs of it.
 
         Args:
             inputs: by name, N rows each, at most `most_rows`.
@@ -75,14 +85,19 @@ class ParallelInstance:
             {name: array[stop - rows : stop] for name, array in inputs.items()}
             for rows, stop in zip(sizes, stops, strict=True)
         ]
-        others = [self._others.submit(self.single.run, part) for part in cut[1:]]
+        each = -(-len(cut) // self.parallel_runs)
+        others = [self._others.submit(self._run_all, cut[at : at + each]) for at in range(each, len(cut), each)]
         try:
-            first = self.single.run(cut[0])
+            computed = self._run_all(cut[:each])
         finally:
             # they read the inputs
             wait(others)  # guard: parallel-runs-no
-        computed = [first, *(other.result() for other in others)]
-        return {name: np.concatenate([outputs[name] for outputs in computed]) for name in first}
+        for other in others:
+            computed += other.result()
+        return {name: np.concatenate([outputs[name] for outputs in computed]) for name in computed[0]}
+
+    def _run_all(self, parts: Sequence[Arrays]) -> list[Arrays]:
+        return [self.single.run(part) for part in parts]
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         """Compute inputs as they are, in one run. Raises as `run` does."""

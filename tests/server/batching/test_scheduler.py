@@ -41,6 +41,21 @@ def test_bulk_work_beside_interactive_requests_has_the_least_batches_that_keep_m
     assert take(queue, 13.0) == [(job, 40, 24)]
 
 
+def test_bulk_work_alone_has_batches_of_its_own_size_and_interactive_requests_never_do() -> None:
+    queue = scheduler(max_batch_size=4, bulk_batch_size=16, a=0.001, b=0.001)
+    job, people = request(24, lane=Lane.BULK), [request(4) for _ in range(2)]
+    admit(queue, job, now=10.0)
+    waiting = queue.next_batch(10.0)
+    assert waiting is not None
+    assert waiting.batch_s == pytest.approx(0.017)
+    assert take(queue, 10.0) == [(job, 0, 16)]
+    admit(queue, *people, now=11.0)
+    assert take(queue, 11.0) == whole(people[0])
+    assert take(queue, 11.0) == whole(people[1])
+    assert take(queue, 11.1) == [(job, 16, 4)]
+    assert take(queue, 12.1) == [(job, 20, 4)]
+
+
 def test_requests_that_share_no_batch_are_not_cut_for_interactive_ones() -> None:
     queue = scheduler(max_batch_size=32, max_queue_size=256, a=0.001, b=0.001)
     queue.serve_alone()

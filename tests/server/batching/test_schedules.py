@@ -29,8 +29,11 @@ schedules = st.lists(callers, max_size=60)
 
 
 policies = st.builds(
-    lambda small, patience_s: replace(POLICY, small_batch_size=small, patience_s=patience_s),
+    lambda small, bulk, patience_s: replace(
+        POLICY, small_batch_size=small, bulk_batch_size=bulk, patience_s=patience_s
+    ),
     st.sampled_from([None, 2, 4]),
+    st.sampled_from([None, None, 16]),
     st.sampled_from([0.0, 0.02, 0.1, 1.0]),
 )
 
@@ -53,8 +56,8 @@ def test_every_request_has_one_outcome_and_the_right_one(schedule: list[Caller],
             assert caller.patience_s is not None
         else:
             assert isinstance(outcome, QueueFullError)
-    for _, rows, _ in simulation.batches:
-        assert rows <= policy.max_batch_size
+    for _, rows, lane in simulation.batches:
+        assert rows <= policy.max_batch_size or (lane is Lane.BULK and rows <= (policy.bulk_batch_size or 0))
 
 
 @settings(max_examples=500)

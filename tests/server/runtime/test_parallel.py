@@ -20,7 +20,7 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import InferenceError
 from inferry_server.executing.core_turns import ComputeGate, OpenSeat
-from inferry_server.models import parallel_runs
+from inferry_server.models import loading, parallel_runs
 from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.loading import LoadOptions, load_version
 from inferry_server.models.model_settings import ModelSettings
@@ -42,17 +42,18 @@ POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=64, max_queue_size=64
 POISON = 100.0
 
 
-@given(st.integers(1, 40), st.integers(2, 40), st.data())
+@given(st.integers(1, 40), st.integers(2, 40), st.integers(1, 4), st.data())
 def test_a_batch_is_cut_into_even_runs_of_no_more_rows_than_allowed_and_none_without(
-    size: int, count: int, data: st.DataObject
+    size: int, count: int, each: int, data: st.DataObject
 ) -> None:
-    one = ParallelInstance(Session(), Session(), run_rows=size, parallel_runs=count)  # type: ignore[arg-type]
+    one = ParallelInstance(Session(), Session(), run_rows=size, parallel_runs=count, runs_each=each)  # type: ignore[arg-type]
     rows = data.draw(st.integers(1, one.most_rows) | st.integers(1, min(count, one.most_rows)))
     runs = one.run_sizes(rows)
     assert sum(runs) == rows
     assert all(0 < run <= size for run in runs)
     assert max(runs) - min(runs) <= 1
-    assert len(runs) == (1 if rows <= size else min(rows, count))
+    needed = math.ceil(rows / (size * count)) * count  # on all cores alike
+    assert len(runs) == (1 if rows <= size else min(rows, needed))
 
 
 class Session:
@@ -91,6 +92,16 @@ def test_every_row_is_answered_in_its_place_and_large_batches_run_at_the_same_ti
     is_large = rows > 4
     assert whole.sizes == ([] if is_large else [rows])
     assert sorted(single.sizes) == (sorted(one.run_sizes(rows)) if is_large else [])
+    one.close()
+
+
+@pytest.mark.parametrize("rows", [5, 13, 14, 24])
+def test_where_a_core_computes_several_runs_every_row_is_answered_in_its_place(rows: int) -> None:
+    single = Session()
+    one = ParallelInstance(Session(), single, run_rows=4, parallel_runs=3, runs_each=2)  # type: ignore[arg-type]
+    x = np.arange(rows, dtype=np.float32)
+    np.testing.assert_array_equal(one.run({"x": x})["y"], 2 * x)
+    assert sorted(single.sizes) == sorted(one.run_sizes(rows))
     one.close()
 
 
@@ -162,7 +173,7 @@ def test_a_model_whose_full_batches_take_some_milliseconds_is_run_in_parallel(tm
 
 @pytest.mark.parametrize(
     ("threads", "batch_s", "batched"),
-    [(1, 0.005, True), (2, 0.0005, True), (2, 0.06, True), (2, 0.0, True), (2, 0.005, False)],
+    [(1, 0.005, True), (2, 0.0001, True), (2, 0.06, True), (2, 0.0, True), (2, 0.005, False)],
     ids=["one core", "too short", "too long", "never warmed", "no rows"],
 )
 def test_others_are_not(tmp_path: Path, threads: int, batch_s: float, batched: bool) -> None:
@@ -170,6 +181,18 @@ def test_others_are_not(tmp_path: Path, threads: int, batch_s: float, batched: b
     before = replace(before, batched=batched)
     latency = known_device(POLICY, 0.0, batch_s / POLICY.max_batch_size) if batch_s else LatencyModel(4)
     assert decide(before, instance, latency, threads=threads) is None
+
+
+def test_of_short_runs_each_core_computes_several_and_only_bulk_work_has_such_batches(tmp_path: Path) -> None:
+    before, instance = plan(tmp_path)
+    one = decide(before, instance, known_device(POLICY, 0.0001, 0.00005))  # 0.3 ms a run
+    assert one is not None
+    assert (one.parallel_runs, one.runs_each, one.most_rows) == (2, 4, 32)
+    x = np.eye(32, 3, dtype=np.float32)
+    np.testing.assert_array_equal(one.run({"x": x})["y"], x)
+    limits = loading._batching(POLICY, one)
+    assert (limits.max_batch_size, limits.small_batch_size, limits.bulk_batch_size) == (4, None, 32)
+    one.close()
 
 
 def test_neither_is_one_whose_outputs_may_have_any_size(tmp_path: Path) -> None:
