@@ -42,10 +42,10 @@ def _measure(transport: CompletionQueueTransport, event: Any) -> None:
     assert certificates is not None
 
     def token() -> bool:
-        return transport._refuse_caller(event, _PATH)
+        return transport._unread_calls.refuse_caller(event, _PATH)
 
     def certificate() -> bool:
-        return transport._refuse_connection(event, _PATH, certificates)
+        return transport._unread_calls.refuse_connection(event, _PATH, certificates)
 
     def read() -> None:
         certificates.check(auth_context(event.call))

@@ -107,7 +107,7 @@ REQUESTS = (
         "if False:",
         ("tests/server/services/test_trace_settings.py",),
     ),
-    Mutant("drain-calls-ask", "drain: calls that ask nothing are sent away", "self._unasked.pop()", _TEST_LATE),
+    Mutant("drain-calls-ask", "drain: calls that ask nothing are sent away", "self.unasked.popitem()", _TEST_LATE),
     Mutant("drain-half-close", "drain: a half-close that is there comes first", "self._drained()", _TEST_QUEUE_CALLS),
     Mutant(
         "calls-request-comes",

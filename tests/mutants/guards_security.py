@@ -11,6 +11,7 @@ _NAMES = ("tests/server/security/test_certificate_names.py",)
 _REVOKING = ("tests/server/transport/test_revoking.py",)
 _CERTIFICATES = ("tests/server/transport/test_client_certificates.py",)
 _GUARD = ("tests/server/http/test_guard.py",)
+_ENDS = ("tests/server/http/test_certificate_ends.py",)
 
 SECURITY = (
     Mutant(
@@ -104,13 +105,13 @@ SECURITY = (
         ("tests/server/http/test_without_extra.py",),
     ),
     Mutant("metrics-certificate", "HTTP: the metrics ask for the client's certificate", "if False:", _GUARD),
-    Mutant("http-authority-gone", "HTTP: a connection ends with its client's authority", "return True", _GUARD),
-    Mutant("http-certificate-ended", "HTTP: a connection ends with its certificate", "if False:", _GUARD),
+    Mutant("http-authority-gone", "HTTP: a connection ends with its client's authority", "return True", _ENDS),
+    Mutant("http-certificate-ended", "HTTP: a connection ends with its certificate", "if False:", _ENDS),
     Mutant(
         "http-ended-refused",
         "HTTP: a certificate that has ended is none",
         'return not state.get("has_certificate")',
-        _GUARD,
+        _ENDS,
     ),
     Mutant("http-reasons", "HTTP: health tells no names to whoever has no certificate", "return True", _GUARD),
     Mutant("http-handshakes-counted", "HTTP: handshakes that fail are counted", "pass", _GUARD),

@@ -21,7 +21,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.runtime.session import OnnxSession
 from inferry_server.security import client_certificates
-from inferry_server.transport import completion_queue
+from inferry_server.transport import completion_queue, unread_calls
 from inferry_server.wire import encode
 from testkit import onnx_models
 from testkit.call_counter import CallCounter
@@ -98,8 +98,8 @@ class MutualTls:
             self.read.append(call)
             return {b"x509_pem_cert": [pem], b"x509_subject_alternative_name": names, b"peer_dns": names}
 
-        monkeypatch.setattr(completion_queue, "auth_context", auth_context)
-        monkeypatch.setattr(completion_queue, "peer_identities", lambda _: names)
+        monkeypatch.setattr(unread_calls, "auth_context", auth_context)
+        monkeypatch.setattr(unread_calls, "peer_identities", lambda _: names)
         monkeypatch.setattr(client_certificates, "_HOLDS_S", math.inf)  # or a busy machine would read again
         self.settings = {
             "tls_certificate": own.certificate, "tls_private_key": own.key, "tls_client_ca": authority.certificate,

@@ -6,39 +6,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from inferry_server.addresses import A, bound
-from inferry_server.errors import (
-    MemoryShortError,
-    RequestNotReceivedError,
-    ShuttingDownError,
-    StreamIdleError,
-    TooManyOpenCallsError,
-)
-from inferry_server.rpc.call import fail
-from inferry_server.rpc.router import UNKNOWN_METHOD, Router
-from inferry_server.rpc.statuses import shed, unknown_method
-from inferry_server.security.client_certificates import ClientCertificates
-from inferry_server.transport.between_events import BetweenEvents, Nothing, Shedding
-from inferry_server.transport.core_layer import (
-    CoreServer,
-    auth_context,
-    peer_identities,
-    receive_message,
-    send_status,
-)
+from inferry_server.rpc.router import Router
+from inferry_server.transport.between_events import BetweenEvents, Nothing
+from inferry_server.transport.core_layer import CoreServer, receive_message
 from inferry_server.transport.drain import drain
-from inferry_server.transport.half_sent import HalfSent, giving_way, is_memory_short
+from inferry_server.transport.half_sent import HalfSent
 from inferry_server.transport.intake import Intake
-from inferry_server.transport.open_calls import idle, longest_waiting, unread
 from inferry_server.transport.options import TransportOptions, cannot_bind, refuse_taken
 from inferry_server.transport.peers import PeerBound, peer_bound
 from inferry_server.transport.queue_calls import QueueCall, QueueStreamCall, ReportingCall
 from inferry_server.transport.reading_thread import ReadingThread
-from inferry_server.transport.revoking import Revoking
 from inferry_server.transport.tls_connections import TlsConnections
+from inferry_server.transport.unread_calls import UnreadCalls
+from inferry_server.transport.waiting_calls import WaitingCalls
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +41,6 @@ _LONG_S = 0.001  # of a batch: waking costs little beside it, and polling takes 
 _SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 2.0
-_SILENT_EVERY_S = 1.0  # streams are looked at: there may be ten thousand
 _MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
 
 
@@ -87,7 +69,7 @@ class CompletionQueueTransport:
         self._router = router
         self._access = router.access
         self._certificates = options.certificates_of_clients
-        self._revoking = Revoking(router, self._certificates)
+        self._unread_calls = UnreadCalls(router, self._certificates)
         self._options = options
         self._inline = inline or Nothing()
         report = options.report
@@ -99,18 +81,17 @@ class CompletionQueueTransport:
             "grpc-queue", self._poll, self._inline, stopped=lambda: self._stopped, relieved=relieved
         )
         self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
-        self._streams: set[QueueStreamCall] = set()
-        self._unasked: dict[QueueCall, float] = {}  # unary calls whose request has not come yet, and since when
+        self._half_sent = HalfSent()
+        self._waiting = WaitingCalls(router, options, self._half_sent, clock=lambda: self.now)
+        self._streams, self._unasked = self._waiting.streams, self._waiting.unasked
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
-        self._half_sent = HalfSent()
         self._peers: PeerBound | None = None
         self._tls: TlsConnections | None = None
-        self._silent_again_at = 0.0
         self._holding = self._stopping = self._stopped = False
         self.now = 0.0  # when the latest event was had
-        self.unread: dict[QueueCall, float] = {}  # unary calls whose replies are on their way, and since when
+        self.unread = self._waiting.unread
         self.last_arrival = 0.0  # of a request that is held
 
     def start(self, address: A) -> A:
@@ -177,7 +158,7 @@ class CompletionQueueTransport:
 
     def turn_away(self) -> None:
         """As `Draining.turn_away`: on the reading thread, after the requests that are there."""
-        self.soon(self._turn_away)
+        self.soon(self._waiting.turn_away)
 
     def look(self) -> float:
         """See whether calls are read, and have another thread read where the one that does computes for long.
@@ -193,17 +174,8 @@ class CompletionQueueTransport:
             self._peers.look()
         if self._tls is not None:
             self._tls.look()
-        if self._unasked:
-            self.soon(self._end_overdue)
-        if self.unread:
-            self.soon(self._give_up_unread)
-        if self._revoking.is_due():
-            self.soon(self._end_revoked)
-        if time.monotonic() >= self._silent_again_at and (self._streams or self._unasked):
-            self._silent_again_at = time.monotonic() + _SILENT_EVERY_S
-            self.soon(self._end_silent)
-            if self._unasked and is_memory_short(self._options.max_message_bytes):
-                self.soon(self._give_way)
+        for end_calls in self._waiting.due(time.monotonic()):
+            self.soon(end_calls)
         return still_s
 
     def unary_arrived(self, call: QueueCall, message: bytes) -> None:
@@ -327,17 +299,17 @@ class CompletionQueueTransport:
         if known is None:
             path = method.decode(errors="replace")
             if not (self._router.is_unary(path) or self._router.is_stream(path)):
-                self._refuse(event, path)
+                self._unread_calls.refuse_method(event, path)
                 return
             known = self._paths[method] = (path, self._router.is_unary(path))
         path, is_unary = known
-        if self._certificates is not None and self._refuse_connection(event, path, self._certificates):
+        if self._certificates is not None and self._unread_calls.refuse_connection(event, path, self._certificates):
             return
-        if self._access is not None and self._refuse_caller(event, path):  # guard: access-unread
+        if self._access is not None and self._unread_calls.refuse_caller(event, path):  # guard: access-unread
             return
         shedding = self._inline.shedding
         if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
-            self._shed(event, path, shedding)
+            self._unread_calls.shed(event, path, shedding)
             return
         account = self._router.received(path, event.invocation_metadata)
         if is_unary:
@@ -359,44 +331,6 @@ class CompletionQueueTransport:
         if self._stopping:
             call.drain()
 
-    def _shed(self, event: Any, path: str, shedding: Shedding) -> None:
-        """Refuse a call unread, for half of what it costs to read it and refuse it then."""
-        status = shed(shedding.retry_after_s)
-        self._router.shed(path, status)
-        shedding.count()
-        send_status(event.call, status, _ignore, first=True, close_watched=False)
-
-    def _refuse_connection(self, event: Any, path: str, certificates: ClientCertificates) -> bool:
-        """Refuse a call unread on a connection whose client's certificate holds no more."""
-        call = event.call
-        peer = call.peer()
-        if certificates.holds(peer, peer_identities(call)):  # guard: cost-connection-known
-            return False
-        status = self._router.refuses_connection(path, certificates, auth_context(call), peer)
-        if status is None:
-            return False
-        send_status(event.call, status, _ignore, first=True, close_watched=False)
-        return True
-
-    def _refuse_caller(self, event: Any, path: str) -> bool:
-        """Refuse a call unread whose caller may not make it."""
-        call, certificates = event.call, self._certificates
-        if certificates is None:
-            status = self._router.refuses(path, event.invocation_metadata, tuple)
-        else:  # a closure is called in less time than a method with its argument
-            status = self._router.refuses(
-                path, event.invocation_metadata, lambda: certificates.names(auth_context(call))
-            )
-        if status is None:
-            return False
-        send_status(call, status, _ignore, first=True, close_watched=False)
-        return True
-
-    def _refuse(self, event: Any, path: str) -> None:
-        status = unknown_method(path)
-        self._router.received(UNKNOWN_METHOD, ()).ended(status)
-        send_status(event.call, status, _ignore, first=True, close_watched=False)
-
     def _release(self) -> None:
         """The server accepts no more: handle what was held, and let streams end."""
         if self._stopping:
@@ -409,74 +343,9 @@ class CompletionQueueTransport:
         for stream in list(self._streams):
             stream.drain()
 
-    def _turn_away(self) -> None:
-        """Wait no longer for requests of calls that were opened."""
-        while self._unasked:
-            fail(self._unasked.popitem()[0], ShuttingDownError())  # guard: drain-calls-ask
-
-    def _end_overdue(self) -> None:
-        """End the unary calls whose request has not come in time.
-
-        Of some calls that are reset as they are opened, gRPC says nothing any more: they would stay for good, each
-        with its connection.
-        """
-        limit_s = self._options.request_read_timeout_s
-        overdue = list(takewhile(lambda call: self._unasked[call] <= self.now - limit_s, self._unasked))
-        for call in overdue:
-            del self._unasked[call]
-            fail(call, RequestNotReceivedError(limit_s=limit_s))  # guard: requests-overdue
-            self._half_sent.ended()  # guard: overdue-trimmed
-
-    def _end_revoked(self) -> None:
-        """End the streams, and the unary calls whose request has not come, whose callers may not make them any more."""
-        self._revoking.begin()
-        self._revoking.review(self._streams)
-        for call in self._revoking.review(self._unasked):  # guard: unasked-revoked
-            del self._unasked[call]
-            self._half_sent.ended()
-
-    def _end_silent(self) -> None:
-        """End streams whose clients neither send nor read, and what waits for longest where too many calls do."""
-        options, streams = self._options, list(self._streams)
-        for stream in unread(streams, self.now - options.reply_read_timeout_s):
-            self._router.reply_given_up()
-            stream.give_up()
-            self._half_sent.ended()
-        for stream in idle(streams, self.now - options.stream_idle_timeout_s):
-            fail(stream, StreamIdleError(limit_s=options.stream_idle_timeout_s))
-            self._half_sent.ended()
-        if len(self._unasked) + len(self._streams) > options.max_open_calls:
-            for call in longest_waiting(self._unasked, list(self._streams), options.max_open_calls):
-                if isinstance(call, QueueCall):
-                    del self._unasked[call]
-                elif call.ended:  # and its client does not read how
-                    call.give_up()
-                fail(call, TooManyOpenCallsError(limit=options.max_open_calls))
-                self._half_sent.ended()
-
-    def _give_way(self) -> None:
-        """End calls whose requests come slowly: memory is short."""
-        for call in giving_way(self._unasked, self.now):
-            del self._unasked[call]
-            fail(call, MemoryShortError())
-            self._half_sent.ended()
-
-    def _give_up_unread(self) -> None:
-        """Free the replies that their clients have not read in time: gRPC would keep them as long as the connection."""
-        since = self.now - self._options.reply_read_timeout_s
-        for call, at in list(self.unread.items()):
-            if at <= since:  # guard: replies-unread
-                del self.unread[call]
-                self._router.reply_given_up()
-                call.give_up()
-
     def reply_was_late(self) -> None:
         """A reply that its client did not read for long is freed: what it took goes back to the system."""
         self._half_sent.ended()
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells
         self._stopped = True
-
-
-def _ignore(event: Any) -> None:
-    """Nothing is left to do."""

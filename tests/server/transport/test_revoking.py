@@ -172,7 +172,7 @@ def test_a_unary_call_whose_request_comes_only_after_its_token_has_ended_is_not_
 ) -> None:
     transport, address, _, metrics = served
     reads_first = isinstance(transport, AioTransport)
-    revoking = transport._handler._revoking if reads_first else transport._revoking
+    revoking = transport._handler._revoking if reads_first else transport._waiting._revoking
     requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with grpc.insecure_channel(str(address)) as channel:
         stub: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(ECHO)

@@ -11,7 +11,7 @@ from inferry_server.executing.inline import InlineWork
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import Status
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport import completion_queue
+from inferry_server.transport import unread_calls
 from inferry_server.transport.completion_queue import CompletionQueueTransport
 from inferry_server.transport.options import TransportOptions
 
@@ -36,7 +36,7 @@ class Overloaded:
         def send_status(call: object, status: Status, *_: object, **__: object) -> None:
             self.statuses.append(status)
 
-        monkeypatch.setattr(completion_queue, "send_status", send_status)
+        monkeypatch.setattr(unread_calls, "send_status", send_status)
 
     def start_server_batch(self, operations: object, on_event: object) -> None:
         self.read += 1
