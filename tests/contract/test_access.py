@@ -268,6 +268,44 @@ def test_a_clients_certificate_gives_it_its_roles_over_grpc_and_http(tmp_path: P
             assert https_code(server, authority, client, "/v2") == http_code
 
 
+def der_name(kind: int, name: bytes) -> str:
+    """A certificate's alternatives as openssl is given them byte by byte: one name."""
+    inner = bytes([kind, len(name)]) + name
+    return "DER:" + ":".join(f"{byte:02X}" for byte in bytes([0x30, len(inner)]) + inner)
+
+
+def test_a_name_that_is_cut_short_or_read_in_two_ways_gives_no_role_over_grpc_or_http(
+    tmp_path: Path, transport: str
+) -> None:
+    onnx_models.save_doubler(tmp_path / "models")
+    authority = Authority(tmp_path, "authority")
+    own = authority.issue("own", "DNS:localhost", "IP:127.0.0.1")
+    clients = [
+        authority.issue("zero", der_name(0x82, b"ops.test\0.of.somebody.test")),
+        authority.issue("uri", der_name(0x86, b"spiffe://prod/ops\0/x")),
+        authority.issue("utf8", der_name(0x82, "é.test".encode())),
+        authority.issue("latin1", der_name(0x82, "é.test".encode("latin-1"))),
+    ]
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        '[callers.ops]\nroles = ["read"]\ncertificates = ["DNS:ops.test", "URI:spiffe://prod/ops", "DNS:é.test", '
+        '"DNS:ops.test\\u0000.of.somebody.test"]\n'
+    )
+    settings: dict[str, Any] = {
+        "transport": transport, "access_policy": policy, "tls_certificate": own.certificate,
+        "tls_private_key": own.key, "tls_client_ca": authority.certificate, "http_inference": "on",
+    }  # fmt: skip
+    with running_server(tmp_path / "models", **settings) as server:
+        for client in clients:
+            credentials = grpc.ssl_channel_credentials(
+                authority.certificate.read_bytes(), client.key.read_bytes(), client.certificate.read_bytes()
+            )
+            with grpc.secure_channel(f"localhost:{server.grpc_address.port}", credentials) as channel:  # type: ignore[union-attr]
+                assert code_of(channel, "RepositoryIndex") == "UNAUTHENTICATED"
+            assert https_code(server, authority, client, "/v2") == 401
+            assert https_code(server, authority, client, "/livez") == 200
+
+
 def https_code(server: Server, authority: Authority, client: Any, path: str) -> int:
     context = ssl.create_default_context(cafile=str(authority.certificate))
     context.load_cert_chain(client.certificate, client.key)

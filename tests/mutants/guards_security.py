@@ -8,6 +8,7 @@ _POLICY = ("tests/server/security/test_policy.py",)
 _SIGNED = ("tests/server/models/test_signed.py",)
 _DECISION = ("tests/server/security/test_access.py",)
 _NAMES = ("tests/server/security/test_certificate_names.py",)
+_ZEROS = ("tests/server/security/test_certificate_zeros.py",)
 _REVOKING = ("tests/server/transport/test_revoking.py",)
 _CERTIFICATES = ("tests/server/transport/test_client_certificates.py",)
 _GUARD = ("tests/server/http/test_guard.py",)
@@ -90,6 +91,11 @@ SECURITY = (
     Mutant(
         "connection-of-another", "TLS: a connection is known by its certificate's names", "if False:", _CERTIFICATES
     ),
+    Mutant("certificate-zero", "access: over gRPC a name does not end at a zero", "if False:", _ACCESS),
+    Mutant("http-certificate-zero", "access: over HTTP a name has no zero either", "if False:", _ZEROS),
+    Mutant("certificate-ascii", "access: a name that is read in two ways is none", "if False:", _ACCESS),
+    Mutant("certificate-unreadable", "access: who cannot be read is nobody", "return False", _ZEROS),
+    Mutant("http-certificate-unreadable", "access: nor over HTTP", "except ZeroDivisionError:", _ACCESS),
     Mutant("certificates-bounded", "TLS: the table of certificates is bounded", "if False:", _CERTIFICATES),
     Mutant(
         "certificate-itself", "TLS: a certificate is not taken for another", "if certificate is None:", _CERTIFICATES

@@ -4,6 +4,7 @@ import ssl
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from inferry_server.errors import StartError
 from inferry_server.security.pem import load_authorities, load_chain
@@ -93,7 +94,7 @@ class HttpTls:
 
 
 def _telling(refused: Callable[[], object]) -> type[ssl.SSLObject]:
-    """Connections that tell when their handshake fails; asyncio tells nobody."""
+    """Connections that tell when their handshake fails; asyncio tells nobody. Who cannot be read has no certificate."""
 
     class Telling(ssl.SSLObject):
         def do_handshake(self) -> None:
@@ -104,5 +105,11 @@ def _telling(refused: Callable[[], object]) -> type[ssl.SSLObject]:
             except ssl.SSLError:
                 refused()  # guard: http-handshakes-counted
                 raise
+
+        def getpeercert(self, binary_form: bool = False) -> Any:
+            try:
+                return super().getpeercert(binary_form)
+            except (ValueError, ssl.SSLError):  # guard: http-certificate-unreadable
+                return None  # or asyncio logs a traceback for each such connection
 
     return Telling

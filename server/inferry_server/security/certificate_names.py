@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from inferry_server.security.certificate_zeros import has_zero
+
 
 class AuthContext(Protocol):
     """What gRPC tells of a connection, as far as it is read: its properties, by name."""
@@ -12,6 +14,7 @@ class AuthContext(Protocol):
         """The values of a property."""
 
 
+_CERTIFICATE = b"x509_pem_cert"
 _GRPC = {
     b"x509_subject": "subject",
     b"x509_common_name": "CN",
@@ -20,6 +23,7 @@ _GRPC = {
     b"peer_email": "email",
     b"peer_ip": "IP",
 }
+_ASCII = frozenset(("DNS", "URI", "email"))
 _PYTHON = {"DNS": "DNS", "URI": "URI", "email": "email", "IP Address": "IP"}
 _SHORT = {
     "commonName": "CN",
@@ -35,7 +39,9 @@ _ESCAPED = frozenset(',+"\\<>;')
 
 
 def names_of(auth_context: AuthContext) -> list[str]:
-    """From what gRPC tells of a connection: nothing where no certificate was verified."""
+    """From what gRPC tells of a connection: nothing where no certificate was verified, or a name holds a zero."""
+    if any(map(has_zero, auth_context.get(_CERTIFICATE, ()))):  # guard: certificate-zero
+        return []
     pairs = (
         (kind, value.decode(errors="replace")) for key, kind in _GRPC.items() for value in auth_context.get(key, ())
     )
@@ -48,12 +54,15 @@ def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
         return []
     parts = certificate.get("subject", ())
     subject = [pair for part in parts for pair in part]
+    alternatives = certificate.get("subjectAltName", ())
+    texts = [*subject, *((kind, value) for kind, value in alternatives if _PYTHON.get(kind) in _ASCII)]
+    if any("\0" in value for _, value in texts):  # guard: http-certificate-zero
+        return []
     names = [f"CN:{value}" for name, value in subject if name == "commonName"]
     del names[1:]  # guard: certificate-first-name
     if subject and all(len(part) == 1 and part[0][0] in _SHORT for part in parts):  # others cannot be written alike
         written = [f"{_SHORT[name]}={_escape(value)}" for name, value in reversed(subject)]
         names.append(f"subject:{','.join(written)}")
-    alternatives = certificate.get("subjectAltName", ())
     return names + list(_written((_PYTHON[kind], value) for kind, value in alternatives if kind in _PYTHON))
 
 
@@ -69,8 +78,13 @@ def canonical_ip(text: str) -> str:
 
 
 def _written(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Names as policies write them. An address that is none has no name."""
+    """Names as policies write them. An address that is none has no name, and no alternative that is not ASCII has.
+
+    Such ones are against RFC 5280, and gRPC takes their bytes for other characters than `ssl` does.
+    """
     for kind, value in pairs:
+        if kind in _ASCII and not value.isascii():  # guard: certificate-ascii
+            continue
         try:
             spelled = canonical_ip(value) if kind == "IP" else value  # guard: certificate-ip
         except ValueError:
