@@ -176,7 +176,7 @@ class BatchExecution:
             self._trace_failure(batch.slices, began, error)
             return Ran(failed_s, self._cpu_clock() - cpu_began, (batch.slices, error))
         collected, more_due = self._collect(batch.slices, done)
-        seat.release(done.assembly_s + done.compute_s, again=more_due)
+        seat.release(done.ended - done.began, again=more_due)
         self._deliver(collected, done, batch)
         batch_s = self._clock() - began  # with the replies: callers wait for them too, and so does the next batch
         self._trace(batch.slices, done)

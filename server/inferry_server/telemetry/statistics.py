@@ -47,6 +47,14 @@ class _Stages:
         return _Duration(self.count, seconds).message()
 
 
+@dataclass
+class _Answered(_Stages):
+    """Requests that were answered: their stages, with one count for these, for waiting and for all of their time."""
+
+    queue_s: float = 0.0
+    total_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Totals:
     """What a version has computed since it was loaded.
@@ -157,8 +165,8 @@ class VersionStatistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._success, self._fail, self._queue = _Duration(), _Duration(), _Duration()
-        self._stages = _Stages()
+        self._fail = _Duration()
+        self._answered = _Answered()
         self._batches: defaultdict[int, _Stages] = defaultdict(_Stages)
         self._rows = 0
         self._last_inference_ms = 0
@@ -173,9 +181,9 @@ class VersionStatistics:
             replied = done.replied
             if answered := len(replied.total_s):
                 self._rows += replied.rows
-                self._success.add(sum(replied.total_s), answered)
-                self._queue.add(sum(replied.queue_s), answered)
-                self._stages.add(replied.assembly_s, replied.compute_s, replied.output_s, answered)
+                self._answered.add(replied.assembly_s, replied.compute_s, replied.output_s, answered)
+                self._answered.queue_s += sum(replied.queue_s)
+                self._answered.total_s += sum(replied.total_s)
 
     def request_failed(self, *, total_s: float) -> None:
         """A request was admitted, and got an error."""
@@ -190,13 +198,14 @@ class VersionStatistics:
                 rows=self._rows,
                 batches=sum(one.count for one in stages),
                 compute_s=sum(one.infer_s for one in stages),
-                queued=self._queue.count,
-                queue_s=self._queue.seconds,
+                queued=self._answered.count,
+                queue_s=self._answered.queue_s,
             )
 
     def message(self, model: str, version: str) -> pb.ModelStatistics:
         """The statistics as the protocol carries them."""
         with self._lock:
+            answered = self._answered
             return pb.ModelStatistics(
                 name=model,
                 version=version,
@@ -204,12 +213,12 @@ class VersionStatistics:
                 inference_count=self._rows,
                 execution_count=sum(stages.count for stages in self._batches.values()),
                 inference_stats=pb.InferStatistics(
-                    success=self._success.message(),
+                    success=answered.message(answered.total_s),
                     fail=self._fail.message(),
-                    queue=self._queue.message(),
-                    compute_input=self._stages.message(self._stages.input_s),
-                    compute_infer=self._stages.message(self._stages.infer_s),
-                    compute_output=self._stages.message(self._stages.output_s),
+                    queue=answered.message(answered.queue_s),
+                    compute_input=answered.message(answered.input_s),
+                    compute_infer=answered.message(answered.infer_s),
+                    compute_output=answered.message(answered.output_s),
                 ),
                 batch_stats=[_batch_message(rows, stages) for rows, stages in sorted(self._batches.items())],
             )
