@@ -5,6 +5,7 @@ import http.client
 import random
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -94,7 +95,8 @@ def _send_rubbish_over_http(scene: Scene) -> int:
 
 def hurried(folder: Path) -> Setup:
     """A server that waits less long for requests than usual."""
-    return Setup(folder / "models", ("--request-read-timeout-s", str(_READ_TIMEOUT_S)))
+    seconds = str(_READ_TIMEOUT_S)
+    return Setup(folder / "models", ("--request-read-timeout-s", seconds, "--http-read-timeout-s", seconds))
 
 
 def dawdle(scene: Scene) -> str:
@@ -114,11 +116,27 @@ def dawdle(scene: Scene) -> str:
         connection.close()
     scene.over()
     series = scene.server.metrics()
-    ended = sum(int(value) for name, value in series.items()
-                if name.startswith("inferry_requests_outcome_total") and "request_not_received" in name)  # fmt: skip
+    check_given_up(series, calls=calls, pages=pages)
+    return f"{calls} gRPC calls and {pages} HTTP requests come a byte at a time; all are ended, and counted"
+
+
+def check_given_up(series: Mapping[str, float], *, calls: int, pages: int) -> None:
+    """What the server counted of requests that do not come whole: all of them, by the time that they took or the room.
+
+    Raises:
+        FaultError: it holds some still, or gave up others.
+    """
+    ended = _summed(series, "inferry_requests_outcome_total", "request_not_received")
     if ended != calls:
         raise FaultError(f"{calls} calls sent no whole request, and the server gave up {ended}")
-    return f"{calls} gRPC calls and {pages} HTTP requests come a byte at a time; the calls are ended, and counted"
+    closed = sum(_summed(series, "inferry_http_connections_closed_total", reason) for reason in ("slow", "crowded"))
+    if closed < pages:
+        raise FaultError(f"{pages} HTTP requests came with no whole header, and the server closed {closed} connections")
+
+
+def _summed(series: Mapping[str, float], name: str, reason: str) -> int:
+    """Of a counter, all series with a reason."""
+    return sum(int(value) for key, value in series.items() if key.startswith(f"{name}{{") and f'"{reason}"' in key)
 
 
 def _begin(connection: socket.socket, content: bytes) -> socket.socket:

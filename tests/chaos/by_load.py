@@ -10,9 +10,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.account import Account
+from chaos.account import LATE, Account
 from chaos.models import MODEL, draw_picture, is_right
-from chaos.scene import Scene, Setup
+from chaos.scene import FaultError, Scene, Setup
 from chaos.traffic import INFER, outcome_of
 from inferry_proto.open_inference_pb2 import ModelInferResponse
 from testkit.rpc import infer_request
@@ -22,6 +22,8 @@ _OFFERED = 3.0  # times what the server can answer
 _OVERLOAD_S = 60
 _DEADLINE_S = 1.0
 _CONNECTIONS = 4
+_LEAST_ANSWERED = 0.5  # of what the device has time for; the rest is for machines that are busy otherwise
+_REFUSALS = frozenset(("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", LATE))
 
 
 def slowed(folder: Path) -> Setup:
@@ -51,11 +53,25 @@ def overload(scene: Scene) -> str:
     scene.over()
     for channel in channels:
         channel.close()
-    refused = ", ".join(f"{n} {outcome}" for outcome, n in scene.attack.refused.items())
+    check_overload(scene.attack)
+    refused = ", ".join(f"{n} {outcome}" for outcome, n in (scene.attack.refused + scene.attack.failed).items())
     return (
         f"{_OFFERED:g} times what can be answered, for {seconds} s: {scene.attack.sent} requests, "
         f"{scene.attack.answered} answered, {refused}"
     )
+
+
+def check_overload(account: Account) -> None:
+    """What an overloaded server owes: answers to about as many requests as it has time for, a reason to the others.
+
+    Raises:
+        FaultError: it did something else.
+    """
+    if others := account.others(_REFUSALS):
+        raise FaultError(f"requests that it had no time for ended otherwise than refused: {dict(others)}")
+    least = account.sent / _OFFERED * _LEAST_ANSWERED
+    if account.answered < least:
+        raise FaultError(f"it answered {account.answered} of {account.sent} requests; expected {least:.0f} at least")
 
 
 def _count(account: Account, picture: NDArray[np.uint8], call: Any) -> None:

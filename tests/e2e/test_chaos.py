@@ -1,6 +1,7 @@
 """`make chaos`: a short form of it, and that what must not be is found."""
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 
 from chaos.__main__ import main
 from chaos.account import LATE, Account
+from chaos.by_clients import check_given_up
+from chaos.by_load import check_overload
 from chaos.models import draw_picture, is_right
 from chaos.playing import MOST_FILES, MOST_MIB, Disturbance, Result, faults_of, play
 from chaos.processes import sums_by
 from chaos.report import line_of, table_of, write_table
-from chaos.scene import Setup
+from chaos.scene import FaultError, Setup
 from chaos.table import DISTURBANCES
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +106,30 @@ def test_wrong_answers_are_named_whenever_they_come() -> None:
     assert [fault.endswith("2 answers were wrong") for fault in faults(result(wrong), before=wrong, after=wrong)] == [
         True
     ] * 3
+
+
+@pytest.mark.parametrize(
+    ("overloaded", "said"),
+    [
+        (account(answered=9, outcomes=("RESOURCE_EXHAUSTED",) * 51), "it answered 9 of 60 requests; expected 10"),
+        (account(answered=30, outcomes=("INTERNAL",)), "ended otherwise than refused: {'INTERNAL': 1}"),
+        (account(answered=30, outcomes=("UNAVAILABLE",)), "ended otherwise than refused: {'UNAVAILABLE': 1}"),
+    ],
+)
+def test_an_overloaded_server_that_answers_nobody_or_fails_is_named(overloaded: Account, said: str) -> None:
+    with pytest.raises(FaultError, match=re.escape(said)):
+        check_overload(overloaded)
+
+
+def test_requests_that_come_for_ever_must_be_given_up_on_both_ports() -> None:
+    calls = 'inferry_requests_outcome_total{code="DEADLINE_EXCEEDED",method="m",reason="request_not_received"}'
+    slow, crowded, idle = (
+        f'inferry_http_connections_closed_total{{reason="{reason}"}}' for reason in ("slow", "crowded", "idle")
+    )
+    check_given_up({calls: 3.0, slow: 4.0, crowded: 1.0}, calls=3, pages=5)
+    for series in ({calls: 2.0, slow: 5.0}, {slow: 5.0}, {calls: 3.0, slow: 4.0, idle: 9.0}, {calls: 3.0}):
+        with pytest.raises(FaultError):
+            check_given_up(series, calls=3, pages=5)
 
 
 def test_the_answer_of_another_picture_is_wrong() -> None:
