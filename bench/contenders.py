@@ -23,6 +23,13 @@ from bench.processes import accepts, free_port, running, wait_until
 
 MODEL, INPUT, OUTPUT, SHAPE, CLASSES = "mnist", "images", "probabilities", (28, 28, 1), 10
 MAX_BATCH_SIZE = 32
+COMPARED_CONFIG = f"""
+max_batch_size: {MAX_BATCH_SIZE}
+input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ {", ".join(map(str, SHAPE))} ] }} ]
+output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {CLASSES} ] }} ]
+instance_group [ {{ count: 1 kind: KIND_CPU }} ]
+"""
+"""Of the model that all are compared with, for Triton, besides its name, its backend and how it batches."""
 _READY_S = 120.0
 
 
@@ -166,7 +173,9 @@ def _triton(contender: Contender, folder: Path) -> tuple[list[str], int, dict[st
         (backend / file.name).symlink_to(file)  # the backend wants the stub of this Python beside itself
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text((PINS / "triton_model.py").read_text())
-    (model / "config.pbtxt").write_text(_TRITON_CONFIG + f"dynamic_batching {{ {' '.join(contender.flags)} }}\n")
+    (model / "config.pbtxt").write_text(
+        f'name: "{MODEL}"\nbackend: "python"\n{COMPARED_CONFIG}dynamic_batching {{ {" ".join(contender.flags)} }}\n'
+    )
     for one in contender.further:
         if one.config:
             beside = model.parent / one.folder.name
@@ -250,13 +259,3 @@ def link_model(model: Path, repository: Path) -> None:
 
 def _sample(page: str, name: str) -> int:
     return sum(int(float(value)) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE))
-
-
-_TRITON_CONFIG = f"""
-name: "{MODEL}"
-backend: "python"
-max_batch_size: {MAX_BATCH_SIZE}
-input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ {", ".join(map(str, SHAPE))} ] }} ]
-output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {CLASSES} ] }} ]
-instance_group [ {{ count: 1 kind: KIND_CPU }} ]
-"""

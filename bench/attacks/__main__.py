@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from bench.attacks.by_grpc import BESIDE, MODELS_BESIDE
 from bench.attacks.by_outputs import save_long, save_wide
 from bench.attacks.by_pictures import MODEL as PICTURES
 from bench.attacks.honest import CLASSES, INPUT, SIDE
 from bench.attacks.measure import Outcome, measure
 from bench.attacks.report import line_of, write_table
 from bench.attacks.table import ATTACKS, SERVERS, Attack
-from bench.contenders import OUTPUT, Contender, Further
+from bench.contenders import COMPARED_CONFIG, OUTPUT, Contender, Further
 from bench.environments import environment
 from bench.processes import free_port
 from testkit import onnx_models
@@ -90,20 +91,29 @@ def play(attack: Attack, server: str, model: Path, folder: Path) -> Outcome:
     """Attack a new server."""
     http = free_port() if server == "triton" else 0
     flags = () if server == "triton" else ("--http-inference", "on", *attack.flags)
-    cores, further = len(os.sched_getaffinity(0)), further_models(attack, folder.with_suffix(".models"))
+    cores, further = len(os.sched_getaffinity(0)), further_models(attack, model, folder.with_suffix(".models"))
     contender = Contender(server, server, model, cores, flags, http_port=http, further=further)
     with contender.serve(folder) as running:
         http = http or int(running.metrics.split(":")[2].split("/")[0])
         return measure(attack, grpc=running.port, http=http, process=running.process)
 
 
-def further_models(attack: Attack, folder: Path) -> tuple[Further, ...]:
+def further_models(attack: Attack, model: Path, folder: Path) -> tuple[Further, ...]:
     """What an attack needs besides the model that the good caller asks."""
     if attack.name.startswith("pictures"):
         return (Further(onnx_models.save_brightness(folder, name=PICTURES, side=SIDE).parent),)
     if attack.name.startswith("outputs"):
         return (save_wide(folder), save_long(folder))
+    if attack.name.endswith("many models"):
+        return tuple(beside(model, folder / f"{BESIDE}{number}") for number in range(MODELS_BESIDE))
     return ()
+
+
+def beside(model: Path, folder: Path) -> Further:
+    """The good caller's model under another name."""
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.onnx").symlink_to(model)
+    return Further(folder, f"{COMPARED_CONFIG}dynamic_batching {{ }}\n")
 
 
 def save_grey(path: Path) -> None:

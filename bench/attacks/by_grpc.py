@@ -18,6 +18,12 @@ from testkit.callers import own_channel
 
 MIB = 1 << 20
 _WATCH = "/grpc.health.v1.Health/Watch"
+BESIDE, MODELS_BESIDE = "beside", 8
+"""Names of models beside the one that the good caller asks, and how many there are."""
+_KINDS = 12  # of frames: ten that RFC 9113 knows, and two that it does not
+_ODD_SIZES = (0, 1, 4, 5, 6, 8, 9, 100, 16_384)
+_ODD_STREAMS = (0, 0, 1, 1, 2, 3, 5, (1 << 31) - 1)
+_PARAMETER_BYTES = 7  # of one, with a name of three bytes and no value
 _CANCELLED = b"\0\0\0\x08"
 _ODD_SHAPES: tuple[tuple[int, ...], ...] = (
     (1 << 40, SIDE, SIDE, 1), (-1, SIDE, SIDE, 1), (0, SIDE, SIDE, 1), (1 << 62, 4, 1, 1), (1,), (), (1,) * 5000,
@@ -141,6 +147,12 @@ def many_fields(target: Target) -> Counter[str]:
     return calls(target, [b"\x2a\0" * (2 * MIB)] * 4, at_once=4)
 
 
+def many_parameters(target: Target) -> Counter[str]:
+    """Four messages of 4 MiB with 599,186 parameters each, every one with a name of its own."""
+    names = (bytes((number >> 14, number >> 7 & 127, number & 127)) for number in range(4 * MIB // _PARAMETER_BYTES))
+    return calls(target, [b"".join(b"\x22\x05\x0a\x03" + name for name in names)] * 4, at_once=4)
+
+
 def odd_shapes(target: Target) -> Counter[str]:
     """800 requests whose shapes say more than their bytes, less, or nothing that can be."""
     asked = []
@@ -180,6 +192,27 @@ def long_names(target: Target) -> Counter[str]:
 def overload(target: Target) -> Counter[str]:
     """20,000 requests of 32 pictures at once, without a deadline of their own; ended after 20 s."""
     return calls(target, [request(5, 32)] * 20_000, at_once=20_000, within_s=20.0)
+
+
+def many_models(target: Target) -> Counter[str]:
+    """16,000 requests of 32 pictures, for eight models in turn; ended after 20 s; Inferry has 64 MiB wait (1 GiB)."""
+    asked = [request(5, 32, model=f"{BESIDE}{number}") for number in range(MODELS_BESIDE)]
+    return calls(target, asked * 2000, at_once=16_000, within_s=20.0)
+
+
+def random_frames(target: Target) -> Counter[str]:
+    """20,000 frames of random kinds, flags, streams and bytes, over new connections as the server ends them."""
+    rng, seen = random.Random(1), Counter[str]()
+    peer = Peer(target.grpc)
+    for _ in range(20_000):
+        if not peer.open:
+            seen += peer.seen
+            peer = Peer(target.grpc)
+        content = rng.randbytes(rng.choice(_ODD_SIZES))
+        sent = frame(rng.randrange(_KINDS), rng.randrange(256), rng.choice(_ODD_STREAMS), content)
+        if not peer.send(sent, until=target.until) and time.monotonic() > target.until:
+            break
+    return seen + held([peer], 1.0)
 
 
 def calls(

@@ -23,9 +23,9 @@ _EVERY_S, _PATIENCE_S, _NEW_EVERY = 0.02, 30.0, 10
 _CLOSE = 1e-5
 
 
-def request(level: int, rows: int = 1) -> bytes:
+def request(level: int, rows: int = 1, *, model: str = MODEL) -> bytes:
     """Pictures of one grey."""
-    asked = ModelInferRequest(model_name=MODEL)
+    asked = ModelInferRequest(model_name=model)
     asked.inputs.add(name=INPUT, datatype="UINT8", shape=(rows, SIDE, SIDE, 1))
     asked.raw_input_contents.append(bytes((level,)) * (rows * SIDE * SIDE))
     return asked.SerializeToString()
