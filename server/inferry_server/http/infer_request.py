@@ -11,7 +11,7 @@ from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.errors import DecodingError, InvalidRequestError, RequestTooLargeError
 from inferry_server.http.bodies import read_length
 from inferry_server.http.json_tensors import raw_from_json
-from inferry_server.http.json_text import orjson
+from inferry_server.http.json_text import kind_of, orjson
 from inferry_server.wire.encode import varint
 
 MOST_JSON_BYTES = 16 << 20
@@ -159,7 +159,7 @@ def read_json_object(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DecodingError(f"the request is no JSON: {error}") from None
     if not isinstance(value, dict):
-        raise DecodingError(f"the request must be a JSON object, not {_kind(value)}")
+        raise DecodingError(f"the request must be a JSON object, not {kind_of(value)}")
     return value
 
 
@@ -191,7 +191,7 @@ def set_parameter(parameter: Any, value: Any, what: str) -> None:
         case int():
             raise InvalidRequestError(f"{what} must be a number of 64 bits at most, not {reprlib.repr(value)}")
         case _:
-            raise InvalidRequestError(f"{what} must be a boolean, a number or a text, not {_kind(value)}")
+            raise InvalidRequestError(f"{what} must be a boolean, a number or a text, not {kind_of(value)}")
 
 
 class _Binary:
@@ -225,7 +225,7 @@ def _add_input(message: ModelInferRequest, tensor: Mapping[str, Any], binary: _B
     _set_parameters(added.parameters, parameters, but=("binary_data_size",))
     if size is not None:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            came = reprlib.repr(size) if type(size) in (int, float) else _kind(size)
+            came = reprlib.repr(size) if type(size) in (int, float) else kind_of(size)
             raise InvalidRequestError(f"{what}: binary_data_size must be a whole number of bytes, not {came}")
         if "data" in tensor:
             raise InvalidRequestError(f"{what} has data and binary_data_size; expected one of them")
@@ -241,8 +241,11 @@ def _tensors(request: Mapping[str, Any], field: str) -> Iterator[Mapping[str, An
     tensors = request.get(field)
     if tensors is None:
         return
-    if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
-        raise InvalidRequestError(f"{field} must be a list of objects")
+    if not isinstance(tensors, list):
+        raise InvalidRequestError(f"{field} must be a list of objects, not {kind_of(tensors)}")
+    others = [kind_of(tensor) for tensor in tensors if not isinstance(tensor, dict)]
+    if others:
+        raise InvalidRequestError(f"{field} must be a list of objects, and {others[0]} is in it")
     yield from tensors
 
 
@@ -252,7 +255,9 @@ def _shape(tensor: Mapping[str, Any], what: str) -> list[int]:
         isinstance(axis, int) and not isinstance(axis, bool) and -_INT64 <= axis < _INT64 for axis in shape
     )
     if not whole:
-        raise InvalidRequestError(f"{what}: shape must be a list of whole numbers of 64 bits at most")
+        raise InvalidRequestError(
+            f"{what}: shape must be a list of whole numbers of 64 bits at most, not {reprlib.repr(shape)}"
+        )
     return list(shape)
 
 
@@ -265,7 +270,7 @@ def _name(tensor: Mapping[str, Any], what: str) -> str:
 def _text(holder: Mapping[str, Any], field: str, what: str) -> str:
     value = holder.get(field, "")
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{what}: {field} must be a text, not {_kind(value)}")
+        raise InvalidRequestError(f"{what}: {field} must be a text, not {kind_of(value)}")
     return _utf8(value, f"{what}: {field}")
 
 
@@ -283,7 +288,7 @@ def _parameters(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise InvalidRequestError(f"{what}: parameters must be an object, not {_kind(parameters)}")
+        raise InvalidRequestError(f"{what}: parameters must be an object, not {kind_of(parameters)}")
     return parameters
 
 
@@ -291,8 +296,3 @@ def _set_parameters(target: Any, values: Mapping[str, Any], *, but: tuple[str, .
     for name, value in values.items():
         if name not in but:
             set_parameter(target[_utf8(name, "the name of a parameter")], value, f"parameter {name!r}")
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

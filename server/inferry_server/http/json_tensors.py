@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Datatype
 from inferry_server.errors import DecodingError
-from inferry_server.http.json_text import written
+from inferry_server.http.json_text import kind_of, written
 from inferry_server.wire.elements import elements_to_bytes
 
 _BF16, _BYTES, _UINT8 = DATATYPES["BF16"], DATATYPES["BYTES"], DATATYPES["UINT8"]
@@ -39,7 +39,7 @@ def raw_from_json(data: Any, datatype: Datatype, *, tensor: str, has_truths: boo
         DecodingError: elements of another kind, or beyond what the datatype holds.
     """
     if not isinstance(data, list):
-        raise DecodingError(f"input {tensor!r}: data must be a list, not {type(data).__name__}")
+        raise DecodingError(f"input {tensor!r}: data must be a list, not {kind_of(data)}")
     elements = _flat(data, tensor, texts=datatype is _BYTES)
     if not has_truths and datatype.dtype.kind in _PACKED:  # guard: json-truths
         packed = _pack(elements, datatype)
@@ -164,7 +164,9 @@ def _of_another_kind(data: list[Any], datatype: Datatype, tensor: str) -> Decodi
         of_float = next(one for one in data if isinstance(one, float))
         if math.isfinite(of_float) and not _INT64_MIN < of_float < _UINT64_END:  # guard: json-whole-beyond
             return _beyond(of_float, datatype, tensor)
-    return DecodingError(f"input {tensor!r}: data must be {_EXPECTED[kind]}, as {datatype.name} has them")
+    other = next(one for one in data if type(one) not in _ACCEPTED[kind])
+    came = reprlib.repr(other) if isinstance(other, float) else kind_of(other)
+    return DecodingError(f"input {tensor!r}: data must be {_EXPECTED[kind]}, as {datatype.name} has them, not {came}")
 
 
 def _beyond(value: float, datatype: Datatype, tensor: str) -> DecodingError:
@@ -179,7 +181,7 @@ def _beyond(value: float, datatype: Datatype, tensor: str) -> DecodingError:
 def _texts(data: list[Any], tensor: str) -> NDArray[np.object_]:
     for text in data:
         if not isinstance(text, str):
-            raise DecodingError(f"input {tensor!r}: data must be texts, as BYTES has them, not {type(text).__name__}")
+            raise DecodingError(f"input {tensor!r}: data must be texts, as BYTES has them, not {kind_of(text)}")
     array = np.empty(len(data), dtype=object)
     try:
         array[:] = [text.encode() for text in data]

@@ -31,3 +31,9 @@ def object_of(fields: Mapping[str, Any], lists: Mapping[str, Sequence[bytes]]) -
     """
     more = b"".join([b",%b:[%b]" % (written(name), b",".join(items)) for name, items in lists.items()])
     return b"%b%b}" % (written(fields)[:-1], more)
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, as errors tell it."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

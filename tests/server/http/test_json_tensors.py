@@ -71,8 +71,8 @@ def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("INT32", [1.0], "must be whole numbers, as INT32 has them"),
-        ("INT32", [True], "must be whole numbers"),
+        ("INT32", [1.0], "must be whole numbers, as INT32 has them, not 1.0"),
+        ("INT32", [1, True], "must be whole numbers, as INT32 has them, not a boolean"),
         ("INT64", [1.5, 1e20], "must be whole numbers"),
         ("INT64", [float("inf")], "must be whole numbers"),
         ("UINT8", [7, 300], "a number is no UINT8: expected whole numbers from 0 to 255, not 300"),
@@ -80,12 +80,12 @@ def test_bfloat16_is_the_nearest_that_there_is(values: list[float]) -> None:
         ("FP32", [1e39], r"1e\+39 is no FP32"),
         ("FP16", [[1], [70000]], "70000.0 is no FP16"),
         ("FP64", [10**400], "a number is no FP64"),
-        ("BOOL", [1], "must be true or false"),
-        ("BOOL", ["true"], "must be true or false"),
-        ("BYTES", ["a", 1], "must be texts, as BYTES has them, not int"),
+        ("BOOL", [1], "must be true or false, as BOOL has them, not a number"),
+        ("BOOL", [True, "true"], "must be true or false, as BOOL has them, not a text"),
+        ("BYTES", ["a", 1], "must be texts, as BYTES has them, not a number"),
         ("BYTES", ["\ud800"], "a text is no UTF-8"),
         ("FP32", [[1, 2], [3]], "nested irregularly or too deeply"),
-        ("FP32", {"0": 1}, "data must be a list, not dict"),
+        ("FP32", {"0": 1}, "data must be a list, not an object"),
     ],
 )
 def test_elements_of_another_kind_are_refused(name: str, data: Any, message: str) -> None:
