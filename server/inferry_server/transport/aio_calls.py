@@ -93,6 +93,7 @@ class AioStreamCall(_BaseCall):
 
     Attributes:
         active_at: when its client last sent or read something, or was sent something, on the loop's clock.
+        task: that runs it, until its last reply is read or its connection has ended.
     """
 
     def __init__(self, method: str, metadata: Any, context: Any, loop: Any, account: Account) -> None:
@@ -105,6 +106,9 @@ class AioStreamCall(_BaseCall):
         self._reads = self._writes = False
         self._asked = self._told = 0  # requests that came, and replies
         self.active_at = loop.time()
+        task = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - grpcio runs every handler in one
+        self.task = task
         self._wanted, self._writable = asyncio.Event(), asyncio.Event()
         self._wanted.set()
         self._writable.set()

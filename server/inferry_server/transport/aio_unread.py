@@ -2,20 +2,45 @@
 
 That server ends no single call whose reply is on its way: what was written waits in gRPC's library until the client
 reads it, or its connection ends. So the connection ends, with the other calls on it.
+
+gRPC tells of a connection only its client's address and port, and those may be a newcomer's as soon as the connection
+has ended. A call that waits for its client says that its connection lasts, but it hears a moment late that it does not.
+So the sockets at the address are noted, and cut off at a later look: those that are still there, if the call
+waits then.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from inferry_server.transport.aio_calls import AioStreamCall
 from inferry_server.transport.open_calls import unread
 from inferry_server.transport.pacing import Pacing
-from inferry_server.transport.peers import cut_off_clients
+from inferry_server.transport.peers import cut_off, sockets_of_clients
 
 _CORES, _LONGEST_S = 5e-3, 5.0  # that looking for connections may take; how far apart these looks are at most
+_TURNS = 5  # of the loop, in which a call has heard that its connection ended: a second
+
+
+@dataclass(slots=True)
+class _GivenUp:
+    """A client that is to be cut off.
+
+    Attributes:
+        client: as gRPC names it.
+        call: waits for it; done soon after its connection has ended.
+        sockets: the numbers of those at its address, as they were seen first; None: not yet.
+        seen_in: the turn of the loop then.
+    """
+
+    client: str
+    call: asyncio.Future[Any]
+    sockets: Collection[int] | None = None
+    seen_in: int = 0
 
 
 class UnreadReplies:
@@ -34,7 +59,8 @@ class UnreadReplies:
         self._limit_s = limit_s
         self._given_up = given_up
         self._on_their_way: dict[asyncio.Task[Any], tuple[float, Any]] = {}  # since when, and the context of the call
-        self._clients: deque[str] = deque()  # that are to be cut off
+        self._clients: deque[_GivenUp] = deque()
+        self._turns = 0
         self._pacing = Pacing(_CORES, _LONGEST_S)
 
     def sent(self, context: Any) -> None:
@@ -45,14 +71,18 @@ class UnreadReplies:
         task.add_done_callback(self._was_read)
 
     def give_up(self, streams: Iterable[AioStreamCall]) -> None:
-        """Wait no longer for clients who have not read a reply in time, of a unary call or of one of some streams."""
+        """Wait no longer for clients who have not read a reply in time, of a unary call or of one of some streams.
+
+        Called once in each of the loop's turns, which are 0.2 s apart at least.
+        """
+        self._turns += 1
         now = self._loop.time()
         replies, since = self._on_their_way, now - self._limit_s
         for task in list(takewhile(lambda task: replies[task][0] <= since, replies)):  # guard: replies-unread-aio
-            self._give_up(replies.pop(task)[1].peer())
+            self._give_up(replies.pop(task)[1].peer(), task)
         for stream in unread(streams, since):
             stream.active_at = now  # else it would be given up again before its connection has ended
-            self._give_up(stream.peer())
+            self._give_up(stream.peer(), stream.task)
 
     def cut_off(self, port: int) -> None:
         """End the connections of clients that were given up, unless it is too early: looking for them takes a while.
@@ -60,17 +90,32 @@ class UnreadReplies:
         Args:
             port: of the server.
         """
-        if self._clients and self._pacing.is_due():
-            clients = {self._clients.popleft() for _ in range(len(self._clients))}
-            try:
-                with self._pacing.work():
-                    cut_off_clients(clients, port)
-            except OSError:  # no descriptor is left to look with
-                self._clients.extend(clients)
+        if not self._clients or not self._pacing.is_due():
+            return
+        popped = [self._clients.popleft() for _ in range(len(self._clients))]
+        waiting = [one for one in popped if not one.call.done()]
+        if waiting:
+            with suppress(OSError), self._pacing.work():  # no descriptor is left to look with
+                self._cut_off(waiting, port)
+        self._clients.extend(waiting)
 
-    def _give_up(self, client: str) -> None:
+    def _cut_off(self, clients: Collection[_GivenUp], port: int) -> None:
+        found = sockets_of_clients({one.client for one in clients}, port)
+        for one in clients:
+            sockets = found.get(one.client, {})
+            if one.sockets is None:
+                one.sockets, one.seen_in = sockets.keys(), self._turns
+            elif self._turns >= one.seen_in + _TURNS:  # guard: unread-settled
+                lasting = one.sockets & sockets.keys()  # guard: unread-same-socket
+                one.sockets = None  # where the call waits on, it is looked for again
+                if one.call.done():  # guard: unread-waits-on
+                    continue
+                for number in lasting:
+                    cut_off(sockets[number], number)
+
+    def _give_up(self, client: str, call: asyncio.Future[Any]) -> None:
         self._given_up()
-        self._clients.append(client)
+        self._clients.append(_GivenUp(client, call))
 
     def _was_read(self, task: asyncio.Task[Any]) -> None:
         self._on_their_way.pop(task, None)

@@ -209,22 +209,30 @@ def cut_off(descriptor: int, number: int) -> bool:
     return False
 
 
-def cut_off_clients(clients: Collection[str], port: int) -> int:
-    """End the connections that some clients have to a port of this process.
+def sockets_of_clients(clients: Collection[str], port: int) -> Mapping[str, Mapping[int, int]]:
+    """This process' sockets of the connections that some clients have to a port of it.
+
+    An address and a port may be another client's a moment later, and another connection's to another address of this
+    machine at the same time.
 
     Args:
         clients: as gRPC names the peer of a call, `ipv4:10.0.0.1:4711`; of others than IPv4 and IPv6 there is none.
         port: the local one.
 
     Returns:
-        How many were ended.
+        For each client that has any, the descriptors of its sockets, by their numbers.
     """
-    wanted = {end for client in clients if (end := _end_named(client)) is not None}
-    if not wanted or not _OWN.exists():
-        return 0
-    mine = own_sockets()
-    found = [number for number, descriptor in mine.items() if _end_at(descriptor, port) in wanted]
-    return sum(cut_off(mine[number], number) for number in found)
+    wanted: dict[_End, list[str]] = {}
+    for client in clients:
+        if (end := _end_named(client)) is not None:
+            wanted.setdefault(end, []).append(client)
+    found: dict[str, dict[int, int]] = {}
+    if wanted and _OWN.exists():
+        for number, descriptor in own_sockets().items():
+            end = _end_at(descriptor, port)
+            for client in () if end is None else wanted.get(end, ()):
+                found.setdefault(client, {})[number] = descriptor
+    return found
 
 
 _End = tuple[IPv4Address | IPv6Address, int]

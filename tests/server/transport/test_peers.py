@@ -1,12 +1,16 @@
 """Connections of one peer are bounded: by what the kernel tells of them, and whoever has too many loses the newest."""
 
 import errno
+import math
 import os
 import socket
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,11 +28,11 @@ from inferry_server.transport.peers import (
     PeerBound,
     beyond,
     cut_off,
-    cut_off_clients,
     established,
     own_sockets,
     peer_bound,
     peer_of,
+    sockets_of_clients,
 )
 from inferry_server.transport.selection import make_transport
 from testkit.servers import ANY_PORT
@@ -134,33 +138,127 @@ def test_a_process_without_a_descriptor_left_looks_again_and_tells_it_once(
     ]
 
 
-def test_clients_who_are_given_up_are_cut_off_later_where_no_descriptor_is_left(
+class GivenUp:
+    """A client that does not read the replies of a stream over `aio`, and is given up.
+
+    Attributes:
+        call: the stream's; done once its end is known.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+        monkeypatch.setattr(aio_unread, "_CORES", math.inf)  # every look is due
+        self.call: Future[None] = Future()
+        self._streams: list[Any] = [
+            SimpleNamespace(active_at=0.0, awaits_reader=True, peer=lambda: peer, task=self.call)
+        ]
+        self.replies = UnreadReplies(cast("Any", SimpleNamespace(time=lambda: 100.0)), 1.0, lambda: None)
+        self.turn()
+        self._streams.clear()
+
+    def turn(self, times: int = 1) -> None:
+        """The loop goes on."""
+        for _ in range(times):
+            self.replies.give_up(self._streams)
+
+
+def test_clients_who_are_given_up_are_looked_for_later_where_no_descriptor_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[set[str]] = []
 
-    def cut(clients: set[str], port: int) -> int:
+    def look(clients: set[str], port: int) -> dict[str, dict[int, int]]:
+        assert port == PORT
         asked.append(clients)
         if len(asked) == 1:
             raise OSError(errno.EMFILE, "Too many open files")
-        return port
+        return {}
 
-    class Stream:
-        active_at, awaits_reader = 0.0, True
-
-        def peer(self) -> str:
-            return "ipv4:192.0.2.1:1"
-
-    class Loop:
-        def time(self) -> float:
-            return 100.0
-
-    monkeypatch.setattr(aio_unread, "cut_off_clients", cut)
-    replies = UnreadReplies(cast("Any", Loop()), 1.0, lambda: None)
-    replies.give_up([cast("Any", Stream())])
-    for _ in range(3):
-        replies.cut_off(PORT)
+    monkeypatch.setattr(aio_unread, "sockets_of_clients", look)
+    given_up = GivenUp(monkeypatch, "ipv4:192.0.2.1:1")
+    for _ in range(2):
+        given_up.replies.cut_off(PORT)
+    given_up.call.set_result(None)
+    given_up.replies.cut_off(PORT)
     assert asked == [{"ipv4:192.0.2.1:1"}] * 2
+
+
+class OneAddress:
+    """Connections to a port of this process, all from one address and port, one after another."""
+
+    def __init__(self, opened: ExitStack) -> None:
+        self._opened = opened
+        self._listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.port, self._own_port = self._listener.getsockname()[1], 0
+        self.connect()
+
+    @property
+    def peer(self) -> str:
+        return f"ipv4:127.0.0.1:{self._own_port}"
+
+    def connect(self) -> None:
+        self._client = self._opened.enter_context(socket.socket())
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # the port is free at once
+        self._client.bind(("127.0.0.1", self._own_port))
+        self._client.connect(self._listener.getsockname())
+        self._own_port = self._client.getsockname()[1]
+        self._accepted = self._opened.enter_context(self._listener.accept()[0])
+
+    def exchange(self) -> None:
+        """The client goes, and another one has its address and port."""
+        self._client.close()
+        self._accepted.close()
+        self.connect()
+
+    def is_open(self) -> bool:
+        return is_open(self._client)
+
+
+linux = pytest.mark.skipif(not can_count_connections(), reason="this system does not show a process its descriptors")
+
+
+@linux
+def test_a_client_who_is_given_up_is_cut_off_when_its_call_has_waited_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as opened:
+        address = OneAddress(opened)
+        given_up = GivenUp(monkeypatch, address.peer)
+        for turns in (0, 4, 1):
+            assert address.is_open()
+            given_up.turn(turns)
+            given_up.replies.cut_off(address.port)
+        assert not address.is_open()
+
+
+@linux
+@pytest.mark.parametrize("heard", [False, True], ids=["the call waits on", "the call has ended"])
+@pytest.mark.parametrize("when", ["before the first look", "between two looks", "as the sockets are looked for"])
+def test_whoever_gets_the_port_of_a_client_who_was_given_up_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch, when: str, *, heard: bool
+) -> None:
+    """The call hears within five turns of the loop that its connection has ended."""
+    with ExitStack() as opened:
+        address = OneAddress(opened)
+        given_up = GivenUp(monkeypatch, address.peer)
+
+        def look(clients: set[str], port: int) -> Mapping[str, Mapping[int, int]]:
+            found = sockets_of_clients(clients, port)
+            if heard and when == "as the sockets are looked for" and not given_up.call.done():
+                given_up.call.set_result(None)
+            return found
+
+        if when != "between two looks":
+            address.exchange()
+        given_up.replies.cut_off(address.port)
+        monkeypatch.setattr(aio_unread, "sockets_of_clients", look)
+        if when == "between two looks":
+            address.exchange()
+        if heard and when != "as the sockets are looked for":
+            given_up.call.set_result(None)
+        given_up.turn(5 if heard or when == "between two looks" else 4)
+        given_up.replies.cut_off(address.port)
+        assert address.is_open()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +371,7 @@ def test_a_descriptor_that_has_become_another_sockets_is_left_alone() -> None:
     assert not cut_off(ours.fileno() if ours.fileno() >= 0 else 10**6, number)
 
 
-@pytest.mark.skipif(not can_count_connections(), reason="this system does not show a process its descriptors")
+@linux
 @pytest.mark.parametrize(
     ("family", "host", "named"),
     [
@@ -282,7 +380,9 @@ def test_a_descriptor_that_has_become_another_sockets_is_left_alone() -> None:
         (socket.AF_INET6, "::1", "ipv6:[0:0:0:0:0:0:0:1]:{}"),
     ],
 )
-def test_a_client_is_cut_off_by_its_name_and_no_other(family: socket.AddressFamily, host: str, named: str) -> None:
+def test_a_clients_sockets_are_found_by_its_name_and_no_others(
+    family: socket.AddressFamily, host: str, named: str
+) -> None:
     with ExitStack() as opened:
         listeners = [opened.enter_context(socket.create_server((host, 0), family=family)) for _ in range(2)]
         ports = [listener.getsockname()[1] for listener in listeners]
@@ -290,8 +390,11 @@ def test_a_client_is_cut_off_by_its_name_and_no_other(family: socket.AddressFami
         for listener in (listeners[0], listeners[1], listeners[0]):
             opened.enter_context(listener.accept()[0])
         names = [named.format(client.getsockname()[1]) for client in clients]
-        assert cut_off_clients({names[1], "unix:", "ipv4:192.0.2.1:1"}, ports[0]) == 0  # it asks another port
-        assert cut_off_clients({names[0]}, ports[0]) == 1
+        assert not sockets_of_clients({names[1], "unix:", "ipv4:192.0.2.1:1"}, ports[0])  # it asks another port
+        found = sockets_of_clients({*names}, ports[0])
+        assert {name: len(sockets) for name, sockets in found.items()} == {names[0]: 1, names[2]: 1}
+        ((number, descriptor),) = found[names[0]].items()
+        assert cut_off(descriptor, number)
         assert list(map(is_open, clients)) == [False, True, True]
 
 
