@@ -110,10 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_security(everywhere: argparse.ArgumentParser) -> None:
     everywhere.add_argument(
-        "--tls", action="store_const", const="1", help="encrypt, and believe the usual authorities ($INFERRY_TLS=1)"
+        "--tls", action="store_const", const="1", help="encrypt, and trust the usual authorities ($INFERRY_TLS=1)"
     )
     for flag, metavar, meaning in (
-        ("--ca", "FILE", "encrypt, and believe these authorities"),
+        ("--ca", "FILE", "encrypt, and trust these authorities only"),
         ("--certificate", "FILE", "the client's certificate"),
         ("--private-key", "FILE", "its key"),
         ("--server-name", "NAME", "the name that the server's certificate has, where it is not the address's"),

@@ -219,6 +219,11 @@ _METAVARS = {
     "http_address": "HOST:PORT",
     "http_hosts": "NAMES",
     "trace_endpoint": "URL",
+    "tls_certificate": "FILE",
+    "tls_private_key": "FILE",
+    "tls_client_ca": "FILE",
+    "model_key": "FILE",
+    "access_policy": "FILE",
 }
 
 if __name__ == "__main__":

@@ -16,13 +16,8 @@ import pytest
 
 from inferry_client.batch import files
 from testkit import brightness_model
-from testkit.batch_jobs import run_batch
+from testkit.batch_jobs import files_of, run_batch
 from testkit.scripted_server import ScriptedServer
-
-
-def _outcome(out: Path) -> dict[str, bytes]:
-    """Every file of a job but its lock and its receipts, which hold times."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "_lock"}
 
 
 def test_every_format_holds_the_same_answers(brightness_server: ScriptedServer, tmp_path: Path) -> None:
@@ -63,7 +58,7 @@ def test_a_crash_at_any_step_of_writing_leaves_a_job_that_resumes_to_the_same_by
     brightness_model.write_pictures(tmp_path / "in", 22)
     (tmp_path / "in" / "0007.png").write_bytes(b"no picture")
     run_batch(brightness_server, tmp_path / "in", tmp_path / "undisturbed")
-    expected, steps = _outcome(tmp_path / "undisturbed"), 0
+    expected, steps = files_of(tmp_path / "undisturbed"), 0
     fsync, replace = os.fsync, Path.replace
 
     def step() -> None:
@@ -93,7 +88,7 @@ def test_a_crash_at_any_step_of_writing_leaves_a_job_that_resumes_to_the_same_by
             crashes += 1
             steps = -1
             run_batch(brightness_server, tmp_path / "in", out)
-        assert _outcome(out) == expected
+        assert files_of(out) == expected
         if steps > 0:
             break
     assert crashes >= 10
@@ -127,4 +122,4 @@ def test_a_job_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(
                 pass
             process.kill()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    assert _outcome(tmp_path / "out") == _outcome(tmp_path / "undisturbed")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")

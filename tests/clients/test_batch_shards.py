@@ -10,12 +10,8 @@ from inferry_client.batch.places import FolderPlace
 from inferry_client.batch.shard import INDEX_VARIABLE, Shard, read_shard
 from inferry_client.cli import main
 from testkit import brightness_model
-from testkit.batch_jobs import run_batch
+from testkit.batch_jobs import files_of, run_batch
 from testkit.scripted_server import ScriptedServer
-
-
-def _outcome(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "_lock"}
 
 
 def test_merged_shards_have_the_bytes_of_one_job(
@@ -35,7 +31,7 @@ def test_merged_shards_have_the_bytes_of_one_job(
     assert classified == 46
     assert main(["batch", "merge", "--out", str(out)]) == 0
     assert "merged 47 pictures, 46 classified with brightness version 3" in capsys.readouterr().out
-    assert _outcome(out) == _outcome(tmp_path / "one")
+    assert files_of(out) == files_of(tmp_path / "one")
     brightness_server.received.clear()
     assert run_batch(brightness_server, tmp_path / "in", out).resumed == 47
     assert brightness_server.requests("ModelInfer") == []

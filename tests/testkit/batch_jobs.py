@@ -70,3 +70,8 @@ def read_errors(out: Path) -> dict[str, str]:
     """Why each picture that has no row has none, by its id."""
     with (out / "errors.csv").open(newline="", encoding="utf-8") as file:
         return {row["id"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """The contents of every file of a job, by name, but its lock and the folder of its receipts, which hold times."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "_lock"}

@@ -134,3 +134,11 @@ def values(outcome: Arrays | Exception) -> list[float]:
     """The rows of `y`, which must be an answer."""
     assert not isinstance(outcome, Exception), outcome
     return [float(value) for value in outcome["y"][:, 0]]
+
+
+def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:
+    """Queue a request of one row for each value."""
+    asked = [request(value) for value in values]
+    for queued, _ in asked:
+        batcher.submit(queued)
+    return [reply for _, reply in asked]

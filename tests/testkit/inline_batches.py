@@ -11,7 +11,7 @@ from inferry_server.errors import InferenceError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import Seat
 from inferry_server.executing.inline import InlineWork
-from testkit.batchers import Observer, Reply, request
+from testkit.batchers import Observer
 from testkit.waiting import SOON_S
 
 POLICY = BatchingPolicy(max_batch_size=4, max_request_rows=16, max_queue_size=1000, max_queue_bytes=1 << 20)
@@ -69,10 +69,3 @@ def elsewhere(act: Callable[[], object]) -> None:
     thread.start()
     thread.join(SOON_S)
     assert not thread.is_alive()
-
-
-def submit(batcher: DynamicBatcher, *rows: float) -> list[Reply]:
-    asked = [request(value) for value in rows]
-    for queued, _ in asked:
-        batcher.submit(queued)
-    return [reply for _, reply in asked]

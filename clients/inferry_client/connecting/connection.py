@@ -63,8 +63,8 @@ class Connection:
         metadata: sent with every call.
         batching: join the small requests of many callers into larger ones; None sends each alone.
             What carries an id, parameters or metadata of its own always travels alone.
-        tls: encrypt, and believe the authorities that gRPC brings; $INFERRY_TLS=1.
-        ca: PEM file of the authorities to believe instead; $INFERRY_CA.
+        tls: encrypt, and trust the authorities that gRPC brings; $INFERRY_TLS=1.
+        ca: PEM file of the authorities to trust instead; $INFERRY_CA.
         certificate: PEM file with the client's own certificate chain; $INFERRY_CERTIFICATE.
         private_key: PEM file with its key; $INFERRY_PRIVATE_KEY.
         token: sent as `authorization: Bearer TOKEN`; $INFERRY_TOKEN. An authorization in the metadata of

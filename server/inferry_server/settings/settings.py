@@ -114,7 +114,7 @@ class Settings:
         10.0,
         "how long an HTTP client may take to shake hands, to send headers, and a body besides a second for each 64 KiB",
     )
-    http_write_timeout_s: float = _setting(30.0, "how long an HTTP client may take to read what its system buffers not")
+    http_write_timeout_s: float = _setting(30.0, "how long an HTTP client may take to read what is not buffered for it")
     http_hosts: str | None = _setting(
         None,
         "names by which HTTP is asked, separated by commas, besides localhost and IP addresses; unset: no others on "
@@ -127,7 +127,7 @@ class Settings:
     )
     poll_interval_s: float = _setting(5.0, "how often model_control poll looks for changes of the repository")
     model_load_timeout_s: float = _setting(
-        120.0, "how long a version may take to load, warmed and checked; engines of TensorRT may need more"
+        120.0, "how long a version may take to be loaded, warmed and checked; a build of TensorRT may need more"
     )
     provider: str = _setting(
         "auto", "what computes: auto takes CUDA where there is a GPU; cuda and tensorrt demand it", choices=PROVIDERS
@@ -237,7 +237,8 @@ class Settings:
         3600.0, "how long the client of a stream that is owed nothing may take to send the next message"
     )
     max_connection_age_s: float | None = _setting(
-        None, "after it clients are asked to connect again, so that balancers spread them; unset: never"
+        None,
+        "age at which a client is asked to open a new connection, so that load balancers spread them; unset: never",
     )
     max_connection_idle_s: float = _setting(
         300.0, "a connection without a call for so long is closed; clients connect again by themselves"
@@ -246,7 +247,8 @@ class Settings:
         120.0, "how long the request message of a unary call may take to come; 120 s is 64 MiB at 0.5 MiB/s"
     )
     reply_read_timeout_s: float = _setting(
-        600.0, "how long a client may take to read a reply, of a stream one message; it is freed then"
+        600.0,
+        "how long a client may take to read a reply, of a stream each; then the call is ended, the reply freed",
     )
     keepalive_time_s: float = _setting(7200.0, "time without data after which a connection is probed")
     response_compression: str = _setting(
@@ -262,7 +264,8 @@ class Settings:
         None, "PEM file with a public key: only models that are signed with it are served; needs inferry[signing]"
     )
     access_policy: Path | None = _setting(
-        None, "TOML file: which tokens and client certificates may infer, read or administer; unset: everybody may all"
+        None,
+        "TOML file: which tokens and client certificates may infer, read or administer; unset: all callers may do all",
     )
     decode_threads: int = _setting(0, "threads that decode pictures; 0: as many as compute")
     decode_timeout_s: float = _setting(10.0, "how long the pictures of one request may be decoded")

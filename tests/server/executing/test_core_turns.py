@@ -14,7 +14,7 @@ from inferry_server.batching.request import Timing
 from inferry_server.errors import InferenceError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
-from testkit.batchers import Observer, Reply, request
+from testkit.batchers import Observer, submit
 from testkit.clock import ManualClock
 from testkit.turns import until_asked
 from testkit.waiting import SOON_S
@@ -50,14 +50,6 @@ class Cores:
     def _end(self, threads: int) -> None:
         with self._lock:
             self._busy -= threads
-
-
-def submit(batcher: DynamicBatcher, *values: float) -> list[Reply]:
-    """A request of one row for each value."""
-    asked = [request(value) for value in values]
-    for queued, _ in asked:
-        batcher.submit(queued)
-    return [reply for _, reply in asked]
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import InferenceError
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import InlineWork
-from testkit.batchers import Reply, ScriptedModel, request, values
-from testkit.inline_batches import INLINE_BATCH_S, Threads, elsewhere, reading, submit
+from testkit.batchers import Reply, ScriptedModel, request, submit, values
+from testkit.inline_batches import INLINE_BATCH_S, Threads, elsewhere, reading
 from testkit.waiting import SOON_S, wait_until
 
 

@@ -12,8 +12,8 @@ from inferry_server.errors import DeadlineExceededError, QueueFullError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
 from inferry_server.executing.inline import InlineWork
-from testkit.batchers import Observer, request, values
-from testkit.inline_batches import POLICY, Threads, reading, submit
+from testkit.batchers import Observer, request, submit, values
+from testkit.inline_batches import POLICY, Threads, reading
 from testkit.waiting import SOON_S
 
 

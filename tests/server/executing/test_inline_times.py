@@ -15,8 +15,8 @@ from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.inline import InlineWork
 from inferry_server.runtime.session import OnnxSession
 from testkit import onnx_models
-from testkit.batchers import Observer, values
-from testkit.inline_batches import INLINE_BATCH_S, POLICY, Threads, reading, submit
+from testkit.batchers import Observer, submit, values
+from testkit.inline_batches import INLINE_BATCH_S, POLICY, Threads, reading
 from testkit.rpc import call, infer_request
 from testkit.servers import running_server
 from testkit.waiting import SOON_S, wait_until

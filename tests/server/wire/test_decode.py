@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from inferry_server.wire.elements import bytes_to_elements, elements_to_bytes
 from inferry_server.wire.encode import encode_infer_response
 from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
+from testkit.spoiled_requests import Change, parameter
 
 NUMERIC = [name for name in DATATYPES if name != "BYTES"]
 X = TensorSpec("x", DATATYPES["FP32"], (-1, 2))
@@ -93,7 +93,7 @@ def test_requested_outputs_keep_their_order() -> None:
     assert [output.spec.name for output in decode(request).outputs] == ["aux", "out"]
 
 
-def change(path: str, value: Any) -> Callable[[ModelInferRequest], None]:
+def change(path: str, value: Any) -> Change:
     """A fault: one field of one input set to a value."""
     position, field = path.split(".")
 
@@ -107,15 +107,7 @@ def change(path: str, value: Any) -> Callable[[ModelInferRequest], None]:
     return apply
 
 
-def parameter(name: str, **choice: Any) -> Callable[[ModelInferRequest], None]:
-    def apply(request: ModelInferRequest) -> None:
-        for field, value in choice.items():
-            setattr(request.parameters[name], field, value)
-
-    return apply
-
-
-def raw(*contents: bytes) -> Callable[[ModelInferRequest], None]:
+def raw(*contents: bytes) -> Change:
     def apply(request: ModelInferRequest) -> None:
         del request.raw_input_contents[:]
         request.raw_input_contents.extend(contents)
@@ -132,7 +124,7 @@ def repeat_output(request: ModelInferRequest) -> None:
     request.outputs.add(name="out")
 
 
-def ask_for(name: str, **parameters: int) -> Callable[[ModelInferRequest], None]:
+def ask_for(name: str, **parameters: int) -> Change:
     def apply(request: ModelInferRequest) -> None:
         output = request.outputs.add(name=name)
         for key, value in parameters.items():
@@ -155,7 +147,7 @@ def add_input(request: ModelInferRequest) -> None:
     request.raw_input_contents.append(bytes(8))
 
 
-FAULTS: list[tuple[Callable[[ModelInferRequest], None], str]] = [
+FAULTS: list[tuple[Change, str]] = [
     (parameter("priority", bool_param=True), "'priority' must be an uint64_param or an int64_param, not bool_param"),
     (parameter("priority", int64_param=-1), "parameter 'priority' must be at least 0, not -1"),
     (parameter("timeout", string_param="5"), "parameter 'timeout' must be an int64_param, not string_param"),
@@ -186,7 +178,7 @@ FAULTS: list[tuple[Callable[[ModelInferRequest], None], str]] = [
 
 
 @pytest.mark.parametrize(("fault", "message"), FAULTS)
-def test_each_fault_is_named(fault: Callable[[ModelInferRequest], None], message: str) -> None:
+def test_each_fault_is_named(fault: Change, message: str) -> None:
     request = good_request()
     fault(request)
     with pytest.raises(ServingError, match=message):
@@ -216,7 +208,7 @@ def too_many_rows(request: ModelInferRequest) -> None:
 
 def test_a_request_with_many_faults_hears_of_the_earliest_check() -> None:
     """Faults are planted from the last check to the first, and each takes the message over."""
-    from_last_to_first: list[tuple[Callable[[ModelInferRequest], None], str]] = [
+    from_last_to_first: list[tuple[Change, str]] = [
         (raw(bytes(15), bytes(2)), "has 15 bytes"),
         (change("0.shape", [2, 3]), "has shape"),
         (change("1.datatype", "FP64"), "has datatype"),
