@@ -34,9 +34,10 @@ class Authority:
             issuer._sign(name, Certificate(self.certificate, self._key), "basicConstraints=critical,CA:TRUE", 2)
 
     def issue(self, name: str, *alternatives: str, days: int = 2) -> Certificate:
-        """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`); below 0 days it ended before now."""
+        """A certificate for names (`DNS:inferry.test`, `IP:127.0.0.1`), or for none; below 0 days it has ended."""
         issued = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        self._sign(name, issued, f"subjectAltName={','.join(alternatives)}", days)
+        extension = f"subjectAltName={','.join(alternatives)}" if alternatives else "basicConstraints=CA:FALSE"
+        self._sign(name, issued, extension, days)
         return issued
 
     def _sign(self, name: str, issued: Certificate, extension: str, days: int) -> None:
