@@ -9,6 +9,7 @@ import pytest
 
 from inferry_client.cli import build_parser as client_parser
 from inferry_server.__main__ import build_parser as server_parser
+from inferry_server.errors import ServingError, StartError
 from inferry_server.settings.settings import Settings
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_trainer.cli import build_parser as trainer_parser
@@ -48,6 +49,19 @@ def test_every_setting_and_metric_of_the_server_is_documented() -> None:
     settings = {field.name.replace("_", "-") for field in fields(Settings)}
     metrics = {metric.name for metric in ServerMetrics().registry.collect() if metric.name.startswith("inferry")}
     assert not {name for name in settings | metrics if f"`{name}" not in text}
+
+
+def kinds_of(error: type[ServingError]) -> set[str]:
+    """What an error and those below it are counted as."""
+    return {error.kind}.union(*map(kinds_of, error.__subclasses__()))
+
+
+def test_every_reason_that_a_request_may_be_refused_for_is_documented() -> None:
+    """Some are made of several words, as `queue_full_rows`; those that stop a start are of no request."""
+    text = (ROOT / "docs" / "observability.md").read_text()
+    reasons = kinds_of(ServingError) - {ServingError.kind, StartError.kind}
+    assert len(reasons) > 20
+    assert not {reason for reason in reasons if f"`{reason}`" not in text}
 
 
 def bounds() -> list[list[str]]:
