@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.predict import PictureModel
-from inferry_client.batch.priority import give_way, quick_switches
+from inferry_client.batch.priority import PROCESS_NICE, give_way, quick_switches
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
 from inferry_client.batch.records import Content, FileContent
 from inferry_client.batch.settings import BatchSettings, chunks_under_way
@@ -103,10 +104,35 @@ def test_a_thread_that_gives_way_leaves_the_others_their_priority() -> None:
     def own() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    before = own()
+    before, after = own(), min(19, PROCESS_NICE + 5)
     with ThreadPoolExecutor(1, initializer=give_way) as pool:
-        assert pool.submit(own).result() == min(19, before + 5)
+        assert pool.submit(own).result() == after
+        pool.submit(give_way).result()
+        assert pool.submit(own).result() == after
     assert own() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_threads_that_a_job_starts_give_way_whoever_starts_them(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, threading\n"
+        "from inferry_client.cli import main\n"
+        "from inferry_client.batch import command\n"
+        "found = []\n"
+        "def own(*_):\n"
+        "    found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))\n"
+        "def until_stopped(*_):\n"
+        "    thread = threading.Thread(target=own)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    return 0\n"
+        "own()\n"
+        "command.run_until_stopped = until_stopped\n"
+        f"main(['batch', {str(tmp_path)!r}, '--server', 'localhost:1', '--out', {str(tmp_path / 'out')!r}])\n"
+        "sys.exit(found[1] != min(19, found[0] + 5))\n"
+    )
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | path)
 
 
 def test_threads_switch_quickly_while_a_job_runs_and_as_before_afterwards() -> None:

@@ -23,7 +23,7 @@ from inferry_client.batch.merge import merge
 from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
-from inferry_client.batch.priority import quick_switches
+from inferry_client.batch.priority import give_way, quick_switches
 from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import cluster_report_lines, report_lines
 from inferry_client.batch.settings import BatchSettings
@@ -46,6 +46,7 @@ def run(args: Namespace) -> int:
         return run_merge(args)
     workers = args.workers or default_workers(os.cpu_count() or 1)
     settings = read_settings(args, workers)
+    give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
     source = open_inputs(args.inputs, read_input_options(args))
     try:
         with quick_switches(), stopped_by_sigterm(settings.grace_s) as draining:

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk, failed_chunk, join_chunks
 from inferry_client.batch.decoder_process import READY, receive_decoded
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.priority import give_way
 from inferry_client.batch.records import TOO_COSTLY, Content, Fault
 
 _KILLED = Fault(TOO_COSTLY, "the process that decoded it was killed, probably for want of memory")
@@ -92,6 +93,7 @@ class ProcessDecoder:
 
     def _serve(self, index: int) -> None:
         """Keep one process busy until the end; where none can be started, nothing is decoded any more."""
+        give_way()
         has: deque[_Task] = deque()
         try:
             self._keep_busy(index, has)
