@@ -190,12 +190,10 @@ def test_a_thread_that_computed_for_long_sleeps_at_once(
 
 
 def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    inline, computed_s, told = InlineWork(), [0.0], list[str]()
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + computed_s[0], time=time.time, sleep=time.sleep)
-    monkeypatch.setattr(completion_queue, "time", clock)
+    inline, told, clock = InlineWork(), list[str](), frozen_clock(monkeypatch)
 
     def compute() -> None:
-        computed_s[0] += 0.010
+        clock.now += completion_queue._LONG_S / 2  # after a longer one the thread sleeps at once
         told.append("computed")
 
     def event(name: str) -> Callable[[Any], object]:
@@ -214,6 +212,7 @@ def test_what_was_ready_while_a_batch_was_computed_has_waited_for_it(monkeypatch
     monkeypatch.setattr(transport._intake, "caught_up", caught_up)
     transport.start(ANY_PORT)
     assert server.at_the_end.wait(SOON_S)
+    clock.monotonic = time.monotonic  # stopping waits
     transport.stop(SOON_S)
     assert told[told.index("computed") : told.index("later")][:3] == ["computed", "ready", "caught up"]
 
