@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -74,7 +75,7 @@ def thread_costs(repository: Path, message: bytes, seconds: float, concurrency: 
         before = cpu_by_thread(process.pid)
         answered = load(Job(port, _PATH, body.name, seconds, concurrency))
         after = cpu_by_thread(process.pid)
-    return {name: (cpu - before.get(name, 0.0)) / answered * 1e6 for name, cpu in after.items()}
+    return {name: cpu / answered * 1e6 for name, cpu in by_name(before, after).items()}
 
 
 def load(job: Job) -> int:
@@ -86,22 +87,30 @@ def load(job: Job) -> int:
     return int(json.loads(done.stdout)["answered"])
 
 
-def cpu_by_thread(pid: int) -> dict[str, float]:
-    """CPU seconds by the name of the thread; Python's threads have the process's, and the busiest of them reads."""
+def cpu_by_thread(pid: int) -> dict[tuple[str, str], float]:
+    """CPU seconds of each thread so far, by its name and number."""
     ticks = os.sysconf("SC_CLK_TCK")
-    total: dict[str, float] = {}
-    python: list[float] = []
+    total: dict[tuple[str, str], float] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
         fields = rest.split()
-        cpu = (int(fields[11]) + int(fields[12])) / ticks
-        if name == "event_engine":
-            total["gRPC's own threads"] = total.get("gRPC's own threads", 0.0) + cpu
-        else:
-            python.append(cpu)
-    total[READING_THREAD] = max(python)
-    total["other threads"] = sum(python) - max(python)
+        total[name, task.name] = (int(fields[11]) + int(fields[12])) / ticks
     return total
+
+
+def by_name(before: Mapping[tuple[str, str], float], after: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """CPU seconds between two looks. Python's threads have the process' name; the busiest of them in between reads.
+
+    Each thread is compared with itself: before the load, the main thread has used most, for it has loaded all modules.
+    """
+    used = {thread: cpu - before.get(thread, 0.0) for thread, cpu in after.items()}
+    grpc = sum(cpu for (name, _), cpu in used.items() if name == "event_engine")
+    python = [cpu for (name, _), cpu in used.items() if name != "event_engine"]
+    return {
+        READING_THREAD: max(python),
+        "gRPC's own threads": grpc,
+        "other threads": sum(python) - max(python),
+    }
 
 
 def main() -> int:
