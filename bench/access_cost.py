@@ -38,11 +38,12 @@ def main() -> None:
 
 
 def _measure(transport: CompletionQueueTransport, event: Any) -> None:
-    certificates = transport._certificates
+    certificates, access = transport._certificates, transport._access
     assert certificates is not None
+    assert access is not None
 
     def token() -> bool:
-        return transport._unread_calls.refuse_caller(event, _PATH)
+        return transport._unread_calls.refuse_caller(event, _PATH, access)
 
     def certificate() -> bool:
         return transport._unread_calls.refuse_connection(event, _PATH, certificates)

@@ -256,10 +256,14 @@ class Router:
         try:
             self.access.check(path, metadata, names)  # guard: access-checked
         except ServingError as error:
-            status = status_of(error)
-            self.shed(path, status)
-            return status
+            return self.refused(path, error)
         return None
+
+    def refused(self, path: str, error: ServingError) -> Status:
+        """The status for a call that is refused for this error as it arrives; it is counted."""
+        status = status_of(error)
+        self.shed(path, status)
+        return status
 
     def refuses_connection(
         self, path: str, certificates: ClientCertificates, auth_context: AuthContext, peer: bytes
@@ -268,9 +272,7 @@ class Router:
         try:
             certificates.check(auth_context, peer)
         except ServingError as error:
-            status = status_of(error)
-            self.shed(path, status)
-            return status
+            return self.refused(path, error)
         return None
 
     def refuses_still(self, path: str, metadata: Metadata, names: Names) -> Status | None:

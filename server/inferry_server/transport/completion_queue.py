@@ -305,7 +305,8 @@ class CompletionQueueTransport:
         path, is_unary = known
         if self._certificates is not None and self._unread_calls.refuse_connection(event, path, self._certificates):
             return
-        if self._access is not None and self._unread_calls.refuse_caller(event, path):  # guard: access-unread
+        access = self._access
+        if access is not None and self._unread_calls.refuse_caller(event, path, access):  # guard: access-unread
             return
         shedding = self._inline.shedding
         if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
