@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.datatypes import Arrays
-from inferry_proto.manifest_pb2 import Preprocessing
-from inferry_proto.preprocessing import CostlyPictureError, PictureError, UInt8Array, prepare_image, prepare_pixels
 from inferry_proto.services import IMAGE_CLASSIFIER
 from inferry_proto.variants import Accepted
 from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import (
     DeadlineExceededError,
-    DecodingError,
     InferenceError,
     InvalidRequestError,
     PictureTooCostlyError,
@@ -35,6 +32,7 @@ from inferry_server.rpc.call import Call, Cancel, Outcome, StreamCall, StreamHan
 from inferry_server.services.decoding import DecodingPool
 from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.pictures import PictureLimits
+from inferry_server.services.pixels import pixels_of
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.signature import signature_to_manifest
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
@@ -198,7 +196,7 @@ class ClassifierService:
         try:
             for position, image in enumerate(request.images):
                 go_on()
-                pictures.append(_pixels(image, preprocessing, position, limits, go_on))
+                pictures.append(pixels_of(image, preprocessing, position, limits, go_on))
         except _CancelledError:
             model.observer.request_cancelled()
             return _nothing
@@ -277,25 +275,6 @@ STREAM_FORMAT = StreamFormat(
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
 )
-
-
-def _pixels(
-    image: pb.Image, preprocessing: Preprocessing, position: int, limits: PictureLimits, go_on: Callable[[], None]
-) -> UInt8Array:
-    try:
-        if image.WhichOneof("content") == "pixels":
-            return prepare_pixels(_raw_pixels(image.pixels), preprocessing)
-        return prepare_image(
-            image.encoded,
-            preprocessing,
-            max_pixels=limits.pixels_for(preprocessing),
-            max_scans=limits.max_scans,
-            go_on=go_on,
-        )
-    except CostlyPictureError as error:
-        raise PictureTooCostlyError(f"image {position}: {error}") from error
-    except PictureError as error:
-        raise DecodingError(f"image {position}: {error}") from error
 
 
 @dataclass
@@ -391,16 +370,6 @@ def _result(probabilities: NDArray[Any], labels: Sequence[str], request: pb.Clas
             if not probabilities[index] < request.min_probability
         ]
     )
-
-
-def _raw_pixels(pixels: pb.Pixels) -> UInt8Array:
-    expected = pixels.height * pixels.width * pixels.channels
-    if len(pixels.data) != expected:
-        raise PictureError(
-            f"{len(pixels.data)} bytes came for {pixels.height}x{pixels.width}x{pixels.channels} pixels; "
-            f"expected {expected}"
-        )
-    return np.frombuffer(pixels.data, np.uint8).reshape(pixels.height, pixels.width, pixels.channels)
 
 
 def _microseconds(seconds: float) -> int:
