@@ -26,6 +26,7 @@ from bench.watchers import watching
 
 MOST = 1.05  # that watching may make p99 longer
 _SHARE = 0.99
+_WIDEST = 1.15  # that the control's interval may reach to
 _LATE_S = 5e-4  # p99 of how late the client itself may be in a slice
 _SETTLE_S = 0.3  # after watchers came or went, and before any figure
 _START_S = 3.0  # for the load to be there
@@ -173,7 +174,7 @@ def told(pairs: Sequence[Pair]) -> dict[str, object]:
         "watched / alone, pooled": str(quantile_ratio([(a.latencies, b.latencies) for a, b in pairs], _SHARE)),
         "alone / alone, pooled": str(quantile_ratio(halves, _SHARE)) if halves else "two pairs are needed",
         "must be at most": MOST,
-        "so": verdict(effect, control),
+        "so": verdict(effect, control) + _said_of_client(len(pairs) - len(on_time), len(pairs)),
     }
 
 
@@ -183,11 +184,16 @@ def verdict(effect: Ratio, control: Ratio | None) -> str:
         return "nothing is shown: too few pairs"
     assert effect.low is not None and effect.high is not None  # noqa: PT018 - for mypy
     assert control.low is not None and control.high is not None  # noqa: PT018 - for mypy
-    if not control.low <= 1 <= control.high or not 1 / MOST <= control.value <= MOST:
+    wide = control.high > _WIDEST or control.low < 1 / _WIDEST
+    if wide or not control.low <= 1 <= control.high or not 1 / MOST <= control.value <= MOST:
         return "nothing is shown: slices that nobody watched differ as much"
     if effect.high <= MOST:
         return "holds"
     return "missed" if effect.low > MOST else "nothing is shown: the interval has both; take more pairs"
+
+
+def _said_of_client(late: int, of: int) -> str:
+    return f"; but the client itself was late in {late} of {of} pairs" if 2 * late > of else ""
 
 
 def _paired(pairs: Sequence[Pair]) -> Ratio:

@@ -82,6 +82,8 @@ def test_a_restless_machine_shows_nothing() -> None:
         (Ratio(1.03, 0.99, 1.07, 30), Ratio(1.0, 0.97, 1.03, 15), "both"),
         (Ratio(1.0, 0.98, 1.02, 30), Ratio(1.04, 1.01, 1.07, 15), "nobody watched"),
         (Ratio(1.0, 0.98, 1.02, 30), Ratio(1.09, 0.9, 1.3, 15), "nobody watched"),
+        (Ratio(0.92, 0.83, 1.02, 38), Ratio(1.0, 0.9, 1.3, 19), "nobody watched"),
+        (Ratio(0.92, 0.83, 1.02, 38), Ratio(1.0, 0.8, 1.1, 19), "nobody watched"),
         (Ratio(1.0, 0.98, 1.02, 30), Ratio(1.0, None, None, 3), "too few"),
         (Ratio(1.0, None, None, 5), Ratio(1.0, 0.97, 1.03, 15), "too few"),
         (Ratio(1.0, 0.98, 1.02, 30), None, "too few"),
@@ -100,7 +102,7 @@ def test_pairs_in_which_the_client_was_late_are_told_apart() -> None:
 
 def test_a_single_pair_is_told_of_without_a_verdict() -> None:
     found = told(pairs(1.0, count=1, lag_s=LATE_S))
-    assert found["so"] == "nothing is shown: too few pairs"
+    assert found["so"] == "nothing is shown: too few pairs; but the client itself was late in 1 of 1 pairs"
     assert found["watched / alone, paired, client on time"] == "none of the pairs"
 
 
