@@ -94,15 +94,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(add("status", "commands.status", "Say whether the server is ready; exit status 0 only if it is"))
     _add_explain(add("explain", "commands.explain", "Say why requests were late or refused"))
     add_batch(add("batch", "batch.command", "Classify a folder of pictures into Parquet files; resumes"))
-    completion = commands.add_parser(
-        "completion", help="Print a script that completes commands and options", allow_abbrev=False
-    )
-    completion.set_defaults(module="commands.completion", token_file=None, **dict.fromkeys(_SECURITY))
+
+    def add_apart(name: str, module: str, summary: str) -> argparse.ArgumentParser:
+        """A command that asks no server."""
+        command = commands.add_parser(name, help=summary, description=f"{summary}.", allow_abbrev=False)
+        command.set_defaults(module=module, token_file=None, **dict.fromkeys(_SECURITY))
+        return command
+
+    completion = add_apart("completion", "commands.completion", "Print a script that completes commands and options")
     completion.add_argument("shell", choices=("bash", "zsh"), help='use it with eval "$(inferry completion bash)"')
-    sync = commands.add_parser(
-        "sync", help="Copy a model repository out of an object store, whole versions only", allow_abbrev=False
-    )
-    sync.set_defaults(module="sync.command", token_file=None, **dict.fromkeys(_SECURITY))
+    sync = add_apart("sync", "sync.command", "Copy a model repository out of an object store, whole versions only")
     _add_sync(sync)
     _add_load(add("load", "load.command", "Load-test a model with Locust"))
     return parser
