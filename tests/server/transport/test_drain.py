@@ -9,7 +9,8 @@ import pytest
 from inferry_server.rpc.router import Router
 from inferry_server.rpc.statuses import OK
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport.aio import _DrainingServer, _GenericHandler
+from inferry_server.transport.aio_draining import AioDraining
+from inferry_server.transport.aio_handler import AioHandler
 from inferry_server.transport.drain import drain
 from inferry_server.transport.options import TransportOptions
 from testkit.clock import ManualClock
@@ -114,11 +115,9 @@ def test_grpc_aio_stops_when_every_reply_has_gone_that_is_owed() -> None:
             in_flight.append(router.unary_in_flight())
 
     async def stop() -> None:
-        handler = _GenericHandler(
-            router, asyncio.get_running_loop(), TransportOptions(max_message_bytes=1, max_streams=1)
-        )
+        handler = AioHandler(router, asyncio.get_running_loop(), TransportOptions(max_message_bytes=1, max_streams=1))
         server: Any = Server()
-        draining = _DrainingServer(server, handler, GRACE_S)
+        draining = AioDraining(server, handler, GRACE_S)
         clock = ManualClock()
         for pause_s in drain(draining, GRACE_S, clock):
             clock.now += pause_s
