@@ -12,9 +12,9 @@ import numpy as np
 
 from inferry_proto.datatypes import Arrays
 from inferry_proto.variants import ALL, Accepted
+from inferry_server.batching.batches import TakenBatch
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, Timing
-from inferry_server.batching.scheduler import TakenBatch
 from inferry_server.errors import ServingError, ShedError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate, Seat

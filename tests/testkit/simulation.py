@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.batches import TakenBatch
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.request import InferenceRequest, Timing, assemble, exact, scatter_outputs
-from inferry_server.batching.scheduler import BatchScheduler, TakenBatch
+from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.errors import ServingError
 
 POISON = -1.0  # a row of it makes a run fail

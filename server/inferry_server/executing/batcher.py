@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from inferry_server.batching.batches import Queued
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.relief import Load, Relief
 from inferry_server.batching.request import InferenceRequest, PadTo, exact
-from inferry_server.batching.scheduler import BatchScheduler, Queued
+from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shared_room import SharedRoom
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import ShedError

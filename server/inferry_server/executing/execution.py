@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.batches import Collected, TakenBatch
 from inferry_server.batching.request import (
     BatchSlice,
     InferenceRequest,
@@ -14,7 +15,6 @@ from inferry_server.batching.request import (
     assemble,
     scatter_outputs,
 )
-from inferry_server.batching.scheduler import Collected, TakenBatch
 from inferry_server.errors import InferenceError, RowCountError, ServingError, ShuttingDownError
 from inferry_server.executing.core_turns import Seat
 from inferry_server.executing.observing import BatchObserver, ComputedBatch, Replied

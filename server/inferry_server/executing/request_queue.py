@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
+from inferry_server.batching.batches import Collected, NextBatch, Queued, TakenBatch
 from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.relief import Load
 from inferry_server.batching.request import BatchSlice, InferenceRequest
-from inferry_server.batching.scheduler import BatchScheduler, Collected, NextBatch, Queued, TakenBatch
+from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shedding import Shedding
 from inferry_server.errors import OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import InlineWork, Work

@@ -2,8 +2,8 @@
 
 import pytest
 
+from inferry_server.batching.batches import TakenBatch
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.scheduler import TakenBatch
 from inferry_server.errors import DeadlineExceededError, OverloadedError
 from testkit.scheduling import admit, request, scheduler, take, whole
 

@@ -2,8 +2,8 @@
 
 from unittest.mock import create_autospec
 
+from inferry_server.batching.batches import Queued
 from inferry_server.batching.policy import Lane
-from inferry_server.batching.scheduler import Queued
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.facts import version_facts
 from testkit.scheduling import POLICY
