@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from inferry_server import __version__
 from inferry_server.errors import StartError
 from inferry_server.runtime.threads import available_cores
+from inferry_server.settings.contradictions import warnings
 from inferry_server.settings.settings import ALIASES, ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import CONFIG_VARIABLE, read_sources
 from inferry_server.telemetry.logs import choose_logging, configure_logging
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = sources.settings()
         verbose = settings.verbose
         configure_logging(choose_logging(log_format=settings.log_format, level=settings.log_level))
-        for warning in settings.warnings(available_cores()):
+        for warning in warnings(settings, available_cores()):
             logger.warning(warning)
         return _serve(settings, stop, hurry)
     except Exception as error:  # noqa: BLE001 - the last place where one can become a line

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inferry_server.addresses import Address, AnyAddress, UnixAddress, parse_address
+from inferry_server.addresses import Address, AnyAddress, parse_address
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.errors import StartError
 from inferry_server.security.hosts import OwnHosts, read_hosts
+from inferry_server.settings.contradictions import refuse_without_effect
 from inferry_server.telemetry.logs import LOG_FORMATS, LOG_LEVELS
 
 ALIASES = {"http_address": "metrics_address"}
@@ -27,7 +28,6 @@ COMPRESSIONS = ("none", "deflate", "gzip")
 _AUTO = "auto"
 MOST_FRONT_ENDS, _MOST_AUTO_FRONT_ENDS = 64, 8
 _CORES_OF_A_FRONT_END = 4
-_MOST_THREADS_PER_CORE = 2  # up to here, threads that wait for memory may still pay
 
 
 def _setting(default: Any, description: str, *, choices: tuple[str, ...] = ()) -> Any:
@@ -324,55 +324,7 @@ class Settings:
         self._require("front_ends", _is_front_ends(self.front_ends), f"auto, or 0 to {MOST_FRONT_ENDS}")
         if self.http_hosts is not None:
             self._require("http_hosts", _are_hosts(self.http_hosts), "names without ports, separated by commas")
-        self._refuse_without_effect()
-
-    def _refuse_without_effect(self) -> None:
-        """A setting that can change nothing is a mistake of whoever set it."""
-        if (self.tls_certificate is None) != (self.tls_private_key is None):
-            raise StartError("settings tls_certificate and tls_private_key belong together; one of them is missing")
-        if self.response_compression != "none" and not self.compressed_requests:
-            raise StartError(
-                f"setting response_compression is {self.response_compression} and has no effect with "
-                "no-compressed-requests: gRPC turns both off; leave one of them out"
-            )
-        if isinstance(self.grpc_address, UnixAddress) and self.front_ends not in (_AUTO, "0"):
-            raise StartError(
-                f"setting front_ends is {self.front_ends} and grpc_address is {self.grpc_address}: front ends share a "
-                "port, and a Unix domain socket has one listener; set front_ends to 0, or grpc_address to HOST:PORT"
-            )
-        if self.tls_client_ca is not None and self.tls_certificate is None:
-            raise StartError("setting tls_client_ca has no effect without tls_certificate and tls_private_key")
-        if self.metrics_without_certificate and self.tls_client_ca is None:
-            raise StartError(
-                "setting metrics_without_certificate has no effect without tls_client_ca: /metrics asks for no "
-                "certificate then"
-            )
-        delay_us, objective_ms = self.max_queue_delay_us, self.latency_objective_ms
-        if delay_us and self.max_batch_size == 1:
-            raise StartError(
-                f"setting max_queue_delay_us is {delay_us} and has no effect while max_batch_size is 1: a batch of "
-                "one row is full at once; set the delay to 0, or max_batch_size above 1"
-            )
-        if delay_us and objective_ms is not None and delay_us >= objective_ms * 1e3:
-            raise StartError(
-                f"setting max_queue_delay_us is {delay_us}, and latency_objective_ms is {objective_ms}: who waits for "
-                "the whole delay is late already; expected a delay below the objective"
-            )
-        if self.trace_endpoint is None and self.trace_sample_ratio != _SAMPLE_RATIO:
-            raise StartError(
-                f"setting trace_sample_ratio is {self.trace_sample_ratio} and has no effect without trace_endpoint: "
-                "say where traces go, or leave the ratio away"
-            )
-        if self.provider == "cpu" and (name := self._changed_gpu_setting()) is not None:
-            raise StartError(
-                f"setting {name} is {getattr(self, name)} and has no effect while provider is cpu; leave it out, or "
-                "choose another provider"
-            )
-
-    def _changed_gpu_setting(self) -> str | None:
-        names = ("gpu_mem_limit_bytes", "cudnn_conv_algo_search", "tf32", "cuda_graphs", "prefer_nhwc")
-        defaults = {f.name: f.default for f in fields(self)}
-        return next((name for name in names if getattr(self, name) != defaults[name]), None)
+        refuse_without_effect(self)
 
     @property
     def serves_http_inference(self) -> bool:
@@ -403,20 +355,6 @@ class Settings:
             return int(self.front_ends)
         is_plain = isinstance(self.grpc_address, Address) and self.transport == "completion_queue"
         return min(_MOST_AUTO_FRONT_ENDS, max(0, cores // _CORES_OF_A_FRONT_END - 1)) if is_plain else 0
-
-    def warnings(self, cores: int) -> tuple[str, ...]:
-        """What is allowed and hardly meant, a sentence each.
-
-        Args:
-            cores: that this process has.
-        """
-        threads = self.instance_count * max(1, self.intra_op_num_threads)
-        if threads <= _MOST_THREADS_PER_CORE * cores:
-            return ()
-        return (
-            f"settings instance_count and intra_op_num_threads make {threads} threads compute each model, on {cores} "
-            "cores; more threads than cores only wait for one another",
-        )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

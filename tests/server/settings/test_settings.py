@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inferry_server.addresses import Address, AnyAddress, UnixAddress, parse_address, parse_any_address
 from inferry_server.errors import StartError
+from inferry_server.settings.contradictions import warnings
 from inferry_server.settings.settings import ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import read_settings
 
@@ -97,7 +98,7 @@ def test_a_setting_without_effect_stops_the_start(settings: dict[str, Any], mess
 )
 def test_threads_far_beyond_the_cores_are_allowed_with_a_warning(instances: int, threads: int, warned: bool) -> None:
     settings = Settings(repository=Path("models"), instance_count=instances, intra_op_num_threads=threads)
-    assert bool(settings.warnings(cores=4)) is warned
+    assert bool(warnings(settings, cores=4)) is warned
 
 
 def test_without_a_repository_the_message_says_how_to_name_one() -> None:
