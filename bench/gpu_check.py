@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import onnxruntime
 
 from bench.gpu_faults import check_lost
-from bench.gpu_model import FIRST, LARGEST, MODES, USUAL, Effort, Mode, check_memory_limit, check_model
+from bench.gpu_model import FIRST, LARGEST, MODES, USUAL, Effort, check_memory_limit, check_model
 from bench.gpu_report import Report, print_table
 from bench.gpu_server import (
     FRONT_ENDS,
@@ -47,16 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("repository", type=Path, help="written by bench.gpu_export")
     parser.add_argument("--effort", choices=EFFORTS, default="brief", help="all models in four minutes (brief)")
     parser.add_argument("--quick", action="store_const", dest="effort", const="quick", help="one network only")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part of the check; may be given again")
+    parser.add_argument("--model", action="append", help="this model only; may be given again")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench" / "gpu.json")
     chosen = parser.parse_args(arguments)
     effort = EFFORTS[chosen.effort]
-    models = find_models(chosen.repository)[: effort.models]
-    if not models:
+    found = find_models(chosen.repository)
+    if not found:
         parser.error(f"{chosen.repository} holds no models; write them with bench.gpu_export")
+    if unknown := sorted(set(chosen.model or ()) - set(found)):
+        parser.error(f"--model is {', '.join(unknown)}; {chosen.repository} holds {', '.join(found)}")
+    models = [model for model in found if chosen.model is None or model in chosen.model][: effort.models]
     on_gpu, why = find_gpu()
     report = Report(machine(why), path=chosen.out)
     print(", ".join(f"{key} {value}" for key, value in report.machine.items()))
-    check_everything(report, chosen.repository, models, effort, on_gpu=on_gpu)
+    for name, part in PARTS.items():
+        if chosen.only is None or name in chosen.only:
+            part(report, chosen.repository, models, effort, on_gpu=on_gpu)
     print_table(report, list(REQUESTS))
     print(f"\n{report.failed} of {len(report.rows)} rows failed; {chosen.out}")
     return 1 if report.failed else 0
@@ -68,24 +76,6 @@ def find_models(repository: Path) -> list[str]:
         write_weights(path)
     models = sorted(path.parent.parent.name for path in repository.glob("*/1/model.onnx"))
     return sorted(models, key=lambda name: (not name.startswith("mnist"), name.startswith(LARGEST)))
-
-
-def check_everything(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
-    """What matters most first: a run that is cut off has measured it."""
-    served = [model for model in models if not model.startswith(LARGEST)]
-    two, others = MODES[:2], MODES[2:]
-    pixels = [model for model in served if model.endswith("uint8")] or served
-    check_models(report, repository, models, two, effort, on_gpu=on_gpu)
-    check_server(report, repository, served, USUAL, USUAL_FLAGS, effort, on_gpu=on_gpu)
-    check_front_ends(report, repository, pixels, effort, on_gpu=on_gpu)
-    for model in models:
-        if model.startswith(LARGEST):
-            check_memory_limit(report, repository / model / "1" / "model.onnx", model, on_gpu=on_gpu)
-    check_lost(report, repository / models[0] / "1" / "model.onnx", models[0], on_gpu=on_gpu)
-    check_models(report, repository, [model for model in models if model in MORE_MODES], others, effort, on_gpu=on_gpu)
-    for mode, flags in OTHERS.items():
-        check_server(report, repository, pixels, mode, flags, effort, on_gpu=on_gpu)
-    check_instances(report, repository, FIRST if FIRST in served else served[0], effort, on_gpu=on_gpu)
 
 
 def find_gpu() -> tuple[bool, str]:
@@ -117,13 +107,67 @@ def gpu_name() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def check_models(
-    report: Report, repository: Path, models: Sequence[str], modes: Sequence[Mode], effort: Effort, *, on_gpu: bool
-) -> None:
-    """Answers, step times, speed and memory of each model, without the server."""
+class Part(Protocol):
+    """One part of the check: it adds rows to the report."""
+
+    def __call__(
+        self, report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool
+    ) -> None: ...
+
+
+def check_usual_modes(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
+    """Answers, step times, speed and memory of each model, without the server, with and without recording."""
     for model in models:
-        path = repository / model / "1" / "model.onnx"
-        check_model(report, path, model, modes, effort, on_gpu=on_gpu)
+        check_model(report, _file(repository, model), model, MODES[:2], effort, on_gpu=on_gpu)
+
+
+def check_other_modes(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
+    """The same in all other ways, of some models."""
+    for model in models:
+        if model in MORE_MODES:
+            check_model(report, _file(repository, model), model, MODES[2:], effort, on_gpu=on_gpu)
+
+
+def check_usual_server(
+    report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool
+) -> None:
+    """The server as it is started for float32."""
+    check_server(report, repository, _served(models), USUAL, USUAL_FLAGS, effort, on_gpu=on_gpu)
+
+
+def check_other_servers(
+    report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool
+) -> None:
+    """The server that computes in other ways."""
+    for mode, flags in OTHERS.items():
+        check_server(report, repository, _pixels(models), mode, flags, effort, on_gpu=on_gpu)
+
+
+def check_device_limits(
+    report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool
+) -> None:
+    """A batch that does not fit into the memory that is allowed."""
+    for model in models:
+        if model.startswith(LARGEST):
+            check_memory_limit(report, _file(repository, model), model, on_gpu=on_gpu)
+
+
+def check_lost_device(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
+    """A device that fails while it computes."""
+    check_lost(report, _file(repository, models[0]), models[0], on_gpu=on_gpu)
+
+
+def _file(repository: Path, model: str) -> Path:
+    return repository / model / "1" / "model.onnx"
+
+
+def _served(models: Sequence[str]) -> list[str]:
+    """Those that the server is measured with: the largest takes too long."""
+    return [model for model in models if not model.startswith(LARGEST)]
+
+
+def _pixels(models: Sequence[str]) -> list[str]:
+    return [model for model in _served(models) if model.endswith("uint8")] or _served(models)
 
 
 def check_server(
@@ -131,6 +175,8 @@ def check_server(
     *, on_gpu: bool,
 ) -> None:  # fmt: skip
     """Cold start, golden checks, requests of each size, connections and pictures, from another process."""
+    if not models:
+        return
     if not on_gpu and mode != USUAL:
         for model in models:
             report.add("server", model, mode, "no GPU")
@@ -146,6 +192,7 @@ def check_server(
 
 def check_front_ends(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
     """Processes of the server's own hold the connections, and the one that owns the models computes."""
+    models = _pixels(models)
     for count in FRONT_ENDS:
         mode, flags = f"{count} front ends", ["--front-ends", str(count), *USUAL_FLAGS]
         if not on_gpu:
@@ -158,8 +205,12 @@ def check_front_ends(report: Report, repository: Path, models: Sequence[str], ef
                 measure_requests(report, server, model, mode, requests=MANY_REQUESTS, most_connections=most)
 
 
-def check_instances(report: Report, repository: Path, model: str, effort: Effort, *, on_gpu: bool) -> None:
+def check_instances(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
     """One model with one, two and three instances on the device."""
+    served = _served(models)
+    if not served:
+        return
+    model = FIRST if FIRST in served else served[0]
     for count in INSTANCES:
         mode = f"{count} instance{'s' * (count > 1)}"
         if not on_gpu:
@@ -169,6 +220,18 @@ def check_instances(report: Report, repository: Path, model: str, effort: Effort
         with serving(report, repository, [model], mode, flags, seconds=effort.server_seconds, on_gpu=True) as server:
             if server.serves(model):
                 measure_requests(report, server, model, mode)
+
+
+PARTS: dict[str, Part] = {  # what matters most first: a run that is cut off has measured it
+    "models": check_usual_modes,
+    "server": check_usual_server,
+    "front-ends": check_front_ends,
+    "memory-limit": check_device_limits,
+    "lost": check_lost_device,
+    "modes": check_other_modes,
+    "servers": check_other_servers,
+    "instances": check_instances,
+}
 
 
 if __name__ == "__main__":

@@ -85,6 +85,32 @@ def test_a_folder_without_a_recipe_gets_no_weights(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_part_is_run_for_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        onnx_models.save_brightness(tmp_path / "models", name=name)
+    ran: list[tuple[str, list[str]]] = []
+    for part in gpu_check.PARTS:
+        monkeypatch.setitem(
+            gpu_check.PARTS,
+            part,
+            lambda _report, _path, models, *_, part=part, **__: ran.append((part, models)),  # type: ignore[misc]
+        )
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    arguments = [str(tmp_path / "models"), "--out", str(tmp_path / "gpu.json")]
+    assert gpu_check.main([*arguments, "--only", "front-ends", "--only", "lost", "--model", "b"]) == 0
+    assert ran == [("front-ends", ["b"]), ("lost", ["b"])]
+    ran.clear()
+    gpu_check.main(arguments)
+    assert ran == [(part, ["a", "b"]) for part in gpu_check.PARTS]
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx_models.save_brightness(tmp_path, name="digits")
+    with pytest.raises(SystemExit):
+        gpu_check.main([str(tmp_path), "--model", "digit"])
+    assert f"--model is digit; {tmp_path} holds digits" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_it_runs_through_without_a_gpu_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
