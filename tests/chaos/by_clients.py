@@ -22,6 +22,7 @@ from testkit.rpc import infer_request
 
 _SLOW_BYTE_S = 0.25
 _READ_TIMEOUT_S = 4.0
+_ELSEWHERE = "127.0.0.2"  # another address than that of the callers
 
 
 def vanish(scene: Scene) -> str:
@@ -100,11 +101,16 @@ def hurried(folder: Path) -> Setup:
 
 
 def dawdle(scene: Scene) -> str:
-    """Hundreds of requests come a byte at a time, over both ports."""
+    """Hundreds of requests come a byte at a time, over both ports; those over HTTP from an address of their own.
+
+    They are more than an address may have connections, and whoever shares it shares its room: a caller that has just
+    connected, and has sent nothing yet, makes room like any other.
+    """
     calls, pages = scene.times(300), scene.times(300)
     opened = [_begin(frames.connect(scene.way.grpc_port), frames.hello() + frames.call(INFER, announced=1 << 20))
               for _ in range(calls)]  # fmt: skip
-    opened_pages = [_begin(frames.connect(scene.way.http_port), b"POST /v2/models/") for _ in range(pages)]
+    opened_pages = [_begin(frames.connect(scene.way.http_port, source=_ELSEWHERE), b"POST /v2/models/")
+                    for _ in range(pages)]  # fmt: skip
     ends = time.monotonic() + max(_READ_TIMEOUT_S + 2, scene.times(20))
     while time.monotonic() < ends:
         for connection in opened:

@@ -29,9 +29,10 @@ def data(content: bytes) -> bytes:
     return _frame(_DATA, 0, 1, content)
 
 
-def connect(address: Address) -> socket.socket:
-    """A connection."""
-    return socket.create_connection((address.host, address.port), timeout=_CONNECT_S)
+def connect(address: Address, *, source: str = "") -> socket.socket:
+    """A connection; from this address of the machine, where one is given."""
+    own = (source, 0) if source else None
+    return socket.create_connection((address.host, address.port), timeout=_CONNECT_S, source_address=own)
 
 
 def reset(connection: socket.socket) -> None:
