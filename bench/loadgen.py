@@ -7,7 +7,7 @@
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
 address names a server of the Open Inference Protocol that serves the same model. `--triton` starts
 Triton too (its Python backend and the same ONNX Runtime), driven by the same system under test.
-In the Server scenario queries that wait travel together, in up to two requests of up to 32 images under way;
+In the Server scenario queries that wait while a request is under way travel together in the next one, up to 32;
 `--peaks` sends a request for each query, as `inferry load` does.
 Results are unofficial: no submission, no audit, another network than MLPerf's.
 """
@@ -44,7 +44,7 @@ _WAYS = {  # in which a scenario's samples travel: rows of a request at most, an
     "MultiStream": (8, 1),
     "Offline": (32, 8),
     "Accuracy": (32, 8),
-    "Server": (32, 2),
+    "Server": (32, 1),
 }
 _EACH_BY_ITSELF = (1, 1_000_000)
 _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offline, tried until one is valid
