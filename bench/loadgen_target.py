@@ -81,9 +81,9 @@ class Target:
         count = len(indices)
         if (head := self._heads.get(count)) is None:
             blank = self.images[:1].repeat(count, axis=0)
-            call = requests.infer(self.model, {self.input: blank}, outputs=[self.output])
-            del call.request.raw_input_contents[:]
-            head = self._heads[count] = call.request.SerializeToString()
+            message: Any = requests.infer(self.model, {self.input: blank}, outputs=[self.output]).request
+            del message.raw_input_contents[:]
+            head = self._heads[count] = message.SerializeToString()
         pixels = b"".join([self._pixels[index] for index in indices])
         # Protobuf reads two messages written one after the other as one that has the fields of both.
         return head + open_inference_pb2.ModelInferRequest(raw_input_contents=[pixels]).SerializeToString()

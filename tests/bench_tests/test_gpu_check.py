@@ -1,7 +1,9 @@
 """The check of a GPU finds what it is there to find, and runs through where there is none."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,16 +87,17 @@ def test_a_folder_without_a_recipe_gets_no_weights(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _note(ran: list[tuple[str, list[str]]], name: str, _report: Report, _path: Path, models: list[str], *_: Any,
+          on_gpu: bool) -> None:  # fmt: skip
+    assert not on_gpu
+    ran.append((name, models))
+
+
 def test_one_part_is_run_for_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         onnx_models.save_brightness(tmp_path / "models", name=name)
     ran: list[tuple[str, list[str]]] = []
-    for part in gpu_check.PARTS:
-        monkeypatch.setitem(
-            gpu_check.PARTS,
-            part,
-            lambda _report, _path, models, *_, part=part, **__: ran.append((part, models)),  # type: ignore[misc]
-        )
+    monkeypatch.setattr(gpu_check, "PARTS", {name: partial(_note, ran, name) for name in gpu_check.PARTS})
     monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
     arguments = [str(tmp_path / "models"), "--out", str(tmp_path / "gpu.json")]
     assert gpu_check.main([*arguments, "--only", "front-ends", "--only", "lost", "--model", "b"]) == 0
