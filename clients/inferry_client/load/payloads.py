@@ -16,6 +16,7 @@ from inferry_client.commands.classify import Answer, classify_file, describe_for
 from inferry_client.commands.models import choose_model
 from inferry_client.console.output import complain
 from inferry_client.load.answers import Expectation, expect_labels, expect_tensors, load_expectation, said
+from inferry_client.load.choosing import spread
 from inferry_client.load.errors import LoadError
 from inferry_client.load.targets import write_target
 from inferry_client.messages import requests
@@ -168,14 +169,18 @@ def random_calls(metadata: ModelMetadata, *, version: str, rows: int = 1) -> lis
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The file itself, or the first pictures of a folder.
+    """The file itself, or pictures of a folder and of those below it, of each as many; what is left out is said.
 
     Raises:
         InferryError: a folder without pictures.
     """
     if not path.is_dir():
         return [path]
-    return [path / picture.path for picture in find_pictures(path, recursive=True)[:_MAX_PICTURES]]
+    found = [path / picture.path for picture in find_pictures(path, recursive=True)]
+    chosen = spread(found, _MAX_PICTURES)
+    if len(chosen) < len(found):
+        complain(f"{len(chosen)} of the {len(found)} pictures are sent, of every folder as many")
+    return chosen
 
 
 def picture_calls(files: Sequence[Path], *, model: str, version: str, rows: int = 1) -> list[Call[Any]]:
