@@ -258,7 +258,6 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     gates.add_argument(
         "--max-error-rate",
         type=number(0, 1),
-        default=0.0,
         metavar="SHARE",
         help="of requests refused or failed (0; 0.001 for --find-peak)",
     )

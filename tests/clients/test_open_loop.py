@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_client.cli import main
+from inferry_client.cli import build_parser, main
 from inferry_client.load.answers import Expectation, WrongAnswerError, said, same
 from inferry_client.load.chart import Chart, Line, draw, ticks
+from inferry_client.load.command import read_gates
 from inferry_client.load.compare import compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak, render_run
@@ -129,6 +130,20 @@ def test_a_share_of_errors_may_be_allowed() -> None:
     summary = summarize(make_records(((n, n, n + 1, int(n == 0)) for n in range(100)), Counter()))
     assert "1.000% of the requests were refused or failed; at most 0.500% may be" in Gates(None, 0.005).broken(summary)
     assert not Gates(None, 0.01).broken(summary)
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ([], 0.0),
+        (["--max-error-rate", "0.5"], 0.5),
+        (["--find-peak"], 0.001),
+        (["--find-peak", "--max-error-rate", "0"], 0.0),
+    ],
+)
+def test_no_error_at_all_may_be_asked_of_a_peak_too(options: list[str], share: float) -> None:
+    args = build_parser().parse_args(["load", "--p99-ms", "5", *options])
+    assert read_gates(args) == Gates(5.0, share)
 
 
 def _summary(*, lag_ms: float, p99_ms: float) -> LoadSummary:
