@@ -121,6 +121,12 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_a_client_that_sends_late_is_the_limit_and_says_so",),
     ),
     Mutant(
+        "load-reports-all",
+        "load: a report that cannot be written does not take the next with it",
+        "raise",
+        ("tests/clients/test_load_reports.py::test_every_report_is_tried_and_the_figures_are_printed_first",),
+    ),
+    Mutant(
         "load-peak-disturbed",
         "load: a rate that was not held is tried once more",
         "self._not_held = rate",

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from inferry_client.client import Client
@@ -9,18 +10,17 @@ from inferry_client.console.output import say
 from inferry_client.console.printing import table
 from inferry_client.load.compare import LEAST_SOAK_S, Change, compare, drift
 from inferry_client.load.errors import ArgumentsError, LoadError
+from inferry_client.load.find_peak import find_peak
 from inferry_client.load.locust_run import ClosedLoop, check_locust
-from inferry_client.load.page import Trial, render_peak, render_run
+from inferry_client.load.page import render_run
 from inferry_client.load.payloads import Payloads, choose_payloads
-from inferry_client.load.peak import PeakSearch
 from inferry_client.load.schedule import MAX_REQUESTS, Load
 from inferry_client.load.summary import Gates, LoadSummary, describe, read_report, report
-from inferry_client.load.targets import check_target, write_target
+from inferry_client.load.targets import check_target, deliver
 from inferry_client.load.user_stream import try_stream
 from inferry_client.load.workers import OpenLoop
 
-_DURATION_S, _TRIAL_S = 30, 5
-_FIRST_RATE = 100.0
+_DURATION_S = 30
 _MOST_ERRORS, _MOST_ERRORS_OF_PEAK = 0.0, 0.001  # share of requests, where nothing is said
 
 
@@ -47,7 +47,10 @@ def run(args: Namespace) -> int:
         )
         if payloads.streamed:
             try_stream(client, payloads, timeout_s=args.timeout_s)
-    return _find_peak(args, payloads, html, json_file) if args.find_peak else _test(args, payloads, html, json_file)
+    if not args.find_peak:
+        return _test(args, payloads, html, json_file)
+    where = f"{payloads.name} at {args.server}"
+    return find_peak(args, _open_loop(args, payloads), read_gates(args), where=where, html=html, json_file=json_file)
 
 
 def read_gates(args: Namespace) -> Gates:
@@ -97,61 +100,11 @@ def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Pat
     broken = read_gates(args).broken(summary)
     if args.soak:
         broken += [f"--soak: {each}" for each in drift(summary)]
-    say(describe(summary))
-    if json_file:
-        write_target(json_file, report(summary))
-    if html:
-        write_target(html, render_run(summary, title=what, broken=broken))
+    page = partial(render_run, summary, title=what, broken=broken)
+    written = deliver(describe(summary), [(json_file, partial(report, summary)), (html, page)])
     for problem in (*broken, *summary.errors):
         print(f"inferry: error: {problem}", file=sys.stderr)
-    return 1 if broken else 0
-
-
-def _find_peak(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
-    gates = read_gates(args)
-    search = PeakSearch(start=args.rate[0] if args.rate else _FIRST_RATE)
-    loop = _open_loop(args, payloads)
-    trials: list[Trial] = []
-    duration_s = args.duration or _TRIAL_S
-    while (rate := search.next_rate()) is not None:
-        load = Load((rate,), duration_s, poisson=args.arrivals == "poisson", seed=args.seed + search.trials)
-        summary = loop.run(load, stop_when_lost=True)
-        broken = gates.broken(summary, client=False)  # what the client sends late is late all the same
-        search.note(rate, held=not broken)
-        trials.append(Trial(rate, summary, tuple(broken)))
-        print(f"{rate:.1f} offered: {'held' if not broken else broken[0]}", file=sys.stderr)
-    if html:
-        where = f"{payloads.name} at {args.server}"
-        write_target(html, render_peak(trials, title=f"{where}: peak", peak=search.peak, p99_ms=args.p99_ms))
-    return _report_peak(search, trials, args.p99_ms, json_file)
-
-
-def _report_peak(search: PeakSearch, trials: list[Trial], p99_ms: float, json_file: Path | None) -> int:
-    peak = search.peak
-    best = [trial for trial in trials if trial.rate == peak and not trial.broken]
-    header = ("OFFERED/S", "GOOD/S", "P50 MS", "P99 MS", "REFUSED", "FAILED", "SEND LAG P99 MS", "HELD")
-    say(table(header, [_trial_row(trial) for trial in sorted(trials, key=lambda trial: trial.rate)]))
-    if json_file and best:
-        write_target(json_file, report(best[-1].summary))
-    if peak is None:
-        raise LoadError(f"no rate was found at which p99 is within {p99_ms:g} ms; the table says what was tried")
-    say(f"peak: {peak:.1f} requests/s with p99 within {p99_ms:g} ms")
-    lost = [trial for trial in trials if trial.broken and trial.rate > peak]
-    if lost and min(lost, key=lambda trial: trial.rate).summary.client_limited:
-        raise LoadError(
-            "the client sent late at the rate above the peak, so the server may hold more; give it more cores "
-            "(--processes), or a machine of its own"
-        )
-    return 0
-
-
-def _trial_row(trial: Trial) -> tuple[str, ...]:
-    summary = trial.summary
-    lag = "" if summary.send_lag_p99_ms is None else f"{summary.send_lag_p99_ms:.2f}"
-    return (
-        f"{trial.rate:.1f}", f"{summary.goodput_per_second:.1f}", f"{summary.p50_ms:.2f}", f"{summary.p99_ms:.2f}",
-        str(summary.refusals), str(summary.failures), lag, "no" if trial.broken else "yes",
-    )  # fmt: skip
+    return 0 if written and not broken else 1
 
 
 def _open_loop(args: Namespace, payloads: Payloads) -> OpenLoop:
