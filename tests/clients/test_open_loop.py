@@ -22,7 +22,7 @@ from inferry_client.load.compare import compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak, render_run
 from inferry_client.load.peak import PeakSearch
-from inferry_client.load.records import load_records, make_records, summarize
+from inferry_client.load.records import by_second, load_records, make_records, summarize
 from inferry_client.load.schedule import Load, schedule
 from inferry_client.load.summary import Gates, LoadSummary
 from inferry_client.load.workers import processes_for
@@ -170,6 +170,28 @@ def test_latency_counts_from_the_schedule_and_every_request_is_in_one_second(
     assert sum(second.answered for second in summary.series) == len(answered)
     assert sum(sum(second.times.values()) for second in summary.series) == len(answered)
     assert summary.goodput_per_second <= summary.requests_per_second
+
+
+class _Counted(np.ndarray[Any, Any]):
+    """An array that counts the elements that are computed with."""
+
+    elements = 0
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(each) for each in inputs]
+        _Counted.elements += max(each.size for each in plain)
+        result = getattr(ufunc, method)(*plain, **options)
+        return result.view(_Counted) if isinstance(result, np.ndarray) else result
+
+
+def test_the_figures_of_a_long_test_take_a_step_a_request_and_not_one_a_second_too() -> None:
+    seconds, each = 1000, 3
+    rows = [(n / each, n / each, n / each + 0.5, n % 3) for n in range(seconds * each)]
+    records = make_records(rows, Counter())
+    records.rows = records.rows.view(_Counted)
+    series = by_second(records)
+    assert [second.answered + second.refused + second.failed for second in series] == [each] * seconds
+    assert 0 < _Counted.elements < 20 * len(rows)
 
 
 def test_records_of_several_processes_are_put_together(tmp_path: Path) -> None:
