@@ -145,6 +145,8 @@ def test_a_server_may_be_known_by_another_name_than_its_address(keys: Keys, repo
         ({"ca": __file__}, "holds no CERTIFICATE; expected a PEM file"),
         ({"certificate": "x.pem"}, "certificate is set and private_key is not"),
         ({"private_key": "x.pem"}, "private_key is set and certificate is not"),
+        ({"tls": False, "ca": "x.pem"}, "tls is False, and ca, which needs TLS, is set"),
+        ({"tls": "0"}, "tls is '0'"),
         ({"token": "a\nb"}, "token holds what a header cannot carry"),
     ],
 )
@@ -185,6 +187,21 @@ def test_what_is_given_goes_before_the_environment() -> None:
     assert found == Security(tls=True, ca="/own/ca", token="of-env")  # noqa: S106 - no secret
     with pytest.raises(errors.InvalidRequestError, match="INFERRY_TLS is 'maybe'; expected 1 or 0"):
         security_from_environment(Security(), {"INFERRY_TLS": "maybe"})
+
+
+def test_no_tls_by_argument_goes_before_every_variable_that_asks_for_it(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERRY_TLS", "1")
+    for name, path in _caller(keys).items():
+        monkeypatch.setenv(f"INFERRY_{name.upper()}", str(path))
+    monkeypatch.setenv("INFERRY_TOKEN", "of-env")
+    with serving(brightness_model.scripts()) as server:
+        with Client(server.address, tls=False) as client:
+            assert client.ready()
+            assert dict(client._all_metadata(questions.server_live()) or ()) == {"authorization": "Bearer of-env"}
+        with Client(server.address) as client, pytest.raises(CertificateError, match="answers without TLS"):
+            client.ready()
 
 
 def test_no_reply_is_missing_or_wrong_while_one_of_two_replicas_restarts_behind_mutual_tls(

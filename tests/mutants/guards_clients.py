@@ -160,6 +160,12 @@ CLIENTS = (
         ("tests/clients/test_async_client.py",),
     ),
     Mutant(
+        "client-tls-off",
+        "client: tls=False goes before the variables that ask for TLS",
+        "left_out = ()",
+        ("tests/clients/test_security.py",),
+    ),
+    Mutant(
         "client-one-authorization",
         "client: a call carries one authorization",
         "if False:",

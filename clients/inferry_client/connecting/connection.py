@@ -63,7 +63,8 @@ class Connection:
         metadata: sent with every call.
         batching: join the small requests of many callers into larger ones; None sends each alone.
             What carries an id, parameters or metadata of its own always travels alone.
-        tls: encrypt, and trust the authorities that gRPC brings; $INFERRY_TLS=1.
+        tls: encrypt, and trust the authorities that gRPC brings; $INFERRY_TLS=1. False: do not encrypt,
+            whatever the environment says.
         ca: PEM file of the authorities to trust instead; $INFERRY_CA.
         certificate: PEM file with the client's own certificate chain; $INFERRY_CERTIFICATE.
         private_key: PEM file with its key; $INFERRY_PRIVATE_KEY.
@@ -89,7 +90,7 @@ class Connection:
         max_message_bytes: int = -1,
         metadata: Mapping[str, str | bytes] | None = None,
         batching: Batching | None = None,
-        tls: bool = False,
+        tls: bool | None = None,
         ca: str | Path | None = None,
         certificate: str | Path | None = None,
         private_key: str | Path | None = None,

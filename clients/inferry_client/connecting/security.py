@@ -19,13 +19,15 @@ ENVIRONMENT = {
 }
 """The variable that stands for each field of `Security`; INFERRY_TLS=1 is `tls`."""
 
+_OF_TLS = ("ca", "certificate", "private_key", "server_name")
+
 
 @dataclass(frozen=True)
 class Security:
     """How a client and a server know each other. Files are read when a channel opens.
 
     Attributes:
-        tls: encrypt; implied by every field but `token`.
+        tls: encrypt; None: where another field than `token` is set. False goes with none of those.
         ca: PEM file of the authorities that servers' certificates come from; None: those gRPC brings.
         certificate: PEM file with the client's certificate chain.
         private_key: PEM file with its key.
@@ -33,7 +35,7 @@ class Security:
         server_name: the name that the server's certificate must have, where it is not the address's.
     """
 
-    tls: bool = False
+    tls: bool | None = None
     ca: str | Path | None = None
     certificate: str | Path | None = None
     private_key: str | Path | None = None
@@ -41,6 +43,7 @@ class Security:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
+        check_kind("tls", self.tls, (bool, type(None)), "True, False or None")
         for name in ("ca", "certificate", "private_key"):
             check_kind(name, getattr(self, name), (str, Path, type(None)), "the path of a PEM file")
         check_kind("server_name", self.server_name, (str, type(None)), "text")
@@ -49,13 +52,16 @@ class Security:
         if (self.certificate is None) != (self.private_key is None):
             given, missing = ("certificate", "private_key") if self.certificate else ("private_key", "certificate")
             raise InvalidRequestError(f"{given} is set and {missing} is not; a client certificate needs both")
+        needing = [name for name in _OF_TLS if getattr(self, name) is not None]
+        if self.tls is False and needing:
+            raise InvalidRequestError(f"tls is False, and {needing[0]}, which needs TLS, is set; expected one of them")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise InvalidRequestError("token holds what a header cannot carry; expected printable ASCII")
 
     @property
     def encrypted(self) -> bool:
         """Whether connections use TLS."""
-        return self.tls or any((self.ca, self.certificate, self.server_name))
+        return bool(self.tls or any((self.ca, self.certificate, self.server_name)))
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries."""
@@ -80,13 +86,15 @@ NO_SECURITY = Security()
 
 
 def security_from_environment(given: Security, environment: Mapping[str, str] | None = None) -> Security:
-    """What was given, and the environment's for what was not."""
+    """What was given, and the environment's for what was not. `tls=False` leaves out all that needs TLS."""
     variables = os.environ if environment is None else environment
+    left_out = _OF_TLS if given.tls is False else ()  # guard: client-tls-off
     values = {
         field: getattr(given, field) if getattr(given, field) is not None else (variables.get(name) or None)
         for field, name in ENVIRONMENT.items()
+        if field not in left_out
     }
-    tls = given.tls or _truth("INFERRY_TLS", variables.get("INFERRY_TLS", ""))
+    tls = _truth("INFERRY_TLS", variables.get("INFERRY_TLS", "")) or None if given.tls is None else given.tls
     return Security(tls=tls, **values)
 
 
