@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 from inferry_client.batch.options import add_batch
 from inferry_client.connecting.addresses import DEFAULT_SERVER
-from inferry_client.console.option_types import duration_s, number, numbers, whole_number
+from inferry_client.console.option_types import duration_s, given_options, number, numbers, whole_number
 from inferry_client.console.output import complain, say
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = False
     try:
         args = build_parser().parse_args(argv)
+        args.given = given_options(sys.argv[1:] if argv is None else argv)
         verbose = args.verbose
         if not verbose:
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines, before it is imported

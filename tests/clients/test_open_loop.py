@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry_client.cli import build_parser, main
+from inferry_client.cli import main
 from inferry_client.load.answers import Expectation, WrongAnswerError, said, same
 from inferry_client.load.chart import Chart, Line, draw, ticks
-from inferry_client.load.command import read_gates
 from inferry_client.load.compare import compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak, render_run
@@ -130,20 +129,6 @@ def test_a_share_of_errors_may_be_allowed() -> None:
     summary = summarize(make_records(((n, n, n + 1, int(n == 0)) for n in range(100)), Counter()))
     assert "1.000% of the requests were refused or failed; at most 0.500% may be" in Gates(None, 0.005).broken(summary)
     assert not Gates(None, 0.01).broken(summary)
-
-
-@pytest.mark.parametrize(
-    ("options", "share"),
-    [
-        ([], 0.0),
-        (["--max-error-rate", "0.5"], 0.5),
-        (["--find-peak"], 0.001),
-        (["--find-peak", "--max-error-rate", "0"], 0.0),
-    ],
-)
-def test_no_error_at_all_may_be_asked_of_a_peak_too(options: list[str], share: float) -> None:
-    args = build_parser().parse_args(["load", "--p99-ms", "5", *options])
-    assert read_gates(args) == Gates(5.0, share)
 
 
 def _summary(*, lag_ms: float, p99_ms: float) -> LoadSummary:
@@ -285,29 +270,6 @@ def test_a_soak_names_what_grew_worse_and_nothing_else() -> None:
     found = drift(replace(steady, series=steady.series + slow.series))
     assert {each.split(" went")[0] for each in found} == {"p50 ms", "p99 ms"}
     assert "expected at least 19" in drift(replace(steady, series=steady.series[:5]))[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "status", "named"),
-    [
-        (["--soak", "--rate", "5", "--duration", "19s"], 2, "expected a --duration of 20 s or more"),
-        (["--soak", "--rate", "5,10"], 2, "--soak holds one load"),
-        (["compare", "a.json"], 2, "expected `inferry load compare A B`"),
-        (["compare", "missing.json", "b.json"], 1, "missing.json: No such file or directory"),
-        (["--find-peak"], 2, "--find-peak needs --p99-ms"),
-        (["--find-peak", "--p99-ms", "5", "--rate", "1,2"], 2, "--find-peak takes one --rate"),
-        (["--rate", "1000000", "--duration", "1h"], 2, "so many requests are not kept"),
-        (["--rate", "5", "--verify", "missing.json"], 1, "--verify missing.json cannot be read: No such file"),
-        (["--rate", "5", "--verify", "folders"], 1, "needs pictures in folders named by their labels"),
-        (["--rate", "5", "--rows", "65"], 1, "65 rows"),
-    ],
-)
-def test_what_cannot_be_done_is_named_before_anything_is_sent(
-    brightness_server: ScriptedServer, options: list[str], status: int, named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _run(brightness_server, *options) == status
-    assert named in capsys.readouterr().err
-    assert len(brightness_server.requests("ModelInfer")) <= 1
 
 
 def test_answers_are_verified_by_a_recording_and_by_folders(

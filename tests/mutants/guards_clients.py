@@ -121,6 +121,18 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_a_client_that_sends_late_is_the_limit_and_says_so",),
     ),
     Mutant(
+        "load-nothing-ignored",
+        "load: an option that would do nothing is refused",
+        "if False:",
+        ("tests/clients/test_load_arguments.py",),
+    ),
+    Mutant(
+        "load-files-apart",
+        "load: no file that is read is written",
+        "if False:",
+        ("tests/clients/test_load_arguments.py",),
+    ),
+    Mutant(
         "load-reports-all",
         "load: a report that cannot be written does not take the next with it",
         "raise",

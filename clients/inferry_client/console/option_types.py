@@ -1,8 +1,8 @@
-"""What the values of options may be: each type reads one and says in a line what it accepts."""
+"""What the values of options may be: each type reads one and says in a line what it accepts; and which were given."""
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _SHOWN = 40  # characters of a wrong value
 _MAX_DURATION_S = 7 * 24 * 3600
@@ -56,3 +56,9 @@ def duration_s(text: str) -> int:
             f"{text[:_SHOWN]!r} came; expected a duration like 30s, 5m or 1m30s, up to {_MAX_DURATION_S // 3600}h"
         )
     return duration
+
+
+def given_options(argv: Sequence[str]) -> frozenset[str]:
+    """The options of a command line that can be parsed: also those that were given their default."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    return frozenset(word.partition("=")[0] for word in words if word.startswith("--"))

@@ -2,38 +2,36 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from inferry_client.client import Client
 from inferry_client.console.output import say
 from inferry_client.console.printing import table
-from inferry_client.load.compare import LEAST_SOAK_S, Change, compare, drift
-from inferry_client.load.errors import ArgumentsError, LoadError
+from inferry_client.load.arguments import check_arguments, check_files, duration_of, gates_of
+from inferry_client.load.compare import Change, compare, drift
+from inferry_client.load.errors import LoadError
 from inferry_client.load.find_peak import find_peak
 from inferry_client.load.locust_run import ClosedLoop, check_locust
 from inferry_client.load.page import render_run
 from inferry_client.load.payloads import Payloads, choose_payloads
-from inferry_client.load.schedule import MAX_REQUESTS, Load
-from inferry_client.load.summary import Gates, LoadSummary, describe, read_report, report
+from inferry_client.load.schedule import Load
+from inferry_client.load.summary import LoadSummary, describe, read_report, report
 from inferry_client.load.targets import check_target, deliver
 from inferry_client.load.user_stream import try_stream
 from inferry_client.load.workers import OpenLoop
 
-_DURATION_S = 30
-_MOST_ERRORS, _MOST_ERRORS_OF_PEAK = 0.0, 0.001  # share of requests, where nothing is said
-
 
 def run(args: Namespace) -> int:
     """Do what was asked; the exit status is 0 only if every gate was kept."""
+    check_arguments(args)
     if args.action:
-        return _compare(args.action)
+        return _compare(args.action[1:])
+    check_files(args)
     if args.rate is None and not args.find_peak:
         check_locust()
     html, json_file, record = (check_target(name) for name in (args.html, args.json, args.record))
-    if html and html == json_file:
-        raise ArgumentsError(f"--html and --json both name {html}; expected two files")
-    _check_combination(args)
     with Client(args.server, timeout_s=args.timeout_s) as client:
         payloads = choose_payloads(
             client,
@@ -50,31 +48,11 @@ def run(args: Namespace) -> int:
     if not args.find_peak:
         return _test(args, payloads, html, json_file)
     where = f"{payloads.name} at {args.server}"
-    return find_peak(args, _open_loop(args, payloads), read_gates(args), where=where, html=html, json_file=json_file)
-
-
-def read_gates(args: Namespace) -> Gates:
-    """What a test, or every trial of a search, must keep."""
-    usual = _MOST_ERRORS_OF_PEAK if args.find_peak else _MOST_ERRORS
-    return Gates(args.p99_ms, usual if args.max_error_rate is None else args.max_error_rate)
-
-
-def _check_combination(args: Namespace) -> None:
-    rates = args.rate or ()
-    if args.find_peak and args.p99_ms is None:
-        raise ArgumentsError("--find-peak needs --p99-ms: the objective that the peak is to hold")
-    if args.soak and (args.find_peak or len(rates) > 1):
-        raise ArgumentsError("--soak holds one load for the whole test; leave out --find-peak, and give one --rate")
-    if args.soak and (args.duration or _DURATION_S) < LEAST_SOAK_S:
-        raise ArgumentsError(f"--soak compares parts of a test; expected a --duration of {LEAST_SOAK_S} s or more")
-    if args.find_peak and len(rates) > 1:
-        raise ArgumentsError("--find-peak takes one --rate: the first to be tried")
-    if max(rates, default=0) * (args.duration or _DURATION_S) > MAX_REQUESTS:
-        raise ArgumentsError(f"so many requests are not kept; expected up to {MAX_REQUESTS} in a test")
+    return find_peak(args, _open_loop(args, payloads), where=where, html=html, json_file=json_file)
 
 
 def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Path | None) -> int:
-    duration_s = args.duration or _DURATION_S
+    duration_s = duration_of(args)
     where = f"{payloads.name} at {args.server}"
     if args.rate:
         offered = ", then ".join(f"{rate:g}" for rate in args.rate)
@@ -97,7 +75,7 @@ def _test(args: Namespace, payloads: Payloads, html: Path | None, json_file: Pat
             processes=args.processes,
         )
         summary = closed.run(duration_s)
-    broken = read_gates(args).broken(summary)
+    broken = gates_of(args).broken(summary)
     if args.soak:
         broken += [f"--soak: {each}" for each in drift(summary)]
     page = partial(render_run, summary, title=what, broken=broken)
@@ -118,13 +96,9 @@ def _open_loop(args: Namespace, payloads: Payloads) -> OpenLoop:
     )
 
 
-def _compare(action: list[str]) -> int:
-    if len(action) != 3 or action[0] != "compare":
-        raise ArgumentsError(
-            f"`inferry load {' '.join(action)}` is not understood; expected `inferry load compare A B`"
-        )
+def _compare(names: Sequence[str]) -> int:
     summaries: list[LoadSummary] = []
-    for name in action[1:]:
+    for name in names:
         try:
             summaries.append(read_report(Path(name).read_text(encoding="utf-8"), name=name))
         except UnicodeDecodeError as error:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 from inferry_client.console.output import say
 from inferry_client.console.printing import table
+from inferry_client.load.arguments import duration_of, gates_of
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak
 from inferry_client.load.peak import PeakSearch
 from inferry_client.load.schedule import Load
-from inferry_client.load.summary import Gates, report
+from inferry_client.load.summary import report
 from inferry_client.load.targets import deliver
 from inferry_client.load.workers import OpenLoop
 
-_TRIAL_S = 5
 _FIRST_RATE = 100.0
 _HEADER = ("OFFERED/S", "GOOD/S", "P50 MS", "P99 MS", "REFUSED", "FAILED", "SEND LAG P99 MS", "HELD")
 
 
 def find_peak(
-    args: Namespace, loop: OpenLoop, gates: Gates, *, where: str, html: Path | None, json_file: Path | None
+    args: Namespace, loop: OpenLoop, *, where: str, html: Path | None, json_file: Path | None
 ) -> int:
     """Search, print every trial, and write the reports, also of a search that did not come to its end.
 
@@ -33,7 +33,7 @@ def find_peak(
     trials: list[Trial] = []
     written = True
     try:
-        _search(args, loop, gates, search, trials)
+        _search(args, loop, search, trials)
     finally:
         if trials:
             written = _deliver(search, trials, args.p99_ms, where=where, html=html, json_file=json_file)
@@ -50,10 +50,10 @@ def find_peak(
     return 0 if written else 1
 
 
-def _search(args: Namespace, loop: OpenLoop, gates: Gates, search: PeakSearch, trials: list[Trial]) -> None:
-    duration_s = args.duration or _TRIAL_S
+def _search(args: Namespace, loop: OpenLoop, search: PeakSearch, trials: list[Trial]) -> None:
+    gates = gates_of(args)
     while (rate := search.next_rate()) is not None:
-        load = Load((rate,), duration_s, poisson=args.arrivals == "poisson", seed=args.seed + search.trials)
+        load = Load((rate,), duration_of(args), poisson=args.arrivals == "poisson", seed=args.seed + search.trials)
         summary = loop.run(load, stop_when_lost=True)
         broken = gates.broken(summary, client=False)  # what the client sends late is late all the same
         search.note(rate, held=not broken)
