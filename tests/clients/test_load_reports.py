@@ -69,13 +69,16 @@ def test_a_search_that_fails_tells_what_it_tried(
         return run(self, *args, **kwargs)
 
     monkeypatch.setattr(OpenLoop, "run", fail_later)
-    html = tmp_path / "peak.html"
-    options = ["--find-peak", "--p99-ms", "5000", "--rate", "20", "--duration", "1s", "--html", str(html)]
+    html, figures = tmp_path / "peak.html", tmp_path / "peak.json"
+    options = ["--find-peak", "--p99-ms", "5000", "--rate", "20", "--duration", "1s"]
+    options += ["--html", str(html), "--json", str(figures)]
     assert main(["load", "--server", brightness_server.address, *options]) == 1
     printed = capsys.readouterr()
     assert printed.out.splitlines()[1].startswith("20.0 ")
     assert "error: a process that sends ended" in printed.err
     assert "<td>20.0</td>" in html.read_text()
+    assert "the search was broken off after 1 trials" in html.read_text()
+    assert [trial["rate"] for trial in json.loads(figures.read_text())["trials"]] == [20]
 
 
 def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from inferry_client.load.chart import Chart, Line, draw, ticks
 from inferry_client.load.compare import compare, drift
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak, render_run
-from inferry_client.load.peak import PeakSearch
 from inferry_client.load.records import by_second, load_records, make_records, summarize
 from inferry_client.load.schedule import Load, schedule
 from inferry_client.load.summary import Gates, LoadSummary
@@ -187,40 +186,6 @@ def test_records_of_several_processes_are_put_together(tmp_path: Path) -> None:
     assert records.errors == {"é full": 6}
 
 
-@given(capacity=st.floats(1, 50_000), start=st.floats(1, 5000))
-def test_the_search_ends_near_the_highest_rate_that_is_held(capacity: float, start: float) -> None:
-    search = PeakSearch(start=start)
-    while (rate := search.next_rate()) is not None:
-        search.note(rate, held=rate <= capacity)
-    assert search.peak is not None
-    assert 0.94 * capacity <= search.peak <= capacity
-
-
-def test_the_search_ends_without_a_peak_where_nothing_is_held_and_believes_no_rate_held_once() -> None:
-    search = PeakSearch(start=100)
-    while (rate := search.next_rate()) is not None:
-        search.note(rate, held=False)
-    assert search.peak is None
-    assert search.trials < 24
-    lucky = PeakSearch(start=100)
-    tried: list[float] = []
-    while (rate := lucky.next_rate()) is not None:
-        lucky.note(rate, held=rate <= 50 or rate not in tried)
-        tried.append(rate)
-        if len(tried) > 24:
-            break
-    assert lucky.peak is None or tried.count(lucky.peak) >= 2
-
-
-@given(capacity=st.floats(50, 5000), disturbed=st.integers(0, 15))
-def test_a_trial_that_was_disturbed_does_not_halve_the_peak(capacity: float, disturbed: int) -> None:
-    search = PeakSearch(start=100)
-    while (rate := search.next_rate()) is not None:
-        search.note(rate, held=rate <= capacity and search.trials != disturbed)
-    assert search.peak is not None
-    assert 0.9 * capacity <= search.peak <= capacity
-
-
 @pytest.mark.slow
 def test_the_peak_is_searched_on_a_server_that_holds_a_known_rate(
     brightness_server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -234,11 +199,12 @@ def test_the_peak_is_searched_on_a_server_that_holds_a_known_rate(
         return answer(request)
 
     brightness_server.scripts["ModelInfer"] = one_at_a_time
-    html = tmp_path / "peak.html"
+    html, figures = tmp_path / "peak.html", tmp_path / "peak.json"
     options = ["--p99-ms", "300", "--rate", "10", "--arrivals", "constant", "--duration", "1s", "--html", str(html)]
-    _run(brightness_server, "--find-peak", *options)
+    _run(brightness_server, "--find-peak", *options, "--json", str(figures))
     printed = capsys.readouterr().out
     found = float(printed.rsplit("peak: ", 1)[1].split()[0])
+    assert json.loads(figures.read_text())["peak"] == pytest.approx(found, abs=0.1)
     assert 5 <= found <= 70
     assert html.read_text().count("<svg") == 2
 
@@ -329,8 +295,8 @@ def test_pages_escape_what_servers_say_and_draw_empty_tests() -> None:
     page = render_run(empty, title="<script>", broken=["<b>"])
     assert "<script>" not in page
     assert "&lt;b&gt;" in page
-    searched = render_peak([Trial(5, empty, ("lost",))], title="<i>", peak=None, p99_ms=5)
-    assert "no rate was held" in searched
+    searched = render_peak([Trial(5, empty, ("lost",))], title="<i>", peak=None, p99_ms=5, verdict="no <u>")
+    assert "no &lt;u&gt;" in searched
     assert "<i>" not in searched
     assert draw(Chart("t", "x", "y", (Line("l", "--a", [1.0], [0.0]),))).startswith("<svg")
 
@@ -347,7 +313,7 @@ def test_charts_show_every_second_in_its_middle_and_no_line_for_what_did_not_hap
 
 def test_a_rate_that_was_tried_twice_is_one_point_of_the_curve_and_two_rows() -> None:
     summary = summarize(make_records([(0, 0, 0.1, 0)], Counter()), offered=5.0, open_loop=True)
-    page = render_peak([Trial(5, summary, ()), Trial(5, summary, ("late",))], title="t", peak=5, p99_ms=5)
+    page = render_peak([Trial(5, summary, ()), Trial(5, summary, ("late",))], title="t", peak=5, p99_ms=5, verdict="")
     assert page.count("<tr><td>5.0</td>") == 2
     assert page.count("<circle") == 3 + 2
 

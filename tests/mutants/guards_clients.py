@@ -142,14 +142,14 @@ CLIENTS = (
         "load-peak-disturbed",
         "load: a rate that was not held is tried once more",
         "self._not_held = rate",
-        ("tests/clients/test_open_loop.py::test_a_trial_that_was_disturbed_does_not_halve_the_peak",),
+        ("tests/clients/test_load_peak.py::test_a_trial_that_was_disturbed_does_not_halve_the_peak",),
     ),
     Mutant(
         "load-peak-twice",
         "load: a rate that is held by chance is no peak",
         "if held:",
         (
-            "tests/clients/test_open_loop.py"
+            "tests/clients/test_load_peak.py"
             "::test_the_search_ends_without_a_peak_where_nothing_is_held_and_believes_no_rate_held_once",
         ),
     ),

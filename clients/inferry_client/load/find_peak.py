@@ -3,8 +3,10 @@
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from inferry_client.console.output import say
 from inferry_client.console.printing import table
@@ -12,24 +14,24 @@ from inferry_client.load.arguments import duration_of, gates_of
 from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak
 from inferry_client.load.peak import PeakSearch
-from inferry_client.load.schedule import Load
-from inferry_client.load.summary import report
+from inferry_client.load.schedule import MAX_REQUESTS, Load
+from inferry_client.load.summary import to_json
 from inferry_client.load.targets import deliver
 from inferry_client.load.workers import OpenLoop
 
-_FIRST_RATE = 100.0
+_FIRST_RATE, _HIGHEST_RATE = 100.0, 1e6
 _HEADER = ("OFFERED/S", "GOOD/S", "P50 MS", "P99 MS", "REFUSED", "FAILED", "SEND LAG P99 MS", "HELD")
 
 
-def find_peak(
-    args: Namespace, loop: OpenLoop, *, where: str, html: Path | None, json_file: Path | None
-) -> int:
+def find_peak(args: Namespace, loop: OpenLoop, *, where: str, html: Path | None, json_file: Path | None) -> int:
     """Search, print every trial, and write the reports, also of a search that did not come to its end.
 
     Raises:
         LoadError: no rate was held, the client was the limit, or a trial failed.
     """
-    search = PeakSearch(start=args.rate[0] if args.rate else _FIRST_RATE)
+    search = PeakSearch(
+        start=args.rate[0] if args.rate else _FIRST_RATE, highest=min(_HIGHEST_RATE, MAX_REQUESTS / duration_of(args))
+    )
     trials: list[Trial] = []
     written = True
     try:
@@ -39,8 +41,8 @@ def find_peak(
             written = _deliver(search, trials, args.p99_ms, where=where, html=html, json_file=json_file)
     peak = search.peak
     if peak is None:
-        raise LoadError(f"no rate was found at which p99 is within {args.p99_ms:g} ms; the table says what was tried")
-    say(f"peak: {peak:.1f} requests/s with p99 within {args.p99_ms:g} ms")
+        raise LoadError(verdict(search, args.p99_ms))
+    say(verdict(search, args.p99_ms))
     lost = [trial for trial in trials if trial.broken and trial.rate > peak]
     if lost and min(lost, key=lambda trial: trial.rate).summary.client_limited:
         raise LoadError(
@@ -64,11 +66,41 @@ def _search(args: Namespace, loop: OpenLoop, search: PeakSearch, trials: list[Tr
 def _deliver(
     search: PeakSearch, trials: Sequence[Trial], p99_ms: float, *, where: str, html: Path | None, json_file: Path | None
 ) -> bool:
-    best = [trial for trial in trials if trial.rate == search.peak and not trial.broken]
-    page = partial(render_peak, trials, title=f"{where}: peak", peak=search.peak, p99_ms=p99_ms)
-    figures = (json_file, partial(report, best[-1].summary)) if best else (None, str)
+    found = verdict(search, p99_ms)
+    page = partial(render_peak, trials, title=f"{where}: peak", peak=search.peak, p99_ms=p99_ms, verdict=found)
+    figures = partial(report_search, trials, peak=search.peak, p99_ms=p99_ms)
     shown = table(_HEADER, [_row(trial) for trial in sorted(trials, key=lambda trial: trial.rate)])
-    return deliver(shown, [figures, (html, page)])
+    return deliver(shown, [(json_file, figures), (html, page)])
+
+
+def verdict(search: PeakSearch, p99_ms: float) -> str:
+    """What a search found, in words, also one that was broken off."""
+    held = "" if search.highest_held is None else f"; {search.highest_held:.1f} requests/s was held, but not twice"
+    within = f"with p99 within {p99_ms:g} ms"
+    if search.peak is not None:
+        more = "; no higher rate is tried" if search.peak >= search.highest else ""
+        return f"peak: {search.peak:.1f} requests/s {within}{more}"
+    if search.exhausted:
+        return f"no rate was held twice {within} in {search.trials} trials{held}; longer ones (--duration) vary less"
+    if search.next_rate() is None:
+        return f"no rate was held {within}; the lowest that was tried is {search.lowest_tried:.1f} requests/s{held}"
+    return f"the search was broken off after {search.trials} trials{held}"
+
+
+def report_search(trials: Sequence[Trial], *, peak: float | None, p99_ms: float) -> str:
+    """A search as JSON: the figures of the last trial that held the peak, for a comparison too, and every trial's.
+
+    Each trial has its rate, whether and why it was not held, and its figures, but not its seconds.
+    """
+    held = [trial for trial in trials if trial.rate == peak and not trial.broken]
+    figures = asdict(held[-1].summary) if held else {}
+    return to_json(figures | {"peak": peak, "objective_ms": p99_ms, "trials": [_trial(trial) for trial in trials]})
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    figures = asdict(replace(trial.summary, series=()))
+    del figures["series"]
+    return {"rate": trial.rate, "held": not trial.broken, "broken": list(trial.broken)} | figures
 
 
 def _row(trial: Trial) -> tuple[str, ...]:

@@ -74,8 +74,8 @@ def render_run(summary: LoadSummary, *, title: str, broken: Sequence[str]) -> st
     return _page(title, f"<ul>{verdict}</ul>{_figures(summary)}{_charts(outcomes, latency)}{said}")
 
 
-def render_peak(trials: Sequence[Trial], *, title: str, peak: float | None, p99_ms: float) -> str:
-    """The page of a search: its curve, and every trial.
+def render_peak(trials: Sequence[Trial], *, title: str, peak: float | None, p99_ms: float, verdict: str) -> str:
+    """The page of a search: its verdict, its curve, and every trial.
 
     Of a rate that was tried several times the curve shows the last trial; the table has all.
     """
@@ -101,7 +101,6 @@ def render_peak(trials: Sequence[Trial], *, title: str, peak: float | None, p99_
         limit=p99_ms,
         mark=peak,
     )  # fmt: skip
-    head = f"peak: {peak:.1f} requests/s with p99 within {p99_ms:g} ms" if peak else "no rate was held"
     rows = "".join(
         f"<tr><td>{trial.rate:.1f}</td><td>{trial.summary.goodput_per_second:.1f}</td>"
         f"<td>{trial.summary.p50_ms:.2f}</td><td>{trial.summary.p99_ms:.2f}</td><td>{trial.summary.refusals}</td>"
@@ -118,7 +117,7 @@ def render_peak(trials: Sequence[Trial], *, title: str, peak: float | None, p99_
         "<p>A trial ends early once its rate is certain not to be held, so its figures are those of a shorter time.</p>"
     )
     tried = f'<h2>Trials</h2><div class="wide"><table><tr>{header}</tr>{rows}</table></div>{note}'
-    found = f'<p class="{"good" if peak else "bad"}">{head}</p>'
+    found = f'<p class="{"good" if peak else "bad"}">{escape(verdict)}</p>'
     return _page(title, found + _charts(curve, latency) + tried)
 
 

@@ -22,6 +22,10 @@ class PeakSearch:
         start: the first rate.
         lowest: a rate below which the search gives up.
         highest: a rate that is not exceeded.
+        trials: how many there have been.
+        confirming: the rate that was held and is tried again; None: none yet.
+        highest_held: of the rates that were held, perhaps once only; None: none was.
+        lowest_tried: of all rates.
     """
 
     start: float
@@ -29,6 +33,8 @@ class PeakSearch:
     highest: float = 1e6
     trials: int = 0
     confirming: float | None = None
+    highest_held: float | None = None
+    lowest_tried: float = float("inf")
     _held: float | None = field(default=None)
     _not_held: float | None = field(default=None)
     _confirmed: float | None = field(default=None)
@@ -38,7 +44,7 @@ class PeakSearch:
 
     def next_rate(self) -> float | None:
         """The rate to try; None: the search is over."""
-        if self._confirmed is not None or self.trials >= _MOST_TRIALS:
+        if self._confirmed is not None or self.exhausted:
             return None
         if self.confirming is not None:
             return self.confirming
@@ -62,6 +68,9 @@ class PeakSearch:
     def note(self, rate: float, *, held: bool) -> None:
         """How the trial of a rate went."""
         self.trials += 1
+        self.lowest_tried = min(self.lowest_tried, rate)
+        if held:
+            self.highest_held = max(self.highest_held or 0.0, rate)
         if self.confirming is not None:
             self._times_held += held
             if held and self._times_held >= _TIMES_HELD:  # guard: load-peak-twice
@@ -78,6 +87,11 @@ class PeakSearch:
             self._doubted = rate  # guard: load-peak-disturbed
         else:
             self._not_held, self._doubted = rate, None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there were so many trials that the search gives up without a peak."""
+        return self._confirmed is None and self.trials >= _MOST_TRIALS
 
     @property
     def peak(self) -> float | None:

@@ -159,17 +159,24 @@ def percentile(times: Mapping[float, int], share: float) -> float:
 
 def report(summary: LoadSummary) -> str:
     """The figures as JSON, for `read_report` and for whoever compares them."""
-    return json.dumps(asdict(summary), indent=1, allow_nan=False) + "\n"
+    return to_json(asdict(summary))
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """The text of a report."""
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def read_report(text: str, *, name: str) -> LoadSummary:
-    """What `report` wrote.
+    """What `report` wrote, or the best trial of a search's report.
 
     Raises:
-        LoadError: another document; `name` says which.
+        LoadError: another document, or a search without a peak; `name` says which.
     """
     try:
         document: dict[str, Any] = json.loads(text)
+        if document.get("peak", 0) is None:
+            raise LoadError(f"{name} is of a search that found no peak, so there is no test to compare")
         series = tuple(
             Second(s["answered"], s["refused"], s["failed"], {float(ms): n for ms, n in s["times"].items()})
             for s in document.pop("series")
