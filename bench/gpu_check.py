@@ -28,10 +28,10 @@ from bench.gpu_server import (
     serving,
 )
 from bench.gpu_weights import write_weights
+from inferry_proto.cores import available_cores
 from inferry_server.errors import StartError
 from inferry_server.runtime.driver import read_driver
 from inferry_server.runtime.providers import choose_providers, preload_libraries
-from inferry_server.runtime.threads import available_cores
 
 ROOT = Path(__file__).parents[1]
 EFFORTS = {"quick": Effort(0.2, 200, 3), "brief": Effort(0.2, 1000, None), "thorough": Effort(2.0, 10_000, None, 3.0)}

@@ -14,6 +14,7 @@ from bench.gpu_report import Report, add_speed
 from bench.gpu_server import (
     REQUESTS,
 )
+from inferry_proto.cores import available_cores
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.request import ladder
 from inferry_server.errors import DeviceOutOfMemoryError, InferenceError, ModelLoadError
@@ -23,7 +24,6 @@ from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.instances import Devices, LoadedSession, make_instance, open_session
 from inferry_server.runtime.providers import CPU, CUDA, TENSORRT
 from inferry_server.runtime.session import load_session
-from inferry_server.runtime.threads import available_cores
 
 STEPS = ladder(256)
 USUAL = "graphs on"  # the server's own choice for float32; for float16 it is that with NHWC

@@ -15,7 +15,6 @@ Results are unofficial: no submission, no audit, another network than MLPerf's.
 import argparse
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from bench.loadgen_target import Target
 from bench.server_process import started
 from inferry_client.connecting.channels import ChannelSettings, open_channel
 from inferry_client.load.peak import PeakSearch
+from inferry_proto.cores import available_cores
 
 SCENARIOS = ("SingleStream", "MultiStream", "Offline", "Server", "Accuracy")
 LATENCY_MS = 15  # of the Server scenario, p99
@@ -188,7 +188,7 @@ def triton_of(model_file: Path, images: NDArray[np.uint8]) -> Iterator[str]:
     if images.shape[1:] != SHAPE:
         raise SystemExit(f"bench.loadgen: error: pictures of {images.shape[1:]} came; Triton is set up for {SHAPE}")
     with tempfile.TemporaryDirectory(prefix="loadgen-triton-") as folder:
-        triton = Contender("Triton", "triton", model_file.resolve(), os.cpu_count() or 1)
+        triton = Contender("Triton", "triton", model_file.resolve(), available_cores())
         with triton.serve(Path(folder) / "server") as running:
             yield running.address
 

@@ -1,1 +1,1 @@
-"""The contracts: RPC messages, the model manifest, and what a picture becomes."""
+"""The contracts: RPC messages, the model manifest, and what a picture becomes; with what all three packages need."""

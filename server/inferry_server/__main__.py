@@ -15,9 +15,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inferry_proto.cores import available_cores
 from inferry_server import __version__
 from inferry_server.errors import StartError
-from inferry_server.runtime.threads import available_cores
 from inferry_server.settings.contradictions import warnings
 from inferry_server.settings.settings import ALIASES, ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import CONFIG_VARIABLE, read_sources

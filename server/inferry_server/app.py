@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from inferry_proto.cores import available_cores
 from inferry_server.addresses import Address, AnyAddress
 from inferry_server.errors import StartError
 from inferry_server.executing.core_turns import ComputeGate
@@ -28,7 +29,6 @@ from inferry_server.runtime.instances import Devices
 from inferry_server.runtime.memory import ALLOCATIONS
 from inferry_server.runtime.memory_keeper import MemoryKeeper
 from inferry_server.runtime.providers import CPU, choose_providers, preload_libraries
-from inferry_server.runtime.threads import available_cores
 from inferry_server.security.access import Access
 from inferry_server.security.policy import Policy
 from inferry_server.security.reloading import watch_tls, watched_access

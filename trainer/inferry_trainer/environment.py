@@ -1,10 +1,11 @@
 """What a run was made with: library versions, the machine, and the revision of this code."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+
+from inferry_proto.cores import available_cores
 
 _LIBRARIES = ("inferry", "tensorflow", "keras", "numpy", "pillow", "scikit-learn", "tf2onnx", "onnx")
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")  # one module, two distributions
@@ -23,7 +24,7 @@ def library_versions() -> dict[str, str]:
 
 def machine() -> str:
     """What computes here, for people: processor, cores this process may use, system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     parts = [_processor(), f"{cores} {'core' if cores == 1 else 'cores'}", f"{platform.system()} {platform.machine()}"]
     return ", ".join(part for part in parts if part)
 

@@ -33,6 +33,7 @@ from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.console.output import say
 from inferry_client.retries import NO_RETRIES
+from inferry_proto.cores import available_cores
 
 STOPPED = 75
 """The exit status of a job that was told to stop: EX_TEMPFAIL, run again and it goes on."""
@@ -44,7 +45,7 @@ def run(args: Namespace) -> int:
     """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
     if args.inputs[0] == "merge":
         return run_merge(args)
-    workers = args.workers or default_workers(os.cpu_count() or 1)
+    workers = args.workers or default_workers(available_cores())
     settings = read_settings(args, workers)
     give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
     source = open_inputs(args.inputs, read_input_options(args))
@@ -102,7 +103,7 @@ def target_opener(args: Namespace, window: Window) -> Iterator[Callable[[Plan | 
     if args.onnx is not None:
         from inferry_client.batch.onnx_target import open_onnx_target
 
-        yield lambda _: open_onnx_target(Path(args.onnx), threads=len(os.sched_getaffinity(0)))
+        yield lambda _: open_onnx_target(Path(args.onnx), threads=available_cores())
         return
     with Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client:
         yield lambda begun: open_server_target(
@@ -163,7 +164,7 @@ def default_workers(cores: int) -> int:
 
 def decoder_count(asked: int | None, pictures: int) -> int:
     """Processes that decode; 0 where the threads that send do it."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     if asked is not None:
         return asked
     return 0 if pictures <= _FEW_PICTURES or cores == 1 else cores

@@ -17,6 +17,7 @@ from inferry_client.load.errors import LoadError
 from inferry_client.load.payloads import Payloads, write_payloads
 from inferry_client.load.records import from_first, load_records, summarize
 from inferry_client.load.summary import LoadSummary
+from inferry_proto.cores import available_cores
 
 # Users whose requests take a millisecond or more keep no process busy that has so many; see clients/README.md.
 USERS_OF_A_PROCESS = 64
@@ -109,7 +110,7 @@ class ClosedLoop:
         test = ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
         test += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
         test += ["--only-summary", "--exit-code-on-error", "0"]
-        count = min(self.users, self.processes or processes_for_users(self.users, os.cpu_count() or 1))
+        count = min(self.users, self.processes or processes_for_users(self.users, available_cores()))
         if count == 1:
             return [locust + test]
         port = str(_free_port())

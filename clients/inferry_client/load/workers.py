@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from inferry_client.load.payloads import Payloads, write_payloads
 from inferry_client.load.records import Records, load_records, summarize
 from inferry_client.load.schedule import Load, schedule
 from inferry_client.load.summary import LoadSummary
+from inferry_proto.cores import available_cores
 
 # What one process sends a second with half of a core to spare for lateness; see clients/README.md.
 RATE_OF_A_PROCESS = 1500.0
@@ -36,7 +36,7 @@ class OpenLoop:
         address: of the server.
         payloads: what is sent.
         timeout_s: of every request.
-        processes: that send; None: by the rate, up to the cores there are.
+        processes: that send; None: by the rate, up to the cores that this one may use.
         objective_ms: within which an answer is good.
         verbose: let the processes say what they say.
     """
@@ -65,7 +65,7 @@ class OpenLoop:
         return summarize(records, objective_ms=self.objective_ms, offered=len(times) / load.duration_s, open_loop=True)
 
     def _send(self, times: "np.typing.NDArray[np.float64]", load: Load, *, stop_when_lost: bool) -> Records:
-        count = self.processes or processes_for(max(load.rates), os.cpu_count() or 1)
+        count = self.processes or processes_for(max(load.rates), available_cores())
         late_s = self.objective_ms / 1e3 if self.objective_ms and stop_when_lost else None
         settings = {
             "address": self.address,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from inferry_proto.cores import available_cores
 from inferry_proto.foreign_errors import first_line
 from inferry_proto.manifest_pb2 import ModelManifest, Preprocessing
 from inferry_server.batching.latency import LatencyModel
@@ -46,7 +47,6 @@ from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.parallel import ParallelInstance
 from inferry_server.runtime.providers import CPU, CUDA
 from inferry_server.runtime.session import OnnxSession
-from inferry_server.runtime.threads import available_cores
 from inferry_server.signature import Signature, signature_from_manifest
 from inferry_server.telemetry.metrics import ServerMetrics
 from inferry_server.telemetry.statistics import VersionObserver

@@ -1,12 +1,12 @@
 """An exported graph in ONNX Runtime on the CPU, set up as the server sets it up."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from inferry_proto.cores import available_cores
 from inferry_proto.foreign_errors import first_line
 from inferry_trainer.arrays import Float32Array, UInt8Array
 from inferry_trainer.errors import ConfigError, GateError
@@ -72,11 +72,6 @@ def load_onnx_model(path: Path) -> OnnxModel:
         raise GateError("signature", f"the graph does not run in ONNX Runtime: {first_line(error)}") from error
     _check_signature(session)
     return OnnxModel(session, path)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_signature(session: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inferry_proto.cores import available_cores
 from inferry_proto.golden import GoldenSamples, GoldenSamplesError, load_golden_samples
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_trainer.arrays import Float32Array, UInt8Array
@@ -16,7 +17,7 @@ from inferry_trainer.errors import GateError
 from inferry_trainer.evaluation.classifier import Classifier
 from inferry_trainer.evaluation.evaluate import Evaluation, evaluate_probabilities
 from inferry_trainer.export.candidate import make_probes
-from inferry_trainer.export.onnx_model import CPU, INPUT, OnnxModel, available_cores, load_onnx_model
+from inferry_trainer.export.onnx_model import CPU, INPUT, OnnxModel, load_onnx_model
 from inferry_trainer.gates.accuracy import MAX_ACCURACY_DROP
 from inferry_trainer.gates.golden import golden_positions, golden_tolerances, make_golden_samples
 from inferry_trainer.gates.latency import LatencyCurve, measure_latency

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from inferry_proto.cores import available_cores
 from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_trainer.datasets import Part
 from inferry_trainer.errors import ConfigError, PublishError
 from inferry_trainer.evaluation.comparison import Comparison, compare_answers
 from inferry_trainer.evaluation.evaluate import Evaluation
 from inferry_trainer.evaluation.pictures import encode_png
-from inferry_trainer.export.onnx_model import OnnxModel, available_cores, load_onnx_model
+from inferry_trainer.export.onnx_model import OnnxModel, load_onnx_model
 from inferry_trainer.gates.latency import LatencyCurve, measure_latency
 from inferry_trainer.publishing.catalog import MODEL_FILE, manifest_of
 from inferry_trainer.publishing.evidence import EvidenceOptions, find_evidence

@@ -1,8 +1,10 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from inferry_server.runtime.threads import available_cores, cgroup_quota, cores_from
+from inferry_proto.cores import available_cores, cgroup_quota, cores_from
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,12 @@ def test_a_machine_without_cgroups_has_no_quota(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     assert cgroup_quota(absent, absent, absent) is None
     assert available_cores() >= 1
+
+
+def test_a_process_that_is_bound_to_one_core_counts_one() -> None:
+    code = (
+        "import os; from inferry_proto.cores import available_cores;"
+        "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1]); print(available_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -1,4 +1,4 @@
-"""How many cores this process really has."""
+"""How many cores this process really has, wherever it computes or sends."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,10 @@ CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 def available_cores() -> int:
     """Cores to compute on: the CPU affinity, cut down to the container's quota; at least 1.
 
-    ONNX Runtime alone counts the machine's cores and oversubscribes a container.
+    ONNX Runtime alone, and `os.cpu_count`, count the machine's cores and oversubscribe a container.
     """
-    return cores_from(len(os.sched_getaffinity(0)), cgroup_quota())
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores_from(affinity, cgroup_quota())
 
 
 def cores_from(affinity: int, quota: float | None) -> int:
