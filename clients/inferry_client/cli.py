@@ -280,7 +280,7 @@ def _add_what_is_sent(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stream",
         action="store_true",
-        help="send on bidirectional streams: one of each user; four of each process in an open loop",
+        help="send on bidirectional streams: one of each user; four or more of each process in an open loop",
     )
     command.add_argument(
         "--verify",

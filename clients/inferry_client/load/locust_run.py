@@ -77,6 +77,7 @@ class ClosedLoop:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")} | {
             "INFERRY_LOAD_FOLDER": str(folder),
             "INFERRY_LOAD_TIMEOUT_S": str(self.timeout_s),
+            "INFERRY_LOAD_PROCESSES": str(self._count()),
         }
         with (folder / "locust.log").open("a") as log:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -94,6 +95,9 @@ class ClosedLoop:
                     process.kill()
                     process.wait()
 
+    def _count(self) -> int:
+        return min(self.users, self.processes or processes_for_users(self.users, available_cores()))
+
     def _commands(self, duration_s: int) -> list[list[str]]:
         """Locust's, or those of its distributed mode: a master, which sends nothing, and its workers."""
         locustfile = Path(__file__).with_name("locustfile.py")
@@ -110,7 +114,7 @@ class ClosedLoop:
         test = ["--host", self.address, "--users", str(self.users), "--spawn-rate", str(self.spawn_rate)]
         test += ["--run-time", f"{duration_s}s", "--stop-timeout", str(math.ceil(self.timeout_s))]
         test += ["--only-summary", "--exit-code-on-error", "0"]
-        count = min(self.users, self.processes or processes_for_users(self.users, available_cores()))
+        count = self._count()
         if count == 1:
             return [locust + test]
         port = str(_free_port())

@@ -16,6 +16,7 @@ Calls on gevent's thread pool without that mode never return.)
 """
 
 import itertools
+import os
 import random
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from inferry_client.connecting.connection import Connection
 from inferry_client.errors import InferryError
 from inferry_client.load.answers import WrongAnswerError
 from inferry_client.load.payloads import Payloads, choose_payloads
+from inferry_client.load.sharing import place_of_user
 from inferry_client.load.summary import outcome_name
 from inferry_client.load.user_stream import UserStream
 
@@ -64,10 +66,13 @@ class GrpcUser(User):  # type: ignore[misc]  # Locust is not followed: it may be
     abstract = True
     timeout_s = 10.0
     _numbers = itertools.count()
+    _processes = int(os.environ.get("INFERRY_LOAD_PROCESSES", "1"))
 
     def on_start(self) -> None:
         """Open the connection."""
-        self._bare = bare = Connection(self.host).bare_channel(next(self._numbers))
+        process = max(0, self.environment.runner.worker_index)  # -1: a master that does not tell
+        place = place_of_user(next(self._numbers), process=process, processes=self._processes)
+        self._bare = bare = Connection(self.host).bare_channel(place)
         self._channel = open_channel(bare.address, bare.settings, bare.credentials)
 
     def on_stop(self) -> None:

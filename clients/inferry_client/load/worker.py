@@ -10,8 +10,7 @@ import numpy as np
 from inferry_client.connecting.connection import Connection
 from inferry_client.load.open_loop import Sending, send
 from inferry_client.load.payloads import read_payloads
-
-_CHANNELS = 4  # connections of a process; one has a limit of calls at a time
+from inferry_client.load.sharing import places_of_channels
 
 
 def main(folder: Path, number: int) -> None:
@@ -20,7 +19,8 @@ def main(folder: Path, number: int) -> None:
     times = np.load(folder / f"times-{number}.npy")
     payloads = read_payloads(folder)
     connection = Connection(settings["address"])
-    channels = tuple(connection.bare_channel(number + each) for each in range(_CHANNELS))
+    places = places_of_channels(number, servers=len(connection.address.split(",")))
+    channels = tuple(connection.bare_channel(place) for place in places)
 
     def begin() -> float:
         print("ready", flush=True)
