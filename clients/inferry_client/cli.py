@@ -15,6 +15,7 @@ from inferry_client.connecting.addresses import DEFAULT_SERVER
 from inferry_client.console.option_types import duration_s, given_options, number, numbers, whole_number
 from inferry_client.console.output import complain, say
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
+from inferry_proto.extras import how_to_install
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
 _MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
@@ -309,7 +310,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = _EXTRA_OF.get(error.name.partition(".")[0])
         if extra:
-            return f"this command needs {error.name}, which is not installed: pip install 'inferry[{extra}]'"
+            return f"this command needs {error.name}, which is not installed: {how_to_install(extra)}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return f"unexpected {type(error).__name__}: {error}; --verbose shows where"

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inferry_proto.extras import how_to_install
 from inferry_proto.files import read_file
 from inferry_proto.manifest import MANIFEST_FILE, ManifestError, read_manifest
 
@@ -214,5 +215,5 @@ def _library() -> tuple[Any, Any, Any]:
     try:
         from model_signing import hashing, signing, verifying
     except ImportError as error:
-        raise SignatureError(f"signatures need the extra signing: pip install 'inferry[signing]' ({error})") from error
+        raise SignatureError(f"signatures need the extra signing: {how_to_install('signing')} ({error})") from error
     return signing, hashing, verifying

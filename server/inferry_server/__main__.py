@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferry_proto.cores import available_cores
+from inferry_proto.extras import how_to_install
 from inferry_server import __version__
 from inferry_server.errors import StartError
 from inferry_server.settings.contradictions import warnings
@@ -95,7 +96,7 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
     try:
         from inferry_server.app import Server  # here: it imports gRPC, and --help is instant
     except ModuleNotFoundError as error:
-        raise StartError(f"{error.name} is not installed; install the server: pip install 'inferry[server]'") from error
+        raise StartError(f"{error.name} is not installed; install the server: {how_to_install('server')}") from error
     lost = threading.Event()
 
     def device_lost() -> None:

@@ -310,7 +310,7 @@ class Server:
 
     def _check_policy(self, policy: Policy) -> None:
         if policy.metrics is not None and not has_http():
-            raise StartError("access policy: metrics must be open where inferry[http] is not installed")
+            raise StartError("access policy: metrics must be open where the extra http is not installed")
         if policy.certificates and self._settings.tls_client_ca is None:
             raise StartError("access policy: certificates have no effect without setting tls_client_ca")
 

@@ -4,6 +4,7 @@ import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from inferry_proto.extras import how_to_install
 from inferry_server.errors import StartError
 from inferry_server.lifecycle import Readiness
 from inferry_server.models.registry import ModelRegistry
@@ -44,7 +45,7 @@ def make_http_port(
         from inferry_server.http.limits import HttpLimits
         from inferry_server.http.port import HttpPort, PortOptions  # here: what they need is an extra
     except ModuleNotFoundError as error:
-        way_out = f"{error.name} is not installed; install it: pip install 'inferry[server,http]'"
+        way_out = f"{error.name} is not installed; install it: {how_to_install('server', 'http')}"
         if settings.http_inference == "on":
             raise StartError(f"setting http_inference is on, and {way_out}") from error
         logger.warning("HTTP answers /metrics alone: %s", way_out)
@@ -88,6 +89,6 @@ def make_tracer(settings: Settings) -> Tracer:
     except ModuleNotFoundError as error:
         raise StartError(
             f"setting trace_endpoint needs OpenTelemetry, and {error.name} is not installed; "
-            "install it: pip install 'inferry[server,tracing]'"
+            f"install it: {how_to_install('server', 'tracing')}"
         ) from error
     return otlp_tracer(settings.trace_endpoint, settings.trace_sample_ratio)

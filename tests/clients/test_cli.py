@@ -286,7 +286,8 @@ def test_a_missing_extra_is_named_in_one_line(module: str, command: list[str], e
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        f"inferry: error: this command needs {module}, which is not installed: pip install 'inferry[{extra}]'\n"
+        f"inferry: error: this command needs {module}, which is not installed: "
+        f"pip install '.[{extra}]' in a checkout of Inferry\n"
     )
 
 

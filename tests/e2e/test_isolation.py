@@ -137,7 +137,7 @@ def test_a_program_without_its_extra_says_in_one_line_what_to_install(
 ) -> None:
     done = install("client").run(program, *arguments)
     assert done.returncode == 1
-    assert f"pip install 'inferry[{extra}]'" in done.stderr
+    assert f"pip install '.[{extra}]' in a checkout of Inferry" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -155,7 +155,7 @@ def test_server_client_batch_and_load_work_together_each_from_its_own_extra(
     to_collector = ("--repository", tmp_path / "models", "--trace-endpoint", "http://127.0.0.1:4317")
     refused = server.run("inferry-serve", *to_collector)
     assert refused.returncode == 1
-    assert "pip install 'inferry[server,tracing]'" in refused.stderr
+    assert "pip install '.[server,tracing]' in a checkout of Inferry" in refused.stderr
     with serving(server, tmp_path / "models") as address:
         to_server = ("--server", address)
         assert "brightness" in install("client").succeed("inferry", "models", *to_server)

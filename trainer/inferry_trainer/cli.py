@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from inferry_proto.extras import how_to_install
 from inferry_trainer.commands import diff, export, list_versions, publish, run, show_augmentation, sign, verify
 from inferry_trainer.commands.export import PIXELS
 from inferry_trainer.errors import TrainerError
@@ -73,7 +74,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, TrainerError):
         return _one_line(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _NEEDED:
-        return f"{error.name} is not installed; install the trainer: pip install 'inferry[train]'"
+        return f"{error.name} is not installed; install the trainer: {how_to_install('train')}"
     return f"{type(error).__name__}: {_one_line(error)} (--verbose shows where)"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from inferry_proto.extras import how_to_install
 from inferry_server.errors import StartError
 from inferry_server.runtime.driver import Driver, read_driver
 
@@ -140,7 +141,7 @@ def dropped_reason(provider: str, *, folder: Path | None = None, load: Callable[
         package = _PACKAGES.get(Path(missing).name.partition(".so")[0])
         if package is None:
             return f"{library} of ONNX Runtime {onnxruntime.__version__} does not load: {error}"
-        advice = f"install {package} (pip install 'inferry[cuda]' brings CUDA's and cuDNN's)" if package else (
+        advice = f"install {package} ({how_to_install('cuda')} brings CUDA's and cuDNN's)" if package else (
             "install the NVIDIA driver"
         )  # fmt: skip
         return f"{missing}, which ONNX Runtime {onnxruntime.__version__} needs for {provider}, was not found: {advice}"

@@ -261,7 +261,7 @@ class Settings:
         False, "tell /metrics to clients without a certificate too, unencrypted where HTTP has no TLS (tls_client_ca)"
     )
     model_key: Path | None = _setting(
-        None, "PEM file with a public key: only models that are signed with it are served; needs inferry[signing]"
+        None, "PEM file with a public key: only models that are signed with it are served; needs the extra signing"
     )
     access_policy: Path | None = _setting(
         None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import disable_created_metrics
 
+from inferry_proto.extras import how_to_install
 from inferry_server.addresses import Address
 from inferry_server.errors import StartError
 from inferry_server.giving_way import in_pieces
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page, in the format that the client accepts."""
         if self.path.partition("?")[0] != "/metrics":  # guard: metrics-page-alone
-            self.send_error(404, explain="only /metrics is answered; pip install 'inferry[server,http]' for the rest")
+            self.send_error(404, explain=f"only /metrics is answered; for the rest: {how_to_install('server', 'http')}")
             return
         named = self.headers.get_all("host") or []
         if len(named) > 1 or (not named and self.request_version == "HTTP/1.1"):  # guard: metrics-page-one-host

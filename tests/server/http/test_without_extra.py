@@ -34,7 +34,7 @@ def test_the_metrics_page_is_there_and_the_log_says_what_is_missing(
             assert ask_http(server, path).code == 404
         assert ask_http(server, "/metrics", host="example.org").code == 421  # a page that points to this machine
     assert "HTTP answers /metrics alone" in caplog.text
-    assert "pip install 'inferry[server,http]'" in caplog.text
+    assert "pip install '.[server,http]' in a checkout of Inferry" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from inferry_client.batch.keeping import Answered, Draining, Keeping
 from inferry_client.batch.opening import Job
 from inferry_client.batch.plan import Listing, check_part, list_parts
 from inferry_client.batch.records import MissingContent, Record
+from inferry_proto.extras import how_to_install
 from inferry_proto.preprocessing import channel_count
 
 try:
@@ -33,7 +34,7 @@ try:
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 except ModuleNotFoundError as missing:
-    raise JobError("--engine ray needs more: pip install 'inferry[ray]'") from missing
+    raise JobError(f"--engine ray needs more: {how_to_install('ray')}") from missing
 
 _PIECE_BYTES = 16 << 20
 """Of pixels in a piece: enough to pay for its way through the cluster, little beside an object store."""

@@ -12,13 +12,14 @@ from typing import IO, Any
 
 from inferry_client.batch.addresses import Address
 from inferry_client.batch.errors import JobError
+from inferry_proto.extras import how_to_install
 
 try:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
     from obstore.store import from_url
 except ModuleNotFoundError as missing:
-    raise JobError("object stores need more: pip install 'inferry[batch-stores]'") from missing
+    raise JobError(f"object stores need more: {how_to_install('batch-stores')}") from missing
 
 _TIMEOUT_S = "120 seconds"
 _RETRIES = {"max_retries": 8}

@@ -7,11 +7,12 @@ from typing import Any
 from inferry_client.batch.addresses import Address
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.remote.objects import ChangedError, Found, ObjectError
+from inferry_proto.extras import how_to_install
 
 try:
     import urllib3
 except ModuleNotFoundError as missing:
-    raise JobError("web addresses need more: pip install 'inferry[batch-stores]'") from missing
+    raise JobError(f"web addresses need more: {how_to_install('batch-stores')}") from missing
 
 _PIECE_BYTES = 1 << 20
 _TOTAL_S = 300.0
