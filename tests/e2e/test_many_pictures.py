@@ -29,6 +29,7 @@ def answered(client: Client) -> int:
 def test_ten_thousand_pictures_are_classified_rightly_behind_mutual_tls_while_a_replica_restarts(
     tmp_path: Path,
 ) -> None:
+    assert len(EXAMPLE.read_text().splitlines()) <= 20
     save_brightness(tmp_path / "models", name="mnist", side=8)
     keys = Authority(tmp_path, "authority")
     server_key, client_key = keys.issue("server", "IP:127.0.0.1"), keys.issue("client", "DNS:caller")
