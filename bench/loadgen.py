@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from bench.contenders import INPUT, MODEL, OUTPUT, SHAPE, Contender
 from bench.environments import environment, site_packages
-from bench.loadgen_results import Result, peaks_table, read_summary, table
+from bench.loadgen_results import Result, SummaryError, peaks_table, read_summary, table
 from bench.loadgen_target import Target
 from bench.server_process import started
 from inferry_client.connecting.channels import ChannelSettings, open_channel
@@ -46,8 +46,11 @@ _WAYS = {  # in which a scenario's samples travel: rows of a request at most, an
     "Accuracy": (32, 8),
     "Server": (32, 1),
 }
+_QUERIES = {"MultiStream": 700}  # at the least, for LoadGen to believe a p99; 100 are enough for all else
 _EACH_BY_ITSELF = (1, 1_000_000)
 _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offline, tried until one is valid
+_GUESS_S = 2.0  # of a run whose figures prepare the one that counts
+_OFFLINE_RUNS = 3  # at the most, until one has lasted for its time
 _TRIAL_S = 3.0  # of the Server scenario: shares that cannot be valid are found out before the long run
 _LONG_RUNS = 3  # of the Server scenario at the most, so that the table has its end
 _PEAK_TRIAL_S = 5  # of each rate, for both generators
@@ -62,7 +65,14 @@ def import_loadgen() -> Any:
 
 
 def run_scenario(
-    loadgen: Any, target: Target, scenario: str, *, seconds: float, rate: float = 1.0, joins: bool = True
+    loadgen: Any,
+    target: Target,
+    scenario: str,
+    *,
+    seconds: float,
+    rate: float = 1.0,
+    query_s: float = 1e-3,
+    joins: bool = True,
 ) -> Result:
     """One scenario, as long as LoadGen's rules for it ask, and at least so many seconds.
 
@@ -72,6 +82,8 @@ def run_scenario(
         scenario: LoadGen's name, or Accuracy.
         seconds: for which it lasts.
         rate: of the queries, where the scenario has one.
+        query_s: what a query takes, where the next one waits for it. LoadGen prepares no more queries than fill the
+            time so, and a run that has sent them all before its time is over is invalid.
         joins: single queries that wait travel together; else each is a request.
     """
     target.rows, target.under_way = _WAYS[scenario] if joins else _EACH_BY_ITSELF
@@ -80,10 +92,11 @@ def run_scenario(
     settings.scenario = getattr(loadgen.TestScenario, "Offline" if accuracy else scenario)
     settings.mode = loadgen.TestMode.AccuracyOnly if accuracy else loadgen.TestMode.PerformanceOnly
     settings.min_duration_ms = int(seconds * 1000)
-    settings.min_query_count = 100
+    settings.min_query_count = _QUERIES.get(scenario, 100)
     settings.server_target_qps = settings.offline_expected_qps = rate
     settings.server_target_latency_ns = int(LATENCY_MS * 1e6)
     settings.server_target_latency_percentile = 0.99
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = int(query_s * 1e9)
     settings.multi_stream_samples_per_query = 8
     target.failed = 0
     with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
@@ -104,11 +117,35 @@ def run_scenario(
         return read_summary((Path(folder) / "mlperf_log_summary.txt").read_text(), failed=target.failed)
 
 
+def one_after_the_other(loadgen: Any, target: Target, scenario: str, *, seconds: float) -> Result:
+    """A scenario whose next query waits for the answer to the one before.
+
+    What a query takes is the least that one took in a short run: so the queries do not run out.
+    """
+    least_ms = run_scenario(loadgen, target, scenario, seconds=_GUESS_S).least_ms
+    if not least_ms:
+        raise SummaryError(f"LoadGen does not tell the least latency of {scenario}")
+    return run_scenario(loadgen, target, scenario, seconds=seconds, query_s=least_ms / 1e3)
+
+
+def all_at_once(loadgen: Any, target: Target, *, seconds: float) -> Result:
+    """Offline, with samples for the whole time.
+
+    LoadGen sends what fills the time at an expected rate. A run that was over too soon, since the one before it was
+    disturbed, is made again at the rate it showed.
+    """
+    result = run_scenario(loadgen, target, "Offline", seconds=_GUESS_S, rate=2000)
+    for _ in range(_OFFLINE_RUNS):
+        result = run_scenario(loadgen, target, "Offline", seconds=seconds, rate=result.figure)
+        if result.valid:
+            break
+    return result
+
+
 def measure(loadgen: Any, target: Target, *, seconds: float, server_seconds: float) -> list[Result]:
     """Every performance scenario; Server at falling shares of Offline until one is valid."""
-    results = [run_scenario(loadgen, target, name, seconds=seconds) for name in ("SingleStream", "MultiStream")]
-    guess = run_scenario(loadgen, target, "Offline", seconds=2, rate=2000).figure
-    offline = run_scenario(loadgen, target, "Offline", seconds=seconds, rate=guess)
+    results = [one_after_the_other(loadgen, target, name, seconds=seconds) for name in ("SingleStream", "MultiStream")]
+    offline = all_at_once(loadgen, target, seconds=seconds)
     return [*results, offline, _highest_server(loadgen, target, offline.figure, seconds=server_seconds)]
 
 
@@ -161,7 +198,7 @@ def compare_peaks(loadgen: Any, address: str, model: str, data: "HeldOut", *, ti
     pairs: list[tuple[float, float]] = []
     with open_channel(address, ChannelSettings(resend=False)) as channel:
         target = Target(channel, loadgen, model, INPUT, OUTPUT, data.images)
-        start = run_scenario(loadgen, target, "Offline", seconds=2, rate=2000).figure / 4
+        start = run_scenario(loadgen, target, "Offline", seconds=_GUESS_S, rate=2000).figure / 4
         for number in range(times):
             theirs_first = number % 2 == 0
             theirs = loadgen_peak(loadgen, target, start=start) if theirs_first else 0.0

@@ -30,6 +30,7 @@ class Result:
         reasons: why it is not.
         p99_ms: of single queries; None where a query is more than one sample.
         client_cores: that LoadGen and the client kept busy meanwhile; None: not measured.
+        least_ms: that a query took; None where LoadGen does not tell.
     """
 
     scenario: str
@@ -39,6 +40,7 @@ class Result:
     reasons: tuple[str, ...] = ()
     p99_ms: float | None = None
     client_cores: float | None = None
+    least_ms: float | None = None
 
 
 def read_summary(text: str, *, failed: int) -> Result:
@@ -62,14 +64,15 @@ def read_summary(text: str, *, failed: int) -> Result:
     reasons = [] if verdict == "VALID" else [f"LoadGen: {line}" for line in _unsatisfied(text) or [verdict]]
     if failed:
         reasons.append(f"{failed} requests were refused or failed")
-    found = re.search(r"^99\.00 percentile latency \(ns\)\s*:\s*(\S+)\s*$", text, re.MULTILINE)
+    p99_ms = _find_ms(text, "99.00 percentile latency (ns)")
     return Result(
         scenario,
         figure / _TO_MS if name.endswith("(ns)") else figure,
         unit,
         not reasons,
         tuple(reasons),
-        float(found[1]) / _TO_MS if found and scenario in ("SingleStream", "Server") else None,
+        p99_ms if scenario in ("SingleStream", "Server") else None,
+        least_ms=_find_ms(text, "Min latency (ns)"),
     )
 
 
@@ -123,6 +126,11 @@ def _value(text: str, name: str) -> str:
     if not found:
         raise SummaryError(f"LoadGen's summary has no line {name!r}")
     return found[1]
+
+
+def _find_ms(text: str, name: str) -> float | None:
+    found = re.search(rf"^{re.escape(name)}\s*:\s*(\S+)\s*$", text, re.MULTILINE)
+    return float(found[1]) / _TO_MS if found else None
 
 
 def _unsatisfied(text: str) -> list[str]:

@@ -1,0 +1,82 @@
+"""LoadGen gets queries enough for the time of a run, however fast the server."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.loadgen import all_at_once, one_after_the_other
+
+_SUMMARY = """\
+Scenario : {scenario}
+Result is : {verdict}
+  Min duration satisfied : {satisfied}
+90.0th percentile latency (ns) : {latency}
+99.0th percentile latency (ns) : {latency}
+Min latency (ns)                : {least}
+Samples per second: {rate}
+"""
+
+
+TARGET: Any = SimpleNamespace(images=[0], failed=0, issue=None, flush=None)
+
+
+class PlayedLoadGen:
+    """Sends as many queries as it was told to prepare.
+
+    Args:
+        latency_s: of the server, where a query waits for the one before.
+        rates: of the server in one run after the other, where all are sent at once.
+    """
+
+    TestScenario = SimpleNamespace(SingleStream="SingleStream", MultiStream="MultiStream", Offline="Offline")
+    TestMode = SimpleNamespace(PerformanceOnly=0, AccuracyOnly=1)
+    TestSettings = LogOutputSettings = LogSettings = SimpleNamespace
+
+    def __init__(self, latency_s: float = 1.0, rates: Sequence[float] = ()) -> None:
+        self.latency_s = latency_s
+        self.rates = list(rates)
+
+    def StartTestWithLogSettings(self, sut: Any, library: Any, settings: Any, log: Any) -> None:  # noqa: N802
+        seconds = settings.min_duration_ms / 1e3
+        rate = self.rates.pop(0) if settings.scenario == "Offline" else 0.0
+        if settings.scenario == "Offline":
+            enough = 1.1 * settings.offline_expected_qps * seconds / rate >= seconds
+        else:
+            name = "single_stream" if settings.scenario == "SingleStream" else "multi_stream"
+            expected_s = getattr(settings, f"{name}_expected_latency_ns") / 1e9
+            prepared = max(settings.min_query_count, math.ceil(seconds / expected_s))
+            enough = prepared * self.latency_s * 1.1 >= seconds  # the mean is above the least
+        (Path(log.log_output.outdir) / "mlperf_log_summary.txt").write_text(
+            _SUMMARY.format(
+                scenario=settings.scenario,
+                verdict="VALID" if enough else "INVALID",
+                satisfied="Yes" if enough else "NO",
+                latency=self.latency_s * 2e9,
+                least=self.latency_s * 1e9,
+                rate=rate,
+            )
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+@pytest.mark.parametrize("scenario", ["SingleStream", "MultiStream"])
+@pytest.mark.parametrize("latency_s", [50e-6, 0.3e-3, 5e-3, 2.0])
+@pytest.mark.parametrize("seconds", [1.0, 8.0, 600.0])
+def test_queries_last_for_the_time_of_a_run(scenario: str, latency_s: float, seconds: float) -> None:
+    assert one_after_the_other(PlayedLoadGen(latency_s), TARGET, scenario, seconds=seconds).valid
+
+
+def test_samples_sent_at_once_last_for_their_time_though_a_run_was_disturbed() -> None:
+    assert all_at_once(PlayedLoadGen(rates=[1000, 1050]), TARGET, seconds=8).valid
+    disturbed = PlayedLoadGen(rates=[1000, 2000, 2100, 1])
+    assert all_at_once(disturbed, TARGET, seconds=8).figure == 2100
+    assert disturbed.rates == [1]
+    never = PlayedLoadGen(rates=[1000, 2000, 4000, 8000, 1])
+    assert not all_at_once(never, TARGET, seconds=8).valid
+    assert never.rates == [1]
