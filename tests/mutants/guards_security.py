@@ -11,6 +11,7 @@ _NAMES = ("tests/server/security/test_certificate_names.py",)
 _ZEROS = ("tests/server/security/test_certificate_zeros.py",)
 _REVOKING = ("tests/server/transport/test_revoking.py",)
 _CERTIFICATES = ("tests/server/transport/test_client_certificates.py",)
+_HELD = ("tests/server/security/test_client_certificates.py",)
 _GUARD = ("tests/server/http/test_guard.py",)
 _ENDS = ("tests/server/http/test_certificate_ends.py",)
 
@@ -19,7 +20,7 @@ SECURITY = (
         "certificate-with-chain",
         "mutual TLS: a certificate is refused with its chain",
         "found.certificates[pem] = known",
-        _CERTIFICATES,
+        _HELD,
     ),
     Mutant(
         "reload-tried-again",
@@ -87,21 +88,17 @@ SECURITY = (
         ("tests/server/security/test_client_authority.py",),
     ),
     Mutant("certificates-reviewed", "TLS: streams end with their certificates", "if False:", _CERTIFICATES),
-    Mutant("connection-holds-until", "TLS: a certificate is read again", "return known is not None", _CERTIFICATES),
-    Mutant(
-        "connection-of-another", "TLS: a connection is known by its certificate's names", "if False:", _CERTIFICATES
-    ),
+    Mutant("connection-holds-until", "TLS: a certificate is read again", "return known is not None", _HELD),
+    Mutant("connection-of-another", "TLS: a connection is known by its certificate's names", "if False:", _HELD),
     Mutant("certificate-zero", "access: over gRPC a name does not end at a zero", "if False:", _ACCESS),
     Mutant("http-certificate-zero", "access: over HTTP a name has no zero either", "if False:", _ZEROS),
     Mutant("certificate-ascii", "access: a name that is read in two ways is none", "if False:", _ACCESS),
     Mutant("certificate-unreadable", "access: who cannot be read is nobody", "return False", _ZEROS),
     Mutant("http-certificate-unreadable", "access: nor over HTTP", "except ZeroDivisionError:", _ACCESS),
-    Mutant("certificates-bounded", "TLS: the table of certificates is bounded", "if False:", _CERTIFICATES),
-    Mutant(
-        "certificate-itself", "TLS: a certificate is not taken for another", "if certificate is None:", _CERTIFICATES
-    ),
-    Mutant("names-of-valid", "access: a certificate that holds no more has no roles", "if False:", _CERTIFICATES),
-    Mutant("connections-known-bounded", "TLS: the table of connections is bounded", "while False:", _CERTIFICATES),
+    Mutant("certificates-bounded", "TLS: the table of certificates is bounded", "if False:", _HELD),
+    Mutant("certificate-itself", "TLS: a certificate is not taken for another", "if certificate is None:", _HELD),
+    Mutant("names-of-valid", "access: a certificate that holds no more has no roles", "if False:", _HELD),
+    Mutant("connections-known-bounded", "TLS: the table of connections is bounded", "while False:", _HELD),
     Mutant("tls-connections-told", "TLS: connections are counted", "pass", _CERTIFICATES),
     Mutant("front-end-policy", "front ends: a policy that changes is obeyed", "pass", _ACCESS),
     Mutant(

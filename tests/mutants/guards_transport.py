@@ -8,6 +8,7 @@ _TEST_POLLING = ("tests/server/models/test_polling.py",)
 
 _TEST_BOUNDS = ("tests/server/transport/test_bounds.py",)
 _TEST_PEERS = ("tests/server/transport/test_peers.py",)
+_TEST_UNREAD = ("tests/server/transport/test_aio_unread.py",)
 _TEST_OPEN_CALLS = ("tests/server/transport/test_open_calls.py",)
 _TEST_UNSENT = ("tests/server/transport/test_unsent.py",)
 _TEST_REMAINING = ("tests/server/transport/test_remaining.py",)
@@ -45,9 +46,9 @@ TRANSPORT = (
     Mutant("peers-looked-at-seldom", "bounds: peers are looked at as seldom as that is dear", "if True:", _TEST_PEERS),
     Mutant("peers-urgent", "bounds: and sooner where one may take what others need", "return False", _TEST_PEERS),
     Mutant("peers-come-again", "bounds: and where somebody was cut off", "pass", _TEST_PEERS),
-    Mutant("unread-settled", "bounds: over aio calls have time to hear of their ends", "else:", _TEST_PEERS),
-    Mutant("unread-same-socket", "bounds: no newcomer is cut off", "lasting = sockets.keys()", _TEST_PEERS),
-    Mutant("unread-waits-on", "bounds: nobody is cut off for a call that has ended", "if False:", _TEST_PEERS),
+    Mutant("unread-settled", "bounds: over aio calls have time to hear of their ends", "else:", _TEST_UNREAD),
+    Mutant("unread-same-socket", "bounds: no newcomer is cut off", "lasting = sockets.keys()", _TEST_UNREAD),
+    Mutant("unread-waits-on", "bounds: nobody is cut off for a call that has ended", "if False:", _TEST_UNREAD),
     Mutant("peers-own-socket", "bounds: no other socket is cut off", "if False:", _TEST_PEERS),
     Mutant("streams-idle", "bounds: streams whose clients say nothing", "return []", _TEST_OPEN_CALLS),
     Mutant("streams-owed", "bounds: but none that is owed a reply", "is_owed = False", _TEST_OPEN_CALLS),

@@ -1,17 +1,12 @@
 """Connections of one peer are bounded: by what the kernel tells of them, and whoever has too many loses the newest."""
 
 import errno
-import math
 import os
 import socket
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -20,9 +15,7 @@ from hypothesis import strategies as st
 from inferry_server.addresses import Address, UnixAddress
 from inferry_server.rpc.router import Router
 from inferry_server.telemetry.metrics import ServerMetrics
-from inferry_server.transport import aio_unread
-from inferry_server.transport.aio_unread import UnreadReplies
-from inferry_server.transport.connections import can_count_connections, share_of_peer, sockets_in_use
+from inferry_server.transport.connections import can_count_connections
 from inferry_server.transport.options import TransportOptions
 from inferry_server.transport.peers import (
     PeerBound,
@@ -36,11 +29,13 @@ from inferry_server.transport.peers import (
 )
 from inferry_server.transport.selection import make_transport
 from testkit.servers import ANY_PORT
+from testkit.sockets import is_open
 from testkit.waiting import SOON_S, wait_until
 
 PORT = 8001  # 1F41
 HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty SETTINGS
+linux = pytest.mark.skipif(not can_count_connections(), reason="this system does not show a process its descriptors")
 
 
 def line(remote: str, number: int, *, state: str = "01", port: int = PORT, local: str = "0100007F") -> str:
@@ -138,129 +133,6 @@ def test_a_process_without_a_descriptor_left_looks_again_and_tells_it_once(
     ]
 
 
-class GivenUp:
-    """A client that does not read the replies of a stream over `aio`, and is given up.
-
-    Attributes:
-        call: the stream's; done once its end is known.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
-        monkeypatch.setattr(aio_unread, "_CORES", math.inf)  # every look is due
-        self.call: Future[None] = Future()
-        self._streams: list[Any] = [
-            SimpleNamespace(active_at=0.0, awaits_reader=True, peer=lambda: peer, task=self.call)
-        ]
-        self.replies = UnreadReplies(cast("Any", SimpleNamespace(time=lambda: 100.0)), 1.0, lambda: None)
-        self.turn()
-        self._streams.clear()
-
-    def turn(self, times: int = 1) -> None:
-        """The loop goes on."""
-        for _ in range(times):
-            self.replies.give_up(self._streams)
-
-
-def test_clients_who_are_given_up_are_looked_for_later_where_no_descriptor_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[set[str]] = []
-
-    def look(clients: set[str], port: int) -> dict[str, dict[int, int]]:
-        assert port == PORT
-        asked.append(clients)
-        if len(asked) == 1:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return {}
-
-    monkeypatch.setattr(aio_unread, "sockets_of_clients", look)
-    given_up = GivenUp(monkeypatch, "ipv4:192.0.2.1:1")
-    for _ in range(2):
-        given_up.replies.cut_off(PORT)
-    given_up.call.set_result(None)
-    given_up.replies.cut_off(PORT)
-    assert asked == [{"ipv4:192.0.2.1:1"}] * 2
-
-
-class OneAddress:
-    """Connections to a port of this process, all from one address and port, one after another."""
-
-    def __init__(self, opened: ExitStack) -> None:
-        self._opened = opened
-        self._listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self.port, self._own_port = self._listener.getsockname()[1], 0
-        self.connect()
-
-    @property
-    def peer(self) -> str:
-        return f"ipv4:127.0.0.1:{self._own_port}"
-
-    def connect(self) -> None:
-        self._client = self._opened.enter_context(socket.socket())
-        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._client.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )  # the port is free at once
-        self._client.bind(("127.0.0.1", self._own_port))
-        self._client.connect(self._listener.getsockname())
-        self._own_port = self._client.getsockname()[1]
-        self._accepted = self._opened.enter_context(self._listener.accept()[0])
-
-    def exchange(self) -> None:
-        """The client goes, and another one has its address and port."""
-        self._client.close()
-        self._accepted.close()
-        self.connect()
-
-    def is_open(self) -> bool:
-        return is_open(self._client)
-
-
-linux = pytest.mark.skipif(not can_count_connections(), reason="this system does not show a process its descriptors")
-
-
-@linux
-def test_a_client_who_is_given_up_is_cut_off_when_its_call_has_waited_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ExitStack() as opened:
-        address = OneAddress(opened)
-        given_up = GivenUp(monkeypatch, address.peer)
-        for turns in (0, 4, 1):
-            assert address.is_open()
-            given_up.turn(turns)
-            given_up.replies.cut_off(address.port)
-        assert not address.is_open()
-
-
-@linux
-@pytest.mark.parametrize("heard", [False, True], ids=["the call waits on", "the call has ended"])
-@pytest.mark.parametrize("when", ["before the first look", "between two looks", "as the sockets are looked for"])
-def test_whoever_gets_the_port_of_a_client_who_was_given_up_is_not_cut_off(
-    monkeypatch: pytest.MonkeyPatch, when: str, *, heard: bool
-) -> None:
-    """The call hears within five turns of the loop that its connection has ended."""
-    with ExitStack() as opened:
-        address = OneAddress(opened)
-        given_up = GivenUp(monkeypatch, address.peer)
-
-        def look(clients: set[str], port: int) -> Mapping[str, Mapping[int, int]]:
-            found = sockets_of_clients(clients, port)
-            if heard and when == "as the sockets are looked for" and not given_up.call.done():
-                given_up.call.set_result(None)
-            return found
-
-        if when != "between two looks":
-            address.exchange()
-        given_up.replies.cut_off(address.port)
-        monkeypatch.setattr(aio_unread, "sockets_of_clients", look)
-        if when == "between two looks":
-            address.exchange()
-        if heard and when != "as the sockets are looked for":
-            given_up.call.set_result(None)
-        given_up.turn(5 if heard or when == "between two looks" else 4)
-        given_up.replies.cut_off(address.port)
-        assert address.is_open()
-
-
 @pytest.mark.parametrize(
     ("come", "looks_at"),
     [(0, [0.0, 5.0]), (20, [0.0, 5.0]), (21, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0])],
@@ -338,26 +210,6 @@ def test_connections_that_come_do_not_hide_behind_others_that_go(tmp_path: Path)
     assert cpu[0] > looked
 
 
-def test_sockets_are_counted_for_both_families_and_none_where_the_system_does_not_tell(tmp_path: Path) -> None:
-    four, six = tmp_path / "sockstat", tmp_path / "sockstat6"
-    assert sockets_in_use((four, six)) == 0
-    four.write_text("sockets: used 14\nTCP: inuse 31 orphan 5 tw 3 alloc 1 mem 0\nUDP: inuse 7 mem 0\n")
-    assert sockets_in_use((four, six)) == 31
-    six.write_text("TCP6: inuse 11\nUDP6: inuse 2\n")
-    assert sockets_in_use((four, six)) == 42
-
-
-@pytest.mark.skipif(not can_count_connections(), reason="this system has no tables of its TCP connections")
-def test_each_new_connection_of_this_machine_counts() -> None:
-    with ExitStack() as opened:
-        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
-        before = sockets_in_use()
-        for _ in range(20):
-            opened.enter_context(socket.create_connection(listener.getsockname()))
-            opened.enter_context(listener.accept()[0])
-        assert sockets_in_use() >= before + 20  # both ends count; others may have closed theirs
-
-
 def test_a_descriptor_that_has_become_another_sockets_is_left_alone() -> None:
     ours, its = socket.socketpair()
     with ours, its:
@@ -398,15 +250,6 @@ def test_a_clients_sockets_are_found_by_its_name_and_no_others(
         assert list(map(is_open, clients)) == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "of", "expected"), [(0, 10_000, 7500), (0, 1, 1), (0, 2, 2), (5, 16, 5), (10_000, 640, 640)]
-)
-def test_a_peer_may_have_three_quarters_of_all_connections_unless_a_setting_says_otherwise(
-    wanted: int, of: int, expected: int
-) -> None:
-    assert share_of_peer(wanted, of=of) == expected
-
-
 def test_nothing_is_looked_at_where_no_peer_can_have_too_many() -> None:
     options = TransportOptions(max_message_bytes=1, max_streams=1, max_connections=9, max_connections_per_peer=9)
     assert peer_bound(options, Address("127.0.0.1", 1), lambda _: None) is None
@@ -429,18 +272,6 @@ def connect(stack: ExitStack, address: Address, peer: str) -> socket.socket:
     connection.sendall(HTTP2_PREFACE)
     assert connection.recv(1)
     return connection
-
-
-def is_open(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        while connection.recv(4096):
-            pass
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 @pytest.mark.skipif(not can_count_connections(), reason="this system has no tables of its TCP connections")
