@@ -3,6 +3,7 @@
 from mutants.mutant import Mutant
 
 _TEST = ("tests/server/models/test_row_independence.py",)
+_TEST_BOUNDS = ("tests/server/models/test_row_examination.py",)
 _TEST_PROOF = ("tests/server/models/test_row_proof.py",)
 
 ROWS = (
@@ -29,12 +30,12 @@ ROWS = (
     ),
     Mutant("rows-alone", "rows: a row is answered alone as in a batch", "if False:", _TEST),
     Mutant("rows-varied", "rows: an output that never changes shows nothing", "if False:", _TEST),
-    Mutant("rows-one-large-batch", "rows: slow models are tried in a large batch too", "if True:", _TEST),
-    Mutant("rows-quickest", "rows: a stall makes no model look slow", "self._row_s = took_s", _TEST),
+    Mutant("rows-one-large-batch", "rows: slow models are tried in a large batch too", "if True:", _TEST_BOUNDS),
+    Mutant("rows-quickest", "rows: a stall makes no model look slow", "self._row_s = took_s", _TEST_BOUNDS),
     Mutant("rows-as-many-as-tried", "rows: batches are no larger than were tried", "if True:", _TEST_PROOF),
     Mutant("rows-flags", "rows: rows of flags are all true and all false too", "if False:", _TEST),
     Mutant("rows-quickly-compared", "rows: the scale of a group is told once", "if True:", _TEST),
-    Mutant("rows-too-long-once", "rows: what takes for ever is asked for once", "continue", _TEST),
+    Mutant("rows-too-long-once", "rows: what takes for ever is asked for once", "continue", _TEST_BOUNDS),
     Mutant(
         "rows-runs-limited",
         "rows: runs of made-up rows are ended",
@@ -42,8 +43,8 @@ ROWS = (
         ("tests/server/runtime/test_limited_runs.py",),
     ),
     Mutant("rows-scale-of-places", "rows: a large number hides nothing beside it", "alike = False", _TEST),
-    Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST),
-    Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "return largest", _TEST),
+    Mutant("rows-bytes", "rows: what is too large is not made up", "if False:", _TEST_BOUNDS),
+    Mutant("rows-batch-bytes", "rows: made up batches are bounded in bytes", "return largest", _TEST_BOUNDS),
     Mutant(
         "rows-alone-unless-shown",
         "rows: no batches unless rows were shown to be independent",
