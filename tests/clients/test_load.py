@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import inferry_client.load
 from inferry_client.cli import main
 from inferry_client.console.option_types import duration_s
-from inferry_client.load.answers import Expectation, WrongAnswerError, expect_labels
+from inferry_client.load.answers import expect_labels
 from inferry_client.load.errors import LoadError
 from inferry_client.load.locust_run import processes_for_users, wait_for_all
 from inferry_client.load.payloads import (
@@ -28,25 +28,13 @@ from inferry_client.load.payloads import (
     read_payloads,
     write_payloads,
 )
-from inferry_client.load.records import make_records, summarize
 from inferry_client.load.run_time import RunTime
-from inferry_client.load.summary import (
-    Gates,
-    LoadSummary,
-    bucket_ms,
-    describe,
-    percentile,
-    read_report,
-    report,
-)
 from inferry_client.results import ModelMetadata, TensorSpec
 from inferry_proto import open_inference_pb2
-from inferry_proto.services import OPEN_INFERENCE
 from testkit import brightness_model
 from testkit.scripted_server import Refusal, ScriptedServer
 from testkit.waiting import SOON_S, wait_until
 
-SUMMARY = LoadSummary(1000, 990, 8, 2, 456.78, 1.234, 40.0, 56.7, 60.0, 61.0, errors=("8 x full",))
 USERS = 32
 
 
@@ -295,38 +283,6 @@ def test_a_server_whose_replies_are_empty_is_found_out_before_the_test(
     assert len(brightness_server.requests("ModelInfer")) == 1
 
 
-OUTPUTS = (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("z", "FP32", (-1, -1)))
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "shapes", "named"),
-    [
-        ("other model", "n", {"y": (2, 3), "z": (2, 1)}, "from model 'n'; expected 'm'"),
-        ("missing", "m", {"y": (2, 3)}, "output 'z' is missing"),
-        ("too few rows", "m", {"y": (1, 3), "z": (2, 1)}, r"output 'y' has shape \[1, 3\]"),
-        ("other axis", "m", {"y": (2, 4), "z": (2, 1)}, r"output 'y' has shape \[2, 4\]"),
-        ("more axes", "m", {"y": (2, 3), "z": (2, 1, 1)}, "output 'z' has shape"),
-    ],
-)
-def test_an_answer_needs_every_output_with_a_row_for_each_sent(
-    name: str, model: str, shapes: dict[str, tuple[int, ...]], named: str
-) -> None:
-    expectation = Expectation(OPEN_INFERENCE["ModelInfer"].path, "m", 2, OUTPUTS)
-    reply = open_inference_pb2.ModelInferResponse(model_name=model)
-    for output, shape in shapes.items():
-        reply.outputs.add(name=output, datatype="FP32", shape=shape)
-        reply.raw_output_contents.append(np.zeros(shape, np.float32).tobytes())
-    with pytest.raises(WrongAnswerError, match=named):
-        expectation.read(reply.SerializeToString())
-
-
-@given(st.binary(max_size=40))
-def test_bytes_that_are_no_answer_never_pass(reply: bytes) -> None:
-    for expectation in (expect_labels("mnist", rows=1), Expectation(OPEN_INFERENCE["ModelInfer"].path, "mnist")):
-        with pytest.raises(WrongAnswerError):
-            expectation.read(reply)
-
-
 @pytest.mark.parametrize("alone", ["locustfile.py", "own"])
 def test_locust_runs_the_packaged_locustfile_and_five_lines_of_ones_own(
     brightness_server: ScriptedServer, alone: str, tmp_path: Path
@@ -352,42 +308,6 @@ def test_locust_runs_the_packaged_locustfile_and_five_lines_of_ones_own(
                 running.terminate()
         said = running.communicate(timeout=SOON_S)[1]
     assert running.returncode == 0, said
-
-
-@given(st.lists(st.floats(0.1, 100), min_size=1), st.floats(0.01, 1))
-def test_a_percentile_is_the_smallest_time_that_enough_do_not_exceed(times: list[float], share: float) -> None:
-    found = percentile(Counter(times), share)
-    assert sum(time <= found for time in times) >= len(times) * share - 1e-6
-    assert sum(time < found for time in times) < len(times) * share
-
-
-@given(st.floats(0.001, 1e6))
-def test_buckets_keep_three_digits(response_time_ms: float) -> None:
-    assert bucket_ms(response_time_ms) == pytest.approx(response_time_ms, rel=0.005)
-
-
-def test_a_summary_is_kept_and_prints() -> None:
-    assert read_report(report(SUMMARY), name="a.json") == SUMMARY
-    assert describe(SUMMARY) == ("1000 requests, 2 failures, 8 refused, 456.8 requests/s, p50 1.23 ms, p99 56.7 ms")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"requests": 1}', '{"series": [1]}'])
-def test_what_is_no_report_is_named(text: str) -> None:
-    with pytest.raises(LoadError, match=r"a\.json is no report of `inferry load --json`"):
-        read_report(text, name="a.json")
-
-
-@pytest.mark.parametrize(
-    ("rows", "passed"), [("aaa", True), ("aar", False), ("aaf", False), ("", False), ("rrr", False)]
-)
-def test_a_test_passes_only_with_right_answers_and_nothing_else(rows: str, passed: bool) -> None:
-    outcomes = {"a": 0, "r": 1, "f": 2}
-    records = make_records(((n, n, n + 0.5, outcomes[kind]) for n, kind in enumerate(rows)), Counter())
-    summary = summarize(records)
-    assert (not Gates().broken(summary)) is passed
-    assert summary.answered == rows.count("a")
-    assert (summary.refusals, summary.failures) == (rows.count("r"), rows.count("f"))
-    assert summary.p99_ms == (500 if summary.answered else 0)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("5m", 300), ("1h1m1s", 3661)])

@@ -106,7 +106,7 @@ CLIENTS = (
         "load-replies-checked",
         "load: a reply with the wrong outputs is a failure",
         "",
-        ("tests/clients/test_load.py::test_an_answer_needs_every_output_with_a_row_for_each_sent",),
+        ("tests/clients/test_load_answers.py::test_an_answer_needs_every_output_with_a_row_for_each_sent",),
     ),
     Mutant(
         "load-stream-whose",

@@ -359,22 +359,6 @@ def test_a_hostile_shape_does_not_wrap_around() -> None:
         decode(request, Signature((spec,), (spec,)))
 
 
-@given(st.lists(st.binary(max_size=20), max_size=8))
-def test_bytes_elements_read_back_as_written(elements: list[bytes]) -> None:
-    array = np.empty(len(elements), dtype=object)
-    array[:] = elements
-    assert list(bytes_to_elements(elements_to_bytes(array), len(elements))) == elements
-
-
-@given(st.binary(max_size=40), st.integers(0, 5))
-def test_broken_bytes_tensors_never_read_past_their_end(noise: bytes, count: int) -> None:
-    try:
-        elements = bytes_to_elements(noise, count)
-    except ValueError:
-        return
-    assert elements_to_bytes(elements) == noise
-
-
 def test_the_timeout_parameter_is_microseconds_and_zero_means_none() -> None:
     request = good_request()
     request.parameters["timeout"].int64_param = 2_500_000
