@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from inferry_client import AsyncClient, Client
 from inferry_client.cli import main
 from inferry_client.messages.replies import read_explained
+from inferry_client.results import LateRequest
 from inferry_proto.classifier_pb2 import ClassifyResponse
 from inferry_proto.diagnostics_pb2 import ExplainRequest
 from inferry_proto.manifest import describe_file, read_manifest, write_manifest
@@ -44,7 +46,7 @@ from testkit.http_client import HttpAnswer, ask_http
 from testkit.metrics_page import read_metrics, wait_for_metrics
 from testkit.policies import save_policy, token_of
 from testkit.rpc import Future, begin, call, first_output, infer_request, refusal
-from testkit.waiting import SOON_S
+from testkit.waiting import SOON_S, wait_until
 
 FULL = "the queue is full"
 AT_REST_S = 1.5  # after a refusal; by then a base takes again what it can compute
@@ -326,8 +328,13 @@ def test_a_late_request_says_which_version_had_no_room_for_it(tmp_path: Path) ->
         gated.clock.advance(1.0)
         gated.gate.open()
         answer.result(SOON_S)
-        (explained,) = read_explained(call(channel, "Explain", ExplainRequest(model_name=VARIANT)))
-        (late,) = explained.slowest
+
+        def slowest() -> Sequence[LateRequest]:
+            (explained,) = read_explained(call(channel, "Explain", ExplainRequest(model_name=VARIANT)))
+            return explained.slowest
+
+        wait_until(lambda: bool(slowest()), "the request to be kept, which is after its reply was sent")
+        (late,) = slowest()
         assert (late.request_id, late.cause.endswith("; brightness/1 had no room for it")) == ("mine", True), late.cause
 
 
