@@ -9,6 +9,7 @@ from obstore.store import from_url
 
 from inferry_client.sync.errors import SyncError
 from inferry_client.sync.layout import StoredObject
+from inferry_proto.foreign_errors import first_line
 
 _PIECE_BYTES = 4 << 20
 
@@ -46,14 +47,14 @@ class ObjectStore:
         try:
             self._store = from_url(url)
         except (BaseError, ValueError, OSError) as error:
-            raise SyncError(f"{url} cannot be opened: {_first_line(error)}") from error
+            raise SyncError(f"{url} cannot be opened: {_said(error)}") from error
 
     def objects(self) -> list[StoredObject]:
         """Listed in pages."""
         try:
             pages = list(obstore.list(self._store))
         except (BaseError, ValueError, OSError) as error:
-            raise SyncError(f"{self._url} cannot be listed: {_first_line(error)}") from error
+            raise SyncError(f"{self._url} cannot be listed: {_said(error)}") from error
         return [StoredObject(one["path"], one["size"], one["e_tag"] or "") for page in pages for one in page]
 
     def read(self, one: StoredObject) -> Iterator[bytes]:
@@ -62,8 +63,8 @@ class ObjectStore:
             for piece in obstore.get(self._store, one.path).stream(min_chunk_size=_PIECE_BYTES):
                 yield bytes(piece)
         except (BaseError, ValueError, OSError) as error:
-            raise SyncError(f"{self._url}: {one.path} cannot be read: {_first_line(error)}") from error
+            raise SyncError(f"{self._url}: {one.path} cannot be read: {_said(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+def _said(error: Exception) -> str:
+    return first_line(error)[:500]

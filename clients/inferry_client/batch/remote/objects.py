@@ -13,6 +13,7 @@ from typing import IO, Any
 from inferry_client.batch.addresses import Address
 from inferry_client.batch.errors import JobError
 from inferry_proto.extras import how_to_install
+from inferry_proto.foreign_errors import first_line
 
 try:
     import obstore
@@ -154,7 +155,7 @@ def _store(root: str) -> Any:
     try:
         return from_url(root, client_options={"timeout": _TIMEOUT_S, "allow_http": True}, retry_config=_RETRIES)  # type: ignore[call-overload]
     except (BaseError, ValueError) as error:
-        raise JobError(f"{root} cannot be used: {_first_line(error)}") from error
+        raise JobError(f"{root} cannot be used: {_said(error)}") from error
 
 
 def _found(meta: Any) -> Found:
@@ -167,8 +168,8 @@ def _as_os_error(error: Exception) -> OSError:
         return ChangedError(0, "it was replaced while the job ran")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(2, "no such object")
-    return ObjectError(0, _first_line(error))
+    return ObjectError(0, _said(error))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:_SHOWN]
+def _said(error: Exception) -> str:
+    return first_line(error)[:_SHOWN]
