@@ -5,6 +5,8 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from inferry_server.errors import StartError
+
 _LARGEST_PORT = 65535
 _PATH, _ABSTRACT = "unix", "unix-abstract"
 _LONGEST_PATH = 107  # bytes; with what ends it or, for a name, begins it, all that the system has room for
@@ -90,3 +92,11 @@ def parse_address(text: str) -> Address:
     if int(port) > _LARGEST_PORT:
         raise ValueError(f"expected a port between 0 and {_LARGEST_PORT}, not {port}")
     return Address(host[1:-1] if bracketed else host, int(port))
+
+
+def http_not_bound(address: Address, error: OSError) -> StartError:
+    """The error for an address that HTTP cannot have, with or without its extra."""
+    return StartError(
+        f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
+        "--http-address"
+    )

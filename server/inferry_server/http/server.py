@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from inferry_server.addresses import Address
+from inferry_server.addresses import Address, http_not_bound
 from inferry_server.errors import StartError
 from inferry_server.http.crowd import Crowd
 from inferry_server.http.direct import DirectInfer
@@ -183,10 +183,7 @@ def _bind(address: Address) -> socket.socket:
         # Without SO_REUSEPORT: a second server on the port is refused.
         listening = socket.create_server(family[4][:2], family=family[0], backlog=_BACKLOG)
     except OSError as error:
-        raise StartError(
-            f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
-            "--http-address"
-        ) from error
+        raise http_not_bound(address, error) from error
     # Connections inherit it. asyncio does so only where it made the socket; without, an answer waits some 40 ms between
     # its headers and its body for the client's acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

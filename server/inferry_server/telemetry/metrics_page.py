@@ -11,8 +11,7 @@ from typing import Any
 from prometheus_client import disable_created_metrics
 
 from inferry_proto.extras import how_to_install
-from inferry_server.addresses import Address
-from inferry_server.errors import StartError
+from inferry_server.addresses import Address, http_not_bound
 from inferry_server.giving_way import in_pieces
 from inferry_server.security.hosts import OwnHosts, refusal
 from inferry_server.security.watching import Contents
@@ -62,10 +61,7 @@ class MetricsPage:
         try:
             self._server = _Server(address, self._registry, self._hosts, told=self._told)
         except OSError as error:
-            raise StartError(
-                f"HTTP address {address} cannot be bound ({error.strerror}); free the port or choose another with "
-                "--http-address"
-            ) from error
+            raise http_not_bound(address, error) from error
         threading.Thread(target=self._server.serve_forever, name="metrics-page", daemon=True).start()
         self.address = Address(address.host, self._server.server_address[1])
 
