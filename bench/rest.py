@@ -10,15 +10,15 @@ The first two take about a minute, the last one under six (`watched.py`).
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -246,11 +246,6 @@ def _kept(folder: Path, name: str, body: bytes) -> str:
     path = folder / f"{name}.body"
     path.write_bytes(body)
     return str(path)
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Requests that a version has no room for are answered by a variant of it, where callers accept one."""
 
 import asyncio
-import io
 import json
 import threading
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from PIL import Image
 
 from inferry_client import AsyncClient, Client
 from inferry_client.cli import main
@@ -44,6 +42,7 @@ from testkit.degrading_server import (
 from testkit.gated_server import gated_server
 from testkit.http_client import HttpAnswer, ask_http
 from testkit.metrics_page import read_metrics, wait_for_metrics
+from testkit.pictures import encode_picture, grey
 from testkit.policies import save_policy, token_of
 from testkit.rpc import Future, begin, call, first_output, infer_request, refusal
 from testkit.waiting import SOON_S, wait_until
@@ -265,7 +264,7 @@ def test_over_rest_too(tmp_path: Path) -> None:
 
         asking = [
             threading.Thread(target=ask, args=asked)
-            for asked in (("infer", body), ("classify?accept_variant=true", _png()))
+            for asked in (("infer", body), ("classify?accept_variant=true", encode_picture(grey(255))))
         ]
         for thread in asking:
             thread.start()
@@ -277,12 +276,6 @@ def test_over_rest_too(tmp_path: Path) -> None:
         assert (told["model_name"], told["parameters"]) == (VARIANT, {"variant": "int8"})
         told = answers["classify?accept_variant=true"].json
         assert (told["model_name"], told["variant"]) == (VARIANT, "int8")
-
-
-def _png() -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((4, 4), 255, np.uint8)).save(file, "PNG")
-    return file.getvalue()
 
 
 def test_a_base_that_sheds_still_reads_what_its_variant_may_answer(tmp_path: Path) -> None:
@@ -355,7 +348,7 @@ def test_a_caller_without_the_role_gets_no_variant(tmp_path: Path) -> None:
 
 def test_both_clients_and_the_command_tell_who_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "white.png"
-    path.write_bytes(_png())
+    path.write_bytes(encode_picture(grey(255)))
     with degrading_server(tmp_path / "models") as (gated, _):
         begin_shedding(gated, BASE)
         with Client(gated.address) as client:

@@ -1,7 +1,6 @@
 """The REST half of the protocol: Triton's HTTP client unchanged, and the same answers as over gRPC."""
 
 import base64
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from PIL import Image
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest
@@ -22,6 +20,7 @@ from inferry_server.app import Server
 from testkit import onnx_models
 from testkit.http_client import HttpAnswer, ask_http
 from testkit.metrics_page import read_metrics
+from testkit.pictures import encode_picture, grey
 from testkit.rpc import call
 from testkit.servers import running_server
 
@@ -315,32 +314,29 @@ def test_requests_of_any_shape_get_a_reply_or_a_refusal(
     assert answer.code == 200 or 400 <= answer.code < 500, answer.body
 
 
-def png(level: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (4, 4), level).save(file, "PNG")
-    return file.getvalue()
-
-
 def test_a_picture_as_the_body_gets_labels(server: Server) -> None:
     path = "/v2/models/brightness/classify"
-    answer = ask_http(server, path + "?top_k=2&id=seven", png(255), content_type="image/png")
+    answer = ask_http(server, path + "?top_k=2&id=seven", encode_picture(grey(255)), content_type="image/png")
     assert (answer.json["model_version"], answer.json["id"]) == ("1", "seven")
     labels = [(one["label"], one["probability"]) for one in answer.json["results"][0]["classifications"]]
     assert labels == [("bright", 1.0), ("dark", 0.0)]
     sure = ask_http(
-        server, path + "?top_k=2&min_probability=0.5", png(0), content_type="application/x-www-form-urlencoded"
+        server,
+        path + "?top_k=2&min_probability=0.5",
+        encode_picture(grey(0)),
+        content_type="application/x-www-form-urlencoded",
     )
     assert [one["label"] for one in sure.json["results"][0]["classifications"]] == ["dark"]
-    assert ask_http(server, "/v2/models/brightness/versions/1/classify", png(0)).code == 200
+    assert ask_http(server, "/v2/models/brightness/versions/1/classify", encode_picture(grey(0))).code == 200
     for wrong, message in (
         ((path, b""), "the body is empty"),
-        ((path, base64.b64encode(png(0))), "not a picture"),
-        ((path + "?top_k=-1", png(0)), "'top_k' is '-1'; expected a number from 0"),
-        ((path + "?min_probability=nan", png(0)), "'min_probability' is 'nan'"),
+        ((path, base64.b64encode(encode_picture(grey(0)))), "not a picture"),
+        ((path + "?top_k=-1", encode_picture(grey(0))), "'top_k' is '-1'; expected a number from 0"),
+        ((path + "?min_probability=nan", encode_picture(grey(0))), "'min_probability' is 'nan'"),
     ):
         refused = ask_http(server, *wrong)
         assert (refused.code, message in refused.json["error"]) == (400, True)
-    form = ask_http(server, path, png(0), content_type="multipart/form-data; boundary=x")
+    form = ask_http(server, path, encode_picture(grey(0)), content_type="multipart/form-data; boundary=x")
     assert "the body itself, as curl --data-binary" in form.json["error"]
 
 

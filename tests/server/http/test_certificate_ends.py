@@ -19,6 +19,7 @@ from inferry_server.security.hosts import OwnHosts
 from inferry_server.security.watching import read_files
 from testkit import onnx_models
 from testkit.certificates import Authority
+from testkit.mutual_tls import mutual_tls
 from testkit.servers import running_server
 
 
@@ -41,23 +42,14 @@ async def _nobody(*_: Any) -> None:
 
 
 def test_a_connection_ends_with_the_certificate_of_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    onnx_models.save_doubler(tmp_path / "models")
-    authority = Authority(tmp_path, "authority")
-    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
-    context = ssl.create_default_context(cafile=authority.certificate)
-    context.load_cert_chain(client.certificate, client.key)
-    with running_server(
-        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
-        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
-    ) as server:  # fmt: skip
-        assert server.http_address is not None
+    with mutual_tls(tmp_path) as served:
         monkeypatch.setattr(protocol, "end_of_peer", lambda certificate: 0.0 if certificate else math.inf)
         with (
-            socket.create_connection(("localhost", server.http_address.port), timeout=20) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as connection,
+            socket.create_connection(("localhost", served.port), timeout=20) as plain,
+            served.known.wrap_socket(plain, server_hostname="localhost") as connection,
         ):
             assert connection.recv(1) == b""
-        assert server.metrics.http_closures.values() == {("expired",): 1}
+        assert served.server.metrics.http_closures.values() == {("expired",): 1}
 
 
 def test_a_connection_ends_when_the_authority_of_its_client_is_gone_and_others_go_on(tmp_path: Path) -> None:

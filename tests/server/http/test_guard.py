@@ -21,6 +21,7 @@ from inferry_server.settings.settings import Settings
 from testkit import onnx_models
 from testkit.certificates import Authority
 from testkit.http_client import ask_http
+from testkit.mutual_tls import mutual_tls
 from testkit.policies import save_policy, token_of
 from testkit.servers import running_server
 from testkit.waiting import wait_until
@@ -134,13 +135,6 @@ def test_what_is_off_is_not_found(tmp_path: Path) -> None:
 
 
 def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_path: Path) -> None:
-    onnx_models.save_doubler(tmp_path / "models")
-    authority = Authority(tmp_path, "authority")
-    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
-    trusting = ssl.create_default_context(cafile=authority.certificate)
-    known = ssl.create_default_context(cafile=authority.certificate)
-    known.load_cert_chain(client.certificate, client.key)
-
     def code(context: ssl.SSLContext, path: str) -> int:
         try:
             with urllib.request.urlopen(f"{url}{path}", timeout=20, context=context) as answer:  # noqa: S310
@@ -148,43 +142,36 @@ def test_tls_is_that_of_grpc_and_inference_asks_for_the_clients_certificate(tmp_
         except urllib.error.HTTPError as error:
             return error.code
 
-    with running_server(
-        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
-        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
-    ) as server:  # fmt: skip
-        url = f"{server.http_scheme}://{server.http_address}"
+    with mutual_tls(tmp_path) as served:
+        url = f"{served.server.http_scheme}://{served.server.http_address}"
         assert url.startswith("https://")
         models = "/v2/models/doubler/ready"
-        assert [code(trusting, path) for path in ("/readyz", "/metrics", "/v2", models)] == [200, 401, 401, 401]
-        assert [code(known, path) for path in ("/readyz", "/metrics", "/v2", models)] == [200, 200, 200, 200]
+        assert [code(served.trusting(), path) for path in ("/readyz", "/metrics", "/v2", models)] == [
+            200,
+            401,
+            401,
+            401,
+        ]
+        assert [code(served.known, path) for path in ("/readyz", "/metrics", "/v2", models)] == [200, 200, 200, 200]
 
 
 def test_a_session_is_verified_each_time_and_never_taken_up_again(tmp_path: Path) -> None:
     """Else a client would be let in by an authority that was exchanged since."""
-    onnx_models.save_doubler(tmp_path / "models")
-    authority = Authority(tmp_path, "authority")
-    own, client = authority.issue("localhost", "DNS:localhost"), authority.issue("client", "DNS:client")
-    context = ssl.create_default_context(cafile=authority.certificate)
-    context.load_cert_chain(client.certificate, client.key)
-    older = ssl.create_default_context(cafile=authority.certificate)
-    older.maximum_version = ssl.TLSVersion.TLSv1_2
-    with running_server(
-        tmp_path / "models", http_inference="on", http_address=Address("localhost", 0),
-        tls_certificate=own.certificate, tls_private_key=own.key, tls_client_ca=authority.certificate,
-    ) as server:  # fmt: skip
-        assert server.http_address is not None
+    with mutual_tls(tmp_path) as served:
+        older = served.trusting()
+        older.maximum_version = ssl.TLSVersion.TLSv1_2
         session, reused = None, []
         for _ in range(2):
             with (
-                socket.create_connection(("localhost", server.http_address.port), timeout=20) as plain,
-                context.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
+                socket.create_connection(("localhost", served.port), timeout=20) as plain,
+                served.known.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
             ):
                 connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert connection.recv(12) == b"HTTP/1.1 200"
                 session = connection.session
                 reused.append(connection.session_reused)
         with (
-            socket.create_connection(("localhost", server.http_address.port), timeout=20) as plain,
+            socket.create_connection(("localhost", served.port), timeout=20) as plain,
             pytest.raises((ssl.SSLError, ConnectionError)),  # which keeps sessions
         ):
             older.wrap_socket(plain, server_hostname="localhost")
