@@ -1,6 +1,6 @@
 """Calls of the completion queue that wait for their clients, and how those that wait for too long are ended.
 
-`open_calls.py` and `half_sent.py` decide which they are; `aio.py` ends the calls of the other transport.
+`open_calls.py` and `half_sent.py` decide which they are; `aio_handler.py` ends those of the other transport.
 """
 
 from collections.abc import Callable, Iterator
