@@ -29,7 +29,6 @@ from testkit.degrading_server import (
     VARIANT,
     begin_shedding,
     counted,
-    degraded,
     degrading_server,
     fill,
     full_server,
@@ -49,6 +48,11 @@ from testkit.waiting import SOON_S, wait_until
 
 FULL = "the queue is full"
 AT_REST_S = 1.5  # after a refusal; by then a base takes again what it can compute
+
+
+def degraded(metrics: dict[str, float]) -> float:
+    series = f'inferry_requests_degraded_total{{model="{BASE}",variant="int8",version="1"}}'
+    return metrics.get(series, 0.0)
 
 
 @pytest.mark.parametrize("accept", [True, "true", "int8", "float16,int8"])

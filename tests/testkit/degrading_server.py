@@ -107,11 +107,6 @@ def when_ended(gated: GatedServer, total: int) -> dict[str, float]:
     )
 
 
-def degraded(metrics: dict[str, float]) -> float:
-    series = f'inferry_requests_degraded_total{{model="{BASE}",variant="int8",version="1"}}'
-    return metrics.get(series, 0.0)
-
-
 def begin_shedding(gated: GatedServer, model: str) -> Any:
     shedding = gated.server.registry.find(model, "").batcher.shedding
     shedding.refused(gated.clock())
