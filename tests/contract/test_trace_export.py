@@ -96,6 +96,6 @@ def test_traces_without_the_extra_are_a_start_error_that_names_it(
     for module in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(StartError, match=r"opentelemetry.* is not installed.*inferry\[server,tracing\]"):
+    with pytest.raises(StartError, match=r"opentelemetry.* is not installed.*'\.\[server,tracing\]'"):
         Server(Settings(repository=tmp_path, trace_endpoint="http://127.0.0.1:4317"))
     Server(Settings(repository=tmp_path))
