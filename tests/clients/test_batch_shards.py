@@ -37,6 +37,20 @@ def test_merged_shards_have_the_bytes_of_one_job(
     assert brightness_server.requests("ModelInfer") == []
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["merge", "--out", "x", "--model", "m", "--top-k=3"], "--model and --top-k would do nothing: a merge puts"),
+        (["x", "--out", "x", "--onnx", "y", "--server", "host:1"], "--server would do nothing: with --onnx this"),
+    ],
+)
+def test_options_that_a_job_has_no_use_for_are_refused(
+    options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", *options]) == 2
+    assert named in capsys.readouterr().err
+
+
 def test_shards_of_different_jobs_are_not_merged(brightness_server: ScriptedServer, tmp_path: Path) -> None:
     brightness_model.write_pictures(tmp_path / "in", 12)
     run_batch(brightness_server, tmp_path / "in", tmp_path / "out", shard=Shard(0, 2))

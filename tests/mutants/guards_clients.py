@@ -121,8 +121,8 @@ CLIENTS = (
         ("tests/clients/test_open_loop.py::test_a_client_that_sends_late_is_the_limit_and_says_so",),
     ),
     Mutant(
-        "load-nothing-ignored",
-        "load: an option that would do nothing is refused",
+        "nothing-ignored",
+        "commands: an option that would do nothing is refused",
         "if False:",
         ("tests/clients/test_load_arguments.py",),
     ),

@@ -31,6 +31,7 @@ from inferry_client.batch.shard import read_shard
 from inferry_client.batch.store import JobFolder
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
+from inferry_client.console.misuse import refuse_useless
 from inferry_client.console.output import say
 from inferry_client.retries import NO_RETRIES
 from inferry_proto.cores import available_cores
@@ -38,13 +39,21 @@ from inferry_proto.cores import available_cores
 STOPPED = 75
 """The exit status of a job that was told to stop: EX_TEMPFAIL, run again and it goes on."""
 
+_OF_MERGE = {"--out", "--verbose"}
+_OF_SERVERS = (
+    "--server", "--timeout-s", "--tls", "--ca", "--certificate", "--private-key", "--server-name", "--token-file",
+)  # fmt: skip
 _FEW_PICTURES = 512  # are decoded before a process has started
 
 
 def run(args: Namespace) -> int:
     """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
     if args.inputs[0] == "merge":
+        refuse_useless(args.given, args.given - _OF_MERGE, "a merge puts the parts of shards together as they are")
         return run_merge(args)
+    refuse_useless(
+        args.given, _OF_SERVERS if args.onnx else (), "with --onnx this machine computes, and asks no server"
+    )
     workers = args.workers or default_workers(available_cores())
     settings = read_settings(args, workers)
     give_way()  # before gRPC starts threads of its own, which have the priority of who starts them

@@ -2,10 +2,10 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Collection
 from pathlib import Path
 
 from inferry_client.connecting.security import ENVIRONMENT
+from inferry_client.console.misuse import refuse_useless
 from inferry_client.load.compare import LEAST_SOAK_S
 from inferry_client.load.errors import ArgumentsError
 from inferry_client.load.payloads import FOLDERS
@@ -24,16 +24,17 @@ def check_arguments(args: Namespace) -> None:
     """See that the arguments make one test.
 
     Raises:
-        ArgumentsError: two of them contradict each other, or one has nothing to act on.
+        ArgumentsError: two of them contradict each other.
+        MisuseError: one has nothing to act on.
     """
     if args.action:
         _check_comparison(args)
         return
     opened = args.find_peak or args.rate is not None
-    _refuse(args.given, _OF_USERS if opened else (), "an open loop (--rate, --find-peak) has no users")
-    _refuse(args.given, () if opened else _OF_SCHEDULES, "users send as soon as they are answered")
+    refuse_useless(args.given, _OF_USERS if opened else (), "an open loop (--rate, --find-peak) has no users")
+    refuse_useless(args.given, () if opened else _OF_SCHEDULES, "users send as soon as they are answered")
     if args.arrivals == "constant":
-        _refuse(args.given, ("--seed",), "--arrivals constant leaves nothing to chance")
+        refuse_useless(args.given, ("--seed",), "--arrivals constant leaves nothing to chance")
     if not opened and (args.processes or 1) > args.users:
         raise ArgumentsError(
             f"--processes {args.processes} came for --users {args.users}; expected a user or more for each process"
@@ -83,7 +84,7 @@ def _check_comparison(args: Namespace) -> None:
         raise ArgumentsError(
             f"`inferry load {' '.join(args.action)}` is not understood; expected `inferry load compare A B`"
         )
-    _refuse(args.given, args.given - set(_OF_COMPARISONS), "a comparison reads two files and sends nothing")
+    refuse_useless(args.given, args.given - set(_OF_COMPARISONS), "a comparison reads two files and sends nothing")
 
 
 def _check_search(args: Namespace) -> None:
@@ -98,13 +99,6 @@ def _check_soak(args: Namespace) -> None:
         raise ArgumentsError("--soak holds one load for the whole test; leave out --find-peak, and give one --rate")
     if args.soak and duration_of(args) < LEAST_SOAK_S:
         raise ArgumentsError(f"--soak compares parts of a test; expected a --duration of {LEAST_SOAK_S} s or more")
-
-
-def _refuse(given: Collection[str], useless: Collection[str], reason: str) -> None:
-    """Refuse what was given and would do nothing."""
-    found = sorted(set(given).intersection(useless))
-    if found:  # guard: load-nothing-ignored
-        raise ArgumentsError(f"{' and '.join(found)} would do nothing: {reason}")
 
 
 def _same(one: Path, other: Path) -> bool:
