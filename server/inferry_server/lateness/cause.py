@@ -44,7 +44,7 @@ def _waiting(request: LateRequest) -> str:
         return f"its {_rows(request.rows)} were computed in several batches, between which it waited {waited}"
     if request.rows_ahead:
         return f"it waited {waited} in lane {request.lane.value}, behind {_rows(request.rows_ahead)}"
-    return f"it waited {waited}, before no other request: for the batch that ran when it came, or for a fuller one"
+    return f"it waited {waited}, behind no other request: for the batch that ran when it came, a fuller one, or a core"
 
 
 def _computing(request: LateRequest) -> str:

@@ -26,7 +26,7 @@ QUICK = LateRequest(
         ({"queue_s": 0.05, "turn_s": 0.03}, "waited 30.0 of 53.0 ms for its turn"),
         ({"queue_s": 0.05, "turn_s": 0.01, "rows_ahead": 12}, "50.0 of 53.0 ms in lane interactive, behind 12 rows"),
         ({"queue_s": 0.05, "rows_ahead": 1, "lane": Lane.BULK}, "lane bulk, behind 1 row"),
-        ({"queue_s": 0.05}, "before no other request"),
+        ({"queue_s": 0.05}, "behind no other request"),
         ({"queue_s": 0.05, "rows": 64, "batch": FULL}, "64 rows were computed in several batches"),
         ({"compute_s": 0.05}, "the model took 50.0 of 53.0 ms for 1 row"),
         ({"compute_s": 0.05, "batch": FULL}, "32 rows, 31 of them of 31 other requests"),
