@@ -130,9 +130,13 @@ def test_the_client_and_the_command_line_tell_it(tmp_path: Path, capsys: pytest.
 def test_bars_are_in_proportion_and_nothing_is_said_to_be_nothing() -> None:
     slow = LateRequest(
         request_id="r", trace_id="ab", cause="because", reason="", ended_at=0.0, rows=1, lane="interactive",
-        rows_ahead=0, total_s=0.04, read_s=0.001, queue_s=0.009, turn_s=0.0, compute_s=0.02, reply_s=0.01,
-        deadline_s=None, batch_rows=1, padded_rows=1, batch_requests=1, expected_s=0.0,
+        rows_ahead=3, total_s=0.04, read_s=0.001, queue_s=0.009, turn_s=0.002, compute_s=0.02, reply_s=0.01,
+        deadline_s=None, batch_rows=5, padded_rows=8, batch_requests=4, expected_s=0.0,
     )  # fmt: skip
     lines = list(version_lines(ExplainedVersion("m", "1", (slow,), ())))
+    assert (
+        lines[4].strip()
+        == "3 rows ahead in lane interactive; turn 2.0 ms; batch of 5 rows and 3 of padding, of 4 requests"
+    )
     assert f"     40.0 ms  r{'q' * 9}{'C' * 20}{'p' * 10}  request 'r'  trace ab" in lines[2]
     assert list(version_lines(ExplainedVersion("m", "1", (), ()))) == ["m 1", "  nothing so far"]

@@ -34,11 +34,22 @@ def version_lines(version: ExplainedVersion) -> Iterator[str]:
         for request in version.slowest:
             yield f"    {request.total_s * 1e3:9.1f} ms  {_bar(request, longest_s)}{_name(request)}"
             yield f"               {shown(request.cause)}"
+            yield f"               {_details(request)}"
     if version.refused:
-        yield "  refused"
+        yield "  refused or failed"
         for request in version.refused:
             yield f"    {request.total_s * 1e3:9.1f} ms  {shown(request.reason)}{_name(request)}"
             yield f"               {shown(request.cause)}"
+
+
+def _details(request: LateRequest) -> str:
+    """What it waited behind, and what was computed with it."""
+    padding = request.padded_rows - request.batch_rows
+    deadline = "" if request.deadline_s is None else f"; deadline {request.deadline_s * 1e3:.1f} ms"
+    return (
+        f"{request.rows_ahead} rows ahead in lane {shown(request.lane)}; turn {request.turn_s * 1e3:.1f} ms; batch of "
+        f"{request.batch_rows} rows and {padding} of padding, of {request.batch_requests} requests{deadline}"
+    )
 
 
 def _bar(request: LateRequest, longest_s: float) -> str:
