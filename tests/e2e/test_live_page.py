@@ -147,3 +147,54 @@ def test_with_an_access_policy_the_page_asks_for_a_token_and_keeps_it_in_memory(
             page.wait_for(ready)  # the token goes on
             page.open(f"http://{address}/")
             page.wait_for(asks)  # a page that is loaded anew knows none
+
+
+def test_ten_tabs_of_one_browser_all_show_the_server_and_the_last_one_still_asks(tmp_path: Path) -> None:
+    """A browser opens six connections to a server at most."""
+    models = tmp_path / "models"
+    onnx_models.save_brightness(models, side=28)
+    with browser(tmp_path / "browser") as page, running_server(models) as server:
+        url = f"http://{server.http_address}/"
+        page.open(url)
+        tabs = [page, *(page.new_tab(url) for _ in range(9))]
+        for tab in tabs:
+            tab.wait_for("document.getElementById('state').className === 'good'")
+        draw(tabs[-1])
+        tabs[-1].wait_for("document.querySelectorAll('.answer meter').length === 2")
+        seen = tabs[0].ask("before.time")
+        tabs[0].wait_for(f"before.time > {seen}")  # a tab that is not seen goes on, too
+
+
+def test_what_was_counted_of_a_version_that_has_gone_is_taken_from_nothing(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    onnx_models.save_doubler(models)
+    with browser(tmp_path / "browser") as page, running_server(models, model_control="explicit") as server:
+        page.open(f"http://{server.http_address}/")
+        page.wait_for("charts.rows.values[0].length > 0")
+        ask_http(server, "/v2/models/doubler/infer", REQUEST)
+        page.wait_for("charts.rows.values[0].at(-1) > 0 || before.versions[0].rows > 0")
+        assert ask_http(server, "/v2/repository/models/doubler/unload", b"{}").code == 200
+        page.wait_for("before.versions.every((one) => one.rows === undefined)")
+        assert page.ask("Math.min(...charts.rows.values[0])") == 0
+
+
+def test_a_picture_is_asked_about_again_for_another_model_and_forgotten_when_cleared(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    onnx_models.save_doubler(models)
+    with browser(tmp_path / "browser") as page:
+        with running_server(models) as server:
+            page.open(f"http://{server.http_address}/")
+            page.wait_for("document.getElementById('answers').innerText.includes('No model here takes pictures')")
+        for version in (1, 2):
+            onnx_models.save_brightness(models, side=28, version=version)
+        (models / "brightness").rename(models / "bright")
+        onnx_models.save_brightness(models, side=28)
+        with running_server(models) as server:
+            page.open(f"http://{server.http_address}/")
+            page.wait_for("document.getElementById('model').options.length === 2")
+            page.ask("pad.toBlob((blob) => take(new File([blob], 'black.png')))")
+            page.wait_for("document.querySelector('.answer h3')?.innerText.startsWith('bright ')")
+            page.ask("(s => { s.value = 'brightness'; s.dispatchEvent(new Event('change')); })($('model'))")
+            page.wait_for("document.querySelector('.answer h3')?.innerText.startsWith('brightness ')")
+            page.ask("(answered => { $('clear').click(); return answered; })(ask(shown))")
+            assert page.ask("$('answers').children.length") == 0

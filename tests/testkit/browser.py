@@ -22,8 +22,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 class Browser:
     """One page. Every call waits for its answer."""
 
-    def __init__(self, socket: Client) -> None:
+    def __init__(self, socket: Client, port: int) -> None:
         self._socket = socket
+        self._port = port
         self._ids = itertools.count(1)
 
     def send(self, method: str, **arguments: Any) -> Any:
@@ -35,12 +36,18 @@ class Browser:
         assert "error" not in said, said
         return said["result"]
 
+    def new_tab(self, url: str) -> "Browser":
+        """Another page, before this one; it stays open until the browser is closed."""
+        target = self.send("Target.createTarget", url=url)["targetId"]
+        return Browser(Client(f"ws://127.0.0.1:{self._port}/devtools/page/{target}"), self._port)
+
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
 
     def ask(self, expression: str) -> Any:
-        """What an expression is, on the page."""
-        return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """What an expression is, on the page; of a promise, what it comes to."""
+        told = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        return told["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
         """Wait until an expression holds on the page."""
@@ -81,7 +88,7 @@ def browser(folder: Path) -> Iterator[Browser]:
             port = int(told.read_text().splitlines()[0])
             pages = ask_http(Address("127.0.0.1", port), "/json", host=f"127.0.0.1:{port}").json
             socket = Client(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
-            yield Browser(socket)
+            yield Browser(socket, port)
             socket.close()
         finally:
             process.terminate()

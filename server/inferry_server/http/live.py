@@ -64,12 +64,21 @@ class LiveSnapshot:
             "server": f"inferry {inferry_server.__version__}",
             "time": time.time(),
             "not_ready": self._readiness.not_ready(),
-            "refused": _sums(self._metrics.refused.values(), position=2),
-            "outcomes": _sums(self._metrics.outcomes.values(), position=1),
+            "refused": self._reasons(),
             "latency": _buckets(duration.by_method(), duration.names),
         }
         versions = list(in_pieces(map(self._version, self._registry.index())))
         return object_of(state, {"versions": versions, "late": self._late()})
+
+    def _reasons(self) -> Mapping[str, float]:
+        """Requests that were refused or failed, by reason.
+
+        Versions count those in streams too, and only the RPCs count what was refused before a version was found.
+        """
+        of_versions = _sums(self._metrics.model_requests.values(), position=3)
+        of_calls = _sums(self._metrics.outcomes.values(), position=2)
+        reasons = (of_versions.keys() | of_calls.keys()) - {""}
+        return {reason: max(of_versions.get(reason, 0), of_calls.get(reason, 0)) for reason in sorted(reasons)}
 
     def _late(self) -> Sequence[bytes]:
         """By version; each request is put into words once, as long as it is shown."""

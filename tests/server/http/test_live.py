@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,36 @@ def test_the_page_is_told_of_versions_traffic_refusals_and_latency(tmp_path: Pat
     assert told["not_ready"] == []
     assert told["refused"] == {"signature_mismatch": 1}
     assert told["latency"]["+Inf"] == 4
-    assert told["outcomes"] == {"OK": 3, "INVALID_ARGUMENT": 1}
+
+
+def test_failures_and_what_no_version_was_found_for_are_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_models.save_doubler(tmp_path)
+    with running_server(tmp_path) as server:
+        (version,) = server.registry.served()
+        monkeypatch.setattr(version.batcher, "submit", lambda _: 1 / 0)
+        assert [ask_http(server, f"/v2/models/{model}/infer", REQUEST).code for model in ("doubler", "other")] == [
+            500,
+            404,
+        ]
+        told = ask_http(server, "/live.json").json["refused"]
+    assert told == {"model_not_found": 1, "unexpected_error": 1}
+
+
+def test_the_page_advises_on_every_reason_that_the_documentation_does() -> None:
+    root = Path(__file__).parents[3]
+    script = (root / "server/inferry_server/http/page/page.js").read_text()
+    advised = set(re.findall(r"^  (\w+): \"", script.partition("const ADVICE = {")[2].partition("};")[0], re.MULTILINE))
+    documented = (root / "docs/observability.md").read_text()
+    table = documented.partition("Reasons of `inferry_requests_refused_total`")[2].partition("\n\nSome")[0]
+    rows = [row.rpartition(" | ")[::2] for row in table.splitlines() if row.startswith("| `")]
+    reasons = {
+        reason for named, what in rows if "caller's mistake" not in what for reason in re.findall(r"`(\w+)`", named)
+    }
+    assert reasons > {"shed", "overloaded", "picture_too_costly"}
+    assert reasons - advised == set()
+    assert {reason for reason in advised if f"`{reason}`" not in documented} == set()
 
 
 def test_the_stream_goes_on_and_ends_with_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ const ADVICE = {
   queue_full_rows: "more than may wait: add replicas, or raise max-queue-size",
   queue_full_bytes: "more than may wait: add replicas, or raise max-queue-bytes",
   queue_full_total_bytes: "more than may wait for all models: add replicas, or raise max-total-queue-bytes",
+  queue_full_body_bytes: "bodies that are still coming take the room there is: slow clients, or large bodies from many",
   queue_full_requests_to_decode: "pictures come faster than they are decoded: raise decode-threads",
   queue_full_bytes_to_decode: "pictures come faster than they are decoded: raise decode-threads",
   overloaded: "the queue would have made it late: add replicas",
@@ -14,8 +15,13 @@ const ADVICE = {
   deadline_in_decoding: "became late here: the load changed faster than could be foreseen",
   deadline_in_queue: "became late here: the load changed faster than could be foreseen",
   shutting_down: "came to a server that was leaving",
+  picture_too_costly: "more than decoding may take: max-image-pixels, max-image-scans, decode-timeout-s",
+  inference_failed: "the model failed: the server's log says how",
+  out_of_memory: "the device had no memory for the batch",
+  unexpected_error: "a fault of the server: its log has the traceback",
 };
-const MISTAKES = "the caller's mistake: its answer says what was expected";
+const OTHERWISE = "its answer says what was expected";
+const FAILED = ["inference_failed", "out_of_memory", "unexpected_error"];
 const $ = (id) => document.getElementById(id);
 const element = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties);
@@ -39,10 +45,14 @@ class Chart {
     this.draw();
   }
   draw() {
-    const { canvas } = this, scale = devicePixelRatio || 1, style = getComputedStyle(document.documentElement);
+    const { canvas } = this, scale = devicePixelRatio || 1, style = getComputedStyle(document.body);
     canvas.width = canvas.clientWidth * scale;
     canvas.height = canvas.clientHeight * scale;
-    const context = canvas.getContext("2d"), top = Math.max(1e-9, ...this.values.flat().filter(Number.isFinite)) * 1.1;
+    const context = canvas.getContext("2d"), most = Math.max(0, ...this.values.flat().filter(Number.isFinite));
+    const top = (most || 1) * 1.1;
+    context.font = `${11 * scale}px ${style.fontFamily}`;
+    context.fillStyle = style.getPropertyValue("--soft");
+    context.fillText(`up to ${number(most, this.digits)}${this.unit}`, 0, 11 * scale);
     this.values.forEach((series, index) => {
       context.strokeStyle = style.getPropertyValue(index ? "--soft" : "--mark");
       context.lineWidth = 1.5 * scale;
@@ -106,9 +116,11 @@ function show(state) {
 
 const earlier = (version) => before && before.versions.find((one) => key(one) === key(version));
 const sum = (state, field) => state.versions.reduce((total, one) => total + (field(one) || 0), 0);
+// A version that has come began at nothing; what one that has gone had counted went with it.
+const since = (version, field) => (version[field] === undefined ? 0 : version[field] - ((earlier(version) || {})[field] || 0));
 
 function draw(state, seconds) {
-  const rows = sum(state, (v) => v.rows) - sum(before, (v) => v.rows), batches = sum(state, (v) => v.batches) - sum(before, (v) => v.batches);
+  const rows = sum(state, (v) => since(v, "rows")), batches = sum(state, (v) => since(v, "batches"));
   charts.rows.add([rows / seconds]);
   charts.latency.add([percentile(state.latency, before.latency, 0.5), percentile(state.latency, before.latency, 0.99)]);
   charts.queue.add([sum(state, (v) => v.queued && v.queued.interactive + v.queued.bulk)]);
@@ -143,7 +155,7 @@ function refusals(state) {
   if (!reasons.length) return;
   $("refused").replaceChildren(element("dl", {}, ...reasons.flatMap(([reason, count]) => [
     element("dt", {}, reason), element("dd", { className: "n" }, number(count)),
-    element("dd", { className: "advice quiet" }, ADVICE[reason] || MISTAKES)])));
+    element("dd", { className: "advice quiet" }, ADVICE[reason] || OTHERWISE)])));
 }
 
 const PARTS = ["read", "queue", "compute", "reply"];
@@ -168,17 +180,25 @@ function waterfall(one, longest, now) {
       return piece;
     }));
   const ago = Math.max(0, now - one.ended_at_ms / 1e3), about = [one.model, `${number(ago)}\u00a0s\u00a0ago`];
+  const rows = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
+  if (one.rows_ahead) about.push(`behind ${rows(one.rows_ahead)} in lane ${one.lane}`);
+  if (one.turn_us) about.push(`turn ${ms(one.turn_us)}`);
+  if (one.batch) {
+    const padding = one.batch.padded_rows - one.batch.rows;
+    about.push(`batch of ${rows(one.batch.rows)}${padding > 0 ? ` and ${padding} of padding` : ""}, of ${one.batch.requests === 1 ? "it alone" : `${one.batch.requests} requests`}`);
+  }
   if (one.id) about.push(`request ${one.id}`);
   if (one.trace_id) about.push(`trace ${one.trace_id}`);
   if (one.deadline_us !== undefined) about.push(`deadline ${ms(one.deadline_us)}`);
-  return element("li", {}, element("span", { className: one.reason ? "ms bad" : "ms" }, one.reason ? "refused" : ms(one.total_us)), bar,
+  const ended = FAILED.includes(one.reason) ? "failed" : one.reason ? "refused" : ms(one.total_us);
+  return element("li", {}, element("span", { className: one.reason ? "ms bad" : "ms" }, ended), bar,
     element("span", { className: "why" }, `${one.cause} `, element("small", {}, about.join(" · "))));
 }
 
 function models(state) {
   const names = [...new Set(state.versions.filter((one) => one.pictures).map((one) => one.model))];
   const select = $("model");
-  if (names.join("\n") !== [...select.options].map((one) => one.value).join("\n")) {
+  if (!before || names.join("\n") !== [...select.options].map((one) => one.value).join("\n")) {
     const chosen = select.value;
     select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
     if (names.includes(chosen)) select.value = chosen;
@@ -188,12 +208,14 @@ function models(state) {
 
 // Try it: the picture goes to every version of the model that answers, so that stable and canary stand side by side.
 const pad = $("pad"), pen = pad.getContext("2d");
-let drawing = false, drawn = false, timer = 0, asked = 0;
+let drawing = false, shown = null, timer = 0, asked = 0;
 
 function clear() {
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, pad.width, pad.height);
-  drawn = false;
+  clearTimeout(timer);
+  shown = null;
+  asked++; // answers that are on their way come too late
 }
 
 function at(event) {
@@ -202,7 +224,7 @@ function at(event) {
 }
 
 pad.addEventListener("pointerdown", (event) => {
-  drawing = drawn = true;
+  drawing = true;
   pad.setPointerCapture(event.pointerId);
   Object.assign(pen, { strokeStyle: "#fff", lineWidth: 22, lineCap: "round", lineJoin: "round" });
   pen.beginPath();
@@ -221,10 +243,10 @@ const lift = () => { if (drawing) { drawing = false; askDrawing(); } };
 pad.addEventListener("pointerup", lift);
 pad.addEventListener("pointercancel", lift);
 $("clear").addEventListener("click", () => { clear(); $("answers").replaceChildren(); });
-$("model").addEventListener("change", () => { if (drawn) askDrawing(); });
+$("model").addEventListener("change", () => { if (shown) ask(shown); });
 const askDrawing = () => pad.toBlob((picture) => ask(picture), "image/png");
 
-$("file").addEventListener("change", (event) => { if (event.target.files[0]) take(event.target.files[0]); });
+$("file").addEventListener("change", (event) => { if (event.target.files[0]) take(event.target.files[0]); event.target.value = ""; });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
@@ -243,6 +265,7 @@ async function take(file) {
 
 async function ask(picture) {
   const model = $("model").value, turn = ++asked;
+  shown = picture;
   if (!model || !before) return;
   const versions = before.versions.filter((one) => one.model === model && one.pictures);
   const answers = await Promise.all(versions.map((one) => classify(model, one, picture)));
@@ -278,11 +301,18 @@ function problem(text) {
   $("state").textContent = text;
 }
 
+// A browser opens six connections to a server, for all of its tabs together, and a stream keeps one: only a page that
+// is seen has one, the others ask.
+let stream = null;
+
 function watch() {
-  const stream = new EventSource("live"); // it connects again by itself, also after the server's restart
+  clearTimeout(waiting);
+  stream?.close();
+  if (document.hidden) return again();
+  stream = new EventSource("live"); // it connects again by itself, also after the server's restart
   stream.addEventListener("message", (event) => show(JSON.parse(event.data)));
-  stream.addEventListener("error", () => {
-    if (stream.readyState === EventSource.CLOSED) again(); // it was refused, and is told why when it asks
+  stream.addEventListener("error", ({ target }) => {
+    if (target.readyState === EventSource.CLOSED) again(); // it was refused, and is told why when it asks
     else problem("the server does not answer; trying again…");
   });
 }
@@ -317,6 +347,8 @@ $("access").addEventListener("submit", (event) => {
   clearTimeout(waiting);
   poll();
 });
+
+document.addEventListener("visibilitychange", () => { if (!token) watch(); });
 
 clear();
 watch();
