@@ -56,6 +56,9 @@ def test_batches_are_told_by_rows_time_and_bytes(tmp_path: Path) -> None:
         "inferry_max_batch_rows": 8, "inferry_queue_limit_bytes": 1 << 20,
     }  # fmt: skip
     assert {name: metrics[name + VERSION] for name in expected} == expected
+    for rows, most in ((2, "2"), (5, "6")):
+        assert metrics[f'inferry_sized_runs{{model="doubler",rows="{most}",version="1"}}'] == 1, rows
+        assert metrics[f'inferry_sized_run_seconds{{model="doubler",rows="{most}",version="1"}}'] > 0, rows
     for direction in ("input", "output"):
         told = f'inferry_tensor_bytes_total{{direction="{direction}",model="doubler",version="1"}}'
         assert metrics[told] == 7 * 3 * 4

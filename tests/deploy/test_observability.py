@@ -137,6 +137,40 @@ def capacity(slowness: float, rows: Sequence[int], *, noise: float, seed: int) -
     return scheduler.capacity_rows_per_s()
 
 
+def runs(version: str, rows: str, each_s: float, *, often: int) -> dict[str, str]:
+    """Series of a version's runs of so many rows; as `promtool` spells them."""
+    labels = f'model="m",version="{version}",rows="{rows}"'
+    return {
+        f"inferry_sized_runs{{{labels}}}": f"0+{often}x60",
+        f"inferry_sized_run_seconds{{{labels}}}": f"0+{often * each_s:.6f}x60",
+    }
+
+
+@pytest.mark.slow  # for `make deploy-check`, whose tools the project itself brings
+@with_promtool
+@pytest.mark.parametrize(("slowness", "shown"), [(1.0, (1.0, 1.0)), (1.3, (0.87, 1.13))])
+def test_a_slower_canary_is_seen_in_its_panel_and_the_same_file_is_not(
+    tmp_path: Path, slowness: float, shown: tuple[float, float]
+) -> None:
+    (query,) = next(panel for panel in panels() if panel.title == "Computing as many rows, by label").queries
+    series = runs("1", "2", 0.003, often=1) | runs("1", "32", 0.01, often=8)
+    series |= runs("2", "2", 0.003 * slowness, often=4) | runs("2", "1", 0.002 * slowness, often=9)
+    for version, label in (("1", "stable"), ("2", "canary")):
+        series[f'inferry_model_label_info{{model="m",version="{version}",label="{label}"}}'] = "1x60"
+    samples = [
+        {"labels": f'{{model="m",label="{label}"}}', "value": value}
+        for label, value in zip(("stable", "canary"), shown, strict=True)
+    ]
+    asked = {"expr": f"round({plain(query.expr)}, 0.01)", "eval_time": "4m", "exp_samples": samples}
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "5s", "input_series": inputs, "promql_expr_test": [asked]}
+    (tmp_path / "canary.yaml").write_text(yaml.safe_dump({"tests": [test]}, width=10_000))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", "canary.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @given(st.integers(0, 1000))
 def test_a_canary_shows_what_stable_shows_unless_it_is_slower_whatever_its_traffic(seed: int) -> None:
     stable = capacity(1.0, [17, 24, 32, 9, 28] * 60, noise=0.2, seed=seed)

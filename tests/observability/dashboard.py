@@ -55,6 +55,15 @@ _DURATION = "inferry_model_request_duration_seconds"
 _PARTS = "inferry_model_request_part_seconds_total"
 _ANSWERED = _rate(f"{_DURATION}_count", "model, version")
 _BUSY = f"{_rate('inferry_busy_seconds_total', 'model, version')} / sum by (model, version) (inferry_instances{{{_M}}})"
+_SIZED_S = _rate("inferry_sized_run_seconds", "model, version, rows")
+_SIZED_RUNS = _rate("inferry_sized_runs", "model, version, rows")
+_RUN_S = f"({_SIZED_S} / ({_SIZED_RUNS} > 0))"
+# The mean over versions, each counting the same: of the sizes that at least two of them ran.
+_USUAL_S = f"(avg by (model, rows) ({_RUN_S}) and on (model, rows) count by (model, rows) ({_RUN_S}) > 1)"
+_BESIDE_OTHERS = (
+    f"sum by (model, version) ({_SIZED_S} and on (model, rows) {_USUAL_S}) / "
+    f"(sum by (model, version) ({_SIZED_RUNS} * on (model, rows) group_left () {_USUAL_S}) > 0)"
+)
 _CAPACITY = f"avg by (model, version) (avg_over_time(inferry_capacity_rows_per_second{{{_M}}}{_RATE}))"
 
 ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
@@ -127,9 +136,15 @@ ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
     )),
     ("Stable and canary", (
         Panel(
+            "Computing as many rows, by label",
+            "Is the canary slower? Time of its runs divided by what runs of as many rows take on average over versions: "
+            "the same file shows the same, whatever share of the traffic it has.",
+            [Query(_of_label(_BESIDE_OTHERS), "{{model}} {{label}}")], "percentunit",
+        ),
+        Panel(
             "Capacity by label",
-            "Is the canary slower? Rows a second in full batches, learned from those that ran: the same file shows the "
-            "same, whatever share of the traffic it has.",
+            "How much could each compute? Rows a second in full batches, as expected from those that ran; where the "
+            "cores are busy with other work, small batches promise more than large ones keep.",
             [Query(_of_label(_CAPACITY), "{{model}} {{label}}")], "short",
         ),
         Panel(

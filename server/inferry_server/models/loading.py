@@ -282,7 +282,7 @@ def _serve(
     except ModelLoadError:
         metrics.forget(folder.model, version)
         raise
-    model_metrics.watch(functools.partial(version_facts, batcher, policy, len(instances)))
+    model_metrics.watch(functools.partial(version_facts, batcher, policy, len(instances), observer.statistics))
     model_metrics.on_device(lambda: _batch_limit(policy, instances))
     return ServedVersion(
         model=folder.model,

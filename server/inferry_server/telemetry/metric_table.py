@@ -22,6 +22,8 @@ _VERSION_FACTS: dict[str, tuple[str, Sequence[str]]] = {
         "Rows that full batches would compute a second, by what was learned of their time; 0 before it was measured.",
         (),
     ),
+    "inferry_sized_runs": ("Runs of the model since it was loaded, by the rows that they had at most.", ("rows",)),
+    "inferry_sized_run_seconds": ("Seconds of these runs, together.", ("rows",)),
     "inferry_max_batch_rows": ("Rows of one run at most.", ()),
     "inferry_queue_limit_rows": ("Rows that may wait in each lane.", ()),
     "inferry_queue_rows": ("Rows waiting now.", ("lane",)),

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,10 @@ class VersionObserver:
         self._metrics.batching_ended(reason)
 
 
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Rows of runs that are told together: close enough for runs of one size to take about as long."""
+
+
 class VersionStatistics:
     """The statistics of one version. Thread-safe; a reader sees whole requests."""
 
@@ -201,6 +206,17 @@ class VersionStatistics:
                 queued=self._answered.count,
                 queue_s=self._answered.queue_s,
             )
+
+    def by_size(self) -> dict[str, tuple[int, float]]:
+        """How many runs there were, and their seconds, by the rows that they had at most: of the sizes that ran."""
+        found: dict[str, tuple[int, float]] = {}
+        with self._lock:
+            for rows, stages in self._batches.items():
+                most = _SIZES[bisect_left(_SIZES, rows)] if rows <= _SIZES[-1] else 1 << (rows - 1).bit_length()
+                name = str(most)
+                count, seconds = found.get(name, (0, 0.0))
+                found[name] = count + stages.count, seconds + stages.infer_s
+        return found
 
     def message(self, model: str, version: str) -> pb.ModelStatistics:
         """The statistics as the protocol carries them."""

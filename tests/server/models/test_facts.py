@@ -6,6 +6,7 @@ from inferry_server.batching.batches import Queued
 from inferry_server.batching.policy import Lane
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.facts import version_facts
+from inferry_server.telemetry.statistics import VersionStatistics
 from testkit.scheduling import POLICY
 
 
@@ -15,7 +16,7 @@ def test_the_figures_of_a_lane_are_of_one_moment() -> None:
     batcher.capacity_rows_per_s.return_value = 0.0
     batcher.queued.side_effect = lambda _lane: next(moments)
     lanes: dict[str, list[float]] = {}
-    for name, *labels, value in version_facts(batcher, POLICY, instances=1):
+    for name, *labels, value in version_facts(batcher, POLICY, 1, VersionStatistics()):
         if labels:
             assert str(name).startswith("inferry_queue_")
             lanes.setdefault(str(labels[0]), []).append(float(value))
