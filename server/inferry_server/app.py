@@ -51,6 +51,7 @@ from inferry_server.telemetry.server_facts import ServerFacts, tell_build
 from inferry_server.trace import Tracer
 from inferry_server.transport.connections import ConnectionCount, can_count_connections
 from inferry_server.transport.options import TransportOptions
+from inferry_server.transport.pacing import Pacing
 from inferry_server.transport.selection import Transport, make_transport
 from inferry_server.transport.tls import ServerTls
 from inferry_server.wire.shared_memory import FOLDER
@@ -59,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
 _UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
+_BOUNDING_CORES, _BOUNDING_S = 1e-3, 1.0  # that bounding what is allocated may take; how far apart it is done at most
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 
@@ -145,6 +147,7 @@ class Server:
         transport = transport_options(settings, self._watch_tls, self._report)
         self._transport = self._make_transport(router, transport, inline, settings.front_end_count(cores))
         self._bounds_memory = settings.memory_bound and tuple(self._providers) == (CPU,)  # as for loads
+        self._bounding = Pacing(_BOUNDING_CORES, _BOUNDING_S)
         self._watchdog = Watchdog(
             self._signs,
             hang_after_s=settings.hang_after_s,
@@ -259,8 +262,9 @@ class Server:
             self._report.tick(
                 time.monotonic(), cpu_s=time.process_time() + self._others_cpu_s(), done=self.metrics.done()
             )
-        if self._bounds_memory:
-            ALLOCATIONS.follow()
+        if self._bounds_memory and self._bounding.is_due():
+            with self._bounding.work():
+                ALLOCATIONS.follow()
         unread_s = self._transport.look()
         self.readiness.report_unread(unread_s >= self._settings.hang_after_s)
         yield Sign("reading", "calls are not read", unread_s)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import re
 import resource
 import sys
 import threading
@@ -49,12 +50,13 @@ def available_bytes(
 def first_numbers(path: Path) -> dict[str, int]:
     """The first number of every line, by its first word; empty where there is no such file."""
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
+        text = path.read_text()
     except OSError:
         return {}
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+    return {word: int(number) for word, number in _NUMBERED.findall(text)}
 
 
+_NUMBERED = re.compile(r"^(\S+)[ \t]+(\d+)(?!\S)", re.MULTILINE)
 _UNBOUNDED = 1 << 62
 
 

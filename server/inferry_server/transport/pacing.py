@@ -1,4 +1,4 @@
-"""How often the kernel's tables are read: that takes longer the more connections there are."""
+"""How often the kernel is asked what it tells slowly, such as its tables: longer the more connections there are."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inferry_server.runtime.memory import AllocationBound, available_bytes, trim_heap
+from inferry_server.runtime.memory import AllocationBound, available_bytes, first_numbers, trim_heap
 
 
 def test_memory_is_given_back_where_the_c_library_can() -> None:
@@ -33,6 +33,13 @@ def test_memory_that_is_left_is_the_least_that_machine_and_container_leave(tmp_p
     assert available_bytes(meminfo, limit, used, stat) == 2700
     used.write_text("9000\n")
     assert available_bytes(meminfo, limit, used, stat) == 0
+
+
+def test_of_every_line_the_first_number_is_read_if_it_is_its_second_word(tmp_path: Path) -> None:
+    path = tmp_path / "status"
+    assert first_numbers(path) == {}
+    path.write_text("Name:\tpython 3\nPid:\t 12\nThreads:\n34\nGroups:\t5 6\nMask:\t7f\nVmData:\t  89 kB\nanon 10")
+    assert first_numbers(path) == {"Pid:": 12, "Groups:": 5, "VmData:": 89, "anon": 10}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts what is mapped on Linux only")
