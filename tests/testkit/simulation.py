@@ -14,7 +14,7 @@ from inferry_proto.datatypes import Arrays
 from inferry_server.batching.batches import TakenBatch
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import InferenceRequest, Timing, assemble, exact, scatter_outputs
+from inferry_server.batching.request import InferenceRequest, Timing, assemble, scatter_outputs
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.errors import ServingError
 
@@ -119,10 +119,10 @@ class Simulation:
 
         def finish(batch: TakenBatch, batch_s: float) -> None:
             running.clear()
-            x = assemble(batch.slices, exact)["x"]
+            x = assemble(batch.slices, rows=batch.rows, padded=batch.rows)["x"]
             failed = bool((x == POISON).any())
             scheduler.finished(batch, None if failed else batch_s)
-            scattered = scatter_outputs(batch.slices, {"y": 2 * x}, exact)
+            scattered = scatter_outputs(batch.slices, {"y": 2 * x}, batch.rows)
             for part, outputs in zip(batch.slices, scattered, strict=True):
                 request = part.request
                 _caller(request).batches.append(batch.rows)

@@ -147,7 +147,7 @@ class InferenceRequest:
         self._compute_s += compute_s
         self._computed_rows += rows
         if rows == self.rows or not outputs:
-            return outputs, self.timing
+            return outputs, Timing(self._queue_s or 0.0, self._assembly_s, self._compute_s)
         if self._joined is None:
             self._joined = {name: np.empty((self.rows, *a.shape[1:]), a.dtype) for name, a in outputs.items()}
         for name, array in outputs.items():
@@ -251,18 +251,17 @@ def pad_to_ladder(max_batch_size: int) -> PadTo:
     return lambda rows: next(step for step in steps if step >= rows)
 
 
-def assemble(slices: Sequence[BatchSlice], pad_to: PadTo, staging: Staging | None = None) -> Arrays:
+def assemble(slices: Sequence[BatchSlice], *, rows: int, padded: int, staging: Staging | None = None) -> Arrays:
     """The inputs of a batch, by name; without staging memory a lone request's own arrays, where nothing is padded.
 
     Padding repeats the last row: rows of zeros could be something the model fails on.
 
     Args:
         slices: the batch.
-        pad_to: rows of a batch to the rows it runs with.
+        rows: of all of them.
+        padded: rows that it runs with.
         staging: where it is put together, if there is such memory; it is written over.
     """
-    rows = sum([part.rows for part in slices])
-    padded = pad_to(rows)
     padding = padded - rows
     if staging is not None and (staged := staging(padded)) is not None:  # guard: cost-staged-batch
         for name, array in staged.items():
@@ -282,18 +281,18 @@ def aligned(inputs: Arrays) -> Arrays:
     return inputs
 
 
-def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, pad_to: PadTo) -> list[Arrays]:
+def scatter_outputs(slices: Sequence[BatchSlice], outputs: Arrays, padded: int) -> list[Arrays]:
     """The rows of every output that belong to each slice, as views; the rows of the padding are dropped.
 
     Args:
         slices: as they were assembled.
         outputs: of the whole batch.
-        pad_to: as for `assemble`.
+        padded: rows that it ran with.
 
     Raises:
         RowCountError: as `check_rows`.
     """
-    check_rows(outputs, pad_to(sum([part.rows for part in slices])))  # guard: outputs-row-each
+    check_rows(outputs, padded)  # guard: outputs-row-each
     scattered: list[Arrays] = []
     start = 0
     for part in slices:

@@ -14,7 +14,7 @@ from inferry_server.batching.batches import Collected, NextBatch, Queued, TakenB
 from inferry_server.batching.deadlines import DeadlineRules
 from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, ShapeLatencies
-from inferry_server.batching.policy import BatchingPolicy, Lane
+from inferry_server.batching.policy import BULK, INTERACTIVE, BatchingPolicy, Lane
 from inferry_server.batching.relief import Load
 from inferry_server.batching.request import BatchSlice, InferenceRequest, Timing
 from inferry_server.batching.shared_room import SharedRoom
@@ -132,7 +132,7 @@ class BatchScheduler:
         """
         request.enqueued_at = now
         request.arrived_at = request.arrived_at or now
-        lane = self._lane(request.lane)
+        lane = self._bulk if request.lane is BULK else self._interactive
         request.rows_ahead = lane.rows
         if request.deadline is not None:
             self._deadlines.check_chance(request, request.deadline, now)
@@ -140,7 +140,7 @@ class BatchScheduler:
         if request.deadline is not None and not request.is_probe:
             self._deadlines.check_backlog(lane, request, now)  # guard: backlog-makes-late
         lane.push(request)
-        if request.lane is Lane.INTERACTIVE:
+        if request.lane is INTERACTIVE:
             self._interactive_at = now
 
     def next_batch(self, now: float) -> NextBatch | None:
@@ -273,7 +273,7 @@ class BatchScheduler:
         return self._policy.wait_s(queued_rows=rows, oldest_age_s=now - min(first))
 
     def _lane(self, lane: Lane) -> LaneQueue:
-        return self._bulk if lane is Lane.BULK else self._interactive
+        return self._bulk if lane is BULK else self._interactive
 
     def _largest(self, lane: LaneQueue, now: float) -> int:
         """Rows to take together.

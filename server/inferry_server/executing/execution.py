@@ -13,6 +13,7 @@ from inferry_server.batching.request import (
     Timing,
     aligned,
     assemble,
+    exact,
     scatter_outputs,
 )
 from inferry_server.errors import InferenceError, RowCountError, ServingError, ShuttingDownError
@@ -93,6 +94,7 @@ class BatchExecution:
         self._observer = observer
         self._late = late
         self._pad_to = pad_to
+        self._pads = pad_to is not exact
         self._batched = batched
         self._clock = clock
         self._cpu_clock = cpu_clock
@@ -188,7 +190,11 @@ class BatchExecution:
         if alone and self._batched:
             _require_whole(slices)
             run = self._whole.get(seat, run)
-        inputs = aligned(slices[0].inputs) if alone else assemble(slices, self._pad_to, self._staging.get(seat))
+        padded = self._pad_to(rows) if self._pads and not alone else rows
+        if alone:
+            inputs = aligned(slices[0].inputs)
+        else:
+            inputs = assemble(slices, rows=rows, padded=padded, staging=self._staging.get(seat))
         assembled = self._clock()
         self._under_way[seat] = (assembled, slices)
         try:
@@ -196,7 +202,7 @@ class BatchExecution:
         finally:
             del self._under_way[seat]
         ended = self._clock()
-        parts = [outputs] if alone else scatter_outputs(slices, outputs, self._pad_to)
+        parts = [outputs] if alone else scatter_outputs(slices, outputs, padded)
         if not alone and self._queue.serves_alone:  # guard: alone-batch-under-way
             _require_whole(slices)
         return _Done(rows, outputs, parts, alone, began, assembled, ended)
@@ -242,7 +248,8 @@ class BatchExecution:
         Returns:
             The requests among them that are slow.
         """
-        began = self._clock()
+        clock, slow_s = self._clock, self._late.threshold_s
+        began = clock()
         made: list[_Made] = []
         slow: list[_Made] = []
         for request, outputs, timing in whole:
@@ -257,14 +264,14 @@ class BatchExecution:
                 error = InferenceError("the reply could not be encoded; the server's log has the details")
                 self._reply_error(request, error)
                 continue
-            now = self._clock()
+            now = clock()
             one = (request, timing, began, now, send)
             made.append(one)
-            if now - request.arrived_at > self._late.threshold_s:
+            if now - request.arrived_at > slow_s:
                 slow.append(one)
             began = now
         self._observer.batch_done(_computed(made, done))  # guard: statistics-counted-before
-        for *_, send in made:
+        for _, _, _, _, send in made:
             send()
         return slow
 

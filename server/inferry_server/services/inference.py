@@ -12,7 +12,7 @@ from inferry_proto.open_inference_pb2 import (
     ModelStreamInferResponse,
 )
 from inferry_proto.services import OPEN_INFERENCE
-from inferry_server.batching.policy import Lane
+from inferry_server.batching.policy import BULK, INTERACTIVE, Lane
 from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import ServingError, ShedError
 from inferry_server.models.registry import ModelRegistry
@@ -127,7 +127,7 @@ class InferenceService:
         )
         batcher = model.batcher
         try:
-            if lane is Lane.INTERACTIVE:  # guard: shed-no-bulk
+            if lane is INTERACTIVE:  # guard: shed-no-bulk
                 if batcher.relief.active:
                     self._leave(incoming, queued, model)
                 if retry_after_s := batcher.shedding.retry_after_s:  # guard: shed-by-model
@@ -197,7 +197,7 @@ def _error_code(status: Status) -> dict[str, InferParameter]:
 
 def lane_of(priority: int) -> Lane:
     """Whom a request is for: 1 is the highest priority and 0 none stated, as Triton counts them."""
-    return Lane.BULK if priority > 1 else Lane.INTERACTIVE
+    return BULK if priority > 1 else INTERACTIVE
 
 
 class _Reply:

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
 
 from prometheus_client import Gauge
 
@@ -106,8 +107,7 @@ class Sums:
         """Add to each its amount."""
         values = self._values
         with self._lock:
-            for position, amount in enumerate(amounts):
-                values[position] += amount
+            values[:] = map(add, values, amounts)
 
     def __getitem__(self, position: int) -> "Share":
         """One of the series."""

@@ -109,13 +109,8 @@ class QueueCall(_BaseCall):
         core_layer.cancel(self._handle)
 
     def _was_read(self, event: Any) -> None:  # noqa: ARG002 - read, or the client has gone, or was given up
-        unread = self._loop.unread
-        if self in unread:
-            late = self._loop.now - unread[self] > _LATE_S
-            del unread[self]
-        else:
-            late = True
-        if late:  # guard: replies-unread-trimmed
+        since = self._loop.unread.pop(self, None)
+        if since is None or self._loop.now - since > _LATE_S:  # guard: replies-unread-trimmed
             self._loop.reply_was_late()
 
     def received(self, event: Any) -> None:
