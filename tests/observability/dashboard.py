@@ -138,7 +138,7 @@ ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
         Panel(
             "Computing as many rows, by label",
             "Is the canary slower? Time of its runs divided by what runs of as many rows take on average over versions: "
-            "the same file shows the same, whatever share of the traffic it has.",
+            "what takes 30 % longer is 30 % above. Compare versions with about as much traffic.",
             [Query(_of_label(_BESIDE_OTHERS), "{{model}} {{label}}")], "percentunit",
         ),
         Panel(
