@@ -39,6 +39,7 @@ _ELEMENT_TYPES = {
     "tensor(string)": "BYTES",
 }
 _BF16 = DATATYPES["BF16"]
+_BYTES = DATATYPES["BYTES"]
 _ZIP_MAP = (
     ". That is what the operator ZipMap makes of a classifier's probabilities: convert the model again without it, in "
     "skl2onnx and onnxmltools with options={'zipmap': False}, and the probabilities are a tensor"
@@ -107,6 +108,7 @@ def load_session(
         inputs=tuple(_tensor_spec(path, tensor, unranked) for tensor in session.get_inputs()),
         outputs=tuple(_tensor_spec(path, tensor, unranked) for tensor in session.get_outputs()),
     )
+    _check_bfloat16(path, signature)
     loaded = OnnxSession(session, signature)
     if watch is not None:
         watch.add(loaded.end_runs)
@@ -244,6 +246,17 @@ def _check_provider(path: Path, *, wanted: str | ProviderOptions, taken: Sequenc
     name = wanted if isinstance(wanted, str) else wanted[0]
     if name not in taken:
         raise ModelLoadError(f"{path}: ONNX Runtime dropped {name}: {dropped_reason(name)}")
+
+
+def _check_bfloat16(path: Path, signature: Signature) -> None:
+    """ONNX Runtime's Python takes texts as NumPy arrays only, and bfloat16 as its own tensors only: not together."""
+    texts = [spec.name for spec in signature.inputs if spec.datatype is _BYTES]
+    halves = [spec.name for spec in signature.inputs + signature.outputs if spec.datatype is _BF16]
+    if texts and halves:
+        raise ModelLoadError(
+            f"{path}: input {texts[0]!r} is BYTES and tensor {halves[0]!r} BF16; ONNX Runtime's Python API runs models "
+            "with the one or the other: cast BF16 to FP32 inside the graph"
+        )
 
 
 def _unranked(source: ModelSource) -> frozenset[str]:

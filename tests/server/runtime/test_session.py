@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -35,3 +36,27 @@ def test_a_classifier_that_answers_maps_is_refused_with_the_way_out(tmp_path: Pa
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     with pytest.raises(ModelLoadError, match=r"'maps' has type seq\(map.*ZipMap.*options=.'zipmap': False"):
         load_session(path, providers=["CPUExecutionProvider"], intra_op_num_threads=1)
+
+
+def _echoing(path: Path, tensors: dict[str, int]) -> Path:
+    """A model that gives each input back."""
+    path.mkdir()
+    onnx_models.save_model(
+        path / "model.onnx",
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in tensors],
+        [helper.make_tensor_value_info(name, kind, ["N", 2]) for name, kind in tensors.items()],
+        [helper.make_tensor_value_info(f"{name}_out", kind, ["N", 2]) for name, kind in tensors.items()],
+    )
+    return path / "model.onnx"
+
+
+def test_a_model_that_takes_texts_beside_bfloat16_is_refused_and_either_alone_is_run(tmp_path: Path) -> None:
+    kinds = {"text": TensorProto.STRING, "half": TensorProto.BFLOAT16}
+    with pytest.raises(ModelLoadError, match=r"input 'text' is BYTES and tensor 'half' BF16.*cast BF16 to FP32"):
+        load_session(_echoing(tmp_path / "both", kinds), providers=["CPUExecutionProvider"], intra_op_num_threads=1)
+    values = {"text": np.array([["a", "b"]], object), "half": np.array([[1, 2]], np.uint16)}
+    for name, kind in kinds.items():
+        path = _echoing(tmp_path / name, {name: kind})
+        session = load_session(path, providers=["CPUExecutionProvider"], intra_op_num_threads=1)
+        value = values[name].view(session.signature.inputs[0].datatype.dtype)
+        assert session.run({name: value})[f"{name}_out"].tolist() == value.tolist()
