@@ -75,6 +75,8 @@ def print_table(report: Report, sizes: Sequence[int]) -> None:
         states += f"  mixed {mixed[0]:,.0f}/s" if mixed else ""
         busy = [row["gpu_busy_percent"] for row in mine if "gpu_busy_percent" in row]
         states += f"  GPU busy {'/'.join(f'{each:.0f}' for each in busy)} %" if busy else ""
+        sent = [row["to_device_mb_per_s"] for row in mine if "to_device_mb_per_s" in row]
+        states += f"  to the device {'/'.join(f'{each:,.0f}' for each in sent)} MB/s" if sent else ""
         print(f"{model:<18}{what:<20}{mode:<16}{cells}  {states}")
     for row in report.rows:
         if row["state"] in ("FAILED", "no GPU") or row["what"] in ("cold start", "steps"):

@@ -38,6 +38,13 @@ def test_right_answers_pass_and_wrong_ones_fail() -> None:
     assert (states(right), states(wrong)) == ({"answers": "ok"}, {"answers": "FAILED"})
 
 
+def test_an_answer_that_is_no_number_fails() -> None:
+    report = Report({})
+    nan = {n: {"x": np.where(inputs["x"] == 3, np.nan, inputs["x"])} for n, inputs in BATCHES.items()}
+    check_answers(report, "m", "on", instance(), nan, EXPECTED, tolerance=1e-6)
+    assert states(report) == {"answers": "FAILED"}
+
+
 def test_a_model_that_answers_every_image_alike_proves_nothing() -> None:
     report = Report({})
     alike = {n: {"x": np.ones((n, 1), np.float32)} for n in STEPS}
@@ -47,9 +54,15 @@ def test_a_model_that_answers_every_image_alike_proves_nothing() -> None:
 
 
 def test_memory_that_grows_fails() -> None:
-    report, used = Report({}), iter([0, 1 << 30, 1 << 30])
+    report, used = Report({}), iter([0, 1 << 30])
     check_memory(report, "m", "on", instance(), lambda: next(used), BATCHES[STEPS[-1]], LITTLE.batches)
     assert states(report) == {"memory": "FAILED"}
+
+
+def test_memory_is_not_said_to_be_flat_where_there_is_no_device() -> None:
+    report = Report({})
+    check_memory(report, "m", "CPU", instance(), None, BATCHES[STEPS[-1]], LITTLE.batches)
+    assert states(report) == {"memory": "measured"}
 
 
 def test_a_step_slower_than_the_next_larger_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +100,11 @@ def test_a_folder_without_a_recipe_gets_no_weights(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _note(ran: list[tuple[str, list[str]]], name: str, _report: Report, _path: Path, models: list[str], *_: Any,
+def _note(ran: list[tuple[str, list[str]]], name: str, report: Report, _path: Path, models: list[str], *_: Any,
           on_gpu: bool) -> None:  # fmt: skip
     assert not on_gpu
     ran.append((name, models))
+    report.add(name, "", "", "measured")
 
 
 def test_one_part_is_run_for_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +128,45 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captu
     assert f"--model is digit; {tmp_path} holds digits" in capsys.readouterr().err
 
 
+def test_named_models_are_all_checked_however_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        onnx_models.save_brightness(tmp_path / "models", name=name)
+    ran: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(gpu_check, "PARTS", {"lost": partial(_note, ran, "lost")})
+    monkeypatch.setitem(gpu_check.EFFORTS, "quick", LITTLE)
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    arguments = [str(tmp_path / "models"), "--out", str(tmp_path / "gpu.json"), "--quick"]
+    gpu_check.main(arguments)
+    gpu_check.main([*arguments, "--model", "a", "--model", "b"])
+    assert ran == [("lost", ["a"]), ("lost", ["a", "b"])]
+
+
+def test_a_part_that_has_nothing_for_the_models_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save_brightness(tmp_path / "models", name="digits")
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main([str(tmp_path / "models"), "--only", "memory-limit", "--out", str(tmp_path / "gpu.json")])
+    assert ended.value.code == 2
+    assert "nothing was checked: --only memory-limit has nothing for digits" in capsys.readouterr().err
+
+
+def test_a_part_that_breaks_fails_and_the_next_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx_models.save_brightness(tmp_path / "models", name="digits")
+    ran: list[tuple[str, list[str]]] = []
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the server did not start")
+
+    monkeypatch.setattr(gpu_check, "PARTS", {"server": breaks, "lost": partial(_note, ran, "lost")})
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    assert gpu_check.main([str(tmp_path / "models"), "--out", str(tmp_path / "gpu.json")]) == 1
+    assert ran == [("lost", ["digits"])]
+    row = json.loads((tmp_path / "gpu.json").read_text())["rows"][0]
+    assert (row["what"], row["state"], row["reason"]) == ("server", "FAILED", "RuntimeError: the server did not start")
+
+
 @pytest.mark.slow
 def test_it_runs_through_without_a_gpu_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -127,4 +180,5 @@ def test_it_runs_through_without_a_gpu_and_says_so(
     assert found["answers", "graphs on"] == "no GPU"
     assert found["answers", "CPU buffers"] == "ok"
     assert found["golden", "CPU"] == "ok"
+    assert found["memory", "CPU buffers"] == "measured"
     assert "0 of" in capsys.readouterr().out
