@@ -73,6 +73,15 @@ def test_an_image_that_is_computed_from_the_others_is_refused_however_weakly(pre
         check_batches(run, IMAGES, precision=precision, rounding=1e-4)
 
 
+def test_an_image_that_gets_no_number_beside_some_others_is_refused() -> None:
+    def run(images: UInt8Array) -> Float32Array:
+        dark = (images == 0).all(axis=(1, 2, 3)).any()
+        return np.full((len(images), 2), np.nan if dark else 0.5, np.float32)
+
+    with pytest.raises(GateError, match="change by nan with the images beside it"):
+        check_batches(run, IMAGES)
+
+
 def test_batches_have_images_of_all_classes() -> None:
     seen: set[int] = set()
 
