@@ -9,7 +9,8 @@ import argparse
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(", ".join(f"{key} {value}" for key, value in report.machine.items()))
     for name, part in PARTS.items():
         if chosen.only is None or name in chosen.only:
-            run_part(report, name, part, chosen.repository, models, effort, on_gpu=on_gpu)
+            with noted(report, name, "all"):
+                part(report, chosen.repository, models, effort, on_gpu=on_gpu)
     if not report.rows:
         parser.error(f"nothing was checked: --only {', '.join(chosen.only)} has nothing for {', '.join(models)}")
     print_table(report, list(REQUESTS))
@@ -118,28 +120,29 @@ class Part(Protocol):
     ) -> None: ...
 
 
-def run_part(
-    report: Report, name: str, part: Part, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool
-) -> None:
-    """One part; where it ends with an error that is a failed row, and the other parts are run all the same."""
+@contextmanager
+def noted(report: Report, what: str, model: str) -> Iterator[None]:
+    """Make a failed row of an error, so that whatever comes next is checked all the same."""
     try:
-        part(report, repository, models, effort, on_gpu=on_gpu)
-    except Exception as error:  # noqa: BLE001 - the other parts are run whatever broke
+        yield
+    except Exception as error:  # noqa: BLE001 - the rest is checked whatever broke
         traceback.print_exc()
-        report.check(name, "all", "", holds=False, reason=f"{type(error).__name__}: {error}"[:300])
+        report.check(what, model, "", holds=False, reason=f"{type(error).__name__}: {error}"[:300])
 
 
 def check_usual_modes(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
     """Answers, step times, speed and memory of each model, without the server, with and without recording."""
     for model in models:
-        check_model(report, _file(repository, model), model, MODES[:2], effort, on_gpu=on_gpu)
+        with noted(report, "models", model):
+            check_model(report, _file(repository, model), model, MODES[:2], effort, on_gpu=on_gpu)
 
 
 def check_other_modes(report: Report, repository: Path, models: Sequence[str], effort: Effort, *, on_gpu: bool) -> None:
     """The same in all other ways, of some models."""
     for model in models:
         if model in MORE_MODES:
-            check_model(report, _file(repository, model), model, MODES[2:], effort, on_gpu=on_gpu)
+            with noted(report, "modes", model):
+                check_model(report, _file(repository, model), model, MODES[2:], effort, on_gpu=on_gpu)
 
 
 def check_usual_server(

@@ -167,6 +167,21 @@ def test_a_part_that_breaks_fails_and_the_next_is_run(tmp_path: Path, monkeypatc
     assert (row["what"], row["state"], row["reason"]) == ("server", "FAILED", "RuntimeError: the server did not start")
 
 
+def test_a_model_that_cannot_be_loaded_fails_and_the_next_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        onnx_models.save_brightness(tmp_path / "models", name=name)
+    (tmp_path / "models" / "a" / "1" / "model.onnx").write_bytes(b"cut off")
+    monkeypatch.setitem(gpu_check.EFFORTS, "brief", LITTLE)
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (False, "no NVIDIA driver"))
+    arguments = [str(tmp_path / "models"), "--out", str(tmp_path / "gpu.json"), "--model", "a", "--model", "b"]
+    assert gpu_check.main([*arguments, "--only", "models"]) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert {row["model"]: row["state"] for row in found if row["what"] in ("models", "answers") and
+            row["mode"] in ("", "CPU buffers")} == {"a": "FAILED", "b": "ok"}  # fmt: skip
+
+
 @pytest.mark.slow
 def test_it_runs_through_without_a_gpu_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
