@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import gc
+import logging
 import signal
 from collections.abc import Iterator
 from typing import Any, cast
@@ -42,6 +43,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def transport(request: pytest.FixtureRequest) -> str:
     """Everything that the protocol promises holds over every transport."""
     return cast("str", request.param)
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """A program that a test runs in this process chooses how much is logged; later tests read records too."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture
