@@ -152,6 +152,18 @@ def frozen_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
+def play_to_the_end(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, inline: InlineWork, clock: SimpleNamespace
+) -> None:
+    """Have a transport read all of a script, on a clock that stands still but for what is computed."""
+    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
+    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
+    transport.start(ANY_PORT)
+    assert server.at_the_end.wait(SOON_S)
+    clock.monotonic = time.monotonic  # stopping waits
+    transport.stop(SOON_S)
+
+
 def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when_none_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,12 +173,7 @@ def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when
     script += [None] * (awake - 1) + [lambda _: None]  # an event at the last moment
     script += [None] * awake + [None, lambda _: None, None]
     server = ScriptedServer(script)
-    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
-    transport.start(ANY_PORT)
-    assert server.at_the_end.wait(SOON_S)
-    clock.monotonic = time.monotonic  # stopping waits
-    transport.stop(SOON_S)
+    play_to_the_end(server, monkeypatch, inline, clock)
     assert server.may_sleep == [True] * 2 + [False] * (4 + awake + awake) + [True] * 3
 
 
@@ -180,12 +187,7 @@ def test_a_thread_that_computed_for_long_sleeps_at_once(
         clock.now += computed_s
 
     server = ScriptedServer([lambda _: inline.pending.append(compute), *[None] * completion_queue._EMPTY_POLLS, None])
-    monkeypatch.setattr(completion_queue, "CoreServer", lambda _: server)
-    transport = CompletionQueueTransport(Router(ServerMetrics()), OPTIONS, inline=inline)
-    transport.start(ANY_PORT)
-    assert server.at_the_end.wait(SOON_S)
-    clock.monotonic = time.monotonic  # stopping waits
-    transport.stop(SOON_S)
+    play_to_the_end(server, monkeypatch, inline, clock)
     assert server.may_sleep[-1] == sleeps
 
 
