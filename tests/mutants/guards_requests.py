@@ -110,6 +110,24 @@ REQUESTS = (
     Mutant("drain-calls-ask", "drain: calls that ask nothing are sent away", "self.unasked.popitem()", _TEST_LATE),
     Mutant("drain-half-close", "drain: a half-close that is there comes first", "self._drained()", _TEST_QUEUE_CALLS),
     Mutant(
+        "drain-half-close-first",
+        "drain: a half-close that is there is made sure of first",
+        "if receiver is not None:",
+        _TEST_QUEUE_CALLS,
+    ),
+    Mutant(
+        "streams-read-twice",
+        "streams: a client that has gone is not taken for one that has half-closed",
+        "self._loop.soon(lambda: self._half_closed(None))",
+        _TEST_QUEUE_CALLS,
+    ),
+    Mutant(
+        "calls-read-twice",
+        "calls: a client that has gone without a request gets no status",
+        "self._loop.soon(lambda: self._no_request_will_come(None))",
+        _TEST_QUEUE_CALLS,
+    ),
+    Mutant(
         "calls-request-comes",
         "calls: a request that comes after the end is not handled",
         "if False:  # the server is going away, and has not waited for it",

@@ -69,6 +69,11 @@ class Layer:
         operation = SimpleNamespace(message=lambda: message)
         self.reads.pop(0)(SimpleNamespace(success=success, batch_operations=[operation]))
 
+    def half_close(self) -> None:
+        """The client has half-closed: the read ends, and so does the one that makes sure."""
+        self.read(None)
+        self.read(None)
+
     def closed(self, *, cancelled: bool) -> None:
         """The watch ends."""
         operation = SimpleNamespace(cancelled=lambda: cancelled)
@@ -156,16 +161,33 @@ def test_a_call_without_a_request_whose_client_has_gone_is_cancelled_and_gets_no
     unary: QueueCall, layer: Layer, metrics: ServerMetrics
 ) -> None:
     layer.read(None)
+    layer.idle()  # gRPC's own threads may tell of the rest a little later
     layer.closed(cancelled=True)
-    layer.idle()
+    layer.read(None)
     assert (layer.codes(), outcomes(metrics)) == ([], [("CANCELLED", "")])
+
+
+def test_a_stream_whose_client_has_gone_is_cancelled_and_gets_no_status(
+    stream: QueueStreamCall, layer: Layer, metrics: ServerMetrics
+) -> None:
+    layer.read(None)
+    layer.idle()
+    layer.closed(cancelled=True)
+    layer.read(None)
+    assert (layer.codes(), outcomes(metrics), layer.reads) == ([], [("CANCELLED", "")], [])
+
+
+def test_a_stream_whose_client_has_half_closed_ends_well(
+    stream: QueueStreamCall, layer: Layer, metrics: ServerMetrics
+) -> None:
+    layer.half_close()
+    assert (layer.codes(), outcomes(metrics), layer.reads) == (["OK"], [("OK", "")], [])
 
 
 def test_a_call_without_a_request_whose_client_is_there_gets_a_status(
     unary: QueueCall, layer: Layer, metrics: ServerMetrics
 ) -> None:
-    layer.read(None)
-    layer.idle()
+    layer.half_close()
     layer.closed(cancelled=False)
     assert (layer.codes(), outcomes(metrics)) == (["UNIMPLEMENTED"], [("UNIMPLEMENTED", "no_message")])
 
@@ -181,15 +203,50 @@ def test_a_call_that_was_sent_away_hears_of_nothing_that_comes_later(
     assert outcomes(metrics) == [("RESOURCE_EXHAUSTED", "sent_away")]
 
 
+@pytest.mark.parametrize("reads_before", [0, 1, 2])
 def test_a_half_close_that_is_there_already_comes_before_the_drain(
-    stream: QueueStreamCall, layer: Layer, answers: list[Outcome], metrics: ServerMetrics
+    stream: QueueStreamCall, layer: Layer, answers: list[Outcome], metrics: ServerMetrics, reads_before: int
 ) -> None:
     layer.read(b"request")
     answers[0].reply(b"")
-    layer.read(None)
+    for _ in range(reads_before):
+        layer.read(None)
     stream.drain()
+    if reads_before == 0:
+        layer.read(None)
     layer.idle()
+    if reads_before < 2:
+        layer.read(None)
     assert (layer.codes(), outcomes(metrics)) == (["OK"], [("OK", "")])
+
+
+@pytest.mark.parametrize("reads_before", [0, 1, 2])
+def test_a_receiver_that_stays_after_the_half_close_is_told_to_drain_once(
+    layer: Layer, router: Router, reads_before: int
+) -> None:
+    told: list[str] = []
+
+    class Watching:
+        def on_message(self, message: bytes) -> None: ...
+
+        def on_half_close(self) -> None:
+            told.append("half-close")
+
+        def on_drain(self) -> None:
+            told.append("drain")
+
+    call = QueueStreamCall(arrival(), STREAM, router.received(STREAM, ()), layer)
+    call.begin(Watching())
+    for _ in range(reads_before):
+        layer.read(None)
+    call.drain()
+    if reads_before == 0:
+        layer.read(None)
+    layer.idle()
+    if reads_before < 2:
+        layer.read(None)
+    layer.idle()
+    assert told == ["half-close", "drain"]
 
 
 def test_a_half_close_behind_a_request_that_came_too_late_does_not_end_the_stream_well(
@@ -222,8 +279,7 @@ def test_a_stream_that_has_ended_is_free_without_a_garbage_collection(
     call = opened(layer, router)
     handle = weakref.ref(call)
     if not cancelled:
-        layer.read(None)
-        layer.idle()
+        layer.half_close()
     layer.closed(cancelled=cancelled)
     layer.reads.clear()  # gRPC ends it with the call
     del call
