@@ -246,8 +246,16 @@ def test_connections_without_calls_are_closed_after_the_time_that_is_set() -> No
     assert ("grpc.max_connection_idle_ms", 7500) in options.arguments()
 
 
+def outcomes(metrics: ServerMetrics) -> Counter[str]:
+    """The calls that have ended, by status."""
+    samples = (sample for family in metrics.outcomes.collect() for sample in family.samples)
+    totals = (sample for sample in samples if sample.name.endswith("_total") and sample.value)
+    return Counter({sample.labels["code"]: int(sample.value) for sample in totals})
+
+
 def test_metadata_is_bounded_and_no_call_below_the_bound_is_refused_by_chance(transport: str) -> None:
-    router = Router(ServerMetrics())
+    metrics = ServerMetrics()
+    router = Router(metrics)
     router.add_unary({KEEP: lambda call, _: call.reply(b"answer")})
     made = make_transport(transport, router, replace(OPTIONS, max_streams=1000, max_metadata_bytes=30_000))
     try:
@@ -257,8 +265,10 @@ def test_metadata_is_bounded_and_no_call_below_the_bound_is_refused_by_chance(tr
                 stub.future(b"", metadata=(("x-large", "x" * size),), timeout=SOON_S).code()
                 for size in [29_000] * 20 + [30_000]
             ]
+            wait_until(lambda: outcomes(metrics)["CANCELLED"] == 1, "the count of the one that gRPC refused")
     finally:
         made.stop(0)
+    assert outcomes(metrics) == {"OK": 20, "CANCELLED": 1}
     assert codes == [grpc.StatusCode.OK] * 20 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
 
 
