@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ class Row:
         """Have a request of these callers end."""
         call = requests.infer("m", {"x": np.zeros((1, 1), np.int64)})
         assert call.joint
-        callers = [Waiting(call, call.joint, 1.0, 1.0, partial(self.woken.append, name)) for name in names]
+        locks = [SimpleNamespace(release=partial(self.woken.append, name)) for name in names]
+        callers = [Waiting(call, call.joint, 1.0, 1.0, lock) for lock in locks]
         for caller in callers:
             self.joiner._joiner.add(caller)
         assert self.joiner._joiner.reserve()

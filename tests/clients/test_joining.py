@@ -47,7 +47,7 @@ def _x(value: int, rows: int = 1) -> dict[str, Any]:
 def _waiting(rows: int, name: str = "m") -> Waiting:
     call = requests.infer(name, _x(0, rows))
     assert call.joint
-    return Waiting(call, call.joint, 1.0, 1.0, lambda: None)
+    return Waiting(call, call.joint, 1.0, 1.0, None)
 
 
 def _note(joiner: Joiner, *, client_is_slower: bool) -> None:
@@ -146,7 +146,7 @@ def test_what_travels_together_has_the_time_that_its_most_patient_call_has_left(
     call = requests.infer("m", _x(0))
     assert call.joint
     waiting = [
-        Waiting(call, call.joint, timeout_s, deadline, lambda: None) for timeout_s, deadline in ((9, 9), (5, 12))
+        Waiting(call, call.joint, timeout_s, deadline, None) for timeout_s, deadline in ((9, 9), (5, 12))
     ]
     joined = join(waiting, now=8.0)
     assert (joined.timeout_s, joined.waited_s) == (5, 1.0)

@@ -3,8 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from inferry_client.calling.calls import Session
@@ -46,7 +45,7 @@ class TaskJoiner:
         timeout_s = self._session.timeout_s if call.timeout_s is None else call.timeout_s
         deadline = time.monotonic() + timeout_s - call.waited_s
         woken = loop.create_future()
-        mine = Waiting(call, joint, timeout_s, deadline, partial(_wake, woken))
+        mine = Waiting(call, joint, timeout_s, deadline, woken)
         self._joiner.add(mine)
         self._unanswered.add(mine)
         if deadline < self._rings_at:
@@ -79,7 +78,7 @@ class TaskJoiner:
         now, next_at = time.monotonic(), math.inf
         for waiting in self._unanswered:
             if waiting.deadline <= now:
-                waiting.wake()
+                _wake([waiting])
             else:
                 next_at = min(next_at, waiting.deadline)
         self._set_alarm(next_at)
@@ -105,8 +104,7 @@ class TaskJoiner:
             fail(batch, InferryError(f"the joined request failed: {error}"))
             raise
         finally:
-            for each in batch:
-                each.wake()
+            _wake(batch)
             ended = time.monotonic()
             rows = sum([each.call.rows for each in batch])
             asyncio.get_running_loop().call_soon(self._hand_over, Ended(rows, ended - began, ended))
@@ -120,6 +118,7 @@ class TaskJoiner:
         return self._session.known_limit(call) or 1
 
 
-def _wake(woken: "asyncio.Future[None]") -> None:
-    if not woken.done():
-        woken.set_result(None)
+def _wake(batch: Sequence[Waiting]) -> None:
+    for each in batch:
+        if not each.woken.done():
+            each.woken.set_result(None)

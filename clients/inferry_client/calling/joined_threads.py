@@ -66,7 +66,7 @@ class ThreadJoiner:
         left_s = timeout_s - call.waited_s
         woken = threading.Lock()  # an event costs three times as much
         woken.acquire()
-        mine = Waiting(call, joint, timeout_s, time.monotonic() + left_s, woken.release)
+        mine = Waiting(call, joint, timeout_s, time.monotonic() + left_s, woken)
         self._wait(mine, woken, left_s)
         if mine.alone:
             return self._send(alone(mine, time.monotonic()))
@@ -98,7 +98,7 @@ class ThreadJoiner:
                 self._joiner.remove(mine)
                 return
         with suppress(ValueError):  # it was woken meanwhile
-            self._asleep.remove(mine.wake)
+            self._asleep.remove(mine.woken.release)
         self._wake_next()  # else nobody would, or who should have done so cannot: a thread may end anywhere
 
     def _wake_next(self) -> None:
@@ -208,7 +208,7 @@ class ThreadJoiner:
         rows = sum([each.call.rows for each in batch])
         with self._lock:
             tell(batch)
-            self._asleep.extend([each.wake for each in batch if not each.left])
+            self._asleep.extend([each.woken.release for each in batch if not each.left])
             self._asleep.append(partial(self._end, Ended(rows, ended - began, ended) if rows else None))
             if called:
                 self._idle.append(called)

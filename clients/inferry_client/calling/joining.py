@@ -13,9 +13,10 @@ is computed while the callers of the other get their answers and ask again.
 
 import copy
 import math
-from collections import OrderedDict, deque
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -56,7 +57,7 @@ class Waiting:
         joint: how it is joined.
         timeout_s: that its caller gave it.
         deadline: until when its caller waits.
-        wake: ends its caller's wait.
+        woken: what its caller waits for, a lock or a future.
         answered: something has become of it.
         result: its share of the answer.
         error: what the joined request ended with.
@@ -68,7 +69,7 @@ class Waiting:
     joint: Joint
     timeout_s: float
     deadline: float
-    wake: Callable[[], object]
+    woken: Any
     answered: bool = field(default=False, init=False)
     result: Any = field(default=None, init=False)
     error: InferryError | None = field(default=None, init=False)
@@ -100,7 +101,7 @@ class Joiner:
 
     def __init__(self, settings: Batching) -> None:
         self._settings = settings
-        self._groups: OrderedDict[Joint, deque[Waiting]] = OrderedDict()
+        self._groups: dict[Joint, list[Waiting]] = {}  # whose turn it is first
         self._rows = 0  # that wait
         self._under_way = 0  # rows
         self._in_flight = 0
@@ -111,7 +112,7 @@ class Joiner:
         self._rows += waiting.call.rows
         group = self._groups.get(waiting.joint)
         if group is None:
-            self._groups[waiting.joint] = deque((waiting,))
+            self._groups[waiting.joint] = [waiting]
         else:
             group.append(waiting)
 
@@ -170,16 +171,14 @@ class Joiner:
             return []
         joint, group = next(iter(self._groups.items()))
         most = max(1, min(self._settings.max_rows, limit(group[0].call), self._share()))
-        taken = [group.popleft()]
-        rows = taken[0].call.rows
-        while group and rows + group[0].call.rows <= most:  # guard: join-limit
-            rows += group[0].call.rows
-            taken.append(group.popleft())
-        self._rows -= rows
-        self._under_way += rows
+        stops = list(accumulate([each.call.rows for each in group[:most]]))
+        count = max(1, bisect_right(stops, most))  # guard: join-limit
+        taken, left = group[:count], group[count:]
+        self._rows -= stops[count - 1]
+        self._under_way += stops[count - 1]
         del self._groups[joint]
-        if group:
-            self._groups[joint] = group  # behind the others
+        if left:
+            self._groups[joint] = left  # behind the others
         return taken
 
     def _sends_halves(self) -> bool:

@@ -119,12 +119,12 @@ def split_classify(result: ClassifyResult, counts: Sequence[int]) -> list[Classi
 
 def split_infer(result: InferResult, counts: Sequence[int]) -> list[InferResult]:
     """A joined result's shares, in order, by how many rows each has; views of its outputs."""
-    names, columns = list(result.outputs), [_split(output, counts) for output in result.outputs.values()]
-    shares = zip(*columns, strict=True) if columns else repeat((), len(counts))
-    return [
-        InferResult(result.model, result.version, dict(zip(names, share, strict=True)), "", result.variant)
-        for share in shares
-    ]
+    model, version, variant = result.model, result.version, result.variant
+    shares: list[dict[str, Tensor]] = [{} for _ in counts]
+    for name, output in result.outputs.items():
+        for share, rows in zip(shares, _split(output, counts), strict=True):
+            share[name] = rows
+    return [InferResult(model, version, share, "", variant) for share in shares]
 
 
 def _split(output: Tensor, counts: Sequence[int]) -> list[Tensor]:
