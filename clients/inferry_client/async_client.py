@@ -43,6 +43,7 @@ def _awaitable(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[AsyncC
         call = build(*args, **kwargs)
         if client._batching is None:
             call.serialize()  # now: what is awaited later sends what was there at the call
+            return client._perform(call)
         return client.run(call)
 
     return document(method, build)

@@ -31,7 +31,8 @@ def _blocking(build: Callable[P, Call[Result]]) -> "Callable[Concatenate[Client,
     """The method that makes the call which `build` builds, and waits for its result."""
 
     def method(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        return client.run(build(*args, **kwargs))
+        call = build(*args, **kwargs)
+        return client._perform(call) if client._batching is None else client.run(call)
 
     return document(method, build)
 

@@ -61,7 +61,7 @@ def test_a_call_makes_few_calls_beyond_grpcs() -> None:
     client.infer("mnist", PIXELS)
     with CallCounter() as counter:
         client.infer("mnist", PIXELS)
-    assert counter.counted.total() <= 26  # about 6 us in the processor's caches; replies are read among them
+    assert counter.counted.total() <= 22  # about 6 us in the processor's caches; replies are read among them
 
 
 def test_calls_that_travel_together_make_few_calls_each() -> None:
@@ -82,5 +82,5 @@ def test_calls_that_travel_together_make_few_calls_each() -> None:
         return counter.counted
 
     counted = asyncio.run(ask())
-    assert counted.total() / CALLERS <= 69
+    assert counted.total() / CALLERS <= 66
     assert asked == [1, CALLERS]

@@ -145,9 +145,7 @@ def test_a_lone_call_takes_a_place_only_where_it_meets_no_other() -> None:
 def test_what_travels_together_has_the_time_that_its_most_patient_call_has_left() -> None:
     call = requests.infer("m", _x(0))
     assert call.joint
-    waiting = [
-        Waiting(call, call.joint, timeout_s, deadline, None) for timeout_s, deadline in ((9, 9), (5, 12))
-    ]
+    waiting = [Waiting(call, call.joint, timeout_s, deadline, None) for timeout_s, deadline in ((9, 9), (5, 12))]
     joined = join(waiting, now=8.0)
     assert (joined.timeout_s, joined.waited_s) == (5, 1.0)
     assert alone(waiting[0], now=8.0).waited_s == 8.0

@@ -39,7 +39,7 @@ class Unbuilt(Protocol):
     def build(self) -> Message:
         """The message."""
 
-    def serialize(self) -> bytes:
+    def SerializeToString(self) -> bytes:  # noqa: N802 - as messages call it, so nobody asks which of them it is
         """The message as it travels, without being built where that costs less."""
 
 
@@ -128,8 +128,7 @@ class Call(Generic[Result]):
         """
         wire = self.wire
         if wire is None:
-            message = self.message
-            wire = message.SerializeToString() if isinstance(message, Message) else message.serialize()
+            wire = self.message.SerializeToString()
             if len(wire) > MAX_MESSAGE_BYTES:  # guard: client-message-size
                 raise InvalidRequestError(
                     f"the request to {self.asked} takes {len(wire)} bytes; expected at most {MAX_MESSAGE_BYTES}",

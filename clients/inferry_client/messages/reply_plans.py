@@ -6,7 +6,7 @@ contents are cut out of their places.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ _MAX_ALIKE = 4  # plans for one length: versions of a model, and models whose na
 _plans: "dict[int, tuple[_Plan, ...]]" = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
+class _Output(NamedTuple):
     """An output of every reply that a plan fits: what stands before its contents, and where they lie."""
 
     name: str
@@ -50,9 +49,14 @@ def read_wire(wire: bytes) -> ModelInferResponse | InferResult:
         DecodeError: it is no message.
     """
     for plan in _plans.get(len(wire), ()):
-        result = _read(wire, plan)
-        if result:
-            return result
+        arrays, end = {}, 0
+        for name, shape, dtype, before, start, stop in plan.outputs:
+            if wire[end:start] != before:  # guard: reply-plan-fits
+                break
+            arrays[name] = np.ndarray(shape, dtype, wire[start:stop])
+            end = stop
+        else:
+            return InferResult(plan.model, plan.version, arrays, "", plan.variant)
     reply = ModelInferResponse.FromString(wire)
     new = _plan(wire, reply)
     if new:
@@ -60,17 +64,6 @@ def read_wire(wire: bytes) -> ModelInferResponse | InferResult:
             _plans.clear()
         _plans[len(wire)] = (new, *_plans.get(len(wire), ())[: _MAX_ALIKE - 1])
     return reply
-
-
-def _read(wire: bytes, plan: _Plan) -> InferResult | None:
-    """The result of a reply of the plan's length; None: it does not fit."""
-    arrays, end = {}, 0
-    for output in plan.outputs:
-        if wire[end : output.start] != output.before:  # guard: reply-plan-fits
-            return None
-        end = output.stop
-        arrays[output.name] = np.ndarray(output.shape, output.dtype, wire[output.start : end])
-    return InferResult(plan.model, plan.version, arrays, "", plan.variant)
 
 
 def _plan(wire: bytes, reply: ModelInferResponse) -> _Plan | None:

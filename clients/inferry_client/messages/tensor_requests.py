@@ -65,9 +65,12 @@ def infer(
         InvalidRequestError: an array or a parameter that the protocol cannot carry.
     """
     try:
-        arrays = tuple(inputs.values())
-        looks = [(name, type(array), array.dtype, array.shape) for name, array in zip(inputs, arrays, strict=True)]
-        alike = _alike(model, version, tuple(looks))
+        arrays: tuple[NDArray[Any], ...] = ()
+        looks: tuple[_Look, ...] = ()
+        for name, array in inputs.items():  # of which there are few; comprehensions would be calls
+            arrays += (array,)
+            looks += ((name, type(array), array.dtype, array.shape),)
+        alike = _alike(model, version, looks)
     except (AttributeError, TypeError, UnicodeEncodeError):  # looked for only now: it would cost every call
         _check_inputs(model, version, inputs)
         raise
@@ -242,7 +245,7 @@ class _InferRequest:
             self.settings.add_to(request)
         return request
 
-    def serialize(self) -> bytes:
+    def SerializeToString(self) -> bytes:  # noqa: N802 - see Unbuilt
         return self.build().SerializeToString() if self.settings else self._tensors()
 
     def _tensors(self) -> bytes:
