@@ -82,6 +82,12 @@ HTTP = (
         ("tests/server/test_giving_way.py",),
     ),
     Mutant(
+        "gives-way-hurries",
+        "metrics page, live page: pauses are long for a second only",
+        "hurries = False",
+        ("tests/server/test_giving_way.py",),
+    ),
+    Mutant(
         "live-access",
         "HTTP: the live page's data asks for the role read",
         "if False:",
