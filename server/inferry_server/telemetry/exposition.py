@@ -5,6 +5,7 @@ interpreter. Collectors that have `texts` keep the labels of their series spelle
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 _OPEN_METRICS, _END = "application/openmetrics-text", b"# EOF\n"
 _KEEPS_NAMES = ("", "underscores", "allow-utf-8")  # escaping that leaves names as ours are
+_SOME = 32  # lines, about as many as a histogram's series has
 _FEW = 1_000_000  # from here on Go writes whole numbers with an exponent
 
 
@@ -29,7 +31,7 @@ class Writing(Protocol):
     """A collector that writes its own families."""
 
     def texts(self, *, open_metrics: bool) -> Iterator[str]:
-        """Each family with its heading, in OpenMetrics' format or in Prometheus'."""
+        """Each family with its heading, in OpenMetrics' format or in Prometheus', in pieces that take short to make."""
         ...
 
 
@@ -80,7 +82,7 @@ class PageRegistry(CollectorRegistry):
 
 
 def write_page(registry: PageRegistry, accept: str, names: Sequence[str] = ()) -> tuple[Iterator[bytes], str]:
-    """The page in pieces, a family each, and its content type.
+    """The page in pieces, of a family or some of its lines each, and its content type.
 
     Args:
         registry: whose metrics are shown.
@@ -157,6 +159,13 @@ def labelled(names: Sequence[str], values: Sequence[str]) -> str:
 def lines(heads: Iterable[str], values: Iterable[float]) -> str:
     """A line for each sample."""
     return "".join([f"{head}{written(value)}\n" for head, value in zip(heads, values, strict=True)])
+
+
+def some_lines(heads: Iterable[str], values: Iterable[float]) -> Iterator[str]:
+    """The lines of all samples, in pieces of some."""
+    samples = zip(heads, values, strict=True)
+    while some := [f"{head}{written(value)}\n" for head, value in islice(samples, _SOME)]:
+        yield "".join(some)
 
 
 def histogram_heads(name: str, labels: Sequence[str], values: Labels, buckets: Sequence[str]) -> list[str]:

@@ -69,14 +69,18 @@ def test_values_are_read_as_they_were(value: float) -> None:
     assert float(written(value)) == pytest.approx(value, rel=1e-15, nan_ok=True)
 
 
-def test_a_page_comes_in_a_piece_for_each_family() -> None:
-    metrics = ServerMetrics()
-    metrics.for_model("m", "1")
+def test_a_page_comes_in_short_pieces_however_many_models_there_are() -> None:
+    metrics, models = ServerMetrics(), 100
+    for model in map(str, range(models)):
+        metrics.for_model(model, "1").watch(lambda: [("inferry_queue_rows", "interactive", 0)])
+        metrics.for_method(f"/{model}", streaming=False).ended(code="OK", reason="", seconds=1.0)
     pieces = list(write_page(metrics.registry, OPEN)[0])
-    assert all(piece.count(b"# TYPE ") == 1 for piece in pieces[:-1])
-    assert pieces[-1] == b"# EOF\n"
-    families = list(text_string_to_metric_families(b"".join(pieces).decode()))  # type: ignore[no-untyped-call]
-    assert len(families) == len(pieces) - 1 > 40
+    assert sum(1 for piece in pieces if not piece) == models  # each was asked alone
+    assert max(piece.count(b"\n") for piece in pieces) <= 32
+    assert all(piece.count(b"# TYPE ") <= 1 for piece in pieces)
+    page = b"".join(pieces).decode()
+    assert page.count("\n") > 100 * models
+    assert len(list(text_string_to_metric_families(page))) > 40  # type: ignore[no-untyped-call]
 
 
 def test_series_that_are_gone_leave_nothing_behind() -> None:
