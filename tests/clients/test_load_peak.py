@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_client.load.errors import LoadError
-from inferry_client.load.find_peak import report_search, verdict
+from inferry_client.load.find_peak import client_was_limit, report_search, verdict
 from inferry_client.load.page import Trial
 from inferry_client.load.peak import PeakSearch
 from inferry_client.load.records import make_records, summarize
-from inferry_client.load.summary import read_report
+from inferry_client.load.summary import Gates, read_report
 
 
 @given(capacity=st.floats(1, 50_000), start=st.floats(1, 5000))
@@ -47,6 +47,63 @@ def test_a_trial_that_was_disturbed_does_not_halve_the_peak(capacity: float, dis
         search.note(rate, held=rate <= capacity and search.trials != disturbed)
     assert search.peak is not None
     assert 0.9 * capacity <= search.peak <= capacity
+
+
+@given(capacity=st.floats(50, 5000), disturbed=st.sets(st.integers(0, 40)))
+def test_trials_that_are_disturbed_now_and_then_do_not_lower_the_peak(capacity: float, disturbed: set[int]) -> None:
+    search = PeakSearch(start=100)
+    while (rate := search.next_rate()) is not None:
+        lost = search.trials in disturbed and search.trials - 1 not in disturbed
+        search.note(rate, held=rate <= capacity and not lost)
+    assert search.peak is not None
+    assert 0.9 * capacity <= search.peak <= capacity
+
+
+@given(capacity=st.floats(50, 5000), late=st.sets(st.integers(0, 30)))
+def test_a_trial_is_made_again_where_the_client_sent_late(capacity: float, late: set[int]) -> None:
+    search = PeakSearch(start=100)
+    in_a_row = 0
+    while (rate := search.next_rate()) is not None:
+        spoilt = search.trials in late and in_a_row < 2
+        in_a_row = in_a_row + 1 if spoilt else 0
+        search.note(rate, held=rate <= capacity and not spoilt, spoilt=spoilt)
+        assert search.exhausted or not spoilt or search.next_rate() == rate
+    assert search.exhausted or 0.94 * capacity <= (search.peak or 0.0) <= capacity
+
+
+def test_a_rate_that_the_client_never_sends_in_time_is_not_held() -> None:
+    search = PeakSearch(start=100)
+    while (rate := search.next_rate()) is not None:
+        search.note(rate, held=rate <= 1000, spoilt=rate > 1000)
+    assert 940 <= (search.peak or 0.0) <= 1000
+
+
+def _trial(rate: float, *, lag_ms: float, took_ms: float, refused: bool = False, objective_ms: float = 15) -> Trial:
+    """A trial whose requests all left so late and took so long; the last one may be refused."""
+    rows = [(n, n + lag_ms / 1e3, n + (lag_ms + took_ms) / 1e3, int(refused and n == 9)) for n in range(10)]
+    summary = summarize(make_records(rows, Counter()), objective_ms=objective_ms, offered=rate, open_loop=True)
+    return Trial(rate, summary, tuple(Gates(objective_ms).broken(summary, client=False)))
+
+
+@pytest.mark.parametrize(
+    ("lost", "client"),
+    [
+        (_trial(120, lag_ms=8, took_ms=10), True),
+        (_trial(120, lag_ms=8, took_ms=16), False),
+        (_trial(120, lag_ms=8, took_ms=10, refused=True), False),
+        (_trial(120, lag_ms=1, took_ms=16), False),
+    ],
+)
+def test_the_client_is_the_limit_where_the_server_would_have_held_the_objective(lost: Trial, client: bool) -> None:
+    gates, held = Gates(15), _trial(100, lag_ms=1, took_ms=9)
+    assert lost.broken
+    assert gates.broken_by_client(lost.summary) is client
+    assert client_was_limit([held, lost], gates, peak=100) is client
+    far_above = _trial(200, lag_ms=8, took_ms=10)
+    assert client_was_limit([held, lost, far_above], gates, peak=100) is client
+    again = _trial(120, lag_ms=1, took_ms=16)
+    assert not client_was_limit([held, lost, again], gates, peak=100)
+    assert not client_was_limit([held], gates, peak=100)
 
 
 def test_a_search_without_a_peak_says_whether_nothing_was_held_or_nothing_twice() -> None:

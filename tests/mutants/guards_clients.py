@@ -141,8 +141,14 @@ CLIENTS = (
     Mutant(
         "load-peak-disturbed",
         "load: a rate that was not held is tried once more",
-        "self._not_held = rate",
+        "self._note_not_held(rate)",
         ("tests/clients/test_load_peak.py::test_a_trial_that_was_disturbed_does_not_halve_the_peak",),
+    ),
+    Mutant(
+        "load-peak-spoilt",
+        "load: a trial that the client spoilt is made again",
+        "if False:",
+        ("tests/clients/test_load_peak.py::test_a_trial_is_made_again_where_the_client_sent_late",),
     ),
     Mutant(
         "load-peak-twice",

@@ -15,7 +15,7 @@ from inferry_client.load.errors import LoadError
 from inferry_client.load.page import Trial, render_peak
 from inferry_client.load.peak import PeakSearch
 from inferry_client.load.schedule import MAX_REQUESTS, Load
-from inferry_client.load.summary import to_json
+from inferry_client.load.summary import Gates, to_json
 from inferry_client.load.targets import deliver
 from inferry_client.load.workers import OpenLoop
 
@@ -43,8 +43,7 @@ def find_peak(args: Namespace, loop: OpenLoop, *, where: str, html: Path | None,
     if peak is None:
         raise LoadError(verdict(search, args.p99_ms))
     say(verdict(search, args.p99_ms))
-    lost = [trial for trial in trials if trial.broken and trial.rate > peak]
-    if lost and min(lost, key=lambda trial: trial.rate).summary.client_limited:
+    if client_was_limit(trials, gates_of(args), peak=peak):
         raise LoadError(
             "the client sent late at the rate above the peak, so the server may hold more; give it more cores "
             "(--processes), or a machine of its own"
@@ -58,9 +57,16 @@ def _search(args: Namespace, loop: OpenLoop, search: PeakSearch, trials: list[Tr
         load = Load((rate,), duration_of(args), poisson=args.arrivals == "poisson", seed=args.seed + search.trials)
         summary = loop.run(load, stop_when_lost=True)
         broken = gates.broken(summary, client=False)  # what the client sends late is late all the same
-        search.note(rate, held=not broken)
+        search.note(rate, held=not broken, spoilt=gates.broken_by_client(summary))
         trials.append(Trial(rate, summary, tuple(broken)))
         print(f"{rate:.1f} offered: {'held' if not broken else broken[0]}", file=sys.stderr)
+
+
+def client_was_limit(trials: Sequence[Trial], gates: Gates, *, peak: float) -> bool:
+    """Whether the lowest rate above the peak was only lost since the client sent late: the server may hold more."""
+    lost = [trial for trial in trials if trial.broken and trial.rate > peak]
+    lowest = min((trial.rate for trial in lost), default=0.0)
+    return bool(lost) and all(gates.broken_by_client(trial.summary) for trial in lost if trial.rate == lowest)
 
 
 def _deliver(

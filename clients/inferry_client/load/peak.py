@@ -3,7 +3,8 @@
 The rate doubles until it is not held, then the interval between the highest rate that was held and
 the lowest that was not is halved (geometrically) until its ends are near each other. Chance is found out
 both ways: a rate that is not held, as something else may have disturbed the machine, is tried once more, and
-the result is tried a second time, and lowered until it is held again.
+the result is tried a second time, and lowered until it is held again. A trial that the client spoilt, by sending
+late, tells nothing of the server: it is made again, twice at the most.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 _NEAR = 1.05  # the ends of the interval, when the search is over
 _CONFIRMED_STEP = 0.03  # lower after the first failure, twice that after the second, and so on
 _TIMES_HELD = 2
+_MOST_SPOILT = 2  # trials of a rate; a third counts, as this client cannot offer the rate
 _MOST_TRIALS = 40
 
 
@@ -39,6 +41,7 @@ class PeakSearch:
     _not_held: float | None = field(default=None)
     _confirmed: float | None = field(default=None)
     _doubted: float | None = field(default=None)  # not held once
+    _spoilt: int = 0  # trials of the rate that is tried
     _failures: int = 0
     _times_held: int = 1  # of the rate that is being confirmed: the search held it
 
@@ -65,28 +68,46 @@ class PeakSearch:
             return self.confirming
         return float((self._held * self._not_held) ** 0.5)
 
-    def note(self, rate: float, *, held: bool) -> None:
-        """How the trial of a rate went."""
+    def note(self, rate: float, *, held: bool, spoilt: bool = False) -> None:
+        """How the trial of a rate went.
+
+        Args:
+            rate: that `next_rate` gave.
+            held: whether the server held it.
+            spoilt: whether it was not held only since the client sent late.
+        """
         self.trials += 1
         self.lowest_tried = min(self.lowest_tried, rate)
+        if spoilt and not held and self._spoilt < _MOST_SPOILT:  # guard: load-peak-spoilt
+            self._spoilt += 1
+            return
+        self._spoilt = 0
         if held:
-            self.highest_held = max(self.highest_held or 0.0, rate)
-        if self.confirming is not None:
-            self._times_held += held
-            if held and self._times_held >= _TIMES_HELD:  # guard: load-peak-twice
-                self._confirmed = rate
-            elif not held:
-                self._times_held = 0
-                self._failures += 1
-                lower = rate * (1 - min(0.5, _CONFIRMED_STEP * self._failures))
-                self.confirming = lower if lower >= self.lowest else None
-                self._held, self._not_held = None, rate
-        elif held:
-            self._held, self._doubted = rate, None
+            self._doubted = None
+            self._note_held(rate)
         elif self._doubted is None:
             self._doubted = rate  # guard: load-peak-disturbed
         else:
-            self._not_held, self._doubted = rate, None
+            self._doubted = None
+            self._note_not_held(rate)
+
+    def _note_held(self, rate: float) -> None:
+        self.highest_held = max(self.highest_held or 0.0, rate)
+        if self.confirming is None:
+            self._held = rate
+            return
+        self._times_held += 1
+        if self._times_held >= _TIMES_HELD:  # guard: load-peak-twice
+            self._confirmed = rate
+
+    def _note_not_held(self, rate: float) -> None:
+        self._not_held = rate
+        if self.confirming is None:
+            return
+        self._held, self._times_held = None, 0
+        self._failures += 1
+        lower = rate * (1 - min(0.5, _CONFIRMED_STEP * self._failures))
+        self.confirming = lower if lower >= self.lowest else None
 
     @property
     def exhausted(self) -> bool:

@@ -81,6 +81,7 @@ def summarize(
     seconds = float(rows["ended"].max() - min(0.0, rows["scheduled"].min())) if len(rows) else 0.0
     within = len(took_ms) if objective_ms is None else int(np.searchsorted(took_ms, objective_ms, side="right"))
     lag_ms = (rows["sent"] - rows["scheduled"]) * 1e3
+    from_sent_ms = (answered["ended"] - answered["sent"]) * 1e3
     return LoadSummary(
         requests=len(rows),
         answered=counts[Outcome.ANSWERED],
@@ -93,6 +94,7 @@ def summarize(
         objective_ms=objective_ms,
         goodput_per_second=within / seconds if seconds else 0.0,
         send_lag_p99_ms=_quantile(np.sort(lag_ms), 0.99) if open_loop else None,
+        p99_from_sent_ms=_quantile(np.sort(from_sent_ms), 0.99) if open_loop else None,
         errors=tuple(f"{count} x {text}" for text, count in records.errors.most_common(_ERRORS_KEPT)),
         series=by_second(records),
     )

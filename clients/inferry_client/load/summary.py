@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -60,6 +60,7 @@ class LoadSummary:
         objective_ms: within which an answer is good; None: however long it took.
         goodput_per_second: good answers.
         send_lag_p99_ms: how late the client sent, all but one request in a hundred; None in a closed loop.
+        p99_from_sent_ms: as p99_ms, but from when requests left and not from when they were due; None in a closed loop.
         errors: what was refused and failed, each kind once, most frequent first.
         series: second by second.
     """
@@ -78,6 +79,7 @@ class LoadSummary:
     objective_ms: float | None = None
     goodput_per_second: float = 0.0
     send_lag_p99_ms: float | None = None
+    p99_from_sent_ms: float | None = None
     errors: tuple[str, ...] = ()
     series: tuple[Second, ...] = field(default=(), repr=False)
 
@@ -128,6 +130,13 @@ class Gates:
                 "more; offer less, or give it more cores (--processes)"
             )
         return found
+
+    def broken_by_client(self, summary: LoadSummary) -> bool:
+        """Whether a test did not keep these, and would have kept them had the client not sent late."""
+        if summary.p99_from_sent_ms is None or not summary.client_limited:
+            return False
+        in_time = replace(summary, p99_ms=summary.p99_from_sent_ms)
+        return bool(self.broken(summary, client=False)) and not self.broken(in_time, client=False)
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
