@@ -13,6 +13,7 @@ from inferry_client.load.page import Trial
 from inferry_client.load.peak import PeakSearch
 from inferry_client.load.records import make_records, summarize
 from inferry_client.load.summary import Gates, read_report
+from inferry_client.load.workers import most_bad
 
 
 @given(capacity=st.floats(1, 50_000), start=st.floats(1, 5000))
@@ -104,6 +105,23 @@ def test_the_client_is_the_limit_where_the_server_would_have_held_the_objective(
     again = _trial(120, lag_ms=1, took_ms=16)
     assert not client_was_limit([held, lost, again], gates, peak=100)
     assert not client_was_limit([held], gates, peak=100)
+
+
+@given(
+    requests=st.integers(10, 2000),
+    sent=st.floats(0.1, 1),
+    failed=st.floats(0, 1),
+    max_error_rate=st.sampled_from([0.0, 0.001, 0.2]),
+)
+def test_a_trial_that_a_process_gave_up_is_not_held(
+    requests: int, sent: float, failed: float, max_error_rate: float
+) -> None:
+    bad = most_bad(requests, 0.01 + max_error_rate) + 1
+    count = max(bad, round(sent * requests))
+    failures = round(failed * bad)
+    rows = [(n / 99, n / 99, n / 99 + (0.02 if n < bad else 0.001), int(n < failures)) for n in range(count)]
+    summary = summarize(make_records(rows, Counter()), open_loop=True)
+    assert count > requests or Gates(15, max_error_rate).broken(summary)
 
 
 def test_a_search_without_a_peak_says_whether_nothing_was_held_or_nothing_twice() -> None:

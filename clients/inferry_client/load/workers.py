@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,6 @@ RATE_OF_A_PROCESS = 1500.0
 
 _LEAD_S = 0.2  # from the order to start until the first request may be due
 _GRACE_S = 60.0  # for processes to start, and to write what they measured
-_HELD_SHARE = 0.01  # of requests that a p99 lets be late
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class OpenLoop:
     objective_ms: float | None = None
     verbose: bool = False
 
-    def run(self, load: Load, *, stop_when_lost: bool = False) -> LoadSummary:
+    def run(self, load: Load, *, lost_share: float | None = None) -> LoadSummary:
         """Offer a load and give the figures.
 
         Args:
             load: what is offered.
-            stop_when_lost: end early once more requests are bad than p99 within the objective allows.
+            lost_share: end early once more than this share of all requests are late, refused or failed; None: go on.
 
         Raises:
             LoadError: a process did not come to its end.
@@ -61,18 +61,14 @@ class OpenLoop:
         times = schedule(load)
         if not len(times):
             raise LoadError(f"{load.rates} requests/s in {load.duration_s:g} s are none; offer more, or longer")
-        records = self._send(times, load, stop_when_lost=stop_when_lost)
+        records = self._send(times, load, lost_share=lost_share)
         return summarize(records, objective_ms=self.objective_ms, offered=len(times) / load.duration_s, open_loop=True)
 
-    def _send(self, times: "np.typing.NDArray[np.float64]", load: Load, *, stop_when_lost: bool) -> Records:
+    def _send(self, times: "np.typing.NDArray[np.float64]", load: Load, *, lost_share: float | None) -> Records:
         count = self.processes or processes_for(max(load.rates), available_cores())
-        late_s = self.objective_ms / 1e3 if self.objective_ms and stop_when_lost else None
-        settings = {
-            "address": self.address,
-            "timeout_s": self.timeout_s,
-            "late_s": late_s,
-            "most_late": math.ceil(len(times) * _HELD_SHARE / count) + 1,
-        }
+        settings: dict[str, Any] = {"address": self.address, "timeout_s": self.timeout_s, "late_s": None}
+        if self.objective_ms is not None and lost_share is not None:
+            settings |= {"late_s": self.objective_ms / 1e3, "most_late": most_bad(len(times), lost_share)}
         with tempfile.TemporaryDirectory(prefix="inferry-load-") as temporary:
             folder = Path(temporary)
             write_payloads(self.payloads, folder)
@@ -86,6 +82,14 @@ class OpenLoop:
                 for process in processes:
                     _wait(process, load.duration_s + self.timeout_s + _GRACE_S)
             return load_records(folder.glob("*.records"))
+
+
+def most_bad(requests: int, lost_share: float) -> int:
+    """How many bad requests each process goes on with: as many as all of them together may have.
+
+    A process that stopped for its own part of them would leave the others a lower rate, which may be held.
+    """
+    return math.ceil(requests * lost_share)
 
 
 def processes_for(rate: float, cores: int) -> int:
