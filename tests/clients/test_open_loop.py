@@ -277,7 +277,7 @@ def test_numbers_within_a_tolerance_and_labels_exactly_are_the_same_answer() -> 
         expectation.read(b"")
 
 
-@pytest.mark.parametrize(("rate", "cores", "processes"), [(10, 2, 1), (4000, 2, 2), (4000, 16, 3), (1e6, 8, 8)])
+@pytest.mark.parametrize(("rate", "cores", "processes"), [(10, 2, 1), (4000, 2, 2), (6000, 16, 3), (1e6, 8, 8)])
 def test_processes_grow_with_the_rate_up_to_the_cores(rate: float, cores: int, processes: int) -> None:
     assert processes_for(rate, cores) == processes
 

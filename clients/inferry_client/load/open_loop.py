@@ -7,6 +7,7 @@ loop the users wait with it, and the stop hardly shows.
 
 import asyncio
 import gc
+import selectors
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,8 +25,6 @@ from inferry_client.load.open_calls import Caller, open_caller
 from inferry_client.load.payloads import Payloads
 from inferry_client.load.records import OUTCOMES, Records, make_records
 from inferry_client.load.summary import outcome_of
-
-_SLEEPLESS_S = 0.0005  # before a request is due; an event loop cannot sleep so shortly
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,15 @@ def send(times: NDArray[np.float64], sending: Sending) -> Records:
     gc.collect()
     gc.disable()  # a collection would hold up what is due; nothing here makes cycles
     try:
-        return asyncio.run(_OpenLoop(sending).run(times))
+        with asyncio.Runner(loop_factory=_new_timely_loop) as runner:
+            return runner.run(_OpenLoop(sending).run(times))
     finally:
         gc.enable()
+
+
+def _new_timely_loop() -> asyncio.AbstractEventLoop:
+    """An event loop that sleeps to the microsecond. That of epoll, the usual one, rounds up to milliseconds."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 class _OpenLoop:
@@ -103,7 +108,7 @@ class _OpenLoop:
 
     async def _sleep_until(self, scheduled: float) -> None:
         while (left_s := self._start + scheduled - time.monotonic()) > 0:
-            await asyncio.sleep(left_s - _SLEEPLESS_S if left_s > _SLEEPLESS_S else 0)
+            await asyncio.sleep(left_s)
 
     async def _ask(self, caller: Caller, number: int, scheduled: float) -> None:
         sending = self._sending

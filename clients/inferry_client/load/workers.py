@@ -21,8 +21,8 @@ from inferry_client.load.schedule import Load, schedule
 from inferry_client.load.summary import LoadSummary
 from inferry_proto.cores import available_cores
 
-# What one process sends a second with half of a core to spare for lateness; see clients/README.md.
-RATE_OF_A_PROCESS = 1500.0
+# What one process sends a second with nearly half of a core to spare for lateness; see clients/README.md.
+RATE_OF_A_PROCESS = 2300.0
 
 _LEAD_S = 0.2  # from the order to start until the first request may be due
 _GRACE_S = 60.0  # for processes to start, and to write what they measured
