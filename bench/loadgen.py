@@ -185,7 +185,7 @@ def inferry_peak(address: str, model: str, *, start: float) -> float:
     """What `inferry load --find-peak` says of the same objective, where no request may be refused or fail either."""
     command = [sys.executable, "-m", "inferry_client", "load", "--server", address, "--model", model, "--find-peak"]
     command += ["--p99-ms", str(LATENCY_MS), "--rate", f"{start:.1f}", "--duration", f"{_PEAK_TRIAL_S}s"]
-    command += ["--max-error-rate", "0"]
+    command += ["--max-error-rate", "0", "--processes", "1"]  # LoadGen's client is one, and several take more CPU
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # 1 where the client was the limit
     found = re.search(r"^peak: ([0-9.]+) requests/s", done.stdout, re.MULTILINE)
     if not found:
