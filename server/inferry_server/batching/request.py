@@ -1,7 +1,7 @@
 """One request in the queue: its inputs, deadline and reply; and how rows become batches, and outputs replies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -49,9 +49,40 @@ class Reply(Protocol):
         """The request was not, or could not be, computed."""
 
 
+class InputsForm(NamedTuple):
+    """What the inputs of requests have in common that differ in the values of their elements alone.
+
+    Attributes:
+        nbytes: bytes of all inputs, texts with all their characters.
+        item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
+        shape_key: requests that have the same take as long for each row. Texts of up to twice as many characters do.
+    """
+
+    nbytes: int
+    item_shapes: tuple[tuple[int, ...], ...]
+    shape_key: ShapeKey
+
+
+def form_of(inputs: Arrays, rows: int) -> InputsForm:
+    """The form of the inputs of so many rows."""
+    nbytes = characters = 0
+    item_shapes: tuple[tuple[int, ...], ...] = ()
+    for array in inputs.values():
+        nbytes += array.nbytes
+        item_shapes += (array.shape[1:],)
+        if array.dtype.hasobject:  # whose own bytes are pointers to its texts
+            characters += sum(map(len, array.flat))  # guard: room-texts-counted
+    nbytes += characters
+    row_bytes = nbytes // (rows or 1)
+    return InputsForm(nbytes, item_shapes, (item_shapes, 1 << row_bytes.bit_length() if characters else row_bytes))
+
+
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class InferenceRequest:
     """One request in the queue, and how far it has come.
+
+    Args:
+        form: of the inputs, where it is known; else it is found.
 
     Attributes:
         inputs: by name; all begin with `rows` where the model is batched.
@@ -62,9 +93,9 @@ class InferenceRequest:
         trace: its trace, where it is sampled.
         request_id: as the client chose it.
         arrived_at: when it came, on the monotonic clock; 0: when it is admitted.
-        nbytes: bytes of all inputs, texts with all their characters.
-        item_shapes: of the inputs, without N: only requests that agree in them can share a batch.
-        shape_key: requests that have the same take as long for each row. Texts of up to twice as many characters do.
+        nbytes: as `InputsForm`.
+        item_shapes: as `InputsForm`.
+        shape_key: as `InputsForm`.
         is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
         rows_ahead: rows that waited in its lane then.
@@ -83,6 +114,7 @@ class InferenceRequest:
     trace: RequestTrace | None = None
     request_id: str = ""
     arrived_at: float = 0.0
+    form: InitVar[InputsForm | None] = None
     nbytes: int = field(init=False)
     item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
     shape_key: ShapeKey = field(init=False)
@@ -97,17 +129,9 @@ class InferenceRequest:
     _compute_s: float = field(default=0.0, init=False)
     _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, form: InputsForm | None) -> None:
         self.waiting_rows = self.rows
-        self.nbytes, self.item_shapes, characters = 0, (), 0
-        for array in self.inputs.values():
-            self.nbytes += array.nbytes
-            self.item_shapes += (array.shape[1:],)
-            if array.dtype.hasobject:  # whose own bytes are pointers to its texts
-                characters += sum(map(len, array.flat))  # guard: room-texts-counted
-        row_bytes = (self.nbytes + characters) // (self.rows or 1)
-        self.nbytes += characters
-        self.shape_key = (self.item_shapes, 1 << row_bytes.bit_length() if characters else row_bytes)
+        self.nbytes, self.item_shapes, self.shape_key = form or form_of(self.inputs, self.rows)
 
     @property
     def degraded_from(self) -> str:

@@ -118,6 +118,7 @@ class InferenceService:
             trace=trace,
             request_id=incoming.request_id,
             arrived_at=incoming.arrived_at,
+            form=request.form,
             deadline=self._deadlines.deadline(
                 incoming.arrived_at,
                 call_deadline=call_deadline,

@@ -17,7 +17,7 @@ import numpy as np
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.variants import PARAMETER, Accepted
-from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.request import InferenceRequest, InputsForm, form_of
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
 from inferry_server.trace import RequestTrace
@@ -82,6 +82,7 @@ class ReadRequest:
         timeout_s: from its `timeout` parameter; None for none.
         priority: from its `priority` parameter; 0 for none.
         encode: the response message, from the outputs of its rows.
+        form: of its inputs, where a plan knows it.
     """
 
     inputs: Arrays
@@ -89,6 +90,7 @@ class ReadRequest:
     timeout_s: float | None
     priority: int
     encode: Callable[[Arrays], bytes]
+    form: InputsForm | None = None
 
 
 def receive(message: bytes | memoryview, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
@@ -146,7 +148,7 @@ class RequestReader:
             plan = self._plans.get(model.version, incoming.header, model.signature)
             if plan is not None and (inputs := plan.read(incoming)) is not None:
                 encode = partial(plan.response.encode, incoming.request_id)
-                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, encode)
+                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, encode, plan.form)
         request = parse(ModelInferRequest, incoming.message)
         decoded = decode_infer_request(
             request,
@@ -200,7 +202,7 @@ class InferPlan:
         signature: what it was checked against.
     """
 
-    __slots__ = ("_sizes", "_tensors", "priority", "response", "rows", "signature", "timeout_s")
+    __slots__ = ("_sizes", "_tensors", "form", "priority", "response", "rows", "signature", "timeout_s")
 
     def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
         places = {name: place for place, name in enumerate(decoded.order)}
@@ -209,6 +211,7 @@ class InferPlan:
         self.response = response
         self.signature = signature
         self.rows = decoded.rows
+        self.form = form_of(decoded.inputs, decoded.rows)
         self.timeout_s = decoded.timeout_s
         self.priority = decoded.priority
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferry_server.batching.request import form_of
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.decode import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.wire.encode import encode_infer_response, response_template, varint
@@ -80,6 +81,18 @@ def test_what_is_cut_out_is_what_parsing_says(name: str, version: str, request_i
 def test_a_view_is_cut_up_as_its_bytes_are(message: bytes, data: st.DataObject) -> None:
     cut = message[: data.draw(st.integers(0, len(message)))]
     assert cut_up(memoryview(cut)) == cut_up(cut)
+
+
+def test_a_plan_knows_the_form_of_the_inputs_that_it_reads() -> None:
+    cache = PlanCache()
+    learn(cache, request(rows=3).SerializeToString())
+    incoming = cut_up(request(rows=3, seed=1).SerializeToString())
+    assert incoming is not None
+    plan = planned(cache, incoming)
+    assert plan is not None
+    inputs = plan.read(incoming)
+    assert inputs is not None
+    assert plan.form == form_of(inputs, 3) == (3 * (3 * 4 + 2), ((3,), (2,)), (((3,), (2,)), 3 * 4 + 2))
 
 
 def test_requests_that_name_their_inputs_in_another_order_can_share_a_batch() -> None:
