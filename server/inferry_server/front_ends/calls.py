@@ -180,7 +180,7 @@ class ForwardedCalls:
 
     def _unary(self, number: int, body: bytes, message: Message) -> None:
         path, deadline, arrived, written = records.read_opening(body)
-        method, metadata = self._paths[path], self._read.get(written) or self._read_metadata(written)
+        method, metadata = self._paths[path], self._metadata(written)
         account = self._router.received(method, metadata)
         forget = self._calls.pop
         call = ForwardedCall(number, method, metadata, deadline, arrived, account, self._send, forget)
@@ -189,7 +189,7 @@ class ForwardedCalls:
 
     def _open(self, number: int, body: bytes, _: Message) -> None:
         path, deadline, arrived, written = records.read_opening(body)
-        method, metadata = self._paths[path], self._read.get(written) or self._read_metadata(written)
+        method, metadata = self._paths[path], self._metadata(written)
         account = self._router.received(method, metadata)
         forget = self._forget_stream
         call = ForwardedStreamCall(number, method, metadata, deadline, arrived, account, self._send, forget)
@@ -235,8 +235,10 @@ class ForwardedCalls:
         self._calls.pop(number, None)
         self._streams.pop(number, None)
 
-    def _read_metadata(self, written: bytes) -> Metadata:
-        if len(self._read) >= _MOST_KNOWN:
-            self._read.clear()
-        metadata = self._read[written] = records.read_metadata(written)
+    def _metadata(self, written: bytes) -> Metadata:
+        metadata = self._read.get(written)
+        if metadata is None:
+            if len(self._read) >= _MOST_KNOWN:
+                self._read.clear()
+            metadata = self._read[written] = records.read_metadata(written)
         return metadata

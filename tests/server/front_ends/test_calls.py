@@ -328,6 +328,21 @@ def test_shedding_and_the_load_are_what_the_owner_says(joined: Joined) -> None:
     assert not joined.front.is_sheddable(STREAM)
 
 
+def test_metadata_of_one_form_are_read_once_also_where_there_are_none(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, original = list[bytes](), records.read_metadata
+
+    def read_metadata(written: bytes) -> Any:
+        read.append(written)
+        return original(written)
+
+    monkeypatch.setattr(records, "read_metadata", read_metadata)
+    for metadata in ((), (("a", "b"),)) * 3:
+        joined.ask(b"question", metadata=metadata)
+    assert read == [records.write_metadata(()), records.write_metadata((("a", "b"),))]
+
+
 def test_metadata_of_many_forms_take_no_more_memory_than_a_few(joined: Joined) -> None:
     for number in range(3000):
         joined.ask(b"question", metadata=(("traceparent", str(number)),))
