@@ -19,7 +19,7 @@ from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.statuses import status_of
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.messages import parse
-from inferry_server.wire.reading import IncomingRequest, ReadRequest, RequestReader, receive
+from inferry_server.wire.reading import IncomingRequest, ReadRequest, RequestReader
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 from testkit import spoiled_requests as spoil
 from testkit.scheduling import POLICY
@@ -53,7 +53,7 @@ MODELS = {
 def read(reader: RequestReader, message: bytes, *, whole: bool = False) -> Outcome:
     """What a reader makes of a message, as values that can be compared; `whole` forbids it to cut."""
     try:
-        incoming = receive_whole(message) if whole else receive(message, 0.0, None)
+        incoming = receive_whole(message) if whole else reader.receive(message, 0.0, None)
         model = MODELS.get(incoming.model_name)
         names = (incoming.model_name, incoming.model_version, incoming.request_id)
         if model is None:

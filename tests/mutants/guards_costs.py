@@ -46,6 +46,18 @@ COSTS = (
     ),
     Mutant("cost-connection-known", "cost: a known connection's certificate is not read", "if False:", _TEST_COSTS),
     Mutant("cost-full-batch", "cost: a full batch of one request is not copied", "if False:", _TEST_COSTS),
+    Mutant(
+        "cost-known-beginning",
+        "cost: a request is cut up once for all that begin alike",
+        "incoming = None",
+        _TEST_COSTS,
+    ),
+    Mutant(
+        "beginnings-of-one-length",
+        "cost: requests of another length are cut up anew",
+        "known = [*self._known.items(), (0, None)][0][1]",
+        ("tests/server/wire/test_reading.py",),
+    ),
     Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(
         "cost-reply-operation",

@@ -57,7 +57,7 @@ def ready(root: Path, played: PlayedGrpc, **settings: Any) -> Iterator[Callable[
 @pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
 @pytest.mark.parametrize(
     ("settings", "deadline_s", "most"),
-    [({}, None, 130), ({}, 60.0, 170), ({"latency_objective_ms": 0.001}, None, 129)],
+    [({}, None, 126), ({}, 60.0, 166), ({"latency_objective_ms": 0.001}, None, 125)],
     ids=["answered", "answered, with a deadline", "refused"],
 )
 def test_a_request_takes_so_many_calls_of_functions(

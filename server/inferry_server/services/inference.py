@@ -25,7 +25,7 @@ from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.encode import answered_by_variant, submessage
 from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
-from inferry_server.wire.reading import IncomingRequest, RequestReader, accepted, receive
+from inferry_server.wire.reading import IncomingRequest, RequestReader, accepted
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 
@@ -90,7 +90,7 @@ class InferenceService:
         Raises:
             ServingError: the request was not queued; `outcome` will not be called.
         """
-        incoming = receive(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
+        incoming = self._reader.receive(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
         return self._registry.with_version(
             incoming.model_name,
             incoming.model_version,

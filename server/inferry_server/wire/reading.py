@@ -28,6 +28,7 @@ from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 _MOST_PLANS = 1024  # clients that vary more are decoded in full
+_MOST_BEGINNINGS = 1024
 _LARGEST_HEADER = 4096  # bytes
 
 _VARINT_MORE = 0x80
@@ -93,25 +94,6 @@ class ReadRequest:
     form: InputsForm | None = None
 
 
-def receive(message: bytes | memoryview, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
-    """Cut a request up; one that is unusual is parsed for its names.
-
-    Args:
-        message: as it came; the tensors of most requests will view it.
-        arrived_at: when it came, in monotonic seconds.
-        trace: where it is sampled.
-
-    Raises:
-        DecodingError: the bytes are no such message.
-    """
-    incoming = cut_up(message)
-    if incoming is None:
-        parsed = parse(ModelInferRequest, message)
-        incoming = IncomingRequest(message, parsed.model_name, parsed.model_version, parsed.id)
-    incoming.arrived_at, incoming.trace = arrived_at, trace
-    return incoming
-
-
 def accepted(incoming: IncomingRequest) -> Accepted | None:
     """The precisions whose variants may answer a request; None where it does not say. Its tensors are not looked at.
 
@@ -136,7 +118,30 @@ class RequestReader:
     def __init__(self, regions: SharedMemoryRegions, *, most_texts: int = MOST_TEXTS) -> None:
         self._regions = regions
         self._most_texts = most_texts
+        self._beginnings = KnownBeginnings()
         self._plans = PlanCache()
+
+    def receive(self, message: bytes | memoryview, arrived_at: float, trace: RequestTrace | None) -> IncomingRequest:
+        """Cut a request up; one that is unusual is parsed for its names.
+
+        Args:
+            message: as it came; the tensors of most requests will view it.
+            arrived_at: when it came, in monotonic seconds.
+            trace: where it is sampled.
+
+        Raises:
+            DecodingError: the bytes are no such message.
+        """
+        incoming = self._beginnings.find(message)  # guard: cost-known-beginning
+        if incoming is None:
+            incoming = cut_up(message)
+            if incoming is None:
+                parsed = parse(ModelInferRequest, message)
+                incoming = IncomingRequest(message, parsed.model_name, parsed.model_version, parsed.id)
+            else:
+                self._beginnings.learn(incoming)
+        incoming.arrived_at, incoming.trace = arrived_at, trace
+        return incoming
 
     def read(self, incoming: IncomingRequest, model: ServedVersion) -> ReadRequest:
         """Check a request against the model that it names, and take its tensors out.
@@ -268,6 +273,44 @@ class PlanCache:
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()  # rare, and cheaper than to keep account of every use
         self._plans[version, header] = plan
+
+
+class KnownBeginnings:
+    """Requests that were cut up, by all of their bytes before their tensor's. Any thread may call.
+
+    Raw contents end a request. If there are those of one tensor, what `cut_up` says depends on the bytes before them
+    and on the request's length alone. Clients without ids repeat these with every request.
+    """
+
+    def __init__(self) -> None:
+        # By the length of the request: where raw contents begin, and what is known by the bytes before.
+        self._known: dict[int, tuple[int, dict[bytes, tuple[str, str, bytes, Sequence[int], Sequence[int]]]]] = {}
+        self._count = 0
+
+    def find(self, message: bytes | memoryview) -> IncomingRequest | None:
+        """As `cut_up`, of a request that begins like an earlier one of the same length; None for any other."""
+        known = self._known.get(len(message))  # guard: beginnings-of-one-length
+        if known is None:
+            return None
+        start, beginnings = known
+        like = beginnings.get(bytes(message[:start]))
+        if like is None:
+            return None
+        name, version, header, starts, sizes = like
+        return IncomingRequest(message, name, version, "", header, starts, sizes)
+
+    def learn(self, incoming: IncomingRequest) -> None:
+        """Keep what `cut_up` said, if it holds for all requests of this length that begin alike."""
+        message, header, starts = incoming.message, incoming.header, incoming.raw_starts
+        if header is None or incoming.request_id or len(starts) != 1 or starts[0] > _LARGEST_HEADER:
+            return
+        if self._count >= _MOST_BEGINNINGS:
+            self._known, self._count = {}, 0  # rare, and cheaper than to keep account of every use
+        start, beginnings = self._known.setdefault(len(message), (starts[0], {}))
+        if start == starts[0]:  # of others as long, those that came first are known
+            beginning = bytes(message[:start])
+            beginnings[beginning] = incoming.model_name, incoming.model_version, header, starts, incoming.raw_sizes
+            self._count += 1
 
 
 def cut_up(message: bytes | memoryview) -> IncomingRequest | None:

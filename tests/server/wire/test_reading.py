@@ -12,7 +12,7 @@ from inferry_server.batching.request import form_of
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.decode import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.wire.encode import encode_infer_response, response_template, varint
-from inferry_server.wire.reading import IncomingRequest, InferPlan, PlanCache, cut_up, receive
+from inferry_server.wire.reading import IncomingRequest, InferPlan, KnownBeginnings, PlanCache, RequestReader, cut_up
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 SIGNATURE = Signature(
@@ -95,6 +95,56 @@ def test_a_plan_knows_the_form_of_the_inputs_that_it_reads() -> None:
     assert plan.form == form_of(inputs, 3) == (3 * (3 * 4 + 2), ((3,), (2,)), (((3,), (2,)), 3 * 4 + 2))
 
 
+def single(raw: bytes, model: str = "m", **fields: Any) -> bytes:
+    message = ModelInferRequest(model_name=model, raw_input_contents=[raw], **fields)
+    message.inputs.add(name="x", datatype="UINT8", shape=[1, 3])
+    return message.SerializeToString()
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda raw, model, more, cut: (single(raw, model) + more)[cut:],
+            st.binary(min_size=2, max_size=5),
+            st.sampled_from(["m", "mm", "m\u00e9"]),
+            st.sampled_from([b"", b"", b"abc", b"\x3a\x02ab"]),  # trailing bytes, and one more of the raw contents
+            st.sampled_from([0, 0, 0, 1]),
+        ),
+        min_size=2,
+        max_size=30,
+    )
+)
+def test_a_request_that_begins_like_another_is_cut_up_alike(messages: list[bytes]) -> None:
+    known = KnownBeginnings()
+    for message in messages * 2:
+        expected = cut_up(message)
+        assert known.find(message) in (None, expected)
+        if expected is not None:
+            known.learn(expected)
+
+
+def test_requests_without_an_id_are_known_by_how_they_begin() -> None:
+    known = KnownBeginnings()
+    for message in (single(b"abc"), single(b"abc", id="7"), request().SerializeToString()):
+        incoming = cut_up(message)
+        assert incoming is not None
+        known.learn(incoming)
+    assert known.find(single(b"xyz")) == cut_up(single(b"xyz"))
+    assert known.find(memoryview(single(b"xyz"))) == cut_up(memoryview(single(b"xyz")))
+    others = [single(b"abcd"), single(b"xyz", "n"), single(b"abc", id="7"), single(b"abc") + b"c"]
+    assert [known.find(other) for other in (*others, request().SerializeToString())] == [None] * 5
+
+
+def test_beginnings_that_are_known_are_bounded() -> None:
+    known = KnownBeginnings()
+    for number in range(3000):
+        incoming = cut_up(single(b"abc", f"model-{number}"))
+        assert incoming is not None
+        known.learn(incoming)
+    assert sum(len(beginnings) for _, beginnings in known._known.values()) <= 1024
+    assert known.find(single(b"abc", "model-2999")) is not None
+
+
 def test_requests_that_name_their_inputs_in_another_order_can_share_a_batch() -> None:
     cache = PlanCache()
     usual = request(rows=2, width=3)  # both inputs of one shape
@@ -139,7 +189,7 @@ def test_whatever_is_unusual_is_left_to_the_parser() -> None:
         "fields in another order": b"\x1a\x01i\x0a\x01m",
     }
     assert {name: cut_up(message) for name, message in unusual.items()} == dict.fromkeys(unusual)
-    repeated = receive(unusual["a repeated name"], 0.0, None)
+    repeated = RequestReader(NO_REGIONS).receive(unusual["a repeated name"], 0.0, None)
     assert (repeated.model_name, repeated.header) == ("n", None)
 
 

@@ -14,7 +14,7 @@ from inferry_server.errors import ServingError
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire import reading
-from inferry_server.wire.reading import RequestReader, receive
+from inferry_server.wire.reading import RequestReader
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 SIGNATURE = Signature(
@@ -90,7 +90,7 @@ def spoil(wire: bytes, others: Sequence[bytes], random: np.random.Generator) -> 
 def outcome(reader: RequestReader, wire: bytes) -> tuple[Any, ...]:
     """What a reader makes of a message: an error with its words, or tensors, and the answer to them."""
     try:
-        read = reader.read(receive(wire, 0.0, None), MODEL)
+        read = reader.read(reader.receive(wire, 0.0, None), MODEL)
     except ServingError as error:
         return type(error), str(error)
     inputs = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in read.inputs.items()}
@@ -103,7 +103,7 @@ def differences(seed: int, warm: Callable[[], RequestReader]) -> tuple[list[byte
     random, requests = np.random.default_rng(seed), whole_requests()
     knowing, right, different = warm(), 0, []
     for wire in requests:
-        knowing.read(receive(wire, 0.0, None), MODEL)
+        knowing.read(knowing.receive(wire, 0.0, None), MODEL)
     for _ in range(CASES):
         wire = spoil(requests[int(random.integers(len(requests)))], requests, random)
         expected = outcome(RequestReader(SharedMemoryRegions(allowed=False)), wire)
