@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
+from inferry_proto.version_labels import write_version_labels
 from inferry_server.app import Server
 from inferry_server.http import server as http_server
 from inferry_server.telemetry import counters, metric_table
@@ -67,6 +68,18 @@ def test_batches_are_told_by_rows_time_and_bytes(tmp_path: Path) -> None:
     assert 0 < metrics["inferry_queue_duration_seconds_sum" + VERSION] <= queued * 1.001
     assert 0 < metrics["inferry_compute_duration_seconds_sum" + VERSION] <= computed * 1.001
     assert 0 < metrics["inferry_busy_seconds_total" + VERSION] < SOON_S
+
+
+def test_versions_are_timed_at_the_same_sizes_when_one_is_loaded(tmp_path: Path) -> None:
+    for version in (1, 2):
+        onnx_models.save_doubler(tmp_path, version=version)
+    write_version_labels(tmp_path / "doubler", {"stable": 1, "canary": 2})
+    with running_server(tmp_path) as server:
+        metrics = read_metrics(server)
+    for version in (1, 2):
+        for rows in (1, 2):
+            told = f'inferry_quickest_run_seconds{{model="doubler",rows="{rows}",version="{version}"}}'
+            assert 0 < metrics[told] < SOON_S
 
 
 def test_pictures_that_wait_to_be_decoded_are_told(tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ _BESIDE_OTHERS = (
     f"sum by (model, version) ({_SIZED_S} and on (model, rows) {_USUAL_S}) / "
     f"(sum by (model, version) ({_SIZED_RUNS} * on (model, rows) group_left () {_USUAL_S}) > 0)"
 )
+_QUICKEST_S = f"min by (model, version, rows) (inferry_quickest_run_seconds{{{_M}}})"
+_USUAL_QUICKEST_S = (
+    f"(avg by (model, rows) ({_QUICKEST_S}) and on (model, rows) count by (model, rows) ({_QUICKEST_S}) > 1)"
+)
+_QUICKEST_BESIDE_OTHERS = (
+    f"quantile by (model, version) (0.5, {_QUICKEST_S} / on (model, rows) group_left () {_USUAL_QUICKEST_S})"
+)
 _CAPACITY = f"avg by (model, version) (avg_over_time(inferry_capacity_rows_per_second{{{_M}}}{_RATE}))"
 
 ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
@@ -136,9 +143,15 @@ ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
     )),
     ("Stable and canary", (
         Panel(
+            "Quickest runs, by label",
+            "Is the canary slower? The quickest runs of the versions, which were timed in turns when one was loaded, "
+            "divided by the mean over versions: what takes 30 % longer is 30 % above, whatever traffic it has.",
+            [Query(_of_label(_QUICKEST_BESIDE_OTHERS), "{{model}} {{label}}")], "percentunit",
+        ),
+        Panel(
             "Computing as many rows, by label",
-            "Is the canary slower? Time of its runs divided by what runs of as many rows take on average over versions: "
-            "what takes 30 % longer is 30 % above. Compare versions with about as much traffic.",
+            "What do runs take under traffic? Their time divided by what runs of as many rows take on average over "
+            "versions. A version that is asked less takes longer for that alone.",
             [Query(_of_label(_BESIDE_OTHERS), "{{model}} {{label}}")], "percentunit",
         ),
         Panel(

@@ -36,7 +36,7 @@ def give_memory_back(sessions: Iterable[OnnxSession], signature: Signature) -> N
     """
     if not can_warm_up(signature):
         return
-    inputs = {spec.name: _zeros(spec, 1) for spec in signature.inputs}
+    inputs = {spec.name: zeros(spec, 1) for spec in signature.inputs}
     for session in sessions:
         with contextlib.suppress(InferenceError):  # it takes no zeros, which warming up has said
             session.run_and_give_back(inputs)
@@ -109,7 +109,7 @@ def warm_up(
         within_budget = sum(seconds.values()) + _expected_s(seconds, size) <= budget_s
         if not (within_budget or every_size or step < _ALWAYS_RUN):
             break
-        inputs = {spec.name: _zeros(spec, size) for spec in signature.inputs}
+        inputs = {spec.name: zeros(spec, size) for spec in signature.inputs}
         outputs = run(inputs)
         if batched:  # guard: proof-batched-models
             _check_rows(outputs, size)
@@ -240,7 +240,8 @@ def _smallest(spec: TensorSpec, number: int) -> NDArray[Any]:
     return np.full(shape, b"" if dtype.hasobject else number, dtype)
 
 
-def _zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:
+def zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:
+    """An input of so many rows, if it has rows: zeros, or empty texts."""
     shape = (rows if spec.shape[:1] == (-1,) else spec.shape[0], *spec.shape[1:]) if spec.shape else ()
     if spec.datatype.dtype.hasobject:
         return np.full(shape, b"", dtype=object)

@@ -23,6 +23,8 @@ def version_facts(
     for rows, (count, seconds) in statistics.by_size().items():
         yield "inferry_sized_runs", rows, count
         yield "inferry_sized_run_seconds", rows, seconds
+    for size, quickest_s in statistics.quickest.items():
+        yield "inferry_quickest_run_seconds", str(size), quickest_s
     for lane in Lane:
         queued = batcher.queued(lane)
         yield "inferry_queue_rows", lane.value, queued.rows

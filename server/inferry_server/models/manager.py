@@ -14,6 +14,7 @@ from inferry_server.models.limited_load import GRACE_S, load_within
 from inferry_server.models.load_queue import Done, Job, LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version, unexpected
 from inferry_server.models.passing_faults import may_pass
+from inferry_server.models.quickest import time_in_turns
 from inferry_server.models.registry import IndexEntry, ModelEntry, ModelRegistry, State
 from inferry_server.models.repository import ModelFolder, VersionFolder, find_model, readable, scan_repository
 from inferry_server.models.version import ServedVersion
@@ -236,7 +237,7 @@ class ModelManager:
             return [self._fail(folder.name, _NO_VERSION, reason, quiet=quiet)]  # guard: boundary-model
 
     def _follow(self, folder: ModelFolder, *, reload: bool, quiet: bool) -> list[str]:
-        failures = []
+        failures, loaded = [], False
         if not folder.versions:
             failures.append(self._fail(folder.name, _NO_VERSION, folder.problem, quiet=quiet))
         labels, traffic = self._read_labels(folder, failures)
@@ -244,10 +245,13 @@ class ModelManager:
         for version in folder.versions:
             if version.version in wanted and (reload or self._is_new(version)):
                 failures += self._load(version, quiet=quiet)
+                loaded = True
         self._registry.set_labels(folder.name, labels, traffic)
         failed = bool(failures) or not self._are_served(folder.name, wanted)  # guard: versions-failed-before
         self._retire_others(folder, wanted, failed=failed)
         self._drop_versions(folder.name, keep=[version.version for version in folder.versions] or [_NO_VERSION])
+        if loaded:
+            time_in_turns(self._registry.model(folder.name) or ModelEntry())
         return failures
 
     def _load(self, folder: VersionFolder, *, quiet: bool) -> list[str]:

@@ -24,6 +24,10 @@ _VERSION_FACTS: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "inferry_sized_runs": ("Runs of the model since it was loaded, by the rows that they had at most.", ("rows",)),
     "inferry_sized_run_seconds": ("Seconds of these runs, together.", ("rows",)),
+    "inferry_quickest_run_seconds": (
+        "The quickest of many runs of so many rows when the version was loaded, one right behind the other.",
+        ("rows",),
+    ),
     "inferry_max_batch_rows": ("Rows of one run at most.", ()),
     "inferry_queue_limit_rows": ("Rows that may wait in each lane.", ()),
     "inferry_queue_rows": ("Rows waiting now.", ("lane",)),
