@@ -145,7 +145,8 @@ ROWS: tuple[tuple[str, Sequence[Panel]], ...] = (
         Panel(
             "Quickest runs, by label",
             "Is the canary slower? The quickest runs of the versions, which were timed in turns when one was loaded, "
-            "divided by the mean over versions: what takes 30 % longer is 30 % above, whatever traffic it has.",
+            "divided by the mean over versions: what takes 30 % longer is 30 % above, whatever traffic it has, "
+            "if the server had little to do when it was loaded.",
             [Query(_of_label(_QUICKEST_BESIDE_OTHERS), "{{model}} {{label}}")], "percentunit",
         ),
         Panel(
