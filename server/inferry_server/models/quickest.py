@@ -7,7 +7,7 @@ on the cores does the same to all, some runs in a row, so that their weights are
 all this makes runs longer, never shorter.
 
 Traffic is still felt, as it has threads of a version's session for itself. Canary divided by stable, one file, of the
-chapter's network on two cores: 0.97 to 1.02 on an idle server; at half load 0.91 to 1.12, and 1.6 once in eleven loads.
+chapter's network on two cores: 0.97 to 1.03 on an idle server; at half load 0.91 to 1.12, and 1.6 once in eleven loads.
 """
 
 import logging
