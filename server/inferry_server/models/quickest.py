@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _SIZES = (1, 2)  # more rows would take memory that the server keeps
 _IN_A_ROW = 3
 _MOST, _FEWEST = 1000, 10  # turns, as other work has a core for some of them; runs
-_ALONE_S, _BESIDE_S = 0.03, 0.3  # for a version that there is nothing to compare with yet, and for each of several
+_BUDGET_S = 0.3  # for each version
 
 TimedRun = Callable[[int], object]
 """Computes so many rows."""
@@ -35,17 +35,19 @@ TimedRun = Callable[[int], object]
 def time_in_turns(model: ModelEntry, *, clock: Callable[[], float] = time.monotonic) -> None:
     """Time the versions of a model, and keep the seconds of the quickest runs with the statistics of each.
 
-    Left out is what a GPU computes, and what zeros do not suit. Requests may be computed meanwhile.
+    Left out is what a GPU computes, what zeros do not suit, and a version that there is nothing to compare with.
+    Requests may be computed meanwhile.
     """
     served = [entry.served for entry in model.ascending() if entry.served is not None]
     timed = [version for version in served if version.provider == CPU and can_warm_up(version.signature)]
-    if not timed:
+    if len(timed) < 2:
         return
     most = min(version.policy.max_batch_size if version.max_request_rows else 1 for version in timed)
     sizes = [rows for rows in _SIZES if rows <= most]
     try:
-        budget_s = _BESIDE_S * len(timed) if len(timed) > 1 else _ALONE_S
-        found = quickest_runs([partial(_run, version) for version in timed], sizes, budget_s=budget_s, clock=clock)
+        found = quickest_runs(
+            [partial(_run, version) for version in timed], sizes, budget_s=_BUDGET_S * len(timed), clock=clock
+        )
     except InferenceError as error:  # it takes no zeros, or has just been replaced
         logger.info("not timed: %s", error, extra={"model": timed[0].model})
         return
