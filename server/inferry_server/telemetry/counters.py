@@ -63,8 +63,8 @@ class Counter(Collector):
     def texts(self, *, open_metrics: bool) -> Iterator[str]:
         """The family as the page has it."""
         values = self.values()
-        yield heading(self._name, self._documentation, "counter", open_metrics=open_metrics)
-        yield from some_lines(self._heads.of(values).values(), values.values())
+        head = heading(self._name, self._documentation, "counter", open_metrics=open_metrics)
+        return some_lines(head, self._heads.of(values).values(), values.values())
 
     def describe(self) -> Iterator[Metric]:
         """Its name, for the registry."""
@@ -250,8 +250,8 @@ class AskedGauges(Collector):
             _note(values, ask, found)
             yield ""  # others may go on
         for name, of_family in found.items():
-            yield heading(name, self._families[name][0], "gauge", open_metrics=open_metrics)
-            yield from some_lines(self._heads[name].of(of_family).values(), of_family.values())
+            head = heading(name, self._families[name][0], "gauge", open_metrics=open_metrics)
+            yield from some_lines(head, self._heads[name].of(of_family).values(), of_family.values())
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Their names, for the registry."""

@@ -4,7 +4,7 @@ Its writers spell each label of each sample anew, 5 to 15 µs a sample, while wh
 interpreter. Collectors that have `texts` keep the labels of their series spelled, and write their own families.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _OPEN_METRICS, _END = "application/openmetrics-text", b"# EOF\n"
 _KEEPS_NAMES = ("", "underscores", "allow-utf-8")  # escaping that leaves names as ours are
-_SOME = 32  # lines, about as many as a histogram's series has
+_SOME = 24  # lines, about as many as a histogram's series has
 _FEW = 1_000_000  # from here on Go writes whole numbers with an exponent
 
 
@@ -161,11 +161,12 @@ def lines(heads: Iterable[str], values: Iterable[float]) -> str:
     return "".join([f"{head}{written(value)}\n" for head, value in zip(heads, values, strict=True)])
 
 
-def some_lines(heads: Iterable[str], values: Iterable[float]) -> Iterator[str]:
-    """The lines of all samples, in pieces of some."""
+def some_lines(heading: str, heads: Iterable[str], values: Collection[float]) -> Iterator[str]:
+    """A family's heading and the lines of all samples, in pieces of some."""
     samples = zip(heads, values, strict=True)
-    while some := [f"{head}{written(value)}\n" for head, value in islice(samples, _SOME)]:
-        yield "".join(some)
+    for _ in range(0, len(values) or 1, _SOME):
+        yield heading + "".join([f"{head}{written(value)}\n" for head, value in islice(samples, _SOME)])
+        heading = ""
 
 
 def histogram_heads(name: str, labels: Sequence[str], values: Labels, buckets: Sequence[str]) -> list[str]:
