@@ -178,6 +178,31 @@ def test_what_was_counted_of_a_version_that_has_gone_is_taken_from_nothing(tmp_p
         assert page.ask("Math.min(...charts.rows.values[0])") == 0
 
 
+def test_a_server_that_counts_anew_is_shown_anew(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    onnx_models.save_doubler(models)
+    onnx_models.save_brightness(models, side=28)
+    late = LATE[:-1] + ', "id": "\u202elive"}'.encode()
+    with browser(tmp_path / "browser") as page:
+        with running_server(models) as server:
+            page.open(f"http://{server.http_address}/")
+            page.wait_for("before !== null")
+            assert ask_http(server, "/v2/models/doubler/infer", late).code == 504
+            page.wait_for("$('refused').innerText.includes('deadline_at_admission')")
+            assert page.ask("document.querySelector('#late bdi').textContent") == "\u202elive"
+            address = server.http_address
+        assert address is not None
+        page.wait_for("$('state').className === 'bad'")
+        with running_server(models, http_address=address, model_control="explicit") as server:
+            page.wait_for("$('refused').innerText.includes('nothing so far')")
+            page.ask("show({...before, time: before.time - 3600, versions: []})")
+            assert page.ask("$('versions').children.length") == 0, "a clock that was set back does not stop the page"
+            assert ask_http(server, "/v2/repository/models/brightness/unload", b"{}").code == 200
+            page.wait_for("$('answers').innerText.includes('No model here takes pictures')")
+            assert ask_http(server, "/v2/repository/models/brightness/load", b"{}").code == 200
+            page.wait_for("$('answers').innerText.includes('Draw a digit')")
+
+
 def test_a_picture_is_asked_about_again_for_another_model_and_forgotten_when_cleared(tmp_path: Path) -> None:
     models = tmp_path / "models"
     onnx_models.save_doubler(models)

@@ -28,6 +28,7 @@ const element = (name, properties = {}, ...children) => {
   made.append(...children);
   return made;
 };
+const quiet = (text) => element("p", { className: "quiet" }, text);
 const number = (value, digits = 0) =>
   value === null || !Number.isFinite(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
 
@@ -101,8 +102,8 @@ function show(state) {
   $("shown").hidden = false; // before, "nothing so far" would be said of what is not known
   line.className = state.not_ready.length ? "bad" : "good";
   line.textContent = `${state.server} · ` + (state.not_ready.length ? `not ready: ${state.not_ready.join("; ")}` : "ready");
-  const restarted = before && state.versions.some((v) => (earlier(v) || {}).rows > v.rows);
-  if (restarted || (before && state.time <= before.time)) before = restarted ? null : before;
+  // It began to count anew, or its clock was set back.
+  if (before && (state.time < before.time || state.versions.some((v) => (earlier(v) || {}).rows > v.rows))) before = null;
   const seconds = before ? state.time - before.time : 0;
   if (!before || seconds > 0.2) {
     versions(state, seconds);
@@ -152,7 +153,7 @@ function versions(state, seconds) {
 
 function refusals(state) {
   const reasons = Object.entries(state.refused).filter(([, count]) => count).sort((a, b) => b[1] - a[1]);
-  if (!reasons.length) return;
+  if (!reasons.length) return $("refused").replaceChildren(quiet("nothing so far"));
   $("refused").replaceChildren(element("dl", {}, ...reasons.flatMap(([reason, count]) => [
     element("dt", {}, reason), element("dd", { className: "n" }, number(count)),
     element("dd", { className: "advice quiet" }, ADVICE[reason] || OTHERWISE)])));
@@ -187,22 +188,23 @@ function waterfall(one, longest, now) {
     const padding = one.batch.padded_rows - one.batch.rows;
     about.push(`batch of ${rows(one.batch.rows)}${padding > 0 ? ` and ${padding} of padding` : ""}, of ${one.batch.requests === 1 ? "it alone" : `${one.batch.requests} requests`}`);
   }
-  if (one.id) about.push(`request ${one.id}`);
+  if (one.id) about.push(element("span", {}, "request ", element("bdi", {}, one.id)));
   if (one.trace_id) about.push(`trace ${one.trace_id}`);
   if (one.deadline_us !== undefined) about.push(`deadline ${ms(one.deadline_us)}`);
   const ended = FAILED.includes(one.reason) ? "failed" : one.reason ? "refused" : ms(one.total_us);
   return element("li", {}, element("span", { className: one.reason ? "ms bad" : "ms" }, ended), bar,
-    element("span", { className: "why" }, `${one.cause} `, element("small", {}, about.join(" · "))));
+    element("span", { className: "why" }, `${one.cause} `, element("small", {}, ...about.flatMap((part, i) => (i ? [" · ", part] : [part])))));
 }
 
 function models(state) {
   const names = [...new Set(state.versions.filter((one) => one.pictures).map((one) => one.model))];
   const select = $("model");
   if (!before || names.join("\n") !== [...select.options].map((one) => one.value).join("\n")) {
-    const chosen = select.value;
+    const chosen = select.value, had = select.options.length;
     select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
     if (names.includes(chosen)) select.value = chosen;
-    if (!names.length) $("answers").replaceChildren(element("p", { className: "quiet" }, "No model here takes pictures."));
+    if (!names.length) $("answers").replaceChildren(quiet("No model here takes pictures."));
+    else if (!had) $("answers").replaceChildren(quiet("Draw a digit, or drop a picture on the black square."));
   }
 }
 
@@ -284,7 +286,7 @@ async function classify(model, version, picture) {
       box.append(element("div", { className: "bar" }, element("span", { title: name }, name), element("meter", { value: one.probability, ariaLabel: `${name}: ${share}` }), element("span", { className: "n" }, share)));
     }
     const { decode_us, queue_us, compute_us } = said.timing;
-    box.append(element("p", { className: "quiet" }, `decoded in ${number(decode_us / 1e3, 1)} ms, waited ${number(queue_us / 1e3, 1)} ms, computed in ${number(compute_us / 1e3, 1)} ms`));
+    box.append(quiet(`decoded in ${number(decode_us / 1e3, 1)} ms, waited ${number(queue_us / 1e3, 1)} ms, computed in ${number(compute_us / 1e3, 1)} ms`));
   } catch (error) {
     box.append(element("p", { className: "bad" }, error.message));
   }
