@@ -109,10 +109,12 @@ class ControlService:
     def model_statistics(self, call: Call, message: bytes) -> None:
         """What a version, the versions of a model, or all of them have done."""
         request = parse(pb.ModelStatisticsRequest, message)
+        model = self._registry.model(request.name)
+        version = str(model.labels.get(request.version, request.version)) if model else request.version
         versions = [
             served
             for served in self._registry.served()
-            if request.name in ("", served.model) and request.version in ("", served.version)
+            if request.name in ("", served.model) and version in ("", served.version)
         ]
         if request.name and not versions:
             which = f"version {request.version!r} of " if request.version else ""
