@@ -139,6 +139,7 @@ HTTP = (
     Mutant("texts-numbers", "REST: truths come the long way", "if False:", _TEST_PLANS),
     Mutant("texts-id", "REST: an id within a text is the request's", "if request is None:", _TEST_PLANS),
     Mutant("texts-around", "REST: a text holds for its data alone", "if False:", _TEST_PLANS),
+    Mutant("http-waited", "REST: reading a request counts as waiting", "pass", ("tests/server/http/test_calls.py",)),
     Mutant("direct-waited", "REST, direct: waiting for a round counts", "call.waited_s = 0.0", _TEST_DIRECT),
     Mutant("http-idle-closes", "HTTP: idle connections are closed, not cut off", "if False:", _TEST_DIRECT),
 )

@@ -3,13 +3,16 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from starlette.requests import Request
+
 from inferry_server.errors import ServingError
-from inferry_server.http.bodies import ClientGoneError, Receive
+from inferry_server.http.bodies import BodyBudget, ClientGoneError, Receive, read_body
 from inferry_server.rpc.router import Account, EndingCall, Router
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.trace import Metadata
@@ -97,21 +100,20 @@ class Calls:
 
     Args:
         router: finds the handlers.
+        budget: of bodies.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, budget: BodyBudget) -> None:
         self._router = router
+        self._budget = budget
 
-    async def ask(
-        self, method: str, scope: Any, receive: Receive, message: Callable[[], Awaitable[bytes]]
-    ) -> tuple[Status, bytes]:
+    async def ask(self, method: str, asked: Request, message: Callable[[bytes], bytes]) -> tuple[Status, bytes]:
         """What the handler of a method answers.
 
         Args:
             method: as gRPC names it.
-            scope: of the HTTP request.
-            receive: of its connection.
-            message: makes the request's message; what it raises is the call's outcome.
+            asked: the HTTP request.
+            message: makes the request's message of its body; what it raises is the call's outcome.
 
         Returns:
             The status; with OK, the response message.
@@ -119,6 +121,7 @@ class Calls:
         Raises:
             ClientGoneError: nobody waits for the answer.
         """
+        scope, receive = asked.scope, asked.receive
         metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         names = partial(_certificate_names, scope)
         refusal = self._router.refuses(method, metadata, names)
@@ -127,7 +130,9 @@ class Calls:
         account = self._router.received(method, metadata)
         call = HttpCall(method, metadata, account, asyncio.get_running_loop())
         try:
-            request = await message()
+            body = await read_body(asked.headers, receive, self._budget)
+            came_at = time.monotonic()
+            request = message(body)
         except (ClientGoneError, asyncio.CancelledError):
             call.cancelled()
             raise
@@ -140,6 +145,7 @@ class Calls:
             if self._router.access is not None and (late := self._router.refuses_still(method, metadata, names)):
                 call.abort(late)  # guard: http-late-revoked
             else:
+                call.waited_s = time.monotonic() - came_at  # guard: http-waited
                 self._router.handle(call, request)
         return await call.answer(receive)
 

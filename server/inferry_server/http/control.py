@@ -13,7 +13,6 @@ from inferry_proto import diagnostics_pb2
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import DIAGNOSTICS, OPEN_INFERENCE
 from inferry_server.errors import InvalidRequestError
-from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_request import read_json_object, set_parameter
 from inferry_server.http.json_messages import to_json
@@ -45,18 +44,17 @@ class RestCall:
 _RPCS = OPEN_INFERENCE | DIAGNOSTICS
 
 
-def control_routes(calls: Calls, budget: BodyBudget) -> list[Route]:
+def control_routes(calls: Calls) -> list[Route]:
     """The routes of every call in `REST_CALLS`."""
     return [
-        Route(one.path, _endpoint(one, calls, budget), methods=[one.method], name=f"{one.method} {one.path}")
+        Route(one.path, _endpoint(one, calls), methods=[one.method], name=f"{one.method} {one.path}")
         for one in REST_CALLS
     ]
 
 
-def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
+def _endpoint(one: RestCall, calls: Calls) -> Any:
     async def endpoint(request: Request) -> Response:
-        async def message() -> bytes:
-            body = await read_body(request.headers, request.receive, budget)
+        def message(body: bytes) -> bytes:
             values = read_json_object(body) if one.method == "POST" else {}
             path = {name: text.encode(errors="replace").decode() for name, text in request.path_params.items()}
             try:
@@ -65,7 +63,7 @@ def _endpoint(one: RestCall, calls: Calls, budget: BodyBudget) -> Any:
                 raise InvalidRequestError(f"the request does not fit {one.rpc}: {error}") from None
 
         rpc = _RPCS[one.rpc]
-        status, response = await calls.ask(rpc.path, request.scope, request.receive, message)
+        status, response = await calls.ask(rpc.path, request, message)
         if status is not OK:
             return refusal(status)
         return json_reply(one.tell(rpc.response_type.FromString(response)))

@@ -184,7 +184,6 @@ class DirectInfer:
     def _handle(self, call: DirectCall) -> None:
         head, pieces = call.head, call.pieces
         call.pieces = []  # the connection keeps its last call, and should not keep what that sent
-        call.waited_s = time.monotonic() - call.came_at  # guard: direct-waited
         if self._router.access is not None and (late := self._refuses_late(call)):  # guard: direct-late-revoked
             call.abort(late)
             return
@@ -196,6 +195,7 @@ class DirectInfer:
                 logger.error("unexpected error in an HTTP request for %s", INFER, exc_info=error)
             call.fail(error)
         else:
+            call.waited_s = time.monotonic() - call.came_at  # guard: direct-waited
             self._router.handle(call, message)
 
     def _replied(self, call: DirectCall, status: Status, message: bytes) -> None:

@@ -12,7 +12,6 @@ from inferry_proto import classifier_pb2
 from inferry_proto.services import IMAGE_CLASSIFIER, OPEN_INFERENCE
 from inferry_proto.variants import PARAMETER
 from inferry_server.errors import DecodingError, InvalidRequestError
-from inferry_server.http.bodies import BodyBudget, read_body
 from inferry_server.http.calls import Calls
 from inferry_server.http.infer_plans import InferRequests
 from inferry_server.http.infer_request import HEADER_LENGTH, BinaryWanted
@@ -32,7 +31,6 @@ class InferenceRoutes:
     Args:
         calls: asks the handlers.
         compression: of answers.
-        budget: of bodies.
         requests: reads infer requests.
         responses: writes the replies to them.
     """
@@ -41,13 +39,11 @@ class InferenceRoutes:
         self,
         calls: Calls,
         compression: Compression,
-        budget: BodyBudget,
         requests: InferRequests,
         responses: InferResponses,
     ) -> None:
         self._calls = calls
         self._compression = compression
-        self._budget = budget
         self._requests = requests
         self._responses = responses
 
@@ -64,13 +60,12 @@ class InferenceRoutes:
         headers = request.headers
         wanted: list[BinaryWanted] = []
 
-        async def message() -> bytes:
-            body = await read_body(headers, request.receive, self._budget)
+        def message(body: bytes) -> bytes:
             asked, binary = self._requests.read(body, headers.get(HEADER_LENGTH), **_version(request.path_params))
             wanted.append(binary)
             return asked
 
-        status, response = await self._calls.ask(_INFER, request.scope, request.receive, message)
+        status, response = await self._calls.ask(_INFER, request, message)
         if status is not OK:
             return refusal(status)
         try:
@@ -83,11 +78,10 @@ class InferenceRoutes:
     async def classify(self, request: Request) -> Response:
         """Labels of the picture that is the body, in whatever format the server decodes."""
 
-        async def message() -> bytes:
-            body = await read_body(request.headers, request.receive, self._budget)
+        def message(body: bytes) -> bytes:
             return _classify_request(body, request.headers, request.query_params, request.path_params)
 
-        status, response = await self._calls.ask(_CLASSIFY, request.scope, request.receive, message)
+        status, response = await self._calls.ask(_CLASSIFY, request, message)
         if status is not OK:
             return refusal(status)
         return json_reply(to_json(classifier_pb2.ClassifyResponse.FromString(response)))

@@ -202,11 +202,10 @@ def _model_routes(
 ) -> list[Route]:
     if not options.inference:
         return []
-    calls = Calls(router)
     most = options.max_message_bytes
-    budget = BodyBudget(limit=most, most=_BODIES_AT_A_TIME * most)
-    inference = InferenceRoutes(calls, compression, budget, requests, responses)
-    return [*inference.routes(), *control_routes(calls, budget)]
+    calls = Calls(router, BodyBudget(limit=most, most=_BODIES_AT_A_TIME * most))
+    inference = InferenceRoutes(calls, compression, requests, responses)
+    return [*inference.routes(), *control_routes(calls)]
 
 
 _BODIES_AT_A_TIME = 4  # of the largest
