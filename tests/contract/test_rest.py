@@ -110,6 +110,7 @@ def test_statistics_are_those_of_grpc(client: Any) -> None:
     assert after["inference_count"] == before + 1
     assert after["inference_stats"]["success"]["count"] >= 1
     assert len(client.get_inference_statistics()["model_stats"]) > 3
+    assert [one["version"] for one in client.get_inference_statistics("doubler", "canary")["model_stats"]] == ["2"]
 
 
 @pytest.mark.parametrize("binary_in", [True, False])
@@ -272,7 +273,9 @@ def test_bytes_behind_the_json_belong_to_inputs(server: Server) -> None:
                                    "parameters": {"binary_data_size": 12}}]}).encode()  # fmt: skip
     path, length = "/v2/models/doubler/infer", {"inference_header_content_length": str(len(text))}
     data = np.ones(3, np.float32).tobytes()
-    assert ask_http(server, path, text + data, **length).json["outputs"][0]["data"] == [2, 2, 2]
+    for around in ("{}", " \t{} \t"):
+        spaced = {name: around.format(value) for name, value in length.items()}
+        assert ask_http(server, path, text + data, **spaced).json["outputs"][0]["data"] == [2, 2, 2]
     assert (
         "4 bytes behind the JSON belong to no input"
         in ask_http(server, path, text + data + b"more", **length).json["error"]

@@ -102,7 +102,7 @@ def json_length(body: bytes, stated: str | None) -> int:
     Raises:
         DecodingError: it is no length, or longer than the body.
     """
-    length = len(body) if stated is None else read_length(stated)
+    length = len(body) if stated is None else read_length(stated.strip(" \t"))  # the parser leaves what is behind it
     if length is None or length > len(body):
         raise DecodingError(
             f"Inference-Header-Content-Length is {(stated or '')[:20]!r}; expected the length of the JSON, up to "
