@@ -30,7 +30,10 @@ def _of(seconds: float, request: LateRequest) -> str:
 
 
 def _reading(request: LateRequest) -> str:
-    return f"it took {_of(request.read_s, request)} until it was read and decoded: more calls came than could be read"
+    return (
+        f"it took {_of(request.read_s, request)} until it was read and decoded: it or its pictures were large, or more "
+        "calls came than could be read"
+    )
 
 
 def _waiting(request: LateRequest) -> str:

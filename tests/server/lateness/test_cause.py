@@ -22,7 +22,10 @@ QUICK = LateRequest(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"read_s": 0.05}, "50.0 of 53.0 ms until it was read"),
+        (
+            {"read_s": 0.05},
+            "50.0 of 53.0 ms until it was read and decoded: it or its pictures were large, or more calls",
+        ),
         ({"queue_s": 0.05, "turn_s": 0.03}, "waited 30.0 of 53.0 ms for its turn"),
         ({"queue_s": 0.05, "turn_s": 0.01, "rows_ahead": 12}, "50.0 of 53.0 ms in lane interactive, behind 12 rows"),
         ({"queue_s": 0.05, "rows_ahead": 1, "lane": Lane.BULK}, "lane bulk, behind 1 row"),
