@@ -91,7 +91,7 @@ def prepare_image(
     *,
     max_pixels: int = MAX_PIXELS,
     max_scans: int = MAX_SCANS,
-    go_on: Callable[[], None] = lambda: None,
+    go_on: Callable[[], None] | None = None,
 ) -> UInt8Array:
     """The pixels a model takes, from an encoded picture.
 
@@ -100,7 +100,8 @@ def prepare_image(
         spec: from the model's manifest.
         max_pixels: a picture with more is refused before it is decoded.
         max_scans: a JPEG with more is refused before it is decoded.
-        go_on: called again and again while it is decoded; what it raises ends that, and comes out.
+        go_on: called again and again while it is decoded; what it raises ends that, and comes out. Where it is None, a
+            small picture takes less time.
 
     Returns:
         `(height, width, C)` uint8, 0-255; C is 1 (grey) or 3 (RGB).
@@ -157,9 +158,9 @@ def _scaled_size(spec: Preprocessing) -> int | None:
 
 
 def _decode(
-    data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], None], *, at_least: int | None
+    data: bytes, max_pixels: int, max_scans: int, go_on: Callable[[], None] | None, *, at_least: int | None
 ) -> Image.Image:
-    source = _Source(data, go_on)
+    source = io.BytesIO(data) if go_on is None else _Source(data, go_on)
     try:
         scans = count_scans(data, most=max_scans)
         if scans > max_scans:  # guard: pictures-scans
@@ -175,12 +176,13 @@ def _decode(
                 if at_least is not None:
                     picture.draft(None, (at_least, at_least))  # of formats but JPEG, it does nothing
             picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)  # else it copies a picture that need not be turned
+            if picture.info:  # else nothing says that it is turned, and to look for it takes a small picture long
+                ImageOps.exif_transpose(picture, in_place=True)  # else it copies a picture that need not be turned
             return _flatten(picture)
     except PictureError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        if source.stopped is not None:
+        if isinstance(source, _Source) and source.stopped is not None:
             raise source.stopped from None
         if not isinstance(error, UnidentifiedImageError):
             raise PictureError(f"a damaged picture: {error}; {_came(data)}") from error
@@ -259,7 +261,8 @@ def _finish(picture: Image.Image, spec: Preprocessing) -> UInt8Array:
         picture = _crop(_scale_to_box(picture, spec), spec.crop)
     if picture.size != (spec.width, spec.height):
         picture = picture.resize((spec.width, spec.height), _filter(spec))
-    return np.array(picture).reshape(spec.height, spec.width, channel_count(spec))
+    pixels = np.frombuffer(picture.tobytes(), np.uint8)  # of a small picture half the time of `np.array(picture)`
+    return pixels.reshape(spec.height, spec.width, channel_count(spec)).copy()
 
 
 def _scale_to_box(picture: Image.Image, spec: Preprocessing) -> Image.Image:

@@ -1,5 +1,6 @@
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -143,6 +144,20 @@ def test_exif_orientation_is_applied() -> None:
     upright = np.zeros((8, 8, 3), np.uint8)
     upright[:, :4] = 255
     turned = prepare_image(encode_picture(upright, "PNG", exif=exif), RGB_8)
+    assert np.array_equal(turned, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+def test_a_picture_is_turned_by_what_comes_after_its_pixels(kind: str) -> None:
+    upright = np.zeros((8, 8, 3), np.uint8)
+    upright[:, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'
+    chunk = (b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")) if kind == "exif" else b"iTXt" + xmp
+    plain, end = encode_picture(upright), 12  # of the last chunk, which is empty
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    turned = prepare_image(plain[:-end] + chunk + plain[-end:], RGB_8)
     assert np.array_equal(turned, np.rot90(upright, -1))
 
 
