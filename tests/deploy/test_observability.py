@@ -20,6 +20,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
 from inferry_proto import classifier_pb2 as pb
 from inferry_proto.version_labels import write_version_labels
@@ -106,6 +107,13 @@ def test_panels_of_the_dashboard_stand_side_by_side_and_have_names_of_their_own(
 @with_promtool
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     subprocess.run([str(PROMTOOL), "check", "rules", str(ROOT / FOLDER / "rules.yaml")], check=True)
+
+
+def test_what_an_alert_wants_to_see_increase_is_there_before() -> None:
+    page = generate_latest(ServerMetrics().registry).decode().splitlines()
+    counted = [series for alert in ALERTS if "increase(" in alert.expr for series in alert.example.series]
+    assert counted
+    assert [series for series in counted if f"{series} 0.0" not in page] == []
 
 
 @pytest.mark.slow  # for `make deploy-check`, whose tools the project itself brings

@@ -221,6 +221,13 @@ class MetricTable:
             "When the first certificate of a TLS file ends, in seconds since the epoch.",
             ["file"], registry=self.registry,
         )  # fmt: skip
+        # `increase` does not see what a counter that was not there begins with: rare events are there before them.
+        for counter, kinds in (
+            (self.hangs, ("model_run", "reading", "inline_batch")),
+            (self.device_errors, ("model", "out_of_memory", "lost")),
+        ):
+            for kind in kinds:
+                counter.labels(kind)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

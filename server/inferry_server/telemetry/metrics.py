@@ -58,6 +58,8 @@ class ServerMetrics(MetricTable):
 
     def load_ended(self, model: str, outcome: str) -> None:
         """A version was loaded (`ready`), or could not be (`failed`)."""
+        for each in ("ready", "failed"):  # both are there when a later version fails
+            self.loads.labels(model, each)
         self.loads.labels(model, outcome).inc()
         self.last_load.labels(model, outcome).set_to_current_time()
 
