@@ -31,10 +31,12 @@ class ServerUnavailableError(InferryError):
 
     Attributes:
         unreached: no server was there to see the request.
+        unseen: the connection ended in good order before the server looked at the request.
     """
 
     retryable = True
     unreached: bool = False
+    unseen: bool = False
 
 
 class CertificateError(ServerUnavailableError):
@@ -107,10 +109,12 @@ _ADVICE: dict[str, tuple[type[InferryError], str]] = {
 }
 _OTHERS = (ServerError, "the server's log says more")
 
+_WRAPPED = re.compile(r"Stream removed \((.*)\)", re.DOTALL)  # gRPC's words, where it does not send again itself
 _MILLISECONDS = re.compile(r"[0-9]{1,8}")  # up to some 28 hours; who asks for more is not believed
 
-# How gRPC itself begins its words where no server was reached; a server's own words never do.
+# How gRPC itself begins its words where no server was reached or looked; a server's own words never do.
 _NO_TARGET = ("Failed to create channel to", "Illegal status code from resolver")
+_UNSEEN = "GOAWAY received"
 _UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", "connections to all backends failing")
 
 
@@ -141,6 +145,8 @@ def error_from_status(
         closed: whether the client was closed, which cancels its calls.
         encrypted: whether the client used TLS.
     """
+    if wrapped := _WRAPPED.fullmatch(details):  # guard: client-unwrapped
+        details = wrapped[1]
     error = _find_error(code, details, address=address, asked=asked, timeout_s=timeout_s, closed=closed)
     if isinstance(error, ServerUnavailableError) and error.unreached:
         error = _explain_tls(error, encrypted=encrypted)
@@ -175,7 +181,10 @@ def _find_error(code: str, details: str, *, address: str, asked: str, timeout_s:
         error_class, advice = InvalidRequestError, "send less at a time"
     said = details or f"status {code} without a message"
     todo = f"; {advice.format(address=address)}" if advice else ""
-    return error_class(f"{address} could not {asked}: {said}{todo}", **known)
+    error = error_class(f"{address} could not {asked}: {said}{todo}", **known)
+    if isinstance(error, ServerUnavailableError):
+        error.unseen = details.startswith(_UNSEEN)
+    return error
 
 
 def error_from_closing(*, address: str, asked: str) -> RequestCancelledError:

@@ -99,6 +99,16 @@ def test_without_retries_one_attempt_is_made() -> None:
     assert len(transport.sent) == 1
 
 
+def test_a_call_whose_connection_ended_before_the_server_looked_is_made_again_at_once_and_later_with_pauses() -> None:
+    ended = errors.ServerUnavailableError("GOAWAY")
+    ended.unseen = True
+    transport = Transport(lambda *_: LIVE if len(transport.sent) > 2 else ended)
+    assert _ask(transport)
+    first, second, third = [when for when, _ in transport.sent]
+    assert second - first == pytest.approx(REFUSED_S)
+    assert third - second > 0.05
+
+
 def test_calls_go_round_the_servers() -> None:
     transport = Transport(lambda *_: LIVE, servers=3)
     for _ in range(9):

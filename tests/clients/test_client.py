@@ -11,6 +11,7 @@ import pytest
 
 import inferry_client
 from inferry_client import AsyncClient, Client, RetryPolicy, errors
+from inferry_client.connecting.channels import channel_options
 from inferry_client.retries import NO_RETRIES
 from inferry_proto import open_inference_pb2
 from inferry_proto.preprocessing import prepare_image
@@ -53,6 +54,15 @@ def test_pictures_are_classified_in_their_order(client: Client) -> None:
     assert result.images[0][0].index == 2
     assert 0.9 < result.images[0][0].probability <= 1
     assert result.timing.compute_us == 7
+
+
+@pytest.mark.parametrize(("retries", "resends"), [(QUICK, False), (NO_RETRIES, True)])
+def test_grpc_keeps_what_it_may_send_again_only_where_the_client_makes_no_call_again(
+    retries: RetryPolicy, resends: bool
+) -> None:
+    with Client("127.0.0.1:1", retries=retries) as client:
+        options = dict(channel_options("127.0.0.1:1", client._settings, health=False))
+    assert options["grpc.enable_retries"] == resends
 
 
 def test_tensors_give_what_the_model_gives(client: Client) -> None:

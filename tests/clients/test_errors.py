@@ -48,6 +48,12 @@ def test_a_server_that_is_not_there_is_told_from_one_that_is_not_ready() -> None
     assert "model 'm' is LOADING" in str(_error("UNAVAILABLE", "model 'm' is LOADING"))
 
 
+def test_a_connection_that_ended_before_the_server_looked_is_told_from_a_server_that_stops() -> None:
+    ended = "Stream removed (GOAWAY received; Error code: 0; Debug Text: max_age)"  # of gRPC 1.85
+    unseen = [getattr(_error("UNAVAILABLE", details), "unseen", None) for details in (ended, "the server is stopping")]
+    assert unseen == [True, False]
+
+
 def test_what_the_client_did_not_cancel_may_be_asked_again() -> None:
     assert _error("CANCELLED", "CANCELLED").retryable
     by_client = error_from_status(
@@ -75,6 +81,14 @@ def test_an_overload_says_when_to_come_back() -> None:
     error = _error("RESOURCE_EXHAUSTED", "the queue is full", pushback="250")
     assert isinstance(error, errors.OverloadedError)
     assert error.retry_after_s == 0.25
+
+
+@pytest.mark.parametrize("details", ["", "Deadline Exceeded", "Stream removed (Deadline Exceeded)"])
+def test_a_server_that_said_nothing_in_time_is_silent(details: str) -> None:
+    error = _error("DEADLINE_EXCEEDED", details)
+    assert isinstance(error, errors.DeadlineExceededError)
+    assert error.silent
+    assert str(error).endswith("within 3 s; allow more time or send less")
 
 
 def test_a_timeout_names_its_seconds() -> None:

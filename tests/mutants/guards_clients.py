@@ -55,6 +55,18 @@ CLIENTS = (
         _TEST_CALLING,
     ),
     Mutant(
+        "client-unwrapped",
+        "client: a server's silence is known by gRPC's words for it, whoever sends again",
+        "if wrapped := None:",
+        ("tests/clients/test_errors.py",),
+    ),
+    Mutant(
+        "client-unseen-at-once",
+        "client: what a server did not look at is sent again at once",
+        "ended = False",
+        _TEST_CALLING,
+    ),
+    Mutant(
         "client-asyncio-forked",
         "client: an AsyncClient that a fork has left without gRPC's asyncio says so",
         "if False:",

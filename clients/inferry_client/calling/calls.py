@@ -377,8 +377,10 @@ class Session:
         )
         if pause_s is None or not self._budget.allows(error, retrying=self._retrying):
             return None
-        if isinstance(error, ServerUnavailableError) and error.retry_after_s is None and self._balancer.others(tried):
-            return 0.0  # another server may well answer at once
+        if isinstance(error, ServerUnavailableError) and error.retry_after_s is None:
+            ended = error.unseen and attempt == 1  # guard: client-unseen-at-once
+            if ended or self._balancer.others(tried):
+                return 0.0  # a new connection, or another server, may well answer at once
         wrong_address = unreached and not self._reached
         if wrong_address and now + pause_s - started > _FIRST_CONTACT_S:  # guard: client-first-contact
             return None

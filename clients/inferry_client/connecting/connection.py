@@ -109,7 +109,9 @@ class Connection:
         self.address = ",".join(servers)
         self.timeout_s = timeout_s
         self.retries = retries
-        self._settings = ChannelSettings(connect_timeout_s, max_message_bytes, security=security)
+        # The client asks again by itself. gRPC, to be able to, would take 15 us of CPU more for every call.
+        resend = retries.max_attempts == 1
+        self._settings = ChannelSettings(connect_timeout_s, max_message_bytes, resend=resend, security=security)
         self._credentials = security.credentials()
         self._session = Session(servers, timeout_s=timeout_s, retries=retries, clock=time.monotonic)
         self._several = len(servers) > 1 or names_several(servers[0])
