@@ -109,6 +109,10 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     subprocess.run([str(PROMTOOL), "check", "rules", str(ROOT / FOLDER / "rules.yaml")], check=True)
 
 
+def test_alerts_name_servers_outside_of_kubernetes_too() -> None:
+    assert [alert.name for alert in ALERTS if "$labels.pod }}" in alert.summary] == [], "there is no pod there"
+
+
 def test_what_an_alert_wants_to_see_increase_is_there_before() -> None:
     page = generate_latest(ServerMetrics().registry).decode().splitlines()
     counted = [series for alert in ALERTS if "increase(" in alert.expr for series in alert.example.series]

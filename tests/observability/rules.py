@@ -108,7 +108,7 @@ ALERTS = (
     ),
     Alert(
         "InferryNotReady", "inferry_ready == 0", "5m", "warning",
-        "{{ $labels.pod }} has not been ready for five minutes; /readyz on its HTTP port says why.",
+        "{{ or $labels.pod $labels.instance }} has not been ready for five minutes; /readyz on its HTTP port says why.",
         Example({'inferry_ready{pod="a"}': "0x10 1x20", 'inferry_ready{pod="b"}': "1x40"}, 8, 15),
     ),
     Alert(
@@ -174,7 +174,7 @@ ALERTS = (
     ),
     Alert(
         "InferryConnectionsFull", "inferry_open_connections / inferry_open_connections_limit > 0.9", "5m", "warning",
-        "{{ $labels.pod }} has nine tenths of the connections that it takes: further ones are closed.",
+        "{{ or $labels.pod $labels.instance }} has nine tenths of the connections that it takes: further ones are closed.",
         Example(
             {'inferry_open_connections{pod="a"}': "95x10 5x20", 'inferry_open_connections_limit{pod="a"}': "100x30"}, 8, 15
         ),
@@ -192,9 +192,14 @@ ALERTS = (
         Example(_moment("inferry_last_self_check_timestamp_seconds"), 10, 40),
     ),
     Alert(
-        "InferryNotPolled", 'time() - max by (namespace, pod) (inferry_last_poll_timestamp_seconds{outcome="done"}) > 600',
-        "5m", "warning", "{{ $labels.pod }} has not looked at its repository for ten minutes: new versions do not come.",
-        Example({'inferry_last_poll_timestamp_seconds{pod="a", outcome="done"}': "0x30 1860+60x30"}, 20, 40),
+        "InferryNotPolled",
+        'time() - max by (namespace, pod, instance) (inferry_last_poll_timestamp_seconds{outcome="done"}) > 600',
+        "5m", "warning", "{{ or $labels.pod $labels.instance }} has not looked at its repository for ten minutes: new versions do not come.",
+        Example(
+            {'inferry_last_poll_timestamp_seconds{instance="a", outcome="done"}': "0x30 1860+60x30",
+             'inferry_last_poll_timestamp_seconds{instance="b", outcome="done"}': "0+60x60"},
+            20, 40,
+        ),
     ),
     Alert(
         "InferryHangs", "sum by (namespace, kind) (increase(inferry_hangs_total[15m])) > 0", "", "critical",
@@ -208,13 +213,13 @@ ALERTS = (
     ),
     Alert(
         "InferryCertificateEnds", "inferry_tls_not_after_timestamp_seconds - time() < 7 * 86400", "1h", "warning",
-        "The {{ $labels.file }} of {{ $labels.pod }} ends within a week.",
+        "The {{ $labels.file }} of {{ or $labels.pod $labels.instance }} ends within a week.",
         Example({'inferry_tls_not_after_timestamp_seconds{file="certificate", pod="a"}': "600000x100 9000000x60"}, 90, 110),
     ),
     Alert(
         "InferryDrainStuck",
         "time() - (inferry_drain_ends_timestamp_seconds > 0) > 0", "1m", "critical",
-        "{{ $labels.pod }} should have ended by now, and still answers for its metrics.",
+        "{{ or $labels.pod $labels.instance }} should have ended by now, and still answers for its metrics.",
         Example({'inferry_drain_ends_timestamp_seconds{pod="a"}': "0x5 600x20 stale"}, 15, 40),
     ),
 )  # fmt: skip
