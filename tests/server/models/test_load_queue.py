@@ -54,6 +54,24 @@ def gates() -> Iterator[list[Gate]]:
 
 
 def test_a_job_has_the_machine_for_itself_until_it_has_run_for_a_while(gates: list[Gate]) -> None:
+    looks: queue.SimpleQueue[float] = queue.SimpleQueue()  # one for each time that the queue decides what may begin
+
+    def clock() -> float:
+        looks.put(0.0)
+        return 0.0
+
+    loads = LoadQueue(patience_s=1e6, clock=clock)
+    first, second = gates[:2]
+    loads.submit("a", first.run, first.said.put)
+    for _ in ("the first job begins", "nothing else waits"):
+        looks.get(timeout=SOON_S)
+    loads.submit("b", second.run, second.said.put)
+    looks.get(timeout=SOON_S)  # it is decided under the lock that `close` takes
+    assert [job.model for job in loads.close()] == ["a"]
+    assert isinstance(second.outcome(), ShuttingDownError)
+
+
+def test_a_job_begins_when_the_one_before_it_has_ended(gates: list[Gate]) -> None:
     loads = LoadQueue(patience_s=1e6)
     first, second = gates[:2]
     loads.submit("a", first.run, first.said.put)
