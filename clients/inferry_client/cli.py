@@ -105,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     completion = add_apart("completion", "commands.completion", "Print a script that completes commands and options")
+    completion.set_defaults(parser=parser)
     completion.add_argument("shell", choices=("bash", "zsh"), help='use it with eval "$(inferry completion bash)"')
     sync = add_apart("sync", "sync.command", "Copy a model repository out of an object store, whole versions only")
     _add_sync(sync)

@@ -8,9 +8,7 @@ from inferry_client.console.output import say
 
 def run(args: Namespace) -> int:
     """Print the script; `eval "$(inferry completion bash)"` uses it."""
-    from inferry_client.cli import build_parser
-
-    script = completion_script(build_parser())
+    script = completion_script(args.parser)
     say(script if args.shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{script}")
     return 0
 
