@@ -26,6 +26,7 @@ ORDERS = [contract["layers"] for contract in CONTRACTS if contract["type"] == "l
 # What ARCHITECTURE.md and the folders' docstrings promise, whatever the contracts say.
 PROMISED = [
     *(("inferry_server.batching", module) for module in ("grpc", "asyncio", "threading", "time", "concurrent")),
+    *(("inferry_server.batching", module) for module in ("datetime", "queue", "random", "multiprocessing", "os")),
     ("inferry_server.transport", "inferry_server.batching"),
     ("inferry_server.services", "inferry_server.transport"),
     ("inferry_server.wire", "inferry_server.services"),
@@ -34,10 +35,18 @@ PROMISED = [
     ("inferry_server.batching", "inferry_server.executing"),
     ("inferry_server.runtime", "inferry_server.batching"),
     ("inferry_server.wire", "grpc"),
+    ("inferry_server.models", "grpc"),
+    ("inferry_server.services", "onnxruntime"),
     ("inferry_trainer.gates", "inferry_trainer.publishing"),
+    ("inferry_trainer.blocks", "keras"),
+    ("inferry_client.calling", "inferry_client.batch"),
+    ("inferry_client.client", "inferry_client.cli"),
+    ("inferry_client.commands", "inferry_client.cli"),
+    ("inferry_client.batch", "inferry_client.load"),
     ("inferry_server", "inferry_trainer"),
     ("inferry_client", "inferry_server"),
     ("inferry_proto", "inferry_server"),
+    ("inferry_proto", "grpc"),
 ]
 
 
