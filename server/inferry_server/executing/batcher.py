@@ -157,10 +157,10 @@ class DynamicBatcher:
         return self._clock() - self._queue.failed_at < _FAILED_LATELY_S
 
     def compute_instead(self, base: str, rows: int) -> None:
-        """Rows of another model were queued here, as this one is a variant of it.
+        """Ask for earlier turns at the cores: rows of a base were queued here, because this model is its variant.
 
-        Turns come sooner for them if more than a batch waits, or requests were refused: turns for small batches would
-        take more from the base than they spare it.
+        Only if more than a batch waits, or requests were refused: with small batches, earlier turns would take more of
+        the base's time than the variant saves it.
         """
         load = self.load()
         is_short = load.is_refusing or load.rows > load.batch_rows  # guard: degrade-turns-short
@@ -222,7 +222,7 @@ class DynamicBatcher:
                 thread.join(max(0.0, ends - self._clock()))
         left = self._execution.refuse_waiting()
         self._queue.leave_room()  # guard: room-given-back
-        # else queue and execution would keep one another, and the model
+        # else queue and execution would refer to each other, and the model would stay in memory
         self._queue.compute_inline_by(_nothing)  # guard: closing-model-goes
         return not left and not any(thread.is_alive() for thread in self._threads)
 
@@ -243,11 +243,11 @@ class DynamicBatcher:
 
     def _serve_next(self, run: Run, seat: Seat) -> None:
         """Serve the next batch, if there is still one when its turn has come."""
-        # What failed has no name here: its traceback knows this frame, and would keep the batch alive with it.
+        # No variable here holds the failed batch: its traceback refers to this frame, and would keep it in memory.
         self._execution.retry(run, seat, self._queue.next_failed() or self._execute_next(run, seat))
 
     def _execute_next(self, run: Run, seat: Seat) -> FailedBatch | None:
-        taken = self._queue.take(waited_s=seat.acquire())  # last: what arrives before its turn still joins it
+        taken = self._queue.take(waited_s=seat.acquire())  # after the turn: requests that came meanwhile join the batch
         return None if taken is None else self._queue.finished(taken, self._execution.execute(run, seat, taken))
 
 

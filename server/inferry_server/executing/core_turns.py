@@ -133,7 +133,7 @@ class _GateSeat:
 
 
 class OpenSeat:
-    """Of an instance that takes no turns, such as one on a GPU: it may always compute."""
+    """The seat of an instance that takes no turns, such as one on a GPU: it may always compute."""
 
     def acquire(self) -> float:
         """Computes at once."""

@@ -37,7 +37,7 @@ class _Done(NamedTuple):
     Attributes:
         outputs: of all rows, padding included.
         parts: of each slice.
-        alone: it is one request, to which all of the outputs belong.
+        alone: the batch is one request, to which all of the outputs belong.
     """
 
     rows: int
@@ -343,7 +343,7 @@ def _computed(made: Sequence[_Made], done: _Done) -> ComputedBatch:
 
 
 def _replied(made: Sequence[_Made], computed_at: float) -> Replied:
-    """What is counted of the requests, in one pass: several of them would cost most of what a small batch costs."""
+    """What is counted of the requests, in one pass: several passes would take longer than the rest of a small batch."""
     rows = input_bytes = 0
     read_s = assembly_s = compute_s = output_s = reply_s = 0.0
     waits: list[float] = []

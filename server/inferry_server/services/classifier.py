@@ -97,7 +97,7 @@ class ClassifierService:
         return self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
 
     def classify_stream(self, call: StreamCall) -> OrderedStream:
-        """Classify request after request; responses go out in the order of the requests."""
+        """Classify request after request; replies leave in the order of the requests."""
         return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer)
 
     def submit(
@@ -222,7 +222,7 @@ class ClassifierService:
         return lambda: model.batcher.cancel(queued)
 
     def _sheds_s(self, model: ServedVersion, request: pb.ClassifyRequest, deadline: float | None) -> float:
-        """Seconds after which a request that the version does not take may be sent again; 0: it takes the request."""
+        """Seconds after which the client may send a request again that the version does not take; 0 if it takes it."""
         left_s = 0.0
         if model.batcher.relief.active:
             rows = len(request.images)
@@ -250,7 +250,10 @@ class ClassifierService:
         return cancel
 
     def _check_wanted(self, deadline: float | None, cancellation: "_Cancellation", started: float) -> None:
-        """Decode nothing that nobody waits for, that comes too late or takes too long; called while decoding, too."""
+        """Raise if decoding is of no use: the request was cancelled, is late, or decoding takes too long.
+
+        Called while decoding, too.
+        """
         if self._pool.is_closed:
             raise ShuttingDownError
         if (took_s := self._clock() - started) > self._limits.timeout_s:  # guard: pictures-timeout
@@ -270,7 +273,7 @@ class ClassifierService:
 
 STREAM_FORMAT = StreamFormat(
     request_id=lambda message: parse(pb.ClassifyRequest, message).id,
-    response=submessage(pb.ClassifyStreamResponse.DESCRIPTOR.fields_by_name["response"].number),
+    reply=submessage(pb.ClassifyStreamResponse.DESCRIPTOR.fields_by_name["response"].number),
     error=lambda status, request_id: pb.ClassifyStreamResponse(
         error_code=status.code.value[0], error_message=status.message, response=pb.ClassifyResponse(id=request_id)
     ),
@@ -317,7 +320,7 @@ class _Cancellation:
 
 @dataclass(frozen=True)
 class _Reply:
-    """Takes a request's probabilities from the batcher and makes its response."""
+    """Takes a request's probabilities from the batcher and makes its reply."""
 
     outcome: Outcome
     request: pb.ClassifyRequest

@@ -16,7 +16,7 @@ from inferry_server.signature import TensorSpec
 from inferry_server.wire.messages import parse
 
 SERVER_NAME = "inferry"
-# Only what works is advertised, and this always does; the index alone is not `model_repository`.
+# Extensions that always work. The index alone is not the extension `model_repository`.
 EXTENSIONS = (
     "model_configuration",
     "statistics",
@@ -71,7 +71,7 @@ class ControlService:
         call.reply(pb.ServerReadyResponse(ready=self._server_ready()).SerializeToString())
 
     def model_ready(self, call: Call, message: bytes) -> None:
-        """Whether a version, or any, answers; an unknown model is not ready, which is no error."""
+        """Whether a version, or any version, is served; an unknown model is not ready, which is no error."""
         request = parse(pb.ModelReadyRequest, message)
         versions = self._registry.ready_versions(request.name)
         entry = self._registry.model(request.name)
@@ -136,7 +136,7 @@ class ControlService:
 
 
 def _config(model: ServedVersion) -> model_config_pb2.ModelConfig:
-    """What is in effect, wherever it was stated."""
+    """The limits in effect, whether the manifest, `config.pbtxt` or a setting of the server stated them."""
     first = 1 if model.max_request_rows else 0  # dims come without the batch dimension
     config = model_config_pb2.ModelConfig(
         name=model.model,

@@ -133,7 +133,7 @@ class Degrading:
 def _chosen(
     model: ServedVersion, served: Sequence[ServedVersion], accepted: Callable[[], Accepted | None]
 ) -> Sequence[ServedVersion]:
-    """The variants that a request accepts, the one to be asked first in front; without any nobody asks what it does."""
+    """The variants that a request accepts, the first to be asked in front. Without any, nothing calls `accepted`."""
     if not served:
         return ()
     stated = accepted()

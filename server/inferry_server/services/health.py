@@ -58,7 +58,7 @@ class HealthService:
         return int(SERVING if ready else NOT_SERVING)
 
     def changed(self) -> None:
-        """Something may have changed: every watcher whose answer differs now is told."""
+        """Something may have changed: tell every watcher whose service has another status now."""
         with self._lock:
             watchers = list(self._watchers)
         for watcher in watchers:
@@ -73,7 +73,7 @@ class HealthService:
         call.reply(HealthCheckResponse(status=status).SerializeToString())
 
     def watch(self, call: StreamCall) -> "_WatchReceiver":
-        """Answer now and at every change, until the client goes. An unknown service may appear later."""
+        """Tell the status now and at every change, until the client leaves. An unknown service may appear later."""
         return _WatchReceiver(self, call)
 
     def add_watcher(self, watcher: "_Watcher") -> None:
@@ -98,7 +98,7 @@ class _Watcher:
         self._last: int | None = None
 
     def refresh(self, status_of: Callable[[str], int]) -> None:
-        with self._lock:  # asked inside, so that an older answer cannot overtake a newer one
+        with self._lock:  # looked up under the lock, so that an older status cannot overtake a newer one
             status = status_of(self.service)
             if status != self._last:
                 self._last = status

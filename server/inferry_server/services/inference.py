@@ -62,7 +62,7 @@ class InferenceService:
         return self.submit(message, call, call_deadline=call.deadline, trace=call.trace, waited_s=call.waited_s)
 
     def model_stream_infer(self, call: StreamCall) -> OrderedStream:
-        """Queue request after request; responses go out in the order of the requests."""
+        """Queue request after request; replies leave in the order of the requests."""
         ends_on_error = _STATUS_WANTED in call.metadata
         return OrderedStream(call, STREAM_FORMAT, self.submit, self._tracer, ends_on_error=ends_on_error)
 
@@ -139,7 +139,7 @@ class InferenceService:
         return partial(batcher.cancel, queued)  # guard: cancellation-reaches-queue
 
     def _leave(self, incoming: IncomingRequest, queued: InferenceRequest, model: ServedVersion) -> None:
-        """Leave a request to a variant of its version, as if the version shed it, where that is relieved by one.
+        """Refuse a request as shed, if its version is relieved by a variant that is to compute it.
 
         Raises:
             ShedError: the version does not queue it.
@@ -175,12 +175,12 @@ class InferenceService:
 
 
 _STATUS_WANTED = ("triton_grpc_error", "true")  # metadata: a request that fails ends the stream with its status
-# Clients of streams read until it comes. A request has one response here, so each is the last one of its request.
+# A client of a stream reads until a response with this parameter comes. Here a request has one response, the last.
 _FINAL = {"triton_final_response": InferParameter(bool_param=True)}
 
 STREAM_FORMAT = StreamFormat(
     request_id=lambda message: parse(ModelInferRequest, message).id,
-    response=submessage(
+    reply=submessage(
         ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number,
         ModelInferResponse(parameters=_FINAL).SerializeToString(),
     ),
@@ -192,17 +192,17 @@ STREAM_FORMAT = StreamFormat(
 
 
 def _error_code(status: Status) -> dict[str, InferParameter]:
-    """The protocol has words only for a request that fails in a stream: clients must tell full from broken."""
+    """The parameter that tells a refusal's status code: in a stream, the protocol itself has only a message for it."""
     return {"error_code": InferParameter(int64_param=status.code.value[0])}
 
 
 def lane_of(priority: int) -> Lane:
-    """Whom a request is for: 1 is the highest priority and 0 none stated, as Triton counts them."""
+    """The lane of a request by its priority as Triton counts it: 1 is the highest, and 0 that none is stated."""
     return BULK if priority > 1 else INTERACTIVE
 
 
 class _Reply:
-    """Takes a request's outputs from the batcher and makes its response."""
+    """Takes a request's outputs from the batcher and makes its reply."""
 
     __slots__ = ("_encode", "_outcome")
 

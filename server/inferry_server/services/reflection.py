@@ -40,11 +40,11 @@ class ReflectionService:
         return dict.fromkeys(_PATHS, self.server_reflection_info)
 
     def server_reflection_info(self, call: StreamCall) -> "_ReflectionReceiver":
-        """Answer question after question on one stream."""
+        """Reply to question after question of one stream."""
         return _ReflectionReceiver(self.answer, call)
 
     def answer(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
-        """The response to one question; what is not known is an error inside it."""
+        """The reply to one question; of an unknown name it contains an error."""
         response = ServerReflectionResponse(valid_host=request.host, original_request=request)
         question = request.WhichOneof("message_request")
         if question == "list_services":

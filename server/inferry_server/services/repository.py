@@ -1,4 +1,4 @@
-"""RepositoryModelLoad and RepositoryModelUnload: what is served, changed from outside."""
+"""RepositoryModelLoad and RepositoryModelUnload: clients change what is served."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ class RepositoryService:
         }
 
     def load(self, call: Call, message: bytes) -> None:
-        """Answer when the model is served, or why it is not; what it replaces answers until then."""
+        """Reply when the model is served, or tell why it is not; until then the version that it replaces is served."""
         request = parse(pb.RepositoryModelLoadRequest, message)
         self._check_allowed()
         if request.parameters:
@@ -43,20 +43,20 @@ class RepositoryService:
                 f"load parameters {', '.join(map(repr, sorted(request.parameters)))} are not offered by this server; "
                 "it loads what lies in its repository"
             )
-        call.on_cancel(self._load(request.model_name, _answer(call, pb.RepositoryModelLoadResponse())))
+        call.on_cancel(self._load(request.model_name, _done(call, pb.RepositoryModelLoadResponse())))
 
     def unload(self, call: Call, message: bytes) -> None:
-        """Answer when requests no longer reach the model. There is nothing to do for an unknown one."""
+        """Reply when requests no longer reach the model. There is nothing to do for an unknown one."""
         request = parse(pb.RepositoryModelUnloadRequest, message)
         self._check_allowed()
-        call.on_cancel(self._unload(request.model_name, _answer(call, pb.RepositoryModelUnloadResponse())))
+        call.on_cancel(self._unload(request.model_name, _done(call, pb.RepositoryModelUnloadResponse())))
 
     def _check_allowed(self) -> None:
         if not self._allowed:  # guard: control-loading-outside
             raise NotAllowedError("loading and unloading from outside is off; setting model_control=explicit allows it")
 
 
-def _answer(call: Call, response: pb.RepositoryModelLoadResponse | pb.RepositoryModelUnloadResponse) -> Done:
+def _done(call: Call, response: pb.RepositoryModelLoadResponse | pb.RepositoryModelUnloadResponse) -> Done:
     def done(error: Exception | None) -> None:
         if error is None:
             call.reply(response.SerializeToString())

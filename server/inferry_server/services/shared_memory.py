@@ -1,4 +1,4 @@
-"""The shared memory extensions: regions come, are shown and go."""
+"""The shared memory extensions: clients register regions, list them and unregister them."""
 
 from inferry_proto import open_inference_pb2 as pb
 from inferry_proto.services import OPEN_INFERENCE
@@ -10,8 +10,8 @@ from inferry_server.wire.shared_memory import Region, SharedMemoryRegions
 class SharedMemoryService:
     """Answers at once. Thread-safe.
 
-    Asking and unregistering work where shared memory is off as well, and for CUDA's, which never is
-    on: clients clean up before they start.
+    Listing and unregistering also work where shared memory is off, and for CUDA's memory, which this server never
+    offers: clients unregister all regions before they start.
     """
 
     def __init__(self, regions: SharedMemoryRegions) -> None:

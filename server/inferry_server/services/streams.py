@@ -1,4 +1,4 @@
-"""One stream of requests: many at once, responses in the order of the requests."""
+"""One stream of requests: many are computed at once, and replies leave in the order of the requests."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ from inferry_server.trace import RequestTrace, Tracer
 
 logger = logging.getLogger(__name__)
 
-MAX_PENDING = 256  # requests of one stream that wait for their answer; beyond, the stream is not read
+MAX_PENDING = 256  # requests of one stream without a reply; the server reads no further ones
 
 
 class Submit(Protocol):
@@ -35,22 +35,22 @@ class StreamFormat:
 
     Attributes:
         request_id: of a request's bytes; asked for only where it failed.
-        response: a response as the stream carries it, both as bytes.
-        error: a refusal as the stream carries it, with the id of the request.
+        reply: turns a reply into the stream's message, both as bytes.
+        error: makes the stream's message of a refusal, with the id of the request.
     """
 
     request_id: Callable[[bytes], str]
-    response: Callable[[bytes], bytes]
+    reply: Callable[[bytes], bytes]
     error: Callable[[Status, str], Message]
 
 
 class OrderedStream:
-    """Takes the requests of one stream. Answers may come from any thread, in any order.
+    """Takes the requests of one stream. Their replies may come from any thread, in any order.
 
-    Responses are held until those before them have gone. A request that fails is answered in band,
-    and the stream lives on; or its status ends the stream, where the client asked for that, and what
-    waits behind it is forgotten. With `MAX_PENDING` requests unanswered, the client is not read until some
-    are, so that a stream's memory is bounded. Each request has a trace of its own, as if it were a call.
+    A reply is held until all earlier ones have left. For a request that fails, a message in the stream tells the
+    error and the stream goes on; where the client asked for that, the error's status ends the stream instead, and
+    later requests are forgotten. While `MAX_PENDING` requests have no reply, the server reads nothing more of the
+    stream, so that a stream's memory is bounded. Each request has a trace of its own, as a call has.
 
     Args:
         call: the stream.
@@ -74,7 +74,7 @@ class OrderedStream:
         self._submit = submit
         self._tracer = tracer
         self._lock = threading.Lock()
-        self._pending: deque[_StreamAnswer] = deque()
+        self._pending: deque[_StreamReply] = deque()
         self._ends_on_error = ends_on_error
         self._ended = False
         self._half_closed = False
@@ -82,34 +82,34 @@ class OrderedStream:
         call.on_cancel(self._cancel)
 
     def on_message(self, message: bytes) -> None:
-        """Queue a request, or answer in band why not."""
+        """Queue a request, or tell in the stream why not."""
         if self._ended:  # it had been read already when an error ended the stream
             return
         trace = self._tracer.begin(self._call.method, self._call.metadata)
-        answer = _StreamAnswer(self._flush, self._format, message, trace)
+        reply = _StreamReply(self._flush, self._format, message, trace)
         with self._lock:
-            self._pending.append(answer)  # guard: streams-replies-order
+            self._pending.append(reply)  # guard: streams-replies-order
             if len(self._pending) == MAX_PENDING:
                 self._call.pause_reading()  # guard: streams-client-too
         try:
-            answer.cancels_with(self._submit(message, answer, call_deadline=self._call.deadline, trace=trace))
+            reply.cancels_with(self._submit(message, reply, call_deadline=self._call.deadline, trace=trace))
         except Exception as error:  # noqa: BLE001 - one request's error must not end the stream
-            answer.fail(error)  # guard: streams-failed-request
+            reply.fail(error)  # guard: streams-failed-request
 
     def on_half_close(self) -> None:
-        """No more requests: the stream ends after the last response."""
+        """The client sends no more requests: the stream ends after the last reply."""
         with self._lock:
             self._half_closed = True
         self._flush()
 
     def on_drain(self) -> None:
-        """The server is going away: the stream ends after the last response, and says why."""
+        """The server stops: the stream ends after the last reply, with UNAVAILABLE."""
         with self._lock:
             self._draining = True
         self._flush()
 
     def _flush(self) -> None:
-        """Send what can go out now, in order."""
+        """Send the replies that may leave now, in order."""
         with self._lock:
             abandoned = self._send_ready()
             if not self._pending and not self._ended:  # guard: streams-end-comes
@@ -119,19 +119,19 @@ class OrderedStream:
                     fail(self._call, ShuttingDownError())
         _forget(abandoned)
 
-    def _send_ready(self) -> Sequence["_StreamAnswer"]:
-        """Send every response whose turn it is; returns what an error that ended the stream left behind."""
-        while self._pending and (response := self._pending[0].response) is not None:
+    def _send_ready(self) -> Sequence["_StreamReply"]:
+        """Send every reply whose turn it is; returns the requests to forget, if an error has ended the stream."""
+        while self._pending and (message := self._pending[0].message) is not None:
             if len(self._pending) == MAX_PENDING:
                 self._call.resume_reading()  # guard: streams-read-when
-            answer = self._pending.popleft()
-            if answer.refusal is not None and self._ends_on_error:
+            reply = self._pending.popleft()
+            if reply.refusal is not None and self._ends_on_error:
                 self._ended = True
-                self._call.abort(answer.refusal)
+                self._call.abort(reply.refusal)
                 abandoned = tuple(self._pending)
                 self._pending.clear()  # guard: streams-error-ends
                 return abandoned
-            self._call.send(response)
+            self._call.send(message)
         return ()
 
     def _cancel(self) -> None:
@@ -140,43 +140,43 @@ class OrderedStream:
         _forget(pending)
 
 
-def _forget(answers: Iterable["_StreamAnswer"]) -> None:
-    for answer in answers:
-        answer.end_trace(CANCELLED)
-        answer.cancel()  # guard: streams-client-goes
+def _forget(replies: Iterable["_StreamReply"]) -> None:
+    for reply in replies:
+        reply.end_trace(CANCELLED)
+        reply.cancel()  # guard: streams-client-goes
 
 
-class _StreamAnswer:
-    """The place of one response in its stream.
+class _StreamReply:
+    """The place of one reply in its stream.
 
     Attributes:
-        response: as it goes out; None as long as there is none.
+        message: as the stream carries it; None as long as there is none.
         refusal: the status of a request that failed.
         cancel: forgets the request.
     """
 
-    __slots__ = ("_format", "_message", "_ready", "_trace", "cancel", "refusal", "response")
+    __slots__ = ("_format", "_ready", "_request", "_trace", "cancel", "message", "refusal")
 
     def __init__(
-        self, ready: Callable[[], None], stream_format: StreamFormat, message: bytes, trace: RequestTrace | None
+        self, ready: Callable[[], None], stream_format: StreamFormat, request: bytes, trace: RequestTrace | None
     ) -> None:
         self._ready = ready
         self._format = stream_format
-        self._message = message
+        self._request = request
         self._trace = trace
-        self.response: bytes | None = None
+        self.message: bytes | None = None
         self.refusal: Status | None = None
         self.cancel: Callable[[], object] = _nothing
 
     def cancels_with(self, cancel: Callable[[], object]) -> None:
-        """What forgets the request, as long as it is not answered: it keeps the request's tensors."""
+        """Keep what forgets the request until there is a reply; no longer, as it refers to the request's tensors."""
         self.cancel = cancel
-        if self.response is not None:
+        if self.message is not None:
             self.cancel = _nothing
 
-    def reply(self, response: bytes) -> None:
+    def reply(self, reply: bytes) -> None:
         self.end_trace(OK)
-        self._set(self._format.response(response))
+        self._set(self._format.reply(reply))
 
     def fail(self, error: Exception) -> None:
         if not isinstance(error, ServingError):
@@ -192,14 +192,14 @@ class _StreamAnswer:
 
     def _request_id(self) -> str:
         try:
-            return self._format.request_id(self._message)
-        except ServingError:  # it is no request at all, which is what it failed for
+            return self._format.request_id(self._request)
+        except ServingError:  # these bytes are no request, which is why it failed
             return ""
 
-    def _set(self, response: bytes) -> None:
-        self.response = response
+    def _set(self, message: bytes) -> None:
+        self.message = message
         self.cancel = _nothing
-        self._message = b""
+        self._request = b""
         self._ready()
 
 
