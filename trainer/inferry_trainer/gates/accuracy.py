@@ -87,17 +87,15 @@ def _swapped(confusion: Int64Array) -> list[int]:
 def check_above_chance(evaluation: Evaluation, *, hint: Callable[[], str] = str) -> GateResult:
     """Look for answers that have nothing to do with the pictures.
 
-    Whoever answers without looking gets, of each class, the share of images that he calls so: 1/K on average over
-    the classes, however often each occurs. What chance adds to that is bounded at one in twenty.
+    A model that ignores the picture recognises, of each class, the share of all images that it gives that label: 1/K
+    on average over the classes, however often each occurs. The gate allows for luck that one such model in twenty has.
 
     Args:
         evaluation: of the model.
-        hint: asked where the model guesses: what else it may have been told, with which it does not; empty for
-            nothing.
+        hint: asked where the model guesses: with which other statement about its inputs it would not; empty for none.
 
     Returns:
-        With a note where the model guesses: it may be all that it learnt, and a model that learnt little may by luck
-        do better with pixels it was not trained on.
+        With a note where the model guesses. It is no error: a model may have learnt no more than that.
     """
     shown = [one for one in evaluation.classes if one.images]
     others = evaluation.images - max(one.images for one in shown)

@@ -70,6 +70,6 @@ def _probabilities(classifier: Classifier, raw: Float64Array) -> Float64Array:
 
 
 def _cause(error: Exception) -> str:
-    """Keras puts the cause last, in bold, but for what the layer was called with."""
+    """The cause in a message of Keras: its last line, in bold, before the list of the layer's arguments."""
     text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0]
     return ([line.strip() for line in text.splitlines() if line.strip()] or ["no message"])[-1][:200]

@@ -26,7 +26,7 @@ def golden_tolerances(precision: str, max_difference: float) -> dict[str, float]
 
     Args:
         precision: of the graph's weights.
-        max_difference: accepted of the float32 graph, so that another processor may round as this one did.
+        max_difference: accepted of the float32 graph; no tolerance is smaller, since other processors round as much.
     """
     return {provider: max(tolerance, max_difference) for provider, tolerance in TOLERANCES[precision].items()}
 
@@ -34,12 +34,13 @@ def golden_tolerances(precision: str, max_difference: float) -> dict[str, float]
 def golden_positions(keras_outputs: Float32Array, onnx_outputs: Float32Array, *, tolerance: float) -> Int64Array:
     """Which images become golden samples: the least certain one of each label, of those the least certain few.
 
-    A network is certain of most images whatever was done to it; doubtful ones tell two apart. Images that
-    the graph itself answers outside half the tolerance are passed over: another processor needs the rest.
+    A network is certain of most images, even one whose weights are wrong; on doubtful images two networks differ.
+    Images on which the graph differs from Keras by more than half the tolerance are passed over: on another processor
+    it may differ by as much again.
 
     Args:
         keras_outputs: `(N, K)` float32 probabilities.
-        onnx_outputs: likewise, from the exported graph.
+        onnx_outputs: of the exported graph, in the same shape.
         tolerance: of golden samples on the CPU.
 
     Returns:

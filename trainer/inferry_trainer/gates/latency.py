@@ -33,7 +33,7 @@ class LatencyCurve:
     threads: int
 
     def to_result(self) -> GateResult:
-        """As a gate that was passed."""
+        """The curve as the result of a gate that was passed."""
         return GateResult("latency", {"fixed_ms": self.fixed_ms, "per_image_ms": self.per_image_ms})
 
     def to_manifest(self, provider: str) -> manifest_pb2.Latency:
@@ -55,7 +55,7 @@ def measure_latency(
     threads: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyCurve:
-    """Time every batch size of the ladder, in turns, so that a busy moment does not fall on one of them.
+    """Time every batch size of the ladder, in turns, so that a busy moment of the machine slows all of them.
 
     Args:
         run: computes one batch.
@@ -88,7 +88,7 @@ def fit_latency(milliseconds: dict[int, float], *, threads: int) -> LatencyCurve
     weights = 1 / np.maximum(taken, 1e-6)
     columns = np.stack([np.ones_like(sizes), sizes], axis=1)
     (fixed, slope), *_ = np.linalg.lstsq(columns * weights[:, None], taken * weights, rcond=None)
-    if fixed < 0:  # through the origin then: no batch takes less than nothing
+    if fixed < 0:  # a line through the origin: no batch takes less than no time
         fixed, slope = 0.0, float((weights**2 * sizes * taken).sum() / (weights**2 * sizes**2).sum())
     if not slope > 0:
         raise GateError("latency", f"a batch does not take longer with more images in it: {milliseconds} ms")

@@ -65,7 +65,7 @@ class ParityReport:
     to_truth: tuple[float, float] | None = None
 
     def to_result(self, *, judged: bool = True) -> GateResult:
-        """As a gate that was passed; the limit is stated where it was one."""
+        """The comparison as the result of a gate that was passed; it states the limit if one was applied."""
         figures = {
             "images": float(self.images),
             "max_abs_difference": self.max_abs_difference,

@@ -1,4 +1,4 @@
-"""What a model would be worth if it took its pixels to be something else."""
+"""How accurate a model would be if its pixels were scaled otherwise than was stated."""
 
 from dataclasses import replace
 

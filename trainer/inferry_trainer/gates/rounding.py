@@ -71,12 +71,12 @@ class Rounding:
 
     @property
     def typical_limit(self) -> float:
-        """How far the middle image may lie: one image that float32 leaves open excuses no other."""
+        """How far the median image may lie from the truth: one image with a large error does not raise it."""
         return max(self.floor, FACTOR * self.typical)
 
     @property
     def difference_limit(self) -> float:
-        """How far a probability of the graph's may lie from Keras', both in their places about the truth."""
+        """How far a probability of the graph's may lie from Keras': both have their own distance from the truth."""
         return max(self.floor, (1 + FACTOR) * self.largest)
 
     def explain(self) -> str:

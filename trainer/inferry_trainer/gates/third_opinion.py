@@ -16,7 +16,7 @@ from inferry_trainer.gates.rounding import Truth
 
 IMAGES = 64
 NAME = "third-opinion"
-_FLOAT64_TOLERANCE = 1e-8  # two programs in float64 differ by some 1e-13; more is another meaning, not rounding
+_FLOAT64_TOLERANCE = 1e-8  # two programs in float64 differ by some 1e-13; a larger difference is a fault, not rounding
 
 
 def sample_positions(count: int) -> Int64Array:
@@ -40,7 +40,7 @@ def check_third_opinion(
         classifier: the Keras model.
         images: `(N, H, W, C)` uint8.
         keras_outputs: `(N, K)` float32.
-        onnx_outputs: likewise, from the exported graph.
+        onnx_outputs: of the exported graph, in the same shape.
         truth: Keras' own float64 evaluation of some images: those are asked too.
         keras_tolerance: largest accepted difference of Keras' answers.
         onnx_tolerance: of the graph's; infinite measures only.
