@@ -91,7 +91,7 @@ REQUESTS = (
     Mutant(
         "streams-replies-order",
         "streams: replies in the order of the requests",
-        "self._pending.appendleft(answer)",
+        "self._pending.appendleft(reply)",
         _TEST_STREAMS,
     ),
     Mutant("streams-client-too", "streams: a client with too much unanswered is not read", "", _TEST_STREAMS),

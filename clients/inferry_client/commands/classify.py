@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
 
 
 def describe_for_pictures(client: Client, model: str, version: str) -> ModelDescription:
-    """What a model is, with the concrete version that every picture shall be answered by.
+    """The description of a model; its version is a number, so that one version classifies every picture.
 
     Raises:
         CommandError: pictures cannot be prepared for this model.
@@ -94,7 +94,7 @@ def classify_files(
             lambda path: classify_file(client, model, path, top_k=top_k, accept_variant=accept_variant), paths
         )
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what is under way
+        pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends the requests that are under way
 
 
 def _print_lines(answers: Iterator[Answer], paths: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ def run(args: Namespace) -> int:
 
 
 def completion_script(parser: argparse.ArgumentParser) -> str:
-    """The script for bash, of whatever the parser knows."""
+    """The script for bash: it knows the commands and options of the parser."""
     commands = _commands(parser)
     cases = "\n".join(
         f'    {name}) words="{" ".join(_options(command))}" ;;' for name, command in sorted(commands.items())

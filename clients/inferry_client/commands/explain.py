@@ -43,7 +43,7 @@ def version_lines(version: ExplainedVersion) -> Iterator[str]:
 
 
 def _details(request: LateRequest) -> str:
-    """What it waited behind, and what was computed with it."""
+    """What the request waited for, and the batch that it was computed in."""
     padding = request.padded_rows - request.batch_rows
     deadline = "" if request.deadline_s is None else f"; deadline {request.deadline_s * 1e3:.1f} ms"
     return (

@@ -1,4 +1,4 @@
-"""`inferry models`: what a server has, and `--model` where it was left out."""
+"""`inferry models`: the versions that a server has; and the model that a command means without `--model`."""
 
 from argparse import Namespace
 from dataclasses import asdict

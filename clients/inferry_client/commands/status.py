@@ -1,4 +1,4 @@
-"""`inferry status`: who answers, whether it is ready, and what it has."""
+"""`inferry status`: which server replies, whether it is ready, and which models it has."""
 
 from argparse import Namespace
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`inferry status --watch`: what a server does, from one look to the next."""
+"""`inferry status --watch`: the rates of each version, from one request for statistics to the next."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 @dataclass(frozen=True)
 class Rates:
-    """What one version did between two looks.
+    """What one version did between two requests for statistics.
 
     Attributes:
         model: its name.
@@ -41,7 +41,7 @@ class Rates:
 
 
 def watch(client: Client, args: Namespace) -> int:
-    """Print rates until interrupted; a server that is away is said so, and watched for."""
+    """Print rates until interrupted. If the server cannot be reached, say so, and ask again."""
     before, looked = _look(client), time.monotonic()
     while True:
         time.sleep(args.watch)
@@ -55,7 +55,7 @@ def watch(client: Client, args: Namespace) -> int:
 
 
 def rates(before: Sequence[ModelStatistics], after: Sequence[ModelStatistics], *, seconds: float) -> list[Rates]:
-    """What each version did meanwhile. One that was not there before, or began anew, counts from nothing."""
+    """What each version did meanwhile. The counters of a version that is new, or was loaded again, begin at 0."""
     earlier = {(each.model, each.version): each for each in before}
     found = []
     for each in after:

@@ -1,4 +1,4 @@
-"""What the values of options may be: each type reads one and says in a line what it accepts; and which were given."""
+"""Types of options: each reads a value, and says in a line what it accepts. And which options were given."""
 
 import re
 from argparse import ArgumentTypeError
@@ -59,6 +59,6 @@ def duration_s(text: str) -> int:
 
 
 def given_options(argv: Sequence[str]) -> frozenset[str]:
-    """The options of a command line that can be parsed: also those that were given their default."""
+    """The options that a valid command line names, also those whose value is the default."""
     words = argv[: argv.index("--")] if "--" in argv else argv
     return frozenset(word.partition("=")[0] for word in words if word.startswith("--"))

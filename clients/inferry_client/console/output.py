@@ -1,4 +1,4 @@
-"""What commands write for people and programs. Where stdout cannot be written, that is an error and not silence."""
+"""What commands write for people and programs. It is an error if stdout cannot be written."""
 
 import json
 import os
@@ -14,7 +14,7 @@ class OutputError(InferryError):
 
 
 def shown(text: str) -> str:
-    """A name or a message of others, on one line: what could move a terminal's cursor or turn its text is escaped."""
+    """A name or message from elsewhere, on one line: what moves a terminal's cursor or turns its text is escaped."""
     if text.isprintable():
         return text
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
@@ -43,7 +43,7 @@ def say(text: str) -> None:
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest goes, at the exit too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still writes, at exit too
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(f"the output cannot be written: {error.strerror}") from error

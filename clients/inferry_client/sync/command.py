@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def look(mirror: Mirror) -> int:
-    """One look, told: changes on stdout, what could not be taken on stderr.
+    """Copy once: print changes on stdout, and what could not be copied on stderr.
 
     Returns:
         How many versions are in the copy.
@@ -45,9 +45,9 @@ def look(mirror: Mirror) -> int:
 
 
 def keep_looking(mirror: Mirror, wait: Callable[[], bool]) -> None:
-    """Looks until `wait` says that it is over; a store that cannot be read now is asked again, and what is there stays.
+    """Copy again and again until `wait` returns True. If the store cannot be read, the copy stays as it is.
 
-    The same complaint is told once.
+    A complaint that comes again is printed once.
     """
     told: object = None
     while True:
@@ -68,7 +68,7 @@ def keep_looking(mirror: Mirror, wait: Callable[[], bool]) -> None:
 
 @contextmanager
 def _ended_by_sigterm(status: int) -> Iterator[None]:
-    """SIGTERM ends this: the first process of a container has no default for it. What is half done is removed."""
+    """Have SIGTERM end the loop: the first process of a container has no default for it. Half a copy is removed."""
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         sys.exit(status)

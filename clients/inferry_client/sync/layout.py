@@ -59,7 +59,7 @@ def _is_version(name: str) -> bool:
 
 
 def _is_plain(part: str) -> bool:
-    """Whether a part is a name and no way out; those that begin with a dot belong to who writes the repository."""
+    """Whether a part is a plain name: neither a way out of the copy nor, by a dot in front, its writer's own file."""
     return bool(part) and not part.startswith(".") and not set(part) & {"\\", "\0"}  # guard: paths-sync-parts
 
 

@@ -1,7 +1,7 @@
 """The copy. A version is written beside the others, checked, synced and renamed: a server sees all of it or nothing.
 
-New versions come first, then what points at them (`version_labels.json`), and what is gone from the store goes last:
-at no moment does a label name a version that is not there.
+New versions are copied first, then the labels that name them (`version_labels.json`); what the store no longer has is
+removed last. So at no moment does a label name a version that is missing.
 """
 
 import fcntl
@@ -89,7 +89,7 @@ class Mirror:
             self._copy_file(folder, file, model.files[file])
 
     def _compare(self, version: Path, stored: dict[str, StoredObject]) -> None:
-        """Published versions do not change; one that did is told, and the copy stays as it was checked."""
+        """Note a version that the store has changed since it was published: the copy keeps what was checked."""
         here = {str(path.relative_to(version)): path.stat().st_size for path in version.rglob("*") if path.is_file()}
         other = differences(here, stored)
         other += [path for path, one in stored.items() if self._tags.get(one.path, one.tag) != one.tag]
@@ -113,7 +113,7 @@ class Mirror:
         self.changes.append(f"{self._named(version)} copied")
 
     def _fault(self, version: Path, hidden: Path, stored: dict[str, StoredObject]) -> str | None:
-        """What keeps a copy from being whole. Its manifest knows; without one, two listings are to be the same."""
+        """Why a copy is not whole, by its manifest; without one, two listings of the store must be the same."""
         try:
             manifest = read_manifest(hidden)
             if manifest is not None:
@@ -145,7 +145,7 @@ class Mirror:
         self._tags[one.path] = one.tag
 
     def _remove_gone(self, models: dict[str, StoredModel]) -> None:
-        """Nothing at all in the store is no repository: then nothing is removed."""
+        """A store without any object is taken for a mistake: then nothing is removed."""
         if not any(model.versions for model in models.values()):  # guard: sync-empty-store
             self.notes.append("the store holds no version, and the copy stays as it is")
             return
@@ -180,7 +180,7 @@ class Mirror:
 
 
 def _labels_fault(folder: Path, hidden: Path) -> str | None:
-    """What keeps labels from being followed: they are none, or a version that they name is not there yet."""
+    """Why labels cannot be copied: the file holds none, or a version that they name is missing still."""
     try:
         labels = read_version_labels(hidden)
     except VersionLabelsError as error:

@@ -15,10 +15,10 @@ _PIECE_BYTES = 4 << 20
 
 
 class Store(Protocol):
-    """Where the repository is. One thread uses it."""
+    """A folder in an object store. One thread uses it."""
 
     def objects(self) -> list[StoredObject]:
-        """All of them, as they are now.
+        """All objects, as they are now.
 
         Raises:
             SyncError: they cannot be listed.
@@ -33,7 +33,7 @@ class Store(Protocol):
 
 
 class ObjectStore:
-    """One of obstore's.
+    """A store that obstore reads.
 
     Args:
         url: of the repository's folder.
