@@ -1,4 +1,16 @@
-"""What can go wrong with a call, and what each gRPC status becomes."""
+"""What can go wrong with a call, and what each gRPC status becomes: below a class, further right, its kinds.
+
+    InferryError
+        ServerUnavailableError
+            CertificateError
+        OverloadedError, DeadlineExceededError, RequestCancelledError
+        ModelNotFoundError, NotAllowedError, UnsupportedError
+        InvalidRequestError
+            InvalidSettingError
+        ServerError, ReplyError
+
+Callers never see an error of gRPC's: `error_from_status` makes these of its statuses.
+"""
 
 import re
 

@@ -1,7 +1,25 @@
-"""Everything that can go wrong with a request or a model, as one small tree.
+"""Everything that can go wrong with a request or a model, as one tree: below a class, further right, its kinds.
 
-Code raises these; `statuses.py` gives each its gRPC status. They carry data for whoever
-catches them, and their message says both what was expected and what came.
+    ServingError
+        InvalidRequestError
+            DecodingError, UnsupportedEncodingError, PictureTooCostlyError, SignatureMismatchError
+            TooManyFieldsError
+                TooManyTextsError
+        RequestTooLargeError, UnsupportedModelError, NotOfferedError, NotAllowedError
+        UnauthenticatedError, PermissionDeniedError
+        ModelNotFoundError, ModelNotReadyError, RegionNotFoundError
+        OverloadedError, ShedError, DeadlineExceededError
+        QueueFullError
+            SharedRoomFullError, SlowBodyError
+        RequestNotReceivedError, StreamIdleError, TooManyOpenCallsError, MemoryShortError, ShuttingDownError
+        InferenceError
+            RowCountError, OutOfMemoryError, DeviceOutOfMemoryError, DeviceLostError
+        ModelLoadError
+            RecordingError
+        StartError
+
+Code raises these; `rpc/statuses.py` gives each its gRPC status. An error carries data for the code that catches it,
+and its message says both what was expected and what came.
 """
 
 from collections.abc import Sequence
