@@ -32,11 +32,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(name: str, *arguments: object, address: str) -> str:
+def run(name: str, *arguments: object, address: str, status: int = 0) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    environment = os.environ | {"INFERRY_SERVER": address}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"INFERRY_SERVER": address, "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 
@@ -56,6 +57,27 @@ def test_pictures_of_a_folder_are_classified_as_they_come(address: str, pictures
 
 def test_tritons_client_speaks_to_the_server(address: str) -> None:
     assert run("with_tritonclient.py", "mnist", 4, address=address).count("[") == 1
+
+
+def test_a_batch_job_goes_on_where_it_was(address: str, pictures: Path, tmp_path: Path) -> None:
+    for _ in ("begun", "complete"):
+        lines = run("batch_job.py", "mnist", pictures, tmp_path / "out", address=address).splitlines()
+        assert sorted(lines[-2:]) == ["3  bright", "3  dark"]
+
+
+@pytest.mark.parametrize(("p99_ms", "status"), [(60_000, 0), (0.001, 1)])
+def test_a_load_test_says_whether_the_objective_was_held(address: str, p99_ms: float, status: int) -> None:
+    assert "right answers/s" in run("load_test.py", "mnist", 2, p99_ms, address=address, status=status)
+
+
+@pytest.mark.slow
+def test_a_keras_model_of_ones_own_is_published_and_served(pictures: Path, tmp_path: Path) -> None:
+    run("own_model.py", tmp_path / "models", address="")
+    with running_server(tmp_path / "models") as server:
+        lines = run(
+            "classify.py", "brightness", pictures / "0.png", pictures / "1.png", address=str(server.grpc_address)
+        )
+    assert [line.split()[1] for line in lines.splitlines()] == ["dark", "bright"]
 
 
 @pytest.mark.slow
