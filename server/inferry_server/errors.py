@@ -287,7 +287,7 @@ class RequestNotReceivedError(ServingError):
 
 
 class StreamIdleError(ServingError):
-    """A stream whose client has sent no whole message for too long, while it was owed nothing.
+    """A stream whose client has sent no whole message for too long, though all its requests have replies.
 
     Attributes:
         limit_s: how long it could be silent.

@@ -24,13 +24,13 @@ class Seat(Protocol):
         ...
 
     def release(self, compute_s: float, *, again: bool) -> None:
-        """The batch has run for so many seconds; `again` where the next one waits already."""
+        """Give the turn back: the batch ran for `compute_s` seconds. `again` asks for the next turn at once."""
 
     def leave(self) -> None:
         """Nothing is to be computed now: give back the turn that was asked for or granted."""
 
     def compute_instead(self, base: str, compute_s: float) -> None:
-        """A request of another model, to be computed in so many seconds, was queued here. Any thread may call."""
+        """A request for `base`, of `compute_s` seconds, was queued for this variant of it. Any thread may call."""
 
 
 class ComputeGate:
@@ -56,7 +56,7 @@ class ComputeGate:
         return threads / self._cores
 
     def seat(self, model: str, threads: int) -> Seat:
-        """A place for one instance of a model, whose batches are computed by so many threads."""
+        """The turns of one instance of a model, each of whose batches is computed by `threads` threads."""
         return _GateSeat(self, Claim(model, threads))
 
     def _acquire(self, claim: Claim, *, asked: bool) -> float:

@@ -16,19 +16,19 @@ class Origin(Protocol):
 
     @property
     def request_id(self) -> str:
-        """As the client chose it; may be empty."""
+        """The id that the client chose; may be empty."""
 
     @property
     def arrived_at(self) -> float:
-        """When it came, in monotonic seconds."""
+        """The time at which it came, in monotonic seconds."""
 
     @property
     def trace(self) -> RequestTrace | None:
-        """Where it is sampled."""
+        """Its trace; None where it is not sampled."""
 
     @property
     def queued(self) -> InferenceRequest | None:
-        """As the batcher has it; None before."""
+        """The request in its version's queue; None before it is queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ def refused(origin: Origin, error: Exception, now: float) -> LateRequest:
 
 
 def kind_of(error: Exception) -> str:
-    """One word for an error."""
+    """The reason that metrics give for an error, in one word."""
     return error.kind if isinstance(error, ServingError) else "unexpected_error"
 
 

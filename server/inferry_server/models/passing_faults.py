@@ -9,7 +9,7 @@ _OF_THE_MACHINE = frozenset(
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, says that disk, descriptors or memory were short or failed.
+    """Whether an error, or a cause of it, says that memory, descriptors or disk space were short, or a disk failed.
 
     `shutil.Error` is one too: it has the errors of many files as text, and comes from copying what could be listed.
     """

@@ -35,7 +35,7 @@ TimedRun = Callable[[int], object]
 def time_in_turns(model: ModelEntry, *, clock: Callable[[], float] = time.monotonic) -> None:
     """Time the versions of a model, and keep the seconds of the quickest runs with the statistics of each.
 
-    Left out is what a GPU computes, what zeros do not suit, and a version that there is nothing to compare with.
+    Left out are versions on a GPU, versions that cannot be run with zeros, and a version that is the only one.
     Requests may be computed meanwhile.
     """
     served = [entry.served for entry in model.ascending() if entry.served is not None]

@@ -13,7 +13,7 @@ from inferry_server.signature import Signature, TensorSpec
 logger = logging.getLogger(__name__)
 
 TRIED_BYTES = 64 << 20
-"""Of inputs and outputs of one run while a version is loaded on a CPU: ONNX Runtime keeps for good what a run took."""
+"""The most bytes that one run may take while a version is loaded on a CPU: ONNX Runtime keeps its memory for good."""
 
 _POINTER_BYTES = 8
 
@@ -24,7 +24,7 @@ def row_bytes(specs: Sequence[TensorSpec]) -> int:
 
 
 def tried_sizes(signature: Signature, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Of ascending batch sizes those that may be tried while a version is loaded; the smallest in any case."""
+    """The batch sizes, of some in ascending order, that may be tried while a version is loaded; always the smallest."""
     one = row_bytes(signature.inputs + signature.outputs)
     return tuple(size for size in sizes if size * one <= TRIED_BYTES) or tuple(sizes[:1])  # guard: sizes-tried
 
@@ -73,7 +73,7 @@ def with_bounded_batches(plan: VersionPlan) -> VersionPlan:
 
 
 def check_sizes(plan: VersionPlan) -> None:
-    """Refuse a model that no request can ask, or whose answer no message can carry.
+    """Refuse a model one row of which is too large for a request's message, or for a reply's.
 
     Raises:
         ModelLoadError: says how many bytes one row has, and how many it may have.

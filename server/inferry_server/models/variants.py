@@ -8,7 +8,7 @@ Rules:
   itself. Callers must not notice another difference than the loss: tensors, labels, preprocessing and whether requests
   have rows are those of the version.
 - The loss is within the server's bound (`max_variant_loss_points`).
-- On the same kind of device it has to be faster: a slower one would take more of the device than it spares.
+- On the same kind of device it has to be faster: a slower one would take more of the device than it saves.
 - Of several, the fastest goes first.
 """
 
@@ -46,19 +46,19 @@ class Judged(Protocol):
 
     @property
     def model(self) -> str:
-        """Its name."""
+        """The name of its model."""
 
     @property
     def model_sha256(self) -> str:
-        """Of the bytes that compute."""
+        """The SHA-256 digest of its graph and weights, in lower-case hexadecimal."""
 
     @property
     def signature(self) -> Signature:
-        """As clients see it."""
+        """Its signature, as clients see it."""
 
     @property
     def labels(self) -> Labels:
-        """Of its classes."""
+        """The labels of its classes."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -66,27 +66,27 @@ class Judged(Protocol):
 
     @property
     def max_request_rows(self) -> int:
-        """Of one request; 0 where requests have no rows."""
+        """The most rows of one request; 0 where requests have no rows."""
 
     @property
     def provider(self) -> str:
-        """What computes it."""
+        """The execution provider of ONNX Runtime that computes it."""
 
     @property
     def gpus(self) -> Sequence[int]:
-        """The devices that compute it; none on the CPU."""
+        """The numbers of the GPUs that compute it; none on the CPU."""
 
     @property
     def share_of_cores(self) -> float:
-        """Of the cores, that its batches take if all of its instances compute; 0 on a GPU, and it may be above 1."""
+        """The share of the cores that its instances take if all of them compute; may be above 1, and is 0 on a GPU."""
 
     @property
     def made_of(self) -> MadeOf | None:
-        """None for a version that is no variant."""
+        """The graph that it was made of; None for a version that is no variant."""
 
     @property
     def capacity_rows_per_s(self) -> float:
-        """Of full batches; 0 before any was measured."""
+        """The rows that it computes a second in full batches; 0 before any was measured."""
 
 
 V = TypeVar("V", bound=Judged)

@@ -177,7 +177,7 @@ class Settings:
     )
     memory_bound: bool = _setting(
         True,
-        "on the CPU, let a model fail that asks for more memory than the machine and the container have left; "
+        "on the CPU, let a request fail whose model asks for more memory than machine and container have left; "
         "without, such a request may end the process",
     )
     max_queue_delay_us: int = _setting(
@@ -234,7 +234,7 @@ class Settings:
         "whose clients have been silent for longest",
     )
     stream_idle_timeout_s: float = _setting(
-        3600.0, "how long the client of a stream that is owed nothing may take to send the next message"
+        3600.0, "how long the client of a stream may take to send the next message once all its requests have replies"
     )
     max_connection_age_s: float | None = _setting(
         None,
