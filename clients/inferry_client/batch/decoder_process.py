@@ -3,6 +3,7 @@
 It imports what decoding needs and no more: there is one of it a core.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -31,6 +32,7 @@ def serve(descriptor: int) -> None:
     connection: Connection[Any, Any] = Connection(descriptor)
     chunks: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, chunks), daemon=True).start()
+    gc.freeze()  # modules are not looked through again and again: 2 to 6 % of the time of small pictures
     connection.send_bytes(READY)
     settings: DecodeSettings = pickle.loads(chunks.get())  # noqa: S301 - from the parent
     while True:

@@ -1,6 +1,7 @@
 """Who decodes: processes of their own, or the threads that send."""
 
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -202,6 +203,7 @@ class _Process:
             [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # NumPy's others spin for 0.1 s when it is imported
             pass_fds=[theirs.fileno()],
             process_group=0,  # a terminal's signals go to the parent alone
         )
