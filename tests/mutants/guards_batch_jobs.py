@@ -4,6 +4,7 @@ from mutants.mutant import Mutant
 
 _TEST_FAULTS = ("tests/clients/test_batch_faults.py",)
 _TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
+_TEST_CALLERS = ("tests/clients/test_batch_callers.py",)
 _TEST_WINDOW = ("tests/clients/test_batch_window.py",)
 
 BATCH_JOBS = (
@@ -24,6 +25,12 @@ BATCH_JOBS = (
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
     Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
+    Mutant("batch-callers-own", "batch: a job's own requests are nobody else's", "elif answered > self._answered:",
+           _TEST_CALLERS),
+    Mutant("batch-callers-restart", "batch: callers are seen after a server's restart", "if self._others is None:",
+           _TEST_CALLERS),
+    Mutant("batch-callers-beside", "batch: a core is left to a server on the same machine alone", "return True",
+           _TEST_CALLERS),
     Mutant("batch-chunks-bounded", "batch: chunks wait in bounded memory", "while False:",
            ("tests/clients/test_batch_pace.py",)),
     Mutant("batch-picture-size", "batch: a giant in an archive is not unpacked", "if False:",

@@ -6,12 +6,13 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Self
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
+from inferry_client.batch.callers import leaving_a_core
 from inferry_client.batch.classifier import TargetSettings, read_model_files
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
@@ -114,7 +115,11 @@ def target_opener(args: Namespace, window: Window) -> Iterator[Callable[[Plan | 
 
         yield lambda _: open_onnx_target(Path(args.onnx), threads=available_cores())
         return
-    with Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client:
+    shares = args.engine == "local" and not args.dry_run
+    with (
+        Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client,
+        leaving_a_core(client, args.server, window) if shares else nullcontext(),
+    ):
         yield lambda begun: open_server_target(
             client, name=args.model, version=args.version, begun=begun, window=window, retries=JOB_RETRIES
         )
