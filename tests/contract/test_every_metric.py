@@ -154,16 +154,34 @@ def test_what_takes_far_too_long_is_counted_once(tmp_path: Path) -> None:
 def test_when_the_repository_and_a_version_were_looked_at_last_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onnx_models.save_brightness(tmp_path)
+    models = tmp_path / "models"
+    onnx_models.save_brightness(models)
     began = time.time()
     poll, check = "inferry_last_poll_timestamp_seconds", "inferry_last_self_check_timestamp_seconds"
     passed = '{model="brightness",outcome="passed"}'
-    with running_server(tmp_path, model_control="poll", poll_interval_s=0.02) as server:
-        metrics = wait_for_metrics(server, lambda found: f'{poll}{{outcome="done"}}' in found, "a look")
+    with running_server(models, model_control="poll", poll_interval_s=3600) as server:
+        assert began <= read_metrics(server)[f'{poll}{{outcome="done"}}'] <= time.time(), "the start looked at it"
+    with running_server(models, model_control="poll", poll_interval_s=0.02) as server:
+        first = read_metrics(server)[f'{poll}{{outcome="done"}}']
+        metrics = wait_for_metrics(server, lambda found: found[f'{poll}{{outcome="done"}}'] > first, "a look")
         assert began <= metrics[f'{poll}{{outcome="done"}}'] <= time.time()
         assert f'{poll}{{outcome="failed"}}' not in metrics
+        models.rename(tmp_path / "gone")
+        metrics = wait_for_metrics(server, lambda found: f'{poll}{{outcome="failed"}}' in found, "nothing to look at")
+        looked = metrics[f'{poll}{{outcome="done"}}']
+        metrics = wait_for_metrics(
+            server,
+            lambda found: found[f'{poll}{{outcome="failed"}}'] > metrics[f'{poll}{{outcome="failed"}}'],
+            "another",
+        )
+        assert metrics[f'{poll}{{outcome="done"}}'] == looked
+        (tmp_path / "gone").rename(models)
+        metrics = wait_for_metrics(server, lambda found: found[f'{poll}{{outcome="done"}}'] > looked, "a look again")
         monkeypatch.setattr(server._manager, "poll_once", lambda _: 1 / 0)
-        metrics = wait_for_metrics(server, lambda found: f'{poll}{{outcome="failed"}}' in found, "a look that fails")
+        before = read_metrics(server)[f'{poll}{{outcome="failed"}}']
+        metrics = wait_for_metrics(
+            server, lambda found: found[f'{poll}{{outcome="failed"}}'] > before, "a failing look"
+        )
         assert began <= metrics[f'{poll}{{outcome="done"}}'] <= metrics[f'{poll}{{outcome="failed"}}'] <= time.time()
         assert check + passed not in metrics
         server._self_check.check_all()

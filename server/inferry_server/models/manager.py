@@ -32,7 +32,6 @@ _POLL_PATIENCE_S = 5.0  # then the next look, which sees other models
 _NO_VERSION = 0  # the entry of a model that has none, or whose folder could not be followed
 _NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
 
-
 Fingerprint = tuple[object, ...]
 
 
@@ -124,7 +123,8 @@ class ModelManager:
             )
 
     def start_polling(self, interval_s: float) -> None:
-        """Look at the repository again and again, on a thread of its own."""
+        """Look at the repository again and again, on a thread of its own. The start was the first look."""
+        self._options.metrics.last_poll.labels("done").set_to_current_time()
         self._poller = threading.Thread(target=self._poll, args=(interval_s,), name="repository-poll", daemon=True)
         self._poller.start()
 
@@ -138,6 +138,7 @@ class ModelManager:
             folders = scan_repository(self._root, may_be_empty=True)
         except StartError as error:
             logger.error("the repository cannot be read; what is served stays: %s", error)
+            self._options.metrics.last_poll.labels("failed").set_to_current_time()
             return
         jobs: list[Job] = []
         for folder in folders:
@@ -154,6 +155,7 @@ class ModelManager:
         ends = None if patience_s is None else time.monotonic() + patience_s
         for job in jobs:
             job.ended.wait(None if ends is None else max(0.0, ends - time.monotonic()))
+        self._options.metrics.last_poll.labels("done").set_to_current_time()
 
     def close(self) -> None:
         """Change nothing any more, and end what is being loaded. Served versions go on until they are closed.
@@ -177,7 +179,6 @@ class ModelManager:
         while not self._stop_polling.wait(interval_s):
             try:
                 self.poll_once(_POLL_PATIENCE_S)
-                self._options.metrics.last_poll.labels("done").set_to_current_time()
             except ShuttingDownError:
                 return
             except Exception:  # the next look may fare better, and serving goes on
@@ -216,9 +217,8 @@ class ModelManager:
                 return
             self._unloaded.add(name)
             for entry in model.ascending():
-                self._retire(
-                    self._registry.put(IndexEntry(name, entry.version, State.UNAVAILABLE, "unloaded on request"))
-                )
+                gone = IndexEntry(name, entry.version, State.UNAVAILABLE, "unloaded on request")
+                self._retire(self._registry.put(gone))
                 self._loaded.pop((name, entry.version), None)
 
     def _reconcile(self, folder: ModelFolder, *, reload: bool = False, quiet: bool = False) -> list[str]:
