@@ -1,7 +1,7 @@
 """MLPerf's LoadGen against a server over gRPC: a load generator and a judge that nobody here wrote.
 
     python -m bench.loadgen --run runs/demo --address 127.0.0.1:8001
-    python -m bench.loadgen --seconds 10 --server-seconds 60 --triton     # the whole table, within six minutes
+    python -m bench.loadgen --seconds 10 --server-seconds 60 --triton     # the whole table, some six minutes
     python -m bench.loadgen --peaks 3                   # only: does `inferry load --find-peak` find the same peak?
 
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
@@ -15,26 +15,28 @@ Results are unofficial: no submission, no audit, another network than MLPerf's.
 import argparse
 import contextlib
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from bench.contenders import INPUT, MODEL, OUTPUT, SHAPE, Contender
 from bench.environments import environment, site_packages
+from bench.loadgen_peaks import TRIAL_S, NoPeakError, open_loop_holds, peaks_in_turns, watched
 from bench.loadgen_results import Result, SummaryError, peaks_table, read_summary, table
 from bench.loadgen_target import Target
 from bench.server_process import started
+from inferry_client.client import Client
 from inferry_client.connecting.channels import ChannelSettings, open_channel
-from inferry_client.load.peak import PeakSearch
+from inferry_client.load.payloads import choose_payloads
 from inferry_proto.cores import available_cores
 
 SCENARIOS = ("SingleStream", "MultiStream", "Offline", "Server", "Accuracy")
@@ -52,8 +54,8 @@ _SERVER_SHARES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of Offl
 _GUESS_S = 2.0  # of a run whose figures prepare the one that counts
 _OFFLINE_RUNS = 3  # at the most, until one has lasted for its time
 _TRIAL_S = 3.0  # of the Server scenario: shares that cannot be valid are found out before the long run
+_TRIES = 2  # of a share and a length of run
 _LONG_RUNS = 3  # of the Server scenario at the most, so that the table has its end
-_PEAK_TRIAL_S = 5  # of each rate, for both generators
 
 
 def import_loadgen() -> Any:
@@ -73,6 +75,7 @@ def run_scenario(
     rate: float = 1.0,
     query_s: float = 1e-3,
     joins: bool = True,
+    seed: int = 0,
 ) -> Result:
     """One scenario, as long as LoadGen's rules for it ask, and at least so many seconds.
 
@@ -85,6 +88,7 @@ def run_scenario(
         query_s: what a query takes, where the next one waits for it. LoadGen prepares no more queries than fill the
             time so, and a run that has sent them all before its time is over is invalid.
         joins: single queries that wait travel together; else each is a request.
+        seed: of when queries come; each other one is another schedule.
     """
     target.rows, target.under_way = _WAYS[scenario] if joins else _EACH_BY_ITSELF
     settings = loadgen.TestSettings()
@@ -98,6 +102,7 @@ def run_scenario(
     settings.server_target_latency_percentile = 0.99
     settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = int(query_s * 1e9)
     settings.multi_stream_samples_per_query = 8
+    settings.schedule_rng_seed = seed
     target.failed = 0
     with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
         output = loadgen.LogOutputSettings()
@@ -146,77 +151,89 @@ def measure(loadgen: Any, target: Target, *, seconds: float, server_seconds: flo
     """Every performance scenario; Server at falling shares of Offline until one is valid."""
     results = [one_after_the_other(loadgen, target, name, seconds=seconds) for name in ("SingleStream", "MultiStream")]
     offline = all_at_once(loadgen, target, seconds=seconds)
-    return [*results, offline, _highest_server(loadgen, target, offline.figure, seconds=server_seconds)]
+    return [*results, offline, highest_server(loadgen, target, offline.figure, seconds=server_seconds)]
 
 
-def _highest_server(loadgen: Any, target: Target, offline: float, *, seconds: float) -> Result:
-    """The Server scenario at the highest share that is valid; short trials come before the long run."""
+def highest_server(loadgen: Any, target: Target, offline: float, *, seconds: float) -> Result:
+    """The Server scenario at the highest share that is valid; short trials come before the long run.
+
+    A share is given up after two runs in a row, since other programs may have disturbed the first.
+    """
+    lengths = (_TRIAL_S, seconds) if seconds > 2 * _TRIAL_S else (seconds,)
     long_runs = 0
     for share in _SERVER_SHARES:
-        for length in (_TRIAL_S, seconds) if seconds > 2 * _TRIAL_S else (seconds,):
-            began, cpu = time.monotonic(), time.process_time()
-            result = run_scenario(loadgen, target, "Server", seconds=length, rate=share * offline)
-            cores = (time.process_time() - cpu) / (time.monotonic() - began)
-            said = "VALID" if result.valid else result.reasons[0]
-            print(f"Server at {share:.2f} of Offline, {length:g} s: {said}", file=sys.stderr)
-            long_runs += length == seconds
+        for length in lengths:
+            for _ in range(_TRIES):
+                result = _server_run(loadgen, target, share, offline=offline, seconds=length)
+                long_runs += length == seconds
+                if result.valid or (long_runs >= _LONG_RUNS and len(lengths) > 1):
+                    break
             if not result.valid:
                 break
-        if result.valid or (long_runs >= _LONG_RUNS and seconds > 2 * _TRIAL_S):
+        if result.valid or (long_runs >= _LONG_RUNS and len(lengths) > 1):
             break
+    return result
+
+
+def _server_run(loadgen: Any, target: Target, share: float, *, offline: float, seconds: float) -> Result:
+    began, cpu = time.monotonic(), time.process_time()
+    result = run_scenario(loadgen, target, "Server", seconds=seconds, rate=share * offline)
+    cores = (time.process_time() - cpu) / (time.monotonic() - began)
+    said = "VALID" if result.valid else result.reasons[0]
+    print(f"Server at {share:.2f} of Offline, {seconds:g} s: {said}; p99 {result.p99_ms} ms", file=sys.stderr)
     return replace(result, client_cores=cores)
 
 
-def _serves_singles(loadgen: Any, target: Target, rate: float) -> bool:
-    return run_scenario(loadgen, target, "Server", seconds=_PEAK_TRIAL_S, rate=rate, joins=False).valid
+def loadgen_holds(loadgen: Any, target: Target) -> Callable[[float, int], bool]:
+    """How LoadGen's Server scenario tries a rate, with a request for each query."""
+
+    def holds(rate: float, seed: int) -> bool:
+        result = run_scenario(loadgen, target, "Server", seconds=TRIAL_S, rate=rate, joins=False, seed=seed)
+        return not target.failed and result.p99_ms is not None and result.p99_ms <= LATENCY_MS
+
+    return holds
 
 
-def loadgen_peak(loadgen: Any, target: Target, *, start: float) -> float:
-    """The highest rate, a request for each query, at which Server is VALID; the search is that of `--find-peak`."""
-    search = PeakSearch(start=start)
-    while (rate := search.next_rate()) is not None:
-        search.note(rate, held=_serves_singles(loadgen, target, rate))
-    if search.peak is None:
-        raise SystemExit("bench.loadgen: error: LoadGen's Server scenario was valid at no rate")
-    return search.peak
-
-
-def inferry_peak(address: str, model: str, *, start: float) -> float:
-    """What `inferry load --find-peak` says of the same objective, where no request may be refused or fail either."""
-    command = [sys.executable, "-m", "inferry_client", "load", "--server", address, "--model", model, "--find-peak"]
-    command += ["--p99-ms", str(LATENCY_MS), "--rate", f"{start:.1f}", "--duration", f"{_PEAK_TRIAL_S}s"]
-    command += ["--max-error-rate", "0", "--processes", "1"]  # LoadGen's client is one, and several take more CPU
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # 1 where the client was the limit
-    found = re.search(r"^peak: ([0-9.]+) requests/s", done.stdout, re.MULTILINE)
-    if not found:
-        raise SystemExit(f"bench.loadgen: error: `inferry load --find-peak` found no peak, saying {done.stderr}")
-    return float(found[1])
-
-
-def compare_peaks(loadgen: Any, address: str, model: str, data: "HeldOut", *, times: int) -> None:
-    """Print what both generators find, in turns, on the same server."""
+def compare_peaks(
+    loadgen: Any, address: str, model: str, data: "HeldOut", *, times: int, server: psutil.Process | None
+) -> None:
+    """Print what both generators find on the same server, each pair once it is known."""
     pairs: list[tuple[float, float]] = []
+    with Client(address) as client:
+        payloads = choose_payloads(client, model)
     with open_channel(address, ChannelSettings(resend=False)) as channel:
         target = Target(channel, loadgen, model, INPUT, OUTPUT, data.images)
         start = run_scenario(loadgen, target, "Offline", seconds=_GUESS_S, rate=2000).figure / 4
+        theirs, ours = (
+            watched(holds, server, partial(_say_of, name))
+            for name, holds in (
+                ("LoadGen", loadgen_holds(loadgen, target)),
+                ("--find-peak", open_loop_holds(address, payloads, objective_ms=LATENCY_MS)),
+            )
+        )
         for number in range(times):
-            theirs_first = number % 2 == 0
-            theirs = loadgen_peak(loadgen, target, start=start) if theirs_first else 0.0
-            ours = inferry_peak(address, model, start=start)
-            pairs.append((theirs or loadgen_peak(loadgen, target, start=start), ours))
-    print(peaks_table(pairs, latency_ms=LATENCY_MS), flush=True)
+            if number % 2 == 0:
+                pair = peaks_in_turns((theirs, ours), start=start)
+            else:
+                pair = peaks_in_turns((ours, theirs), start=start)[::-1]
+            pairs.append(pair)
+            print(peaks_table(pairs, latency_ms=LATENCY_MS), flush=True)
+
+
+def _say_of(name: str, what: str) -> None:
+    print(f"{name} {what}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def address_of(given: str | None, run: Path) -> Iterator[str]:
-    """The server's: one that runs, or one started for the run's models."""
+def address_of(given: str | None, run: Path) -> Iterator[tuple[str, psutil.Process | None]]:
+    """The server's: one that runs, or one started for the run's models, with its process."""
     if given:
-        yield given
+        yield given, None
         return
-    with started(run / "models") as (_, line):
+    with started(run / "models") as (process, line):
         if "gRPC " not in line:
             raise SystemExit(f"bench.loadgen: error: the server did not start with {run / 'models'}")
-        yield line.split("gRPC ")[1].split(",")[0]
+        yield line.split("gRPC ")[1].split(",")[0], psutil.Process(process.pid)
 
 
 @contextlib.contextmanager
@@ -282,9 +299,12 @@ def main() -> int:
     lengths = {"seconds": args.seconds, "server_seconds": args.server_seconds or args.seconds}
     model = args.model or min(path.name for path in (args.run / "models").iterdir() if path.is_dir())
     loadgen = import_loadgen()
-    with address_of(args.address, args.run) as address:
+    with address_of(args.address, args.run) as (address, server):
         if args.peaks > 0:
-            compare_peaks(loadgen, address, model, data, times=args.peaks)
+            try:
+                compare_peaks(loadgen, address, model, data, times=args.peaks, server=server)
+            except NoPeakError as error:
+                raise SystemExit(f"bench.loadgen: error: {error}") from error
             return 0
         valid = judge(loadgen, address, model, data, **lengths)
     if args.triton:

@@ -10,7 +10,7 @@ _FIGURES = {  # scenario -> the line of its summary that states its figure, and 
     "Server": ("Completed samples per second", "samples/s"),
     "Offline": ("Samples per second", "samples/s"),
 }
-_AGREEMENT = 0.1  # of the medians of the peaks that two generators find
+_AGREEMENT = 0.1  # of the peaks that two generators find: the median of their ratios
 _TO_MS = 1e6  # of a nanosecond
 
 
@@ -101,7 +101,7 @@ def table(results: list[Result], *, accuracy: tuple[int, int, int] | None) -> st
 
 
 def peaks_table(pairs: list[tuple[float, float]], *, latency_ms: float) -> str:
-    """The highest rates that two load generators found in turns, and their medians' ratio.
+    """The highest rates that two load generators found in turns, and the median of their ratios.
 
     Args:
         pairs: LoadGen's and `inferry load --find-peak`'s requests/s, one pair each time.
@@ -113,11 +113,11 @@ def peaks_table(pairs: list[tuple[float, float]], *, latency_ms: float) -> str:
     ]
     for number, (theirs, ours) in enumerate(pairs, 1):
         rows.append(f"| {number} | {theirs:,.0f} | {ours:,.0f} | {ours / theirs:.2f} |")
+    ratios = [ours / theirs for theirs, ours in pairs]
     theirs, ours = (median(pair[side] for pair in pairs) for side in (0, 1))
-    verdict = "agree" if abs(ours / theirs - 1) <= _AGREEMENT else "DISAGREE"
-    rows.append(
-        f"| medians: they {verdict} within {_AGREEMENT:.0%} | {theirs:,.0f} | {ours:,.0f} | {ours / theirs:.2f} |"
-    )
+    verdict = "agree" if abs(median(ratios) - 1) <= _AGREEMENT else "DISAGREE"
+    ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    rows.append(f"| medians: they {verdict} within {_AGREEMENT:.0%} | {theirs:,.0f} | {ours:,.0f} | {ratio} |")
     return "\n".join(rows)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench.loadgen import all_at_once, one_after_the_other
+import bench.loadgen
+from bench.loadgen import all_at_once, highest_server, one_after_the_other
+from bench.loadgen_results import Result
 
 _SUMMARY = """\
 Scenario : {scenario}
@@ -80,3 +82,16 @@ def test_samples_sent_at_once_last_for_their_time_though_a_run_was_disturbed() -
     never = PlayedLoadGen(rates=[1000, 2000, 4000, 8000, 1])
     assert not all_at_once(never, TARGET, seconds=8).valid
     assert never.rates == [1]
+
+
+def test_a_share_is_given_up_after_two_runs_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.90 nothing is valid, at 0.85 the first trial and the first long run are disturbed."""
+    tried: list[tuple[float, float]] = []
+
+    def run(_: Any, __: Any, share: float, *, offline: float, seconds: float) -> Result:
+        tried.append((share, seconds))
+        return Result("Server", share * offline, "samples/s", valid=share < 0.9 and tried.count(tried[-1]) == 2)
+
+    monkeypatch.setattr(bench.loadgen, "_server_run", run)
+    assert highest_server(None, TARGET, 1000.0, seconds=60).figure == 850
+    assert tried == [(0.9, 3.0)] * 2 + [(0.85, 3.0)] * 2 + [(0.85, 60.0)] * 2
