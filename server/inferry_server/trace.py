@@ -40,7 +40,7 @@ class TracedBatch:
     """A batch with members that are traced.
 
     Attributes:
-        members: those.
+        members: the traced requests.
         requests: all, traced or not.
         began: when its inputs began to be put together.
         assembled: when they were; the model ran from here.

@@ -165,8 +165,8 @@ class GoldenCheck:
 
         Raises:
             ModelLoadError: it exceeds the tolerance, or the samples do not fit the model.
-            DeviceLostError: there was no answer.
-            DeviceOutOfMemoryError: likewise.
+            DeviceLostError: the device was lost while it computed them.
+            DeviceOutOfMemoryError: the device has too little memory to compute them.
         """
         try:
             difference = max(largest_difference(outputs, run(inputs)) for inputs, outputs in self.runs)

@@ -64,8 +64,8 @@ class CudaMemory:
 
     Args:
         device_id: as CUDA counts the visible devices.
-        load: loads CUDA's runtime, the one that ONNX Runtime uses; a call of it gives the interpreter's lock away.
-        load_held: likewise; a call of it keeps the lock.
+        load: loads CUDA's runtime, the one that ONNX Runtime uses; its calls give the interpreter's lock away.
+        load_held: loads it so that its calls keep the interpreter's lock.
 
     Raises:
         CudaCallError: CUDA refuses; every method may raise it.

@@ -126,7 +126,7 @@ class AllocationBound:
 
 
 ALLOCATIONS = AllocationBound()
-"""Of the process: so is the limit."""
+"""The bound of the whole process, as the limit holds for all of it."""
 
 
 _STACK_BYTES = 8 << 20

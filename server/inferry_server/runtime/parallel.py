@@ -27,8 +27,8 @@ class ParallelInstance:
             cores meet once for several of them.
 
     Attributes:
-        parallel_runs: so many.
-        runs_each: so many.
+        parallel_runs: how many runs compute at the same time.
+        runs_each: how many full runs a core computes of the largest batch.
         single: as it was given.
     """
 

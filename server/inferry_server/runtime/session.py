@@ -56,7 +56,7 @@ Without the first, a thread is woken for every operator: the MNIST network alone
 round trip, one at a time, medians of 25 alternating rounds). Without the last, idle threads would burn the cores.
 """
 KEPT_BYTES = 16 << 20
-"""Of outputs: so much of them is given back after a burst, where ONNX Runtime keeps no more than the next run needs."""
+"""Outputs of at least so many bytes are given back after a burst; of smaller ones, ONNX Runtime keeps the memory."""
 _LOG_FATAL_ONLY = 4  # its errors are raised as well, and reported by us
 
 

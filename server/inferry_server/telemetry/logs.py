@@ -18,7 +18,7 @@ class LogChoice:
     """What is logged, and how.
 
     Attributes:
-        info: whether records of this severity are logged; likewise `warning` and `error`.
+        info: whether records of this severity are logged, as `warning` and `error` say of theirs.
         verbose_level: above 0, debug records too.
         log_format: one of `LOG_FORMATS`.
     """

@@ -88,7 +88,7 @@ def convolve_channels(
         kernels: `(m1, m2, C, F)`, one filter a pair of input channel and feature map.
         bias: `(F,)`, one number a feature map.
         padding: as for `convolve2d`.
-        strides: likewise.
+        strides: as for `convolve2d`.
         activation: phi; without one the result is Z.
 
     Returns:

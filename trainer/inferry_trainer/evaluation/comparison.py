@@ -14,11 +14,11 @@ class Comparison:
     """What two models' answers to the same images have in common.
 
     Attributes:
-        first: what the first one's answers are worth.
-        second: likewise.
+        first: the evaluation of the first one's answers.
+        second: the evaluation of the second one's.
         disagreements: positions of the images that they answer differently.
         only_first_right: how many images only the first answers rightly.
-        only_second_right: likewise.
+        only_second_right: how many images only the second answers rightly.
         max_abs_difference: between two probabilities.
     """
 
@@ -45,7 +45,7 @@ def compare_answers(first: Float32Array, second: Float32Array, labels: Int64Arra
 
     Args:
         first: `(N, K)` float32.
-        second: likewise.
+        second: `(N, K)` float32.
         labels: `(N,)` int64, the truth.
     """
     a, b = first.argmax(axis=1), second.argmax(axis=1)

@@ -30,7 +30,7 @@ class Candidate:
         test: what it is judged by; None publishes it unverified.
         calibration: training images for int8; None where there are none.
         recorded_accuracy: measured when it was trained; None where nothing was recorded.
-        recorded_loss: likewise.
+        recorded_loss: measured when it was trained; None where nothing was recorded.
         provenance: where it came from.
     """
 

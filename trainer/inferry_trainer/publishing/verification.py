@@ -21,7 +21,7 @@ class Evidence:
 
     Attributes:
         classifier: the Keras model it was exported from; None where it is not at hand.
-        test: labelled images; None likewise.
+        test: labelled images; None where they are not at hand.
         labels: their classes' names, in order; empty without images.
         why_not: why there are no images.
         decoded_twice: labelled pictures, whole and decoded smaller; None where the version decodes JPEGs whole, or
