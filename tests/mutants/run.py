@@ -28,7 +28,7 @@ from mutants.guards import MUTANTS
 from mutants.mutant import PACKAGES, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("proto", "server", "clients", "trainer", "tests", "bench", "pyproject.toml")
+COPIED = ("proto", "server", "clients", "trainer", "tests", "bench", "docs", "pyproject.toml")
 PATHS = (*PACKAGES, "tests", ".")
 UNMUTATED_LIMIT_S = 1800  # they take seconds, on a busy machine minutes
 SLOWER, MORE_S = 10, 60  # a fault may make tests wait for ever: they have this many times what they took, and this

@@ -54,11 +54,11 @@ def test_a_name_that_no_file_can_have_is_a_file_that_cannot_be_read(tmp_path: Pa
         read_file(tmp_path / name)
 
 
-def test_a_file_larger_than_expected_is_refused_unread(tmp_path: Path) -> None:
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(OSError, match="it has 1099511627776 bytes; expected at most 5"):
-        read_file(tmp_path / "sparse", most_bytes=5)
+def test_a_file_larger_than_expected_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "six").write_bytes(b"123456")
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(OSError, match="it has 6 bytes; expected at most 5"):
+        read_file(tmp_path / "six", most_bytes=5)
 
 
 def test_a_file_that_is_written_in_place_while_it_is_read_is_said_to_change(
