@@ -138,6 +138,9 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         self.aborted = True
 
+    def write(self, data: Any) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return self.aborted
 
@@ -174,14 +177,22 @@ def test_a_client_that_asks_nothing_more_is_idle_and_not_slow(sent: bytes, reaso
     loop.close()
 
 
+def test_headers_that_come_in_one_piece_are_bounded() -> None:
+    loop, reasons = asyncio.new_event_loop(), list[str]()
+    one = connection_on(loop, FakeTransport(), closed=reasons.append)
+    one.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * HttpLimits().header_bytes + b"\r\n\r\n")
+    assert reasons == ["invalid"]
+    loop.close()
+
+
 def test_headers_are_bounded(closed: Counter[str]) -> None:
     with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * HttpLimits().header_bytes) + b"\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (2 * HttpLimits().header_bytes) + b"\r\n\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 400")
     assert closed == {"invalid": 1}
 
 
-@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n", b"GET /"])
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET / HTTP/1.1\r\n", b"GET /"])
 def test_a_head_that_does_not_end_is_not_kept(closed: Counter[str], sent: bytes) -> None:
     with running(closed=lambda reason: closed.update([reason])) as address, connect(address) as connection:
         with contextlib.suppress(ConnectionError):  # it is told before all has been sent

@@ -1,6 +1,7 @@
 """Plans of infer requests and of their replies: the same bytes and the same errors as without, in any order."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -212,6 +213,16 @@ BEGINNINGS = (
 def test_an_id_is_what_the_request_says_wherever_it_stands_and_whatever_was_read_before(
     order: list[tuple[str, bool]],
 ) -> None:
+    expect_same_as_read_in_full(order)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_an_id_is_what_the_request_says_when_its_text_comes_again(beginning: str, as_bytes: bool) -> None:
+    expect_same_as_read_in_full([(beginning, as_bytes)] * 3)
+
+
+def expect_same_as_read_in_full(order: Sequence[tuple[str, bool]]) -> None:
     planned = InferRequests()
     for beginning, as_bytes in order:
         described = '"parameters": {"binary_data_size": 2}' if as_bytes else '"data": [1, 2]'
