@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferry_client.cli import main
@@ -167,7 +167,12 @@ def test_what_is_gone_is_removed_when_asked_and_never_all_of_it(tmp_path: Path) 
     assert (tmp_path / "m/2/model.onnx").is_file()
 
 
-@given(st.lists(st.text(st.sampled_from("am1./\\\0é-"), max_size=12)))
+PARTS = st.sampled_from(["a", "m", "1", "é-", "", ".", "..", ".a", "a\\b", "a\0"]) | st.text("am1./\\\0é-", max_size=4)
+
+
+@given(st.lists(st.lists(PARTS, min_size=2, max_size=4).map("/".join)))
+@example(["m/../a"])
+@example(["m/1/../../a"])
 def test_no_object_is_written_outside_its_model(paths: list[str]) -> None:
     for name, model in read_layout(StoredObject(path, 0, "") for path in paths).items():
         inside = [f"{version}/{path}" for version, objects in model.versions.items() for path in objects]
