@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.environments import PINS, environment
 from bench.goals import judge
+from bench.perf_analyzer import ProgramUnavailableError, installed_program
 from bench.plot import Panel, draw
 from bench.report import print_tables, summarize
 from bench.rounds import FULL, QUICK, Bench
@@ -60,7 +61,11 @@ def main() -> int:
     durations = QUICK if arguments.quick else FULL
     durations = replace(durations, rounds=arguments.rounds or durations.rounds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))  # servers are stopped on the way out
-    for name in {"perf_analyzer", *PEERS} - set(arguments.without_peer):
+    try:
+        installed_program()
+    except ProgramUnavailableError as error:  # known now, and not minutes later
+        parser.error(str(error))
+    for name in set(PEERS) - set(arguments.without_peer):
         environment(name)
     cores = len(os.sched_getaffinity(0))
     flags = ("--transport", arguments.transport) if arguments.transport else ()
