@@ -11,12 +11,12 @@ from google.protobuf.message import Message
 from inferry_proto.datatypes import DATATYPES
 from inferry_proto.files import read_text
 from inferry_proto.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+from inferry_proto.model_source import MODEL_FILE
 from inferry_proto.variants import NONE, Accepted, read_accepted
 from inferry_proto.variants import PARAMETER as ACCEPT_VARIANT
 from inferry_server.batching.policy import MOST_BATCH_ROWS
 from inferry_server.models.model_settings import DeclaredTensor, InstanceKind, ModelSettings
 from inferry_server.models.version_policy import NEWEST, All, Latest, Specific, VersionPolicy
-from inferry_server.runtime.model_source import MODEL_FILE
 from inferry_server.runtime.providers import CHOICES
 
 CONFIG_FILE = "config.pbtxt"

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from inferry_proto.datatypes import Datatype
+from inferry_proto.model_source import MODEL_FILE
 from inferry_proto.variants import NONE, Accepted
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.errors import StartError
 from inferry_server.models.reshaping import Reshape, Reshaping
 from inferry_server.models.version_policy import NEWEST, VersionPolicy
-from inferry_server.runtime.model_source import MODEL_FILE
 from inferry_server.runtime.providers import CPU
 from inferry_server.signature import Signature, TensorSpec
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.model_source import ModelSource
 from inferry_server.errors import DeviceLostError, ModelLoadError
 from inferry_server.models.config_pbtxt import CONFIG_FILE
 from inferry_server.models.model_settings import ModelSettings
@@ -12,7 +13,6 @@ from inferry_server.models.repository import VersionFolder
 from inferry_server.runtime.instances import Devices, LoadedSession, open_session
 from inferry_server.runtime.load_watch import LoadWatch
 from inferry_server.runtime.memory import available_bytes
-from inferry_server.runtime.model_source import ModelSource
 from inferry_server.runtime.providers import choose_providers, preload_libraries
 
 

@@ -5,8 +5,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferry_proto.model_source import MODEL_FILE
 from inferry_server.errors import InvalidRequestError, StartError
-from inferry_server.runtime.model_source import MODEL_FILE
 
 
 @dataclass(frozen=True)

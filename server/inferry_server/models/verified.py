@@ -6,8 +6,8 @@ from inferry_proto.files import read_file
 from inferry_proto.golden import MOST_GOLDEN_BYTES, GoldenSamples, GoldenSamplesError, parse_golden_samples
 from inferry_proto.manifest import MANIFEST_FILE, ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.model_source import ModelSource
 from inferry_server.errors import ModelLoadError
-from inferry_server.runtime.model_source import ModelSource
 
 
 def read_verified(folder: Path, source: ModelSource) -> tuple[ModelManifest | None, GoldenSamples | None]:

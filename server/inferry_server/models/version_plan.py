@@ -5,6 +5,7 @@ from pathlib import Path
 
 from inferry_proto.golden import GoldenSamples
 from inferry_proto.manifest_pb2 import ModelManifest
+from inferry_proto.model_source import ModelSource
 from inferry_server.batching.policy import BatchingPolicy
 from inferry_server.batching.request import ladder
 from inferry_server.models.checks import GoldenCheck, read_golden_check
@@ -12,7 +13,6 @@ from inferry_server.models.model_settings import ModelSettings
 from inferry_server.models.repository import VersionFolder
 from inferry_server.models.reshaping import Reshaping
 from inferry_server.runtime.instances import Devices
-from inferry_server.runtime.model_source import ModelSource
 from inferry_server.signature import Signature
 
 

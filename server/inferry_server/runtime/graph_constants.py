@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inferry_server.runtime.protobuf_fields import Field, contents, fields, fields_of_file, varint
+from inferry_proto.protobuf_fields import Field, contents, fields, fields_of_file, varint
 
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _FUNCTION_NODE, _NODE_ATTRIBUTE = 1, 5, 7, 5

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferry_server.runtime.protobuf_fields import contents, fields, fields_of_file
+from inferry_proto.protobuf_fields import contents, fields, fields_of_file
 
 # Numbers of the fields, as onnx.proto has them.
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
+from inferry_proto.model_source import ModelSource
 from inferry_server.errors import ModelLoadError, RecordingError
 from inferry_server.runtime.capture_gate import CaptureGate
 from inferry_server.runtime.cuda_options import CudaOptions, provider_options
@@ -18,7 +19,6 @@ from inferry_server.runtime.device_health import DeviceHealth
 from inferry_server.runtime.device_memory import CudaMemory, DeviceMemory
 from inferry_server.runtime.instance import CpuInstance, DeviceInstance, Instance
 from inferry_server.runtime.load_watch import LoadWatch
-from inferry_server.runtime.model_source import ModelSource
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session
 from inferry_server.signature import Signature, TensorSpec

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from inferry_proto.datatypes import DATATYPES, Arrays
 from inferry_proto.foreign_errors import first_line
+from inferry_proto.model_source import ModelSource
 from inferry_server.errors import InferenceError, ModelLoadError, OutOfMemoryError, RecordingError
 from inferry_server.runtime.bfloat16 import from_ort_value, to_ort_value
 from inferry_server.runtime.cuda_options import ProviderOptions
 from inferry_server.runtime.graph_nodes import read_unranked
 from inferry_server.runtime.load_watch import LoadWatch
-from inferry_server.runtime.model_source import ModelSource, read_model
+from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.providers import dropped_reason
 from inferry_server.signature import Signature, TensorSpec
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from inferry_proto.external_data import ExternalDataError, own_external_data
 from inferry_server.errors import ModelLoadError
-from inferry_server.runtime.external_data import ExternalDataError, own_external_data
 from inferry_server.runtime.model_source import read_model
 from inferry_server.runtime.providers import CPU
 from inferry_server.runtime.session import OnnxSession, load_session

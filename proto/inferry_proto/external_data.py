@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from inferry_server.runtime.protobuf_fields import varint
+from inferry_proto.protobuf_fields import varint
 
 # Numbers of the fields that lead to tensors, by message, as onnx.proto has them.
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _SPARSE, _TENSOR = range(7)
