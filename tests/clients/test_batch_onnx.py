@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inferry_client.batch.classifier import PictureClassifier, read_model_files
+from inferry_client.batch.classifier import PictureClassifier
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import ProcessDecoder
 from inferry_client.batch.errors import JobError
@@ -17,6 +17,7 @@ from inferry_client.batch.onnx_target import open_onnx_target
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.report import Times, cluster_report_lines
 from inferry_client.batch.settings import BatchSettings
+from inferry_client.batch.version_folder import read_model_files
 from inferry_client.cli import main
 from testkit import brightness_model
 from testkit.batch_jobs import opened, read_rows, run_opened

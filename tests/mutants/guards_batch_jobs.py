@@ -31,6 +31,8 @@ BATCH_JOBS = (
            _TEST_CALLERS),
     Mutant("batch-callers-beside", "batch: a core is left to a server on the same machine alone", "return True",
            _TEST_CALLERS),
+    Mutant("batch-onnx-checksums", "batch: no weights are computed with that nobody published", "for name in ():",
+           ("tests/clients/test_batch_targets.py",)),
     Mutant("batch-chunks-bounded", "batch: chunks wait in bounded memory", "while False:",
            ("tests/clients/test_batch_pace.py",)),
     Mutant("batch-picture-size", "batch: a giant in an archive is not unpacked", "if False:",

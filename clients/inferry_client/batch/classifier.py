@@ -18,42 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_client.batch.decode import DecodeSettings, decode_chunk
-from inferry_client.batch.errors import JobError
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
 from inferry_client.batch.records import NO_ANSWER, Content, DataContent, MissingContent
 from inferry_client.batch.settings import DEFAULT_BATCH_SIZE, DEFAULT_MAX_FILE_BYTES
+from inferry_client.batch.version_folder import ModelFiles
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.retries import NO_RETRIES
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A published version that can be sent to another machine.
-
-    Attributes:
-        model: its name.
-        version: its number.
-        files: their bytes, by name.
-    """
-
-    model: str
-    version: str
-    files: Mapping[str, bytes]
-
-
-def read_model_files(folder: Path) -> ModelFiles:
-    """The version that lies in a folder, `models/mnist/3`.
-
-    Raises:
-        JobError: it cannot be read.
-    """
-    try:
-        version = folder.resolve(strict=True)
-        files = {path.name: path.read_bytes() for path in sorted(version.iterdir()) if path.is_file()}
-    except OSError as error:
-        raise JobError(f"{folder} cannot be read: {error.strerror or error}") from error
-    return ModelFiles(version.parent.name, version.name, files)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Self
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
 from inferry_client.batch.callers import leaving_a_core
-from inferry_client.batch.classifier import TargetSettings, read_model_files
+from inferry_client.batch.classifier import TargetSettings
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
 from inferry_client.batch.errors import JobError, StoppedError
@@ -30,6 +30,7 @@ from inferry_client.batch.report import cluster_report_lines, report_lines
 from inferry_client.batch.settings import BatchSettings
 from inferry_client.batch.shard import read_shard
 from inferry_client.batch.store import JobFolder
+from inferry_client.batch.version_folder import read_model_files
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.console.misuse import refuse_useless

@@ -149,6 +149,8 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
         found=partial(tell, target),
     )
     plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
+    if begun and begun.model_digest == target.model.older_digest:  # it holds for the same files, and more of them
+        plan = replace(plan, model_digest=begun.model_digest)
     if begun and (settings.incremental or begun == plan):
         _refuse_changed(known.changed or found.changed, store)
     return Job(plan, found.listing, target, store, settings, records, known.count, set())

@@ -4,7 +4,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -42,6 +42,7 @@ class PictureModel:
         labels: label i names class i; may be empty.
         max_batch_size: pictures a request.
         digest: of the model's bytes, where the server tells them, its labels and its preprocessing.
+        older_digest: what an earlier version of Inferry took for it; empty where that was the same.
     """
 
     model: str
@@ -52,6 +53,7 @@ class PictureModel:
     labels: tuple[str, ...]
     max_batch_size: int
     digest: str
+    older_digest: str = ""
 
     @property
     def picture_bytes(self) -> int:
@@ -60,8 +62,12 @@ class PictureModel:
         return spec.height * spec.width * channel_count(spec)
 
 
-def picture_model(description: ModelDescription) -> PictureModel:
+def picture_model(description: ModelDescription, *, older_sha256: str = "") -> PictureModel:
     """The model as a job needs it.
+
+    Args:
+        description: of the model.
+        older_sha256: what an earlier version of Inferry took for the digest of its bytes.
 
     Raises:
         JobError: it takes no pictures prepared by its own preprocessing, or gives no probabilities.
@@ -93,6 +99,7 @@ def picture_model(description: ModelDescription) -> PictureModel:
         labels=description.labels,
         max_batch_size=max(1, description.max_batch_size),
         digest=_digest(description, spec),
+        older_digest=_digest(replace(description, model_sha256=older_sha256), spec) if older_sha256 else "",
     )
 
 

@@ -106,7 +106,11 @@ class RayEngine:
         actors = self._actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // 2)
         pool = ray.data.ActorPoolStrategy(size=actors)
         classified = decoded.map_batches(
-            PieceClassifier, fn_constructor_args=(self._settings,), batch_size=1, compute=pool, num_cpus=_CPUS
+            PieceClassifier,
+            fn_constructor_args=(self._settings, job.target.model.digest),
+            batch_size=1,
+            compute=pool,
+            num_cpus=_CPUS,
         )
         for row in classified.iter_rows():
             yield pickle.loads(row["piece"])  # noqa: S301 - of this job's own processes
@@ -115,8 +119,11 @@ class RayEngine:
 class PieceClassifier:
     """An actor: it loads the model when it is made, and classifies pieces that were decoded elsewhere."""
 
-    def __init__(self, settings: TargetSettings) -> None:
+    def __init__(self, settings: TargetSettings, digest: str) -> None:
         self._target = settings.open(ExitStack())
+        model = self._target.model
+        if model.digest != digest:
+            raise JobError(f"version {model.version} of model {model.model!r} was replaced while the job began")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Pixels become probabilities."""
