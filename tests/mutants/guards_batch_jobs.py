@@ -5,6 +5,7 @@ from mutants.mutant import Mutant
 _TEST_FAULTS = ("tests/clients/test_batch_faults.py",)
 _TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
 _TEST_CALLERS = ("tests/clients/test_batch_callers.py",)
+_TEST_TARS = ("tests/clients/test_batch_damaged_tars.py",)
 _TEST_WINDOW = ("tests/clients/test_batch_window.py",)
 
 BATCH_JOBS = (
@@ -39,6 +40,10 @@ BATCH_JOBS = (
            ("tests/clients/test_batch_inputs.py",)),
     Mutant("batch-inputs-apart", "batch: no picture is in two inputs of a job", "if False:",
            ("tests/clients/test_batch_inputs.py",)),
+    Mutant("batch-tar-data-cut", "batch: a tar that ends within a member says so", "if False:", _TEST_TARS),
+    Mutant("batch-tar-end", "batch: a tar that was cut between members says so", "elif False:", _TEST_TARS),
+    Mutant("batch-tar-forward", "batch: no header sends a reader of a tar back", "if True:", _TEST_TARS),
+    Mutant("batch-tar-header-size", "batch: no header of a tar eats the memory", "if False:", _TEST_TARS),
     Mutant("batch-merge-complete", "batch: shards are merged only when all parts are there", "if False:",
            ("tests/clients/test_batch_shards.py",)),
 )  # fmt: skip

@@ -1,13 +1,17 @@
 """The pictures of tar archives (WebDataset shards are such) and of zip archives, in the archive's order."""
 
+import bz2
+import gzip
+import lzma
 import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-from inferry_client.batch.errors import JobError
+from inferry_client.batch.errors import InputError, reason_of
 from inferry_client.batch.folder import SUFFIXES
 from inferry_client.batch.records import (
     Content,
@@ -21,10 +25,13 @@ from inferry_client.batch.records import (
     printable_name,
 )
 from inferry_client.batch.sources import Source
+from inferry_client.batch.tar_members import Damage, TarMembers
 from inferry_client.batch.unique import UniqueIds
 
 TAR_SUFFIXES = (".tar",)
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+_NO_FILE = MissingContent("it is a link, a device or a sparse file in the archive; expected a file")
 
 
 @dataclass
@@ -45,45 +52,51 @@ class TarInput:
         return str(self.source)
 
     def records(self) -> Iterator[Record]:
-        """Every member with a picture's suffix. Where the archive is damaged, the last record says so."""
+        """Every member with a picture's suffix, and one that says so wherever the archive is damaged.
+
+        Raises:
+            InputError: it cannot be read, or has no member at all and is not empty either.
+        """
         self.left_out.clear()
-        ids = UniqueIds()
-        packed = self.source.name.lower().endswith(PACKED_SUFFIXES)
         try:
             stamp = self.source.stamp()
-            with (
-                self.source.open() as file,
-                tarfile.open(fileobj=file, mode="r|*" if packed else "r:", errorlevel=2) as archive,
-            ):
-                while (member := archive.next()) is not None:
-                    vars(archive)["members"] = []  # which it would keep, all of them
-                    if not self._is_picture(member):
-                        continue
-                    content = self._unpack(archive, member) if packed else self._place(member)
-                    name = ids.of(printable_name(member.name))
-                    yield Record(name, member.size, f"{stamp}-{member.offset_data}", content)
-        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-            yield _damaged(ids, error)
-        except Exception as error:  # noqa: BLE001 - what zlib and lzma raise of damaged data
-            yield _damaged(ids, error)
+            with self.source.open() as file, unpacked(file) as plain:
+                yield from self._records(plain, stamp, packed=plain is not file)
+        except OSError as error:
+            raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
+
+    def _records(self, file: IO[bytes], stamp: str, *, packed: bool) -> Iterator[Record]:
+        ids, found = UniqueIds(), False
+        members = TarMembers(file)
+        for member in members:
+            if isinstance(member, Damage):
+                if member.is_rest and not found:
+                    raise InputError(f"{self.source} is no tar archive, or damaged: {member.reason}")
+                own_id = ids.of(f"(damage at byte {member.at})")
+                yield Record(own_id, 0, "", MissingContent(f"the archive is damaged: {member.reason}"))
+            elif self._is_picture(member):
+                content = self._unpack(members, member) if packed else self._place(member)
+                name = ids.of(printable_name(member.name))
+                yield Record(name, member.size, f"{stamp}-{member.offset_data}", content)
+            found = True
 
     def _is_picture(self, member: tarfile.TarInfo) -> bool:
         return not member.isdir() and is_picture(member.name, self.left_out)
 
     def _place(self, member: tarfile.TarInfo) -> Content:
         if not member.isreg() or member.issparse():
-            return MissingContent("it is a link or a device in the archive; expected a file")
+            return _NO_FILE
         return SliceContent(self.source, member.offset_data, member.size)
 
-    def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Content:
+    def _unpack(self, members: TarMembers, member: tarfile.TarInfo) -> Content:
         try:
             check_size(member.size, self.max_file_bytes)
+            file = members.open(member)
+            return DataContent(file.read()) if file else _NO_FILE
         except ContentError as error:
             return MissingContent(str(error))
-        file = archive.extractfile(member) if member.isreg() else None
-        if file is None:
-            return MissingContent("it is a link or a device in the archive; expected a file")
-        return DataContent(file.read())
+        except Exception as error:  # noqa: BLE001 - what zlib and lzma raise of damaged data; the next header will too
+            return MissingContent(f"the archive is damaged: {reason_of(error)}")
 
 
 @dataclass
@@ -105,7 +118,7 @@ class ZipInput:
         """Every member with a picture's suffix.
 
         Raises:
-            JobError: it is no zip archive, or its directory is damaged.
+            InputError: it is no zip archive, or its directory is damaged.
         """
         self.left_out.clear()
         ids = UniqueIds()
@@ -114,7 +127,7 @@ class ZipInput:
             with self.source.open() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise JobError(f"{self.source} cannot be read as a zip archive: {error}") from error
+            raise InputError(f"{self.source} cannot be read as a zip archive: {reason_of(error)}") from error
         for index, member in enumerate(members):
             if not member.is_dir() and is_picture(member.filename, self.left_out):
                 name = ids.of(printable_name(member.filename))
@@ -131,5 +144,14 @@ def is_picture(name: str, left_out: Counter[str]) -> bool:
     return False
 
 
-def _damaged(ids: UniqueIds, error: Exception) -> Record:
-    return Record(ids.of("(the rest of the archive)"), 0, "", MissingContent(f"the archive is damaged: {error}"))
+def unpacked(file: IO[bytes]) -> IO[bytes]:
+    """A file as it is, or unpacked on the way, by how it begins; it may be of several streams, as pbzip2's are."""
+    beginning = file.read(6)
+    file.seek(0)
+    if beginning.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value] # which it is in all that is used here
+    if beginning.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if beginning.startswith((b"\xfd7zXZ", b"\x5d\x00\x00\x80")):
+        return lzma.LZMAFile(file)
+    return file
