@@ -1,10 +1,11 @@
-"""Reading files that anybody may have put there: regular ones, of bounded size, whole."""
+"""Reading files that anybody may have put there: regular ones, and whole ones of bounded size."""
 
 import codecs
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -27,26 +28,27 @@ def read_file(path: Path | str, *, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
         OSError: it is missing, may not be read, is no regular file, is larger, changed while it was read, or its name
             (one that a manifest says) is none that a file can have.
     """
-    name = os.fspath(path)
+    descriptor, status = _open_regular(os.fspath(path))
     try:
-        mode = os.stat(name).st_mode  # noqa: PTH116 - read by the thousand; before it is opened: to open a device may
-        # do something
-    except ValueError as error:  # guard: files-name
-        raise OSError(errno.EINVAL, f"its name is none that a file can have ({error})", name) from None
-    _require_regular(name, mode)
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        _require_regular(name, status.st_mode)
         if status.st_size > most_bytes:  # guard: files-size
-            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", name)
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; expected at most {most_bytes}", os.fspath(path))
         data = _read_up_to(descriptor, status.st_size + 1)
         written = os.fstat(descriptor).st_mtime_ns != status.st_mtime_ns  # in place: its size need not tell
     finally:
         os.close(descriptor)
     if len(data) != status.st_size or written:  # guard: files-unchanged
-        raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", name)
+        raise OSError(errno.EBUSY, f"it changed while it was read, from {status.st_size} bytes", os.fspath(path))
     return data
+
+
+def open_file(path: Path | str) -> IO[bytes]:
+    """A regular file, to be read a piece at a time; its reader bounds the pieces. Never waits for a writer.
+
+    Raises:
+        OSError: it is missing, may not be read, is no regular file, or its name is none that a file can have.
+    """
+    descriptor, _ = _open_regular(os.fspath(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_text(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> str:
@@ -64,6 +66,24 @@ def read_text(path: Path, *, most_bytes: int = SMALL_FILE_BYTES) -> str:
         error.reason += f"; {'it is UTF-16' if is_utf16 else 'expected UTF-8'}: save the file as UTF-8"
         raise
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _open_regular(name: str) -> tuple[int, os.stat_result]:
+    """A descriptor of a regular file, and what it is."""
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - read by the thousand; before it is opened: to open a device may
+        # do something
+    except ValueError as error:  # guard: files-name
+        raise OSError(errno.EINVAL, f"its name is none that a file can have ({error})", name) from None
+    _require_regular(name, mode)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        _require_regular(name, status.st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
 
 
 def _read_up_to(descriptor: int, size: int) -> bytes:

@@ -44,6 +44,8 @@ BATCH_JOBS = (
     Mutant("batch-tar-end", "batch: a tar that was cut between members says so", "elif False:", _TEST_TARS),
     Mutant("batch-tar-forward", "batch: no header sends a reader of a tar back", "if True:", _TEST_TARS),
     Mutant("batch-tar-header-size", "batch: no header of a tar eats the memory", "if False:", _TEST_TARS),
+    Mutant("batch-inputs-go-on", "batch: one bad input of many ends no job", "except ZeroDivisionError as error:",
+           ("tests/clients/test_batch_bad_inputs.py",)),
     Mutant("batch-merge-complete", "batch: shards are merged only when all parts are there", "if False:",
            ("tests/clients/test_batch_shards.py",)),
 )  # fmt: skip

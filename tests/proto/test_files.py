@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from inferry_proto.files import read_file, read_text
+from inferry_proto.files import open_file, read_file, read_text
 from inferry_proto.golden import GoldenSamplesError, load_golden_samples
 from inferry_proto.npz import NpzError, read_arrays
 
@@ -44,8 +44,12 @@ def test_what_is_no_regular_file_is_refused_and_nobody_waits(tmp_path: Path) -> 
         for name, kind in (("fifo", "a FIFO"), ("socket", "a socket"), (".", "a folder"), ("/dev/zero", "a device")):
             with pytest.raises(OSError, match=f"it is {kind}; expected a regular file"):
                 read_file(tmp_path / name)
+            with pytest.raises(OSError, match=f"it is {kind}; expected a regular file"):
+                open_file(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "absent")
+    with open_file(__file__) as file:
+        assert file.read(3) == b'"""'
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])

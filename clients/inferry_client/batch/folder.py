@@ -12,6 +12,7 @@ from pathlib import Path
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.records import FileContent, MissingContent, Record, printable_name
+from inferry_proto.files import open_file
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What is taken for a picture. Of some of them the decoder knows nothing: they are errors, and not left out."""
@@ -118,9 +119,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _begins_like_a_picture(path: str) -> bool:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-            return False
-        with Path(path).open("rb", buffering=0) as file:
+        with open_file(path) as file:
             return file.read(16).startswith(_BEGINNINGS)
     except OSError:
         return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import IO
 
-from inferry_client.batch.errors import JobError
+from inferry_client.batch.errors import InputError, reason_of
 from inferry_client.batch.records import Content, DataContent, MissingContent, PixelsContent, Record, SliceContent
 from inferry_client.batch.sources import Source
 
@@ -37,7 +37,7 @@ class IdxInput:
         """Every picture; where the file ends early, one that says so for each that is missing.
 
         Raises:
-            JobError: the header is none of such a file.
+            InputError: the header is none of such a file.
         """
         packed = self.source.name.lower().endswith(".gz")
         try:
@@ -51,7 +51,7 @@ class IdxInput:
                         content = _next_of(file, size)
                     yield Record(str(number), size, f"{stamp}-{number}", PixelsContent(content, shape))
         except OSError as error:
-            raise JobError(f"{self.source} cannot be read: {error.strerror or error}") from error
+            raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
 
     def _read_header(self, file: IO[bytes]) -> tuple[int, tuple[int, ...], int]:
         try:
@@ -64,7 +64,7 @@ class IdxInput:
             if not 0 < prod(shape) <= _MOST_PIXELS:
                 raise ValueError(f"pictures have the shape {shape}")
         except (struct.error, ValueError, EOFError, zlib.error) as error:
-            raise JobError(
+            raise InputError(
                 f"{self.source} is no IDX file of uint8 pictures, [N, H, W] or [N, H, W, 1 or 3]: {error}"
             ) from error
         return count, tuple(shape), 4 + 4 * rank

@@ -1,6 +1,7 @@
 """Which input is meant: by what lies at a path and how it is called."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Protocol
 
 from inferry_client.batch.addresses import Address, is_address, name_of, read_address
 from inferry_client.batch.archives import PACKED_SUFFIXES, TAR_SUFFIXES, TarInput, ZipInput
-from inferry_client.batch.errors import JobError
+from inferry_client.batch.errors import InputError, JobError
 from inferry_client.batch.folder import SUFFIXES, FolderInput, file_record
 from inferry_client.batch.idx import IdxInput
-from inferry_client.batch.records import Record, printable_name
+from inferry_client.batch.records import MissingContent, Record, printable_name
 from inferry_client.batch.settings import DEFAULT_MAX_FILE_BYTES
 from inferry_client.batch.sources import LocalFile, Source
 from inferry_client.batch.tables import TableInput
@@ -68,8 +69,31 @@ class OneInput:
         yield self._record()
 
 
+class LostInput:
+    """What nobody can look at, as a link to nothing that a pattern matches."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self._path = path
+        self._reason = reason
+        self.left_out: Counter[str] = Counter()
+
+    def __str__(self) -> str:
+        return self._path
+
+    def records(self) -> Iterator[Record]:
+        """None.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{self._path} {self._reason}")
+
+
 class JoinedInput:
-    """Several inputs, one after the other; an id begins with the name that its input was given by."""
+    """Several inputs, one after the other; an id begins with the name that its input was given by.
+
+    One that cannot be read is an error of its own, and ends no job.
+    """
 
     def __init__(self, inputs: Sequence[tuple[str, Input]]) -> None:
         self._inputs = inputs
@@ -83,12 +107,25 @@ class JoinedInput:
     def records(self) -> Iterator[Record]:
         """Of the first, of the second, ..."""
         self.left_out.clear()
+        lost: list[Record] = []  # held back until a picture is found: where there is none, an error ends the job
+        found, why = False, None
         for name, source in self._inputs:
             prefix = printable_name(name)
-            for record in source.records():
-                own_id = prefix if isinstance(source, OneInput) else f"{prefix}/{record.id}"
-                yield record._replace(id=own_id)
+            try:
+                for record in source.records():
+                    if lost:
+                        yield from lost
+                        lost.clear()
+                    found = True
+                    own_id = prefix if isinstance(source, OneInput) else f"{prefix}/{record.id}"
+                    yield record._replace(id=own_id)
+            except InputError as error:  # guard: batch-inputs-go-on
+                why = why or error
+                lost.append(Record(f"{prefix}/(what cannot be read)", 0, "", MissingContent(str(error))))
             self.left_out.update(source.left_out)
+        if why and not found:
+            raise why
+        yield from lost
 
 
 def open_inputs(texts: Sequence[str], options: InputOptions) -> Input:
@@ -114,7 +151,7 @@ def _expand(text: str) -> list[str]:
     if is_address(text):
         found: list[str] = _remote().match_addresses(text) if glob.has_magic(text) else [text]
         return found
-    if Path(text).exists() or not glob.has_magic(text):
+    if os.path.exists(text) or not glob.has_magic(text):  # noqa: PTH110 - which may lie where nobody may look
         return [text]
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - of the names as they were given
     if not found:
@@ -126,15 +163,31 @@ def _open(text: str, options: InputOptions) -> Input:
     if is_address(text):
         return _open_address(read_address(text), options)
     path, name = Path(text), Path(text).name.lower()
-    if path.is_dir():
+    if os.path.isdir(text):  # noqa: PTH112 - which may lie where nobody may look
         return FolderInput(path, recursive=options.recursive, follow_links=options.follow_links)
-    if not path.exists():
-        raise JobError(f"{text} is nothing; expected a folder of pictures, an archive, a table or a list")
+    if why := _why_hidden(text):
+        if not os.path.lexists(text):
+            raise JobError(f"{text} {why}; expected a folder of pictures, an archive, a table or a list")
+        if not name.endswith(SUFFIXES):
+            return LostInput(text, why)
     if name.endswith(SUFFIXES):
         return OneInput(partial(file_record, str(path), path.name))
     if name.endswith(_MANY):
         return _open_file(LocalFile(text), options)
     raise JobError(f"{text} is a file of another kind; expected a folder of pictures, {', '.join(_MANY)} or a picture")
+
+
+def _why_hidden(path: str) -> str:
+    """What keeps anybody from looking at a path, to be said of it; empty if nothing does."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return "is a link to nothing" if os.path.lexists(path) else "is nothing"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    except ValueError as error:
+        return f"is no path: {error}"
+    return ""
 
 
 def _open_address(address: Address, options: InputOptions) -> Input:

@@ -7,6 +7,7 @@ from typing import IO, Protocol
 
 from inferry_client.batch.folder import file_record, file_stamp
 from inferry_client.batch.records import Readable, Record, printable_name
+from inferry_proto.files import open_file
 
 
 class Source(Readable, Protocol):
@@ -50,12 +51,12 @@ class LocalFile:
         return file_stamp(Path(self.path).stat())
 
     def open(self) -> IO[bytes]:
-        """Its bytes."""
-        return Path(self.path).open("rb")
+        """Its bytes, if it is a regular file: a FIFO would wait, a device may never end."""
+        return open_file(self.path)
 
     def read_range(self, start: int, size: int) -> bytes:
         """Some of its bytes."""
-        with Path(self.path).open("rb", buffering=0) as file:
+        with open_file(self.path) as file:
             return os.pread(file.fileno(), size, start)
 
     def beside(self, path: str) -> Record:

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inferry_client.batch.addresses import is_address, read_address
-from inferry_client.batch.errors import JobError
+from inferry_client.batch.errors import InputError, JobError, reason_of
 from inferry_client.batch.records import DataContent, MissingContent, Record, printable_name
 from inferry_client.batch.sources import Source
 from inferry_client.batch.unique import UniqueIds
-from inferry_proto.foreign_errors import first_line
 
 _ROWS_AT_A_TIME = 64
 _PICTURE_COLUMNS = ("image", "picture", "bytes", "path", "file", "filename", "file_name")
@@ -49,7 +48,7 @@ class TableInput:
         """Every row.
 
         Raises:
-            JobError: the file cannot be read, or has no such column.
+            JobError: it has no such column; or InputError: it cannot be read.
         """
         try:
             stamp = self.source.stamp()
@@ -57,7 +56,7 @@ class TableInput:
             for number, (given, picture) in zip(count(), self._rows(), strict=False):
                 yield self._record(number, given, picture, ids, stamp)
         except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-            raise JobError(f"{self.source} cannot be read: {first_line(error)}") from error
+            raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
 
     def _rows(self) -> Iterator[tuple[Any, Any]]:
         name = self.source.name.lower()
