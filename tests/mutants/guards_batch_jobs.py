@@ -6,6 +6,7 @@ _TEST_FAULTS = ("tests/clients/test_batch_faults.py",)
 _TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
 _TEST_CALLERS = ("tests/clients/test_batch_callers.py",)
 _TEST_TARS = ("tests/clients/test_batch_damaged_tars.py",)
+_TEST_DAMAGED = ("tests/clients/test_batch_damaged_files.py",)
 _TEST_WINDOW = ("tests/clients/test_batch_window.py",)
 
 BATCH_JOBS = (
@@ -44,6 +45,12 @@ BATCH_JOBS = (
     Mutant("batch-tar-end", "batch: a tar that was cut between members says so", "elif False:", _TEST_TARS),
     Mutant("batch-tar-forward", "batch: no header sends a reader of a tar back", "if True:", _TEST_TARS),
     Mutant("batch-tar-header-size", "batch: no header of a tar eats the memory", "if False:", _TEST_TARS),
+    Mutant("batch-csv-goes-on", "batch: a broken line of a table is one error", "except ZeroDivisionError as error:",
+           _TEST_DAMAGED),
+    Mutant("batch-lines-bounded", "batch: no line of a list eats the memory", "if False:", _TEST_DAMAGED),
+    Mutant("batch-idx-surplus", "batch: pictures that a header does not promise are told", "if False:", _TEST_DAMAGED),
+    Mutant("batch-idx-promise", "batch: no promise of a header keeps the job", "if False:", _TEST_DAMAGED),
+    Mutant("batch-zip-hidden", "batch: members that no directory lists are told", "if False:", _TEST_DAMAGED),
     Mutant("batch-inputs-go-on", "batch: one bad input of many ends no job", "except ZeroDivisionError as error:",
            ("tests/clients/test_batch_bad_inputs.py",)),
     Mutant("batch-merge-complete", "batch: shards are merged only when all parts are there", "if False:",

@@ -31,6 +31,7 @@ from inferry_client.batch.unique import UniqueIds
 TAR_SUFFIXES = (".tar",)
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
+_ZIP_MEMBER = b"PK\x03\x04"
 _NO_FILE = MissingContent("it is a link, a device or a sparse file in the archive; expected a file")
 
 
@@ -115,7 +116,7 @@ class ZipInput:
         return str(self.source)
 
     def records(self) -> Iterator[Record]:
-        """Every member with a picture's suffix.
+        """Every member with a picture's suffix, and one that says so where others are before the first.
 
         Raises:
             InputError: it is no zip archive, or its directory is damaged.
@@ -126,13 +127,18 @@ class ZipInput:
             stamp = self.source.stamp()
             with self.source.open() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+                file.seek(0)
+                hides = file.read(4) == _ZIP_MEMBER and min((m.header_offset for m in members), default=1) > 0
+        except Exception as error:  # of damage, zipfile raises what it leads it to
             raise InputError(f"{self.source} cannot be read as a zip archive: {reason_of(error)}") from error
         for index, member in enumerate(members):
             if not member.is_dir() and is_picture(member.filename, self.left_out):
                 name = ids.of(printable_name(member.filename))
                 content = ZipContent(self.source, index, member.file_size)
                 yield Record(name, member.file_size, f"{stamp}-{member.CRC}", content)
+        if hides:  # guard: batch-zip-hidden
+            lost = "the archive is damaged: it begins with members that its directory does not list"
+            yield Record(ids.of("(damage at byte 0)"), 0, "", MissingContent(lost))
 
 
 def is_picture(name: str, left_out: Counter[str]) -> bool:

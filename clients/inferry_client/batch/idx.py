@@ -1,6 +1,7 @@
 """The pictures of IDX files, as MNIST is published: a header, then pixels, one picture after another."""
 
 import gzip
+import io
 import struct
 import zlib
 from collections import Counter
@@ -10,12 +11,21 @@ from math import prod
 from typing import IO
 
 from inferry_client.batch.errors import InputError, reason_of
-from inferry_client.batch.records import Content, DataContent, MissingContent, PixelsContent, Record, SliceContent
+from inferry_client.batch.records import (
+    MOST_LOST,
+    Content,
+    DataContent,
+    MissingContent,
+    PixelsContent,
+    Record,
+    SliceContent,
+)
 from inferry_client.batch.sources import Source
 
 _UINT8 = 0x08
 _RANKS = (3, 4)  # N, H, W or N, H, W, C
 _MOST_PIXELS = 1 << 26
+_ENDED = "the file ends before it"
 
 
 @dataclass
@@ -36,22 +46,52 @@ class IdxInput:
     def records(self) -> Iterator[Record]:
         """Every picture; where the file ends early, one that says so for each that is missing.
 
+        One more where there is more than the header promises, or the file's end is damaged.
+
         Raises:
-            InputError: the header is none of such a file.
+            InputError: the header is none of such a file, or promises far more than there is.
         """
         packed = self.source.name.lower().endswith(".gz")
         try:
             stamp = self.source.stamp()
             with self.source.open() as raw, _unpacked(raw) if packed else raw as file:
                 count, shape, start = self._read_header(file)
-                size = prod(shape)
-                for number in range(count):
-                    content: Content = SliceContent(self.source, start + number * size, size)
-                    if packed:
-                        content = _next_of(file, size)
-                    yield Record(str(number), size, f"{stamp}-{number}", PixelsContent(content, shape))
+                contents = self._unpack(file, count, prod(shape)) if packed else self._place(file, count, start, shape)
+                for number, content in enumerate(contents):
+                    if number < count:
+                        yield Record(str(number), prod(shape), f"{stamp}-{number}", PixelsContent(content, shape))
+                    else:
+                        yield Record("(after the last picture)", 0, "", content)
         except OSError as error:
             raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
+
+    def _place(self, file: IO[bytes], count: int, start: int, shape: tuple[int, ...]) -> Iterator[Content]:
+        size = prod(shape)
+        there = file.seek(0, io.SEEK_END) - start
+        self._check_lost(count, there // size)
+        for number in range(count):
+            yield SliceContent(self.source, start + number * size, size)
+        if there > count * size:  # guard: batch-idx-surplus
+            yield _surplus(f"{there - count * size} bytes")
+
+    def _unpack(self, file: IO[bytes], count: int, size: int) -> Iterator[Content]:
+        why = ""
+        for number in range(count):
+            content = _next_of(file, size) if not why else MissingContent(why)
+            if isinstance(content, MissingContent) and not why:
+                why = content.reason
+                self._check_lost(count, number)
+            yield content
+        if not why:
+            end = _next_of(file, 1)  # reads the sum of all bytes, too
+            if isinstance(end, DataContent):
+                yield _surplus("bytes")
+            elif end.reason != _ENDED:
+                yield end
+
+    def _check_lost(self, count: int, there: int) -> None:
+        if count - there > MOST_LOST:  # guard: batch-idx-promise
+            raise InputError(f"{self.source} is damaged: its header promises {count} pictures, and {there} are there")
 
     def _read_header(self, file: IO[bytes]) -> tuple[int, tuple[int, ...], int]:
         try:
@@ -70,12 +110,16 @@ class IdxInput:
         return count, tuple(shape), 4 + 4 * rank
 
 
-def _next_of(file: IO[bytes], size: int) -> Content:
+def _surplus(what: str) -> MissingContent:
+    return MissingContent(f"{what} follow that the file's header does not promise")
+
+
+def _next_of(file: IO[bytes], size: int) -> DataContent | MissingContent:
     try:
         data = file.read(size)
     except (EOFError, OSError, zlib.error) as error:
-        return MissingContent(f"the file is damaged: {error}")
-    return DataContent(data) if len(data) == size else MissingContent("the file ends before it")
+        return MissingContent(f"the file is damaged: {reason_of(error)}")
+    return DataContent(data) if len(data) == size else MissingContent(_ENDED)
 
 
 def _unpacked(file: IO[bytes]) -> IO[bytes]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNREADABLE, NO_PICTURE, TOO_COSTLY, NO_ANSWER = "unreadable", "not a picture", "too costly", "no answer"
 """Kinds of errors, as the dead-letter file and the progress name them."""
 
+MOST_LOST = 1 << 20
+"""Pictures that a file promises and lacks, each of which is an error. With more, what promises them is damaged."""
+
 
 @dataclass(frozen=True)
 class Fault:

@@ -1,10 +1,12 @@
 """Tables and lists of pictures: Parquet and CSV files with a column of paths or bytes, text files of paths."""
 
+import codecs
 import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -13,11 +15,13 @@ import pyarrow.parquet as pq
 
 from inferry_client.batch.addresses import is_address, read_address
 from inferry_client.batch.errors import InputError, JobError, reason_of
-from inferry_client.batch.records import DataContent, MissingContent, Record, printable_name
+from inferry_client.batch.records import MOST_LOST, DataContent, MissingContent, Record, printable_name
 from inferry_client.batch.sources import Source
 from inferry_client.batch.unique import UniqueIds
 
 _ROWS_AT_A_TIME = 64
+_MOST_LINE = 1 << 24  # characters
+_NAMED = 30  # columns in a message
 _PICTURE_COLUMNS = ("image", "picture", "bytes", "path", "file", "filename", "file_name")
 """Where pictures are looked for, in this order, if no column is named."""
 
@@ -55,36 +59,82 @@ class TableInput:
             ids = UniqueIds()
             for number, (given, picture) in zip(count(), self._rows(), strict=False):
                 yield self._record(number, given, picture, ids, stamp)
-        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
 
     def _rows(self) -> Iterator[tuple[Any, Any]]:
+        """Id and picture of each row; a picture may be a `_Lost` one."""
         name = self.source.name.lower()
         if name.endswith(".parquet"):
             return self._parquet_rows()
         return self._csv_rows() if name.endswith(".csv") else self._lines()
 
     def _parquet_rows(self) -> Iterator[tuple[Any, Any]]:
-        with self.source.open() as raw, pq.ParquetFile(raw) as file:
+        with self.source.open() as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             column = self._choose(file.schema_arrow.names)
-            names = [column] + ([self.id_column] if self.id_column else [])
-            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=names):
+            for group in range(file.num_row_groups):
+                yield from self._group_rows(file, group, column)
+
+    def _group_rows(self, file: pq.ParquetFile, group: int, column: str) -> Iterator[tuple[Any, Any]]:
+        """Those of a row group; where it is damaged, the rows that did not come are lost."""
+        names = [column] + ([self.id_column] if self.id_column else [])
+        left, why = file.metadata.row_group(group).num_rows, "they did not come"
+        try:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, row_groups=[group], columns=names):
                 pictures = batch.column(column).to_pylist()
                 ids = batch.column(self.id_column).to_pylist() if self.id_column else [None] * len(pictures)
+                left -= len(pictures)
                 yield from zip(ids, pictures, strict=True)
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+            why = reason_of(error)
+        if left > MOST_LOST:
+            raise InputError(f"{self.source} cannot be read: {left} rows of row group {group} are lost: {why}")
+        for _ in range(left):
+            yield None, _Lost("", f"row group {group} of the file is damaged: {why}")
 
     def _csv_rows(self) -> Iterator[tuple[Any, Any]]:
-        with io.TextIOWrapper(self.source.open(), newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            column = self._choose(list(rows.fieldnames or ()))
-            for row in rows:
-                yield (row[self.id_column] if self.id_column else None), row[column]
+        with self._text(newline="") as file:
+            rows = csv.reader(self._bounded(file), strict=True)  # else an open quote takes the rows up to the next one
+            names = next(rows, [])
+            picture = names.index(self._choose(names))
+            own_id = names.index(self.id_column) if self.id_column else None
+            while True:
+                before = rows.line_num
+                try:
+                    row = next(rows)
+                except StopIteration:
+                    return
+                except csv.Error as error:  # guard: batch-csv-goes-on
+                    lines = (
+                        f"lines {before + 1} to {rows.line_num}" if rows.line_num > before + 1 else f"line {before + 1}"
+                    )
+                    yield None, _Lost(f"({lines})", f"{lines} of the file cannot be read: {error}")
+                    continue
+                if row:
+                    yield None if own_id is None else _cell(row, own_id), _cell(row, picture)
 
     def _lines(self) -> Iterator[tuple[Any, Any]]:
-        with io.TextIOWrapper(self.source.open(), encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
+        with self._text(newline=None) as file:
+            for line in self._bounded(file):
                 if path := line.rstrip("\r\n"):
                     yield None, path
+
+    def _text(self, *, newline: str | None) -> io.TextIOWrapper:
+        """The file as UTF-8; bytes that are not are those of a name, as the system has it."""
+        raw = self.source.open()
+        beginning = raw.read(2)
+        raw.seek(0)
+        if beginning in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raw.close()
+            raise InputError(f"{self.source} cannot be read: it is UTF-16; save the file as UTF-8")
+        return io.TextIOWrapper(raw, newline=newline, encoding="utf-8-sig", errors="surrogateescape")
+
+    def _bounded(self, file: io.TextIOWrapper) -> Iterator[str]:
+        """Its lines; one that does not end is none."""
+        for number, line in enumerate(iter(partial(file.readline, _MOST_LINE), ""), 1):
+            if len(line) >= _MOST_LINE:  # guard: batch-lines-bounded
+                raise InputError(f"{self.source} cannot be read: line {number} has {_MOST_LINE} characters or more")
+            yield line
 
     def _choose(self, names: Sequence[str]) -> str:
         wanted = [self.column] if self.column else _PICTURE_COLUMNS
@@ -95,13 +145,15 @@ class TableInput:
         if found is None or missing:
             raise JobError(
                 f"{self.source} has no column {missing or 'of pictures that could be told'}; it has "
-                f"{', '.join(names) or 'none'}: name them with --column and --id-column"
+                f"{', '.join(map(printable_name, names[:_NAMED])) or 'none'}: name them with --column and --id-column"
             )
         return found
 
     def _record(self, number: int, given: Any, picture: Any, ids: UniqueIds, stamp: str) -> Record:
-        data, path = _parts(picture)
         own_id = str(number)
+        if isinstance(picture, _Lost):
+            return Record(ids.of(picture.name or own_id), 0, "", MissingContent(picture.reason))
+        data, path = _parts(picture)
         if self.id_column is not None or not isinstance(picture, bytes | dict):  # else numbers are unique as they are
             own_id = ids.of(printable_name(str(given) if given is not None else path or own_id))
         if data is not None:
@@ -121,6 +173,23 @@ class TableInput:
             except JobError as error:
                 return Record(own_id, 0, "", MissingContent(str(error)))
         return self.source.beside(path)._replace(id=own_id)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Rows that cannot be read.
+
+    Attributes:
+        name: of them; empty: it is one, and has its number.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+def _cell(row: Sequence[str], index: int) -> str | None:
+    return row[index] if index < len(row) else None
 
 
 def _parts(picture: Any) -> tuple[bytes | None, str | None]:
