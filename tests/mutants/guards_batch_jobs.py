@@ -22,6 +22,8 @@ BATCH_JOBS = (
     Mutant("batch-contents-bound", "batch: a picture that changed is not mixed with old results", "if False:",
            _TEST_FAULTS),
     Mutant("batch-model-bound", "batch: one model answers a whole part", "if False:", _TEST_FAULTS),
+    Mutant("batch-gone-bound", "batch: a job does not resume over pictures that are gone", "if False:",
+           ("tests/clients/test_batch_incremental.py",)),
     Mutant("batch-listing-kept", "batch: pictures that come or go do not shift into other parts", "if False:",
            _TEST_FAULTS),
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),

@@ -82,7 +82,7 @@ def run_until_stopped(args: Namespace, settings: BatchSettings, source: Input, d
         decoding = stack.enter_context(Decoding(args.decoders, settings.max_file_bytes))
         found = decoding.expect if args.engine == "local" else _nothing
         job = stack.enter_context(open_job(source, settings, open_target, found=found))
-        for line in describe_left_out(source):
+        for line in (*describe_left_out(source), *describe_gone(job)):
             print(line, file=sys.stderr)
         engine = open_engine(args, job, decoding)
         progress = stack.enter_context(
@@ -130,12 +130,12 @@ def dry_run(source: Input, settings: BatchSettings, open_target: Callable[[Plan 
     """Say what the job would do."""
     job = plan_job(source, settings, open_target)
     plan = job.plan
-    for line in describe_left_out(source):
+    for line in (*describe_left_out(source), *describe_gone(job)):
         print(line, file=sys.stderr)
     done = sum(1 for part in job.done if part >= plan.first_part)
     say(
-        f"would classify {plan.picture_count} pictures in {part_count(plan)} parts of {plan.part_size}, {done} of them "
-        f"complete, with {plan.model} version {plan.model_version} into {job.store}"
+        f"would classify {plan.picture_count} {'new ' if job.earlier else ''}pictures in {part_count(plan)} parts of "
+        f"{plan.part_size}, {done} of them complete, with {plan.model} version {plan.model_version} into {job.store}"
     )
     return 0
 
@@ -257,10 +257,25 @@ def describe(summary: Summary, store: JobFolder) -> str:
     resumed = f" ({summary.resumed} done in earlier runs)" if summary.resumed else ""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
     errors = f"; {bad} could not be classified ({kinds}), see {store.errors_file}" if bad else ""
+    new, answered = summary.classified + bad - summary.earlier, summary.classified
+    kept = ""
+    if summary.earlier:
+        answered -= summary.earlier - summary.earlier_bad
+        kept = f", beside {summary.earlier} of earlier runs"
     return (
-        f"classified {summary.classified} of {summary.classified + bad} pictures{resumed} with {plan.model} version "
-        f"{plan.model_version} in {summary.times.wall_s:.1f} s into {store}{errors}"
+        f"classified {answered} of {new} {'new ' if kept else ''}pictures{resumed} with {plan.model} version "
+        f"{plan.model_version} in {summary.times.wall_s:.1f} s into {store}{kept}{errors}"
     )
+
+
+def describe_gone(job: Job) -> list[str]:
+    """What of earlier runs is not in the input any more, in one line."""
+    if job.gone is None:
+        return []
+    return [
+        f"{job.plan.gone_count} of the {job.earlier} pictures of earlier runs are not in the input any more, "
+        f"{job.gone!r} among them; their results are kept"
+    ]
 
 
 def describe_times(

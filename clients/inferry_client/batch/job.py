@@ -39,7 +39,9 @@ class Summary:
         plan: of this run.
         classified: pictures with an answer, of earlier runs too.
         kinds: of the errors of those without.
-        resumed: pictures of parts that were complete before.
+        resumed: pictures of parts of this plan that were complete before.
+        earlier: pictures of earlier runs, over other pictures.
+        earlier_bad: those of them without an answer.
         times: where the time went.
     """
 
@@ -47,6 +49,8 @@ class Summary:
     classified: int
     kinds: Counter[str]
     resumed: int
+    earlier: int
+    earlier_bad: int
     times: Times
 
     @property
@@ -97,7 +101,15 @@ def run_job(job: Job, engine: Engine, *, progress: Progress, draining: Draining 
     if keeping.pictures != job.pictures:
         raise JobError(f"{keeping.pictures} pictures are in the parts of {job.store}; expected {job.pictures}")
     job.store.write_success(pictures=keeping.pictures, answered=keeping.pictures - keeping.bad)
-    return Summary(job.plan, keeping.pictures - keeping.bad, kinds, keeping.resumed, keeping.times.ended())
+    return Summary(
+        plan=job.plan,
+        classified=keeping.pictures - keeping.bad,
+        kinds=kinds,
+        resumed=keeping.resumed,
+        earlier=job.earlier,
+        earlier_bad=keeping.earlier_bad,
+        times=keeping.times.ended(),
+    )
 
 
 class LocalEngine:

@@ -87,7 +87,7 @@ class Keeping:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="batch-write", initializer=give_way)
         self._writing: Future[None] | None = None
         self.times = Times()
-        self.pictures = self.bad = self.resumed = 0
+        self.pictures = self.bad = self.resumed = self.earlier_bad = 0
 
     def count_done(self) -> None:
         """What earlier runs did.
@@ -99,6 +99,8 @@ class Keeping:
             self._count(receipt)
             if part_length(self._job.plan, part):
                 self.resumed += len(receipt.entries)
+            else:
+                self.earlier_bad += receipt.bad
         self._progress(self.pictures, self.bad)
         self._check_errors()
 

@@ -1,5 +1,6 @@
 """From settings to a job that may begin: everything that can be wrong with it is found here."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ class Job:
         settings: as given.
         records: the pictures of the plan, anew with each call.
         earlier: pictures in parts of earlier runs.
+        gone: the id of one of those that is not in the input any more; None if all are, or there are none.
         done: parts that are complete, as the job goes on.
     """
 
@@ -40,6 +42,7 @@ class Job:
     settings: BatchSettings
     records: Callable[[], Iterable[Record]]
     earlier: int
+    gone: str | None
     done: set[int]
 
     @property
@@ -133,30 +136,38 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
     first_part = begun.first_part if begun else 0
     if settings.incremental:
         first_part = max(done, default=-1) + 1
-    known = Known(store.read_receipt(part) for part in sorted(done) if part < first_part)
+    earlier = [part for part in sorted(done) if part < first_part]
+    known = Known(map(store.read_receipt, earlier))
 
     def records() -> Iterable[Record]:
-        return known.fresh(source.records(), most_bytes=settings.max_file_bytes) if first_part else source.records()
+        return known.fresh(source.records()) if first_part else source.records()
 
     def receipt_of(number: int) -> Receipt | None:
         return store.read_receipt(first_part + number) if first_part + number in done else None
 
     found = survey(
-        records(),
+        known.compare(source.records(), most_bytes=settings.max_file_bytes) if first_part else source.records(),
         part_size=part_size,
         receipt_of=receipt_of,
         most_bytes=settings.max_file_bytes,
         found=partial(tell, target),
     )
-    plan = _plan(settings, target.model, found.listing, first_part=first_part, part_size=part_size)
+    plan = _plan(settings, target.model, found.listing, known, first_part=first_part, part_size=part_size)
     if begun and begun.model_digest == target.model.older_digest:  # it holds for the same files, and more of them
         plan = replace(plan, model_digest=begun.model_digest)
     if begun and (settings.incremental or begun == plan):
         _refuse_changed(known.changed or found.changed, store)
-    return Job(plan, found.listing, target, store, settings, records, known.count, set())
+    gone = _first_gone(known, map(store.read_receipt, earlier)) if known.gone else None
+    return Job(plan, found.listing, target, store, settings, records, known.count, gone, set())
 
 
-def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, first_part: int, part_size: int) -> Plan:
+def _first_gone(known: Known, receipts: Iterable[Receipt]) -> str | None:
+    return next((entry.id for receipt in receipts for entry in receipt.entries if known.is_gone(entry.id)), None)
+
+
+def _plan(
+    settings: BatchSettings, model: PictureModel, listing: Listing, known: Known, *, first_part: int, part_size: int
+) -> Plan:
     return Plan(
         listing_sha256=listing.sha256,
         picture_count=listing.count,
@@ -169,6 +180,8 @@ def _plan(settings: BatchSettings, model: PictureModel, listing: Listing, *, fir
         top_k=settings.top_k,
         all_probabilities=settings.all_probabilities,
         max_file_bytes=settings.max_file_bytes,
+        gone_count=len(known.gone),
+        gone_sha256=hashlib.sha256(b"".join(sorted(known.gone))).hexdigest() if known.gone else "",
     )
 
 

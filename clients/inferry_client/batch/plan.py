@@ -11,6 +11,7 @@ from inferry_client.batch.errors import JobError
 from inferry_client.batch.records import Record
 
 FORMAT_VERSION = 2
+_COUNTS = ("picture_count", "first_part", "gone_count")
 _WORDS: dict[object, str] = {str: "text", int: "a whole number", bool: "true or false"}
 
 
@@ -30,6 +31,8 @@ class Plan:
         top_k: labels a picture.
         all_probabilities: whether every class's probability is kept.
         max_file_bytes: a picture with more is an error.
+        gone_count: pictures of earlier runs that are not in the input any more; their results are kept.
+        gone_sha256: over them; empty where there are none.
         format_version: of plan, receipts and part files.
     """
 
@@ -44,6 +47,8 @@ class Plan:
     top_k: int
     all_probabilities: bool
     max_file_bytes: int
+    gone_count: int = 0
+    gone_sha256: str = ""
     format_version: int = FORMAT_VERSION
 
 
@@ -114,8 +119,8 @@ def read_plan(text: str) -> Plan:
     for field in fields(Plan):
         if type(document[field.name]) is not field.type:
             raise ValueError(f"{field.name} is {reprlib.repr(document[field.name])}; expected {_WORDS[field.type]}")
-    if document["part_size"] < 1 or min(document["picture_count"], document["first_part"]) < 0:
-        raise ValueError("picture_count, first_part or part_size is too low")
+    if document["part_size"] < 1 or min(document[name] for name in _COUNTS) < 0:
+        raise ValueError(f"{', '.join(_COUNTS)} or part_size is too low")
     return Plan(**document)
 
 
@@ -124,6 +129,10 @@ def describe_difference(old: Plan, new: Plan) -> str:
     differences = []
     if old.listing_sha256 != new.listing_sha256:
         differences.append(f"other pictures ({old.picture_count} then, {new.picture_count} now)")
+    if old.gone_sha256 != new.gone_sha256:  # guard: batch-gone-bound
+        differences.append(
+            f"other pictures of earlier runs are not in the input ({old.gone_count} then, {new.gone_count} now)"
+        )
     for name, words in (
         ("model", "model"),
         ("model_version", "model version"),

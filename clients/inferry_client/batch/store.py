@@ -261,4 +261,6 @@ def _about(begun: Plan, plan: Plan) -> Plan:
         listing_sha256=plan.listing_sha256,
         picture_count=plan.picture_count,
         first_part=plan.first_part,
+        gone_count=plan.gone_count,
+        gone_sha256=plan.gone_sha256,
     )

@@ -25,7 +25,13 @@ class Survey:
 
 
 class Known:
-    """The pictures of parts of earlier runs, about 150 bytes each."""
+    """The pictures of parts of earlier runs, about 150 bytes each.
+
+    Attributes:
+        count: of them.
+        changed: the id of one that has other bytes by now; None if `compare` found none.
+        gone: digests of the ids of those that `compare` did not find in the input.
+    """
 
     def __init__(self, receipts: Iterable[Receipt]) -> None:
         self._entries = {
@@ -35,15 +41,29 @@ class Known:
         }
         self.count = len(self._entries)
         self.changed: str | None = None
+        self.gone: frozenset[bytes] = frozenset()
 
-    def fresh(self, records: Iterable[Record], *, most_bytes: int) -> Iterator[Record]:
-        """Those that are not known; of the others one that has changed is remembered."""
+    def compare(self, records: Iterable[Record], *, most_bytes: int) -> Iterator[Record]:
+        """Those that are not known; to the end, to see what became of those that are."""
+        unseen = set(self._entries)
         for record in records:
-            entry = self._entries.get(_short(record.id))
+            name = _short(record.id)
+            entry = self._entries.get(name)
             if entry is None:
                 yield record
-            elif _short(record.stamp)[:_STAMP_BYTES] != entry[0] and not _reads_as(record, entry[1], most_bytes):
+                continue
+            unseen.discard(name)
+            if _short(record.stamp)[:_STAMP_BYTES] != entry[0] and not _reads_as(record, entry[1], most_bytes):
                 self.changed = self.changed or record.id
+        self.gone = frozenset(unseen)
+
+    def fresh(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Those that are not known."""
+        return (record for record in records if _short(record.id) not in self._entries)
+
+    def is_gone(self, own_id: str) -> bool:
+        """Whether a picture of earlier runs is not in the input."""
+        return _short(own_id) in self.gone
 
 
 def survey(
