@@ -19,6 +19,11 @@ from inferry_proto.manifest_pb2 import Preprocessing
 UInt8Array: TypeAlias = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_OTHER_FORMATS = {
+    b"GIF8": "a GIF, which is not read",
+    b"II*\0": "a TIFF, which is not read",
+    b"MM\0*": "a TIFF, which is not read",
+}
 MAX_PIXELS = 64 * 1024 * 1024  # above any camera's picture, below what would exhaust a server
 MAX_SCANS = 100  # of a JPEG; encoders write 10, and each costs as much as a whole picture
 
@@ -186,7 +191,8 @@ def _decode(
             raise source.stopped from None
         if not isinstance(error, UnidentifiedImageError):
             raise PictureError(f"a damaged picture: {error}; {_came(data)}") from error
-        raise PictureError(f"not a picture: expected {', '.join(FORMATS)}, {_came(data)}") from None
+        found = next((kind for start, kind in _OTHER_FORMATS.items() if data.startswith(start)), "not a picture")
+        raise PictureError(f"{found}: expected {', '.join(FORMATS)}, {_came(data)}") from None
 
 
 def count_scans(data: bytes, *, most: int) -> int:

@@ -166,6 +166,8 @@ def test_a_picture_is_turned_by_what_comes_after_its_pixels(kind: str) -> None:
     [
         (b"", "0 bytes came"),
         (b"<html>quota exceeded</html>", "not a picture: expected JPEG, PNG"),
+        (encode_picture(gradient(8, 8), "GIF"), "a GIF, which is not read: expected JPEG, PNG, WEBP, BMP"),
+        (encode_picture(gradient(8, 8), "TIFF"), "a TIFF, which is not read: expected JPEG, PNG, WEBP, BMP"),
         (encode_picture(gradient(64, 64))[:-60], "damaged picture"),
     ],
 )

@@ -15,7 +15,7 @@ from inferry_client.batch.records import FileContent, MissingContent, Record, pr
 from inferry_proto.files import open_file
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What is taken for a picture. Of some of them the decoder knows nothing: they are errors, and not left out."""
+"""What is taken for a picture. GIF and TIFF are not decoded, here or by a server: they are errors, and not left out."""
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")
 _MOST_DEPTH = 200  # folders in folders; beyond it, something loops that is no link
