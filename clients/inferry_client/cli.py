@@ -14,11 +14,12 @@ from inferry_client.batch.options import add_batch
 from inferry_client.connecting.addresses import DEFAULT_SERVER
 from inferry_client.console.option_types import duration_s, given_options, number, numbers, whole_number
 from inferry_client.console.output import complain, say
+from inferry_client.console.parsing import Parser
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 from inferry_proto.extras import how_to_install
 
 _SECURITY = ("tls", "ca", "certificate", "private_key", "server_name")
-_MISUSE, _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 1, 130, 141
+_FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 _MAX_ROWS = 65_536  # more fit into no message
 _MAX_RATE = 1e6  # requests a second; more leave no machine
 _MAX_USERS = 10_000  # connections of one process
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; nothing heavy is imported for it."""
-    parser = _Parser(
+    parser = Parser(
         prog="inferry",
         description="Talk to an Inferry server.",
         epilog="Exit status: 0 done; 1 something failed, said on stderr; 2 wrong arguments; 130 interrupted; "
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--verbose", action="store_true", help="show a traceback with an error")
-    everywhere = _Parser(add_help=False)
+    everywhere = Parser(add_help=False)
     everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     everywhere.add_argument(
         "--server",
@@ -85,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, module: str, summary: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
+    def add(name: str, module: str, summary: str) -> Parser:
+        command: Parser = commands.add_parser(
             name, parents=[everywhere], help=summary, description=f"{summary}.", allow_abbrev=False
         )
         command.set_defaults(module=module)
@@ -216,7 +217,10 @@ def _add_sync(command: argparse.ArgumentParser) -> None:
     command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
-def _add_load(command: argparse.ArgumentParser) -> None:
+def _add_load(command: Parser) -> None:
+    compare = command.add_mode("compare", "Say what differs between two tests; exit status 1 if the second is worse")
+    compare.add_argument("files", nargs=2, metavar="FILE", help="written with --json, of the first test and the second")
+    compare.add_argument("--verbose", action="store_true", help="show a traceback with an error")
     command.add_argument("action", nargs="*", metavar="compare A B", help="compare two files written with --json")
     command.add_argument("--model", metavar="M", help="may be left out where the server has one model ready")
     command.add_argument("--version", default="", metavar="V", help="a version or label (the newest that is ready)")
@@ -325,13 +329,3 @@ class _Version(argparse.Action):
 
         say(f"inferry {version('inferry')}")
         parser.exit()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
-
-    def print_help(self, file: Any = None) -> None:
-        say(self.format_help().rstrip()) if file is None else super().print_help(file)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_MISUSE, f"inferry: error: {message} (`{self.prog} --help` lists what is accepted)\n")

@@ -5,6 +5,7 @@ import re
 
 from inferry_client.batch.settings import DEFAULT_MAX_ERRORS, DEFAULT_MAX_FILE_BYTES
 from inferry_client.console.option_types import number, whole_number
+from inferry_client.console.parsing import Parser
 
 _MAX_PICTURES = 1_000_000_000  # far above any model's limit and any folder
 _MAX_WORKERS = 1024  # threads
@@ -14,8 +15,10 @@ _MAX_BYTES = 1 << 40
 _MAX_GRACE_S = 3600.0
 
 
-def add_batch(command: argparse.ArgumentParser) -> None:
+def add_batch(command: Parser) -> None:
     """Add them."""
+    command.epilog = "`inferry batch merge` makes one job of its shards; `inferry batch merge --help` has more."
+    _describe_merge(command.add_mode("merge", "See that the shards of a job are whole and complete, and make it one"))
     command.add_argument(
         "inputs",
         nargs="+",
@@ -35,6 +38,14 @@ def add_batch(command: argparse.ArgumentParser) -> None:
     _add_input(command)
     _add_output(command)
     _add_pace(command)
+
+
+def _describe_merge(merge: argparse.ArgumentParser) -> None:
+    merge.add_argument(
+        "shards", nargs="*", metavar="SHARD", help="folders or addresses of shards (shard-* in DIR); none is changed"
+    )
+    merge.add_argument("--out", required=True, metavar="DIR", help="where the whole job goes; s3://… too")
+    merge.add_argument("--verbose", action="store_true", help="show a traceback with an error")
 
 
 def _add_input(command: argparse.ArgumentParser) -> None:
