@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from inferry_client.connecting.addresses import DEFAULT_SERVER
 from inferry_client.console.option_types import duration_s, given_options, number, numbers, whole_number
 from inferry_client.console.output import complain, say
 from inferry_client.console.parsing import Parser
+from inferry_client.console.stopping import STOPPED, TERMINATED, ended_by_sigterm
 from inferry_client.limits import MAX_SECONDS, MAX_TOP_K
 from inferry_proto.extras import how_to_install
 
@@ -301,10 +302,20 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    command: Any = import_module(f"inferry_client.{args.module}")
-    with _security_in_environment(args):
-        status: int = command.run(args)
+    with _stopped_early(args):
+        command: Any = import_module(f"inferry_client.{args.module}")
+        with _security_in_environment(args):
+            status: int = command.run(args)
     return status
+
+
+def _stopped_early(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """What SIGTERM does before the command has imported its own answer to it: what that would do then."""
+    if args.command == "batch":
+        return ended_by_sigterm(STOPPED, "the job was told to stop; complete parts are kept: run again to go on")
+    if args.command == "sync":
+        return ended_by_sigterm(0 if args.every_s else TERMINATED)
+    return nullcontext()
 
 
 def _describe(error: Exception) -> str:

@@ -35,11 +35,9 @@ from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
 from inferry_client.console.misuse import refuse_useless
 from inferry_client.console.output import say
+from inferry_client.console.stopping import STOPPED
 from inferry_client.retries import NO_RETRIES
 from inferry_proto.cores import available_cores
-
-STOPPED = 75
-"""The exit status of a job that was told to stop: EX_TEMPFAIL, run again and it goes on."""
 
 _OF_MERGE = {"--out", "--verbose"}
 _OF_SERVERS = (
@@ -247,6 +245,10 @@ def stopped_by_sigterm(grace_s: float) -> Iterator[Draining]:
     before = signal.signal(signal.SIGTERM, lambda *_: draining.begin())
     try:
         yield draining
+    except Exception:
+        if draining.early:  # an import that it interrupts makes an error of its own of it
+            draining.check()
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -31,15 +31,18 @@ class Draining:
 
     grace_s: float = 20.0
     working: bool = False
+    early: bool = False  # it was told before it was working
     ends_at: float | None = None
 
     def begin(self) -> None:
         """Stop; called again, stop at once.
 
         Raises:
-            StoppedError: the job has not begun its work: as a signal's handler raises, where the job is.
+            StoppedError: the job has not begun its work: as a signal's handler raises, where the job is. If it is lost
+                there, the job ends as soon as it looks.
         """
         if not self.working:
+            self.early = True
             raise _stopped("before its first part")
         self.ends_at = time.monotonic() + (self.grace_s if self.ends_at is None else 0.0)
 
@@ -59,6 +62,8 @@ class Draining:
         Raises:
             StoppedError: it is over.
         """
+        if self.early:
+            raise _stopped("before its first part")
         if self.over:
             raise _stopped("before the part that it was at was complete")
 

@@ -10,18 +10,17 @@ from pathlib import Path
 from types import FrameType
 
 from inferry_client.console.output import say
+from inferry_client.console.stopping import TERMINATED
 from inferry_client.sync.errors import SyncError
 from inferry_client.sync.mirror import Mirror
 from inferry_client.sync.store import ObjectStore
-
-_TERMINATED = 143
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 once a version is in the copy, 1 where none is; SIGTERM ends the loop with 0."""
     mirror = Mirror(ObjectStore(args.url), Path(args.folder), delete=args.delete)
     once = args.every_s is None
-    with mirror.owned(), _ended_by_sigterm(_TERMINATED if once else 0):
+    with mirror.owned(), _ended_by_sigterm(TERMINATED if once else 0):
         if once:
             return 0 if look(mirror) else 1
         keep_looking(mirror, lambda: threading.Event().wait(args.every_s))
