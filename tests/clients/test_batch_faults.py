@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry_client.batch import files, ownership
-from inferry_client.batch.command import STOPPED, stopped_by_sigterm
+from inferry_client.batch.command import stopped_by_sigterm
 from inferry_client.batch.errors import JobError, StoppedError
 from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.options import number_or_share
 from inferry_client.batch.ownership import owned
 from inferry_client.batch.records import printable_name
 from inferry_client.batch.settings import errors_allowed
+from inferry_client.console.stopping import STOPPED
 from testkit import brightness_model
 from testkit.batch_jobs import opened, read_errors, read_rows, run_batch, run_opened
 from testkit.scripted_server import ScriptedServer

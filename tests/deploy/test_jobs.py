@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inferry_client.batch.command import STOPPED
 from inferry_client.cli import build_parser as client_parser
 from inferry_client.connecting.addresses import parse_servers
+from inferry_client.console.stopping import STOPPED
 from inferry_trainer.cli import build_parser as trainer_parser
 from manifests.bundle import K8S, Bundle, Manifest, Template, image_name, render
 from manifests.check import faults

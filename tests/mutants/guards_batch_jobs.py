@@ -35,6 +35,8 @@ BATCH_JOBS = (
            _TEST_CALLERS),
     Mutant("batch-callers-beside", "batch: a core is left to a server on the same machine alone", "return True",
            _TEST_CALLERS),
+    Mutant("batch-shards-mergeable", "batch: no shard is done that cannot be merged", "if False:",
+           ("tests/clients/test_batch_arguments.py",)),
     Mutant("batch-onnx-checksums", "batch: no weights are computed with that nobody published", "for name in ():",
            ("tests/clients/test_batch_targets.py",)),
     Mutant("batch-chunks-bounded", "batch: chunks wait in bounded memory", "while False:",

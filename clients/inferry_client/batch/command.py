@@ -12,6 +12,7 @@ from typing import Self
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
+from inferry_client.batch.arguments import check_arguments, is_merge
 from inferry_client.batch.callers import leaving_a_core
 from inferry_client.batch.classifier import TargetSettings
 from inferry_client.batch.decode import DecodeSettings
@@ -33,27 +34,19 @@ from inferry_client.batch.store import JobFolder
 from inferry_client.batch.version_folder import read_model_files
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
-from inferry_client.console.misuse import refuse_useless
 from inferry_client.console.output import say
 from inferry_client.console.stopping import STOPPED
 from inferry_client.retries import NO_RETRIES
 from inferry_proto.cores import available_cores
 
-_OF_MERGE = {"--out", "--verbose"}
-_OF_SERVERS = (
-    "--server", "--timeout-s", "--tls", "--ca", "--certificate", "--private-key", "--server-name", "--token-file",
-)  # fmt: skip
 _FEW_PICTURES = 512  # are decoded before a process has started
 
 
 def run(args: Namespace) -> int:
     """Run or resume a job; the exit status is 0 if it is complete, and no more pictures failed than may."""
-    if args.inputs[0] == "merge":
-        refuse_useless(args.given, args.given - _OF_MERGE, "a merge puts the parts of shards together as they are")
+    check_arguments(args)
+    if is_merge(args):
         return run_merge(args)
-    refuse_useless(
-        args.given, _OF_SERVERS if args.onnx else (), "with --onnx this machine computes, and asks no server"
-    )
     workers = args.workers or default_workers(available_cores())
     settings = read_settings(args, workers)
     give_way()  # before gRPC starts threads of its own, which have the priority of who starts them

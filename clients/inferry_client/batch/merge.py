@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
-from inferry_client.batch.places import open_place
-from inferry_client.batch.plan import Plan, part_count
+from inferry_client.batch.places import is_same_place, open_place
+from inferry_client.batch.plan import Plan, describe_difference, part_count
 from inferry_client.batch.store import JobFolder
 
 _SHARD = re.compile(r"shard-\d+-of-\d+")
@@ -28,6 +28,9 @@ def merge(out: Path | str, shards: Sequence[Path | str]) -> tuple[Plan, int, int
     Raises:
         JobError: they are not of one job, one is damaged, in use, or parts are missing.
     """
+    for shard in shards:
+        if is_same_place(str(shard), str(out)):
+            raise JobError(f"--out {out} is one of the shards too; expected a folder for all of them")
     place = open_place(out)
     places = [open_place(shard) for shard in shards] or [
         place.inner(name) for name in place.folders() if _SHARD.fullmatch(name)
@@ -64,7 +67,8 @@ def _common_plan(out: JobFolder, folders: Sequence[JobFolder]) -> Plan:
         plans.append(plan)
     for folder, plan in zip(folders, plans, strict=True):
         if plan != plans[0]:
-            raise JobError(f"{folder} and {folders[0]} hold different jobs; merge shards of one")
+            difference = describe_difference(plans[0], plan)
+            raise JobError(f"{folder} and {folders[0]} hold different jobs: {difference}; merge shards of one")
     return plans[0]
 
 

@@ -15,7 +15,7 @@ from inferry_client.batch.predict import PictureModel, Target
 from inferry_client.batch.receipts import Receipt
 from inferry_client.batch.records import Record
 from inferry_client.batch.settings import DEFAULT_PART_SIZE, BatchSettings
-from inferry_client.batch.store import JobFolder, open_store
+from inferry_client.batch.store import JobFolder, check_whole, open_store
 from inferry_client.batch.survey import Known, survey
 
 
@@ -89,11 +89,7 @@ def open_job(
     Raises:
         InferryError: the job cannot run; says why.
     """
-    if settings.incremental and settings.shard.count > 1:
-        raise JobError("--incremental and --shard exclude each other; merge the shards, then classify what is new")
-    store = open_store(settings)
-    store.check_place()
-    _require_pictures(source)
+    store = _open_store(settings, source)
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
     with store.locked():
@@ -110,15 +106,23 @@ def plan_job(source: Input, settings: BatchSettings, open_target: Callable[[Plan
     Raises:
         InferryError: it could not run; says why.
     """
-    store = open_store(settings)
-    store.check_place()
-    _require_pictures(source)
+    store = _open_store(settings, source)
     target = open_target(None if settings.overwrite else store.read_plan())
     _check_batch_size(settings, target.model)
     job = _survey(source, settings, target, store, lambda *_: None)
     if not settings.overwrite:
         store.check(job.plan, extends=settings.incremental)
     return replace(job, done=set() if settings.overwrite else store.done_parts())
+
+
+def _open_store(settings: BatchSettings, source: Input) -> JobFolder:
+    """Where results go; nothing is written yet."""
+    if settings.incremental and settings.shard.count > 1:
+        raise JobError("--incremental and --shard exclude each other; merge the shards, then classify what is new")
+    store = open_store(settings)
+    store.check_place()
+    _require_pictures(source)
+    return store
 
 
 def _require_pictures(source: Input) -> None:
@@ -155,6 +159,7 @@ def _survey(source: Input, settings: BatchSettings, target: Target, store: JobFo
     plan = _plan(settings, target.model, found.listing, known, first_part=first_part, part_size=part_size)
     if begun and begun.model_digest == target.model.older_digest:  # it holds for the same files, and more of them
         plan = replace(plan, model_digest=begun.model_digest)
+    check_whole(settings, plan)
     if begun and (settings.incremental or begun == plan):
         _refuse_changed(known.changed or found.changed, store)
     gone = _first_gone(known, map(store.read_receipt, earlier)) if known.gone else None

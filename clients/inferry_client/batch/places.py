@@ -5,6 +5,7 @@ store has no renaming, so there a file is put under a condition.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -157,6 +158,13 @@ class FolderPlace:
     def folders(self) -> list[str]:
         """Those in it."""
         return sorted(path.name for path in self._path.glob("*") if path.is_dir())
+
+
+def is_same_place(one: str, other: str) -> bool:
+    """Whether two paths or addresses name one folder."""
+    if is_address(one) or is_address(other):
+        return one.rstrip("/") == other.rstrip("/")
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def open_place(out: Path | str) -> Place:

@@ -92,7 +92,7 @@ def check_part(listing: Listing, number: int, part: Sequence[Record]) -> None:
     if number >= len(listing.parts) or part_digest(part) != listing.parts[number]:  # guard: batch-listing-kept
         raise JobError(
             f"the input changed while the job ran, at {part[0].id!r} or one of the {len(part) - 1} pictures after it; "
-            "complete parts are kept: run again with --incremental, or put the input back"
+            "complete parts are kept: put the input back, or, where it has no shards, run again with --incremental"
         )
 
 
@@ -127,7 +127,8 @@ def read_plan(text: str) -> Plan:
 def describe_difference(old: Plan, new: Plan) -> str:
     """What keeps one plan from resuming the other; empty if nothing does."""
     differences = []
-    if old.listing_sha256 != new.listing_sha256:
+    comparable = old.part_size == new.part_size or old.picture_count != new.picture_count
+    if old.listing_sha256 != new.listing_sha256 and comparable:  # listings cut into other parts differ anyway
         differences.append(f"other pictures ({old.picture_count} then, {new.picture_count} now)")
     if old.gone_sha256 != new.gone_sha256:  # guard: batch-gone-bound
         differences.append(

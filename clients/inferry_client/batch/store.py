@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,13 +24,20 @@ _PART = re.compile(r"part-(\d{5,})\.(parquet|csv|jsonl)")
 _RECEIPT = re.compile(r"part-(\d{5,})\.json")
 _PLAN = "_plan.json"  # readers of a folder of Parquet files skip a leading _
 _RECEIPTS, _ERRORS, _SUCCESS = "_receipts", "errors.csv", "_SUCCESS"
+OVERWRITE, INCREMENTAL = "--overwrite", "--incremental"
 
 
 class JobFolder:
-    """Reads and writes a job's folder. One job at a time may write there, within `locked`."""
+    """Reads and writes a job's folder. One job at a time may write there, within `locked`.
 
-    def __init__(self, place: Place) -> None:
+    Args:
+        place: where it is.
+        remedies: options that help who finds another job there, and would be taken.
+    """
+
+    def __init__(self, place: Place, remedies: Collection[str] = ()) -> None:
         self._place = place
+        self._remedies = remedies
         self._without_errors: set[int] = set()  # parts whose receipts need not be read again to list errors
 
     def __str__(self) -> str:
@@ -72,7 +79,8 @@ class JobFolder:
                 raise JobError(f"{self} holds part files but no {_PLAN}; choose another folder") from None
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise JobError(f"{self}/{_PLAN} is no plan of a batch job: {error}; --overwrite begins anew") from error
+            remedy = "; --overwrite begins anew" if OVERWRITE in self._remedies else ""
+            raise JobError(f"{self}/{_PLAN} is no plan of a batch job: {error}{remedy}") from error
 
     def clear(self) -> None:
         """Remove what an earlier job left; first what says that it is one."""
@@ -106,10 +114,7 @@ class JobFolder:
         begun = self.read_plan()
         same = begun if begun is None or not extends else _about(begun, plan)
         if same and same != plan:  # guard: batch-same-job
-            raise JobError(
-                f"{self} holds another job: {describe_difference(same, plan)}; "
-                "choose another --out, begin anew with --overwrite, or classify new pictures with --incremental"
-            )
+            raise self.holds_another(same, plan)
         self._check_parts(plan)
 
     def done_parts(self) -> set[int]:
@@ -217,6 +222,15 @@ class JobFolder:
         if problem:  # guard: batch-part-digest
             raise self._damage(name, problem)
 
+    def holds_another(self, begun: Plan, plan: Plan) -> JobError:
+        """Says which job is here, and what to do: nothing that would be refused then."""
+        ways = ["choose another --out"]
+        if OVERWRITE in self._remedies:
+            ways.append(f"begin anew with {OVERWRITE}")
+        if INCREMENTAL in self._remedies and _about(begun, plan) == plan:
+            ways.append(f"classify new pictures with {INCREMENTAL}")
+        return JobError(f"{self} holds another job: {describe_difference(begun, plan)}; {', or '.join(ways)}")
+
     def _damage(self, name: str, problem: str) -> JobError:
         return JobError(
             f"{self}/{name} is no whole part of this job: {problem}; delete it and run again: its pictures are then "
@@ -251,7 +265,21 @@ def open_store(settings: BatchSettings) -> JobFolder:
         JobError: `out` is an address that nothing can be written to.
     """
     place = open_place(settings.out)
-    return JobFolder(place.inner(settings.shard.folder_name) if settings.shard.folder_name else place)
+    if settings.shard.folder_name:
+        return JobFolder(place.inner(settings.shard.folder_name), (OVERWRITE,))
+    return JobFolder(place, (OVERWRITE, INCREMENTAL))
+
+
+def check_whole(settings: BatchSettings, plan: Plan) -> None:
+    """See that the shards of a job can be merged into `out`.
+
+    Raises:
+        JobError: another job is there.
+    """
+    whole = JobFolder(open_place(settings.out))
+    begun = whole.read_plan() if settings.shard.folder_name else None
+    if begun and begun != plan:  # guard: batch-shards-mergeable
+        raise whole.holds_another(begun, plan)
 
 
 def _about(begun: Plan, plan: Plan) -> Plan:

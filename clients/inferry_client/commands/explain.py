@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from inferry_client.client import Client
+from inferry_client.console.misuse import refuse_useless
 from inferry_client.console.output import say, say_json, shown
 from inferry_client.results import ExplainedVersion, LateRequest
 
@@ -14,6 +15,8 @@ _PARTS = (("read", "r"), ("queue", "q"), ("compute", "C"), ("reply", "p"))
 
 def run(args: Namespace) -> int:
     """Print the late requests of every version, with bars of where their time went."""
+    if not args.model:
+        refuse_useless(args.given, ("--version",), "it is of no model; name that with --model")
     with Client(args.server, timeout_s=args.timeout_s) as client:
         versions = client.explain(args.model, version=args.version, limit=args.limit)
     if args.json:
