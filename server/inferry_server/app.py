@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_FLUSH_S = 3.0  # for traces: a collector that is away must not hold up the end
 _UNWANTED_RUN_S = 1.0  # of computing what nobody waits for; most batches are done before
-_BOUNDING_CORES, _BOUNDING_S = 1e-3, 1.0  # that bounding what is allocated may take; how far apart it is done at most
+_BOUNDING_CORES, _BOUNDING_S = 3e-4, 1.0  # that bounding what is allocated may take; how far apart it is done at most
 _LEAST_JOIN_S = 1.0  # what an idle batcher needs to notice that it is closed, at the very most
 
 

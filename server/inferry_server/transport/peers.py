@@ -26,7 +26,7 @@ from inferry_server.transport.pacing import Pacing
 logger = logging.getLogger(__name__)
 
 _OWN = Path("/proc/self/fd")
-_CORES, _LONGEST_S = 1e-3, 5.0  # that looking may take; how far apart looks are at most
+_CORES, _LONGEST_S = 3e-4, 5.0  # that looking may take; how far apart looks are at most
 _URGENT = 10.0  # times as often, where one peer may have taken what others need
 # IPv4 in IPv6, as machines of either byte order write it.
 _MAPPED = re.compile(r"0{16}(?:0000FFFF|FFFF0000)([0-9A-F]{8})")
