@@ -83,7 +83,7 @@ class TooManyFieldsError(InvalidRequestError):
 
 
 class TooManyTextsError(TooManyFieldsError):
-    """So many texts in a request or its answer that they would cost far more than their bytes say."""
+    """So many texts in a request or its reply that they would cost far more than their bytes say."""
 
     def __init__(self, what: str, *, limit: int, actual: int) -> None:
         super().__init__(limit=limit)
@@ -193,7 +193,7 @@ class OverloadedError(ServingError):
 
     def __init__(self, *, late_s: float, retry_after_s: float) -> None:
         self.late_s, self.retry_after_s = late_s, retry_after_s
-        super().__init__(f"the queue is too long: the answer would come {late_s * 1e3:.1f} ms after the deadline")
+        super().__init__(f"the queue is too long: the reply would come {late_s * 1e3:.1f} ms after the deadline")
 
 
 class QueueFullError(ServingError):
@@ -245,7 +245,7 @@ class DeadlineExceededError(ServingError):
     """No answer can come before the request's deadline any more, not even from an idle server.
 
     Attributes:
-        late_s: how late the answer would be.
+        late_s: how late the reply would be.
         needed_s: what computing it takes, as far as is known.
         stage: how far the request had come.
     """

@@ -47,7 +47,7 @@ def save_summing(repository: Path) -> None:
 def server(tmp_path: Path) -> Iterator[Server]:
     save_wide(tmp_path)
     save_summing(tmp_path)
-    with running_server(tmp_path, max_answer_bytes=LIMIT) as running:
+    with running_server(tmp_path, max_reply_bytes=LIMIT) as running:
         yield running
 
 
@@ -70,7 +70,7 @@ def test_a_request_whose_answer_has_as_many_bytes_as_it_may_is_answered(server: 
 def test_a_request_whose_answer_would_have_more_is_refused_with_both_sizes(
     server: Server, rows: int, length: int
 ) -> None:
-    message = f"at least {rows * length * WIDE * 4} bytes; expected at most {LIMIT} .setting max_answer_bytes."
+    message = f"at least {rows * length * WIDE * 4} bytes; expected at most {LIMIT} .setting max_reply_bytes."
     with pytest.raises(triton.InferenceServerException, match=message) as refused:
         infer(server, "wide", x=np.ones((rows, length), np.float32))
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
@@ -98,11 +98,11 @@ def test_outputs_that_turn_out_larger_than_an_answer_may_be_are_refused_and_othe
 ) -> None:
     save_ones(tmp_path, texts=texts)
     name = "texts" if texts else "ones"
-    with running_server(tmp_path, max_answer_bytes=LIMIT) as server:
+    with running_server(tmp_path, max_reply_bytes=LIMIT) as server:
         for length in (1, most, 3):
             assert len(infer(server, name, length=np.array([length]))) == length
         for length in (most + 1, 10 * most):
-            message = f"the outputs have .* bytes; expected at most {LIMIT} .setting max_answer_bytes."
+            message = f"the outputs have .* bytes; expected at most {LIMIT} .setting max_reply_bytes."
             with pytest.raises(triton.InferenceServerException, match=message) as refused:
                 infer(server, name, length=np.array([length]))
             assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"

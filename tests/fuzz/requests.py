@@ -38,7 +38,7 @@ class _Model:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policy: BatchingPolicy = POLICY
 
-    def check_answer(self, inputs: object) -> None:
+    def check_reply_size(self, inputs: object) -> None:
         """Every answer is small here."""
 
 

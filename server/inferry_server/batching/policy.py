@@ -27,7 +27,7 @@ class BatchingPolicy:
         max_request_rows: rows that one request may have; larger than a batch, it is cut into several.
         max_queue_size: rows that may wait in each lane; a request that finds its lane empty may have more.
         max_queue_bytes: bytes of inputs that may wait in each lane.
-        max_answer_bytes: bytes that the outputs of one request may have, and those of one run, as far as shapes tell.
+        max_reply_bytes: bytes that the outputs of one request may have, and those of one run, as far as shapes tell.
         max_queue_delay_s: how long an idle device waits for a fuller batch. 0: it never waits,
             and batches form by themselves from what arrives while the device is busy.
         interactive_batches_per_bulk: while both lanes wait, a bulk batch follows so many
@@ -46,7 +46,7 @@ class BatchingPolicy:
     max_request_rows: int
     max_queue_size: int
     max_queue_bytes: int
-    max_answer_bytes: int = 1 << 30
+    max_reply_bytes: int = 1 << 30
     max_queue_delay_s: float = 0.0
     interactive_batches_per_bulk: int = 4
     patience_s: float = 1.0

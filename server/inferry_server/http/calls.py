@@ -1,4 +1,4 @@
-"""An HTTP request as a handler sees it: a `Call` like any other, and its answer for whoever awaits it."""
+"""An HTTP request as a handler sees it: a `Call` like any other, and its reply for whoever awaits it."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ class HttpCall(EndingCall):
         method: whose handler answers, as gRPC names it.
         metadata: the headers.
         account: told once how it ended.
-        loop: of the HTTP server, whose thread calls `answer` and `cancelled`.
+        loop: of the HTTP server, whose thread calls `reply` and `cancelled`.
     """
 
     def __init__(self, method: str, metadata: Metadata, account: Account, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,18 +40,18 @@ class HttpCall(EndingCall):
 
     def reply(self, message: bytes) -> None:
         """Answer with a message."""
-        self._answer(OK, message)
+        self._reply(OK, message)
 
     def abort(self, status: Status) -> None:
         """End with another status than OK."""
-        self._answer(status, b"")
+        self._reply(status, b"")
 
     def cancelled(self, status: Status = CANCELLED) -> None:
         """The client has gone: nobody waits for another outcome."""
         super().cancelled(status)
         self._tell(status, b"")
 
-    async def answer(self, receive: Receive) -> tuple[Status, bytes]:
+    async def reply(self, receive: Receive) -> tuple[Status, bytes]:
         """Wait for the outcome, or until the client goes away.
 
         Args:
@@ -81,7 +81,7 @@ class HttpCall(EndingCall):
             pass
         self.cancelled()
 
-    def _answer(self, status: Status, message: bytes) -> None:
+    def _reply(self, status: Status, message: bytes) -> None:
         if not self._end(status):
             return
         if threading.get_ident() == self._thread:
@@ -119,7 +119,7 @@ class Calls:
             The status; with OK, the response message.
 
         Raises:
-            ClientGoneError: nobody waits for the answer.
+            ClientGoneError: nobody waits for the reply.
         """
         scope, receive = asked.scope, asked.receive
         metadata = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -147,7 +147,7 @@ class Calls:
             else:
                 call.waited_s = time.monotonic() - came_at  # guard: http-waited
                 self._router.handle(call, request)
-        return await call.answer(receive)
+        return await call.reply(receive)
 
 
 def _certificate_names(scope: Any) -> Iterable[str]:

@@ -15,7 +15,7 @@ class Member(Protocol):
 
     Attributes:
         peer: whom it comes from.
-        standing: the lower, the sooner it makes room; None while its client waits for an answer that is being made.
+        standing: the lower, the sooner it makes room; None while its client waits for a reply that is being made.
     """
 
     peer: str

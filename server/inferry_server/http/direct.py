@@ -201,20 +201,20 @@ class DirectInfer:
     def _replied(self, call: DirectCall, status: Status, message: bytes) -> None:
         """Take an outcome to the loop's thread; one wake-up does for all that are there when it comes."""
         if threading.get_ident() == self._thread:
-            self._answer(call, status, message)
+            self._reply(call, status, message)
             return
         self._replies.append((call, status, message))
         if not self._loop_told and self._loop is not None:
             self._loop_told = True
             with suppress(RuntimeError):  # the loop has ended, and nobody waits
-                self._loop.call_soon_threadsafe(self._answer_all)
+                self._loop.call_soon_threadsafe(self._reply_to_all)
 
-    def _answer_all(self) -> None:
+    def _reply_to_all(self) -> None:
         self._loop_told = False  # first: what is added from now on may come too late for this
         while self._replies:
-            self._answer(*self._replies.popleft())
+            self._reply(*self._replies.popleft())
 
-    def _answer(self, call: DirectCall, status: Status, message: bytes) -> None:
+    def _reply(self, call: DirectCall, status: Status, message: bytes) -> None:
         if call.disconnected:
             return
         try:
@@ -222,7 +222,7 @@ class DirectInfer:
         except Exception:
             logger.exception("a reply to an HTTP request could not be written")
             code, lines, body = 500, reply_lines(None), _INTERNAL
-        call.connection.answer(code, lines, body)
+        call.connection.reply(code, lines, body)
 
     def _response(self, call: DirectCall, status: Status, message: bytes) -> tuple[int, bytes, bytes]:
         """The code of the reply, the lines of its headers but for the length, and its body."""

@@ -66,7 +66,7 @@ class Connection(Protocol):
     app_state: dict[str, Any]
     now: float
 
-    def answer(self, code: int, lines: bytes, body: bytes) -> None:
+    def reply(self, code: int, lines: bytes, body: bytes) -> None:
         """Send the whole reply to the call that it carries.
 
         Args:

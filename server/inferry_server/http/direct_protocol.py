@@ -24,7 +24,7 @@ class DirectProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an 
 
     Attributes:
         cycle: uvicorn's of the last request whose head has come; of one that goes the direct way, its call.
-        deadline: on the loop's clock, of what the client is waited for; None while it waits for an answer.
+        deadline: on the loop's clock, of what the client is waited for; None while it waits for a reply.
         now: when the latest bytes came, on the loop's clock.
     """
 
@@ -71,7 +71,7 @@ class DirectProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an 
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The client waits for the answer now."""
+        """The client waits for the reply now."""
         call = self._call
         if self._direct is None or call is None or self.cycle is not call:
             super().on_message_complete()
@@ -81,7 +81,7 @@ class DirectProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is an 
             self._repeated = repeated_head(self._came_alone, call.head, self.headers)
         self._direct.came(call)
 
-    def answer(self, code: int, lines: bytes, body: bytes) -> None:
+    def reply(self, code: int, lines: bytes, body: bytes) -> None:
         """Send the whole reply to the direct call."""
         call, self._call = self._call, None
         assert call is not None  # noqa: S101 - it alone calls

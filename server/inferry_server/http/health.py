@@ -13,7 +13,7 @@ _OK, _NOT_FOUND, _NOT_READY = 200, 404, 503
 
 @dataclass(frozen=True)
 class HealthQuestions:
-    """What is asked for each answer; every one is answered at once.
+    """What is asked for each reply; every one is answered at once.
 
     Attributes:
         not_live: why only a new process can help, a sentence each; empty while this one is of use.
@@ -30,7 +30,7 @@ def health_routes(questions: HealthQuestions, tells_reasons: Callable[[Any], boo
     """Routes of `/livez`, `/readyz` and the protocol's health.
 
     Args:
-        questions: asked for each answer.
+        questions: asked for each reply.
         tells_reasons: whether who asks may hear more than yes or no, by the scope of the request.
     """
 

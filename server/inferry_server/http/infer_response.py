@@ -51,12 +51,12 @@ def response_json(response: ModelInferResponse, raws: Sequence[bytes], wanted: B
         elements: writes the data of another output.
     """
     outputs = [_output(tensor, raw, wanted, elements) for tensor, raw in zip(response.outputs, raws, strict=True)]
-    answer: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
+    reply: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
-        answer = {"id": response.id, **answer}
+        reply = {"id": response.id, **reply}
     if response.parameters:
-        answer["parameters"] = {name: _value(parameter) for name, parameter in response.parameters.items()}
-    return f'{_open(answer)},"outputs":[{",".join(outputs)}]}}'
+        reply["parameters"] = {name: _value(parameter) for name, parameter in response.parameters.items()}
+    return f'{_open(reply)},"outputs":[{",".join(outputs)}]}}'
 
 
 def written_reply(text: bytes, binary: Sequence[bytes]) -> WrittenReply:

@@ -30,7 +30,7 @@ class InferenceRoutes:
 
     Args:
         calls: asks the handlers.
-        compression: of answers.
+        compression: of replies.
         requests: reads infer requests.
         responses: writes the replies to them.
     """

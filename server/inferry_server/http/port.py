@@ -41,7 +41,7 @@ class PortOptions:
         hosts: what requests may name in `Host`.
         inference: whether it answers more than health and metrics.
         max_message_bytes: the most bytes of a request's body.
-        compression: of answers, for clients that accept it: `gzip`, `deflate` or `none`.
+        compression: of replies, for clients that accept it: `gzip`, `deflate` or `none`.
         most_connections: open at a time.
         most_of_peer: of them, from one address.
         limits: of each.

@@ -99,7 +99,7 @@ class BoundedProtocol(DirectProtocol):
         """How soon it makes room for another one: first where nothing is owed, as no request of it has come whole.
 
         Then the connection whose client is slowest to send a body, or to read; then streams like the live page's,
-        which have no end. Never one whose client waits for an answer that is being made.
+        which have no end. Never one whose client waits for a reply that is being made.
         """
         if self.deadline is not None:
             return (0 if self._is_between_requests() else 1), self.deadline  # guard: http-slow-makes-room
@@ -202,13 +202,13 @@ class BoundedProtocol(DirectProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The client waits for the answer now."""
+        """The client waits for the reply now."""
         self._in_body = False
         self.deadline = None
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The client has its answer, and may ask again."""
+        """The client has its reply, and may ask again."""
         super().on_response_complete()
         self._rest()
 

@@ -184,7 +184,7 @@ def _bind(address: Address) -> socket.socket:
         listening = socket.create_server(family[4][:2], family=family[0], backlog=_BACKLOG)
     except OSError as error:
         raise http_not_bound(address, error) from error
-    # Connections inherit it. asyncio does so only where it made the socket; without, an answer waits some 40 ms between
+    # Connections inherit it. asyncio does so only where it made the socket; without, a reply waits some 40 ms between
     # its headers and its body for the client's acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening

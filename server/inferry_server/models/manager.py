@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from inferry_proto.version_labels import LABELS_FILE, read_labels_and_traffic
+from inferry_proto.version_labels import read_labels_and_traffic
 from inferry_server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError, StartError
 from inferry_server.models.config_pbtxt import ConfigError, read_model_settings
+from inferry_server.models.fingerprint import Fingerprint, fingerprint
 from inferry_server.models.limited_load import GRACE_S, load_within
 from inferry_server.models.load_queue import Done, Job, LoadQueue
 from inferry_server.models.loading import LoadOptions, load_version, unexpected
@@ -31,9 +32,6 @@ _LONGEST_END_S = GRACE_S + 1.0  # of loads that are told to end
 _POLL_PATIENCE_S = 5.0  # then the next look, which sees other models
 _NO_VERSION = 0  # the entry of a model that has none, or whose folder could not be followed
 _NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
-
-Fingerprint = tuple[object, ...]
-
 
 class ModelManager:
     """Loads and unloads versions, away from the threads that serve.
@@ -258,7 +256,7 @@ class ModelManager:
         before = (self._registry.model(folder.model) or ModelEntry()).versions.get(str(folder.version))
         if before is None or before.served is None:  # guard: versions-old-serves
             self._registry.put(IndexEntry(folder.model, folder.version, State.LOADING))
-        self._loaded[folder.model, folder.version] = _fingerprint(folder)  # what is wrong is not tried again either
+        self._loaded[folder.model, folder.version] = fingerprint(folder)  # what is wrong is not tried again either
         try:
             served = self._load_version(folder)
         except ModelLoadError as error:
@@ -313,7 +311,7 @@ class ModelManager:
             return dict(model.labels), dict(model.traffic)
 
     def _is_new(self, folder: VersionFolder) -> bool:
-        return self._loaded.get((folder.model, folder.version)) != _fingerprint(folder)
+        return self._loaded.get((folder.model, folder.version)) != fingerprint(folder)
 
     def _are_served(self, name: str, wanted: set[int]) -> bool:
         """Whether all of these versions answer: one that failed before still does not, and nothing is said again."""
@@ -373,27 +371,3 @@ def _wanted_versions(folder: ModelFolder, labelled: Iterable[int]) -> set[int]:
         policy = NEWEST  # loading it will fail, and say why
     there = [version.version for version in folder.versions]
     return {*versions_to_serve(policy, there), *(version for version in labelled if version in there)}
-
-
-def _fingerprint(folder: VersionFolder) -> Fingerprint:
-    """What differs when the files of a version, or those beside the versions, were exchanged."""
-    facts: list[object] = []
-    try:
-        for path in sorted(_files(folder)):
-            status = path.stat()
-            facts.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-    except OSError as error:
-        facts.append(str(error))
-    return tuple(facts)
-
-
-def _files(folder: VersionFolder) -> Iterator[Path]:
-    """Everything that a version is made of; a folder in its folder may be a model too (`model.onnx/`)."""
-    for path in folder.path.iterdir():
-        yield path
-        if path.is_dir():
-            yield from path.iterdir()
-    for path in folder.path.parent.iterdir():
-        hidden = path.name.startswith(".")
-        if path.name != LABELS_FILE and not hidden and path.is_file():  # labels of versions are read every time
-            yield path

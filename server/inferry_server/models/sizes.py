@@ -34,7 +34,7 @@ def keeps_too_much(signature: Signature) -> bool:
     return row_bytes(signature.inputs + signature.outputs) > TRIED_BYTES
 
 
-def answer_bytes(signature: Signature, inputs: Arrays) -> int:
+def reply_bytes(signature: Signature, inputs: Arrays) -> int:
     """Bytes of the outputs for some inputs, as far as shapes tell: a length that they do not tell counts as 1.
 
     Args:
@@ -47,10 +47,10 @@ def answer_bytes(signature: Signature, inputs: Arrays) -> int:
             if (name := spec.axis_name(place)) is not None:
                 lengths[name] = length
     rows = len(inputs[signature.inputs[0].name]) if signature.has_batch_dimension else 1
-    return sum(_answer_bytes(spec, lengths, rows) for spec in signature.outputs)
+    return sum(_output_bytes(spec, lengths, rows) for spec in signature.outputs)
 
 
-def _answer_bytes(spec: TensorSpec, lengths: Mapping[str, int], rows: int) -> int:
+def _output_bytes(spec: TensorSpec, lengths: Mapping[str, int], rows: int) -> int:
     shape = list(spec.shape)
     for place, axis in enumerate(shape):
         if axis == -1:
@@ -62,12 +62,12 @@ def _answer_bytes(spec: TensorSpec, lengths: Mapping[str, int], rows: int) -> in
 
 def with_bounded_batches(plan: VersionPlan) -> VersionPlan:
     """The plan, with batches no larger than their outputs may be."""
-    most = max(1, plan.policy.max_answer_bytes // max(1, row_bytes(plan.signature.outputs)))
+    most = max(1, plan.policy.max_reply_bytes // max(1, row_bytes(plan.signature.outputs)))
     if not plan.batched or most >= plan.policy.max_batch_size:
         return plan
     logger.warning(
-        "batches have at most %d rows: the outputs of more have more than %d bytes (setting max_answer_bytes)",
-        most, plan.policy.max_answer_bytes, extra={"model": str(plan.folder)},
+        "batches have at most %d rows: the outputs of more have more than %d bytes (setting max_reply_bytes)",
+        most, plan.policy.max_reply_bytes, extra={"model": str(plan.folder)},
     )  # fmt: skip
     return replace(plan, policy=replace(plan.policy, max_batch_size=most))  # guard: sizes-batch-outputs
 
@@ -85,11 +85,11 @@ def check_sizes(plan: VersionPlan) -> None:
             f"{plan.model_path}: the inputs of {row} have {taken} bytes ({plan.signature}); at most {limit} can wait "
             "(setting max_queue_bytes)"
         )
-    given, limit = row_bytes(plan.signature.outputs), plan.policy.max_answer_bytes
+    given, limit = row_bytes(plan.signature.outputs), plan.policy.max_reply_bytes
     if given > limit:  # guard: sizes-outputs
         raise ModelLoadError(
             f"{plan.model_path}: the outputs of {row} have {given} bytes ({plan.signature}); at most {limit} are "
-            "computed (setting max_answer_bytes)"
+            "computed (setting max_reply_bytes)"
         )
 
 

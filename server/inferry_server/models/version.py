@@ -14,7 +14,7 @@ from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.models.checks import GoldenCheck
 from inferry_server.models.class_labels import Labels
 from inferry_server.models.reshaping import Reshaping
-from inferry_server.models.sizes import answer_bytes
+from inferry_server.models.sizes import reply_bytes
 from inferry_server.models.variants import MadeOf
 from inferry_server.runtime.cuda_options import CudaOptions
 from inferry_server.runtime.instance import Instance
@@ -108,8 +108,8 @@ class ServedVersion:
             self.end_runs()  # nobody waits for them any more
         return finished
 
-    def check_answer(self, inputs: Arrays) -> None:
-        """Refuse a request whose answer would be too large, before it is computed.
+    def check_reply_size(self, inputs: Arrays) -> None:
+        """Refuse a request whose reply would be too large, before it is computed.
 
         Args:
             inputs: of the request, by name.
@@ -117,11 +117,11 @@ class ServedVersion:
         Raises:
             InvalidRequestError: says how many bytes it would have at least.
         """
-        least, limit = answer_bytes(self.signature, inputs), self.policy.max_answer_bytes
+        least, limit = reply_bytes(self.signature, inputs), self.policy.max_reply_bytes
         if least > limit:  # guard: sizes-request-outputs
             raise InvalidRequestError(
                 f"the outputs of model {self.model!r} for this request have at least {least} bytes; expected at most "
-                f"{limit} (setting max_answer_bytes): ask for fewer rows at once"
+                f"{limit} (setting max_reply_bytes): ask for fewer rows at once"
             )
 
     def require_preprocessing(self) -> Preprocessing:

@@ -46,7 +46,7 @@ class Call(Outcome, Protocol):
         """End with a status other than OK."""
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call back once if the client goes away or its deadline passes before the answer.
+        """Call back once if the client goes away or its deadline passes before the reply.
 
         Called at once if that happened already.
         """

@@ -23,21 +23,21 @@ class GuardedReceiver:
         try:
             self.check(self.call.method, message)  # guard: fields-streams
             self.receiver.on_message(message)
-        except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
+        except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
             end_with(self.call, error)
 
     def on_half_close(self) -> None:
         """As `StreamReceiver.on_half_close`."""
         try:
             self.receiver.on_half_close()
-        except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
+        except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
             end_with(self.call, error)
 
     def on_drain(self) -> None:
         """As `StreamReceiver.on_drain`."""
         try:
             self.receiver.on_drain()
-        except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
+        except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
             end_with(self.call, error)
 
 

@@ -98,7 +98,7 @@ class EndingCall(ABC):
             callback()
 
     def cancelled(self, status: Status = CANCELLED) -> None:
-        """Nobody wants the answer any more: the client went away, or gRPC has told it why there is none."""
+        """Nobody wants the reply any more: the client went away, or gRPC has told it why there is none."""
         with self._lock:
             self._cancelled = True
             callback = self._on_cancel
@@ -328,7 +328,7 @@ class Router:
             cancel = self._unary[call.method](call, message)
             if cancel is not None:
                 call.on_cancel(cancel)
-        except Exception as error:  # noqa: BLE001 - no error may leave a call without an answer
+        except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
             end_with(call, error)
 
     def _method(self, path: str) -> MethodSeries:

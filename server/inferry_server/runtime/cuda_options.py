@@ -18,7 +18,7 @@ class CudaOptions:
         gpu_mem_limit_bytes: the most that ONNX Runtime's arena of one instance may take; 0: no limit.
         cudnn_conv_algo_search: `heuristic` asks cuDNN, the same kernels at every start; `exhaustive`
             measures all of them, in every batch size, when a model loads; `default` takes cuDNN's default.
-        tf32: round the inputs of float32 products to 10 bits of mantissa. Faster, and another answer.
+        tf32: round the inputs of float32 products to 10 bits of mantissa. Faster, and another result.
         cuda_graphs: record each batch size once and replay it, where the model allows.
         prefer_nhwc: lay pictures out with channels last, as cuDNN's kernels for float16 want them: `on`, `off`,
             or `auto`, which does so for models in float16. Measured on an H200, with graphs: ResNet-50 in

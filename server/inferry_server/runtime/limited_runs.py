@@ -13,7 +13,7 @@ _LOOKS = 20  # in the time that a run may take
 
 
 class RunTooLongError(InferenceError):
-    """A run was ended because it took too long: nothing is known of its answers."""
+    """A run was ended because it took too long: nothing is known of its outputs."""
 
 
 class Interruptible(Protocol):

@@ -114,7 +114,7 @@ class ClassifierService:
         Arguments are as of `InferenceService.submit`.
 
         Returns:
-            What forgets the request, if nobody wants the answer any more.
+            What forgets the request, if nobody wants the reply any more.
 
         Raises:
             ServingError: the request was refused; `outcome` will not be called.
@@ -201,7 +201,7 @@ class ClassifierService:
             model.observer.request_cancelled()
             return _nothing
         images = np.stack(pictures)
-        model.check_answer({model.signature.inputs[0].name: images})
+        model.check_reply_size({model.signature.inputs[0].name: images})
         reply = _Reply(outcome, request, model, decode_s=self._clock() - started)
         queued = incoming.queued = InferenceRequest(
             inputs={model.signature.inputs[0].name: images},
@@ -292,7 +292,7 @@ class _Incoming:
 
 
 class _CancelledError(Exception):
-    """Nobody wants the answer any more."""
+    """Nobody wants the reply any more."""
 
 
 class _Cancellation:

@@ -85,7 +85,7 @@ class InferenceService:
             waited_s: before it was read; an objective counts from its arrival.
 
         Returns:
-            What forgets the request, if nobody wants the answer any more.
+            What forgets the request, if nobody wants the reply any more.
 
         Raises:
             ServingError: the request was not queued; `outcome` will not be called.

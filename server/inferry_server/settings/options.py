@@ -20,7 +20,7 @@ def batching_policy(settings: Settings) -> BatchingPolicy:
     return BatchingPolicy(
         max_batch_size=settings.max_batch_size,
         max_request_rows=settings.max_request_rows,
-        max_answer_bytes=settings.max_answer_bytes,
+        max_reply_bytes=settings.max_reply_bytes,
         max_queue_size=settings.max_queue_size,
         max_queue_bytes=settings.max_queue_bytes,
         max_queue_delay_s=settings.max_queue_delay_us / 1e6,
@@ -61,7 +61,7 @@ def transport_options(
     Args:
         settings: as read.
         watch: called with the TLS of the port that is about to listen.
-        report: of the load, for answers; None where the settings ask for none.
+        report: of the load, for replies; None where the settings ask for none.
     """
     connections = affordable_connections(settings.max_connections, others=settings.http_max_connections)
     return TransportOptions(

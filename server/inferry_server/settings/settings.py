@@ -46,7 +46,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_queue_size": (1, _LARGEST_INT32),
     "max_queue_bytes": (1, 1 << 50),
     "max_total_queue_bytes": (0, 1 << 50),
-    "max_answer_bytes": (1 << 10, _LARGEST_INT32),
+    "max_reply_bytes": (1 << 10, _LARGEST_INT32),
     "max_queue_delay_us": (0, 60e6),
     "max_variant_loss_points": (0, 100),
     "inline_batch_ms": (0, 1000),
@@ -165,7 +165,7 @@ class Settings:
     max_total_queue_bytes: int = _setting(
         0, "bytes of inputs that may wait for all models together; 0: four times max_queue_bytes"
     )
-    max_answer_bytes: int = _setting(
+    max_reply_bytes: int = _setting(
         1 << 30,
         "bytes that the outputs of one request may have, and those of one batch, as far as their shapes tell before "
         "they are computed",

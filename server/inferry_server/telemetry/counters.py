@@ -197,11 +197,11 @@ class CallDurations(Collector):
         """Their names, for the registry."""
         return (
             HistogramMetricFamily(
-                "inferry_request_duration_seconds", "From the request's arrival to its answer.", labels=["method"]
+                "inferry_request_duration_seconds", "From the request's arrival to its reply.", labels=["method"]
             ),
             HistogramMetricFamily(
                 "rpc_server_call_duration_seconds",
-                "From the request's arrival to its answer, by status, as OpenTelemetry names it.",
+                "From the request's arrival to its reply, by status, as OpenTelemetry names it.",
                 labels=["rpc_system_name", "rpc_method", "rpc_response_status_code"],
             ),
         )

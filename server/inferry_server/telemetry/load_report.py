@@ -1,4 +1,4 @@
-"""What balancers are told of this server's load, with every answer: a report of the Open Request Cost Aggregation.
+"""What balancers are told of this server's load, with every reply: a report of the Open Request Cost Aggregation.
 
 gRPC's and Envoy's weighted round robin give each server a part of the requests that is its rate divided by its
 utilization, which is what it could answer. The utilization is wall time that batches took, or the processor's time if
@@ -42,7 +42,7 @@ class LoadReport:
         instances: of a version that compute at the same time.
 
     Attributes:
-        metadata: for the trailers of an answer; empty until there was something to tell.
+        metadata: for the trailers of a reply; empty until there was something to tell.
     """
 
     def __init__(self, *, cores: int, instances: int) -> None:

@@ -58,7 +58,7 @@ class ModelMetrics:
         counter.inc()
 
     def request_cancelled(self) -> None:
-        """Nobody wants the answer of a request for this version any more."""
+        """Nobody wants the reply of a request for this version any more."""
         counter = self._ended.get(("cancelled", "")) or self._new_outcome("cancelled", "")
         counter.inc()
 

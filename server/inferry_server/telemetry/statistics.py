@@ -145,7 +145,7 @@ class VersionObserver:
         self._metrics.request_degraded(variant)
 
     def request_cancelled(self) -> None:
-        """Nobody wants the answer of a request that was admitted."""
+        """Nobody wants the reply of a request that was admitted."""
         self._metrics.request_cancelled()
 
     def _keep(self, origin: Origin, error: Exception) -> None:

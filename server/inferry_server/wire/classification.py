@@ -26,7 +26,7 @@ def top_classes(scores: NDArray[Any], count: int) -> list[int]:
 
 
 def classify(scores: NDArray[Any], count: int, labels: Sequence[str]) -> NDArray[np.object_]:
-    """The extension's answer: `value:index` or `value:index:label`, each as bytes.
+    """The extension's reply: `value:index` or `value:index:label`, each as bytes.
 
     Args:
         scores: `(N, K)`, any number type.
@@ -37,10 +37,10 @@ def classify(scores: NDArray[Any], count: int, labels: Sequence[str]) -> NDArray
         `(N, min(count, K))` of bytes.
     """
     rows = [[_element(row, index, labels) for index in top_classes(row, count)] for row in scores]
-    answer = np.empty((len(scores), min(count, scores.shape[1])), dtype=object)
+    texts = np.empty((len(scores), min(count, scores.shape[1])), dtype=object)
     for i, row in enumerate(rows):
-        answer[i, :] = row
-    return answer
+        texts[i, :] = row
+    return texts
 
 
 def _element(row: NDArray[Any], index: int, labels: Sequence[str]) -> bytes:

@@ -160,7 +160,7 @@ def _check_size(nbytes: int, most: int) -> None:
     """Refuse outputs that are too large, of which the shapes of inputs told nothing."""
     if nbytes > most:  # guard: answers-bounded
         raise InvalidRequestError(
-            f"the outputs have {nbytes} bytes; expected at most {most} (setting max_answer_bytes): ask for less at once"
+            f"the outputs have {nbytes} bytes; expected at most {most} (setting max_reply_bytes): ask for less at once"
         )
 
 

@@ -163,8 +163,8 @@ class RequestReader:
             regions=self._regions,
             most_texts=self._most_texts,
         )
-        model.check_answer(decoded.inputs)
-        most_bytes = model.policy.max_answer_bytes
+        model.check_reply_size(decoded.inputs)
+        most_bytes = model.policy.max_reply_bytes
         template = response_template(request.model_name, model.version, decoded.outputs, most_bytes)
         if template is not None:
             self._plans.learn(model.version, incoming, InferPlan(decoded, template, model.signature))
@@ -194,7 +194,7 @@ def _encoder(
         labels=model.labels,
         batched=model.max_request_rows > 0,
         most_texts=most_texts,
-        most_bytes=model.policy.max_answer_bytes,
+        most_bytes=model.policy.max_reply_bytes,
     ).SerializeToString()
 
 
@@ -203,7 +203,7 @@ class InferPlan:
 
     Args:
         decoded: the first of them.
-        response: the template of the answers.
+        response: the template of the replies.
         signature: what it was checked against.
     """
 

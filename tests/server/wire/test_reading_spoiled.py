@@ -29,7 +29,7 @@ MODEL = cast(
         signature=SIGNATURE,
         max_request_rows=8,
         labels={},
-        check_answer=lambda _: None,
+        check_reply_size=lambda _: None,
         policy=BatchingPolicy(max_batch_size=8, max_request_rows=8, max_queue_size=8, max_queue_bytes=1 << 20),
     ),
 )

@@ -69,7 +69,7 @@ max_request_rows: 256
 max_queue_size: 1024
 max_queue_bytes: 268435456
 max_total_queue_bytes: 0
-max_answer_bytes: 1073741824
+max_reply_bytes: 1073741824
 max_variant_loss_points: 0.1
 memory_bound: true
 max_queue_delay_us: 0
