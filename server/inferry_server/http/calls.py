@@ -29,7 +29,7 @@ class HttpCall(EndingCall):
         method: whose handler answers, as gRPC names it.
         metadata: the headers.
         account: told once how it ended.
-        loop: of the HTTP server, whose thread calls `reply` and `cancelled`.
+        loop: of the HTTP server, whose thread calls `outcome` and `cancelled`.
     """
 
     def __init__(self, method: str, metadata: Metadata, account: Account, loop: asyncio.AbstractEventLoop) -> None:
@@ -51,7 +51,7 @@ class HttpCall(EndingCall):
         super().cancelled(status)
         self._tell(status, b"")
 
-    async def reply(self, receive: Receive) -> tuple[Status, bytes]:
+    async def outcome(self, receive: Receive) -> tuple[Status, bytes]:
         """Wait for the outcome, or until the client goes away.
 
         Args:
@@ -147,7 +147,7 @@ class Calls:
             else:
                 call.waited_s = time.monotonic() - came_at  # guard: http-waited
                 self._router.handle(call, request)
-        return await call.reply(receive)
+        return await call.outcome(receive)
 
 
 def _certificate_names(scope: Any) -> Iterable[str]:

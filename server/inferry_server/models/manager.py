@@ -33,6 +33,7 @@ _POLL_PATIENCE_S = 5.0  # then the next look, which sees other models
 _NO_VERSION = 0  # the entry of a model that has none, or whose folder could not be followed
 _NOT_CHOSEN = "not served: not among the versions the model's policy names (by default the newest), and without a label"
 
+
 class ModelManager:
     """Loads and unloads versions, away from the threads that serve.
 
