@@ -13,6 +13,7 @@ from inferry_server.http.infer_plans import InferRequests
 from testkit import onnx_models
 from testkit.http_client import ask_http
 from testkit.servers import running_server
+from testkit.waiting import wait_until
 
 REQUEST = b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}'
 
