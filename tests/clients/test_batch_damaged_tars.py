@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferry_client.batch import tar_members
 from inferry_client.batch.errors import InputError
 from inferry_client.batch.inputs import InputOptions, open_inputs
 from inferry_client.batch.records import ContentError, MissingContent
@@ -108,6 +109,31 @@ def test_a_header_of_zeros_is_no_end_where_members_follow(put: Callable[[bytes],
     good, bad = read(put(bytes(data)))
     assert good == ["a.png", "c.png"]
     assert set(bad) == {f"(damage at byte {MEMBER + BLOCK})"}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 2047, 2048, 2049, 4096, 10_000])
+def test_any_number_of_zeros_may_lie_between_archives(put: Callable[[bytes], Path], blocks: int) -> None:
+    data = tar_of("a.png", "b.png", end=False) + bytes(blocks * BLOCK) + tar_of("c.png", "d.png", end=False)
+    assert read(put(data + bytes(BLOCK))) == (["a.png", "b.png", "c.png", "d.png"], {})
+    assert set(read(put(data + bytes(BLOCK) + b"\n"))[1]) == {f"(damage at byte {len(data) + BLOCK})"}
+
+
+def test_a_giant_of_zeros_is_passed_over_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "in.tar").open("wb") as file:
+        file.write(tar_of("a.png"))
+        file.truncate(1 << 30)
+        file.seek(1 << 30)
+        file.write(tar_of("b.png"))
+    looked: list[int] = []
+    peek = tar_members._Blocks.peek
+
+    def noted(self: tar_members._Blocks) -> bytes:
+        looked.append(1)
+        return peek(self)
+
+    monkeypatch.setattr(tar_members._Blocks, "peek", noted)
+    assert read(tmp_path / "in.tar") == (["a.png", "b.png"], {})
+    assert len(looked) < 10
 
 
 def test_archives_one_behind_the_other_are_one(put: Callable[[bytes], Path]) -> None:

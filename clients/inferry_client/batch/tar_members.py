@@ -14,6 +14,8 @@ from typing import IO, Any
 from inferry_client.batch.errors import reason_of
 
 _BLOCK = tarfile.BLOCKSIZE
+_MANY = 1 << 20
+_ZEROS = bytes(_MANY)
 _MOST_HEADER_BYTES = 1 << 20
 """Of a header of more than a block: long names, PAX records. What needs more was never written by a tar."""
 
@@ -59,7 +61,7 @@ class TarMembers:
                 if len(block) < _BLOCK:
                     break
                 if not any(block):
-                    archive.offset = at + _BLOCK
+                    archive.offset = blocks.skip_zeros()
                     ended = True
                     continue
                 member = self._read_member(at)
@@ -118,6 +120,7 @@ class _Blocks:
     def __init__(self, file: IO[bytes]) -> None:
         self._file: Any = file
         self._ahead = b""
+        self._used = 0  # of what was read ahead
         self.bounded = False
 
     def reach(self, position: int) -> bool:
@@ -129,23 +132,35 @@ class _Blocks:
 
     def peek(self) -> bytes:
         """The next block, or what there is of it; it is still to be read."""
-        if not self._ahead:
-            self._ahead = self._file.read(_BLOCK)
-        return self._ahead
+        if len(self._ahead) - self._used < _BLOCK:
+            self._ahead = self.read(_BLOCK)
+            self._used = 0
+        return self._ahead[self._used : self._used + _BLOCK]
+
+    def skip_zeros(self) -> int:
+        """Pass over blocks of zeros, as many as there are at once; to where they end."""
+        while (ahead := self.read(_MANY)) == _ZEROS:
+            pass
+        rest = ahead.lstrip(b"\0")
+        self._ahead = ahead
+        self._used = (len(self._ahead) - len(rest)) // _BLOCK * _BLOCK
+        return self.tell()
 
     def read(self, size: int) -> bytes:
         if self.bounded and not 0 <= size <= _MOST_HEADER_BYTES:  # guard: batch-tar-header-size
             raise tarfile.HeaderError(f"a header of {size} bytes; expected at most {_MOST_HEADER_BYTES}")
-        if not self._ahead:
-            return bytes(self._file.read(size))
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
-        return data + bytes(self._file.read(size - len(data)))
+        data = self._ahead[self._used : self._used + size]
+        self._used += len(data)
+        return data if len(data) == size else data + bytes(self._file.read(size - len(data)))
 
     def tell(self) -> int:
-        return int(self._file.tell()) - len(self._ahead)
+        return int(self._file.tell()) - len(self._ahead) + self._used
 
     def seek(self, position: int) -> int:
-        if position != self.tell():
-            self._ahead = b""
+        ahead = position - self.tell() + self._used
+        if 0 <= ahead <= len(self._ahead):
+            self._used = ahead
+        else:
+            self._ahead, self._used = b"", 0
             self._file.seek(position)
         return position
