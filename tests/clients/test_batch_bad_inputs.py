@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inferry_client.batch import inputs
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.inputs import InputOptions, open_inputs
 from inferry_client.cli import main
@@ -133,3 +134,26 @@ def test_an_input_whose_folder_may_not_be_looked_into_is_named(tmp_path: Path, m
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(JobError, match=r"in.tar cannot be looked at: Permission denied"):
         open_inputs([str(tmp_path / "in.tar")], OPTIONS)
+
+
+def test_patterns_find_each_file_once_and_follow_no_links_in_circles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a/b/c", "a/.hidden", "a/[x]"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "in.tar").touch()
+    for name in ("one", "two", "three"):
+        (tmp_path / "a" / "b" / name).symlink_to(tmp_path)
+    (tmp_path / "in.tar").touch()
+    inside = ["a/[x]/in.tar", "a/b/c/in.tar"]
+    monkeypatch.chdir(tmp_path)
+    for pattern, expected in (
+        ("**/*.tar", [*inside, "in.tar"]),
+        ("./**/*.tar", [f"./{path}" for path in (*inside, "in.tar")]),
+        ("a/**/*.tar", inside),
+        ("*/**/c/**/*.tar", inside[1:]),
+        (f"{tmp_path}/a/**/i*", [str(tmp_path / path) for path in inside]),
+        ("a/*/in.tar", inside[:1]),
+        ("a/**/none", []),
+    ):
+        assert sorted(inputs._match(pattern)) == expected

@@ -7,6 +7,7 @@ _TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
 _TEST_CALLERS = ("tests/clients/test_batch_callers.py",)
 _TEST_TARS = ("tests/clients/test_batch_damaged_tars.py",)
 _TEST_DAMAGED = ("tests/clients/test_batch_damaged_files.py",)
+_TEST_BAD = ("tests/clients/test_batch_bad_inputs.py",)
 _TEST_WINDOW = ("tests/clients/test_batch_window.py",)
 
 BATCH_JOBS = (
@@ -55,8 +56,10 @@ BATCH_JOBS = (
     Mutant("batch-idx-surplus", "batch: pictures that a header does not promise are told", "if False:", _TEST_DAMAGED),
     Mutant("batch-idx-promise", "batch: no promise of a header keeps the job", "if False:", _TEST_DAMAGED),
     Mutant("batch-zip-hidden", "batch: members that no directory lists are told", "if False:", _TEST_DAMAGED),
+    Mutant("batch-patterns-end", "batch: a pattern finds each file once, whatever links there are",
+           "for folder, folders, _ in os.walk(os.path.realpath(root or '.')):", _TEST_BAD),
     Mutant("batch-inputs-go-on", "batch: one bad input of many ends no job", "except ZeroDivisionError as error:",
-           ("tests/clients/test_batch_bad_inputs.py",)),
+           _TEST_BAD),
     Mutant("batch-merge-complete", "batch: shards are merged only when all parts are there", "if False:",
            ("tests/clients/test_batch_shards.py",)),
 )  # fmt: skip

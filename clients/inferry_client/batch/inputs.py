@@ -153,9 +153,26 @@ def _expand(text: str) -> list[str]:
         return found
     if os.path.exists(text) or not glob.has_magic(text):  # noqa: PTH110 - which may lie where nobody may look
         return [text]
-    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - of the names as they were given
+    found = sorted(_match(text))
     if not found:
         raise JobError(f"no file is called like {text}")
+    return found
+
+
+def _match(pattern: str) -> set[str]:
+    """Paths that are called like a pattern, in words that begin like it.
+
+    `**/` stands for folders in folders, but for links to some: `glob` follows them, in circles too.
+    """
+    before, stars, after = pattern.partition("**/")
+    if not stars or not (before.endswith("/") or not before):
+        return set(glob.glob(pattern))  # noqa: PTH207 - of the names as they were given
+    found: set[str] = set()
+    for root in _match(before) if glob.has_magic(before) else [before]:
+        for folder, folders, _ in os.walk(root or "."):  # guard: batch-patterns-end
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inside = os.path.join(folder, "") if root else os.path.join(folder, "").removeprefix("./")  # noqa: PTH118
+            found |= _match(glob.escape(inside) + after)
     return found
 
 
