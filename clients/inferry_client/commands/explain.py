@@ -49,9 +49,10 @@ def _details(request: LateRequest) -> str:
     """What the request waited for, and the batch that it was computed in."""
     padding = request.padded_rows - request.batch_rows
     deadline = "" if request.deadline_s is None else f"; deadline {request.deadline_s * 1e3:.1f} ms"
+    requests = "1 request" if request.batch_requests == 1 else f"{request.batch_requests} requests"
     return (
         f"{request.rows_ahead} rows ahead in lane {shown(request.lane)}; turn {request.turn_s * 1e3:.1f} ms; batch of "
-        f"{request.batch_rows} rows and {padding} of padding, of {request.batch_requests} requests{deadline}"
+        f"{request.batch_rows} rows and {padding} of padding, of {requests}{deadline}"
     )
 
 
