@@ -3,9 +3,11 @@
 `Callers` decides and has no clock; `leaving_a_core` asks the server and binds decoding processes to cores.
 """
 
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,8 @@ from inferry_client.errors import InferryError
 _LOOK_S = 0.25
 _ASK_S = 1.0
 _FIRST_LOOKS = 2  # the second one sees whether anybody asked since the first
-_QUIET_LOOKS = 20  # five seconds without callers, where there were some: they are gone
+QUIET_S = 5.0
+"""Without callers, where there were some: they are gone."""
 
 
 class Callers:
@@ -30,27 +33,28 @@ class Callers:
 
     def __init__(self) -> None:
         self.near = True
-        self._answered = 0
+        self._answered = self._looks = 0
         self._others: int | None = None
-        self._looks_left = _FIRST_LOOKS
+        self._near_until = -math.inf
 
-    def look(self, answered: int | None, *, own: int) -> None:
+    def look(self, answered: int | None, *, own: int, now: float) -> None:
         """See what the server has answered by now.
 
         Args:
             answered: by the server, to the job and to others; None where it does not tell.
             own: of the job, that may be among them: what is under way counts.
+            now: seconds of a clock, when the server was asked.
         """
-        self._looks_left -= 1
+        self._looks += 1
         if answered is not None:
             others = answered - own  # no more than there were
             if self._others is None or answered < self._answered:  # guard: batch-callers-restart
                 self._others = others
             elif others > self._others:  # guard: batch-callers-own
                 self._others = others
-                self._looks_left = _QUIET_LOOKS
+                self._near_until = now + QUIET_S
             self._answered = answered
-        self.near = self._looks_left > 0
+        self.near = self._looks < _FIRST_LOOKS or now < self._near_until
 
 
 @contextmanager
@@ -99,10 +103,10 @@ def bind_children(cores: Sequence[int]) -> None:
 def _watch(client: Client, window: Window, cores: Sequence[int], over: threading.Event) -> None:
     callers = Callers()
     while True:
-        answered = None
+        answered, now = None, time.monotonic()
         with suppress(InferryError):  # the server is away, or does not tell
             answered = sum(version.requests for version in client.statistics(timeout_s=_ASK_S))
-        callers.look(answered, own=window.own)
+        callers.look(answered, own=window.own, now=now)
         bind_children(cores[:-1] if callers.near else cores)  # again and again: processes begin meanwhile
         if over.wait(_LOOK_S):
             return
