@@ -15,6 +15,8 @@ import pytest
 
 from testkit import brightness_model
 from testkit.onnx_models import save_brightness
+from testkit.policies import save_policy, token_of
+from testkit.servers import running_server
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,33 @@ def test_a_job_on_ray_has_the_bytes_of_a_local_one_though_a_node_is_killed(
     assert len(report["killed_after_parts"]) == (1 if kill_after else 0)
     assert all(parts < 20 for parts in report["killed_after_parts"])
     assert outcome(tmp_path / "ray") == outcome(tmp_path / "local")
+
+
+def test_actors_ask_a_server_as_the_command_was_told_to(python: Path, tmp_path: Path) -> None:
+    """The cluster was begun by others, whose environment knows no token."""
+    save_brightness(tmp_path / "models", side=8)
+    brightness_model.write_pictures(tmp_path / "in", 40)
+    policy = save_policy(tmp_path / "policy.toml", batch=("infer", "read"))
+    (tmp_path / "token").write_text(token_of("batch"))
+    with running_server(tmp_path / "models", access_policy=policy) as server:
+        options = ["--server", str(server.grpc_address), "--token-file", tmp_path / "token"]
+        told = succeed([python, "-m", "testkit.ray_job", tmp_path / "out", 0, tmp_path / "in", *options])
+    assert json.loads(told.strip().splitlines()[-1])["status"] == 0
+
+
+def test_an_actor_that_finds_another_model_than_the_job_began_with_refuses(python: Path, tmp_path: Path) -> None:
+    version = save_brightness(tmp_path / "models", side=8)
+    program = f"""
+from inferry_client.batch.classifier import TargetSettings
+from inferry_client.batch.ray_data.engine import PieceClassifier
+digest = TargetSettings(onnx={str(version)!r}).open(None).model.digest
+PieceClassifier(TargetSettings(onnx={str(version)!r}), digest)
+try:
+    PieceClassifier(TargetSettings(onnx={str(version)!r}), "another")
+except Exception as error:
+    print(error)
+"""
+    assert succeed([python, "-c", program]) == "version 1 of model 'brightness' was replaced while the job began\n"
 
 
 SNIPPETS = {

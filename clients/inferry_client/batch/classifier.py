@@ -24,6 +24,7 @@ from inferry_client.batch.settings import DEFAULT_BATCH_SIZE, DEFAULT_MAX_FILE_B
 from inferry_client.batch.version_folder import ModelFiles
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
+from inferry_client.connecting.security import NO_SECURITY, Security
 from inferry_client.retries import NO_RETRIES
 
 
@@ -39,6 +40,7 @@ class TargetSettings:
         timeout_s: of a request.
         workers: requests under way at a time.
         threads: that compute a batch, without a server.
+        security: of connections, beside what the environment of the process says that opens it.
     """
 
     onnx: str | Path | ModelFiles | None = None
@@ -48,6 +50,7 @@ class TargetSettings:
     timeout_s: float = 30.0
     workers: int = 4
     threads: int = 1
+    security: Security = NO_SECURITY
 
     def open(self, stack: ExitStack) -> Target:
         """It; what it needs is closed with the stack.
@@ -59,7 +62,9 @@ class TargetSettings:
             from inferry_client.batch.onnx_target import open_onnx_target
 
             return open_onnx_target(self._folder(stack, self.onnx), threads=self.threads)
-        client = stack.enter_context(Client(self.server, timeout_s=self.timeout_s, retries=NO_RETRIES))
+        client = stack.enter_context(
+            Client(self.server, timeout_s=self.timeout_s, retries=NO_RETRIES, **vars(self.security))
+        )
         window = Window(Limit(most=self.workers))
         return open_server_target(
             client, name=self.model, version=self.version, begun=None, window=window, retries=JOB_RETRIES

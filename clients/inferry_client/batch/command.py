@@ -34,6 +34,7 @@ from inferry_client.batch.store import JobFolder
 from inferry_client.batch.version_folder import read_model_files
 from inferry_client.batch.window import Limit, Window
 from inferry_client.client import Client
+from inferry_client.connecting.security import NO_SECURITY, security_from_environment
 from inferry_client.console.output import say
 from inferry_client.console.stopping import STOPPED
 from inferry_client.retries import NO_RETRIES
@@ -225,7 +226,13 @@ def read_target_settings(args: Namespace, job: Job) -> TargetSettings:
     model = job.target.model
     if args.onnx is not None:
         return TargetSettings(onnx=read_model_files(Path(args.onnx)))
-    return TargetSettings(server=args.server, model=model.model, version=model.version, timeout_s=args.timeout_s)
+    return TargetSettings(
+        server=args.server,
+        model=model.model,
+        version=model.version,
+        timeout_s=args.timeout_s,
+        security=security_from_environment(NO_SECURITY),
+    )
 
 
 @contextmanager
