@@ -2,7 +2,7 @@
 
     make bench-batch                        # everything; half an hour on two quiet cores
     make bench-batch ARGS="--quick"         # that everything works; the figures mean little
-    make bench-batch ARGS="mnist jpegs"     # some of: mnist, jpegs, beside
+    make bench-batch ARGS="mnist jpegs"     # some of: mnist, jpegs, beside, one
 
 Contenders take turns for `--rounds`; medians are printed, and every round goes to runs/bench/batch.json.
 """
@@ -31,7 +31,6 @@ from testkit.server_processes import server_processes
 
 ROOT = Path(__file__).parents[1]
 JOB = (sys.executable, "-m", "inferry_client", "batch")
-CALLERS = 4
 CORES = len(os.sched_getaffinity(0))
 _LOOK_S = 0.25  # between two looks at the memory of a job
 
@@ -77,7 +76,7 @@ class Report:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="*", help="mnist, jpegs, beside; none: all")
+    parser.add_argument("what", nargs="*", help="mnist, jpegs, beside, one; none: all")
     parser.add_argument("--quick", action="store_true", help="few pictures, one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench")
@@ -180,36 +179,71 @@ def bench_jpegs(folder: Path, report: Report, rounds: int, quick: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Callers:
+    """Who asks a server for single pictures, whatever its answers take.
+
+    Attributes:
+        count: of them; they take turns.
+        every_s: between two requests of each.
+    """
+
+    count: int
+    every_s: float
+
+
 def bench_beside(folder: Path, report: Report, rounds: int, quick: bool) -> None:
     """One caller after the other, single pictures, alone and beside a job that takes all it gets."""
+    compare_beside(folder, report, rounds, quick, name="beside", callers=Callers(4, 0.04))
+
+
+def bench_one(folder: Path, report: Report, rounds: int, quick: bool) -> None:
+    """A caller of its own, as above."""
+    compare_beside(folder, report, rounds, quick, name="one", callers=Callers(1, 0.01))
+
+
+def compare_beside(folder: Path, report: Report, rounds: int, quick: bool, *, name: str, callers: Callers) -> None:
+    """p99 of callers with and without a job, and the job's speed with and without callers, in turns."""
     count = 4000 if quick else 60_000
     seconds = 5.0 if quick else 30.0
-    write_mnist(folder / "job", None, count)
-    save_convolutions(folder / "beside", name="digits", side=28, channels=1, filters=(8, 16), strides=2, scaled=False)
-    report.say(f"beside: a job of {count} pictures, {CALLERS} callers with one picture at a time, {CORES} cores")
-    picture = (folder / "job" / "00000.png").read_bytes()
-    with server_processes(folder / "beside", 1) as (server,):
-        for number in range(rounds):
-            command = [*JOB, str(folder / "job"), "--server", server.address, "--out"]
-            alone = run([*command, str(folder / f"alone-{number}")])
-            report.add("beside job alone, images/s", count / alone.seconds)
-            report.add("beside p99 alone, ms", call(server.address, picture, lambda: False, seconds))
-            p99, seconds_both = call_beside([*command, str(folder / f"both-{number}")], server.address, picture)
-            report.add("beside p99 with the job, ms", p99)
-            report.add("beside job with callers, images/s", count / seconds_both)
+    write_mnist(folder / f"job-{name}", None, count)
+    save_convolutions(folder / name, name="digits", side=28, channels=1, filters=(8, 16), strides=2, scaled=False)
     report.say(
-        f"  p99 of callers: {report.median('beside p99 alone, ms'):.1f} ms alone, "
-        f"{report.median('beside p99 with the job, ms'):.1f} ms beside the job: "
-        f"{report.ratio('beside p99 with the job, ms', 'beside p99 alone, ms'):.2f} (at most 1.5)"
+        f"{name}: a job of {count} pictures, {callers.count} callers with one picture every {callers.every_s * 1e3:g} "
+        f"ms, {CORES} cores"
+    )
+    picture = (folder / f"job-{name}" / "00000.png").read_bytes()
+    with server_processes(folder / name, 1) as (server,):
+        for number in range(rounds):
+            command = [*JOB, str(folder / f"job-{name}"), "--server", server.address, "--out"]
+            alone = run([*command, str(folder / f"{name}-alone-{number}")])
+            report.add(f"{name} job alone, images/s", count / alone.seconds)
+            latencies = call(server.address, picture, lambda: False, seconds, callers)
+            report.add(f"{name} p99 alone, ms", statistics.quantiles(latencies, n=100)[-1])
+            latencies, seconds_both = call_beside(
+                [*command, str(folder / f"{name}-both-{number}")], server.address, picture, callers
+            )
+            report.add(f"{name} p99 with the job, ms", statistics.quantiles(latencies, n=100)[-1])
+            report.add(f"{name} longest with the job, ms", max(latencies))
+            report.add(f"{name} requests with the job", len(latencies))
+            report.add(f"{name} job with callers, images/s", count / seconds_both)
+    report.say(
+        f"  p99 of callers: {report.median(f'{name} p99 alone, ms'):.1f} ms alone, "
+        f"{report.median(f'{name} p99 with the job, ms'):.1f} ms beside the job: "
+        f"{report.ratio(f'{name} p99 with the job, ms', f'{name} p99 alone, ms'):.2f} (at most 1.5)"
+    )
+    report.say(
+        f"  the longest of {sum(report.rounds[f'{name} requests with the job']):.0f} requests beside the job: "
+        f"{max(report.rounds[f'{name} longest with the job, ms']):.1f} ms"
     )
     report.say(
         "  the job with callers / alone: "
-        f"{report.ratio('beside job with callers, images/s', 'beside job alone, images/s'):.2f} (at least 0.7)"
+        f"{report.ratio(f'{name} job with callers, images/s', f'{name} job alone, images/s'):.2f} (at least 0.7)"
     )
 
 
-def call_beside(command: list[str], address: str, picture: bytes) -> tuple[float, float]:
-    """p99 in ms of a caller beside a job, from its start to its end, and the seconds that the job took."""
+def call_beside(command: list[str], address: str, picture: bytes, callers: Callers) -> tuple[list[float], float]:
+    """Latencies in ms of callers beside a job, from its start to its end, and the seconds that the job took."""
     started, ended = time.monotonic(), []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
 
@@ -219,17 +253,17 @@ def call_beside(command: list[str], address: str, picture: bytes) -> tuple[float
 
         watching = threading.Thread(target=wait)
         watching.start()
-        p99 = call(address, picture, lambda: bool(ended), 3600.0)
+        latencies = call(address, picture, lambda: bool(ended), 3600.0, callers)
         watching.join()
     if job.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {job.returncode}")
-    return p99, ended[0] - started
+    return latencies, ended[0] - started
 
 
-def call(address: str, picture: bytes, over: Callable[[], bool], seconds: float) -> float:
-    """p99 in ms of callers of whom each asks every 40 ms, until it is over or so many seconds passed."""
+def call(address: str, picture: bytes, over: Callable[[], bool], seconds: float, callers: Callers) -> list[float]:
+    """Latencies in ms of callers, until it is over or so many seconds passed."""
     latencies: list[float] = []
-    ends_at = time.monotonic() + seconds
+    ends_at, every_s = time.monotonic() + seconds, callers.every_s
 
     def ask(client: Client, first_at: float) -> None:
         due = first_at
@@ -239,13 +273,16 @@ def call(address: str, picture: bytes, over: Callable[[], bool], seconds: float)
             client.classify("digits", [picture])
             now = time.monotonic()
             latencies.append(1000 * (now - sent))
-            due += 0.04 * max(1, -(-(now - due) // 0.04))
+            due += every_s * max(1, -(-(now - due) // every_s))
 
-    with Client(address) as client, ThreadPoolExecutor(CALLERS) as pool:
-        asking = [pool.submit(ask, client, time.monotonic() + index * 0.04 / CALLERS) for index in range(CALLERS)]
+    with Client(address) as client, ThreadPoolExecutor(callers.count) as pool:
+        first_at = time.monotonic()
+        asking = [
+            pool.submit(ask, client, first_at + index * every_s / callers.count) for index in range(callers.count)
+        ]
         for each in asking:
             each.result()
-    return statistics.quantiles(latencies, n=100)[-1]
+    return latencies
 
 
 def run(command: list[str]) -> Ran:
@@ -308,6 +345,7 @@ BENCHES: dict[str, Callable[[Path, Report, int, bool], Any]] = {
     "mnist": bench_mnist,
     "jpegs": bench_jpegs,
     "beside": bench_beside,
+    "one": bench_one,
 }
 
 if __name__ == "__main__":
