@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from onnx import numpy_helper
 
 from inferry_client import Client
 from inferry_client.batch import onnx_target
+from inferry_client.batch.classifier import TargetSettings
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.onnx_target import open_onnx_target
 from inferry_client.batch.plan import read_plan, write_plan
 from inferry_client.batch.predict import picture_model
+from inferry_client.batch.version_folder import read_model_files
 from inferry_client.cli import main
 from inferry_proto.manifest import describe_file, read_manifest, verify_files, write_manifest
 from testkit import brightness_model
@@ -49,6 +52,21 @@ def with_weights_beside(repository: Path, white: float = 255.0) -> Path:
     return folder
 
 
+def labelled_beside(repository: Path, *, path: str = "1/labels.txt", labels: str = "night\nday\n") -> Path:
+    """Its manifest has no labels."""
+    folder = plain(repository)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    del manifest.labels[:]
+    write_manifest(folder, manifest)
+    (folder.parent / path).write_text(labels)
+    return folder
+
+
+def labelled_for_all_versions(repository: Path) -> Path:
+    return labelled_beside(repository, path="labels.txt", labels="night\nday\nnobody's\n")
+
+
 def renamed(repository: Path) -> Path:
     folder = plain(repository)
     folder.parent.rename(repository / "copy")
@@ -64,7 +82,9 @@ def list_files(folder: Path, *names: str) -> None:
     write_manifest(folder, manifest)
 
 
-KINDS = pytest.mark.parametrize("save", [plain, with_labels_file, with_weights_beside, renamed])
+KINDS = pytest.mark.parametrize(
+    "save", [plain, with_labels_file, labelled_beside, labelled_for_all_versions, with_weights_beside, renamed]
+)
 
 
 @KINDS
@@ -72,8 +92,10 @@ def test_both_targets_tell_the_same_of_a_version(save: Callable[[Path], Path], t
     folder = save(tmp_path / "models")
     with running_server(tmp_path / "models") as server, Client(str(server.grpc_address)) as client:
         served = picture_model(client.describe_model(folder.parent.name))
-    here = open_onnx_target(folder, threads=1).model
-    assert replace(here, max_batch_size=served.max_batch_size, older_digest="") == served
+    sent = TargetSettings(onnx=read_model_files(folder))
+    with ExitStack() as stack:
+        for here in (open_onnx_target(folder, threads=1).model, sent.open(stack).model):
+            assert replace(here, max_batch_size=served.max_batch_size, older_digest="") == served
 
 
 @KINDS

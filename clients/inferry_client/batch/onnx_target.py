@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.predict import PictureModel, picture_model
-from inferry_client.batch.version_folder import read_version_name
+from inferry_client.batch.version_folder import read_output_labels, read_version_name
 from inferry_client.results import ModelDescription, TensorSpec
 from inferry_proto.manifest import MANIFEST_FILE, ManifestError, read_manifest, verify_files
 from inferry_proto.manifest_pb2 import ModelManifest
@@ -93,7 +93,7 @@ def _describe(folder: Path, manifest: ModelManifest, source: ModelSource) -> Mod
         version=version,
         inputs=tuple(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in signature.inputs),
         outputs=tuple(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in signature.outputs),
-        labels=tuple(manifest.labels),
+        labels=tuple(manifest.labels) or read_output_labels(folder, manifest.signature),
         preprocessing=manifest.preprocessing if manifest.HasField("preprocessing") else None,
         max_batch_size=_MAX_BATCH_SIZE,
         model_sha256=source.sha256,

@@ -5,13 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from inferry_proto.files import read_text
+from inferry_proto.label_files import LABELS_FILE, LabelFileError, label_files, labelled_output, read_first_labels
 from inferry_server.errors import ModelLoadError
 from inferry_server.signature import Signature, TensorSpec
 
 logger = logging.getLogger(__name__)
-
-LABELS_FILE = "labels.txt"
 
 Labels = Mapping[str, tuple[str, ...]]
 """By output: label i names class i. Outputs without labels are not in it."""
@@ -46,7 +44,7 @@ def read_labels(
     model_folder = version_folder.parent
     labels = {output: _read_named(model_folder / file) for output, file in (named or {}).items()}
     if not labels and not recorded:
-        found = _read_first((version_folder / LABELS_FILE, model_folder / LABELS_FILE))
+        found = _read_first(label_files(version_folder))
         owner = _owner(version_folder, signature, found, batched=batched) if found else None
         labels = {owner: found} if owner is not None and found else {}
     fitting = {
@@ -89,25 +87,16 @@ def _fit(folder: Path, spec: TensorSpec, labels: tuple[str, ...], *, batched: bo
 
 
 def _owner(folder: Path, signature: Signature, labels: Sequence[str], *, batched: bool) -> str | None:
-    """The output whose classes a file names that says nothing of outputs.
-
-    Returns:
-        The first that has as many classes, or may have, or the only one; None, said in the log, where several
-        outputs have other numbers: labels that may be another's help nobody.
-    """
+    """The output whose classes a file names that says nothing of outputs; none of several is said in the log."""
     counts = {spec.name: class_count(spec, batched=batched) for spec in signature.outputs}
-    for fitting in (len(labels), None):
-        for name, classes in counts.items():
-            if classes == fitting:  # guard: labels-as-many-classes
-                return name
-    if len(counts) == 1:
-        return next(iter(counts))
-    has = ", ".join(f"output {name!r} has {classes} classes" for name, classes in counts.items())
-    logger.warning(
-        "%s has %d labels and names no classes: %s; label_filename in config.pbtxt says whose it is",
-        LABELS_FILE, len(labels), has or "the model has no output", extra={"model": str(folder)},
-    )  # fmt: skip
-    return None
+    owner = labelled_output(counts, labels)
+    if owner is None:
+        has = ", ".join(f"output {name!r} has {classes} classes" for name, classes in counts.items())
+        logger.warning(
+            "%s has %d labels and names no classes: %s; label_filename in config.pbtxt says whose it is",
+            LABELS_FILE, len(labels), has or "the model has no output", extra={"model": str(folder)},
+        )  # fmt: skip
+    return owner
 
 
 def _read_named(path: Path) -> tuple[str, ...]:
@@ -118,15 +107,7 @@ def _read_named(path: Path) -> tuple[str, ...]:
 
 
 def _read_first(paths: Sequence[Path]) -> tuple[str, ...] | None:
-    """The labels of the first file that is there, without blank lines at its end; None where none is there."""
-    for path in paths:
-        try:
-            text = read_text(path)
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelLoadError(f"{path} cannot be read: {error}") from error
-        last = len(text.rstrip())  # character; the blank lines behind it may be millions
-        end = text.find("\n", last)
-        return tuple(text[: end if end >= 0 else len(text)].split("\n")) if last else ()
-    return None
+    try:
+        return read_first_labels(paths)
+    except LabelFileError as error:
+        raise ModelLoadError(str(error)) from error
