@@ -54,9 +54,25 @@ def test_members_before_those_that_a_zip_archive_lists_are_told(tmp_path: Path) 
     path.write_bytes(zip_of("a.png") + zip_of("b.png"))
     good, bad = read(path)
     assert good == ["b.png"]
-    assert "begins with members that its directory does not list" in bad["(damage at byte 0)"]
+    assert "begins with members that its directory does not list" in bad["(members not listed)"]
     path.write_bytes(b"#!/bin/sh\nexit\n" + zip_of("a.png"))  # one that unpacks itself
     assert read(path) == (["a.png"], {})
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+def test_a_zip_archive_that_promises_more_members_than_it_lists_is_damaged(tmp_path: Path, comment: bytes) -> None:
+    data = zip_of("a.png", "b.png")[:-2] + bytes([len(comment), 0]) + comment
+    path = tmp_path / "in.zip"
+    path.write_bytes(data)
+    assert read(path) == (["a.png", "b.png"], {})
+    last, end = data.rindex(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    size = last - data.index(b"PK\x01\x02")
+    path.write_bytes(data[:last] + data[end : end + 12] + struct.pack("<I", size) + data[end + 16 :])
+    good, bad = read(path)
+    assert good == ["a.png"]
+    assert bad == {
+        "(members not listed)": "the archive is damaged: its directory lists 1 members, and its end promises 2"
+    }
 
 
 @pytest.mark.parametrize("at", [0.0, 0.25, 0.5, 0.75, 1.0])

@@ -2,11 +2,12 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,9 @@ from inferry_client.batch.unique import UniqueIds
 TAR_SUFFIXES = (".tar",)
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-_ZIP_MEMBER = b"PK\x03\x04"
+_ZIP_MEMBER, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
+_MOST_ZIP_END_BYTES = 22 + 0xFFFF  # with a comment
+_ZIP64 = 0xFFFF  # members are counted elsewhere
 _NO_FILE = MissingContent("it is a link, a device or a sparse file in the archive; expected a file")
 
 
@@ -116,7 +119,7 @@ class ZipInput:
         return str(self.source)
 
     def records(self) -> Iterator[Record]:
-        """Every member with a picture's suffix, and one that says so where others are before the first.
+        """Every member with a picture's suffix, and one that says so where the directory does not list all members.
 
         Raises:
             InputError: it is no zip archive, or its directory is damaged.
@@ -127,8 +130,7 @@ class ZipInput:
             stamp = self.source.stamp()
             with self.source.open() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
-                file.seek(0)
-                hides = file.read(4) == _ZIP_MEMBER and min((m.header_offset for m in members), default=1) > 0
+                hidden = _what_hides(file, members)
         except Exception as error:  # of damage, zipfile raises what it leads it to
             raise InputError(f"{self.source} cannot be read as a zip archive: {reason_of(error)}") from error
         for index, member in enumerate(members):
@@ -136,9 +138,8 @@ class ZipInput:
                 name = ids.of(printable_name(member.filename))
                 content = ZipContent(self.source, index, member.file_size)
                 yield Record(name, member.file_size, f"{stamp}-{member.CRC}", content)
-        if hides:  # guard: batch-zip-hidden
-            lost = "the archive is damaged: it begins with members that its directory does not list"
-            yield Record(ids.of("(damage at byte 0)"), 0, "", MissingContent(lost))
+        if hidden:  # guard: batch-zip-hidden
+            yield Record(ids.of("(members not listed)"), 0, "", MissingContent(f"the archive is damaged: {hidden}"))
 
 
 def is_picture(name: str, left_out: Counter[str]) -> bool:
@@ -148,6 +149,20 @@ def is_picture(name: str, left_out: Counter[str]) -> bool:
     suffix = Path(name).suffix.lower()
     left_out[printable_name(suffix) if suffix else "files without suffix"] += 1
     return False
+
+
+def _what_hides(file: IO[bytes], members: Sequence[zipfile.ZipInfo]) -> str:
+    """How members may be in a zip archive that its directory does not list; empty if none seem to be."""
+    file.seek(0)
+    if file.read(4) == _ZIP_MEMBER and min((member.header_offset for member in members), default=1) > 0:
+        return "it begins with members that its directory does not list"
+    file.seek(-min(file.seek(0, io.SEEK_END), _MOST_ZIP_END_BYTES), io.SEEK_END)
+    end = file.read()
+    at = end.rfind(_ZIP_END)
+    promised = int.from_bytes(end[at + 10 : at + 12], "little")
+    if promised not in (len(members) % (_ZIP64 + 1), _ZIP64):  # some count no further, and begin anew
+        return f"its directory lists {len(members)} members, and its end promises {promised}"
+    return ""
 
 
 def unpacked(file: IO[bytes]) -> IO[bytes]:
