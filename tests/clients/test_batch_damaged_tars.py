@@ -219,6 +219,20 @@ def test_no_size_that_a_header_claims_keeps_the_job_or_eats_its_memory(
     assert errors or good == ["a.png", "b.png"]
 
 
+def test_a_size_below_nothing_is_no_header(put: Callable[[bytes], Path]) -> None:
+    data = tar_of("a.png", end=False) + header(b"evil.png", size=b"\xff" * 12) + tar_of("b.png")
+    good, errors = read(put(data))
+    assert good == ["a.png", "b.png"]
+    assert set(errors) == {f"(damage at byte {MEMBER})"}
+
+
+def test_a_name_of_megabytes_is_damage(put: Callable[[bytes], Path]) -> None:
+    data = header(b"x", kind=b"L", size=b"%011o\0" % (2 << 20)) + b"y" * (2 << 20)
+    good, errors = read(put(tar_of("a.png", end=False) + data + tar_of("b.png")))
+    assert good == ["a.png", "b.png"]
+    assert set(errors) == {f"(damage at byte {MEMBER})"}
+
+
 def test_a_chain_of_headers_for_a_header_is_damage(put: Callable[[bytes], Path]) -> None:
     chain = (header(b"x", kind=b"L", size=b"00000000001\0") + b"y".ljust(BLOCK, b"\0")) * 3000
     good, errors = read(put(tar_of("a.png", end=False) + chain + tar_of("b.png")))
