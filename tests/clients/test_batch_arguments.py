@@ -33,6 +33,10 @@ from testkit.scripted_server import ScriptedServer
         ("link --out in", "--out in is an input too"),
         ("a.tar in --out in", "--out in is an input too"),
         ("s3://bucket/in/ --out s3://bucket/in", "--out s3://bucket/in is an input too"),
+        ("in/* --out in", "in/* also means what a job writes into --out in;"),
+        ("in/[pe]* --out ./in/", "in/[pe]* also means what a job writes"),
+        ("in/**/*.csv --out in/deep/er", "in/**/*.csv also means what a job writes"),
+        ("s3://bucket/in/* --out s3://bucket/in", "s3://bucket/in/* also means what a job writes"),
     ],
 )
 def test_options_without_effect_and_results_among_pictures_are_refused(
@@ -49,14 +53,25 @@ def test_options_without_effect_and_results_among_pictures_are_refused(
 
 
 @pytest.mark.parametrize(
-    "options", ["pictures/* --column image", "pictures --follow-links", "table.csv --column image"]
+    "options",
+    [
+        "pictures/* --column image",
+        "pictures --follow-links",
+        "table.csv --column image",
+        "in/*.png --out in",
+        "in/* --out out",
+        "in/* --out in/deep",
+    ],
 )
 def test_options_that_may_have_an_effect_are_taken(
     options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["batch", *options.split(), "--onnx", "nowhere", "--out", "out"]) == 1
-    assert "would do nothing" not in capsys.readouterr().err
+    arguments = options if "--out" in options else f"{options} --out out"
+    assert main(["batch", *arguments.split(), "--onnx", "nowhere"]) == 1
+    err = capsys.readouterr().err
+    assert "nothing: " not in err
+    assert "also means" not in err
 
 
 def test_a_version_without_a_model_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
