@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, never a traceback unasked
+        if _was_interrupted(error):
+            return _INTERRUPTED
         if verbose:
             traceback.print_exc()
         complain(f"error: {_describe(error)}")
@@ -316,6 +318,14 @@ def _stopped_early(args: argparse.Namespace) -> AbstractContextManager[None]:
     if args.command == "sync":
         return ended_by_sigterm(0 if args.every_s else TERMINATED)
     return nullcontext()
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether an interrupt became this error on its way, as in a library's extension that was being initialized."""
+    causes = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes)
 
 
 def _describe(error: Exception) -> str:

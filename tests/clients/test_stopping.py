@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from inferry_client import cli
 from inferry_client.batch.command import stopped_by_sigterm
 from inferry_client.batch.errors import StoppedError
 from inferry_client.batch.keeping import Draining
@@ -42,6 +43,17 @@ def test_sigterm_while_a_command_is_imported_ends_it_as_later(arguments: list[st
         _, err = process.communicate(timeout=20)
     assert process.returncode == status
     assert said in err
+
+
+def test_an_interrupt_that_an_import_makes_an_error_of_ends_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_: str) -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr(cli, "import_module", load)
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_a_job_whose_handler_was_lost_on_its_way_ends_as_soon_as_it_looks() -> None:
