@@ -240,7 +240,7 @@ def test_an_infer_request_whose_body_ends_only_after_its_token_has_expired_is_re
 
         ask(ahead_s=0.0)
         wait_until(lambda: bool(played.direct._replies), "the reply, which the batcher's thread makes")
-        played.direct._answer_all()
+        played.direct._reply_to_all()
         ask(ahead_s=7200.0)
     assert [reply[:12] for reply in transport.written] == [b"HTTP/1.1 200", b"HTTP/1.1 401"]
 
