@@ -16,8 +16,9 @@ from inferry_server.settings.values import PARSERS, READERS, to_toml
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 
 # Variables with our prefix that are not for the server: the trainer's data, where the clients' server is, what a load
-# test tells its processes; not the clients' TLS and token, which could be meant to secure this server,
-_OTHERS = re.compile(r"DATA|SERVER(_NAME)?|LOAD_\w+")
+# test tells its processes, what benchmarks and tests use; not the clients' TLS and token, which could be meant to
+# secure this server,
+_OTHERS = re.compile(r"DATA|PEERS|RAY_PYTHON|BENCH_\w+|SERVER(_NAME)?|LOAD_\w+")
 # and what Kubernetes tells every pod of each Service whose name begins with `inferry`.
 _KUBERNETES = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _KUBERNETES_PORT = re.compile(r"(\w+_)?PORT")

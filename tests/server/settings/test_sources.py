@@ -142,6 +142,7 @@ def test_an_unknown_variable_stops_the_start_and_the_nearest_is_named(variable: 
 
 def test_variables_of_kubernetes_and_of_other_programs_stop_nothing() -> None:
     others = {"INFERRY_DATA": "/data", "INFERRY_LOAD_NAME": "mnist", "PATH": "/bin", "INFERRYX": ""}
+    others |= {"INFERRY_BENCH_CACHE": "/cache", "INFERRY_RAY_PYTHON": "/ray/bin/python", "INFERRY_PEERS": "/peers"}
     others |= {"INFERRY_SERVER": "a:8001,b:8001", "INFERRY_SERVER_NAME": "inferry.test"}  # the clients'
     assert read_settings({"repository": "models"}, SERVICE_LINKS | others) == Settings(repository=Path("models"))
 
