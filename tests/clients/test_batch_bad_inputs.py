@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,3 +159,34 @@ def test_patterns_find_each_file_once_and_follow_no_links_in_circles(
         ("a/**/none", []),
     ):
         assert sorted(inputs._match(pattern)) == expected
+
+
+@pytest.mark.parametrize("archive", [False, True], ids=["folder", "archive"])
+def test_what_macos_puts_beside_files_is_left_out_and_counted(tmp_path: Path, *, archive: bool) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(brightness_model.picture(1))
+    (folder / "._1.png").write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    if archive:
+        with tarfile.open(tmp_path / "in.tar", "w") as tar:
+            tar.add(folder, "in")
+    source = open_inputs([str(tmp_path / "in.tar" if archive else folder)], OPTIONS)
+    assert [Path(record.id).name for record in source.records()] == ["1.png"]
+    assert source.left_out == {"files of macOS (._*)": 1}
+
+
+def test_many_inputs_are_told_apart_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3000):
+        (tmp_path / "in" / f"{number}.png").touch()
+    calls = [0]
+
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    sys.setprofile(count)
+    try:
+        open_inputs([f"{tmp_path}/in/*.png"], OPTIONS)
+    finally:
+        sys.setprofile(None)
+    assert calls[0] < 3000 * 400  # pairs would be nine million

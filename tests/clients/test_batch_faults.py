@@ -249,9 +249,9 @@ def test_a_lease_of_a_killed_job_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_sigterm_before_the_first_part_ends_a_job_that_has_written_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError, match="before its first part"), stopped_by_sigterm(1.0):
+        signal.raise_signal(signal.SIGTERM)
     with stopped_by_sigterm(1.0) as draining:
-        with pytest.raises(StoppedError, match="before its first part"):
-            signal.raise_signal(signal.SIGTERM)
         draining.working = True
         signal.raise_signal(signal.SIGTERM)
         assert (draining.begun, draining.over) == (True, False)

@@ -8,7 +8,7 @@ import pytest
 
 from inferry_client import cli
 from inferry_client.batch.command import stopped_by_sigterm
-from inferry_client.batch.errors import StoppedError
+from inferry_client.batch.errors import StoppedError, StopSignal
 from inferry_client.batch.keeping import Draining
 
 IMPORTING = """
@@ -58,7 +58,7 @@ def test_an_interrupt_that_an_import_makes_an_error_of_ends_quietly(
 
 def test_a_job_whose_handler_was_lost_on_its_way_ends_as_soon_as_it_looks() -> None:
     draining = Draining(grace_s=3600.0)
-    with pytest.raises(StoppedError):
+    with pytest.raises(StopSignal):
         draining.begin()
     draining.working = True
     with pytest.raises(StoppedError):
@@ -69,7 +69,7 @@ def test_a_job_that_is_told_while_it_imports_is_stopped_and_has_not_failed() -> 
     def load() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
-        except StoppedError as error:  # as a library's extension does while it is initialized
+        except StopSignal as error:  # as a library's extension does while it is initialized
             raise ImportError("initialization failed") from error
 
     with pytest.raises(StoppedError, match="before its first part"), stopped_by_sigterm(1.0):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from inferry_client.batch.errors import InputError, reason_of
-from inferry_client.batch.folder import SUFFIXES
+from inferry_client.batch.folder import BESIDE_FILES, OF_BESIDE, SUFFIXES
 from inferry_client.batch.records import (
     Content,
     ContentError,
@@ -63,14 +63,14 @@ class TarInput:
         """
         self.left_out.clear()
         try:
-            stamp = self.source.stamp()
-            with self.source.open() as file, unpacked(file) as plain:
-                yield from self._records(plain, stamp, packed=plain is not file)
+            source = self.source.pinned()
+            with source.open() as file, unpacked(file) as plain:
+                yield from self._records(source, plain, packed=plain is not file)
         except OSError as error:
             raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
 
-    def _records(self, file: IO[bytes], stamp: str, *, packed: bool) -> Iterator[Record]:
-        ids, found = UniqueIds(), False
+    def _records(self, source: Source, file: IO[bytes], *, packed: bool) -> Iterator[Record]:
+        ids, found, stamp = UniqueIds(), False, source.stamp()
         members = TarMembers(file)
         for member in members:
             if isinstance(member, Damage):
@@ -79,18 +79,13 @@ class TarInput:
                 own_id = ids.of(f"(damage at byte {member.at})")
                 yield Record(own_id, 0, "", MissingContent(f"the archive is damaged: {member.reason}"))
             elif self._is_picture(member):
-                content = self._unpack(members, member) if packed else self._place(member)
+                content = self._unpack(members, member) if packed else _place(source, member)
                 name = ids.of(printable_name(member.name))
                 yield Record(name, member.size, f"{stamp}-{member.offset_data}", content)
             found = True
 
     def _is_picture(self, member: tarfile.TarInfo) -> bool:
         return not member.isdir() and is_picture(member.name, self.left_out)
-
-    def _place(self, member: tarfile.TarInfo) -> Content:
-        if not member.isreg() or member.issparse():
-            return _NO_FILE
-        return SliceContent(self.source, member.offset_data, member.size)
 
     def _unpack(self, members: TarMembers, member: tarfile.TarInfo) -> Content:
         try:
@@ -127,8 +122,8 @@ class ZipInput:
         self.left_out.clear()
         ids = UniqueIds()
         try:
-            stamp = self.source.stamp()
-            with self.source.open() as file, zipfile.ZipFile(file) as archive:
+            source = self.source.pinned()
+            with source.open() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 hidden = _what_hides(file, members)
         except Exception as error:  # of damage, zipfile raises what it leads it to
@@ -136,14 +131,23 @@ class ZipInput:
         for index, member in enumerate(members):
             if not member.is_dir() and is_picture(member.filename, self.left_out):
                 name = ids.of(printable_name(member.filename))
-                content = ZipContent(self.source, index, member.file_size)
-                yield Record(name, member.file_size, f"{stamp}-{member.CRC}", content)
+                content = ZipContent(source, index, member.file_size)
+                yield Record(name, member.file_size, f"{source.stamp()}-{member.CRC}", content)
         if hidden:  # guard: batch-zip-hidden
             yield Record(ids.of("(members not listed)"), 0, "", MissingContent(f"the archive is damaged: {hidden}"))
 
 
+def _place(source: Source, member: tarfile.TarInfo) -> Content:
+    if not member.isreg() or member.issparse():
+        return _NO_FILE
+    return SliceContent(source, member.offset_data, member.size)
+
+
 def is_picture(name: str, left_out: Counter[str]) -> bool:
     """Whether a name has a picture's suffix; what has none is counted."""
+    if Path(name).name.startswith(BESIDE_FILES):  # guard: batch-macos-archive
+        left_out[OF_BESIDE] += 1
+        return False
     if name.lower().endswith(SUFFIXES):
         return True
     suffix = Path(name).suffix.lower()

@@ -17,7 +17,7 @@ from inferry_client.batch.callers import leaving_a_core
 from inferry_client.batch.classifier import TargetSettings
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
-from inferry_client.batch.errors import JobError, StoppedError
+from inferry_client.batch.errors import JobError, StoppedError, StopSignal
 from inferry_client.batch.inputs import Input, InputOptions, open_inputs
 from inferry_client.batch.job import Engine, LocalEngine, Summary, run_job
 from inferry_client.batch.keeping import Draining
@@ -245,7 +245,7 @@ def stopped_by_sigterm(grace_s: float) -> Iterator[Draining]:
     before = signal.signal(signal.SIGTERM, lambda *_: draining.begin())
     try:
         yield draining
-    except Exception:
+    except (StopSignal, Exception):
         if draining.early:  # an import that it interrupts makes an error of its own of it
             draining.check()
         raise

@@ -15,6 +15,8 @@ from inferry_client.batch.records import FileContent, MissingContent, Record, pr
 from inferry_proto.files import open_file
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+BESIDE_FILES, OF_BESIDE = "._", "files of macOS (._*)"
+"""How macOS calls what it keeps of a file's attributes where a file system or an archive has no room for them."""
 """What is taken for a picture. GIF and TIFF are not decoded, here or by a server: they are errors, and not left out."""
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")
@@ -78,6 +80,9 @@ class FolderInput:
                 yield from self._walk(os.path.join(path, key[:-1]), below + key, (*above, here))  # noqa: PTH118
 
     def _file(self, path: str, name: str, below: str) -> Record | None:
+        if name.startswith(BESIDE_FILES):  # guard: batch-macos-folder
+            self.left_out[OF_BESIDE] += 1
+            return None
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         kind = suffix.lower()
         if kind not in SUFFIXES and not (not suffix and stem and _begins_like_a_picture(path)):

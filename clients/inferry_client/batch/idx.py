@@ -53,10 +53,13 @@ class IdxInput:
         """
         packed = self.source.name.lower().endswith(".gz")
         try:
-            stamp = self.source.stamp()
-            with self.source.open() as raw, _unpacked(raw) if packed else raw as file:
+            source = self.source.pinned()
+            stamp = source.stamp()
+            with source.open() as raw, _unpacked(raw) if packed else raw as file:
                 count, shape, start = self._read_header(file)
-                contents = self._unpack(file, count, prod(shape)) if packed else self._place(file, count, start, shape)
+                contents = (
+                    self._unpack(file, count, prod(shape)) if packed else self._place(source, file, count, start, shape)
+                )
                 for number, content in enumerate(contents):
                     if number < count:
                         yield Record(str(number), prod(shape), f"{stamp}-{number}", PixelsContent(content, shape))
@@ -65,12 +68,14 @@ class IdxInput:
         except OSError as error:
             raise InputError(f"{self.source} cannot be read: {reason_of(error)}") from error
 
-    def _place(self, file: IO[bytes], count: int, start: int, shape: tuple[int, ...]) -> Iterator[Content]:
+    def _place(
+        self, source: Source, file: IO[bytes], count: int, start: int, shape: tuple[int, ...]
+    ) -> Iterator[Content]:
         size = prod(shape)
         there = file.seek(0, io.SEEK_END) - start
         self._check_lost(count, there // size)
         for number in range(count):
-            yield SliceContent(self.source, start + number * size, size)
+            yield SliceContent(source, start + number * size, size)
         if there > count * size:  # guard: batch-idx-surplus
             yield _surplus(f"{there - count * size} bytes")
 

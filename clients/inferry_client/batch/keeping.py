@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferry_client.batch.decode import Decoded
-from inferry_client.batch.errors import JobError, StoppedError
+from inferry_client.batch.errors import JobError, StoppedError, StopSignal
 from inferry_client.batch.formats import part_bytes
 from inferry_client.batch.opening import Job
 from inferry_client.batch.parts import PartRows
@@ -38,12 +38,12 @@ class Draining:
         """Stop; called again, stop at once.
 
         Raises:
-            StoppedError: the job has not begun its work: as a signal's handler raises, where the job is. If it is lost
+            StopSignal: the job has not begun its work: as a signal's handler raises, where the job is. If it is lost
                 there, the job ends as soon as it looks.
         """
         if not self.working:
             self.early = True
-            raise _stopped("before its first part")
+            raise StopSignal
         self.ends_at = time.monotonic() + (self.grace_s if self.ends_at is None else 0.0)
 
     @property

@@ -15,6 +15,7 @@ from inferry_client.batch.addresses import is_address
 from inferry_client.batch.errors import JobError
 from inferry_client.batch.files import remove_unfinished, write_whole
 from inferry_client.batch.ownership import owned
+from inferry_proto.files import open_file
 
 
 class Place(Protocol):
@@ -116,8 +117,9 @@ class FolderPlace:
         return [entry.name for entry in path.iterdir()] if path.is_dir() else []
 
     def read(self, name: str) -> bytes:
-        """A file's bytes."""
-        return (self._path / name).read_bytes()
+        """A regular file's bytes."""
+        with open_file(self._path / name) as file:
+            return file.read()
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | OSError]:
         """One after the other."""

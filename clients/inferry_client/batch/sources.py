@@ -20,6 +20,9 @@ class Source(Readable, Protocol):
     def name(self) -> str:
         """As it is called; its suffix says what it is."""
 
+    def pinned(self) -> "Source":
+        """This file as it is now: once another one is in its place, it cannot be read."""
+
     def stamp(self) -> str:
         """Another one whenever it may have changed."""
 
@@ -29,9 +32,15 @@ class Source(Readable, Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file of this machine's file systems."""
+    """A file of this machine's file systems.
+
+    Attributes:
+        path: where it lies.
+        seen: its stamp when it was pinned; empty: it may be any file.
+    """
 
     path: str
+    seen: str = ""
 
     def __str__(self) -> str:
         return self.path
@@ -46,17 +55,25 @@ class LocalFile:
         """It is here."""
         return False
 
+    def pinned(self) -> "LocalFile":
+        """This file, with the stamp that it has now."""
+        return LocalFile(self.path, self.stamp())
+
     def stamp(self) -> str:
         """Of its times and inode."""
-        return file_stamp(Path(self.path).stat())
+        return self.seen or file_stamp(Path(self.path).stat())
 
     def open(self) -> IO[bytes]:
         """Its bytes, if it is a regular file: a FIFO would wait, a device may never end."""
-        return open_file(self.path)
+        file = open_file(self.path)
+        if self.seen and file_stamp(os.fstat(file.fileno())) != self.seen:  # guard: batch-archive-pinned
+            file.close()
+            raise OSError(f"{self.path} has changed since its pictures were listed")
+        return file
 
     def read_range(self, start: int, size: int) -> bytes:
         """Some of its bytes."""
-        with open_file(self.path) as file:
+        with self.open() as file:
             return os.pread(file.fileno(), size, start)
 
     def beside(self, path: str) -> Record:

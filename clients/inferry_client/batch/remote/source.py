@@ -66,6 +66,10 @@ class RemoteFile:
         """Whether reading waits for somebody."""
         return True
 
+    def pinned(self) -> "RemoteFile":
+        """This file: it is only read while it has its tag."""
+        return self
+
     def stamp(self) -> str:
         """Its tag."""
         return self.tag
