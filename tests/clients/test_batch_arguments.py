@@ -28,6 +28,8 @@ from testkit.scripted_server import ScriptedServer
         ("in --incremental --overwrite", "--incremental and --overwrite exclude each other"),
         ("merge --shard 0/2", "--shard would do nothing: a merge puts"),
         ("merge --engine ray", "--engine would do nothing: a merge puts"),
+        ("in --out=", "--out is empty; expected a folder"),
+        ("merge a --out=", "--out is empty; expected a folder"),
         ("in --out in", "--out in is an input too"),
         ("in --out ./in/", "--out ./in/ is an input too"),
         ("link --out in", "--out in is an input too"),

@@ -187,6 +187,11 @@ def test_several_inputs_and_patterns_are_joined_under_their_names(
     assert source.left_out == {".cls": 26}
     with pytest.raises(JobError, match=r"one.png is named twice"):
         open_inputs(["one.png", "*.png"], OPTIONS)
+    for again in ("./one.png", str(tmp_path / "one.png")):
+        with pytest.raises(JobError, match=r"one.png is named twice"):
+            open_inputs(["one.png", again], OPTIONS)
+    with pytest.raises(JobError, match=r"the input a lies in the input \.; expected each picture once"):
+        open_inputs([".", "a"], OPTIONS)
     with pytest.raises(JobError, match=r"a/in.tar lies in the input a; expected each picture once"):
         open_inputs(["a/", "a/in.tar"], OPTIONS)
 

@@ -34,6 +34,8 @@ def check_arguments(args: Namespace) -> None:
         MisuseError: one has not.
     """
     given = args.given
+    if not args.out:
+        raise MisuseError("--out is empty; expected a folder for the results, or an address")
     if is_merge(args):
         refuse_useless(given, given - _OF_MERGE, "a merge puts the parts of shards together as they are")
         return

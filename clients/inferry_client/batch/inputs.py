@@ -135,14 +135,17 @@ def open_inputs(texts: Sequence[str], options: InputOptions) -> Input:
         JobError: nothing is there, it is none of them, or two are the same.
     """
     named = [name.rstrip("/") or name for text in texts for name in _expand(text)]
-    if len(set(named)) != len(named):
-        twice = next(name for name, times in Counter(named).items() if times > 1)
-        raise JobError(f"the input {twice} is named twice; expected each once")
-    everything = set(named)
-    for inner in named:
+    places = [name if is_address(name) else os.path.abspath(name) for name in named]  # noqa: PTH100 - as they were given
+    everything = dict(zip(places, named, strict=True))
+    if len(everything) != len(named):
+        twice = next(place for place, times in Counter(places).items() if times > 1)
+        raise JobError(f"the input {everything[twice]} is named twice; expected each once")
+    for inner in places:
         for end in (place for place, letter in enumerate(inner) if letter == "/"):
             if (outer := inner[:end]) in everything:  # guard: batch-inputs-apart
-                raise JobError(f"the input {inner} lies in the input {outer}; expected each picture once")
+                raise JobError(
+                    f"the input {everything[inner]} lies in the input {everything[outer]}; expected each picture once"
+                )
     if len(named) == 1:
         return _open(named[0], options)
     return JoinedInput([(name, _open(name, options)) for name in named])
