@@ -58,6 +58,12 @@ COSTS = (
         "known = [*self._known.items(), (0, None)][0][1]",
         ("tests/server/wire/test_reading.py",),
     ),
+    Mutant(
+        "beginnings-own-id",
+        "cost: a request that begins like another keeps its own id",
+        'request_id = "7" if id_stop else ""',
+        ("tests/server/wire/test_reading.py",),
+    ),
     Mutant("cost-requests-asked", "cost: requests that are asked alike are read by a plan", "plan = None", _TEST_COSTS),
     Mutant(
         "cost-reply-operation",

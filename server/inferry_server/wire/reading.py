@@ -276,15 +276,17 @@ class PlanCache:
 
 
 class KnownBeginnings:
-    """Requests that were cut up, by all of their bytes before their tensor's. Any thread may call.
+    """Requests that were cut up, by their bytes before the tensor's data, without the id. Any thread may call.
 
-    Raw contents end a request. If there are those of one tensor, what `cut_up` says depends on the bytes before them
-    and on the request's length alone. Clients without ids repeat these with every request.
+    Raw contents end a request. If there are those of one tensor, what `cut_up` says depends only on the request's
+    length and on the bytes before them, of which those of the id are nothing but the id. Clients repeat the other bytes
+    with every request.
     """
 
     def __init__(self) -> None:
-        # By the length of the request: where raw contents begin, and what is known by the bytes before.
-        self._known: dict[int, tuple[int, dict[bytes, tuple[str, str, bytes, Sequence[int], Sequence[int]]]]] = {}
+        # By the length of the request: where raw contents begin, where the id begins and ends, 0 without an id, and
+        # what is known by the bytes before the raw contents.
+        self._known: dict[int, tuple[int, int, int, dict[bytes, _Known]]] = {}
         self._count = 0
 
     def find(self, message: bytes | memoryview) -> IncomingRequest | None:
@@ -292,25 +294,50 @@ class KnownBeginnings:
         known = self._known.get(len(message))  # guard: beginnings-of-one-length
         if known is None:
             return None
-        start, beginnings = known
-        like = beginnings.get(bytes(message[:start]))
+        start, id_start, id_stop, beginnings = known
+        like = beginnings.get(_beginning(message, start, id_start, id_stop) if id_stop else bytes(message[:start]))
         if like is None:
             return None
         name, version, header, starts, sizes = like
-        return IncomingRequest(message, name, version, "", header, starts, sizes)
+        try:
+            request_id = str(message[id_start:id_stop], "utf-8") if id_stop else ""  # guard: beginnings-own-id
+        except UnicodeDecodeError:
+            return None
+        return IncomingRequest(message, name, version, request_id, header, starts, sizes)
 
     def learn(self, incoming: IncomingRequest) -> None:
         """Keep what `cut_up` said, if it holds for all requests of this length that begin alike."""
         message, header, starts = incoming.message, incoming.header, incoming.raw_starts
-        if header is None or incoming.request_id or len(starts) != 1 or starts[0] > _LARGEST_HEADER:
+        if header is None or len(starts) != 1 or starts[0] > _LARGEST_HEADER:
             return
         if self._count >= _MOST_BEGINNINGS:
             self._known, self._count = {}, 0  # rare, and cheaper than to keep account of every use
-        start, beginnings = self._known.setdefault(len(message), (starts[0], {}))
-        if start == starts[0]:  # of others as long, those that came first are known
-            beginning = bytes(message[:start])
-            beginnings[beginning] = incoming.model_name, incoming.model_version, header, starts, incoming.raw_sizes
+        id_start = _id_starts(message) if incoming.request_id else 0
+        places = starts[0], id_start, id_start + len(incoming.request_id.encode())
+        *known, beginnings = self._known.setdefault(len(message), (*places, {}))
+        if tuple(known) == places:  # of others as long, those that came first are known
+            names = incoming.model_name, incoming.model_version
+            beginnings[_beginning(message, *places)] = *names, header, starts, incoming.raw_sizes
             self._count += 1
+
+
+_Known = tuple[str, str, bytes, Sequence[int], Sequence[int]]
+"""Of a request, what is the same in all that begin alike: model, version, header, and its tensor's place and size."""
+
+
+def _beginning(message: bytes | memoryview, start: int, id_start: int, id_stop: int) -> bytes:
+    """The bytes before raw contents, without those of the id; how many these are, the byte before them says."""
+    return b"".join((message[:id_start], message[id_stop:start]))
+
+
+def _id_starts(message: bytes | memoryview) -> int:
+    """Where the id begins in a request that was cut up and has one."""
+    position = 0
+    while True:
+        size, start = _long_size(message, position + 1)
+        if message[position] == _ID:
+            return start
+        position = start + size
 
 
 def cut_up(message: bytes | memoryview) -> IncomingRequest | None:

@@ -104,9 +104,10 @@ def single(raw: bytes, model: str = "m", **fields: Any) -> bytes:
 @given(
     st.lists(
         st.builds(
-            lambda raw, model, more, cut: (single(raw, model) + more)[cut:],
+            lambda raw, model, request_id, more, cut: (single(raw, model, id=request_id) + more)[cut:],
             st.binary(min_size=2, max_size=5),
             st.sampled_from(["m", "mm", "m\u00e9"]),
+            st.sampled_from(["", "", "7", "8", "\u00e9", "12", "x" * 130, "y" * 130]),
             st.sampled_from([b"", b"", b"abc", b"\x3a\x02ab"]),  # trailing bytes, and one more of the raw contents
             st.sampled_from([0, 0, 0, 1]),
         ),
@@ -123,9 +124,24 @@ def test_a_request_that_begins_like_another_is_cut_up_alike(messages: list[bytes
             known.learn(expected)
 
 
+def test_requests_are_known_by_how_they_begin_whatever_their_id() -> None:
+    known = KnownBeginnings()
+    for message in (single(b"abc", id="7", model_version="3"), single(b"abc", id="a" * 200)):
+        incoming = cut_up(message)
+        assert incoming is not None
+        known.learn(incoming)
+    for request_id in ("8", "b" * 200, "\u00e9" * 100):
+        message = single(b"xyz", id=request_id, model_version="3" if request_id == "8" else "")
+        assert known.find(message) == cut_up(message)
+        assert known.find(memoryview(message)) == cut_up(memoryview(message))
+    spoiled = single(b"xyz", id="~", model_version="3").replace(b"~", b"\xff")
+    unknown = single(b"xyz", id="88", model_version="3"), single(b"xyz", id="8", model_version="4"), spoiled
+    assert [known.find(message) for message in unknown] == [None] * 3
+
+
 def test_requests_without_an_id_are_known_by_how_they_begin() -> None:
     known = KnownBeginnings()
-    for message in (single(b"abc"), single(b"abc", id="7"), request().SerializeToString()):
+    for message in (single(b"abc"), request().SerializeToString()):
         incoming = cut_up(message)
         assert incoming is not None
         known.learn(incoming)
@@ -141,7 +157,7 @@ def test_beginnings_that_are_known_are_bounded() -> None:
         incoming = cut_up(single(b"abc", f"model-{number}"))
         assert incoming is not None
         known.learn(incoming)
-    assert sum(len(beginnings) for _, beginnings in known._known.values()) <= 1024
+    assert sum(len(beginnings) for *_, beginnings in known._known.values()) <= 1024
     assert known.find(single(b"abc", "model-2999")) is not None
 
 
