@@ -1,7 +1,7 @@
 """BF16 tensors: ONNX Runtime computes with them, and NumPy has no type for them.
 
-Here they are arrays of two opaque bytes an element, as they travel; nobody between the wire and
-ONNX Runtime looks inside.
+The server keeps them as arrays of two opaque bytes an element, as requests carry them; nothing between the wire and
+ONNX Runtime reads these bytes.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ def to_ort_value(array: NDArray[Any], *, bfloat16: bool) -> onnxruntime.OrtValue
 
 
 def from_ort_value(value: onnxruntime.OrtValue, *, dtype: np.dtype[Any], bfloat16: bool) -> NDArray[Any]:
-    """A tensor that ONNX Runtime gave, as an array of its own."""
+    """A tensor that ONNX Runtime returned, as an array of its own."""
     if not bfloat16:
         return np.asarray(value.numpy())
     size = value.tensor_size_in_bytes()

@@ -1,4 +1,4 @@
-"""Recording a CUDA graph tolerates no other work of the process on its device; everything else runs side by side."""
+"""Lets a thread that records a CUDA graph be alone on the device; all other work runs side by side."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class CaptureGate:
-    """Many may compute, or one may record. Who records waits for those who compute, and they for it.
+    """Lets many threads compute at the same time, or one record: each kind waits until the other is done.
 
     While a stream records, an allocation by any thread spoils the recording. Recording takes
     milliseconds, and happens only while a version loads. Not reentrant.
@@ -20,7 +20,7 @@ class CaptureGate:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute beside others; waits while one records or is about to."""
+        """Compute beside others; waits while a thread records or waits to record."""
         with self._changed:
             self._changed.wait_for(lambda: not self._recording and not self._waiting)
             self._computing += 1
@@ -33,7 +33,7 @@ class CaptureGate:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record, alone."""
+        """Record alone; waits until no thread computes or records."""
         with self._changed:
             self._waiting += 1
             self._changed.wait_for(lambda: not self._recording and not self._computing)

@@ -1,4 +1,4 @@
-"""How a session computes on a GPU, and what ONNX Runtime is told of it."""
+"""How sessions compute on a GPU, and the options by which ONNX Runtime is told so."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ ProviderOptions = tuple[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """What is chosen once, for every model.
+    """Options that are chosen once, for all models.
 
     Attributes:
         gpu_mem_limit_bytes: the most that ONNX Runtime's arena of one instance may take; 0: no limit.
@@ -32,11 +32,11 @@ class CudaOptions:
     prefer_nhwc: str = "auto"
 
     def without_graphs(self) -> "CudaOptions":
-        """The same, for a model that cannot be recorded."""
+        """The same options, for a model that cannot be recorded."""
         return replace(self, cuda_graphs=False)
 
     def for_precision(self, precision: str) -> "CudaOptions":
-        """What `auto` means for a model; its precision is the manifest's, empty where there is none."""
+        """The same options with `auto` decided, by the precision in a model's manifest; empty where there is none."""
         chosen = ("on" if precision == "float16" else "off") if self.prefer_nhwc == "auto" else self.prefer_nhwc
         return replace(self, prefer_nhwc=chosen)
 
@@ -48,7 +48,7 @@ def provider_options(
 
     Args:
         providers: in order of preference.
-        options: what is chosen.
+        options: those of all models.
         device_id: as CUDA counts the visible devices.
         stream: handle of the instance's own stream, on which copies and kernels follow one another.
     """

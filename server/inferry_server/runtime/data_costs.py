@@ -1,14 +1,14 @@
 """Whether the values in a request can decide how long its model computes.
 
 A CNN does the same work for every picture of a size. A graph that loops as often as an input says, or makes a
-tensor as long as an input says, does not: how long its next batch takes cannot be learned from the others.
+tensor as long as an input says, does not: how long its next batch takes cannot be learned from earlier ones.
 """
 
 from collections.abc import Collection, Iterable
 
 from inferry_server.runtime.graph_nodes import Node
 
-# Which inputs of an operator say how large its output is, or how much it does; None: all of them.
+# Which inputs of an operator determine the size of its output or the amount of its work; None: all of them.
 _SIZING: dict[str, tuple[int, ...] | None] = {
     "BlackmanWindow": (0,),
     "CenterCropPad": (1,),
@@ -81,7 +81,7 @@ def _reason(node: Node, of_data: Collection[str]) -> str | None:
     places = _SIZING[node.op_type]
     sizing = node.inputs if places is None else [node.inputs[i] for i in places if i < len(node.inputs)]
     if node.in_function:
-        # What its inputs are, the calls of the function say: here all of them may be of data.
+        # Its inputs are known only where the function is called: any of them may depend on data.
         return "in a function computes as much as an input says" if any(sizing) else None
     return "computes as much as the data says" if any(name in of_data for name in sizing) else None
 

@@ -1,4 +1,4 @@
-"""What computes batches: the small part that a fake can stand in for, and the two that are real."""
+"""What computes batches on a device: a protocol, for which tests have a fake, and its two implementations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ _ONNX_BFLOAT16 = 16
 
 
 class Device(Protocol):
-    """Computes batches of one model. For one thread at a time; errors are the device's own, not ours."""
+    """Computes batches of one model. For one thread at a time; raises errors of CUDA and of ONNX Runtime."""
 
     def activate(self) -> None:
-        """The calling thread is the one that computes from now on."""
+        """Let the calling thread be the one that computes from now on."""
 
     def staging(self, rows: int) -> Arrays | None:
-        """The memory from which inputs of so many rows are copied in, if `run` copies them there first."""
+        """The host's memory from which `run` copies inputs of so many rows to the device; None: from anywhere."""
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute one batch, which may be what `staging` gave; outputs are arrays of their own."""
+        """Compute one batch, whose inputs may be what `staging` returned; outputs are arrays of their own."""
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         """Compute inputs of any size; the sizes of outputs need not follow from the rows."""
 
     def record(self, inputs: Arrays) -> Arrays | None:
-        """Record this batch size on the calling thread and replay it; None where nothing is recorded."""
+        """Record a CUDA graph of this batch size on the calling thread, and replay it; None where there is none."""
 
     def give_back_memory(self) -> None:
-        """With the next batch, return what is kept for batches that will not come again."""
+        """Give back, with the next batch, memory that ONNX Runtime keeps for batches that will not come again."""
 
     def close(self) -> None:
         """Give back the model and its memory; nothing is computed any more."""
@@ -52,11 +52,11 @@ class PlainDevice:
         self._gate = gate
 
     def activate(self) -> None:
-        """The calling thread is the one that computes from now on."""
+        """Let the calling thread be the one that computes from now on."""
         self._memory.activate()
 
     def staging(self, rows: int) -> None:
-        """ONNX Runtime copies from anywhere."""
+        """None: ONNX Runtime copies from anywhere."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute one batch."""
@@ -66,10 +66,10 @@ class PlainDevice:
     run_whole = run
 
     def record(self, inputs: Arrays) -> None:
-        """Nothing stays where it was from one batch to the next: there is nothing to record."""
+        """None: tensors lie elsewhere in each batch, and a CUDA graph keeps addresses."""
 
     def give_back_memory(self) -> None:
-        """ONNX Runtime decides."""
+        """Nothing: ONNX Runtime decides what it keeps."""
 
     def close(self) -> None:
         """Give back the session, then its stream."""
@@ -112,9 +112,9 @@ class _Step:
 
 
 class BoundDevice:
-    """Computes in buffers of its own: host staging, copy in, kernels, copy out, on one stream, one wait.
+    """Computes in buffers of its own: it stages inputs on the host, copies, computes, copies back, and waits once.
 
-    Nothing is allocated for a batch, and addresses never change, which is what CUDA graphs need.
+    A batch uses one stream. Nothing is allocated for it, and addresses never change, which is what CUDA graphs need.
     Two instances have two streams: one copies while the other computes.
 
     Args:
@@ -150,12 +150,12 @@ class BoundDevice:
         self._give_back = False
 
     def activate(self) -> None:
-        """The calling thread is the one that computes from now on: what another recorded, it cannot replay."""
+        """Let the calling thread be the one that computes from now on. It cannot replay what another has recorded."""
         self._memory.activate()
         self._recorded.clear()
 
     def staging(self, rows: int) -> Arrays | None:
-        """The host's side of the inputs, by name; None for what is none of the sizes."""
+        """The host's side of the inputs, by name; None where `rows` is none of the batch sizes."""
         step = self._steps.get(rows)
         return None if step is None else step.staging
 
@@ -171,7 +171,7 @@ class BoundDevice:
             return self._session.run(inputs)
 
     def record(self, inputs: Arrays) -> Arrays | None:
-        """Record this batch size and answer by replaying it."""
+        """Record this batch size, and compute it by replaying the recording."""
         if not self._cuda_graphs:
             return None
         rows = len(next(iter(inputs.values())))
@@ -248,9 +248,9 @@ def can_be_bound(signature: Signature) -> bool:
 
 
 def _run_options(*, graph_id: int | None) -> Any:
-    """How one batch is run. -1 records nothing.
+    """How one batch is run; with `graph_id` -1 a session that records others does not record it.
 
-    ONNX Runtime need not wait for the stream: the copy out follows on it, and who called waits for that.
+    ONNX Runtime need not wait for the stream: the copy back follows on the same stream, and the caller waits for that.
     """
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")

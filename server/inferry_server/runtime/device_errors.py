@@ -1,6 +1,6 @@
 """What an error of the device means: is memory short, is the device lost, or is it the request's fault?
 
-ONNX Runtime raises one kind of exception for everything; the codes and words in its message tell.
+ONNX Runtime raises one kind of exception for everything; only codes and words in its message tell what happened.
 Codes are those of cudaError_t.
 """
 

@@ -34,20 +34,20 @@ class DeviceHealth:
         return self._reason
 
     def check(self) -> None:
-        """Let nobody touch a device that is lost.
+        """Return if no device is lost.
 
         Raises:
-            DeviceLostError: it is.
+            DeviceLostError: one is.
         """
         if self._reason is not None:
             raise DeviceLostError(self._reason)
 
     def count(self, kind: str) -> None:
-        """A fault happened."""
+        """Count a fault of this kind."""
         self._counted(kind)
 
     def report_lost(self, reason: str) -> None:
-        """The device will compute nothing any more."""
+        """Remember that the device computes nothing any more, and tell the server if that is new."""
         with self._lock:
             first = self._reason is None
             self._reason = self._reason or reason

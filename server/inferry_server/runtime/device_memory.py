@@ -1,9 +1,9 @@
 """Memory and copies on a device: what ONNX Runtime's Python API leaves to its user.
 
-Its own copies to and from a device are synchronous and hold the interpreter's lock. CUDA's runtime, called through
-ctypes, copies beside the thread that begins the copy, which keeps that lock for the 5 us that this takes: to give it
-away means to wait until the thread that reads requests gives it back, up to a millisecond each time. The one wait at
-a batch's end gives it away.
+The copies of that API are synchronous and hold the interpreter's lock. CUDA's runtime, called through ctypes, copies
+asynchronously: to begin a copy takes 5 us, for which the calling thread keeps the interpreter's lock. If it released
+the lock, it would have to wait until the reading thread releases it in turn, up to a millisecond each time. Only the
+wait at the end of a batch releases it.
 """
 
 import ctypes
@@ -50,10 +50,10 @@ class DeviceMemory(Protocol):
         """Begin to copy from the device. The target is complete after `synchronize`."""
 
     def synchronize(self) -> None:
-        """Wait for everything begun; errors of kernels appear here."""
+        """Wait for everything that was begun; raises the errors of kernels."""
 
     def used_bytes(self) -> int:
-        """Memory of the device in use, by everybody."""
+        """Memory of the device that all processes use."""
 
     def close(self) -> None:
         """Give back stream and buffers."""
@@ -64,7 +64,7 @@ class CudaMemory:
 
     Args:
         device_id: as CUDA counts the visible devices.
-        load: loads CUDA's runtime, the one that ONNX Runtime uses; its calls give the interpreter's lock away.
+        load: loads CUDA's runtime, the one that ONNX Runtime uses; its calls release the interpreter's lock.
         load_held: loads it so that its calls keep the interpreter's lock.
 
     Raises:
@@ -120,7 +120,7 @@ class CudaMemory:
         self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
 
     def used_bytes(self) -> int:
-        """Memory of the device in use, by everybody."""
+        """Memory of the device that all processes use."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return total.value - free.value
@@ -155,7 +155,7 @@ class CudaMemory:
 
     def _check(self, name: str, code: int) -> None:
         if code != SUCCESS:
-            self._library.cudaGetLastError()  # else the next call, of anybody, reports what passes by itself
+            self._library.cudaGetLastError()  # else the next call of any thread reports this error again
             raise CudaCallError(name, code, self._library.cudaGetErrorString(code).decode())
 
 
@@ -173,7 +173,7 @@ class HostMemory:
         """There is nothing to choose."""
 
     def allocate(self, size: int) -> int:
-        """The address of so many bytes, apart from those of the host's side."""
+        """The address of so many bytes that stand for memory of a device."""
         buffer = np.zeros(size, np.uint8)
         self._buffers[buffer.ctypes.data] = buffer
         return buffer.ctypes.data
@@ -191,7 +191,7 @@ class HostMemory:
         target[:] = self._buffers[address][: target.nbytes]
 
     def synchronize(self) -> None:
-        """Everything is done already."""
+        """Nothing: copies here are synchronous."""
 
     def used_bytes(self) -> int:
         """Bytes of its buffers."""

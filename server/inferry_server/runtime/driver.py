@@ -1,4 +1,4 @@
-"""NVIDIA's driver, asked before ONNX Runtime is: it is noisy where there is none."""
+"""What NVIDIA's driver can do, asked before ONNX Runtime is used, which logs errors where there is no driver."""
 
 import ctypes
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How much of each GPU is in use, asked of NVIDIA's management library, where there is one."""
+"""How much of each GPU is in use, as NVIDIA's management library (NVML) tells, where it is installed."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -10,10 +10,11 @@ _LIBRARY = "libnvidia-ml.so.1"
 
 @dataclass(frozen=True)
 class GpuUse:
-    """One GPU of the machine, as the driver numbers them, whoever uses it.
+    """The use of one GPU of the machine, by all processes.
 
     Attributes:
-        busy: share of the last moment (about a second) in which it computed; None where it does not tell.
+        index: of the GPU, as the driver numbers them.
+        busy: share of about the last second in which it computed; None where the driver does not tell.
     """
 
     index: int
@@ -35,7 +36,7 @@ class GpuMeter:
         self._is_missing = False
 
     def read(self) -> Iterator[GpuUse]:
-        """Every GPU that tells of its memory; none where there is no driver."""
+        """The use of every GPU whose memory the driver tells; of none without a driver."""
         library = self._opened()
         count = ctypes.c_uint()
         if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):

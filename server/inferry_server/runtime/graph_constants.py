@@ -1,6 +1,6 @@
-"""The numbers and texts that a graph compares, adds and looks up with, without its weights.
+"""The small constants of a graph, numbers and texts; its weights are not read.
 
-A threshold, an id of padding or the word of a vocabulary is one of few numbers in a small tensor or an attribute.
+A threshold, the id of padding or a word of a vocabulary stands in a small tensor or in an attribute.
 """
 
 import io
@@ -25,7 +25,7 @@ _RAW_DTYPES = {
 }  # fmt: skip
 """By ONNX's number of the element type."""
 
-_LARGEST_BYTES = 4096  # of a tensor or node that is looked into; what is larger holds weights
+_LARGEST_BYTES = 4096  # of a tensor or node that is read; larger ones hold weights
 _MOST_EACH = 64  # numbers of one tensor
 _MOST = 256  # of each kind in all
 _DEEPEST = 8  # graphs within graphs
@@ -134,7 +134,7 @@ def _raw(content: bytes, dtype: str) -> Iterator[Number]:
 def _floats(one: Field) -> Iterator[Number]:
     if one.content is not None:
         yield from _raw(one.content, "<f4")
-    elif one.value >> _FLOAT_BITS == 0:  # else it is of another type than ONNX says, and ONNX Runtime passes it over
+    elif one.value >> _FLOAT_BITS == 0:  # larger ones are no floats, and ONNX Runtime ignores them
         yield from _raw(one.value.to_bytes(4, "little"), "<f4")
 
 

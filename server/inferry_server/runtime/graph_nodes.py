@@ -40,7 +40,7 @@ class Node:
 
 
 def read_nodes(model: Path | bytes) -> Iterator[Node]:
-    """The nodes of a file's graph and of its functions, in the file's order. Weights are passed over.
+    """The nodes of a file's graph and of its functions, in the file's order. Weights are skipped.
 
     Raises:
         ValueError: the file is no protobuf message.
@@ -67,9 +67,9 @@ def read_unranked(model: Path | bytes) -> frozenset[str]:
 
 
 def _parts(model: Path | bytes, wanted: Collection[int], *, functions: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Fields of a file's graph that are wanted, and its functions if they are: number and content, in the file's order.
+    """Number and content of wanted fields of a file's graph, and of its functions if asked for, in the file's order.
 
-    What else the file has, weights above all, is passed over unread.
+    Everything else, above all weights, is skipped unread.
     """
     with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as file:
         length = file.seek(0, io.SEEK_END)

@@ -1,4 +1,4 @@
-"""What the C library's heaps keep that nobody uses, and when that goes back to the system."""
+"""How much free memory the C library's heaps keep, and when to give it back to the system."""
 
 import ctypes
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 from inferry_server.runtime.memory import first_numbers
 
 LEAST_BYTES = 32 << 20
-"""That can be gained: less is what a burst of requests takes and leaves again and again."""
+"""Of free memory, before it is given back: every burst of requests takes and frees less than that."""
 MUCH_BYTES = 256 << 20
-"""That go back while the process is busy too, after `BUSY_S`."""
+"""Of free memory, before it is given back although the process is busy, once it has been free for `BUSY_S`."""
 BUSY_S = 60.0
 
 
@@ -27,9 +27,9 @@ class _Heaps(ctypes.Structure):
 
 
 def unused_bytes(status: Path = Path("/proc/self/status")) -> int | None:
-    """Resident memory that the C library has given to nobody: free blocks, and what is none of its own.
+    """Resident memory outside of blocks in use: the C library's free blocks, and memory that is not its own.
 
-    May be negative: what was given may not be resident yet.
+    May be negative, as blocks in use need not be resident yet.
 
     Returns:
         None where this C library or this system does not tell.
@@ -39,7 +39,7 @@ def unused_bytes(status: Path = Path("/proc/self/status")) -> int | None:
     except (AttributeError, OSError):
         return None
     told = first_numbers(status)
-    resident_kib = told.get("RssAnon:", told.get("VmRSS:"))  # gVisor tells only all of it, with what files map
+    resident_kib = told.get("RssAnon:", told.get("VmRSS:"))  # gVisor tells only VmRSS, which includes mapped files
     if resident_kib is None:
         return None
     heaps.restype = _Heaps
@@ -48,12 +48,13 @@ def unused_bytes(status: Path = Path("/proc/self/status")) -> int | None:
 
 
 class HeapTrimming:
-    """Decides when the heaps' free memory goes back. No thread, no clock.
+    """Decides when to give the heaps' free memory back (to trim them). Has neither a thread nor a clock.
 
-    Of what is resident and unused, a part is not the heaps' (Python's pools of small objects, stacks, libraries), and
-    a part lies between blocks in use. The least that was seen since it last went back stands for both: what has come on
-    top can go. It goes while the process does little, as it takes milliseconds, in which other threads may have to wait
-    for a heap; where the process is never idle, only much of it goes, and seldom.
+    Not all unused memory can be given back: some of it is not the heaps' (Python's pools of small objects, stacks,
+    libraries), and some lies between blocks in use. The least unused memory since the last trimming stands for both;
+    what has come on top of it can be given back. Trimming takes milliseconds, in which other threads may have to wait
+    for a heap. So it is due while the process does little; where the process is never idle, it is due only for much
+    memory, and seldom.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class HeapTrimming:
         self._more_since: float | None = None
 
     def is_due(self, unused: int, *, busy: bool, now: float) -> bool:
-        """Whether it is to go back now.
+        """Whether to trim the heaps now.
 
         Args:
             unused: bytes, as `unused_bytes` tells.
@@ -78,5 +79,5 @@ class HeapTrimming:
         return not busy or (more >= MUCH_BYTES and now - self._more_since >= BUSY_S)  # guard: heap-busy
 
     def gave_back(self, unused: int) -> None:
-        """It went back, and so much is unused still: that cannot go."""
+        """Note that the heaps were trimmed, and that so much is still unused: it cannot be given back."""
         self._least, self._more_since = unused, None  # guard: heap-futile

@@ -1,4 +1,4 @@
-"""One instance of a model: which batch sizes it runs, and what it makes of errors. Knows no ONNX Runtime."""
+"""One instance of a model: which batch sizes it runs, and how it treats errors. Does not call ONNX Runtime itself."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ class Instance(Protocol):
 
     @property
     def staging(self) -> Staging | None:
-        """Memory in which whoever runs a batch puts it together, of the thread that runs it until it has; or None."""
+        """Where the thread that runs a batch, and until then no other, puts its inputs together; None: anywhere."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute a batch; outputs are arrays of their own."""
@@ -40,10 +40,10 @@ class Instance(Protocol):
 
     @property
     def batch_limit(self) -> int | None:
-        """Rows that the device runs at once; None where it was never asked for less."""
+        """The most rows that the device runs at once; None where it has no such limit."""
 
     def interrupter(self) -> Callable[[], None]:
-        """What ends the run that is under way now, as soon as its device allows; later ones go on."""
+        """A function that ends the run that is under way now, as soon as its device allows; later runs go on."""
 
     def close(self) -> None:
         """Give back memory; nothing is computed any more."""
@@ -59,10 +59,10 @@ class CpuInstance:
         self.interrupter = session.interrupter
 
     def prepare(self) -> None:
-        """Any thread will do."""
+        """Nothing: any thread may run batches."""
 
     def close(self) -> None:
-        """The session goes with its last user."""
+        """Nothing: the session's memory is freed with the last reference to it."""
 
 
 class DeviceInstance:
@@ -76,9 +76,9 @@ class DeviceInstance:
         device: computes; of this instance alone.
         steps: batch sizes in ascending order; empty for a model without rows, whose batches run as they are.
         health: told of what the device does not recover from.
-        make_inputs: inputs of so many rows, for recording; different ones at every call.
-        pads: whether batches are padded to the sizes it was prepared for. Not where outputs need not have the rows of
-            the inputs: one that stands for padding could be taken for a request's.
+        make_inputs: makes inputs of so many rows, for recording; different ones at every call.
+        pads: whether batches are padded to the sizes it was prepared for. Not where outputs may have other numbers of
+            rows than inputs: outputs of padding could be taken for a request's.
     """
 
     def __init__(
@@ -101,14 +101,14 @@ class DeviceInstance:
 
     @property
     def batch_limit(self) -> int:
-        """Rows that the device runs at once."""
+        """The most rows that the device runs at once."""
         return self._limit
 
     def prepare(self) -> None:
         """Record every batch size on the calling thread, where the device records at all.
 
         Raises:
-            RecordingError: it could not, or a replay does not answer as the model does.
+            RecordingError: recording failed, or the outputs of a replay differ from the model's.
             DeviceLostError: the device is lost.
         """
         with self._running:
@@ -153,7 +153,7 @@ class DeviceInstance:
             return self._run(inputs, 1, whole=True)
 
     def interrupter(self) -> Callable[[], None]:
-        """What does nothing: a GPU finishes what it has begun."""
+        """A function that does nothing: a GPU finishes what it has begun."""
         return _do_nothing
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class DeviceInstance:
         raise DeviceOutOfMemoryError(rows=rows, limit=self._limit, reason=reason) from error
 
     def _record(self) -> None:
-        """Record, largest first: what it allocates, the smaller ones find."""
+        """Record every batch size, the largest first: smaller ones need no more memory than it has allocated."""
         if self._make_inputs is None:
             return
         for step in reversed([step for step in self._steps if step <= self._limit]):
@@ -233,4 +233,4 @@ def _check_replay(expected: Arrays, replayed: Arrays, step: int) -> None:
 
 
 def _do_nothing() -> None:
-    """A run that cannot be ended."""
+    """A run on a GPU cannot be ended."""

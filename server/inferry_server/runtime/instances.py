@@ -32,7 +32,7 @@ class Devices:
         options: how GPUs compute.
         health: told when a device is lost.
         gate: keeps recording apart from computing.
-        open_memory: a stream and buffers on the device of that number.
+        open_memory: opens a stream, with buffers, on the device of that number.
     """
 
     options: CudaOptions = field(default_factory=CudaOptions)
@@ -64,7 +64,7 @@ def open_session(
     intra_op_num_threads: int,
     watch: LoadWatch | None = None,
 ) -> LoadedSession:
-    """Load a model where it is to compute.
+    """Load a model onto the device on which it computes.
 
     Raises:
         ModelLoadError: ONNX Runtime or the device refuses.
@@ -95,10 +95,10 @@ def make_instance(
 
     Args:
         loaded: of this instance alone.
-        devices: as it was loaded with.
+        devices: with which it was loaded.
         signature: with the lengths that are fixed.
         steps: batch sizes in ascending order; empty for a model without rows.
-        bound: give inputs and outputs their room once, where their sizes allow it.
+        bound: allocate inputs and outputs once for all batches, where their sizes allow it.
 
     Raises:
         ModelLoadError: the device has no memory for its buffers.

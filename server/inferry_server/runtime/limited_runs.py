@@ -1,4 +1,4 @@
-"""Runs that end when they take too long: values that nobody chose may let a model loop as often as they say."""
+"""Ends runs that take too long: made-up values may let a model loop as often as they say."""
 
 import threading
 import time
@@ -17,14 +17,14 @@ class RunTooLongError(InferenceError):
 
 
 class Interruptible(Protocol):
-    """What computes a model, and can end that."""
+    """Computes a model, and can end its runs."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute every output. Raises InferenceError."""
         ...
 
     def interrupter(self) -> Callable[[], None]:
-        """What ends the runs that are under way now; later runs go on."""
+        """A function that ends the runs that are under way now; later runs go on."""
         ...
 
 
@@ -81,7 +81,7 @@ class LimitedRuns:
 
     def look(self) -> None:
         """End the run that is under way if it takes too long."""
-        with self._lock:  # the run cannot come to its end meanwhile, and another one begin
+        with self._lock:  # else this run could finish, and the next one be ended
             if self._began is None or self._is_ended or self._clock() - self._began < self._limit_s:
                 return
             self._is_ended = True

@@ -1,4 +1,4 @@
-"""Ending what a model does in ONNX Runtime, from another thread: a load that takes too long, runs at the end."""
+"""Ends what ONNX Runtime does for a model, from another thread: a load that takes too long, runs when it is retired."""
 
 import threading
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from collections.abc import Callable
 class LoadWatch:
     """Follows the sessions of one version while it is loaded, and afterwards. Thread-safe.
 
-    The thread that loads registers what can end ONNX Runtime's work; any other may cancel. ONNX Runtime looks at that
-    between two operators, and between two passes over a graph: what it is in the middle of, it finishes.
+    The thread that loads registers functions that end ONNX Runtime's work; any other thread may cancel. ONNX Runtime
+    checks for that between two operators, and between two passes over a graph, and finishes the one that it is at.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class LoadWatch:
         return self._reason
 
     def add(self, end: Callable[[], object]) -> None:
-        """Register what ends a piece of work; called at once if the load was cancelled already."""
+        """Register a function that ends a piece of work; it is called at once if the load was cancelled already."""
         with self._lock:
             self._enders.append(end)
             call_now = self._reason is not None
@@ -41,7 +41,7 @@ class LoadWatch:
         self.end_runs()
 
     def finish(self) -> bool:
-        """The version is loaded: it can be cancelled no longer.
+        """Note that the version is loaded, and cannot be cancelled any more.
 
         Returns:
             False where it was cancelled before; then it must not be served.

@@ -1,4 +1,4 @@
-"""Giving memory back to the system once a model is gone, and how much there is."""
+"""Gives free memory back to the system, tells how much is left, and bounds what may be allocated."""
 
 import contextlib
 import ctypes
@@ -34,7 +34,7 @@ def available_bytes(
     used: Path = Path("/sys/fs/cgroup/memory.current"),
     reclaimable: Path = Path("/sys/fs/cgroup/memory.stat"),
 ) -> int:
-    """Memory that this process can still take: what the machine and the container's limit leave; else no bound.
+    """Bytes that this process can still take: what the machine and the container's limit leave; else no bound.
 
     Pages of files that were read count as free: the kernel gives them up.
     """
@@ -61,14 +61,14 @@ _UNBOUNDED = 1 << 62
 
 
 class AllocationBound:
-    """Lets allocations fail that there is no memory for, instead of ending the process.
+    """Lets allocations fail for which there is no memory, instead of the process being ended.
 
-    Linux promises more memory than there is, and ends a process that uses it: a graph with one constant of 100 GB would
-    end all models that are served, and so would a request whose model makes a tensor as large as its data says. Bounded
-    in what it may be promised, the allocation fails, and with it that model, or request, alone. The bound is half as
-    much again as is left, and some for stacks: address space is promised that nobody uses. It counts what all threads
-    allocate meanwhile. Thread-safe; of loads that overlap the first sets it, and while one is under way `follow` leaves
-    it alone.
+    Linux lets a process allocate more memory than there is, and ends it when it uses that memory: a graph with one
+    constant of 100 GB would end the server with all its models, and so would a request whose model makes a tensor as
+    large as its data says. With a bound (RLIMIT_DATA) the allocation fails, and with it only that model or request. The
+    bound is one and a half times what is left, and some for stacks, as not all that is allocated is used. It counts
+    what all threads allocate meanwhile. Thread-safe. The first of several loads that overlap sets the bound, and
+    `follow` leaves it alone while a load is under way.
     """
 
     def __init__(self, status: Path = Path("/proc/self/status")) -> None:
@@ -88,7 +88,7 @@ class AllocationBound:
         """
         room = available_bytes() if available is None else available
         with self._lock:
-            if not self._loads:  # what a load under way was promised must not raise the bound of the next
+            if not self._loads:  # what another load has allocated must not raise the bound
                 self._remember()
                 _set_soft_limit(self._before, _bound(first_numbers(self._status).get("VmData:"), room, threads))
             self._loads += 1
@@ -140,7 +140,7 @@ def _set_soft_limit(before: tuple[int, int], wanted: int | None) -> None:
 
 
 def _bound(promised_kib: int | None, available: int, threads: int) -> int | None:
-    """Bytes that may be promised; None where nothing is known."""
+    """Bytes that may be allocated in all; None where nothing is known."""
     if promised_kib is None or available >= _UNBOUNDED:
         return None
     return (promised_kib << 10) + available + available // 2 + threads * _STACK_BYTES + _SLACK_BYTES

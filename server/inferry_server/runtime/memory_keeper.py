@@ -1,4 +1,4 @@
-"""Gives memory back that a burst of requests, or an attack, has left: after it, while the process does little."""
+"""Gives back memory that a burst of requests, or an attack, has left free, while the process does little."""
 
 import logging
 import threading
@@ -11,17 +11,17 @@ from inferry_server.runtime.memory import trim_heap
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
-"""At what the heaps hold: some 0.1 ms of a core."""
-_QUIET_CORES = 0.2  # used since the last look: nobody waits for this process, or for its heaps
+"""How often the heaps are looked at; a look takes some 0.1 ms of a core."""
+_QUIET_CORES = 0.2  # used since the last look: with fewer, nobody waits for the process or its heaps
 
 
 class MemoryKeeper:
-    """Looks now and then, on a thread of its own. `start`, then `close`, once each.
+    """Looks at the heaps now and then, on a thread of its own. `start`, then `close`, are called once each.
 
     Args:
         when_quiet: called at each look at which the process does little, to free what others keep; may take as long as
             one run of a model.
-        unused: bytes that could go back, and others; None where nobody knows.
+        unused: tells unused bytes, as `unused_bytes` does; None where the system does not tell.
         trim: gives the heaps' free memory back.
         clock: monotonic seconds.
         cpu_clock: seconds for which this process' threads have had cores.
@@ -47,18 +47,18 @@ class MemoryKeeper:
         self._thread = threading.Thread(target=self._keep, name="memory", daemon=True)
 
     def start(self) -> None:
-        """Begin to look. What is unused at this moment counts as what cannot go."""
+        """Start the thread. What is unused at this moment counts as memory that cannot be given back."""
         unused = self._unused()
         if unused is not None:
             self._trimming.gave_back(unused)
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more. A look that is under way is not waited for."""
+        """End the thread, without waiting for a look that is under way."""
         self._closed.set()
 
     def look(self) -> None:
-        """Look once, and give back what can go."""
+        """Look once, and give back what can be given back."""
         now, cpu_s = self._clock(), self._cpu_clock()
         busy = cpu_s - self._cpu_s > _QUIET_CORES * (now - self._looked_at)  # guard: memory-quiet
         self._looked_at, self._cpu_s = now, cpu_s
@@ -72,7 +72,7 @@ class MemoryKeeper:
         if left is not None:
             self._trimming.gave_back(left)
             logger.debug("%d MiB of free memory went back to the system", (unused - left) >> 20)
-        self._cpu_s = self._cpu_clock()  # what this took is no reason to wait
+        self._cpu_s = self._cpu_clock()  # trimming itself does not count as being busy
 
     def _keep(self) -> None:
         while not self._closed.wait(LOOK_EVERY_S):

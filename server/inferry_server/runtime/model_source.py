@@ -1,4 +1,4 @@
-"""A model's bytes, read as clients without a server read them, and no more than the server has memory for."""
+"""Reads a model's bytes as batch jobs do, and refuses a model for which there is no memory."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from inferry_server.runtime.memory import available_bytes
 
 
 def read_model(path: Path) -> ModelSource:
-    """A model with the weights that lie beside it; arguments as of `read_source`.
+    """A model, with the weights that lie in files beside it.
 
     Raises:
         ModelLoadError: a file is missing or cannot be read, lies outside the model's folder, or there is no memory

@@ -14,9 +14,9 @@ from inferry_server.runtime.session import OnnxSession
 class ParallelInstance:
     """An instance around one on the CPU, which computes a batch too large for one run in several runs, one a core.
 
-    To whoever runs it, it is an instance that takes larger batches. Cores that compute one run together wait for one
-    another at every operator; cores with a run each wait once, at the end. What one run may have is computed by all
-    cores together all the same: it is answered sooner. Any thread may call `run`.
+    To its caller, it is an instance that takes larger batches. Cores that compute one run together wait for one
+    another at every operator; cores with a run each wait once, at the end. A batch that fits into one run is still
+    computed by all cores together, because its replies come sooner then. Any thread may call `run`.
 
     Args:
         whole: computes one run on all cores.
@@ -50,9 +50,9 @@ class ParallelInstance:
         return self._run_rows * self.parallel_runs * self.runs_each
 
     def run_sizes(self, rows: int) -> Sequence[int]:
-        """The rows of each run that a batch is computed in: as many in each, to within one, and one at least.
+        """The rows of each run of a batch, first those of the first core's runs, then those of the next.
 
-        As many runs on each core, and no more than needed: the first ones are those of the first core.
+        All cores have equally many runs, and no more than needed. Runs differ by one row at most, and none is empty.
         """
         if rows <= self._run_rows:  # guard: parallel-runs-no-run
             return (rows,)
@@ -62,7 +62,7 @@ class ParallelInstance:
         return (least + 1,) * more + (least,) * (count - more)
 
     def prepare(self) -> None:
-        """As for one run."""
+        """Prepare the instance that is wrapped."""
         self._whole.prepare()
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -90,7 +90,7 @@ class ParallelInstance:
         try:
             computed = self._run_all(cut[:each])
         finally:
-            # they read the inputs
+            # the other threads read the inputs until then
             wait(others)  # guard: parallel-runs-no
         for other in others:
             computed += other.result()
@@ -104,7 +104,7 @@ class ParallelInstance:
         return self._whole.run_whole(inputs)
 
     def interrupter(self) -> Callable[[], None]:
-        """What ends the runs that are under way now; later ones go on."""
+        """A function that ends the runs that are under way now; later runs go on."""
         ends = self._whole.interrupter(), self.single.interrupter()
 
         def end() -> None:
@@ -119,6 +119,6 @@ class ParallelInstance:
         self.single.close()
 
     def close(self) -> None:
-        """End its threads. The sessions go with their last user."""
+        """End its threads, and close the instance that is wrapped."""
         self._others.shutdown()
         self._whole.close()

@@ -84,7 +84,7 @@ def _missing(
     driver: Callable[[], Driver | None],
     cuda_version: tuple[int, int] | None,
 ) -> str | None:
-    """What stands between a provider and its use, with the way out; None for nothing."""
+    """What is missing for the use of a provider, and how to get it; None if nothing is."""
     for provider in wanted:
         if provider not in built:
             return (
@@ -119,7 +119,7 @@ def preload_libraries(providers: Sequence[str], *, tf32: bool) -> None:
 
 
 def dropped_reason(provider: str, *, folder: Path | None = None, load: Callable[[str], object] = ctypes.CDLL) -> str:
-    """Why ONNX Runtime went on without a provider: it only logs it, and computes on the CPU.
+    """Why ONNX Runtime does not use a provider: it only logs the reason, and computes on the CPU.
 
     Args:
         provider: the one that was asked for and is not there.

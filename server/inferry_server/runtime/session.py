@@ -51,10 +51,10 @@ THREADING = {
     "session.intra_op.spin_duration_us": "20",
     "session.force_spinning_stop": "1",
 }
-"""How the threads of a session wait: for the next operator of a batch awake, a little while; for a batch asleep.
+"""How the threads of a session wait: for the next operator of a batch they spin for 20 us, for a batch they sleep.
 
 Without the first, a thread is woken for every operator: the MNIST network alone took 0.10 ms more a request (p50 of the
-round trip, one at a time, medians of 25 alternating rounds). Without the last, idle threads would burn the cores.
+round trip, one at a time, medians of 25 alternating rounds). Without the last, idle threads would use the cores.
 """
 KEPT_BYTES = 16 << 20
 """Outputs of at least so many bytes are given back after a burst; of smaller ones, ONNX Runtime keeps the memory."""
@@ -74,7 +74,6 @@ def load_session(
         source: a model in memory, or the path of one as `read_model` takes it.
         providers: execution providers in order of preference, with their options where they have some.
         intra_op_num_threads: threads that compute one batch together.
-
         watch: told how to end the load, and the runs of the session.
 
     Raises:
@@ -121,7 +120,7 @@ class OnnxSession:
 
     Attributes:
         keeps_outputs: whether ONNX Runtime may keep the memory of large outputs although it was told to give it back:
-            while it does so, at the end of a run, they are still somebody's.
+            it does so at the end of a run, when the outputs are still in use.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
@@ -133,15 +132,15 @@ class OnnxSession:
         self._run_options = self._new_run_options()
 
     def give_memory_back(self) -> None:
-        """Keep no more memory after a run than the next one of the usual size needs: sizes differ much.
+        """Have ONNX Runtime give memory back after each run, for a model whose requests differ much in size.
 
-        Else ONNX Runtime keeps for ever what the largest request took.
+        Else it keeps for ever what the largest request took.
         """
         self._shrinks = True
         self._run_options = self._new_run_options()
 
     def run_and_give_back(self, inputs: Arrays) -> None:
-        """Run once more and give the system what earlier runs took and this one does not need. Before it is used only.
+        """Run once more, and give back what earlier runs took and this one does not need. Only before requests come.
 
         Args:
             inputs: as of `run`.
@@ -167,10 +166,10 @@ class OnnxSession:
         try:
             self.run(inputs)
         finally:
-            self.keeps_outputs = False  # its own outputs are as large as they always are
+            self.keeps_outputs = False  # the outputs of this run are small
 
     def interrupter(self) -> Callable[[], None]:
-        """What ends the runs that are under way now, between two of their operators. Later runs go on."""
+        """A function that ends the runs that are under way now, between two of their operators. Later runs go on."""
         options, self._run_options = self._run_options, self._new_run_options()
 
         def end() -> None:

@@ -1,1 +1,1 @@
-"""Who may do what: roles, the policy file, and what is done when files change."""
+"""Who may call what: roles, the access policy, certificates, and their files, which are read again when they change."""

@@ -14,20 +14,19 @@ logger = logging.getLogger(__name__)
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Names = Callable[[], Iterable[str]]
-"""What the caller's verified certificate says (`DNS:name`); asked only where a policy names certificates."""
+"""The names in the caller's verified certificate (`DNS:name`); called only where a policy names certificates."""
 
 _SCHEME = "bearer "
 _SCHEME_LENGTH = len(_SCHEME)
-_ADMIN = Role.ADMIN  # of an enumeration even that takes time
+_ADMIN = Role.ADMIN  # looking up a member of an enumeration takes time
 
 
 class Access:
-    """Decides by a policy, which may be exchanged at any time. Thread-safe; nothing blocks.
+    """Decides by a policy, which any thread may exchange at any time. Thread-safe; no method blocks.
 
     Args:
         policy: to begin with.
-        wall_clock: seconds since the epoch, which tokens expire by.
-
+        wall_clock: tells seconds since the epoch, by which tokens expire.
     """
 
     def __init__(self, policy: Policy, wall_clock: Callable[[], float] = time.time) -> None:
@@ -36,7 +35,7 @@ class Access:
 
     @property
     def policy(self) -> Policy:
-        """The one that decides now."""
+        """The policy that decides now."""
         return self._policy
 
     def now(self) -> float:
@@ -54,11 +53,11 @@ class Access:
             path: of the method.
             metadata: of the call; a token stands in `authorization`.
             names: of the caller's certificate.
-            again: whether the call was let in before, and stands in the log.
+            again: whether the call was let in before, so that the log has it already.
 
         Raises:
-            UnauthenticatedError: the caller shows nothing, or a token that is not known.
-            PermissionDeniedError: it may do other things, not this.
+            UnauthenticatedError: the caller shows no token and no certificate that the policy knows, or a wrong token.
+            PermissionDeniedError: the policy knows the caller, and gives it other roles only.
         """
         policy = self._policy
         role = policy.methods.get(path, _ADMIN)
@@ -68,7 +67,7 @@ class Access:
         for key, value in metadata:
             if key == "authorization":
                 token = _bearer_token(value, token)
-        # First what costs least: most calls have a token that is right. One that is wrong is never let through.
+        # The token first: that costs least, and most calls have a right one. A wrong one refuses the call in any case.
         caller = None if token is None else self._caller_of(policy, token)
         if caller is not None and role in caller.roles:
             if role is _ADMIN and not again:
@@ -77,17 +76,17 @@ class Access:
             self._require_certificate(policy, role, path, caller, names, again)
 
     def check_metrics(self, metadata: Metadata, names: Names) -> None:
-        """As `check`, for the metrics page."""
+        """Return if the caller may read the metrics page; arguments and errors are those of `check`."""
         self.check(METRICS, metadata, names)
 
     def _require_certificate(
         self, policy: Policy, role: Role, path: str, caller: Caller | None, names: Names, again: bool
     ) -> None:
-        """As `check`, for a caller whose token does not have the role."""
+        """Return if a certificate gives the caller the role that its token does not; errors are those of `check`."""
         callers = [] if caller is None else [caller]
         known = policy.certificates
         if known:  # guard: certificate-roles
-            for name in known.keys() & names():  # either may be a thousand
+            for name in known.keys() & names():  # each of the two may have a thousand names
                 one = known[name]
                 if role in one.roles:
                     if role is _ADMIN and not again:
@@ -102,14 +101,18 @@ class Access:
         raise PermissionDeniedError(path, role=role, callers=sorted({one.name for one in callers}))
 
     def _caller_of(self, policy: Policy, token: str) -> Caller:
-        """Whose token it is.
+        """The caller whose token it is.
 
-        The token itself is compared with nothing. What the table is asked for is its digest, of which a caller who
-        does not know the token cannot choose a single bit; the last comparison takes as long whatever differs.
+        The token itself is never compared. Its digest is looked up in a table: a caller who does not know a token
+        cannot choose any bit of its digest, so the time of the look-up tells nothing. The last comparison takes equally
+        long whatever differs.
+
+        Raises:
+            UnauthenticatedError: the policy does not know the token, or it has expired.
         """
         try:
             digest = hashlib.sha256(token.encode("ascii")).digest()  # guard: token-ascii
-        except UnicodeEncodeError:  # over HTTP and over gRPC it would be other text
+        except UnicodeEncodeError:  # HTTP and gRPC would read its bytes as different text
             raise UnauthenticatedError(
                 "the bearer token has a character that is not ASCII; expected printable ASCII, as base64 writes it"
             ) from None
@@ -122,7 +125,11 @@ class Access:
 
 
 def _bearer_token(value: str | bytes, before: str | None) -> str | None:
-    """The token that a caller shows, if it was not shown `before`; other schemes are for others."""
+    """The bearer token in a value of `authorization`, or the one `before`, where the value has another scheme.
+
+    Raises:
+        UnauthenticatedError: both are there.
+    """
     text = value if isinstance(value, str) else value.decode("latin-1")
     if text[:_SCHEME_LENGTH].lower() != _SCHEME:
         return before

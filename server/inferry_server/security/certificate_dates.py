@@ -1,4 +1,4 @@
-"""When certificates end, read from their PEM text. Pure; Python's `ssl` tells it of no file."""
+"""When certificates expire, read from their PEM text: Python's `ssl` tells it only of a peer's certificate. Pure."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_VERSION = 0x30, 0x17, 0x18, 0
 
 
 def earliest_end(pem: bytes) -> float | None:
-    """When the first of the certificates in a PEM file ends, in seconds since the epoch.
+    """When the first of the certificates in a PEM file expires, in seconds since the epoch.
 
     Returns:
         None where the file holds no certificate that can be read.

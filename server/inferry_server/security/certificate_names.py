@@ -1,4 +1,4 @@
-"""What a client's verified certificate says, in the words of policies: `CN:ops`, `DNS:ops.test`. Pure."""
+"""The names in a client's verified certificate, as access policies write them: `CN:ops`, `DNS:ops.test`. Pure."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from inferry_server.security.certificate_zeros import has_zero
 
 
 class AuthContext(Protocol):
-    """What gRPC tells of a connection, as far as it is read: its properties, by name."""
+    """What gRPC tells of a connection: values of its properties, by name."""
 
     def get(self, key: bytes, default: Iterable[bytes], /) -> Iterable[bytes]:
         """The values of a property."""
@@ -39,7 +39,7 @@ _ESCAPED = frozenset(',+"\\<>;')
 
 
 def names_of(auth_context: AuthContext) -> list[str]:
-    """From what gRPC tells of a connection: nothing where no certificate was verified, or a name holds a zero."""
+    """The names in the certificate that gRPC has verified; none without one, or where a name holds a zero character."""
     if any(map(has_zero, auth_context.get(_CERTIFICATE, ()))):  # guard: certificate-zero
         return []
     pairs = (
@@ -49,7 +49,7 @@ def names_of(auth_context: AuthContext) -> list[str]:
 
 
 def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
-    """From what `ssl.SSLSocket.getpeercert` tells: the same names as gRPC's."""
+    """The same names as `names_of`, read from what `ssl.SSLSocket.getpeercert` returns."""
     if not certificate:
         return []
     parts = certificate.get("subject", ())
@@ -60,7 +60,7 @@ def names_of_peer(certificate: Mapping[str, Any] | None) -> list[str]:
         return []
     names = [f"CN:{value}" for name, value in subject if name == "commonName"]
     del names[1:]  # guard: certificate-first-name
-    if subject and all(len(part) == 1 and part[0][0] in _SHORT for part in parts):  # others cannot be written alike
+    if subject and all(len(part) == 1 and part[0][0] in _SHORT for part in parts):  # gRPC writes others differently
         written = [f"{_SHORT[name]}={_escape(value)}" for name, value in reversed(subject)]
         names.append(f"subject:{','.join(written)}")
     return names + list(_written((_PYTHON[kind], value) for kind, value in alternatives if kind in _PYTHON))
@@ -78,9 +78,10 @@ def canonical_ip(text: str) -> str:
 
 
 def _written(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Names as policies write them. An address that is none has no name, and no alternative that is not ASCII has.
+    """Names as policies write them.
 
-    Such ones are against RFC 5280, and gRPC takes their bytes for other characters than `ssl` does.
+    Left out are an `IP` that is no address, and names of DNS, URIs and e-mail addresses that are not ASCII. RFC 5280
+    forbids both, and gRPC decodes bytes beyond ASCII differently than `ssl` does.
     """
     for kind, value in pairs:
         if kind in _ASCII and not value.isascii():  # guard: certificate-ascii

@@ -1,6 +1,7 @@
-"""Whether a certificate's names hold zero characters: gRPC gives them to Python as if they ended there.
+"""Whether a certificate's names hold zero characters: gRPC passes such a name to Python cut off at the zero.
 
-An authority that signs `ops.test<zero>.of.somebody.test` for somebody would make `ops.test` of him. Pure.
+If an authority signed `ops.test<zero>.of.somebody.test` for a client, the server would take that client for `ops.test`.
+Pure.
 """
 
 from collections.abc import Iterator
@@ -12,14 +13,14 @@ _EXPLICIT_VERSION, _EXTENSIONS = 0xA0, 0xA3
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"  # 2.5.29.17, RFC 5280 section 4.2.1.6
 _EMAIL, _DNS, _URI = 0x81, 0x82, 0x86
 _BIT_STRING, _UNIVERSAL, _BMP = 0x03, 0x1C, 0x1E
-_WIDTHS = {_UNIVERSAL: 4, _BMP: 2}  # bytes of a character; of other texts one
+_WIDTHS = {_UNIVERSAL: 4, _BMP: 2}  # bytes of a character; in other kinds of text, one
 
 
 def has_zero(pem: bytes) -> bool:
     """Whether the subject, or one of its alternatives, holds a zero character.
 
     Args:
-        pem: of one certificate; where it cannot be read, its names are not to be relied on either.
+        pem: of one certificate. One that cannot be read counts as holding a zero: its names cannot be relied on either.
     """
     for der in certificates_in(pem):
         try:

@@ -1,4 +1,4 @@
-"""Whether the certificates that clients have shown still hold: a handshake verifies once, connections last for long."""
+"""Whether clients' certificates are still valid: a handshake verifies them once, and connections last for long."""
 
 import hashlib
 import logging
@@ -19,35 +19,35 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 T = TypeVar("T")
-_CERTIFICATE, _CHAIN = b"x509_pem_cert", b"x509_pem_cert_chain"  # a session that is taken up again has them too
-_IDENTITIES = (b"x509_subject_alternative_name", b"x509_common_name")  # of which gRPC takes the first that there is
+_CERTIFICATE, _CHAIN = b"x509_pem_cert", b"x509_pem_cert_chain"  # gRPC tells both of a resumed TLS session too
+_IDENTITIES = (b"x509_subject_alternative_name", b"x509_common_name")  # gRPC takes the first that a certificate has
 _OVER_IP = b"ipv"
 _MOST_CERTIFICATES = 4096  # most servers have a few clients
-_MOST_BYTES = 8 << 20  # of their PEM: names take up to eleven times as much, one of them may have a thousand
+_MOST_BYTES = 8 << 20  # of their PEM: what is kept of the names takes up to eleven times as much
 _MOST_CONNECTIONS = 16_384  # more than most servers take
-_HOLDS_S = 1.0  # what was read of a connection, until it is read again
-_TAIL = 90  # bytes of a certificate's PEM that it is looked up by; then all of it is compared
+_HOLDS_S = 1.0  # until the certificate of a connection is read again
+_TAIL = 90  # last bytes of a PEM, by which it is looked up before all of it is compared
 _NO_NAMES = frozenset[str]()
 
 
 class Authority(Protocol):
-    """As `ClientAuthority`."""
+    """Verifies certificates, as `ClientAuthority` does."""
 
     def vouches_for(self, chain: Sequence[bytes]) -> bool:
-        """Whether it has issued a certificate: DER of that, then of those between them."""
+        """Whether it has issued a certificate, given the DER of that and then of those between the two."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Certificate:
-    """What was found out about a certificate, once.
+    """What is known of a certificate.
 
     Attributes:
-        end: in seconds since the epoch.
-        is_issued: whether the authorities of now vouch for it.
-        names: in the words of policies.
+        end: when it expires, in seconds since the epoch.
+        is_issued: whether the authorities that are trusted now have issued it.
+        names: as access policies write them.
         identities: as `peer_identities` of gRPC tells them.
-        pem: all of it.
-        digest: of that.
+        pem: the whole certificate.
+        digest: of `pem`.
     """
 
     end: float
@@ -59,15 +59,15 @@ class _Certificate:
 
 
 class _Found:
-    """What was found out since the authorities were exchanged.
+    """What is known since the authorities were last exchanged.
 
     Attributes:
-        authority: verifies what other authorities have verified; None: they were not exchanged since the start.
-        certificates: by the end of their PEM, which is signature: to hash all of it takes longer. Those that are not
-            vouched for by a digest of it and of what was sent with it.
-        size: of the PEM of these certificates, in bytes.
-        connections: by their clients' addresses and ports, the certificate of each, and since when and until when it
-            may be used without reading that. A certificate's names are kept once, however many connections it has.
+        authority: verifies certificates that earlier authorities have verified; None: there were no earlier ones.
+        certificates: by the last bytes of their PEM, which belong to the signature: hashing all of it takes longer.
+            Those that the authority has not issued are known by a digest of their PEM and of the chain that came too.
+        size: bytes of the PEM of all these certificates.
+        connections: by a client's address and port, the certificate of the connection, and from when until when calls
+            may use it without reading the certificate again. All connections of a client share one certificate here.
     """
 
     __slots__ = ("authority", "certificates", "connections", "size")
@@ -79,33 +79,33 @@ class _Found:
         self.connections: OrderedDict[bytes, tuple[_Certificate, float, float]] = OrderedDict()
 
     def add(self, key: bytes, certificate: _Certificate) -> None:
-        """Know a certificate from now on; where there are too many, or too large ones, all others are forgotten."""
+        """Remember a certificate. If there are too many, or too large ones, all others are forgotten first."""
         size = len(certificate.pem)
         is_full = len(self.certificates) >= _MOST_CERTIFICATES or self.size + size > _MOST_BYTES
         if is_full:  # guard: certificates-bounded
             self.certificates.clear()
-            self.connections.clear()  # which hold by certificates that are known, so that reviews know their ends
+            self.connections.clear()  # reviews know only the ends of certificates that are known
             self.size = 0
         self.certificates[key] = certificate
         self.size += size
 
 
 class ClientCertificates:
-    """Refuses calls of clients whose certificate has ended since it was verified, or whose authority has gone.
+    """Refuses calls of clients whose certificate has expired since it was verified, or lost its authority.
 
-    gRPC takes a microsecond or two to tell which certificate a connection has, and a fraction of one to tell whom it
-    leads to. So the certificate is read once a second for each connection, and again when the authorities are
-    exchanged. Roles are never decided by what was read before: `names` reads the certificate, and sees whether it
-    still holds.
+    gRPC takes a microsecond or two to tell a connection's certificate, and a fraction of one to tell its client's
+    address. So the certificate of each connection is read once a second, and again when the authorities are exchanged.
+    Roles are never decided by an earlier reading: `names` reads the certificate, and checks that it is still valid.
 
-    One thread at a time lets calls in (`holds`, `check`, `names`, `begin_review`); any thread may call the rest.
-    Nothing blocks; the first call with a certificate after an exchange takes a millisecond to verify it.
+    The thread that lets calls in, one at a time, calls `holds`, `check`, `names` and `begin_review`; any thread may
+    call the rest. No method blocks, but verifying a certificate for the first time after an exchange takes a
+    millisecond.
 
     Args:
-        wall_clock: seconds since the epoch.
+        wall_clock: tells seconds since the epoch.
 
     Attributes:
-        connections: how many have had a call.
+        connections: how many connections have had a call.
     """
 
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
@@ -116,18 +116,19 @@ class ClientCertificates:
         self.connections = 0
 
     def exchange(self, authority: Authority) -> None:
-        """Take certificates of other authorities from now on: what was verified before is verified again."""
+        """Trust another authority from now on: certificates that were verified before are verified again."""
         self._found = _Found(authority)
 
     def holds(self, peer: bytes, identities: Sequence[bytes] | None) -> bool:
-        """Whether the certificate of a connection was read within the last second, and may be used until now.
+        """Whether the certificate of a connection was read within the last second, and has not expired since.
 
-        A connection is known by its client's address and port, and by what its certificate names. An address and a port
-        can be another connection's a moment later, or at another address of this machine: with the same names it is the
-        same client, unless roles are asked about. For those the certificate itself is read.
+        A connection is recognised by its client's address and port together with the names in its certificate. Another
+        connection may have the same address and port a moment later, or at the same time to another address of this
+        machine: with the same names it passes for the same client here. Roles are decided by `names`, which reads the
+        certificate itself.
 
         Args:
-            peer: as gRPC writes it.
+            peer: the client, as gRPC writes it.
             identities: `peer_identities` of gRPC.
         """
         known = self._found.connections.get(peer)
@@ -139,14 +140,14 @@ class ClientCertificates:
         return since <= self._wall_clock() < until  # guard: connection-holds-until
 
     def check(self, auth_context: AuthContext, peer: bytes = b"") -> None:
-        """Return if a call may be answered.
+        """Return if the certificate of a call's connection is valid.
 
         Args:
-            auth_context: what gRPC tells of its connection.
-            peer: whose certificate need not be read again for a second, if it holds.
+            auth_context: what gRPC tells of the connection.
+            peer: the client, for which `holds` is then true for a second; empty for a call that was let in before.
 
         Raises:
-            UnauthenticatedError: the client's certificate has ended, or the authorities of now do not vouch for it.
+            UnauthenticatedError: the certificate has expired, or no authority that is trusted now has issued it.
         """
         found, now = self._found, self._wall_clock()
         for pem in auth_context.get(_CERTIFICATE, ()):  # one, or none
@@ -156,11 +157,11 @@ class ClientCertificates:
             if not certificate.is_issued:  # guard: client-authority-gone
                 raise _refusal(certificate)
             self._next_end = min(self._next_end, certificate.end)
-            if peer.startswith(_OVER_IP):  # those of Unix domain sockets are all the same
+            if peer.startswith(_OVER_IP):  # all clients of a Unix domain socket have one name
                 self._remember(found, peer, certificate, now)
 
     def names(self, auth_context: AuthContext) -> frozenset[str]:
-        """What the certificate of a connection says, in the words of policies; nothing where there is none.
+        """The names in the certificate of a connection, as access policies write them; none without a certificate.
 
         Raises:
             UnauthenticatedError: as `check` does.
@@ -176,11 +177,11 @@ class ClientCertificates:
         return _NO_NAMES
 
     def is_due(self) -> bool:
-        """Whether open calls are to be checked again: a certificate has ended, or the authorities were exchanged."""
+        """Whether open calls must be checked again: a certificate has expired, or the authorities were exchanged."""
         return self._found is not self._reviewed or self._wall_clock() >= self._next_end
 
     def begin_review(self) -> None:
-        """All open calls are checked again now."""
+        """Note that the caller checks all open calls again now."""
         found, now = self._found, self._wall_clock()
         self._reviewed = found
         self._next_end = min((one.end for one in found.certificates.values() if one.end > now), default=math.inf)
@@ -190,7 +191,7 @@ class ClientCertificates:
         if known is not None and known.pem == pem:
             return known
         chain = (pem, *auth_context.get(_CHAIN, ()))
-        refused = hashlib.sha256(b"".join(chain)).digest()  # with others sent beside it, it may be vouched for
+        refused = hashlib.sha256(b"".join(chain)).digest()  # another chain may lead to an authority
         known = found.certificates.get(refused)
         if known is None:
             known = _read(found.authority, chain, auth_context)
@@ -206,7 +207,7 @@ class ClientCertificates:
 
 
 def end_of_peer(certificate: Mapping[str, Any] | None) -> float:
-    """When what `ssl.SSLSocket.getpeercert` tells of ends, in seconds since the epoch; never where there is nothing."""
+    """When a certificate from `ssl.SSLSocket.getpeercert` expires, in seconds since the epoch; infinite without one."""
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else math.inf
 
 
@@ -230,7 +231,7 @@ def _read(authority: Authority | None, chain: Sequence[bytes], auth_context: Aut
 
 
 def _put(table: "OrderedDict[K, T]", key: K, value: T) -> None:
-    """Have the newest in the table, and no more than are bounded."""
+    """Put an entry at the end of a table, and drop the oldest beyond `_MOST_CONNECTIONS`."""
     table.pop(key, None)
     table[key] = value
     while len(table) > _MOST_CONNECTIONS:  # guard: connections-known-bounded

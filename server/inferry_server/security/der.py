@@ -1,4 +1,4 @@
-"""Elements of DER, as certificates are written in (X.690). Pure."""
+"""Elements of DER, the encoding of certificates (X.690). Pure."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ def element(data: bytes) -> tuple[int, bytes, bytes]:
     """The first element of DER bytes: its tag, its contents, and what follows it.
 
     Raises:
-        ValueError: it is cut off.
+        ValueError: it is cut off, or longer than any in a certificate.
         IndexError: there is not even a tag and a length.
     """
     tag, length, start = data[0], data[1], 2

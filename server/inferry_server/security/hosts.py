@@ -1,4 +1,4 @@
-"""By which names the HTTP port may be asked, so that a page of another site cannot be taken for the server's own."""
+"""Which `Host` headers the HTTP port accepts, so that a page of another site cannot pass for the server's own."""
 
 import ipaddress
 import re
@@ -10,11 +10,12 @@ _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 @dataclass(frozen=True)
 class OwnHosts:
-    """Whom a `Host` header may name.
+    """The hosts that a `Host` header may name.
 
-    The owner of any name can make it point to this machine (DNS rebinding). To a browser, a page of that name and
-    this server are one site then: it sends no `Origin` with a GET and shows the page the reply. Only `Host` tells. An
-    IP address cannot be made to point elsewhere, nor can `localhost` and the names below it (RFC 6761).
+    The owner of any name can make it point to this machine (DNS rebinding). A browser then takes a page of that name
+    and this server for one site: it sends no `Origin` with a GET, and lets the page read the reply. Only `Host` shows
+    the other name. An IP address cannot be made to point elsewhere, nor can `localhost` and the names below it
+    (RFC 6761).
 
     Attributes:
         names: further ones, in lower case and without a port; None: any.
@@ -23,7 +24,10 @@ class OwnHosts:
     names: frozenset[str] | None = None
 
     def has(self, host: str) -> bool:
-        """Whether a `Host` header, with or without a port, is one of them. Who names no host is no browser."""
+        """Whether a `Host` header, with or without a port, names one of them.
+
+        An empty header does: no browser sends it.
+        """
         if self.names is None:
             return True
         read = _HOST.fullmatch(host.strip())
@@ -47,7 +51,7 @@ def read_hosts(text: str) -> frozenset[str]:
 
 
 def refusal(host: str) -> str:
-    """What is told to who asks for another host."""
+    """The message for a client that asks for another host."""
     return (
         f"this server is not {host[:_LONGEST]!r}: expected localhost, an IP address or a name of setting http_hosts "
         "in the Host header"
@@ -63,4 +67,4 @@ def _is_ip(name: str) -> bool:
 
 
 _LONGEST = 200
-_USUAL = ("", "127.0.0.1", "localhost")  # addresses take some microseconds to recognise
+_USUAL = ("", "127.0.0.1", "localhost")  # known here, as `_is_ip` takes some microseconds

@@ -1,4 +1,4 @@
-"""PEM texts for `ssl`, which takes certificates and keys from files alone."""
+"""Gives PEM texts to `ssl`, which reads certificates and keys from files only."""
 
 import binascii
 import os
@@ -20,7 +20,7 @@ def certificates_in(pem: bytes) -> Iterator[bytes]:
 
 
 def load_chain(context: ssl.SSLContext, certificate: bytes, private_key: bytes) -> None:
-    """Have a context show a certificate.
+    """Have a TLS context present a certificate.
 
     Raises:
         OSError: they are no certificate and its key (`ssl.SSLError`).
@@ -31,7 +31,7 @@ def load_chain(context: ssl.SSLContext, certificate: bytes, private_key: bytes) 
 
 
 def load_authorities(context: ssl.SSLContext, authorities: bytes) -> None:
-    """Have a context verify certificates by these authorities.
+    """Have a TLS context verify certificates by these authorities.
 
     Raises:
         OSError: they are none (`ssl.SSLError`).
@@ -42,7 +42,7 @@ def load_authorities(context: ssl.SSLContext, authorities: bytes) -> None:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """The path of a file with these bytes, in memory alone: a key must not come to lie on a disk."""
+    """The path of a file with these bytes that exists only in memory: a key must not be written to a disk."""
     with os.fdopen(os.memfd_create("pem"), "wb") as file:
         file.write(content)
         file.flush()

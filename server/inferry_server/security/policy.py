@@ -1,6 +1,6 @@
 """The policy file: which tokens and certificates belong to which caller, and what that caller may do. Pure.
 
-anonymous = []          # roles of callers that show nothing
+anonymous = []          # roles of callers that show neither token nor certificate
 reflection = "read"     # who may list the methods: a role, or "open"
 metrics = "open"        # who may read /metrics
 
@@ -67,12 +67,12 @@ class Policy:
 
     Attributes:
         anonymous: what everybody may do.
-        methods: the role that each method's path, and `METRICS`, asks for; None: it is open. Any other asks for
-            `admin`.
+        methods: the role that a caller needs for each method's path, and for `METRICS`; None: it needs none. For any
+            other path it needs `admin`.
         tokens: by their digests.
         certificates: callers by what their certificates say, `DNS:name`.
-        ends: when tokens expire, in seconds since the epoch; none of those that never do.
-        text: of the file that says all this.
+        ends: when tokens expire, in seconds since the epoch; tokens that never do are left out.
+        text: of the policy file.
     """
 
     anonymous: frozenset[Role] = frozenset()
@@ -84,7 +84,7 @@ class Policy:
 
     @property
     def metrics(self) -> Role | None:
-        """The role that the metrics page asks for; None: it is open."""
+        """The role that a caller needs for the metrics page; None: it needs none."""
         return self.methods.get(METRICS)
 
 

@@ -15,7 +15,7 @@ Told = Callable[[str, str], object]
 
 
 class Exchangeable(Protocol):
-    """What a port shows of its files."""
+    """TLS of a port, whose files may be exchanged."""
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -23,14 +23,14 @@ class Exchangeable(Protocol):
 
     @property
     def contents(self) -> Contents:
-        """What they held when they were read first."""
+        """What the files held when they were read first."""
 
     def apply(self, contents: Contents) -> None:
-        """Show what the files hold now; raises for what cannot be used."""
+        """Use what the files hold now; raises for what cannot be used."""
 
 
 def watched_access(watcher: FileWatcher, path: Path, *, check: Callable[[Policy], object], told: Told) -> Access:
-    """Who may do what, by a policy's file.
+    """Decides by a policy file, which is read again when it changes.
 
     Args:
         watcher: looks whether the file has changed.
@@ -65,14 +65,14 @@ def watch_tls(
     ends: Callable[[str, float], object],
     told: Told,
 ) -> None:
-    """Have new connections shown what the files of TLS hold, from a look after their change on.
+    """Have new connections use what the TLS files hold, once the watcher has seen a change.
 
     Args:
         watcher: looks whether the files have changed.
-        tls: of the port that reads them first.
+        tls: of the port that uses new files first.
         certificates: those files that hold certificates, by the name under which their ends are told.
-        applied: called with new contents when `tls` shows them: other ports follow.
-        ends: called with a name of `certificates` and when the first certificate in the file ends, in seconds since
+        applied: called with new contents after `tls` has taken them, so that other ports follow.
+        ends: called with a name of `certificates` and when the first certificate in the file expires, in seconds since
             the epoch.
         told: of every reading after the first.
     """

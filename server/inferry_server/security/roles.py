@@ -1,4 +1,4 @@
-"""Which role each method asks for."""
+"""The role that a caller needs for each method."""
 
 from enum import StrEnum
 
@@ -43,4 +43,7 @@ ROLES: dict[str, Role | None] = {
     **{_METHODS[name]: Role.READ for name in _READ},
     **dict.fromkeys(OPEN_METHODS),
 }
-"""The role that a method's path asks for; None: it is open. What is not here asks for `admin`: nothing new is open."""
+"""The role that a caller needs, by the method's path; None: it needs none.
+
+A method that does not stand here needs `admin`, so that no new one is open by accident.
+"""

@@ -1,10 +1,10 @@
-"""When callers that were let in are asked about again: their streams stay open for long."""
+"""When open streams must be checked again, because the policy may no longer let their callers in."""
 
 from inferry_server.security.access import Access
 
 
 class Standing:
-    """Tells when what was decided about callers may no longer hold. One thread asks; nothing blocks.
+    """Tells when earlier decisions about callers may no longer be right. One thread calls it; nothing blocks.
 
     Args:
         access: decides who may call.
@@ -16,7 +16,7 @@ class Standing:
         self._asked_at = access.now()
 
     def has_changed(self) -> bool:
-        """Whether another policy decides than when this was asked last, or a token has expired since."""
+        """Whether the policy was exchanged, or a token has expired, since the last call."""
         policy, since = self._policy, self._asked_at
         self._policy, self._asked_at = self._access.policy, self._access.now()
         return self._policy is not policy or any(since < end <= self._asked_at for end in policy.ends)

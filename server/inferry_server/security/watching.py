@@ -1,6 +1,7 @@
 """Files that are read again when they change: the access policy, certificates and their keys.
 
-Contents are compared, not times: Kubernetes exchanges a link, others write in place, and clocks are coarse.
+Contents are compared, not times: Kubernetes exchanges a symbolic link, others write in place, and times of files are
+coarse.
 """
 
 import logging
@@ -17,16 +18,17 @@ _CLOSE_S = 5.0
 
 
 class WatchedFiles:
-    """Files that belong together, as a certificate and its key do. Not thread-safe: one thread looks.
+    """Files that belong together, as a certificate and its key do. Not thread-safe: one thread calls `look`.
 
-    What has changed is applied when two looks, one after the other, have found the same: whoever is still writing
-    is not overtaken. What cannot be applied is told once, and what was applied before stays in effect. It is tried
-    again at each look: memory or descriptors may have been short, and an authority that is gone must not stay trusted.
+    New contents are applied when two looks, one after the other, have found the same: the first may have come while
+    somebody was writing. Contents that cannot be applied are reported once, and what was applied before stays in
+    effect. Each further look tries them again: memory or descriptors may have been short, and an authority that was
+    removed must not stay trusted.
 
     Args:
-        what: for the log and for metrics.
+        what: name of these files in the log and in metrics.
         paths: of the files.
-        applied: what they held when it was applied last.
+        applied: what they held when they were applied last.
         apply: takes new contents; raises for those that cannot be used.
         told: called with `reloaded` or `failed`.
     """
@@ -93,16 +95,16 @@ class FileWatcher:
         self._thread = threading.Thread(target=self._watch, name="file-watcher", daemon=True)
 
     def add(self, watched: WatchedFiles) -> None:
-        """Watch files too; before `start`."""
+        """Watch further files. To be called before `start`."""
         self._watched.append(watched)
 
     def start(self) -> None:
-        """Begin, if there is anything to watch."""
+        """Start the thread, if there are files to watch."""
         if self._watched:
             self._thread.start()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """End the thread."""
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join(_CLOSE_S)

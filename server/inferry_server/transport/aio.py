@@ -85,7 +85,11 @@ class AioTransport:
         return in_time
 
     def look(self) -> float:
-        """Seconds for which the event loop has not gone on; the watchdog looks every quarter of a second."""
+        """Do what is due beside the event loop; the watchdog calls it every quarter of a second.
+
+        Returns:
+            Seconds for which the event loop has stood still.
+        """
         self._handler.half_sent.look()
         if self._handler.awaits_requests and is_memory_short(self._options.max_message_bytes):
             self._loop.call_soon_threadsafe(self._handler.give_way)

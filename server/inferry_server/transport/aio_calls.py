@@ -13,11 +13,11 @@ from inferry_server.transport.remaining import settled
 from inferry_server.transport.unsent import is_full
 
 CANCEL_SLACK_S = 0.005
-"""For so long a call that was cancelled may look like one that ended, until grpcio says so."""
+"""How long grpcio may take to tell that a call was cancelled; until then it looks as if its client had half-closed."""
 
 
 class _AuthContext:
-    """As grpcio's asyncio server has it, whose properties' names are text."""
+    """The `AuthContext` of grpcio's asyncio server, in which names of properties are text."""
 
     __slots__ = ("_properties",)
 
@@ -138,13 +138,13 @@ class AioStreamCall(_BaseCall):
             self._reader.cancel()
 
     def drain(self) -> None:
-        """The server is shutting down. The receiver is told after the half-close that may be there already."""
+        """Tell the receiver that the server stops, but after a half-close that has come already."""
         self._draining = True
         if self._receiver is not None and not self._half_closing:
             self._receiver.on_drain()
 
     async def pump(self) -> Status:
-        """Write what is sent until the call is ended; returns how."""
+        """Write what is sent until the call is ended; returns its status."""
         while isinstance(item := await self._outgoing.get(), bytes):
             await self._write(item)
             self._outgoing_bytes -= len(item)
@@ -186,10 +186,10 @@ class AioStreamCall(_BaseCall):
         async for message in messages:
             self._reads, self.active_at = False, self._loop.time()
             self._asked += 1
-            if self._draining or self._ended:  # it comes too late, and so does a half-close behind it
+            if self._draining or self._ended:  # neither it nor a half-close after it counts any more
                 return
             receiver.on_message(message)
-            await asyncio.sleep(0)  # what was sent for it gets into the queue
+            await asyncio.sleep(0)  # replies that were sent for it get into the queue
             await self._wanted.wait()
             await self._writable.wait()
             self._reads = True

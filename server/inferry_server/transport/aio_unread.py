@@ -3,10 +3,10 @@
 That server ends no single call whose reply is on its way: what was written waits in gRPC's library until the client
 reads it, or its connection ends. So the connection ends, with the other calls on it.
 
-gRPC tells of a connection only its client's address and port, and those may be a newcomer's as soon as the connection
-has ended. A call that waits for its client says that its connection lasts, but it hears a moment late that it does not.
-So the sockets at the address are noted, and cut off at a later look: those that are still there, if the call
-waits then.
+gRPC tells of a connection only its client's address and port, and another client may have these as soon as the
+connection has ended. A call that waits for its client shows that its connection lasts, but it learns of the end a
+moment late. So a look notes the sockets at the address, and a later one cuts off those that are still there, if the
+call still waits then.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from inferry_server.transport.pacing import Pacing
 from inferry_server.transport.peers import cut_off, sockets_of_clients
 
 _CORES, _LONGEST_S = 5e-3, 5.0  # that looking for connections may take; how far apart these looks are at most
-_TURNS = 5  # of the loop, in which a call has heard that its connection ended: a second
+_TURNS = 5  # of the loop, after which a call knows that its connection has ended: a second
 
 
 @dataclass(slots=True)

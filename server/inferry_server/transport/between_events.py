@@ -43,7 +43,7 @@ class BetweenEvents(Protocol):
 
 
 class Nothing:
-    """A reading thread that reads only."""
+    """For a reading thread that computes nothing."""
 
     def __init__(self) -> None:
         self.pending: deque[Callable[[], None]] = deque()
@@ -51,5 +51,5 @@ class Nothing:
     shedding = None
 
     def reading(self) -> AbstractContextManager[None]:
-        """Nothing is left to do at the end."""
+        """At its end nothing is left to do."""
         return nullcontext()

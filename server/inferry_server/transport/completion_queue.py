@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 _IDLE_POLL_S = 0.2  # gRPC wakes as often by itself
 _WATCH_AFTER_S = 0.01  # of waiting: most calls get their reply sooner and need no watch
 _LONGEST_READ_S = 0.02  # while inline work is pending: callers that send without a pause must not hold it up
-# One event, and one short batch, take less: the process stood still, and callers on the same machine with it.
+# One event, or one short batch, takes less. More means that the process stood still, as may callers beside it.
 _STALL_S = 0.1
 _AT_ONCE = 0.0  # a time that is past
-# So many polls without an event say that none is ready: each of them looks at one connection. With one, batches of
-# 32 requests at a time had 10 rows; with four 29, and with more no more.
+# After so many polls without an event none is ready: each poll looks at one connection. With one poll, batches had 10
+# rows when 32 requests came at a time; with four they had 29, and with more no more.
 _EMPTY_POLLS = 4
 # A thread that computed since it slept polls so many times more before it sleeps: some 150 us, in which a caller who
 # waited for the reply sends the next request. Waking a thread that sleeps takes as long, and more CPU.
@@ -41,7 +41,7 @@ _LONG_S = 0.001  # of a batch: waking costs little beside it, and polling takes 
 _SLEPT_S = 0.001  # if a poll took so long, no event was ready when it began
 _SOON_S = 0.002  # in which a busy server has seen every event that was ready before
 _STOP_SLACK_S = 2.0
-_MOST_FAILURES = 10  # of polling, one after another: one event may be at fault, ten are not
+_MOST_FAILURES = 10  # of polling, in a row: one event may cause one, not ten
 
 
 class CompletionQueueTransport:
@@ -90,7 +90,7 @@ class CompletionQueueTransport:
         self._peers: PeerBound | None = None
         self._tls: TlsConnections | None = None
         self._holding = self._stopping = self._stopped = False
-        self.now = 0.0  # when the latest event was had
+        self.now = 0.0  # when the latest event came
         self.unread = self._waiting.unread
         self.last_arrival = 0.0  # of a request that is held
 
@@ -194,11 +194,11 @@ class CompletionQueueTransport:
         self._half_sent.ended()  # guard: half-sent-trimmed
 
     def large_refused(self) -> None:
-        """A stream was refused for a large message: what that took goes back to the system."""
+        """A stream was refused for a large message: have its memory given back to the system."""
         self._half_sent.ended()
 
     def soon(self, callback: Callable[[], object]) -> None:
-        """Call back once no event is ready, or those that were are past."""
+        """Call back once all events that are ready now have been handled."""
         self._soon.append((time.monotonic() + _SOON_S, callback))
 
     def stream_ended(self, call: QueueStreamCall) -> None:
@@ -206,7 +206,7 @@ class CompletionQueueTransport:
         self._streams.discard(call)
 
     def _poll(self, reader: int) -> None:
-        """Read what is ready; compute when nothing is, or reading has taken long. Ends when it was relieved."""
+        """Read what is ready; compute when nothing is, or reading has taken long. Ends once another thread reads."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
         poll, work, reading = self._server.poll, self._inline.pending, self._reading
         young, soon = self._young, self._soon
@@ -265,7 +265,7 @@ class CompletionQueueTransport:
                     awake = 0 if read_since - now > _LONG_S else _AWAKE_POLLS  # guard: cost-computed-stays, cost-long
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
-            # A call must be free to go before the next poll.
+            # No variable may keep a call in memory during the next poll.
             event = on_event = None
 
     def _gives_up(self, failures: int) -> bool:
@@ -288,7 +288,7 @@ class CompletionQueueTransport:
             soon.popleft()[1]()
 
     def _called(self, event: Any) -> None:
-        """A new call; or none will come any more."""
+        """Take a new call; an event without success says that no more will come."""
         if not event.success:
             self._release()
             return
@@ -345,7 +345,7 @@ class CompletionQueueTransport:
             stream.drain()
 
     def reply_was_late(self) -> None:
-        """A reply that its client did not read for long is freed: what it took goes back to the system."""
+        """A reply that its client did not read for long was freed: have its memory given back to the system."""
         self._half_sent.ended()
 
     def _was_shut_down(self, event: Any) -> None:  # noqa: ARG002 - that it comes is what it tells

@@ -19,7 +19,7 @@ _PIECE = 64 << 10  # bytes that are read at a time; the kernel mostly gives a pa
 _CORES, _LONGEST_S = 1e-3, 5.0  # that counting may take; how old a count may be
 
 COUNTS = (Path("/proc/self/net/sockstat"), Path("/proc/self/net/sockstat6"))
-"""Where it says how many TCP sockets there are, of all ports together, which costs the same however many there are."""
+"""Where the kernel tells the number of TCP sockets of all ports together, at the same cost however many there are."""
 
 
 def affordable_connections(wanted: int, *, others: int, files: int | None = None) -> int:
@@ -40,8 +40,8 @@ def share_of_peer(wanted: int, *, of: int) -> int:
     """Connections that one peer may have.
 
     Args:
-        wanted: by the setting; 0 for three quarters, as a proxy may speak for all clients, and whoever takes too many
-            should leave some to others.
+        wanted: by the setting; 0 stands for three quarters of all: one proxy may connect all clients, and a peer that
+            takes too many must leave some to others.
         of: connections that all peers may have together.
     """
     return min(wanted or -(-3 * of // 4), of)
@@ -55,9 +55,9 @@ def can_count_connections() -> bool:
 class ConnectionCount:
     """Counts the connections established to a local port, in this network namespace.
 
-    The kernel makes each table anew for whoever reads it, which takes it milliseconds: only those are read in which
-    the port listens, and so seldom that this takes a thousandth of a core, but every five seconds. Any thread may
-    call.
+    The kernel makes a table anew for each reader, which takes milliseconds. So only the tables in which the port
+    listens are read, as seldom as keeps this within a thousandth of a core, but at least every five seconds. Any
+    thread may call.
 
     Args:
         port: where something listens already.
@@ -99,7 +99,7 @@ def count_sockets(table: Path, port: int, state: str) -> int:
         port: the local one.
         state: two hexadecimal digits.
     """
-    # Only behind a local address comes another one. Nothing is looked for before it: that took six times as long.
+    # Only a local address has another one behind it. The pattern does not begin before it: that took six times as long.
     of_port = re.compile(rb":%04X \w+:\w+ %b " % (port, state.encode()))
     return sum(len(of_port.findall(lines)) for lines in pieces(table))
 

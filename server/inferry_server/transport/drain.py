@@ -1,9 +1,10 @@
 """How a server stops without losing a call that has arrived: the steps of every transport, in order.
 
-gRPC cancels calls that have reached it, and no handler yet, while it closes. So:
+While a server closes, gRPC cancels calls that have arrived and that no handler has got yet. So:
 
 - Requests that arrive from now on are held.
-- Requests that arrived before get their replies first, for a second at most: a caller that waits sends no more.
+- Requests that arrived before get their replies first, for a second at most: a caller that waits for a reply sends no
+  further request.
 - Once no request has arrived for a moment, connections are closed, and everything that was held is handled after all.
 - Unary calls that were opened and have sent no request have `STRAGGLER_S` to send it; after that they get UNAVAILABLE.
 - What has not ended by the grace time is cancelled, by the transport.
@@ -15,8 +16,8 @@ from typing import Protocol
 STRAGGLER_S = 0.3
 """How long after it closed a server still takes the request of a unary call that was opened before."""
 
-# How long no request must have arrived before connections are closed, and how long that is waited for; and how long
-# replies are waited for before that: a caller that gets one may send the next request.
+# Connections are closed once no request has arrived for the first of these times, or after the second. Before that,
+# replies are waited for, the third time at most: a caller that gets one may send the next request.
 _QUIET_S, _LONGEST_HOLD_S, _LONGEST_OWED_S = 0.03, 0.3, 1.0
 _LOOK_EVERY_S = 0.01
 
@@ -26,7 +27,7 @@ class Draining(Protocol):
 
     @property
     def last_arrival(self) -> float:
-        """When the latest request arrived that is held; any earlier time where none has."""
+        """When the latest of the held requests arrived; any earlier time where none is held."""
         ...
 
     def hold(self) -> None:

@@ -1,4 +1,4 @@
-"""What gRPC is told by the environment. It reads that once, when it is imported: `prepare` comes before."""
+"""Environment variables for gRPC, which reads them once, when it is imported: `prepare` must be called before that."""
 
 import os
 
@@ -14,6 +14,6 @@ A gRPC that has no such choice any more ignores the name.
 def prepare(*, transport: str, verbose: bool) -> None:
     """Set what is not set yet: a user's own choice stands."""
     if not verbose:
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say, our errors say
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our errors say what its log would
     if transport == "completion_queue":
         os.environ.setdefault("GRPC_EXPERIMENTS", _READ_WHERE_IT_IS_POLLED)

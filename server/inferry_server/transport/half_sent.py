@@ -1,4 +1,4 @@
-"""Memory of requests that did not come whole: calls give way where it is short, and it goes back to the system."""
+"""Memory of requests that come only in part: which calls end where it is short, and when it is given back."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -13,7 +13,7 @@ _SLOW_S = 1.0  # for a request to come
 
 
 def is_memory_short(max_message_bytes: int, available: Callable[[], int] = available_bytes) -> bool:
-    """Whether so little memory is left that a few large requests, half of which have come, would take it.
+    """Whether less memory is left than a few requests of the largest size take.
 
     Args:
         max_message_bytes: of one request.
@@ -36,7 +36,7 @@ def giving_way(unasked: Mapping[C, float], now: float) -> list[C]:
 
 
 class HalfSent:
-    """Gives memory back some looks after calls ended without their requests: at most once in so many looks.
+    """Trims the heaps some looks after a call has ended without its request, at most once in so many looks.
 
     `ended` is called by the thread that reads calls, `look` by the watchdog's.
     """
@@ -46,12 +46,12 @@ class HalfSent:
         self._looks_left = 0
 
     def ended(self) -> None:
-        """A call has ended, and may have brought half of a message."""
+        """Note that a call has ended of whose request a part may have come."""
         if not self._looks_left:  # else callers who come and go would put it off for ever
             self._looks_left = _LOOKS
 
     def look(self) -> None:
-        """Give memory back if it is time."""
+        """Trim the heaps if it is time."""
         if self._looks_left:
             self._looks_left -= 1
             if not self._looks_left:

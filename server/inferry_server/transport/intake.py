@@ -7,14 +7,14 @@ _STEP = 32  # calls asked for at once, for each takes a little time
 
 
 class Intake:
-    """The calls of one server that were asked for and have not come. Not thread-safe."""
+    """The calls that one server has asked gRPC for and that have not come. Not thread-safe."""
 
     def __init__(self) -> None:
         self._asked: deque[float] = deque()  # when, for each
         self._caught_up_at = 0.0
 
     def caught_up(self, now: float) -> int:
-        """Nothing was left to read at that time.
+        """Note that nothing was left to read at that time.
 
         Returns:
             For how many calls to ask now; they count as asked for.
@@ -23,16 +23,16 @@ class Intake:
         return self._ask(now)
 
     def stalled(self, seconds: float) -> None:
-        """The process stood still for so long: that says nothing about how long a call has waited."""
+        """Note that the process stood still for so long, which does not count as a call's waiting."""
         self._caught_up_at += seconds
         self._asked = deque([at + seconds for at in self._asked])
 
     def came(self, now: float) -> tuple[float, int]:
-        """A call has come.
+        """Note that a call has come.
 
         Returns:
-            Seconds that it has waited, at most, as far as can be told: since nothing was left to read, and since it
-            was asked for. Then for how many calls to ask now, as for `caught_up`.
+            The most seconds that it can have waited: since nothing was left to read, or since it was asked for if that
+            is later. Then for how many calls to ask now, as `caught_up` returns it.
         """
         since = self._asked.popleft()
         if since < self._caught_up_at:

@@ -1,4 +1,4 @@
-"""Which calls are ended because their clients neither send nor read, each for itself or where too many calls wait."""
+"""Which calls to end because their clients neither send nor read: after a time, or earlier where too many are open."""
 
 import heapq
 from collections.abc import Iterable, Mapping
@@ -13,23 +13,21 @@ class Stream(Protocol):
 
     Attributes:
         active_at: when its client last sent or read something, or was sent something, in monotonic seconds.
-        awaits_request: whether its client may send, and nothing is on its way to it.
-        awaits_reader: whether a reply is on its way to its client.
     """
 
     active_at: float
 
     @property
     def awaits_request(self) -> bool:
-        """As the attribute says."""
+        """Whether its client may send, and nothing is on its way to it."""
 
     @property
     def awaits_reader(self) -> bool:
-        """As the attribute says."""
+        """Whether a reply is on its way to its client."""
 
 
 def idle(streams: Iterable[S], since: float) -> list[S]:
-    """The streams whose clients have sent nothing, nor half of a message whole, since some moment."""
+    """The streams whose clients could have sent a request since some moment, and have sent no whole one."""
     return [one for one in streams if one.awaits_request and one.active_at <= since]  # guard: streams-idle
 
 

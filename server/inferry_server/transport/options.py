@@ -13,10 +13,10 @@ from inferry_server.transport.tls import ServerTls
 
 # A client may ping as often as every ten seconds, calls or not: load balancers do.
 _MIN_PING_INTERVAL_MS = 10_000
-# gRPC ends calls as CANCELLED that it could not hand over for half a minute: to a client that still waits, as if it had
-# cancelled them itself. How long a call may wait its deadline says, and how many may the bounds on connections.
+# By default gRPC ends a call as CANCELLED that no server has taken for half a minute, although its client still waits.
+# Here a call's deadline says how long it may wait, and the bounds on connections how many calls may.
 _KEPT_UNREAD_S = 2**31 - 1
-# For a client to shake hands, TLS included, and to say its settings; gRPC itself waits two minutes.
+# For a client to shake hands, TLS included, and to send its HTTP/2 settings; by default gRPC waits two minutes.
 _HANDSHAKE_S = 20.0
 _IDENTITY_ALONE = 1  # a bit for each algorithm, the first for none
 _COMPRESSIONS = {"none": None, "deflate": 1, "gzip": 2}  # grpc/impl/compression_types.h
@@ -81,7 +81,7 @@ class TransportOptions:
             ("grpc.so_reuseport", int(self.shares_port)),  # else a second server would be given half the calls
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            # Both: between the two, gRPC refuses calls by chance.
+            # The same for both: gRPC refuses calls at random whose metadata lie between the two.
             ("grpc.max_metadata_size", self.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
             ("grpc.max_concurrent_streams", self.max_streams),

@@ -1,4 +1,4 @@
-"""How often the kernel is asked what it tells slowly, such as its tables: longer the more connections there are."""
+"""How often to ask the kernel for what it tells slowly, such as its tables: the more connections, the more slowly."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Pacing:
         """Whether the work is to be done again.
 
         Args:
-            times: how much more often than usual, and with so many times the cores, as it is urgent.
+            times: how much more often than usual, as it is urgent; the work may then take so many times the cores.
         """
         return self._clock() >= self._done_at + self._pause_s / times
 

@@ -1,8 +1,8 @@
-"""Connections of one peer: gRPC bounds those of all peers together, these here are bounded from outside of it.
+"""Bounds the connections of one peer from outside of gRPC, which bounds only those of all peers together.
 
 gRPC neither tells which connections it has nor refuses one by its address. The Linux kernel tells both who is
-connected to a port and which of this process' descriptors a connection is. So a look, now and then, counts by peer,
-and cuts off what is too much; to gRPC, those clients have gone.
+connected to a port and which of this process' descriptors a connection is. So a look, now and then, counts the
+connections of each peer, and cuts off those that are too many; to gRPC it seems that their clients have gone.
 """
 
 import logging
@@ -50,16 +50,16 @@ def peer_bound(options: TransportOptions, address: AnyAddress, told: Callable[[i
 class PeerBound:
     """Cuts off the newest connections of peers that have too many. `look` is called by one thread.
 
-    Between two looks there may be seconds, in which one peer could take all connections. So it looks ten times as often
-    after a look that has cut off somebody, who may come again, and where as many sockets have come since the last look
-    as one peer would need for that.
+    Between two looks there may be seconds, in which one peer could take all connections. So looks are ten times as
+    frequent after one that has cut off a peer, which may come again, and once so many sockets have come since the last
+    look that one peer could have too many.
 
     A peer is an IPv4 address, or a network of IPv6 addresses. On a system without the kernel's tables nothing is done.
 
     Args:
         port: where this process listens already.
         most: connections that one peer may have.
-        told: how many connections a look has cut off, where it has.
+        told: called with the number of connections that a look has cut off, if there are any.
         tables: of the kernel, for IPv4 and IPv6.
         spare: connections beyond `most` that a peer may have for some seconds: others have enough left.
         count: tells how many sockets there are, other ports' among them.
@@ -111,11 +111,11 @@ class PeerBound:
     def _is_urgent(self) -> bool:
         """Whether one peer may have too many by now, if all sockets that have come are its."""
         count = self._count()
-        self._fewest = min(self._fewest, count)  # what comes must not hide behind what goes
+        self._fewest = min(self._fewest, count)  # else sockets that go would hide those that come
         return self._cuts or self._largest + count - self._fewest > self._most + self._spare  # guard: peers-urgent
 
     def _look(self) -> None:
-        self._fewest = self._count()  # first: what comes meanwhile may not be in the tables
+        self._fewest = self._count()  # first: sockets that come meanwhile may not be in the tables
         self._cuts = False
         peers = {number: peer for table in self._tables for number, peer in established(table, self._port)}
         if beyond(peers, self._most, self._known):
@@ -130,9 +130,9 @@ class PeerBound:
 
 
 def beyond(peers: Mapping[int, str], most: int, known: Collection[int] = ()) -> list[int]:
-    """The sockets that are more than so many of one peer: first those that are new, then those with higher numbers.
+    """The sockets that each peer has beyond the most: new ones sooner than known ones, then those with higher numbers.
 
-    Linux numbers sockets as they are made, but on each core by itself.
+    Linux numbers sockets in the order in which they are made, but each core counts for itself.
 
     Args:
         peers: by the number of each socket.
@@ -187,7 +187,7 @@ def own_sockets() -> dict[int, int]:
 
 
 def cut_off(descriptor: int, number: int) -> bool:
-    """End a connection that somebody else of this process holds, who then finds that the client has gone.
+    """End a connection that other code of this process holds, which then finds that the client has gone.
 
     Args:
         descriptor: of its socket, unless that has been closed.
@@ -197,7 +197,7 @@ def cut_off(descriptor: int, number: int) -> bool:
         Whether it was still there.
     """
     try:
-        copy = os.dup(descriptor)  # which names this socket for as long as it is open, whatever becomes of the other
+        copy = os.dup(descriptor)  # it stays this socket's, even if the other is closed and given to a new socket
     except OSError:
         return False
     if os.fstat(copy).st_ino != number:  # guard: peers-own-socket
@@ -216,7 +216,7 @@ def sockets_of_clients(clients: Collection[str], port: int) -> Mapping[str, Mapp
     machine at the same time.
 
     Args:
-        clients: as gRPC names the peer of a call, `ipv4:10.0.0.1:4711`; of others than IPv4 and IPv6 there is none.
+        clients: as gRPC names the peer of a call, `ipv4:10.0.0.1:4711`; other kinds than IPv4 and IPv6 are left out.
         port: the local one.
 
     Returns:
@@ -262,7 +262,7 @@ def _end_at(descriptor: int, port: int) -> _End | None:
     except OSError:  # nobody is connected: it listens
         return None
     finally:
-        connection.detach()  # it is somebody else's
+        connection.detach()  # gRPC owns the descriptor, and goes on using it
 
 
 def _end(host: str, port: int) -> _End:

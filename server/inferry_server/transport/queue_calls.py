@@ -1,8 +1,8 @@
 """Calls that are driven by events of a completion queue: one operation after another, no thread of their own.
 
-A read that finds no message tells of a client that has half-closed and of one that has gone alike. Where gRPC's own
-threads read the connections, they may tell of the cancellation some 100 us later. So the end is read twice: what ends
-a call goes through one queue of its connection, and the second read ends behind a cancellation that ended the first.
+A read without a message means that the client has half-closed, or that it has gone. Where gRPC's own threads read the
+connections, the event of a cancellation may come some 100 us after that read. So the end is read twice: all ends of a
+call go through one queue of its connection, so the second read ends after a cancellation that ended the first.
 """
 
 import time
@@ -39,7 +39,7 @@ class Loop(Protocol):
         """A reply that its client did not read for long is freed now."""
 
     def unary_arrived(self, call: "QueueCall", message: bytes) -> None:
-        """The request of a unary call is there."""
+        """The request of a unary call has come."""
 
     def unary_without_request(self, call: "QueueCall") -> None:
         """No request of a unary call will come."""
@@ -204,10 +204,10 @@ class QueueStreamCall(_BaseCall):
         self._read_on()
 
     def drain(self) -> None:
-        """The server is shutting down. Called on the reading thread.
+        """Tell the receiver that the server stops, but after a half-close that has come already. On the reading thread.
 
-        The receiver is told after the half-close that may be there already. Requests that come from now on are
-        dropped: they get no reply, and the stream does not end with OK although its client half-closes after them.
+        Requests that come from now on are dropped: they get no reply, and the stream does not end with OK although its
+        client half-closes after them.
         """
         self._draining = True
         self._loop.soon(self._drained)  # guard: drain-half-close
@@ -242,7 +242,7 @@ class QueueStreamCall(_BaseCall):
         if self._end(status):
             with self._lock:
                 self._final = status
-                self._receiver = None  # which knows the call: together they would wait for the garbage collection
+                self._receiver = None  # it refers to the call: both would wait for the garbage collection
             self._send_on()
 
     def cancelled(self, status: Status = CANCELLED) -> None:

@@ -1,4 +1,4 @@
-"""The thread that reads calls and computes in between; if it computes for long, another one reads from then on."""
+"""The thread that reads calls and computes in between; if it computes for long, another thread reads from then on."""
 
 import logging
 import threading
@@ -16,11 +16,11 @@ RELIEVED_AFTER_S = 0.4
 class ReadingThread:
     """Runs `poll` on a thread, and on another one when that computes for too long; the first ends when it is done.
 
-    `turn`, `is_current` and `compute` are called by `poll`, `look` by the watchdog.
+    `poll` adds to `turns`, looks at `current` and calls `compute`; the watchdog's thread calls `look`.
 
     Args:
         name: of the thread.
-        poll: reads until it is told to stop, or `is_current` of its argument is false.
+        poll: reads until the transport stops, or `current` is no longer its argument.
         inline: what is computed between two events.
         stopped: whether reading has ended for good.
         relieved: called by `look` when another thread reads from now on.
@@ -70,7 +70,7 @@ class ReadingThread:
         try:
             work()
         finally:
-            with self.handover:  # `_relieve` comes before, or finds that nothing computes
+            with self.handover:  # `_relieve` was before this, or will find that nothing computes
                 if self.current == reader:
                     self.computing = False
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 SAME_S = 0.001
 """Two readings of a deadline that differ by less agree: gRPC looks at both clocks for each, one after the other."""
-_TRIES = 8  # a clock that jumps between readings as often is none
+_TRIES = 8  # then the last reading is taken, right or wrong
 
 
 class WallDeadline(Protocol):

@@ -1,4 +1,4 @@
-"""Calls that were let in stay so only as long as their callers may make them: streams, and those still to be sent."""
+"""Ends calls whose callers may no longer make them: streams, and unary calls whose request has not come."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
@@ -22,10 +22,10 @@ class OpenCall(Protocol):
         """What its client's verified certificate says."""
 
     def auth_context(self) -> AuthContext:
-        """What gRPC tells of its connection; asked only where clients show certificates."""
+        """What gRPC tells of its connection; called only where clients show certificates."""
 
     def revoke(self, status: Status) -> None:
-        """End it, and forget what it waits for."""
+        """End it with a status, and cancel what it waits for."""
 
 
 C = TypeVar("C", bound=OpenCall)
@@ -34,16 +34,16 @@ C = TypeVar("C", bound=OpenCall)
 class Revoking:
     """Ends calls whose token was revoked or has expired, or whose caller has lost the role, or its certificate.
 
-    No message is looked at for it: all open calls are, when the policy changes or a token or a certificate ends. One
-    thread asks whether they are to be; the thread that lets calls in looks at them, so that none slips through between
-    being let in and being known.
+    Not each message is checked: all open calls are, when the policy changes or a token or a certificate expires. One
+    thread calls `is_due`; the thread that lets calls in calls the rest, so that no call is missed between being let in
+    and being known.
 
     Args:
         router: decides, and knows the methods.
         certificates: say whether those of clients still hold; None: clients show none.
 
     Attributes:
-        reviews: how often open calls had to be looked at.
+        reviews: how often open calls had to be checked.
     """
 
     def __init__(self, router: Router, certificates: ClientCertificates | None = None) -> None:
@@ -53,7 +53,7 @@ class Revoking:
         self.reviews = 0
 
     def is_due(self) -> bool:
-        """Whether open calls are to be looked at now; asked every quarter of a second or so."""
+        """Whether open calls must be checked now; called every quarter of a second or so."""
         is_due = self._standing is not None and self._standing.has_changed()
         if self._certificates is not None and self._certificates.is_due():  # guard: certificates-reviewed
             is_due = True
@@ -61,7 +61,7 @@ class Revoking:
         return is_due
 
     def begin(self) -> None:
-        """All open calls are looked at now, by one or more calls of `review`."""
+        """Note that all open calls are checked now, by one or more calls of `review`."""
         if self._certificates is not None:
             self._certificates.begin_review()
 

@@ -40,7 +40,7 @@ def make_transport(
     failed: Callable[[], object] = lambda: None,
     relieved: Callable[[], object] = lambda: None,
 ) -> Transport:
-    """A transport by its name; where grpcio's private layer is not the one we know, the public one.
+    """The transport of a name; `aio` where grpcio's private layer is not the one that was tested.
 
     Args:
         name: `completion_queue` or `aio`.
@@ -66,8 +66,8 @@ _LAYER_LOGGER = "grpc._cython.cygrpc"
 
 
 def _is_not_of_a_caller(record: logging.LogRecord) -> bool:
-    """Whether a record of grpcio tells of more than metadata that is not UTF-8.
+    """Whether a log record of grpcio tells of something else than metadata that are not UTF-8.
 
-    It logs a traceback for every such value, goes on, and lets any caller fill the log.
+    grpcio logs a traceback for every such value and goes on: any caller could fill the log.
     """
     return not str(record.msg).startswith("Invalid encoding on")

@@ -14,9 +14,9 @@ from inferry_server.telemetry.series import Count
 
 
 class ServerTls:
-    """What new connections are shown; those that are open keep what they were shown.
+    """Certificate, key and client authorities for new connections; open ones keep those with which they began.
 
-    gRPC asks for it at each handshake, on threads of its own; `apply` may be called by any other.
+    gRPC asks for them at each handshake, on threads of its own; any other thread may call `apply`.
 
     Args:
         certificate: PEM file with the chain.
@@ -66,10 +66,10 @@ class ServerTls:
         )
 
     def apply(self, contents: Contents) -> None:
-        """Show what the files hold now, from the next handshake on.
+        """Use what the files hold now, from the next handshake on.
 
         Raises:
-            StartError: they cannot be used; what was shown before is shown on.
+            StartError: they cannot be used; what was used before stays in use.
         """
         if contents == self.contents:  # tried again, as another port could not use them
             return
@@ -80,10 +80,10 @@ class ServerTls:
             self._exchanged(authority)  # guard: client-authority-exchanged
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """What has changed since the last handshake; None: nothing.
+        """The configuration, if it has changed since the last handshake; else None.
 
-        gRPC takes another configuration up without a lock: with one at each handshake it crashed within seconds where
-        two threads shook hands at the same time.
+        gRPC takes a configuration without a lock: when it was given one at each handshake, it crashed within seconds of
+        two threads shaking hands at the same time.
         """
         self._handshakes.inc()
         current = self._current

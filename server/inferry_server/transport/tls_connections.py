@@ -7,10 +7,10 @@ from inferry_server.transport.tls import ServerTls
 
 
 class TlsConnections:
-    """Tells what has come since it told last. One thread looks.
+    """Reports the TLS connections that have come since the last report. One thread calls `look`.
 
-    gRPC asks `ServerTls` as each handshake begins, and says nothing when it fails. A connection whose handshake went
-    well has calls; beside mutual TLS it is known by its first one.
+    gRPC asks `ServerTls` as each handshake begins, and says nothing when it fails. Only a connection whose handshake
+    went well has calls; with mutual TLS the server knows a connection from its first one on.
 
     Args:
         tls: of the port.
@@ -27,7 +27,7 @@ class TlsConnections:
         self._accepted = self._used = 0
 
     def look(self) -> None:
-        """Tell, if there is anything."""
+        """Report, if there is anything."""
         used = 0 if self._certificates is None else self._certificates.connections
         accepted = self._tls.accepted
         if accepted > self._accepted or used > self._used:

@@ -16,7 +16,7 @@ class UnreadCalls:
 
     Args:
         router: knows the methods, and counts what is refused.
-        certificates: say whether those of clients still hold; None: clients show none that is looked at again.
+        certificates: say whether those of clients are still valid; None: clients' certificates are not checked again.
     """
 
     def __init__(self, router: Router, certificates: ClientCertificates | None) -> None:

@@ -5,7 +5,7 @@ _MOST_BYTES = 4 << 20
 
 
 def is_full(messages: int, nbytes: int) -> bool:
-    """Whether so much is unsent that the client is not read before it reads itself.
+    """Whether so much is unsent that the server reads no further request before the client has read replies.
 
     Args:
         messages: that wait to be sent on one stream.

@@ -25,7 +25,7 @@ _SILENT_EVERY_S = 1.0  # streams are looked at: there may be ten thousand
 
 
 class WaitingCalls:
-    """The open calls, and the ends of those whose clients neither send nor read, or may not make them any more.
+    """Knows the open calls, and ends those whose clients neither send nor read, or may not make them any more.
 
     The watchdog's thread calls `due`; the reading thread calls everything else, and enters and removes calls. Replies
     enter `unread` from any thread. Nothing blocks, and no lock is held.
@@ -81,7 +81,7 @@ class WaitingCalls:
     def end_overdue(self) -> None:
         """End the unary calls whose request has not come in time.
 
-        Of some calls that are reset as they are opened, gRPC says nothing any more: they would stay for good, each
+        About some calls that are reset as they are opened, gRPC reports nothing more: they would stay for good, each
         with its connection.
         """
         limit_s = self._options.request_read_timeout_s
