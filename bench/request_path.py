@@ -2,7 +2,7 @@
 
 A real server on this thread, over a gRPC that is played (`testkit/played_grpc.py`): the calls of Python functions are
 counted while requests are handled whose kind the server has seen before. Not counted: constructors that Python writes
-(of named tuples and dataclasses, 14 a request), functions in C, other packages, other threads. That no other thread is
+(of named tuples and dataclasses, 11 a request), functions in C, other packages, other threads. That no other thread is
 woken is what `tests/server/test_request_costs.py` shows.
 """
 

@@ -281,7 +281,7 @@ BATCHING = (
     Mutant(
         "shed-unread-shortly",
         "shedding: calls are refused unread only while the reading thread is about to compute",
-        "self._inline.shedding = self._shedding",
+        "self._inline_work.shedding = self._shedding",
         _TEST_SHEDDING,
     ),
     Mutant("shed-not-by-bulk", "shedding: a bulk request that is refused sheds nobody", "if True:", _TEST_SHEDDING),

@@ -111,5 +111,5 @@ def begin_shedding(gated: GatedServer, model: str) -> Any:
     shedding = gated.server.registry.find(model, "").batcher.shedding
     shedding.refused(gated.clock())
     shedding.begin(0.02)
-    gated.server._transport._inline.shedding = shedding  # type: ignore[attr-defined]
+    gated.server._transport._inline_work.shedding = shedding  # type: ignore[attr-defined]
     return shedding

@@ -13,14 +13,12 @@ nothing changes: what the two are charged together is what they were given.
 
 import itertools
 from collections import deque
-from dataclasses import dataclass, field
 
 # Both tags advance alike where v - v/3 = b + v/3 for the core-seconds v of the variant and b of the base: v = 3b.
 # As it is less than a half, a base that computes nothing for a while is not charged ahead of its variant.
 _CHARGED_TO_BASE = 1 / 3
 
 
-@dataclass(eq=False)
 class Claim:
     """One instance's wish to compute a batch; used again for its next one.
 
@@ -28,16 +26,20 @@ class Claim:
         model: whose batch; the instances and versions of a model share what it is given.
         cores: threads that compute the batch.
         granted: it may compute.
+        charged: core-seconds, until the true cost is known.
+        asked: its place among equals.
     """
 
-    model: str
-    cores: int
-    granted: bool = field(default=False, init=False)
-    charged: float = field(default=0.0, init=False)  # core-seconds, until the true cost is known
-    asked: int = field(default=0, init=False)  # its place among equals
+    __slots__ = ("asked", "charged", "cores", "granted", "model")
+
+    def __init__(self, model: str, cores: int) -> None:
+        self.model = model
+        self.cores = cores
+        self.granted = False
+        self.charged = 0.0
+        self.asked = 0
 
 
-@dataclass(slots=True)
 class _Account:
     """What a model was given.
 
@@ -49,11 +51,14 @@ class _Account:
         instead_core_s: core-seconds that this should take, from now on.
     """
 
-    tag: float
-    last_cost: float = 0.0
-    waiting: deque[Claim] = field(default_factory=deque)
-    instead_of: str = ""
-    instead_core_s: float = 0.0
+    __slots__ = ("instead_core_s", "instead_of", "last_cost", "tag", "waiting")
+
+    def __init__(self, tag: float) -> None:
+        self.tag = tag
+        self.last_cost = 0.0
+        self.waiting: deque[Claim] = deque()
+        self.instead_of = ""
+        self.instead_core_s = 0.0
 
 
 class FairQueue:

@@ -48,7 +48,7 @@ class LaneQueue:
         self._entries[request] = entry
         heapq.heappush(self._heap, entry)
         self.rows += request.rows
-        if request.is_degraded:
+        if request.degraded_from:
             self.degraded_rows += request.rows
         self.nbytes += request.nbytes
 
@@ -70,7 +70,7 @@ class LaneQueue:
         """Hand out rows of the first request; with its last rows it leaves."""
         request.waiting_rows -= rows
         self.rows -= rows
-        if request.is_degraded:
+        if request.degraded_from:
             self.degraded_rows -= rows
         if request.waiting_rows == 0:
             self._leave(request)
@@ -78,7 +78,7 @@ class LaneQueue:
     def forget(self, request: InferenceRequest) -> None:
         """Drop a request that still waits."""
         self.rows -= request.waiting_rows
-        if request.is_degraded:
+        if request.degraded_from:
             self.degraded_rows -= request.waiting_rows
         self._leave(request)
 

@@ -10,7 +10,6 @@
 - `Steadiness` knows by how much batches take longer than expected, and so which may be computed inline.
 """
 
-import copy
 import math
 from collections import OrderedDict
 from typing import TypeVar
@@ -79,7 +78,11 @@ class LatencyModel:
 
     def copy(self) -> "LatencyModel":
         """The same, as it is now."""
-        return copy.copy(self)
+        same = LatencyModel(self._scale, forgetting=self._forgetting)
+        same._a, same._b = self._a, self._b
+        same._xx_aa, same._xx_ab, same._xx_bb = self._xx_aa, self._xx_ab, self._xx_bb
+        same._x_a, same._x_b = self._x_a, self._x_b
+        return same
 
     @property
     def is_measured(self) -> bool:

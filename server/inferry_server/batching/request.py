@@ -1,15 +1,15 @@
 """One request in the queue: its inputs, deadline and reply; and how rows become batches, and outputs replies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.latency import ShapeKey
-from inferry_server.batching.policy import Lane
+from inferry_server.batching.policy import INTERACTIVE, Lane
 from inferry_server.errors import InferenceError, RowCountError
 from inferry_server.signature import Staging
 from inferry_server.trace import RequestTrace
@@ -77,7 +77,6 @@ def form_of(inputs: Arrays, rows: int) -> InputsForm:
     return InputsForm(nbytes, item_shapes, (item_shapes, 1 << row_bytes.bit_length() if characters else row_bytes))
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
 class InferenceRequest:
     """One request in the queue, and how far it has come.
 
@@ -93,6 +92,8 @@ class InferenceRequest:
         trace: its trace, where it is sampled.
         request_id: as the client chose it.
         arrived_at: when it came, on the monotonic clock; 0: when it is admitted.
+        degraded_from: the version that it was meant for, as MODEL/VERSION, where a variant of that computes it; else
+            empty.
         nbytes: as `InputsForm`.
         item_shapes: as `InputsForm`.
         shape_key: as `InputsForm`.
@@ -101,42 +102,44 @@ class InferenceRequest:
         rows_ahead: rows that waited in its lane then.
         waiting_rows: not handed out to a batch yet.
         settled: it has its reply, failed or was cancelled: nothing more happens to it.
-        is_degraded: whether a variant computes it in place of the version that it was meant for.
     """
 
-    is_degraded: ClassVar[bool] = False
+    __slots__ = (
+        "_assembly_s", "_compute_s", "_computed_rows", "_joined", "_queue_s", "arrived_at", "deadline", "degraded_from",
+        "enqueued_at", "inputs", "is_probe", "item_shapes", "lane", "nbytes", "reply", "request_id", "rows",
+        "rows_ahead", "settled", "shape_key", "trace", "waiting_rows",
+    )  # fmt: skip
 
-    inputs: Arrays
-    rows: int
-    reply: Reply
-    deadline: float | None = None
-    lane: Lane = Lane.INTERACTIVE
-    trace: RequestTrace | None = None
-    request_id: str = ""
-    arrived_at: float = 0.0
-    form: InitVar[InputsForm | None] = None
-    nbytes: int = field(init=False)
-    item_shapes: tuple[tuple[int, ...], ...] = field(init=False)
-    shape_key: ShapeKey = field(init=False)
-    is_probe: bool = field(default=False, init=False)
-    enqueued_at: float = field(default=0.0, init=False)
-    rows_ahead: int = field(default=0, init=False)
-    waiting_rows: int = field(init=False)
-    settled: bool = field(default=False, init=False)
-    _computed_rows: int = field(default=0, init=False)
-    _queue_s: float | None = field(default=None, init=False)
-    _assembly_s: float = field(default=0.0, init=False)
-    _compute_s: float = field(default=0.0, init=False)
-    _joined: dict[str, NDArray[Any]] | None = field(default=None, init=False)
-
-    def __post_init__(self, form: InputsForm | None) -> None:
-        self.waiting_rows = self.rows
-        self.nbytes, self.item_shapes, self.shape_key = form or form_of(self.inputs, self.rows)
-
-    @property
-    def degraded_from(self) -> str:
-        """The version that it was meant for, as MODEL/VERSION, where a variant of that computes it; else empty."""
-        return ""
+    def __init__(
+        self,
+        inputs: Arrays,
+        rows: int,
+        reply: Reply,
+        deadline: float | None = None,
+        lane: Lane = INTERACTIVE,
+        trace: RequestTrace | None = None,
+        request_id: str = "",
+        arrived_at: float = 0.0,
+        form: InputsForm | None = None,
+        *,
+        degraded_from: str = "",
+    ) -> None:
+        self.inputs = inputs
+        self.rows = self.waiting_rows = rows
+        self.reply = reply
+        self.deadline = deadline
+        self.lane = lane
+        self.trace = trace
+        self.request_id = request_id
+        self.arrived_at = arrived_at
+        self.degraded_from = degraded_from
+        self.nbytes, self.item_shapes, self.shape_key = form or form_of(inputs, rows)
+        self.is_probe = self.settled = False
+        self.enqueued_at = 0.0
+        self.rows_ahead = self._computed_rows = 0
+        self._queue_s: float | None = None
+        self._assembly_s = self._compute_s = 0.0
+        self._joined: dict[str, NDArray[Any]] | None = None
 
     @property
     def queued(self) -> "InferenceRequest":
@@ -190,14 +193,6 @@ class InferenceRequest:
     def timing(self) -> Timing:
         """Where its time went so far."""
         return Timing(self._queue_s or 0.0, self._assembly_s, self._compute_s)
-
-
-@dataclass(eq=False, slots=True)
-class DegradedRequest(InferenceRequest):
-    """A request that a variant computes, because the version that it was meant for had no room for it."""
-
-    is_degraded: ClassVar[bool] = True
-    degraded_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,17 @@ from inferry_server.trace import TracedBatch
 
 logger = logging.getLogger(__name__)
 
-UnderWay = tuple[float, Sequence[BatchSlice]]
-"""A run of the model: since when, and whose rows it computes."""
+
+class UnderWay(NamedTuple):
+    """A run of the model. It is known by its identity, which a plain tuple does not keep in compiled code.
+
+    Attributes:
+        since: when it began.
+        slices: whose rows it computes.
+    """
+
+    since: float
+    slices: Sequence[BatchSlice]
 
 
 class _Done(NamedTuple):
@@ -196,7 +205,7 @@ class BatchExecution:
         else:
             inputs = assemble(slices, rows=rows, padded=padded, staging=self._staging.get(seat))
         assembled = self._clock()
-        self._under_way[seat] = (assembled, slices)
+        self._under_way[seat] = UnderWay(assembled, slices)
         try:
             outputs = run(inputs)
         finally:

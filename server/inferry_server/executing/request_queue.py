@@ -80,7 +80,7 @@ class RequestQueue:
         self._shedding = shedding or Shedding()
         self._scheduler = scheduler
         self._clock = clock
-        self._inline = inline
+        self._inline_work = inline
         self._steadiness = Steadiness(inline_batch_s) if inline_batch_s > 0 else None
         self._inline_batch_s = inline_batch_s
         if not scheduler.is_warmed:  # guard: inline-no-unmeasured
@@ -194,7 +194,7 @@ class RequestQueue:
                     idle()
                     if self._holder is _OFFERED:
                         self._offered_at = now
-                        self._inline.pending.append(self._compute_inline)
+                        self._inline_work.pending.append(self._compute_inline)
                     elif waiting is not None:
                         timeout_s = waiting.wait_s
                 if self._holder is _OFFERED:
@@ -317,7 +317,7 @@ class RequestQueue:
         if is_full and (waiting := self._scheduler.next_batch(now)) is not None:
             self._shedding.begin(waiting.batch_s)
             is_soon = self._holder in INLINE_HOLDERS
-            self._inline.shedding = self._shedding if is_soon else None  # guard: shed-unread-shortly
+            self._inline_work.shedding = self._shedding if is_soon else None  # guard: shed-unread-shortly
 
     def _learn(self, batch: TakenBatch, ran: Ran) -> None:
         steadiness = self._steadiness
@@ -342,7 +342,7 @@ class RequestQueue:
 
     def _is_reader(self) -> bool:
         """Whether the calling thread is the reading thread."""
-        return threading.get_ident() == self._inline.thread
+        return threading.get_ident() == self._inline_work.thread
 
     def _event(self, waiting: NextBatch | None, *, is_due: bool) -> Event:
         """The event that a thread of the instances is free, by what waits."""
@@ -357,7 +357,7 @@ class RequestQueue:
         self._holder = TRANSITIONS[self._holder][event]
         if self._holder is not _OFFERED:  # guard: inline-not-while
             return False
-        self._inline.pending.append(self._compute_inline)
+        self._inline_work.pending.append(self._compute_inline)
         self._offered_at = now
         return True
 

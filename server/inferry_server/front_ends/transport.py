@@ -70,13 +70,13 @@ class FrontEndsTransport:
         self._options = options
         self._plan = plan
         self._count = count
-        self._inline = inline or Nothing()
+        self._inline_work = inline or Nothing()
         self._ended = ended
         self._wake = Wake()
         self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
         self._reading = ReadingThread(
-            "front-ends", self._read, self._inline, stopped=lambda: self._stopped, relieved=relieved
+            "front-ends", self._read, self._inline_work, stopped=lambda: self._stopped, relieved=relieved
         )
         self._slots: list[Slot] = []
         self._polled: dict[int, Slot] = {}  # by descriptor
@@ -266,13 +266,13 @@ class FrontEndsTransport:
                 channel.flush()
 
     def _count_shed(self) -> None:
-        if (shedding := self._inline.shedding) is not None:
+        if (shedding := self._inline_work.shedding) is not None:
             shedding.count()
 
     def _read(self, reader: int) -> None:
         """Read what has come; compute when nothing has, or reading has taken long. Ends when it was relieved."""
         self._reader = threading.get_ident()
-        reading, work = self._reading, self._inline.pending
+        reading, work = self._reading, self._inline_work.pending
         read_since = time.monotonic()
         while not self._stopped and reading.current == reader:
             reading.turns += 1
@@ -327,7 +327,7 @@ class FrontEndsTransport:
             self._poll.modify(channel, select.POLLIN | (select.POLLOUT if channel.wants_room else 0))
 
     def _tell_shedding(self) -> None:
-        shedding = self._inline.shedding
+        shedding = self._inline_work.shedding
         retry_after_s = 0.0 if shedding is None else shedding.retry_after_s
         if retry_after_s and not any(map(self._router.is_sheddable, self._router.sheddable_paths())):
             retry_after_s = 0.0

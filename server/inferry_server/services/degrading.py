@@ -7,7 +7,7 @@ from functools import partial
 from inferry_proto.variants import Accepted
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.relief import waits_s
-from inferry_server.batching.request import DegradedRequest, InferenceRequest, Reply
+from inferry_server.batching.request import InferenceRequest, Reply
 from inferry_server.errors import (
     DeadlineExceededError,
     OverloadedError,
@@ -144,8 +144,8 @@ def _takes(variant: ServedVersion, rows: int) -> bool:
     return rows <= max(1, variant.max_request_rows)  # guard: degrade-variant-rows
 
 
-def _for_variant(refused: InferenceRequest, reply: Reply, version: ServedVersion) -> DegradedRequest:
-    return DegradedRequest(
+def _for_variant(refused: InferenceRequest, reply: Reply, version: ServedVersion) -> InferenceRequest:
+    return InferenceRequest(
         inputs=refused.inputs,
         rows=refused.rows,
         reply=reply,

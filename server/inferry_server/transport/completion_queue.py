@@ -71,14 +71,14 @@ class CompletionQueueTransport:
         self._certificates = options.certificates_of_clients
         self._unread_calls = UnreadCalls(router, self._certificates)
         self._options = options
-        self._inline = inline or Nothing()
+        self._inline_work = inline or Nothing()
         report = options.report
         self._new_call: Callable[..., QueueCall] = QueueCall if report is None else partial(ReportingCall, report)
         self._intake = Intake()
         self._failed = failed
         self._server: CoreServer | None = None
         self._reading = ReadingThread(
-            "grpc-queue", self._poll, self._inline, stopped=lambda: self._stopped, relieved=relieved
+            "grpc-queue", self._poll, self._inline_work, stopped=lambda: self._stopped, relieved=relieved
         )
         self._paths: dict[bytes, tuple[str, bool]] = {}  # as text, and whether its calls are unary
         self._half_sent = HalfSent()
@@ -208,7 +208,7 @@ class CompletionQueueTransport:
     def _poll(self, reader: int) -> None:
         """Read what is ready; compute when nothing is, or reading has taken long. Ends once another thread reads."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, work, reading = self._server.poll, self._inline.pending, self._reading
+        poll, work, reading = self._server.poll, self._inline_work.pending, self._reading
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
@@ -308,7 +308,7 @@ class CompletionQueueTransport:
         access = self._access
         if access is not None and self._unread_calls.refuse_caller(event, path, access):  # guard: access-unread
             return
-        shedding = self._inline.shedding
+        shedding = self._inline_work.shedding
         if shedding is not None and shedding.retry_after_s and self._router.is_sheddable(path):  # guard: shed-unread
             self._unread_calls.shed(event, path, shedding)
             return

@@ -45,7 +45,7 @@ class ReadingThread:
         self.computing = False
         self._name = name
         self._poll = poll
-        self._inline = inline
+        self._inline_work = inline
         self._stopped = stopped
         self._relieved = relieved
         self._pulse = Pulse()
@@ -87,7 +87,7 @@ class ReadingThread:
 
     def _read(self) -> None:
         reader = self.current
-        with self._inline.reading():
+        with self._inline_work.reading():
             self._poll(reader)
 
     def _relieve(self) -> None:

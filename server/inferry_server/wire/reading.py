@@ -8,7 +8,6 @@ hears of its faults in the protocol's order.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,13 @@ import numpy as np
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.variants import PARAMETER, Accepted
-from inferry_server.batching.request import InferenceRequest, InputsForm, form_of
+from inferry_server.batching.request import form_of
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
 from inferry_server.trace import RequestTrace
 from inferry_server.wire.decode import DecodedRequest, accepted_variants, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
+from inferry_server.wire.incoming import IncomingRequest, ReadRequest
 from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
@@ -41,57 +41,6 @@ _ACCEPTS = PARAMETER.encode()
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (
     number << 3 | _LENGTH_DELIMITED for number in range(1, 8)
 )
-
-
-@dataclass(slots=True)
-class IncomingRequest:
-    """A request that names its model; what is inside is parsed only if that must be.
-
-    Attributes:
-        message: all of its bytes, or a view of them.
-        model_name: which model is asked.
-        model_version: which version, or label, of it; empty for none.
-        request_id: empty for none.
-        header: every field but the raw contents and the id, the two names included: what decides how to read them.
-            None where anything is unusual, and the message must be parsed whole.
-        raw_starts: where each of the raw_input_contents begins, where there is a header.
-        raw_sizes: of each of them, in bytes.
-        arrived_at: when it came, in monotonic seconds.
-        trace: where it is sampled.
-        queued: as its batcher gets it; None before.
-    """
-
-    message: bytes | memoryview
-    model_name: str
-    model_version: str
-    request_id: str
-    header: bytes | None = None
-    raw_starts: Sequence[int] = ()
-    raw_sizes: Sequence[int] = ()
-    arrived_at: float = 0.0
-    trace: RequestTrace | None = None
-    queued: InferenceRequest | None = None
-
-
-@dataclass(slots=True)
-class ReadRequest:
-    """A request that can be queued.
-
-    Attributes:
-        inputs: by name.
-        rows: N; 1 for a model without batch dimension.
-        timeout_s: from its `timeout` parameter; None for none.
-        priority: from its `priority` parameter; 0 for none.
-        encode: the response message, from the outputs of its rows.
-        form: of its inputs, where a plan knows it.
-    """
-
-    inputs: Arrays
-    rows: int
-    timeout_s: float | None
-    priority: int
-    encode: Callable[[Arrays], bytes]
-    form: InputsForm | None = None
 
 
 def accepted(incoming: IncomingRequest) -> Accepted | None:

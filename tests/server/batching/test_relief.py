@@ -5,7 +5,7 @@ import math
 import pytest
 
 from inferry_server.batching.relief import TRANSITIONS, Event, Load, Phase, Relief, waits_s
-from inferry_server.batching.request import DegradedRequest, InferenceRequest
+from inferry_server.batching.request import InferenceRequest
 from testkit.scheduling import NoReply, admit, scheduler, take
 
 BASE = Load(rows=0, degraded_rows=0, rows_per_s=1000.0, batch_rows=64, most_rows=1024, is_refusing=False)
@@ -119,7 +119,7 @@ def test_a_device_of_unknown_speed_is_not_judged_by_what_waits() -> None:
 def test_a_lane_counts_the_rows_that_wait_in_place_of_another_version() -> None:
     queue = scheduler(a=0.01)
     own = InferenceRequest({}, 1, NoReply())
-    degraded = [DegradedRequest({}, rows, NoReply(), degraded_from="base/1") for rows in (3, 2, 6)]
+    degraded = [InferenceRequest({}, rows, NoReply(), degraded_from="base/1") for rows in (3, 2, 6)]
     admit(queue, own, *degraded)
     load = queue.load(is_refusing=False)
     assert (load.rows, load.degraded_rows, load.batch_rows, load.most_rows) == (12, 11, 4, 16)

@@ -36,7 +36,7 @@ def begin_shedding(server: Server, model: str) -> Shedding:
     shedding = version.batcher.shedding
     shedding.refused(0.0)
     shedding.begin(0.02)
-    server._transport._inline.shedding = shedding  # type: ignore[attr-defined]
+    server._transport._inline_work.shedding = shedding  # type: ignore[attr-defined]
     return shedding
 
 
