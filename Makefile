@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-relief bench-front-ends bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
+.PHONY: help setup wheel demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-relief bench-front-ends bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,9 @@ $(READY): requirements-dev.txt requirements-cuda.txt pyproject.toml
 		$(PIP) install --require-hashes -r requirements-cuda.txt; fi
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+wheel: $(READY) ## Build a wheel for this Python and platform in dist/, whose server has a compiled hot path; needs a C compiler
+	@COMPILE_INFERRY=1 $(BIN)/python -m build --wheel --no-isolation
 
 demo: $(READY) ## Train, export, verify, publish, serve, classify, load-test; DATASET=digits|mnist|fashion-mnist, ARGS=--keep
 	@$(BIN)/python tests/e2e/demo.py --dataset $(DATASET) $(ARGS)

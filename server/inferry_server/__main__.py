@@ -19,6 +19,7 @@ from inferry_proto.cores import available_cores
 from inferry_proto.extras import how_to_install
 from inferry_server import __version__
 from inferry_server.errors import StartError
+from inferry_server.hot_path import hot_path
 from inferry_server.settings.contradictions import warnings
 from inferry_server.settings.settings import ALIASES, ENVIRONMENT_PREFIX, Settings
 from inferry_server.settings.sources import CONFIG_VARIABLE, read_sources
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sources = read_sources(flags)
         if print_config:
-            print(sources.describe())
+            print(f"{sources.describe()}\n# hot path: {hot_path()}")
             return _OK
         settings = sources.settings()
         verbose = settings.verbose
@@ -110,6 +111,7 @@ def _serve(settings: Settings, stop: threading.Event, hurry: threading.Event) ->
         hurry.set()  # nobody is answered while balancers turn away
         stop.set()
 
+    logger.info("starting", extra={"version": __version__, "hot_path": hot_path()})
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(settings, device_lost=device_lost, transport_failed=fail_transport)
     server.start(stop.is_set)

@@ -5,9 +5,7 @@ These are slow: they install every lock anew. `make test-all` runs them.
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 import venv
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,11 +18,11 @@ import pytest
 from PIL import Image
 
 from testkit import onnx_models
+from testkit.wheels import build_wheel
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("proto", "trainer", "server", "clients", "pyproject.toml", "README.md", "LICENSE")
 ENVIRONMENTS_TIMEOUT_S = 900
 
 
@@ -49,20 +47,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that neither the checkout's leftovers get in nor ours into the checkout."""
-    source = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(ROOT / name, source / name)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", source / "dist", source],
-        check=True,
-        capture_output=True,
-    )
-    (built,) = (source / "dist").glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("source"))[0]
 
 
 @pytest.fixture(scope="module")

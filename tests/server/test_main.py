@@ -58,8 +58,9 @@ def test_one_line_says_where_it_really_listens_and_sigterm_ends_it_well(tmp_path
         stdout, stderr = process.communicate(timeout=30)
         assert process.returncode == 0
         assert stdout == ""
-        messages = [json.loads(entry)["message"] for entry in stderr.splitlines()]
-        assert messages == ["model loaded", "stopping", "stopped"]
+        entries = [json.loads(entry) for entry in stderr.splitlines()]
+        assert [entry["message"] for entry in entries] == ["starting", "model loaded", "stopping", "stopped"]
+        assert entries[0]["hot_path"] == "python"
 
 
 def test_a_standard_output_that_cannot_be_written_does_not_end_the_start(tmp_path: Path) -> None:
@@ -135,6 +136,7 @@ def test_print_config_says_where_every_value_comes_from_and_starts_nothing(tmp_p
     assert {'provider = "cpu"', "flag --provider"} in parts
     assert {'model_control = "none"', "default"} in parts
     assert any(line.startswith("strict = false") and line.endswith("# flag --strict") for line in lines)
+    assert lines[-1] == "# hot path: python"  # of a checkout; tests/e2e/test_compiled.py has the other
     assert done.stderr == ""
 
 
