@@ -70,6 +70,16 @@ def test_a_request_takes_so_many_calls_of_functions(
     assert a_request <= most, f"{a_request:.1f} calls of functions a request; expected at most {most}"
 
 
+@pytest.mark.skipif(not KNOWN_PYTHON, reason="the bounds are for Python 3.11")
+def test_a_request_with_an_id_of_its_own_takes_few_calls_more(tmp_path: Path) -> None:
+    message = infer_request("brightness", images=np.zeros((1, SIDE, SIDE, 1), np.uint8))
+    message.id = "562949953421312"
+    with ready(tmp_path, PlayedGrpc(message.SerializeToString(), REQUESTS)) as play:
+        counts = [CallCounter().count(partial(play, rounds)) for rounds in (1, 1 + ROUNDS)]
+    a_request = (counts[1] - counts[0]) / (ROUNDS * REQUESTS)
+    assert a_request <= 132, f"{a_request:.1f} calls of functions a request; expected at most 132"
+
+
 def calls_more(root: Path, metadata: Any = (), **settings: Any) -> float:
     """Calls of functions that settings add to a request."""
     counts = []
