@@ -20,7 +20,10 @@ TESTS = (
     "tests/server/telemetry", "tests/contract",
 )  # fmt: skip
 # They put functions in the place of compiled classes' methods, which cannot be.
-REPLACING = ("tests/server/wire/test_reading_spoiled.py::test_a_plan_that_is_believed_too_much_is_noticed",)
+REPLACING = (
+    "tests/server/services/test_sharing_with_variants.py::test_turns_come_sooner_for_what_is_more_than_a_batch",
+    "tests/server/wire/test_reading_spoiled.py::test_a_plan_that_is_believed_too_much_is_noticed",
+)
 TESTS_TIMEOUT_S = 900
 
 
