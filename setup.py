@@ -22,7 +22,7 @@ HOT_PATH = (
     "batching/ownership", "batching/policy", "batching/relief", "batching/request", "batching/scheduler",
     "batching/shared_room", "batching/shedding", "executing/core_turns", "executing/execution", "executing/inline",
     "executing/observing", "executing/request_queue", "models/registry", "services/inference", "telemetry/series",
-    "telemetry/statistics", "transport/completion_queue", "transport/intake", "wire/encode", "wire/incoming",
+    "telemetry/statistics", "transport/completion_queue", "transport/intake", "wire/cutting", "wire/encode",
     "wire/reading",
 )  # fmt: skip
 

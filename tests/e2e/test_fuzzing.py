@@ -23,8 +23,7 @@ from inferry_proto.manifest_pb2 import ModelManifest
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_server.models import config_pbtxt
 from inferry_server.signature import Signature
-from inferry_server.wire.incoming import IncomingRequest
-from inferry_server.wire.reading import InferPlan, PlanCache
+from inferry_server.wire.reading import IncomingRequest, InferPlan, PlanCache
 
 ROOT = Path(__file__).parents[2]
 

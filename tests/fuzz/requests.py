@@ -18,9 +18,8 @@ from inferry_server.errors import ServingError
 from inferry_server.models.version import ServedVersion
 from inferry_server.rpc.statuses import status_of
 from inferry_server.signature import Signature, TensorSpec
-from inferry_server.wire.incoming import IncomingRequest, ReadRequest
 from inferry_server.wire.messages import parse
-from inferry_server.wire.reading import RequestReader
+from inferry_server.wire.reading import IncomingRequest, ReadRequest, RequestReader
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 from testkit import spoiled_requests as spoil
 from testkit.scheduling import POLICY

@@ -23,10 +23,9 @@ from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
 from inferry_server.wire.encode import answered_by_variant, submessage
-from inferry_server.wire.incoming import IncomingRequest
 from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
-from inferry_server.wire.reading import RequestReader, accepted
+from inferry_server.wire.reading import IncomingRequest, RequestReader, accepted
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.variants import PARAMETER, Accepted
-from inferry_server.batching.request import form_of
+from inferry_server.batching.request import InferenceRequest, InputsForm, form_of
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
 from inferry_server.trace import RequestTrace
+from inferry_server.wire.cutting import find_parts, id_starts
 from inferry_server.wire.decode import DecodedRequest, accepted_variants, decode_infer_request
 from inferry_server.wire.encode import ResponseTemplate, encode_infer_response, response_template
-from inferry_server.wire.incoming import IncomingRequest, ReadRequest
 from inferry_server.wire.inputs import MOST_TEXTS
 from inferry_server.wire.messages import parse
 from inferry_server.wire.shared_memory import SharedMemoryRegions
@@ -30,17 +30,82 @@ from inferry_server.wire.shared_memory import SharedMemoryRegions
 _MOST_PLANS = 1024  # clients that vary more are decoded in full
 _MOST_BEGINNINGS = 1024
 _LARGEST_HEADER = 4096  # bytes
-
-_VARINT_MORE = 0x80
-_VARINT_MOST_BYTES = 5  # lengths are below 2 GiB
-_LENGTH_DELIMITED = 2  # the wire type of texts, bytes and messages
-_WIRE_TYPE = 0b111
-
-# Tags of the fields, as open_inference.proto numbers them.
 _ACCEPTS = PARAMETER.encode()
-_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (
-    number << 3 | _LENGTH_DELIMITED for number in range(1, 8)
-)
+
+
+class IncomingRequest:
+    """A request that names its model; what is inside is parsed only if that must be.
+
+    Attributes:
+        message: all of its bytes, or a view of them.
+        model_name: which model is asked.
+        model_version: which version, or label, of it; empty for none.
+        request_id: empty for none.
+        header: every field but the raw contents and the id, the two names included: what decides how to read them.
+            None where anything is unusual, and the message must be parsed whole.
+        raw_starts: where each of the raw_input_contents begins, where there is a header.
+        raw_sizes: of each of them, in bytes.
+        arrived_at: when it came, in monotonic seconds.
+        trace: where it is sampled.
+        queued: as its batcher gets it; None before.
+    """
+
+    __slots__ = (
+        "arrived_at", "header", "message", "model_name", "model_version", "queued", "raw_sizes", "raw_starts",
+        "request_id", "trace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: bytes | memoryview,
+        model_name: str,
+        model_version: str,
+        request_id: str,
+        header: bytes | None = None,
+        raw_starts: Sequence[int] = (),
+        raw_sizes: Sequence[int] = (),
+    ) -> None:
+        self.message = message
+        self.model_name = model_name
+        self.model_version = model_version
+        self.request_id = request_id
+        self.header = header
+        self.raw_starts = raw_starts
+        self.raw_sizes = raw_sizes
+        self.arrived_at = 0.0
+        self.trace: RequestTrace | None = None
+        self.queued: InferenceRequest | None = None
+
+
+class ReadRequest:
+    """A request that can be queued.
+
+    Attributes:
+        inputs: by name.
+        rows: N; 1 for a model without batch dimension.
+        timeout_s: from its `timeout` parameter; None for none.
+        priority: from its `priority` parameter; 0 for none.
+        encode: the response message, from the outputs of its rows.
+        form: of its inputs, where a plan knows it.
+    """
+
+    __slots__ = ("encode", "form", "inputs", "priority", "rows", "timeout_s")
+
+    def __init__(
+        self,
+        inputs: Arrays,
+        rows: int,
+        timeout_s: float | None,
+        priority: int,
+        encode: Callable[[Arrays], bytes],
+        form: InputsForm | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.timeout_s = timeout_s
+        self.priority = priority
+        self.encode = encode
+        self.form = form
 
 
 def accepted(incoming: IncomingRequest) -> Accepted | None:
@@ -261,7 +326,7 @@ class KnownBeginnings:
             return
         if self._count >= _MOST_BEGINNINGS:
             self._known, self._count = {}, 0  # rare, and cheaper than to keep account of every use
-        id_start = _id_starts(message) if incoming.request_id else 0
+        id_start = id_starts(message) if incoming.request_id else 0
         places = starts[0], id_start, id_start + len(incoming.request_id.encode())
         *known, beginnings = self._known.setdefault(len(message), (*places, {}))
         if tuple(known) == places:  # of others as long, those that came first are known
@@ -279,71 +344,10 @@ def _beginning(message: bytes | memoryview, start: int, id_start: int, id_stop: 
     return b"".join((message[:id_start], message[id_stop:start]))
 
 
-def _id_starts(message: bytes | memoryview) -> int:
-    """Where the id begins in a request that was cut up and has one."""
-    position = 0
-    while True:
-        size, start = _long_size(message, position + 1)
-        if message[position] == _ID:
-            return start
-        position = start + size
-
-
 def cut_up(message: bytes | memoryview) -> IncomingRequest | None:
-    """Find out where things are in a request, without parsing what is inside.
-
-    Returns:
-        None where anything is unusual: a field that is repeated or unknown, or bytes that are no such
-        message. Then the whole message must be parsed, and what is wrong told by that.
-    """
-    name: bytes | memoryview = b""
-    version: bytes | memoryview = b""
-    request_id: bytes | memoryview = b""
-    starts: list[int] = []
-    sizes: list[int] = []
-    pieces: list[bytes | memoryview] = []
-    position, header_start, end, last = 0, 0, len(message), 0
-    try:
-        while position < end:
-            tag, size, start = message[position], message[position + 1], position + 2
-            if size >= _VARINT_MORE:
-                size, start = _long_size(message, position + 1)
-            stop = start + size
-            if tag < last or stop > end or (tag == last and tag < _PARAMETERS):
-                return None
-            if tag == _RAW:
-                if not starts:
-                    pieces.append(message[header_start:position])
-                starts.append(start)
-                sizes.append(size)
-                header_start = stop
-            elif tag == _ID:
-                pieces.append(message[header_start:position])
-                request_id = message[start:stop]
-                header_start = stop
-            elif tag == _MODEL_NAME:
-                name = message[start:stop]
-            elif tag == _MODEL_VERSION:
-                version = message[start:stop]
-            elif tag & _WIRE_TYPE != _LENGTH_DELIMITED or tag > _RAW:
-                return None
-            position, last = stop, tag
-        if header_start < end:
-            pieces.append(message[header_start:])
-        header = b"".join(pieces)
-        return IncomingRequest(
-            message, str(name, "utf-8"), str(version, "utf-8"), str(request_id, "utf-8"), header, starts, sizes
-        )
-    except (IndexError, UnicodeDecodeError):
+    """A request by its parts; None where anything is unusual, and the whole message must be parsed."""
+    found = find_parts(message)
+    if found is None:
         return None
-
-
-def _long_size(message: bytes | memoryview, position: int) -> tuple[int, int]:
-    """A varint, and where it ends. Raises IndexError where it does not."""
-    value = 0
-    for place in range(_VARINT_MOST_BYTES):
-        byte = message[position + place]
-        value |= (byte & ~_VARINT_MORE) << 7 * place
-        if byte < _VARINT_MORE:
-            return value, position + place + 1
-    raise IndexError
+    name, version, request_id, header, starts, sizes = found
+    return IncomingRequest(message, name, version, request_id, header, starts, sizes)

@@ -12,8 +12,7 @@ from inferry_server.batching.request import form_of
 from inferry_server.signature import Signature, TensorSpec
 from inferry_server.wire.decode import DecodedRequest, RequestedOutput, decode_infer_request
 from inferry_server.wire.encode import encode_infer_response, response_template, varint
-from inferry_server.wire.incoming import IncomingRequest
-from inferry_server.wire.reading import InferPlan, KnownBeginnings, PlanCache, RequestReader, cut_up
+from inferry_server.wire.reading import IncomingRequest, InferPlan, KnownBeginnings, PlanCache, RequestReader, cut_up
 from inferry_server.wire.shared_memory import SharedMemoryRegions
 
 SIGNATURE = Signature(
