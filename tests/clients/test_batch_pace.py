@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inferry_client.batch.decode import Decoded, DecodeSettings
+from inferry_client.batch import decoding, priority
+from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk
 from inferry_client.batch.decoding import InlineDecoder
 from inferry_client.batch.folder import FolderInput
 from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.opening import open_job
+from inferry_client.batch.plan import list_parts, part_digest
 from inferry_client.batch.predict import PictureModel
-from inferry_client.batch.priority import PROCESS_NICE, give_way, quick_switches
+from inferry_client.batch.priority import PROCESS_NICE, give_way, import_in_turns, in_turns, quick_switches
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
-from inferry_client.batch.records import Content, FileContent
+from inferry_client.batch.records import Content, FileContent, Record
 from inferry_client.batch.settings import BatchSettings, chunks_under_way
 from testkit import brightness_model
 
@@ -110,6 +113,77 @@ def test_a_thread_that_gives_way_leaves_the_others_their_priority() -> None:
         pool.submit(give_way).result()
         assert pool.submit(own).result() == after
     assert own() == before
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows whenever others are let go."""
+    found: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: found.append(None))
+    return found
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="there is nothing to call")
+
+
+@on_linux
+@given(count=st.integers(0, 200))
+def test_others_go_after_some_of_many_items_and_none_is_lost(count: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        turns: list[None] = []
+        patch.setattr(os, "sched_yield", lambda: turns.append(None))
+        assert list(in_turns(range(count))) == list(range(count))
+    assert len(turns) == -(-count // 64)
+
+
+@on_linux
+def test_others_go_while_pictures_are_decoded(tmp_path: Path, turns: list[None]) -> None:
+    contents = [FileContent(os.fspath(path)) for path in brightness_model.write_pictures(tmp_path, 40)]
+    settings = DecodeSettings(brightness_model.PREPROCESSING.SerializeToString(), 10_000)
+    assert len(decode_chunk(contents, settings).pixels) == 40
+    assert len(turns) >= 5
+
+
+@on_linux
+def test_others_go_while_modules_are_imported(
+    tmp_path: Path, turns: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_module_of_this_test.py").write_text("VALUE = 3")
+    before = len(sys.meta_path)
+    for _ in range(2):
+        import_in_turns()
+    assert len(sys.meta_path) == before + 1
+    assert import_module("a_module_of_this_test").VALUE == 3
+    assert turns
+    del sys.modules["a_module_of_this_test"]
+
+
+@on_linux
+def test_a_decoding_process_lets_others_go_before_it_imports_what_it_needs(tmp_path: Path) -> None:
+    """The process that decodes is the one that the job starts: its modules are looked for after the finder."""
+    code = decoding._PROGRAM.partition("from inferry_client.batch.decoder_process")[0] + (
+        "assert 'numpy' not in sys.modules; print(type(sys.meta_path[0]).__name__)"
+    )
+    command = [sys.executable, "-c", code, "0", *sys.path]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == priority._ImportsInTurns.__name__
+
+
+@on_linux
+def test_a_job_lets_others_go_while_it_lists_digests_and_commits(
+    tmp_path: Path, turns: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brightness_model.write_pictures(tmp_path / "in", 8)
+    list(list_parts(FolderInput(tmp_path / "in").records(), 8))
+    listed = len(turns)
+    assert listed >= 1
+    part_digest([Record(str(number), 1, "", FileContent("x")) for number in range(130)])
+    assert len(turns) - listed == 3
+    written = len(turns)
+    write_receipt(Receipt("", 0, "1", [Entry(str(number), 1, "", "") for number in range(130)]))
+    assert len(turns) - written == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")

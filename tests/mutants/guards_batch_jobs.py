@@ -4,7 +4,6 @@ from mutants.mutant import Mutant
 
 _TEST_FAULTS = ("tests/clients/test_batch_faults.py",)
 _TEST_FOLDERS = ("tests/clients/test_batch_folders.py",)
-_TEST_CALLERS = ("tests/clients/test_batch_callers.py",)
 _TEST_TARS = ("tests/clients/test_batch_damaged_tars.py",)
 _TEST_DAMAGED = ("tests/clients/test_batch_damaged_files.py",)
 _TEST_BAD = ("tests/clients/test_batch_bad_inputs.py",)
@@ -30,12 +29,10 @@ BATCH_JOBS = (
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
     Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
-    Mutant("batch-callers-own", "batch: a job's own requests are nobody else's", "elif answered > self._answered:",
-           _TEST_CALLERS),
-    Mutant("batch-callers-restart", "batch: callers are seen after a server's restart", "if self._others is None:",
-           _TEST_CALLERS),
-    Mutant("batch-callers-beside", "batch: a core is left to a server on the same machine alone", "return True",
-           _TEST_CALLERS),
+    Mutant("batch-decoder-turns", "batch: decoding lets servers on its machine go first", "if False:",
+           ("tests/clients/test_batch_pace.py",)),
+    Mutant("batch-job-turns", "batch: listing and writing let servers on the machine go first", "if False:",
+           ("tests/clients/test_batch_pace.py",)),
     Mutant("batch-shards-mergeable", "batch: no shard is done that cannot be merged", "if False:",
            ("tests/clients/test_batch_arguments.py",)),
     Mutant("batch-onnx-checksums", "batch: no weights are computed with that nobody published", "for name in ():",

@@ -6,14 +6,13 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
 import pyarrow  # noqa: F401 - found missing before anything is asked or written
 
 from inferry_client.batch.arguments import check_arguments, is_merge
-from inferry_client.batch.callers import leaving_a_core
 from inferry_client.batch.classifier import TargetSettings
 from inferry_client.batch.decode import DecodeSettings
 from inferry_client.batch.decoding import Decoder, InlineDecoder, ProcessDecoder
@@ -25,7 +24,7 @@ from inferry_client.batch.merge import merge
 from inferry_client.batch.opening import Job, open_job, plan_job
 from inferry_client.batch.plan import Plan, part_count
 from inferry_client.batch.predict import JOB_RETRIES, Target, open_server_target
-from inferry_client.batch.priority import give_way, quick_switches
+from inferry_client.batch.priority import quick_switches
 from inferry_client.batch.progress import progress_bar, progress_events
 from inferry_client.batch.report import cluster_report_lines, report_lines
 from inferry_client.batch.settings import BatchSettings
@@ -50,7 +49,6 @@ def run(args: Namespace) -> int:
         return run_merge(args)
     workers = args.workers or default_workers(available_cores())
     settings = read_settings(args, workers)
-    give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
     source = open_inputs(args.inputs, read_input_options(args))
     try:
         with quick_switches(), stopped_by_sigterm(settings.grace_s) as draining:
@@ -108,11 +106,7 @@ def target_opener(args: Namespace, window: Window) -> Iterator[Callable[[Plan | 
 
         yield lambda _: open_onnx_target(Path(args.onnx), threads=available_cores())
         return
-    shares = args.engine == "local" and not args.dry_run
-    with (
-        Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client,
-        leaving_a_core(client, args.server, window) if shares else nullcontext(),
-    ):
+    with Client(args.server, timeout_s=args.timeout_s, retries=NO_RETRIES) as client:
         yield lambda begun: open_server_target(
             client, name=args.model, version=args.version, begun=begun, window=window, retries=JOB_RETRIES
         )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from inferry_client.batch.decode import Decoded
 from inferry_client.batch.formats import Answers
+from inferry_client.batch.priority import let_others_go
 from inferry_client.batch.receipts import Entry
 from inferry_client.batch.records import NO_ANSWER, Fault, Record
 
@@ -44,6 +45,7 @@ class PartRows:
             self.entries.append(Entry(record.id, record.size_bytes, record.stamp, digest, kind, reason))
             if fault is None:
                 self.ids.append(record.id)
+        let_others_go()
         if finite.any():
             self.probabilities.append(probabilities[finite])
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 
 from inferry_client.batch.errors import JobError
+from inferry_client.batch.priority import in_turns
 from inferry_client.batch.records import Record
 
 FORMAT_VERSION = 2
@@ -69,7 +70,7 @@ class Listing:
 
 def list_parts(records: Iterable[Record], part_size: int) -> Iterator[list[Record]]:
     """Records cut into parts; the last may be shorter."""
-    left = iter(records)
+    left = in_turns(records)
     while part := list(islice(left, part_size)):
         yield part
 
@@ -77,7 +78,7 @@ def list_parts(records: Iterable[Record], part_size: int) -> Iterator[list[Recor
 def part_digest(part: Sequence[Record]) -> bytes:
     """Of a part's ids and sizes, in order."""
     digest = hashlib.sha256()
-    for record in part:
+    for record in in_turns(part):
         name = record.id.encode("utf-8", "surrogatepass")
         digest.update(b"%d %d\n%s\n" % (len(name), record.size_bytes, name))
     return digest.digest()[:16]

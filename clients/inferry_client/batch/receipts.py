@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _text
 from typing import NamedTuple
 
+from inferry_client.batch.priority import in_turns
 from inferry_client.batch.records import Fault
 
 _ENTRY_TYPES = [str, int, str, str, str, str]
@@ -65,7 +66,7 @@ class Receipt:
 def write_receipt(receipt: Receipt) -> bytes:
     """The receipt as JSON, a picture a line."""
     head = {"sha256": receipt.sha256, "size_bytes": receipt.size_bytes, "model_version": receipt.model_version}
-    lines = ",\n".join(map(_line, receipt.entries))
+    lines = ",\n".join(map(_line, in_turns(receipt.entries)))
     return f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
 
 

@@ -66,15 +66,9 @@ class Window:
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
-        self._taken = self._answered = 0
+        self._taken = 0
         self._changed = threading.Condition()
         self.refusals = 0
-
-    @property
-    def own(self) -> int:
-        """Requests that the server has answered, or may have: what is under way counts."""
-        with self._changed:
-            return self._answered + self._taken
 
     @contextmanager
     def place(self, stop: threading.Event) -> Iterator[Place]:
@@ -104,5 +98,4 @@ class Window:
                 self.refusals += 1
                 self._limit.refused(place.number)
             else:
-                self._answered += 1
                 self._limit.answered()
