@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 DECODER_NICE = 5
 """Of a decoding process, beyond the thread that starts it: others on this machine go first, then the job's threads."""
-_THREAD_NICE = 5  # before the decoders, which wait for what these threads hand out
+_THREAD_NICE = 10  # before the decoders, which wait for what these threads hand out
 _ITEMS_A_TURN = 64
 _SWITCH_INTERVAL_S = 0.0005
 PROCESS_NICE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0
