@@ -1,7 +1,9 @@
 """Regions never reach outside the shared memory that a client named, and live as long as they are used."""
 
 import os
+import resource
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +18,15 @@ from inferry_server.wire.shared_memory import Region, SharedMemoryRegions
 
 SIZE = 64
 UINT64_MAX = (1 << 64) - 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_files() -> Iterator[None]:
+    """Whoever reserves what a client names, without looking whether it is there, shall not fill the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")
