@@ -304,8 +304,7 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    _behind_others(args)
-    with _stopped_early(args):
+    with _stopped_early(args), _behind_others(args):
         command: Any = import_module(f"inferry_client.{args.module}")
         with _security_in_environment(args):
             status: int = command.run(args)
@@ -321,13 +320,14 @@ def _stopped_early(args: argparse.Namespace) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _behind_others(args: argparse.Namespace) -> None:
+def _behind_others(args: argparse.Namespace) -> AbstractContextManager[None]:
     """A batch job lets others on this machine go first, from its first import on."""
-    if args.command == "batch":
-        from inferry_client.batch.priority import give_way, import_in_turns
+    if args.command != "batch":
+        return nullcontext()
+    from inferry_client.batch.priority import give_way, importing_in_turns
 
-        give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
-        import_in_turns()
+    give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
+    return importing_in_turns()
 
 
 def _was_interrupted(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.plan import list_parts, part_digest
 from inferry_client.batch.predict import PictureModel
-from inferry_client.batch.priority import PROCESS_NICE, give_way, import_in_turns, in_turns, quick_switches
+from inferry_client.batch.priority import PROCESS_NICE, give_way, importing_in_turns, in_turns, quick_switches
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
 from inferry_client.batch.records import Content, FileContent, Record
 from inferry_client.batch.settings import BatchSettings, chunks_under_way
@@ -148,15 +148,13 @@ def test_others_go_while_pictures_are_decoded(tmp_path: Path, turns: list[None])
 def test_others_go_while_modules_are_imported(
     tmp_path: Path, turns: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "a_module_of_this_test.py").write_text("VALUE = 3")
-    before = len(sys.meta_path)
-    for _ in range(2):
-        import_in_turns()
-    assert len(sys.meta_path) == before + 1
-    assert import_module("a_module_of_this_test").VALUE == 3
+    before = list(sys.meta_path)
+    with importing_in_turns():
+        assert import_module("a_module_of_this_test").VALUE == 3
     assert turns
+    assert sys.meta_path == before
     del sys.modules["a_module_of_this_test"]
 
 
