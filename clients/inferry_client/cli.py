@@ -326,7 +326,7 @@ def _behind_others(args: argparse.Namespace) -> AbstractContextManager[None]:
         return nullcontext()
     from inferry_client.batch.priority import give_way, importing_in_turns
 
-    give_way()  # before gRPC starts threads of its own, which have the priority of who starts them
+    give_way()  # before gRPC starts threads of its own, which run as who starts them does
     return importing_in_turns()
 
 

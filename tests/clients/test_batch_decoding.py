@@ -52,6 +52,16 @@ def test_a_decoder_that_was_killed_is_replaced_and_what_it_had_is_decoded() -> N
     assert not _decoders()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system runs threads so")
+def test_processes_that_decode_give_way_though_whoever_starts_them_does_not() -> None:
+    settings = DecodeSettings(brightness_model.PREPROCESSING.SerializeToString(), 1000)
+    with ProcessDecoder(settings, processes=2) as decoder:
+        for one in [decoder.start([DataContent(brightness_model.picture(9))]) for _ in range(8)]:
+            one()
+        threads = [thread.id for child in _decoders() for thread in child.threads()]
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
+
+
 def test_where_no_process_can_be_started_any_more_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = brightness_model.PREPROCESSING
     with ProcessDecoder(DecodeSettings(spec.SerializeToString(), 1000), processes=1) as decoder:

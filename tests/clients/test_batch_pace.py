@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -25,7 +24,7 @@ from inferry_client.batch.job import LocalEngine, run_job
 from inferry_client.batch.opening import open_job
 from inferry_client.batch.plan import list_parts, part_digest
 from inferry_client.batch.predict import PictureModel
-from inferry_client.batch.priority import PROCESS_NICE, give_way, importing_in_turns, in_turns, quick_switches
+from inferry_client.batch.priority import give_way, importing_in_turns, in_turns, quick_switches
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
 from inferry_client.batch.records import Content, FileContent, Record
 from inferry_client.batch.settings import BatchSettings, chunks_under_way
@@ -82,6 +81,7 @@ def test_every_worker_has_a_chunk_and_the_next_one_and_small_chunks_wait_beside_
     assert most == 2 * workers or most * chunk_bytes <= 4 << 20
 
 
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="there is nothing to call")
 text = st.text(st.characters(exclude_categories=()))  # lone surrogates too, as names have that are not UTF-8
 
 
@@ -102,16 +102,16 @@ def test_a_file_is_the_same_one_for_another_process(path: str) -> None:
     assert pickle.loads(pickle.dumps(FileContent(path))) == FileContent(path)  # noqa: S301 - of this test
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
-def test_a_thread_that_gives_way_leaves_the_others_their_priority() -> None:
+@on_linux
+def test_a_thread_that_gives_way_leaves_the_others_as_they_are() -> None:
     def own() -> int:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return os.sched_getscheduler(0)
 
-    before, after = own(), min(19, PROCESS_NICE + 10)
+    before = own()
     with ThreadPoolExecutor(1, initializer=give_way) as pool:
-        assert pool.submit(own).result() == after
+        assert pool.submit(own).result() == os.SCHED_IDLE
         pool.submit(give_way).result()
-        assert pool.submit(own).result() == after
+        assert pool.submit(own).result() == os.SCHED_IDLE
     assert own() == before
 
 
@@ -121,9 +121,6 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     found: list[None] = []
     monkeypatch.setattr(os, "sched_yield", lambda: found.append(None))
     return found
-
-
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="there is nothing to call")
 
 
 @on_linux
@@ -184,7 +181,7 @@ def test_a_job_lets_others_go_while_it_lists_digests_and_commits(
     assert len(turns) - written == 3
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+@on_linux
 def test_threads_that_a_job_starts_give_way_whoever_starts_them(tmp_path: Path) -> None:
     program = (
         "import os, sys, threading\n"
@@ -192,7 +189,7 @@ def test_threads_that_a_job_starts_give_way_whoever_starts_them(tmp_path: Path) 
         "from inferry_client.batch import command\n"
         "found = []\n"
         "def own(*_):\n"
-        "    found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))\n"
+        "    found.append(os.sched_getscheduler(0))\n"
         "def until_stopped(*_):\n"
         "    thread = threading.Thread(target=own)\n"
         "    thread.start()\n"
@@ -201,7 +198,7 @@ def test_threads_that_a_job_starts_give_way_whoever_starts_them(tmp_path: Path) 
         "own()\n"
         "command.run_until_stopped = until_stopped\n"
         f"main(['batch', {str(tmp_path)!r}, '--server', 'localhost:1', '--out', {str(tmp_path / 'out')!r}])\n"
-        "sys.exit(found[1] != min(19, found[0] + 10))\n"
+        "sys.exit(found[1] != os.SCHED_IDLE)\n"
     )
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | path)

@@ -31,6 +31,8 @@ BATCH_JOBS = (
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
     Mutant("batch-decoder-turns", "batch: decoding lets servers on its machine go first", "if False:",
            ("tests/clients/test_batch_pace.py",)),
+    Mutant("batch-gives-way", "batch: others on its machine have a core before a job's threads", "if False:",
+           ("tests/clients/test_batch_pace.py", "tests/clients/test_batch_decoding.py")),
     Mutant("batch-job-turns", "batch: listing and writing let servers on the machine go first", "if False:",
            ("tests/clients/test_batch_pace.py",)),
     Mutant("batch-shards-mergeable", "batch: no shard is done that cannot be merged", "if False:",

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from inferry_client.batch.decode import Decoded, DecodeSettings, decode_chunk
-from inferry_client.batch.priority import DECODER_NICE
 
 READY = b"ready"
 """The first message: from then on it has imported everything, and dies of pictures only."""
@@ -26,7 +25,6 @@ def serve(descriptor: int) -> None:
 
     A thread receives, so that the parent can send the next chunk while one is decoded and sent back.
     """
-    os.nice(DECODER_NICE)
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # a terminal and Kubernetes may tell the whole group; the parent decides
     connection: Connection[Any, Any] = Connection(descriptor)

@@ -25,7 +25,7 @@ _KILLED = Fault(TOO_COSTLY, "the process that decoded it was killed, probably fo
 _AHEAD = 2  # chunks that a process has: while one is decoded, the next is there
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; "
-    "from inferry_client.batch.priority import import_in_turns; import_in_turns(); "
+    "from inferry_client.batch.priority import give_way, import_in_turns; give_way(); import_in_turns(); "
     "from inferry_client.batch.decoder_process import serve; serve(int(sys.argv[1]))"
 )
 

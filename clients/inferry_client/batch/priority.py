@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
@@ -10,32 +9,27 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DECODER_NICE = 5
-"""Of a decoding process, beyond the thread that starts it: others on this machine go first, then the job's threads."""
-_THREAD_NICE = 10  # before the decoders, which wait for what these threads hand out
 _ITEMS_A_TURN = 64
 _SWITCH_INTERVAL_S = 0.0005
-PROCESS_NICE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0
-"""As the process was started: how far its threads give way counts from there."""
 
 
 def give_way() -> None:
-    """Let others on this machine go before the calling thread, and those that it starts from now on, for good.
+    """Run the calling thread, and those and the processes that it starts from now on, when nobody else wants the core.
 
-    Called again it changes nothing. Linux alone has priorities of threads.
+    A core whose threads all run so counts as idle when the kernel looks for one for a thread that wakes up, as a
+    server's does: with a low priority (nice) that thread would wait for the core that woke it. Linux alone has it, and
+    a sandbox may refuse it.
     """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
+    if sys.platform == "linux":  # guard: batch-gives-way
         with suppress(OSError):
-            nice = max(os.getpriority(os.PRIO_PROCESS, thread), PROCESS_NICE + _THREAD_NICE)
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # 0: this thread
 
 
 def let_others_go() -> None:
     """Give this core to a thread of others that waits for it, a server's say; where none waits, it takes 0.25 us.
 
-    Priorities alone do not: the kernel looks only every few milliseconds whether a thread that computes has had its
-    share, and a server's thread that it interrupted waits that long, behind whatever low priority. So a job calls this
+    To give way is not enough: the kernel looks only every few milliseconds whether a thread that computes has had its
+    share, and a server's thread that it interrupted waits that long, behind whatever gives way. So a job calls this
     every few tenths of a millisecond. Linux alone has it.
     """
     if sys.platform == "linux":
