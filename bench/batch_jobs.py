@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,16 +214,16 @@ def compare_beside(folder: Path, report: Report, rounds: int, quick: bool, *, na
         f"ms, {CORES} cores"
     )
     picture = (folder / f"job-{name}" / "00000.png").read_bytes()
-    with server_processes(folder / name, 1) as (server,):
+    with server_processes(folder / name, 1) as (server,), Client(server.address) as client:
+        ask = partial(client.classify, "digits", [picture])
+        ask()  # on a connection: a window of a few hundred requests would have p99 of those that begin one
         for number in range(rounds):
             command = [*JOB, str(folder / f"job-{name}"), "--server", server.address, "--out"]
             alone = run([*command, str(folder / f"{name}-alone-{number}")])
             report.add(f"{name} job alone, images/s", count / alone.seconds)
-            latencies = call(server.address, picture, lambda: False, seconds, callers)
+            latencies = call(ask, lambda: False, seconds, callers)
             report.add(f"{name} p99 alone, ms", statistics.quantiles(latencies, n=100)[-1])
-            latencies, seconds_both = call_beside(
-                [*command, str(folder / f"{name}-both-{number}")], server.address, picture, callers
-            )
+            latencies, seconds_both = call_beside([*command, str(folder / f"{name}-both-{number}")], ask, callers)
             report.add(f"{name} p99 with the job, ms", statistics.quantiles(latencies, n=100)[-1])
             report.add(f"{name} longest with the job, ms", max(latencies))
             report.add(f"{name} requests with the job", len(latencies))
@@ -242,7 +243,7 @@ def compare_beside(folder: Path, report: Report, rounds: int, quick: bool, *, na
     )
 
 
-def call_beside(command: list[str], address: str, picture: bytes, callers: Callers) -> tuple[list[float], float]:
+def call_beside(command: list[str], ask: Callable[[], object], callers: Callers) -> tuple[list[float], float]:
     """Latencies in ms of callers beside a job, from its start to its end, and the seconds that the job took."""
     started, ended = time.monotonic(), []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
@@ -253,32 +254,32 @@ def call_beside(command: list[str], address: str, picture: bytes, callers: Calle
 
         watching = threading.Thread(target=wait)
         watching.start()
-        latencies = call(address, picture, lambda: bool(ended), 3600.0, callers)
+        latencies = call(ask, lambda: bool(ended), 3600.0, callers)
         watching.join()
     if job.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {job.returncode}")
     return latencies, ended[0] - started
 
 
-def call(address: str, picture: bytes, over: Callable[[], bool], seconds: float, callers: Callers) -> list[float]:
-    """Latencies in ms of callers, until it is over or so many seconds passed."""
+def call(ask: Callable[[], object], over: Callable[[], bool], seconds: float, callers: Callers) -> list[float]:
+    """Latencies in ms of callers, who ask, until it is over or so many seconds passed."""
     latencies: list[float] = []
-    ends_at, every_s = time.monotonic() + seconds, callers.every_s
+    every_s = callers.every_s
+    first_at = time.monotonic()
+    ends_at = first_at + seconds
 
-    def ask(client: Client, first_at: float) -> None:
-        due = first_at
+    def keep_asking(due: float) -> None:
         while not over() and due < ends_at:
             time.sleep(max(0.0, due - time.monotonic()))
             sent = time.monotonic()
-            client.classify("digits", [picture])
+            ask()
             now = time.monotonic()
             latencies.append(1000 * (now - sent))
             due += every_s * max(1, -(-(now - due) // every_s))
 
-    with Client(address) as client, ThreadPoolExecutor(callers.count) as pool:
-        first_at = time.monotonic()
+    with ThreadPoolExecutor(callers.count) as pool:
         asking = [
-            pool.submit(ask, client, first_at + index * every_s / callers.count) for index in range(callers.count)
+            pool.submit(keep_asking, first_at + index * every_s / callers.count) for index in range(callers.count)
         ]
         for each in asking:
             each.result()
