@@ -20,10 +20,10 @@ from bench.samples import BareCosts, Overload, Sample
 from bench.workloads import (
     BARE,
     BARE_INT8,
+    BARE_OF,
     BESIDE_BARE,
     CONCURRENCIES,
     INFERRY,
-    INT8,
     Step,
     steps,
     write_requests,
@@ -124,7 +124,7 @@ class Bench:
 
     def _measure(self, step: Step, servers: Mapping[str, Running], bares: dict[str, dict[int, Sample]]) -> None:
         """One step; `bares` is measured anew where it is compared with."""
-        key, name = (step.workload, step.contender), BARE_INT8 if step.contender == INT8 else BARE
+        key, name = (step.workload, step.contender), BARE_OF.get(step.contender, BARE)
         if key in BESIDE_BARE:  # the machine is not the same a minute later
             bares[name] = self._bare(_BARE_MODELS[name])
             self.beside[key].append(bares[name])

@@ -47,11 +47,15 @@ def single(tool: str, concurrency: int) -> str:
 BATCHES = f"perf_analyzer, {BATCH} images, {BATCH_CONCURRENCY} at a time"
 STREAM = "perf_analyzer, stream, 32 at a time"
 BESIDE_BARE = {
-    (single("perf_analyzer", 1), INFERRY), (single("perf_analyzer", 1), UNBATCHED),
-    (single("perf_analyzer", 32), INFERRY), (STREAM, INFERRY), (BATCHES, INFERRY), (BATCHES, INT8),
+    (single("perf_analyzer", 1), INFERRY), (single("perf_analyzer", 1), BEFORE),
+    (single("perf_analyzer", 1), UNBATCHED),
+    (single("perf_analyzer", 32), INFERRY), (single("perf_analyzer", 32), BEFORE),
+    (STREAM, INFERRY), (STREAM, BEFORE), (BATCHES, INFERRY), (BATCHES, BEFORE), (BATCHES, INT8), (BATCHES, BEFORE_INT8),
 }  # fmt: skip
 """What is compared with the bare session measured just before it, or with what is: it follows the same load."""
 
+BARE_OF = {INT8: BARE_INT8, BEFORE_INT8: BARE_INT8}
+"""With which bare session a contender is compared, by its name; others with BARE."""
 PICTURES = "common client, a JPEG, 32 at a time"
 LOCUST = "inferry load (Locust), 32 users"
 
