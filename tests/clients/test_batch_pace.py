@@ -26,7 +26,7 @@ from inferry_client.batch.plan import list_parts, part_digest
 from inferry_client.batch.predict import PictureModel
 from inferry_client.batch.priority import give_way, importing_in_turns, in_turns, quick_switches
 from inferry_client.batch.receipts import Entry, Receipt, read_receipt, write_receipt
-from inferry_client.batch.records import Content, FileContent, Record
+from inferry_client.batch.records import Content, DataContent, FileContent, Record
 from inferry_client.batch.settings import BatchSettings, chunks_under_way
 from testkit import brightness_model
 
@@ -139,6 +139,24 @@ def test_others_go_while_pictures_are_decoded(tmp_path: Path, turns: list[None])
     settings = DecodeSettings(brightness_model.PREPROCESSING.SerializeToString(), 10_000)
     assert len(decode_chunk(contents, settings).pixels) == 40
     assert len(turns) >= 5
+
+
+@on_linux
+def test_others_go_after_each_large_picture(turns: list[None]) -> None:
+    settings = DecodeSettings(brightness_model.PREPROCESSING.SerializeToString(), 10_000)
+    assert len(decode_chunk([DataContent(bytes(9000))] * 5, settings).faults) == 5
+    assert len(turns) == 5
+
+
+@on_linux
+def test_where_others_cannot_be_let_go_a_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "not in this sandbox")
+
+    monkeypatch.setattr(os, "sched_yield", refuse)
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    give_way()
+    assert list(in_turns(range(100))) == list(range(100))
 
 
 @on_linux

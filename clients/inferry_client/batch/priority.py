@@ -30,10 +30,11 @@ def let_others_go() -> None:
 
     To give way is not enough: the kernel looks only every few milliseconds whether a thread that computes has had its
     share, and a server's thread that it interrupted waits that long, behind whatever gives way. So a job calls this
-    every few tenths of a millisecond. Linux alone has it.
+    every few tenths of a millisecond. Linux alone has it, and a sandbox may refuse it.
     """
     if sys.platform == "linux":
-        os.sched_yield()
+        with suppress(OSError):
+            os.sched_yield()
 
 
 def in_turns(items: Iterable[T]) -> Iterator[T]:
