@@ -26,7 +26,7 @@ def give_way() -> None:
 
 
 def let_others_go() -> None:
-    """Give this core to a thread of others that waits for it, a server's say; where none waits, it takes 0.25 us.
+    """Give this core to a thread of others that waits for it, a server's say; where none waits, it takes 0.5 us.
 
     To give way is not enough: the kernel looks only every few milliseconds whether a thread that computes has had its
     share, and a server's thread that it interrupted waits that long, behind whatever gives way. So a job calls this
