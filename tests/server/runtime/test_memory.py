@@ -9,6 +9,9 @@ import pytest
 
 from inferry_server.runtime.memory import AllocationBound, available_bytes, first_numbers, trim_heap
 
+LARGE = 4 << 30
+"""Larger than any hole that other tests leave in the heap, from which the C library takes without asking the system."""
+
 
 def test_memory_is_given_back_where_the_c_library_can() -> None:
     assert trim_heap() is (platform.libc_ver()[0] == "glibc")
@@ -47,13 +50,13 @@ def test_what_there_is_no_memory_for_fails_while_a_version_is_loaded_and_no_long
     bound, before = AllocationBound(), resource.getrlimit(resource.RLIMIT_DATA)
     with bound.while_loading(threads=1, available=0):
         with pytest.raises(MemoryError):
-            np.empty(1 << 30, np.uint8)
+            np.empty(LARGE, np.uint8)
         inner = resource.getrlimit(resource.RLIMIT_DATA)
         with bound.while_loading(threads=1, available=1 << 40):
             assert resource.getrlimit(resource.RLIMIT_DATA) == inner
         assert resource.getrlimit(resource.RLIMIT_DATA) == inner
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
-    assert np.empty(1 << 30, np.uint8).nbytes == 1 << 30  # promised, never touched
+    assert np.empty(LARGE, np.uint8).nbytes == LARGE  # promised, never touched
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts what is mapped on Linux only")
@@ -62,16 +65,16 @@ def test_the_bound_follows_what_is_left_leaves_loads_alone_and_goes() -> None:
     bound.follow(available=0)
     try:
         with pytest.raises(MemoryError):
-            np.empty(1 << 30, np.uint8)
+            np.empty(LARGE, np.uint8)
         with bound.while_loading(threads=1, available=1 << 40):
             inner = resource.getrlimit(resource.RLIMIT_DATA)
             bound.follow(available=0)
             assert resource.getrlimit(resource.RLIMIT_DATA) == inner
         bound.follow(available=1 << 40)
-        assert np.empty(1 << 30, np.uint8).nbytes == 1 << 30
+        assert np.empty(LARGE, np.uint8).nbytes == LARGE
         bound.follow(available=0)
         with pytest.raises(MemoryError):
-            np.empty(1 << 30, np.uint8)
+            np.empty(LARGE, np.uint8)
     finally:
         bound.release()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
