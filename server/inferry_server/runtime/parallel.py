@@ -1,14 +1,17 @@
 """Several runs of a model at the same time, one core each, where more rows wait than one run may have."""
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
 
 import numpy as np
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.runtime.instance import Instance
 from inferry_server.runtime.session import OnnxSession
+
+_Computed = tuple[int, list[Arrays] | BaseException]  # which part of a batch, and its outputs
 
 
 class ParallelInstance:
@@ -42,7 +45,14 @@ class ParallelInstance:
         self._run_rows = run_rows
         self.parallel_runs = parallel_runs
         self.runs_each = runs_each
-        self._others = ThreadPoolExecutor(parallel_runs - 1, thread_name_prefix="parallel-run")
+        # not futures: a short batch would spend a fifth of the server's Python on their locks
+        self._tasks: SimpleQueue[tuple[int, Sequence[Arrays], SimpleQueue[_Computed]] | None] = SimpleQueue()
+        self._others = [
+            threading.Thread(target=self._serve, name=f"parallel-run-{number}", daemon=True)
+            for number in range(1, parallel_runs)
+        ]
+        for thread in self._others:
+            thread.start()
 
     @property
     def most_rows(self) -> int:
@@ -86,18 +96,36 @@ class ParallelInstance:
             for rows, stop in zip(sizes, stops, strict=True)
         ]
         each = -(-len(cut) // self.parallel_runs)
-        others = [self._others.submit(self._run_all, cut[at : at + each]) for at in range(each, len(cut), each)]
+        later = range(each, len(cut), each)
+        done: SimpleQueue[_Computed] = SimpleQueue()
+        for at in later:
+            self._tasks.put((at, cut[at : at + each], done))
         try:
             computed = self._run_all(cut[:each])
-        finally:
-            # the other threads read the inputs until then
-            wait(others)  # guard: parallel-runs-no
-        for other in others:
-            computed += other.result()
+        except BaseException:
+            for _ in later:  # the other threads read the inputs until then
+                done.get()  # guard: parallel-runs-no
+            raise
+        others = dict(done.get() for _ in later)
+        for at in later:
+            outputs = others[at]
+            if isinstance(outputs, BaseException):
+                raise outputs
+            computed += outputs
         return {name: np.concatenate([outputs[name] for outputs in computed]) for name in computed[0]}
 
     def _run_all(self, parts: Sequence[Arrays]) -> list[Arrays]:
         return [self.single.run(part) for part in parts]
+
+    def _serve(self) -> None:
+        """Compute parts of batches until there is none to come."""
+        while (task := self._tasks.get()) is not None:
+            at, parts, done = task
+            try:
+                done.put((at, self._run_all(parts)))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the batch is computed
+                done.put((at, error))
+            del task, parts, done  # no batch may stay in memory until the next one
 
     def run_whole(self, inputs: Arrays) -> Arrays:
         """Compute inputs as they are, in one run. Raises as `run` does."""
@@ -115,10 +143,16 @@ class ParallelInstance:
 
     def give_up(self) -> None:
         """End its threads and give back the model on one core. The instance that it is around goes on without it."""
-        self._others.shutdown()
+        self._end_threads()
         self.single.close()
 
     def close(self) -> None:
         """End its threads, and close the instance that is wrapped."""
-        self._others.shutdown()
+        self._end_threads()
         self._whole.close()
+
+    def _end_threads(self) -> None:
+        for _ in self._others:
+            self._tasks.put(None)
+        for thread in self._others:
+            thread.join()

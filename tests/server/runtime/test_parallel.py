@@ -52,6 +52,7 @@ def test_a_batch_is_cut_into_even_runs_of_no_more_rows_than_allowed_and_none_wit
     assert sum(runs) == rows
     assert all(0 < run <= size for run in runs)
     assert max(runs) - min(runs) <= 1
+    one.close()
     needed = math.ceil(rows / (size * count)) * count  # on all cores alike
     assert len(runs) == (1 if rows <= size else min(rows, needed))
 
