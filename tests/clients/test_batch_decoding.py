@@ -98,7 +98,7 @@ def test_a_decoding_process_imports_neither_grpc_nor_pyarrow() -> None:
 
 
 def test_small_pictures_travel_in_larger_requests_and_no_model_gets_more_than_it_takes() -> None:
-    sizes = {28 * 28: 128, 48 * 48: 113, 64 * 64: 64, 224 * 224 * 3: 32, 1: 128}
+    sizes = {28 * 28: 256, 48 * 48: 113, 64 * 64: 64, 224 * 224 * 3: 32, 1: 256}
     assert {size: default_batch_size(size, most=1024) for size in sizes} == sizes
     assert default_batch_size(28 * 28, most=100) == 100
     assert default_batch_size(224 * 224 * 3, most=8) == 8

@@ -95,7 +95,7 @@ def _add_pace(command: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=whole_number(1, _MAX_PICTURES),
         metavar="N",
-        help="pictures a request (32, up to 128 where they are small)",
+        help="pictures a request (32, up to 256 where they are small)",
     )
     command.add_argument(
         "--workers", type=whole_number(1, _MAX_WORKERS), metavar="N", help="requests under way at a time (by cores)"

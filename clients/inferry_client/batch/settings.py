@@ -9,7 +9,7 @@ from inferry_client.batch.shard import Shard
 
 DEFAULT_BATCH_SIZE = 32
 """Pictures that are computed together at least; small ones travel in larger requests."""
-_SMALL_REQUEST_BYTES, _MOST_BATCH_SIZE = 256 << 10, 128
+_SMALL_REQUEST_BYTES, _MOST_BATCH_SIZE = 256 << 10, 256
 _UNDER_WAY_BYTES = 4 << 20
 DEFAULT_PART_SIZE = 1024
 DEFAULT_MAX_ERRORS = 0.1
