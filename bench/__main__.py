@@ -1,4 +1,4 @@
-"""`make bench`: Inferry beside bare ONNX Runtime, Triton, Mosec and MLServer, as ratios measured in one run.
+"""`make bench`: Inferry's wheel beside bare ONNX Runtime, Triton, Mosec and MLServer, as ratios of one run.
 
 A round starts every server, on the same cores, with the same network, and measures every workload on each, one after
 the other; every second round does so in the opposite order. JSON, tables and a plot go to
@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.environments import PINS, environment
 from bench.goals import judge
+from bench.installed import install
 from bench.perf_analyzer import ProgramUnavailableError, installed_program
 from bench.plot import Panel, draw
 from bench.report import print_tables, summarize
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help=f"of everything ({FULL.rounds})")
     parser.add_argument("--without-peer", action="append", default=[], choices=PEERS, help="leave a peer out")
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout, set up, to compare with")
+    parser.add_argument("--from-source", action="store_true", help="this checkout's Python, not its compiled wheel")
     parser.add_argument("--transport", help="Inferry's setting of this name")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench")
     arguments = parser.parse_args()
@@ -73,12 +75,14 @@ def main() -> int:
         folder = Path(name)
         command = [sys.executable, "-m", "bench.export_models", name]
         subprocess.run(command, check=True, timeout=_EXPORT_S, stdout=sys.stderr)
+        installed = None if arguments.from_source else install(folder / "installed")
         chosen = contenders(
             folder,
             threads=cores,
             inferry_flags=flags,
             without=arguments.without_peer,
             before=arguments.before and arguments.before.absolute(),
+            installed=installed,
         )
         bench, started = Bench(chosen, durations, folder), time.monotonic()
         bench.measure()
@@ -93,6 +97,7 @@ def main() -> int:
         "machine": f"{cores} cores, {cpu_name()} ({', '.join(instruction_sets())}), Python {platform.python_version()}",
         "minutes": (time.monotonic() - started) / 60,
         "rounds": durations.rounds,
+        "hot_path": installed.hot_path if installed else "python",
         "transport": arguments.transport or "default",
         "pins": {each.stem: each.read_text().splitlines() for each in PINS.glob("*.txt")},
         "without": arguments.without_peer,
@@ -103,7 +108,10 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
     (arguments.out / "concurrency.svg").write_text(draw(panels(report)))
-    print(f"the chapter's MNIST network, uint8 pixels, {facts['machine']}; {durations.rounds} rounds")
+    print(
+        f"the chapter's MNIST network, uint8 pixels, {facts['machine']}; Inferry's hot path: {facts['hot_path']}; "
+        f"{durations.rounds} rounds"
+    )
     print_tables(report)
     print(f"\n{arguments.out / 'bench.json'}\n{arguments.out / 'concurrency.svg'}")
     return 0

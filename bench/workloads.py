@@ -3,13 +3,14 @@
 import io
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bench.contenders import INPUT, MODEL, SHAPE, Contender, Running
+from bench.installed import Installed
 from bench.load_generator import Job
 from bench.measure import by_common_client, by_locust, by_perf_analyzer
 from bench.samples import BareCosts, Sample
@@ -67,6 +68,7 @@ def contenders(
     inferry_flags: tuple[str, ...],
     without: Iterable[str],
     before: Path | None = None,
+    installed: Installed | None = None,
 ) -> dict[str, Contender]:
     """Every server that is started, by name.
 
@@ -76,6 +78,7 @@ def contenders(
         inferry_flags: given to every Inferry.
         without: keys of PEERS to leave out.
         before: another checkout of Inferry, set up, to compare this one with; None: none.
+        installed: what runs as Inferry, but with the scripted device; None: this checkout.
     """
     model, objective = folder / "float32.onnx", ("--latency-objective-ms", f"{OBJECTIVE_MS:g}")
     counts = folder / "scripted.counts"
@@ -87,11 +90,15 @@ def contenders(
     scripted = (sys.executable, device, str(counts), str(DEVICE_A_MS), str(DEVICE_B_MS))
     half_us = round(OBJECTIVE_MS * 1e3 / 2)  # what waits longer than half the objective comes too late
     timeout = f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {half_us} }}"
-    chosen = [
+    variables = {} if installed is None else installed.environment
+    ours = [
         Contender(INFERRY, "inferry", model, threads, inferry_flags),
         Contender(INT8, "inferry", folder / "int8.onnx", threads, inferry_flags),
         Contender(UNBATCHED, "inferry", model, threads, (*inferry_flags, "--max-batch-size", "1")),
         Contender(OBJECTIVE, "inferry", model, threads, (*inferry_flags, *objective)),
+    ]
+    chosen = [
+        *(replace(one, environment=variables) for one in ours),
         Contender(SCRIPTED, "inferry", model, threads, one_device, program=scripted),
         Contender(TRITON, "triton", model, threads),
         Contender(TRITON_TIMEOUT, "triton", model, threads, (timeout,)),
