@@ -44,6 +44,7 @@ PARALLEL = (
     ),
     Mutant("parallel-runs-measured", "parallel runs: measured with the cores to itself", "", _TEST_PARALLEL),
     Mutant("parallel-runs-no", "parallel runs: no part reads on when another has failed", "", _TEST_PARALLEL),
+    Mutant("parallel-runs-closed", "parallel runs: none once closed", "if len(sizes) == 1:", _TEST_PARALLEL),
     Mutant("parallel-runs-not", "parallel runs: not where they are slower", "if False:", _TEST_PARALLEL),
     Mutant("parallel-runs-second", "parallel runs: the second session is verified", "", _TEST_PARALLEL),
     Mutant(

@@ -88,7 +88,7 @@ class ParallelInstance:
             InferenceError: the model failed on these inputs.
         """
         sizes = self.run_sizes(len(next(iter(inputs.values()))))
-        if len(sizes) == 1:
+        if len(sizes) == 1 or not self._others:  # guard: parallel-runs-closed
             return self._whole.run(inputs)
         stops = itertools.accumulate(sizes)
         cut = [
@@ -156,3 +156,4 @@ class ParallelInstance:
             self._tasks.put(None)
         for thread in self._others:
             thread.join()
+        self._others.clear()

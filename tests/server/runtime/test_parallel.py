@@ -119,6 +119,14 @@ def test_a_part_that_fails_fails_the_batch_when_no_other_part_runs_any_more(guil
     one.close()
 
 
+def test_what_is_closed_waits_for_no_threads_that_have_ended() -> None:
+    whole = Session()
+    one = parallel(whole, Session(parties=3))
+    one.close()
+    one.run({"x": np.zeros(9, np.float32)})  # of a real session that is closed: an error
+    assert whole.sizes == [9]
+
+
 def test_no_part_reads_the_inputs_any_more_when_another_has_failed() -> None:
     failed = threading.Event()
     ended: list[int] = []
