@@ -30,6 +30,7 @@ BOUNDARY = (
     Mutant("answers-bounded", "sizes: outputs that turn out too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-request-outputs", "sizes: a request whose outputs are too large", "if False:", _TEST_ANSWERS),
     Mutant("sizes-batch-outputs", "sizes: a batch whose outputs are too large", "return plan", _TEST_ANSWERS),
+    Mutant("sizes-request-inputs", "sizes: a request that can never be queued", "return plan", _TEST_SIZES),
     Mutant("outputs-kept", "memory: what ONNX Runtime keeps of large outputs is known", "if False:", _TEST_SIZES),
     Mutant("outputs-first", "memory: ONNX Runtime keeps for ever only little", "pass", _TEST_SIZES),
     Mutant("heap-worth-it", "memory: heaps are trimmed where that gains something", "if False:", _TEST_KEEPER),

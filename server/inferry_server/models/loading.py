@@ -34,7 +34,7 @@ from inferry_server.models.parallel_runs import parallel_instance
 from inferry_server.models.qualification import prove
 from inferry_server.models.repository import VersionFolder, readable
 from inferry_server.models.signed import trusted
-from inferry_server.models.sizes import check_sizes, keeps_too_much, with_bounded_batches
+from inferry_server.models.sizes import check_sizes, keeps_too_much, with_bounded_batches, with_bounded_requests
 from inferry_server.models.variants import made_of
 from inferry_server.models.verified import read_verified
 from inferry_server.models.version import ServedVersion, usable_preprocessing
@@ -155,7 +155,7 @@ def _load_version(folder: VersionFolder, options: LoadOptions) -> ServedVersion:
             _check_signature(folder.path, signature, manifest)
         plan = replace(_plan(folder, settings, manifest, signature, options), source=source, golden=golden)
         check_sizes(plan)
-        plan = with_bounded_batches(plan)
+        plan = with_bounded_batches(with_bounded_requests(plan))
         if keeps_too_much(plan.signature) and sessions[0].session.provider == CPU:
             for one in sessions:  # else what one row takes while it is tried would be kept for good
                 one.session.give_memory_back()  # guard: sizes-given-back

@@ -72,6 +72,20 @@ def with_bounded_batches(plan: VersionPlan) -> VersionPlan:
     return replace(plan, policy=replace(plan.policy, max_batch_size=most))  # guard: sizes-batch-outputs
 
 
+def with_bounded_requests(plan: VersionPlan) -> VersionPlan:
+    """The plan, with requests no larger than what may wait: a larger one would find no room however often it came."""
+    policy = plan.policy
+    most = max(1, policy.max_queue_bytes // max(1, row_bytes(plan.signature.inputs)))
+    if not plan.batched or most >= policy.max_request_rows:
+        return plan
+    logger.warning(
+        "requests have at most %d rows: the inputs of more have more than %d bytes (setting max_queue_bytes)",
+        most, policy.max_queue_bytes, extra={"model": str(plan.folder)},
+    )  # fmt: skip
+    bounded = replace(policy, max_request_rows=most, max_batch_size=min(policy.max_batch_size, most))
+    return replace(plan, policy=bounded)  # guard: sizes-request-inputs
+
+
 def check_sizes(plan: VersionPlan) -> None:
     """Refuse a model one row of which is too large for a request's message, or for a reply's.
 

@@ -75,9 +75,12 @@ def test_outputs_that_no_reply_can_carry_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_row_as_large_as_the_queue_is_served(tmp_path: Path) -> None:
-    save_echo(tmp_path, ["N", 1 << 18])
-    assert load(tmp_path).max_request_rows == 8
+@pytest.mark.parametrize(("floats", "rows"), [(1 << 18, 1), (1 << 17, 2), ((1 << 16) - 1, 4), (1 << 15, 8), (1, 8)])
+def test_requests_have_no_more_rows_than_may_wait(tmp_path: Path, floats: int, rows: int) -> None:
+    save_echo(tmp_path, ["N", floats])
+    served = load(tmp_path)
+    assert served.max_request_rows == rows
+    assert served.policy.max_batch_size == min(4, rows)
 
 
 @given(st.integers(1, 1 << 40), st.integers(1, 1 << 16))
