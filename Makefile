@@ -75,6 +75,7 @@ locks: $(READY) ## Compile the requirements files again; ARGS=--upgrade takes ne
 	@$(COMPILE) -c requirements-dev.txt --extra http --extra server-cpu --extra tracing -o requirements-server-cpu.txt
 	@$(COMPILE) -c requirements-dev.txt --extra batch-stores --extra client --extra load --extra sync -o requirements-clients.txt
 	@$(COMPILE) -c requirements-dev.txt --extra cuda -o requirements-cuda.txt
+	@$(COMPILE) -c requirements-dev.txt --extra compile -o requirements-compile.txt
 
 bench: $(READY) ## Measure the server beside ONNX Runtime, Triton, Mosec and MLServer, and exported graphs; ARGS=--quick
 	@PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)

@@ -22,7 +22,7 @@ import tritonclient.grpc as triton
 from testkit import onnx_models
 
 ROOT = Path(__file__).parents[2]
-BASE, IMAGE = "localhost/inferry-test-base:bookworm", "localhost/inferry-test-server:built"
+BASE, IMAGE = "localhost/inferry-test-base:bookworm-headers", "localhost/inferry-test-server:built"
 SUITE = "bookworm"
 MOST_MIB_AT_REST = 150
 MOST_MB = 200  # of the environment: with python:3.12-slim's 125 MB below the 330 MB that are promised
@@ -71,7 +71,7 @@ def make_base() -> None:
     """Debian with its Python, as python:3.12-slim is Debian with another."""
     container = buildah("from", "scratch")
     root = buildah("mount", container)
-    packages = "python3,python3-venv,python3-pip,ca-certificates"
+    packages = "python3,python3-venv,python3-pip,libpython3-dev,ca-certificates"
     subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", SUITE, root], check=True)
     (Path(root) / "usr/bin/python").symlink_to("python3")
     for marker in Path(root).glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
@@ -90,7 +90,9 @@ def container(image: str) -> Iterator[str]:
 def test_the_environment_is_small_and_has_neither_trainer_nor_clients_nor_cuda(container: str) -> None:
     root = Path(buildah("mount", container)) / "opt" / "inferry"
     (packages,) = root.glob("lib/python3*/site-packages")
-    assert {path.name for path in packages.glob("inferry_*")} == {"inferry_proto", "inferry_server"}
+    assert {path.name.split(".")[0] for path in packages.glob("inferry_*")} == {
+        "inferry_proto", "inferry_server", "inferry_server__mypyc",
+    }  # fmt: skip
     assert not [path.name for path in packages.iterdir() if path.name.startswith(("nvidia", "tensorflow", "pip"))]
     assert [path.name for path in (root / "bin").glob("inferry*")] == ["inferry-serve"]
     size_mb = int(subprocess.run(["du", "-sm", root], capture_output=True, text=True, check=True).stdout.split()[0])
@@ -165,6 +167,7 @@ def test_it_serves_as_another_user_from_a_root_that_cannot_be_written(container:
     with serving(container, tmp_path) as (address, process), triton.InferenceServerClient(address) as client:
         status = Path(f"/proc/{process}/status").read_text()
         assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
+        assert "/inferry_server__mypyc." in Path(f"/proc/{process}/maps").read_text()  # its hot path is compiled
         assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
         assert re.search(r"^\S+ \S+ \S+ \S+ / ro\b", Path(f"/proc/{process}/mountinfo").read_text(), re.MULTILINE)
         tensor = triton.InferInput("images", [1, 4, 4, 1], "UINT8")

@@ -169,13 +169,14 @@ def test_an_image_has_one_onnx_runtime_and_the_cpu_one_no_cuda() -> None:
     assert not {"onnxruntime", "onnxruntime-gpu", "tensorflow"} & pins["requirements-clients.txt"]
 
 
-def test_build_backend_is_taken_whole_from_the_development_lock() -> None:
-    (program,) = re.findall(r"awk '([^']+)'", DOCKERFILE.read_text())
-    taken = subprocess.run(
-        ["awk", program, str(ROOT / "requirements-dev.txt")], capture_output=True, text=True, check=True
-    ).stdout
-    assert re.findall(r"^[a-z][^ ]*", taken, re.MULTILINE) == re.findall(r"^setuptools==[^ ]+", taken)
-    assert "--hash=sha256:" in taken
+def test_what_builds_wheels_is_as_in_development_and_has_a_compiler_for_each_kind_of_cpu() -> None:
+    pins = {
+        name: dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements-compile.txt", "requirements-dev.txt")
+    }
+    build, development = pins.values()
+    assert {"mypy", "setuptools", "ziglang"} <= build.keys()
+    assert {name: pin for name, pin in build.items() if name != "ziglang"}.items() <= development.items()
 
 
 @pytest.mark.parametrize("image", [*IMAGES, "server-tensorrt"])
