@@ -27,6 +27,8 @@ BATCH_JOBS = (
     Mutant("batch-listing-kept", "batch: pictures that come or go do not shift into other parts", "if False:",
            _TEST_FAULTS),
     Mutant("batch-max-errors", "batch: too many errors end a job", "if False:", _TEST_FAULTS),
+    Mutant("batch-closed-writes-nothing", "batch: a job that has stopped writes nothing", "if False:",
+           ("tests/clients/test_batch_stopped.py",)),
     Mutant("batch-one-decrease", "batch: refusals of one moment are one sign of overload", "if True:", _TEST_WINDOW),
     Mutant("batch-window", "batch: no more requests are under way than the limit", "while False:", _TEST_WINDOW),
     Mutant("batch-decoder-turns", "batch: decoding lets servers on its machine go first", "if False:",

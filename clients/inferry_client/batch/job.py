@@ -8,7 +8,6 @@ parts they belong to.
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +26,6 @@ from inferry_client.batch.priority import give_way
 from inferry_client.batch.records import Record
 from inferry_client.batch.report import Times
 from inferry_client.batch.settings import Progress, chunks_under_way, default_batch_size
-
-_LOOK_S = 0.2  # between two looks at whether the job is to stop
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,7 @@ def run_job(job: Job, engine: Engine, *, progress: Progress, draining: Draining 
             engine.run(job, keeping, draining, batch_size)
         keeping.finish()
     finally:
+        job.target.stop()
         keeping.close()
         kinds = job.store.write_errors()
     if keeping.pictures != job.pictures:
@@ -128,7 +126,6 @@ class LocalEngine:
                     run.send_part(number, part)
             run.finish()
         finally:
-            job.target.stop()
             run.end()
 
 
@@ -169,19 +166,10 @@ class _Run:
 
     def _take_oldest(self) -> None:
         number, records, ends_part, future = self._under_way.popleft()
-        self._keeping.add(self._rows, (records, *self._wait_for(future)))
+        self._keeping.add(self._rows, (records, *self._draining.wait_for(future)))
         if ends_part:
             rows, self._rows = self._rows, PartRows()
             self._keeping.commit(number, rows)
-
-    def _wait_for(self, future: "Future[tuple[Decoded, NDArray[np.float32]]]") -> tuple[Decoded, NDArray[np.float32]]:
-        while True:
-            self._draining.check()
-            try:
-                return future.result(timeout=_LOOK_S)
-            except NotYetError:
-                if future.done():
-                    raise
 
 
 def _answer(target: Target, decoding: Callable[[], Decoded], times: Times) -> tuple[Decoded, NDArray[np.float32]]:

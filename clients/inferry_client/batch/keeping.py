@@ -1,10 +1,12 @@
 """What keeps a job's parts, whoever makes them: it gathers, commits and counts, and says when a job is to end."""
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,12 @@ from inferry_client.batch.records import Record
 from inferry_client.batch.report import Times
 from inferry_client.batch.settings import Progress, errors_allowed
 
+Result = TypeVar("Result")
 Answered: TypeAlias = tuple[Sequence[Record], Decoded, NDArray[np.float32]]
 """Records, what they decoded to, and the `(N, K)` probabilities of those without a fault."""
+
+
+_LOOK_S = 0.2  # between two looks at whether a job is to stop
 
 
 @dataclass
@@ -67,6 +73,20 @@ class Draining:
         if self.over:
             raise _stopped("before the part that it was at was complete")
 
+    def wait_for(self, future: Future[Result]) -> Result:
+        """The result of a future, whose error is raised, if there is time for it.
+
+        Raises:
+            StoppedError: there is none left.
+        """
+        while True:
+            self.check()
+            try:
+                return future.result(timeout=_LOOK_S)
+            except NotYetError:
+                if future.done():
+                    raise
+
 
 @dataclass
 class _Pieces:
@@ -91,6 +111,8 @@ class Keeping:
         self._pieces: dict[int, _Pieces] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="batch-write", initializer=give_way)
         self._writing: Future[None] | None = None
+        self._publishing = threading.Lock()
+        self._closed = False
         self.times = Times()
         self.pictures = self.bad = self.resumed = self.earlier_bad = 0
 
@@ -153,18 +175,22 @@ class Keeping:
         self._wait()
 
     def close(self) -> None:
-        """Let nothing be written any more once this returns."""
-        self._writer.shutdown(wait=True)
+        """Let nothing be written any more once this returns: it waits for the disk, and for no server."""
+        with self._publishing:
+            self._closed = True
+        self._writer.shutdown(wait=False)
 
     def _wait(self) -> None:
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            writing.result()
+            self._draining.wait_for(writing)
 
     def _commit(self, number: int, rows: PartRows) -> None:
         job = self._job
         job.target.check_unchanged()
-        with self.times.writing():
+        with self._publishing, self.times.writing():
+            if self._closed:  # guard: batch-closed-writes-nothing
+                return
             data = part_bytes(rows.answers(job.target.model.labels), job.plan)
             self._count(job.store.commit_part(job.plan.first_part + number, data, rows.entries, plan=job.plan))
         self._check_errors()
