@@ -212,6 +212,14 @@ def test_rows_of_a_table_have_ids_of_their_own_whatever_they_hold(tmp_path: Path
             assert len(set(ids)) == len(column)
 
 
+def test_ids_of_bytes_are_the_names_that_they_spell(tmp_path: Path) -> None:
+    keys = ["é".encode(), b"\xff", rb"\xff", b"", b"plain"]
+    table = pa.table({"image": [PICTURES["00.png"]] * len(keys), "key": pa.array(keys, pa.binary())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    source = open_inputs([str(tmp_path / "t.parquet")], InputOptions(id_column="key"))
+    assert [record.id for record in source.records()] == ["é", r"\xff", r"\\xff", "", "plain"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "named"),
     [

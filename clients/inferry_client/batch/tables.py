@@ -155,7 +155,7 @@ class TableInput:
             return Record(ids.of(picture.name or own_id), 0, "", MissingContent(picture.reason))
         data, path = _parts(picture)
         if self.id_column is not None or not isinstance(picture, bytes | dict):  # else numbers are unique as they are
-            own_id = ids.of(printable_name(str(given) if given is not None else path or own_id))
+            own_id = ids.of(printable_name(_text(given) if given is not None else path or own_id))
         if data is not None:
             return Record(own_id, len(data), f"{stamp}-{number}", DataContent(data))
         if path is None:
@@ -190,6 +190,11 @@ class _Lost:
 
 def _cell(row: Sequence[str], index: int) -> str | None:
     return row[index] if index < len(row) else None
+
+
+def _text(given: Any) -> str:
+    """An id as text; its bytes are those of a name."""
+    return given.decode("utf-8", "surrogateescape") if isinstance(given, bytes) else str(given)
 
 
 def _parts(picture: Any) -> tuple[bytes | None, str | None]:
