@@ -40,7 +40,7 @@ def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_not_mixed_with_w
     changed.write_bytes(data[:-1] + b"\0")
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     for incremental in (False, True):
-        with pytest.raises(JobError, match=r"'0004.png' has other contents than when it was classified"):
+        with pytest.raises(JobError, match=r"'0004.png' has other contents than when its result or error"):
             run_batch(brightness_server, tmp_path / "in", tmp_path / "out", incremental=incremental)
 
 
@@ -234,6 +234,25 @@ def test_a_second_job_is_refused_where_locks_do_not_exist(tmp_path: Path, monkey
         pass
     with owned(tmp_path, wait=lambda _: None):  # it was given back
         pass
+
+
+def test_a_lease_is_renewed_again_after_a_disk_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_locks(monkeypatch)
+    monkeypatch.setattr(ownership, "RENEW_S", 0.001)
+    write, renewed = Path.write_text, [threading.Event(), threading.Event()]
+
+    def write_text(path: Path, text: str, **options: Any) -> int:
+        if not renewed[0].is_set():
+            path.open("w").close()  # it is empty by the time that its text has no room
+            renewed[0].set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        renewed[1].set()
+        return write(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with owned(tmp_path, wait=lambda _: None):
+        assert all(event.wait(60) for event in renewed)
+    assert not (tmp_path / "_lease").exists()
 
 
 @pytest.mark.parametrize("host", [None, "another"])

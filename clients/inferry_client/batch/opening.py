@@ -193,8 +193,8 @@ def _plan(
 def _refuse_changed(changed: str | None, store: JobFolder) -> None:
     if changed is not None:
         raise JobError(
-            f"{changed!r} has other contents than when it was classified into {store}; "
-            "choose another --out, or begin anew with --overwrite"
+            f"{changed!r} has other contents than when its result or error was written to {store}, or could not be "
+            "read then; choose another --out, or begin anew with --overwrite"
         )
 
 

@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inferry_client.batch.errors import JobError
@@ -59,9 +59,11 @@ def _leased(folder: Path, wait: Callable[[float], object]) -> Iterator[None]:
         count = 0
         while not ended.wait(RENEW_S):
             count += 1
-            if not _read(path).startswith(owner):
+            found = _read(path)
+            if found and not found.startswith(owner):
                 return  # somebody took it: they found it unchanged, so this process stood still
-            path.write_text(f"{owner} {count}", encoding="utf-8")
+            with suppress(OSError):  # of a full disk, which may have room the next time
+                path.write_text(f"{owner} {count}", encoding="utf-8")
 
     renewing = threading.Thread(target=renew, name="batch-lease", daemon=True)
     renewing.start()
