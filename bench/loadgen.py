@@ -3,6 +3,7 @@
     python -m bench.loadgen --run runs/demo --address 127.0.0.1:8001
     python -m bench.loadgen --seconds 10 --server-seconds 60 --triton     # the whole table, some six minutes
     python -m bench.loadgen --peaks 3                   # only: does `inferry load --find-peak` find the same peak?
+    python -m bench.loadgen --peaks 3 --apart           # the same, the server and what sends on cores of their own
 
 serves what `make demo` left (or `--run`, a run folder whose models lie in `models/`), unless an
 address names a server of the Open Inference Protocol that serves the same model. `--triton` starts
@@ -15,6 +16,7 @@ Results are unofficial: no submission, no audit, another network than MLPerf's.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -225,15 +227,29 @@ def _say_of(name: str, what: str) -> None:
 
 
 @contextlib.contextmanager
-def address_of(given: str | None, run: Path) -> Iterator[tuple[str, psutil.Process | None]]:
-    """The server's: one that runs, or one started for the run's models, with its process."""
+def address_of(given: str | None, run: Path, *, apart: bool = False) -> Iterator[tuple[str, psutil.Process | None]]:
+    """The server's: one that runs, or one started for the run's models, with its process.
+
+    Args:
+        given: of one that runs; None: none.
+        run: a run folder.
+        apart: the one that is started has half of the cores to itself, and the calling thread, with what it starts
+            from then on, has the others.
+    """
     if given:
         yield given, None
         return
-    with started(run / "models") as (process, line):
-        if "gRPC " not in line:
-            raise SystemExit(f"bench.loadgen: error: the server did not start with {run / 'models'}")
-        yield line.split("gRPC ")[1].split(",")[0], psutil.Process(process.pid)
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2 if apart else len(cores)
+    try:
+        os.sched_setaffinity(0, cores[:half])
+        with started(run / "models") as (process, line):
+            os.sched_setaffinity(0, cores[half:] or cores)
+            if "gRPC " not in line:
+                raise SystemExit(f"bench.loadgen: error: the server did not start with {run / 'models'}")
+            yield line.split("gRPC ")[1].split(",")[0], psutil.Process(process.pid)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @contextlib.contextmanager
@@ -294,12 +310,17 @@ def main() -> int:
         metavar="N",
         help="only compare LoadGen's peak with --find-peak's, N times in turns",
     )
+    parser.add_argument(
+        "--apart", action="store_true", help="the server has half of the cores to itself, and what sends the others"
+    )
     args = parser.parse_args()
+    if args.apart and (args.address or args.triton or len(os.sched_getaffinity(0)) < 2):
+        parser.error("--apart is for a server that is started here, on two cores or more: no --address, no --triton")
     data = read_held_out(args.run)
     lengths = {"seconds": args.seconds, "server_seconds": args.server_seconds or args.seconds}
     model = args.model or min(path.name for path in (args.run / "models").iterdir() if path.is_dir())
     loadgen = import_loadgen()
-    with address_of(args.address, args.run) as (address, server):
+    with address_of(args.address, args.run, apart=args.apart) as (address, server):
         if args.peaks > 0:
             try:
                 compare_peaks(loadgen, address, model, data, times=args.peaks, server=server)

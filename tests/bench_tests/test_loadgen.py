@@ -1,6 +1,7 @@
 """LoadGen gets queries enough for the time of a run, however fast the server."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 import bench.loadgen
-from bench.loadgen import all_at_once, highest_server, one_after_the_other
+from bench.loadgen import address_of, all_at_once, highest_server, one_after_the_other
 from bench.loadgen_results import Result
+from testkit import onnx_models
 
 _SUMMARY = """\
 Scenario : {scenario}
@@ -95,3 +97,17 @@ def test_a_share_is_given_up_after_two_runs_in_a_row(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench.loadgen, "_server_run", run)
     assert highest_server(None, TARGET, 1000.0, seconds=60).figure == 850
     assert tried == [(0.9, 3.0)] * 2 + [(0.85, 3.0)] * 2 + [(0.85, 60.0)] * 2
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_server_that_is_apart_shares_no_core_with_who_sends(tmp_path: Path) -> None:
+    own = os.sched_getaffinity(0)
+    onnx_models.save_doubler(tmp_path / "models")
+    with address_of(None, tmp_path, apart=True) as (address, server):
+        assert address.startswith("127.0.0.1:")
+        assert server is not None
+        servers = {core for thread in server.threads() for core in os.sched_getaffinity(thread.id)}
+        assert servers
+        assert servers | os.sched_getaffinity(0) == own
+        assert not servers & os.sched_getaffinity(0)
+    assert os.sched_getaffinity(0) == own
