@@ -5,7 +5,6 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from typing import TypeVar
 
 from inferry_proto.version_labels import is_label
@@ -70,17 +69,19 @@ class ModelEntry:
         versions: by their text.
         labels: versions by label.
         traffic: weights by label, for requests that name no version.
+        newest: the newest version that answers, else the newest, whose reason is what a caller needs to hear; None
+            where there are no versions. Requests ask for it, so it is found as versions change.
     """
 
     versions: Mapping[str, IndexEntry] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, int] = field(default_factory=dict)
+    newest: IndexEntry | None = None
 
-    @cached_property
-    def newest(self) -> IndexEntry:
-        """The newest version that answers, else the newest, whose reason is what a caller needs to hear."""
-        newest_first = self.ascending()[::-1]
-        return next((version for version in newest_first if version.served), newest_first[0])
+    def with_versions(self, versions: Mapping[str, IndexEntry]) -> "ModelEntry":
+        """The same model with other versions."""
+        newest = max(versions.values(), key=lambda entry: (entry.served is not None, entry.version), default=None)
+        return replace(self, versions=versions, newest=newest)
 
     def ascending(self) -> list[IndexEntry]:
         """Its versions by number."""
@@ -128,7 +129,7 @@ class ModelRegistry:
             versions = {**model.versions, entry.version_text: entry}
             if entry.version:
                 versions.pop("", None)  # it has a version now
-            self._models = {**self._models, entry.model: replace(model, versions=versions)}
+            self._models = {**self._models, entry.model: model.with_versions(versions)}
             self._variants = {}  # guard: variants-follow
         self._changed()
         return before
@@ -144,7 +145,7 @@ class ModelRegistry:
             versions = dict(entry.versions)
             dropped = versions.pop(version, None)
             models = {name: kept for name, kept in self._models.items() if name != model}
-            self._models = {**models, model: replace(entry, versions=versions)} if versions else models
+            self._models = {**models, model: entry.with_versions(versions)} if versions else models
             self._variants = {}
         self._changed()
         return dropped
@@ -210,11 +211,11 @@ class ModelRegistry:
                 f"version {version!r} of model {model!r} is neither a positive integer nor a label like 'stable'"
             )
         entry = self._models.get(model)
-        if entry is None or not entry.versions:
+        if entry is None or entry.newest is None:
             if model in self._expected:
                 raise ModelNotReadyError(model, version or "newest", state="LOADING", reason="")
             raise ModelNotFoundError(model)
-        chosen = self._choose(entry, model, version, request_id)
+        chosen = self._choose(entry, model, version, request_id) or entry.newest
         if chosen.served is None:
             raise ModelNotReadyError(model, chosen.version_text, state=chosen.state, reason=chosen.reason)
         return chosen.served
@@ -235,13 +236,13 @@ class ModelRegistry:
             ShuttingDownError: the version is still the one, so the server itself is going away.
             ServingError: from `find` and `use`.
         """
-        find = partial(self.find, model, version, request_id=origin.request_id)
         while True:
-            found = find()
+            found = self.find(model, version, request_id=origin.request_id)
             try:
                 return use(found)
             except ShuttingDownError as refusal:
-                if find() is found:  # guard: versions-request-meets, versions-server-goes
+                again = self.find(model, version, request_id=origin.request_id)
+                if again is found:  # guard: versions-request-meets, versions-server-goes
                     found.observer.request_refused(refusal, origin)
                     raise
             except ServingError as refusal:
@@ -251,12 +252,13 @@ class ModelRegistry:
                 found.observer.request_failed(error, origin)  # guard: outcome-unexpected
                 raise
 
-    def _choose(self, entry: ModelEntry, model: str, version: str, request_id: str) -> IndexEntry:
+    def _choose(self, entry: ModelEntry, model: str, version: str, request_id: str) -> IndexEntry | None:
+        """The version that is asked for, or that the traffic chooses; None for the newest."""
         if not version and entry.traffic and (weights := entry.ready_traffic()):
             turn = 0 if request_id else next(self._turns)
             version = str(entry.labels[choose_label(weights, request_id=request_id, turn=turn)])
         elif not version:
-            return entry.newest
+            return None
         elif is_label(version):
             if version not in entry.labels:
                 known = ", ".join(sorted(entry.labels)) or "none"
