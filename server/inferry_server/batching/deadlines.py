@@ -78,8 +78,8 @@ class DeadlineRules:
         """
         wait_s = self._busy_s(now)
         if len(self._latencies) == 1:
-            whole = {request.shape_key: self._rows()}
-            if request.late_by_s(now + wait_s + self._backlog_s(whole, request, now)) is None:
+            all_s = self._alike_s(self._latencies[request.shape_key], self._rows(), request, self.turn.expected_s(now))
+            if request.late_by_s(now + wait_s + all_s) is None:
                 return
         ahead = lane.rows_due_before(request)
         if request.lane is Lane.BULK:
@@ -192,17 +192,24 @@ class DeadlineRules:
             request: the one behind them.
             now: on the monotonic clock.
         """
-        largest, own = self.most_rows, request.shape_key
-        turn_s = self.turn.expected_s(now)
-        if not ahead.get(own) and len(ahead) <= (own in ahead):  # alone: the last batch it is cut into need not be full
-            return turn_s + self._latencies[own].total_s(request.rows, largest=largest)
-        backlog_s = 0.0
-        for shape, rows in {**ahead, own: ahead.get(own, 0) + request.rows}.items():
-            if rows <= largest:
-                backlog_s += turn_s + self._latencies[shape].batch_s(rows)
-            else:
-                backlog_s += -(-rows // largest) * (turn_s + self._latencies[shape].batch_s(largest)) / self._instances
-        return backlog_s
+        own, turn_s = request.shape_key, self.turn.expected_s(now)
+        if len(ahead) <= (own in ahead):
+            return self._alike_s(self._latencies[own], ahead.get(own, 0), request, turn_s)
+        all_rows = {**ahead, own: ahead.get(own, 0) + request.rows}
+        return sum([self._batches_s(self._latencies[shape], rows, turn_s) for shape, rows in all_rows.items()])
+
+    def _alike_s(self, latency: LatencyModel, ahead: int, request: InferenceRequest, turn_s: float) -> float:
+        """As `_backlog_s`, where so many rows of the same shape are ahead and no others."""
+        if not ahead:  # alone: the last batch it is cut into need not be full
+            return turn_s + latency.total_s(request.rows, largest=self.most_rows)
+        return self._batches_s(latency, ahead + request.rows, turn_s)
+
+    def _batches_s(self, latency: LatencyModel, rows: int, turn_s: float) -> float:
+        """Seconds until so many rows of one shape are computed."""
+        largest = self.most_rows
+        if rows <= largest:
+            return turn_s + latency.batch_s(rows)
+        return -(-rows // largest) * (turn_s + latency.batch_s(largest)) / self._instances
 
     def _rows(self) -> int:
         """Rows waiting in both lanes."""

@@ -17,7 +17,7 @@ from inferry_server.trace import RequestTrace
 PadTo = Callable[[int], int]  # rows of a batch to the rows it runs with
 
 
-class Timing(NamedTuple):
+class Timing:
     """Where a request's time went, in seconds.
 
     Attributes:
@@ -26,9 +26,12 @@ class Timing(NamedTuple):
         compute_s: in ONNX Runtime, of all its batches.
     """
 
-    queue_s: float
-    assembly_s: float
-    compute_s: float
+    __slots__ = ("assembly_s", "compute_s", "queue_s")
+
+    def __init__(self, queue_s: float, assembly_s: float, compute_s: float) -> None:
+        self.queue_s = queue_s
+        self.assembly_s = assembly_s
+        self.compute_s = compute_s
 
 
 class Reply(Protocol):

@@ -358,16 +358,16 @@ def _replied(made: Sequence[_Made], computed_at: float) -> Replied:
     waits: list[float] = []
     totals: list[float] = []
     traced: list[tuple[float, str]] = []
-    for request, (queue_s, request_assembly_s, request_compute_s), began, ended, _ in made:
+    for request, timing, began, ended, _ in made:
         arrived_at = request.arrived_at
         rows += request.rows
         input_bytes += request.nbytes
         read_s += request.enqueued_at - arrived_at
-        assembly_s += request_assembly_s
-        compute_s += request_compute_s
+        assembly_s += timing.assembly_s
+        compute_s += timing.compute_s
         output_s += ended - began
         reply_s += ended - computed_at
-        waits.append(queue_s)
+        waits.append(timing.queue_s)
         totals.append(ended - arrived_at)
         if request.trace is not None:
             traced.append((ended - arrived_at, request.trace.trace_id))

@@ -98,6 +98,7 @@ class ResponseTemplate:
         self._most_bytes = most_bytes
         self._head = ModelInferResponse(model_name=model, model_version=version).SerializeToString()
         self._specs = specs
+        self._outputs = [(spec.name, spec.datatype.dtype) for spec in specs]
         self._tensors: dict[tuple[tuple[int, ...], ...], tuple[bytes, list[bytes]]] = {}
 
     def encode(self, request_id: str, outputs: Arrays) -> bytes:
@@ -112,10 +113,10 @@ class ResponseTemplate:
         """
         arrays: list[NDArray[Any]] = []
         shapes: tuple[tuple[int, ...], ...] = ()
-        for spec in self._specs:
-            array = outputs[spec.name]
-            if array.dtype != spec.datatype.dtype or not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array, spec.datatype.dtype)
+        for name, dtype in self._outputs:
+            array = outputs[name]
+            if array.dtype != dtype or not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array, dtype)
             arrays.append(array)
             shapes += (array.shape,)
         tensors, prefixes = self._tensors.get(shapes) or self._describe(shapes)

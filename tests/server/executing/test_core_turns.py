@@ -10,7 +10,6 @@ import pytest
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.policy import BatchingPolicy, Lane
-from inferry_server.batching.request import Timing
 from inferry_server.errors import InferenceError
 from inferry_server.executing.batcher import DynamicBatcher
 from inferry_server.executing.core_turns import ComputeGate
@@ -121,7 +120,9 @@ def test_the_wait_for_a_turn_counts_as_queueing_and_not_as_computing() -> None:
         clock.advance(5.0)
         neighbour.release(5.0, again=False)
         reply.outcome()
-        assert reply.timing == Timing(queue_s=5.0, assembly_s=0.0, compute_s=0.25)
+        timing = reply.timing
+        assert timing is not None
+        assert (timing.queue_s, timing.assembly_s, timing.compute_s) == (5.0, 0.0, 0.25)
 
 
 def test_what_arrives_while_a_batch_waits_for_its_turn_still_joins_it() -> None:
