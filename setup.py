@@ -16,14 +16,15 @@ from setuptools.dist import Distribution
 
 ROOT = Path("server") / "inferry_server"
 # What a warm request passes, and what decides about it. Not in the list: modules with classes from which interpreted
-# ones inherit (rpc/router, transport/queue_calls, runtime/session), and those that do little but call gRPC's C code.
+# ones inherit, unless they say so (compiling.py), and those whose work is done once a batch or less.
 HOT_PATH = (
     "batching/batches", "batching/deadlines", "batching/fair_share", "batching/lane_queue", "batching/latency",
     "batching/ownership", "batching/policy", "batching/relief", "batching/request", "batching/scheduler",
     "batching/shared_room", "batching/shedding", "executing/core_turns", "executing/execution", "executing/inline",
-    "executing/observing", "executing/request_queue", "models/registry", "services/inference", "telemetry/series",
-    "telemetry/statistics", "transport/completion_queue", "transport/intake", "wire/cutting", "wire/encode",
-    "wire/reading",
+    "executing/observing", "executing/request_queue", "front_ends/calls", "front_ends/channel",
+    "front_ends/forwarding", "front_ends/records", "front_ends/transport", "models/registry", "rpc/router",
+    "services/inference", "telemetry/series", "telemetry/statistics", "transport/completion_queue",
+    "transport/core_layer", "transport/intake", "transport/queue_calls", "wire/cutting", "wire/encode", "wire/reading",
 )  # fmt: skip
 
 

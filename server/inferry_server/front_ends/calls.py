@@ -69,8 +69,18 @@ class ForwardedCall(EndingCall):
 class ForwardedStreamCall(ForwardedCall):
     """A stream of a front end, which sends a bounded number of requests before it hears that some were taken."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        number: int,
+        method: str,
+        metadata: Metadata,
+        deadline: float | None,
+        arrived: float,
+        account: Account,
+        send: Send,
+        forget: Callable[[int, None], object],
+    ) -> None:
+        super().__init__(number, method, metadata, deadline, arrived, account, send, forget)
         self._receiver: StreamReceiver | None = None
         self._flow = threading.Lock()
         self._taken = self._taken_bytes = 0
@@ -101,7 +111,7 @@ class ForwardedStreamCall(ForwardedCall):
         """As `StreamCall.finish`."""
         self.abort(OK)
 
-    def on_message(self, message: bytes) -> None:
+    def on_message(self, message: Message) -> None:
         """The client sent a request."""
         if self._receiver is not None and not self._ended:
             self._receiver.on_message(message)

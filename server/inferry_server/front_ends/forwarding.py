@@ -42,7 +42,7 @@ class Gathering:
         self.retry_after_s = 0.0
         self._channel = channel
         self._waiting = 0
-        self._thread: int | None = None
+        self._reader: int | None = None
 
     @property
     def shedding(self) -> "Gathering":
@@ -55,18 +55,18 @@ class Gathering:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """The calling thread reads inside."""
-        reader = self._thread = threading.get_ident()
+        reader = self._reader = threading.get_ident()
         try:
             yield
         finally:
-            if self._thread == reader:
-                self._thread = None
+            if self._reader == reader:
+                self._reader = None
             self._channel.flush()
 
     def send(self, kind: int, number: int, body: bytes = b"", message: bytes = b"") -> None:
         """Send a record soon, if the reading thread calls; else at once."""
         self._channel.put(kind, number, body, message)
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._reader:
             self._channel.flush()
             return
         self._waiting += 1

@@ -181,20 +181,9 @@ class RecordReader:
         return self._arena.take(*_PLACE.unpack(written))
 
 
-class Opening(NamedTuple):
-    """How a call begins.
-
-    Attributes:
-        path: number of its method in the plan.
-        deadline: None for none.
-        arrived: when it came.
-        metadata: as the front end wrote it (`write_metadata`).
-    """
-
-    path: int
-    deadline: float | None
-    arrived: float
-    metadata: bytes
+Opening = tuple[int, float | None, float, bytes]
+"""How a call begins: the number of its method in the plan, its deadline or None, when it came, and its metadata as the
+front end wrote them (`write_metadata`)."""
 
 
 def write_opening(path: int, deadline: float | None, arrived: float, metadata: bytes) -> bytes:
@@ -205,7 +194,7 @@ def write_opening(path: int, deadline: float | None, arrived: float, metadata: b
 def read_opening(body: bytes) -> Opening:
     """What `write_opening` wrote."""
     path, due, arrived = _OPENING.unpack_from(body)
-    return Opening(path, None if due == _NO_DEADLINE else due, arrived, body[_OPENING.size :])
+    return path, None if due == _NO_DEADLINE else due, arrived, body[_OPENING.size :]
 
 
 def write_metadata(metadata: Metadata) -> bytes:

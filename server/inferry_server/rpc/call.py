@@ -5,7 +5,7 @@ any thread. So a transport needs no thread or task for a call that waits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from inferry_server.rpc.statuses import Status, status_of
 from inferry_server.trace import RequestTrace
@@ -84,8 +84,8 @@ class StreamCall(Protocol):
 class StreamReceiver(Protocol):
     """What a handler of a streaming RPC gives the transport to call, message by message."""
 
-    def on_message(self, message: bytes) -> None:
-        """The client sent a request."""
+    def on_message(self, message: Any) -> None:
+        """The client sent a request: a `Message`, bytes for those that take no views."""
 
     def on_half_close(self) -> None:
         """The client will send no more."""
@@ -96,8 +96,9 @@ class StreamReceiver(Protocol):
 
 Cancel = Callable[[], object]
 
-UnaryHandler = Callable[[Call, bytes], Cancel | None]
-"""Gets a call with its request; returns what forgets the request when its client goes away, if that spares work."""
+UnaryHandler = Callable[[Call, Any], Cancel | None]
+"""Gets a call with its request, a `Message`, bytes if it takes no views; returns what forgets the request when its
+client goes away, if that spares work."""
 
 StreamHandler = Callable[[StreamCall], StreamReceiver]
 

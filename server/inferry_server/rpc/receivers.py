@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inferry_server.errors import ServingError
-from inferry_server.rpc.call import Call, StreamCall, StreamReceiver, fail
+from inferry_server.rpc.call import Call, Message, StreamCall, StreamReceiver, fail
 
 logger = logging.getLogger(__name__)
 
@@ -16,9 +16,9 @@ class GuardedReceiver:
 
     call: StreamCall
     receiver: StreamReceiver
-    check: Callable[[str, bytes], None]
+    check: Callable[[str, Message], None]
 
-    def on_message(self, message: bytes) -> None:
+    def on_message(self, message: Message) -> None:
         """As `StreamReceiver.on_message`."""
         try:
             self.check(self.call.method, message)  # guard: fields-streams
@@ -44,7 +44,7 @@ class GuardedReceiver:
 class Deaf:
     """Receives for a call that has ended."""
 
-    def on_message(self, message: bytes) -> None:
+    def on_message(self, message: Message) -> None:
         """Nobody hears it."""
 
     def on_half_close(self) -> None:

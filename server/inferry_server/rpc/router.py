@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from inferry_server.compiling import mypyc_attr
 from inferry_server.errors import ServingError
-from inferry_server.rpc.call import Call, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
+from inferry_server.rpc.call import Call, Message, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
 from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
@@ -58,6 +59,7 @@ class CallAccount:
             self.trace.ended(code=status.code.value[0], reason=status.reason)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # of REST, of asyncio and of tests
 class EndingCall(ABC):
     """What the calls of every transport share. Thread-safe.
 
@@ -152,7 +154,7 @@ class Router:
         metrics: ServerMetrics,
         tracer: Tracer | None = None,
         *,
-        check: Callable[[str, bytes], None] = lambda *_: None,
+        check: Callable[[str, Message], None] = lambda *_: None,
         unchecked_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
         access: Access | None = None,
@@ -320,7 +322,7 @@ class Router:
         self._metrics.tls_connections.labels("accepted").inc(accepted)
         self._metrics.tls_connections.labels("used").inc(used)
 
-    def handle(self, call: Call, message: bytes) -> None:
+    def handle(self, call: Call, message: Message) -> None:
         """Give a unary call to its handler; what the handler raises becomes the call's status."""
         try:
             if message[self._unchecked : self._unchecked + 1]:  # it is longer; `len` would be a call more a request

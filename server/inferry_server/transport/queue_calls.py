@@ -148,8 +148,10 @@ class ReportingCall(QueueCall):
         report: of the load.
     """
 
-    def __init__(self, report: LoadReport, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, report: LoadReport, event: Any, path: str, account: Account, loop: Loop, waited_s: float = 0.0
+    ) -> None:
+        super().__init__(event, path, account, loop, waited_s)
         self._report = report
 
     def reply(self, message: bytes) -> None:
