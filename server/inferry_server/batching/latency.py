@@ -226,7 +226,8 @@ class PredictionDoubt:
             return True
         if now < probe_at:
             return True  # guard: doubt-rarely
-        if now - at < _LATELY_S and seconds / measured * rows > left_s:
+        # The least that these rows take: no less than fewer rows did, nor than their share of more.
+        if now - at < _LATELY_S and seconds * min(1.0, rows / measured) > left_s:
             return True  # guard: doubt-witness
         _remember(self._probe_at, kind, now + _LATELY_S)
         return False

@@ -49,6 +49,7 @@ histories = st.lists(
 @example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [1, 2], 1.01, False)
 @example([(1, None, 1.0, 0.0), (8, None, 0.0625, 0.0)], [2, 17], 1.01, False)
 @example([(1, None, 0.0625, 0.0)], [2, 15], 1.03125, False)
+@example([(4, None, 2.0, 0.0), (7, None, 1.5, 0.0)], [1, 4, 5], 1.01, False)
 def test_a_second_after_any_history_what_an_idle_device_can_meet_is_computed_in_time(
     history: list[tuple[int, float | None, float, float]], rows: list[int], room: float, warmed: bool
 ) -> None:
