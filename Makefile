@@ -99,7 +99,7 @@ bench-degrade: $(READY) ## Offer twice a model's capacity, with and without its 
 bench-relief: $(READY) ## The same with models that sleep, also on a busy machine; ARGS="--rounds 3 --times 1.5 2 3"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.sleeping_variants $(ARGS)
 
-bench-rest: $(READY) ## What REST and watching cost; ARGS=cpu, ARGS=mlserver or ARGS=watched
+bench-rest: $(READY) ## What REST and watching cost; ARGS=cpu, ARGS=mlserver, ARGS=mosec or ARGS=watched
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.rest $(ARGS)
 
 bench-attacks: $(READY) ## Attack Inferry and Triton alike, and measure memory and a good caller; ARGS="--only gzip --server inferry"

@@ -2,9 +2,10 @@
 
     ARGS=cpu        server CPU a request of one 28x28 uint8 picture: REST with bytes behind the JSON, and gRPC
     ARGS=mlserver   the same picture as JSON: images a second, ours and MLServer's, in turns; CPU of server and client
+    ARGS=mosec      the same picture as bytes, in turns with Mosec; and over gRPC; --concurrency 128
     ARGS=watched    gRPC's p99 at half load, alone, and with the live page open in ten tabs and /metrics scraped
 
-The first two take about a minute, the last one under six (`watched.py`).
+The first three take about a minute or two, the last one under six (`watched.py`).
 """
 
 import argparse
@@ -57,16 +58,23 @@ class Ports:
 
 
 def main() -> int:
-    """Measure one of the three, and print it; 0 even where a goal is missed: a benchmark is no test."""
+    """Measure one of them, and print it; 0 even where a goal is missed: a benchmark is no test."""
     parser = argparse.ArgumentParser(prog="make bench-rest", description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("cpu", "mlserver", "watched"))
+    parser.add_argument("what", choices=("cpu", "mlserver", "mosec", "watched"))
     parser.add_argument("--seconds", type=float, help="of each segment (5; watched: 3)")
     parser.add_argument("--rounds", type=int, help="6; watched: 38 pairs")
+    parser.add_argument("--concurrency", type=int, default=_CONCURRENCY, help="requests at a time, of mosec (32)")
     arguments = parser.parse_args()
     watched = arguments.what == "watched"
     rounds = arguments.rounds or (_WATCHED_PAIRS if watched else _ROUNDS)
     seconds = arguments.seconds or (_WATCHED_S if watched else _SEGMENT_S)
-    measure = {"cpu": compare_cpu, "mlserver": compare_mlserver, "watched": watched_at_half_load}[arguments.what]
+    measures: dict[str, Callable[[Path, int, float], dict[str, object]]] = {
+        "cpu": compare_cpu,
+        "mlserver": compare_mlserver,
+        "mosec": partial(compare_mosec, concurrency=arguments.concurrency),
+        "watched": watched_at_half_load,
+    }
+    measure = measures[arguments.what]
     with tempfile.TemporaryDirectory(prefix="inferry-bench-") as name:
         print(json.dumps(measure(Path(name), rounds, seconds), indent=1))
     return 0
@@ -115,6 +123,42 @@ def compare_mlserver(folder: Path, rounds: int, seconds: float) -> dict[str, obj
     }
 
 
+def compare_mosec(folder: Path, rounds: int, seconds: float, *, concurrency: int) -> dict[str, object]:
+    """Images a second as bytes over HTTP, which is what Mosec speaks; ours over gRPC beside them."""
+    export_network(folder)
+    cores = psutil.cpu_count() or 1
+    peer = Contender("Mosec", "mosec", folder / "float32.onnx", cores)
+    with serving(folder / "models") as ports, peer.serve(folder / "peer") as running:
+        pixels = Job(running.port, "/inference", _kept(folder, "pixels", picture().tobytes()), 0, http=True)
+        servers = {
+            "mosec": (running.process, pixels),
+            "inferry": (ports.process, binary_job(folder, ports.http)),
+            "inferry, gRPC": (ports.process, grpc_job(folder, ports.grpc)),
+        }
+        for _, job in servers.values():
+            load(job, seconds=2, concurrency=concurrency)
+        turns = in_turns(
+            rounds,
+            {name: partial(under_load, *of, seconds, concurrency=concurrency) for name, of in servers.items()},
+        )
+    figures: dict[str, object] = {
+        name: {
+            "images_per_s": median([one.per_s for one in found]),
+            "server_cpu_us": median([one.server_us for one in found]),
+        }
+        for name, found in turns.items()
+    }
+    for name in ("inferry", "inferry, gRPC"):
+        pairs = list(zip(turns["mosec"], turns[name], strict=True))
+        rates, cpu = (
+            [(peer.per_s, own.per_s) for peer, own in pairs],
+            [(own.server_us, peer.server_us) for peer, own in pairs],
+        )
+        figures[f"images_per_s, {name} / mosec"] = str(median_ratio(rates))
+        figures[f"images a server CPU second, {name} / mosec"] = str(median_ratio(cpu))
+    return {**figures, "at a time": concurrency, "load_average": os.getloadavg()[0]}
+
+
 def _both(turns: Mapping[str, list["UnderLoad"]]) -> tuple[list["UnderLoad"], list["UnderLoad"]]:
     return turns["inferry"], turns["mlserver"]
 
@@ -136,10 +180,10 @@ class UnderLoad:
     cores: float
 
 
-def under_load(process: psutil.Process, job: Job, seconds: float) -> UnderLoad:
+def under_load(process: psutil.Process, job: Job, seconds: float, *, concurrency: int = _CONCURRENCY) -> UnderLoad:
     """One segment; every request must be answered."""
     before = cpu_s(process)
-    result = load(job, seconds=seconds)
+    result = load(job, seconds=seconds, concurrency=concurrency)
     server_s = cpu_s(process) - before
     return UnderLoad(
         result.answered / result.wall_s,
@@ -180,13 +224,13 @@ def in_turns(rounds: int, measures: Mapping[str, Callable[[], T]]) -> dict[str, 
     return found
 
 
-def load(job: Job, *, seconds: float) -> LoadResult:
+def load(job: Job, *, seconds: float, concurrency: int = _CONCURRENCY) -> LoadResult:
     """Send requests in a closed loop; every one must be answered.
 
     Raises:
         LoadFailedError: some were not.
     """
-    result = generate(replace(job, seconds=seconds, concurrency=_CONCURRENCY))
+    result = generate(replace(job, seconds=seconds, concurrency=concurrency))
     if result.answered < result.sent:
         raise LoadFailedError(f"{result.sent - result.answered} of {result.sent} requests were refused")
     return result
