@@ -16,7 +16,7 @@ from setuptools.dist import Distribution
 
 ROOT = Path("server") / "inferry_server"
 # What a warm request passes, and what decides about it. Not in the list: modules with classes from which interpreted
-# ones inherit, unless they say so (compiling.py), and those whose work is done once a batch or less.
+# ones inherit, unless they say so (rpc/compiling.py), and those whose work is done once a batch or less.
 HOT_PATH = (
     "batching/batches", "batching/deadlines", "batching/fair_share", "batching/lane_queue", "batching/latency",
     "batching/ownership", "batching/policy", "batching/relief", "batching/request", "batching/scheduler",

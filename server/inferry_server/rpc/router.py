@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from inferry_server.compiling import mypyc_attr
 from inferry_server.errors import ServingError
 from inferry_server.rpc.call import Call, Message, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
+from inferry_server.rpc.compiling import mypyc_attr
 from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
 from inferry_server.security.access import Access, Names
