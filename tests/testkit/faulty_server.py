@@ -31,4 +31,4 @@ if __name__ == "__main__":
     faulty.fail_with = [None] * int(sys.argv[1])
     faulty.always_fail_with = CudaCallError("cudaStreamSynchronize", ILLEGAL_ACCESS, "an illegal memory access")
     vars(opening)["open_session"] = opened_with(faulty)
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(main([*sys.argv[2:], "--no-parallel-runs"]))  # which a device has not

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,10 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> FaultyMemory:
     return memory
 
 
+on_device = partial(running_server, parallel_runs=False)
+"""A server of models that compute on the device: only those on a CPU have parallel runs, if these are quicker."""
+
+
 def classify(
     client: triton.InferenceServerClient, level: int, rows: int = 1
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -60,7 +65,7 @@ def classify(
 
 def test_requests_of_any_size_get_replies_and_the_memory_is_given_back(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
-    with running_server(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
+    with on_device(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
         for rows in (1, 3, 32, 100, 256):
             np.testing.assert_allclose(classify(client, 51, rows), np.full((rows, 2), [0.8, 0.2]), atol=1e-6)
         assert memory.used_bytes() > 0
@@ -74,7 +79,7 @@ def test_short_memory_fails_one_request_with_a_hint_and_the_next_gets_its_reply(
     tmp_path: Path, memory: FaultyMemory
 ) -> None:
     onnx_models.save_brightness(tmp_path)
-    with running_server(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
+    with on_device(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
         memory.fail_with = [OUT_OF]
         with pytest.raises(triton.InferenceServerException, match=r"no memory for a batch of 32 rows; .* at most 16"):
             classify(client, 51, 32)
@@ -90,7 +95,7 @@ def test_memory_that_is_short_while_loading_lowers_the_limit_before_anybody_asks
 ) -> None:
     onnx_models.save_brightness(tmp_path)
     memory.fail_with = [OUT_OF, OUT_OF]
-    with running_server(tmp_path) as server:
+    with on_device(tmp_path) as server:
         assert [one.batch_limit for one in server.registry.served()[0].instances] == [8]
 
 
@@ -105,7 +110,7 @@ def test_memory_for_not_even_one_row_keeps_the_version_from_being_served(
 
 def test_a_lost_device_turns_readiness_off_and_says_so_once(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
-    with running_server(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
+    with on_device(tmp_path) as server, triton.InferenceServerClient(str(server.grpc_address)) as client:
         memory.fail_with = [CudaCallError("cudaStreamSynchronize", 700, "an illegal memory access was encountered")]
         for _ in range(2):
             with pytest.raises(
@@ -146,7 +151,7 @@ def test_the_process_ends_with_its_own_status_after_a_device_was_lost(tmp_path: 
 
 def test_wrong_outputs_at_a_self_check_withdraw_the_version(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
-    with running_server(tmp_path) as server:
+    with on_device(tmp_path) as server:
         counted: list[str] = []
         failed: list[str] = []
 
@@ -169,7 +174,7 @@ def test_wrong_outputs_at_a_self_check_withdraw_the_version(tmp_path: Path, memo
 
 def test_self_checks_run_by_themselves_and_a_full_queue_is_no_failure(tmp_path: Path, memory: FaultyMemory) -> None:
     onnx_models.save_brightness(tmp_path)
-    with running_server(tmp_path, self_check_interval_s=0.01) as server:
+    with on_device(tmp_path, self_check_interval_s=0.01) as server:
         (version,) = server.registry.served()
         passed = 'inferry_self_checks_total{model="brightness",outcome="passed"}'
         ends = time.monotonic() + 30
