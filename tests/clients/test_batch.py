@@ -69,6 +69,8 @@ def test_an_interrupted_job_resumes_without_repeating_complete_parts(
     def fail_after_five(request: Any) -> Any:
         if allowed.acquire(blocking=False):
             return brightness_model.infer(request)
+        # Not before the first part is complete, which a failure meanwhile would prevent.
+        wait_until((tmp_path / "out" / "_receipts" / "part-00000.json").exists, "the first part")
         raise Refusal(grpc.StatusCode.INTERNAL, "the device is gone")
 
     brightness_server.scripts["ModelInfer"] = fail_after_five
