@@ -70,11 +70,10 @@ class Gathering:
             self._channel.flush()
             return
         self._waiting += 1
-        if self._waiting == 1:
+        if not self.pending:
             self.pending.append(self._flush)
-        elif self._waiting >= _FLUSHED_AT:
-            self.pending.clear()
-            self._flush()
+        if self._waiting >= _FLUSHED_AT:
+            self._flush()  # what is pending stays: the transport may have seen it, and takes it next
 
     def _flush(self) -> None:
         self._waiting = 0

@@ -302,6 +302,18 @@ def test_requests_are_refused_while_the_owner_takes_none() -> None:
     assert joined.counted(UNARY, "RESOURCE_EXHAUSTED", "queue_full_bytes") == len(refused)
 
 
+def test_what_the_transport_saw_pending_is_there_when_it_takes_it(joined: Joined) -> None:
+    gathering = joined.forwarding.gathering
+    with gathering.reading():
+        joined.front.handle(ClientCall(joined.front, UNARY), b"question")
+        for _ in range(40):
+            assert len(gathering.pending) == 1
+            joined.front.handle(ClientCall(joined.front, UNARY), b"question")
+        gathering.pending.popleft()()
+    joined.run()
+    assert len(joined.calls) == 41
+
+
 def test_the_end_of_the_owner_ends_every_call_and_refuses_the_next(joined: Joined) -> None:
     waiting = joined.ask(b"question")
     joined.forwarding.close()
