@@ -18,13 +18,14 @@ ROOT = Path("server") / "inferry_server"
 # What a warm request passes, and what decides about it. Not in the list: modules with classes from which interpreted
 # ones inherit, unless they say so (rpc/compiling.py), and those whose work is done once a batch or less.
 HOT_PATH = (
-    "batching/batches", "batching/deadlines", "batching/fair_share", "batching/lane_queue", "batching/latency",
-    "batching/ownership", "batching/policy", "batching/relief", "batching/request", "batching/scheduler",
-    "batching/shared_room", "batching/shedding", "executing/core_turns", "executing/execution", "executing/inline",
-    "executing/observing", "executing/request_queue", "front_ends/calls", "front_ends/channel",
+    "batching/batches", "batching/coalesced", "batching/deadlines", "batching/fair_share", "batching/lane_queue",
+    "batching/latency", "batching/ownership", "batching/policy", "batching/relief", "batching/request",
+    "batching/scheduler", "batching/shared_room", "batching/shedding", "executing/core_turns", "executing/execution",
+    "executing/inline", "executing/observing", "executing/request_queue", "front_ends/calls", "front_ends/channel",
     "front_ends/forwarding", "front_ends/records", "front_ends/transport", "models/registry", "rpc/router",
-    "services/inference", "telemetry/series", "telemetry/statistics", "transport/completion_queue",
-    "transport/core_layer", "transport/intake", "transport/queue_calls", "wire/cutting", "wire/encode", "wire/reading",
+    "services/coalescing", "services/inference", "telemetry/series", "telemetry/statistics",
+    "transport/completion_queue", "transport/core_layer", "transport/intake", "transport/queue_calls", "wire/cutting",
+    "wire/encode", "wire/reading",
 )  # fmt: skip
 
 

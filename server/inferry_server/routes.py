@@ -89,6 +89,7 @@ def route(
     )
     inference = InferenceService(registry, deadlines, regions, tracer, most_texts=most_fields)
     router.add_unary(inference.unary_handlers(), sheddable=is_one_version_served, views=True)
+    router.add_alike(inference.alike_handlers())
     router.add_streams(inference.stream_handlers(), views=True)
     classifier = ClassifierService(
         registry,

@@ -22,6 +22,7 @@ TESTS = (
 # They put functions in the place of compiled ones, which cannot be.
 REPLACING = (
     "tests/server/front_ends/test_calls.py::test_metadata_of_one_form_are_read_once_also_where_there_are_none",
+    "tests/server/services/test_coalescing.py::test_a_reply_that_cannot_be_made_for_all_is_made_for_each",
     "tests/server/services/test_sharing_with_variants.py::test_turns_come_sooner_for_what_is_more_than_a_batch",
     "tests/server/wire/test_reading_spoiled.py::test_a_plan_that_is_believed_too_much_is_noticed",
 )

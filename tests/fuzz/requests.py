@@ -74,7 +74,7 @@ def _described(request: ReadRequest, model: _Model) -> Outcome:
         for name, array in request.inputs.items()
     ]
     outputs: Arrays = {"y": np.ones((request.rows, 2), np.float32), "z": np.ones(request.rows, np.int64)}
-    return inputs, request.rows, request.timeout_s, request.priority, request.encode(outputs)
+    return inputs, request.rows, request.timeout_s, request.lane, request.encode(outputs)
 
 
 def check_request(message: bytes) -> bool:

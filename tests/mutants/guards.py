@@ -4,6 +4,7 @@ from mutants.guards_batch_jobs import BATCH_JOBS
 from mutants.guards_batching import BATCHING
 from mutants.guards_boundary import BOUNDARY
 from mutants.guards_clients import CLIENTS
+from mutants.guards_coalescing import COALESCING
 from mutants.guards_costs import COSTS
 from mutants.guards_gates import GATES
 from mutants.guards_hangs import HANGS
@@ -22,6 +23,7 @@ MUTANTS = (
     *BATCHING,
     *PARALLEL,
     *COSTS,
+    *COALESCING,
     *TRANSPORT,
     *SECURITY,
     *REQUESTS,

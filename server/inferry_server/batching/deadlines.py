@@ -61,7 +61,8 @@ class DeadlineRules:
         left_s = deadline - now
         if left_s > 0 and not latency.is_measured:  # guard: doubt-guess
             return
-        if left_s > 0 and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
+        in_doubt = not request.is_coalesced and left_s > 0
+        if in_doubt and not self._doubt.allows_refusal(request.shape_key, request.rows, left_s, now):
             request.is_probe = True  # guard: doubt-at-admission
             return
         raise DeadlineExceededError(  # guard: deadline-refused-door
@@ -91,7 +92,9 @@ class DeadlineRules:
         if not self._rows() and not wait_s:
             if not self._latencies[request.shape_key].is_measured:
                 return
-            if not self._doubt.allows_refusal(request.shape_key, request.rows, math.inf, now):
+            if not request.is_coalesced and not self._doubt.allows_refusal(
+                request.shape_key, request.rows, math.inf, now
+            ):
                 request.is_probe = True  # guard: doubt-turns
                 return
         raise OverloadedError(late_s=late_s, retry_after_s=late_s)
@@ -136,8 +139,10 @@ class DeadlineRules:
             return False
         if request.is_probe or not latency.is_measured:
             return True
-        if self._rows() > request.rows or self._doubt.allows_refusal(
-            request.shape_key, request.waiting_rows, left_s, now
+        if (
+            request.is_coalesced
+            or self._rows() > request.rows
+            or self._doubt.allows_refusal(request.shape_key, request.waiting_rows, left_s, now)
         ):
             return False
         request.is_probe = True

@@ -18,6 +18,11 @@ class Lane(enum.Enum):
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
 
+def lane_of(priority: int) -> Lane:
+    """The lane of a request by its priority as Triton counts it: 1 is the highest, and 0 that none is stated."""
+    return BULK if priority > 1 else INTERACTIVE
+
+
 @dataclass(frozen=True)
 class BatchingPolicy:
     """How requests may wait and be put together.

@@ -100,6 +100,7 @@ class InferenceRequest:
         nbytes: as `InputsForm`.
         item_shapes: as `InputsForm`.
         shape_key: as `InputsForm`.
+        is_coalesced: it is several requests of clients (`coalesced.py`); it is refused where one may be a probe.
         is_probe: computed though a prediction speaks against it; only its deadline, once past, refuses it.
         enqueued_at: when it was admitted.
         rows_ahead: rows that waited in its lane then.
@@ -109,8 +110,8 @@ class InferenceRequest:
 
     __slots__ = (
         "_assembly_s", "_compute_s", "_computed_rows", "_joined", "_queue_s", "arrived_at", "deadline", "degraded_from",
-        "enqueued_at", "inputs", "is_probe", "item_shapes", "lane", "nbytes", "reply", "request_id", "rows",
-        "rows_ahead", "settled", "shape_key", "trace", "waiting_rows",
+        "enqueued_at", "inputs", "is_coalesced", "is_probe", "item_shapes", "lane", "nbytes", "reply", "request_id",
+        "rows", "rows_ahead", "settled", "shape_key", "trace", "waiting_rows",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +139,7 @@ class InferenceRequest:
         self.degraded_from = degraded_from
         self.nbytes, self.item_shapes, self.shape_key = form or form_of(inputs, rows)
         self.is_probe = self.settled = False
+        self.is_coalesced = False
         self.enqueued_at = 0.0
         self.rows_ahead = self._computed_rows = 0
         self._queue_s: float | None = None

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.batches import Collected, NextBatch, Queued, TakenBatch
+from inferry_server.batching.coalesced import CoalescedRequest, Member
 from inferry_server.batching.deadlines import DeadlineRules
 from inferry_server.batching.lane_queue import LaneQueue
 from inferry_server.batching.latency import LatencyModel, ShapeLatencies
@@ -33,6 +34,7 @@ class BatchScheduler:
     Attributes:
         is_warmed: whether a batch was measured before any request came.
         serves_alone: whether requests share no batches any more.
+        apart_at: when requests that were queued as one were refused as such, or taken apart because they were late.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class BatchScheduler:
         self._warmed = latency.copy()
         self._capacity: float | None = None  # rows a second; None: to be found anew
         self.serves_alone = False
+        self.apart_at = -math.inf
         self._latencies = ShapeLatencies(latency, policy.max_batch_size)
         self._instances = instances
         self._interactive, self._bulk = LaneQueue(policy.patience_s), LaneQueue(policy.patience_s)
@@ -172,11 +175,18 @@ class BatchScheduler:
             if deadline is not None:
                 error = self._deadlines.too_late(lane, request, now, rows=rows, tightest=deadline < ends_by)
                 if error is not None:
+                    if isinstance(request, CoalescedRequest):  # guard: coalesced-own-deadline
+                        self._take_apart(lane, request)
+                        self.apart_at = now
+                        continue
                     self.settle(request)
                     refused.append((request, error))
                     continue
             if slices and self.serves_alone:  # guard: alone-one-request
                 break
+            if self.serves_alone and isinstance(request, CoalescedRequest):
+                self._take_apart(lane, request)
+                continue
             wanted = min(request.waiting_rows, largest)  # guard: batch-large-request
             if slices:
                 wanted = self._rows_that_fit(slices, request, rows, now, largest=largest, ends_by=ends_by)
@@ -255,11 +265,26 @@ class BatchScheduler:
             self._lane(request.lane).forget(request)
         return True
 
+    def settle_member(self, request: CoalescedRequest, member: Member) -> bool:
+        """As `settle`, one of the requests that were queued as one; the others are not concerned."""
+        if member.single is None and request.waiting_rows and not request.settled:
+            self._take_apart(self._lane(request.lane), request)  # guard: coalesced-cancelled-room
+        if member.single is not None:
+            return self.settle(member.single)
+        if request.settled or member not in request.members.left:
+            return False
+        request.members.without(member)
+        request.settled = not request.members.left
+        return True
+
     def settle_all(self) -> tuple[InferenceRequest, ...]:
         """Settle everything that waits, and return it."""
         waiting = []
         for lane in (self._interactive, self._bulk):
             while (request := lane.first()) is not None:
+                if isinstance(request, CoalescedRequest):  # guard: coalesced-closing
+                    self._take_apart(lane, request)
+                    continue
                 self.settle(request)
                 waiting.append(request)
         return tuple(waiting)
@@ -267,6 +292,12 @@ class BatchScheduler:
     def leave_room(self) -> None:
         """No request will wait here any more: its share is for the others."""
         self._room.leave(self._interactive, self._bulk)
+
+    def _take_apart(self, lane: LaneQueue, request: CoalescedRequest) -> None:
+        """Let each of the requests that were queued as one wait by itself."""
+        lane.forget(request)
+        for single in request.apart():
+            lane.push(single)
 
     def _wait_s(self, rows: int, now: float) -> float:
         first = [at for lane in (self._interactive, self._bulk) if (at := lane.first_enqueued_at()) is not None]
@@ -331,7 +362,7 @@ class BatchScheduler:
 
     def _check_room(self, lane: LaneQueue, request: InferenceRequest, now: float) -> None:
         rows, nbytes, policy = lane.rows + request.rows, lane.nbytes + request.nbytes, self._policy
-        if lane.rows and rows > policy.max_queue_size:  # guard: room-rows-lane
+        if (lane.rows or request.is_coalesced) and rows > policy.max_queue_size:  # guard: room-rows-lane
             retry_s = self._deadlines.retry_after_s(request, now)
             raise QueueFullError("rows", limit=policy.max_queue_size, actual=rows, retry_after_s=retry_s)
         if nbytes > policy.max_queue_bytes:  # guard: room-bytes-lane

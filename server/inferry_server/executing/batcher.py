@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from inferry_server.batching.batches import Queued
+from inferry_server.batching.coalesced import CoalescedRequest, Member
 from inferry_server.batching.latency import LatencyModel
 from inferry_server.batching.policy import BatchingPolicy, Lane
 from inferry_server.batching.relief import Load, Relief
@@ -93,6 +94,7 @@ class DynamicBatcher:
             raise ValueError(f"inline batches are for one instance, not for {len(instances)}")
         seats = self._seats = seats or [OpenSeat() for _ in instances]
         self._clock = clock
+        self._batched = batched
         self._observer = observer
         self.relief = Relief()
         self.shedding = Shedding(lambda: observer.request_refused(ShedError(retry_after_s=0.0)))
@@ -201,6 +203,17 @@ class DynamicBatcher:
             False where it has its reply already.
         """
         cancelled = self._queue.settle(request)
+        if cancelled:
+            self._observer.request_cancelled()
+        return cancelled
+
+    def coalesces(self) -> bool:
+        """Whether requests that are alike may be queued as one now, and are as well served so as one by one."""
+        return self._batched and not self.relief.active and self._queue.coalesces()  # guard: coalesced-not-relieved
+
+    def cancel_member(self, request: CoalescedRequest, member: Member) -> bool:
+        """As `cancel`, one of the requests that were queued as one; its row is computed with the others'."""
+        cancelled = self._queue.settle_member(request, member)
         if cancelled:
             self._observer.request_cancelled()
         return cancelled

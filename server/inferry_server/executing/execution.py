@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.batches import Collected, TakenBatch
+from inferry_server.batching.coalesced import CoalescedRequest, requests_in
 from inferry_server.batching.request import (
     BatchSlice,
     InferenceRequest,
@@ -148,8 +149,10 @@ class BatchExecution:
         slices, error = failed
         if isinstance(error, RowCountError):
             self._serve_alone(error)
-        if len(slices) > 1 or isinstance(error, RowCountError):  # guard: alone-members-again
-            logger.warning("a batch of %d requests failed; running them one by one", len(slices))
+        requests = _requests_in(slices)
+        is_several = len(slices) > 1 or slices[0].request.is_coalesced
+        if is_several or isinstance(error, RowCountError):  # guard: alone-members-again
+            logger.warning("a batch of %d requests failed; running them one by one", requests)
             for part in slices:
                 self._run_alone(run, seat, part)  # guard: failure-members-failed
             return
@@ -221,6 +224,10 @@ class BatchExecution:
             self._observer.batching_ended(str(error))
 
     def _run_alone(self, run: Run, seat: Seat, part: BatchSlice) -> None:
+        if isinstance(part.request, CoalescedRequest):  # guard: coalesced-failed-each
+            for single in self._queue.take_apart(part.request):
+                self._run_alone(run, seat, BatchSlice(single, 0, single.rows))
+            return
         if self._queue.serves_alone:
             part = BatchSlice(part.request, 0, part.request.rows)
         # cancelled meanwhile, or another part of it failed: nobody waits for it
@@ -261,17 +268,16 @@ class BatchExecution:
         began = clock()
         made: list[_Made] = []
         slow: list[_Made] = []
-        for request, outputs, timing in whole:
+        todo = list(whole)
+        for request, outputs, timing in todo:
             try:
                 send = request.reply.complete(outputs, timing)
-            except ServingError as refused:  # such as an output that does not fit where it was to go
-                self._reply_error(request, refused)
-                continue
             # one caller's reply must not take the others' away
-            except Exception:  # guard: failure-reply-cannot
-                logger.exception("a reply could not be made")
-                error = InferenceError("the reply could not be encoded; the server's log has the details")
-                self._reply_error(request, error)
+            except Exception as error:  # noqa: BLE001 - it is logged there  # guard: failure-reply-cannot
+                if isinstance(request, CoalescedRequest):  # guard: coalesced-replies-each
+                    todo += _apart(request, outputs, timing)
+                    continue
+                self._reply_error(request, _told(error))
                 continue
             now = clock()
             one = (request, timing, began, now, send)
@@ -295,12 +301,18 @@ class BatchExecution:
         batch = RideInBatch(
             rows=done.rows,
             padded_rows=done.rows if done.alone else self._pad_to(done.rows),
-            requests=1 if taken is None else len(taken.slices),
+            requests=1 if taken is None else _requests_in(taken.slices),
             expected_s=0.0 if taken is None else taken.done_at - taken.taken_at,
         )
         turn_s = 0.0 if taken is None else taken.waited_s
         for request, _, _, made_at, _ in slow:
-            self._late.keep_slow(answered(request, now=made_at, computed_at=done.ended, turn_s=turn_s, batch=batch))
+            members = request.members.left if isinstance(request, CoalescedRequest) else (None,)
+            for member in members:
+                if member is not None and made_at - member.arrived_at <= self._late.threshold_s:
+                    continue
+                self._late.keep_slow(
+                    answered(request, member, now=made_at, computed_at=done.ended, turn_s=turn_s, batch=batch)
+                )
 
     def _reply_error(self, request: InferenceRequest, error: Exception) -> None:
         self._observer.request_failed(error, request, total_s=self._clock() - request.arrived_at)
@@ -319,7 +331,7 @@ class BatchExecution:
             members[0].trace_batch(
                 TracedBatch(
                     members,
-                    requests=len(slices),
+                    requests=_requests_in(slices),
                     rows=done.rows,
                     began=done.began,
                     assembled=done.assembled,
@@ -337,8 +349,32 @@ def _require_whole(slices: Sequence[BatchSlice]) -> None:
     Raises:
         RowCountError: it has more than one request, or a part of one.
     """
-    if len(slices) > 1 or not slices[0].is_whole:
+    if len(slices) > 1 or not slices[0].is_whole or slices[0].request.is_coalesced:
         raise RowCountError("requests to this model share no batches any more")
+
+
+def _told(error: Exception) -> Exception:
+    """What is told of an error of making a reply: a refusal, such as of an output that does not fit where it was to go.
+
+    Any other is in the log.
+    """
+    if isinstance(error, ServingError):
+        return error
+    logger.error("a reply could not be made", exc_info=error)
+    return InferenceError("the reply could not be encoded; the server's log has the details")
+
+
+def _apart(request: CoalescedRequest, outputs: Arrays, timing: Timing) -> list[tuple[InferenceRequest, Arrays, Timing]]:
+    """The requests that were queued as one, each with its outputs."""
+    each: list[tuple[InferenceRequest, Arrays, Timing]] = []
+    for single, member in zip(request.apart(), request.members.left, strict=True):
+        single.waiting_rows, single.settled = 0, True
+        each.append((single, {name: array[member.row : member.row + 1] for name, array in outputs.items()}, timing))
+    return each
+
+
+def _requests_in(slices: Sequence[BatchSlice]) -> int:
+    return sum([requests_in(part.request) for part in slices])
 
 
 _Made = tuple[InferenceRequest, Timing, float, float, Callable[[], object]]
@@ -359,6 +395,20 @@ def _replied(made: Sequence[_Made], computed_at: float) -> Replied:
     totals: list[float] = []
     traced: list[tuple[float, str]] = []
     for request, timing, began, ended, _ in made:
+        if isinstance(request, CoalescedRequest):
+            members = request.members.left
+            count = len(members)
+            rows += count
+            input_bytes += request.nbytes * count // request.rows  # guard: coalesced-left-counted
+            for member in members:
+                read_s += request.enqueued_at - member.arrived_at
+                totals.append(ended - member.arrived_at)
+            waits += [timing.queue_s] * count
+            assembly_s += timing.assembly_s * count
+            compute_s += timing.compute_s * count
+            output_s += ended - began
+            reply_s += (ended - computed_at) * count
+            continue
         arrived_at = request.arrived_at
         rows += request.rows
         input_bytes += request.nbytes

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from inferry_proto.datatypes import Arrays
 from inferry_server.batching.batches import Collected, NextBatch, Queued, TakenBatch
+from inferry_server.batching.coalesced import CoalescedRequest, Member
 from inferry_server.batching.latency import Steadiness
 from inferry_server.batching.ownership import INLINE_HOLDERS, TRANSITIONS, Event, Holder
 from inferry_server.batching.policy import Lane
@@ -15,7 +16,7 @@ from inferry_server.batching.relief import Load
 from inferry_server.batching.request import BatchSlice, InferenceRequest
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.batching.shedding import Shedding
-from inferry_server.errors import OverloadedError, QueueFullError, ShuttingDownError
+from inferry_server.errors import DeadlineExceededError, OverloadedError, QueueFullError, ShuttingDownError
 from inferry_server.executing.inline import InlineWork, Work
 
 FailedBatch = tuple[Sequence[BatchSlice], Exception]
@@ -132,9 +133,16 @@ class RequestQueue:
             try:
                 self._scheduler.admit(request, now)
             except (OverloadedError, QueueFullError):
+                if request.is_coalesced:  # guard: coalesced-refusal
+                    self._scheduler.apart_at = now
+                    raise
                 if request.lane is not Lane.BULK:  # guard: shed-not-by-bulk
                     self._shedding.refused(now)  # guard: shed-real-refusals
                 self._shed_if_full(now)
+                raise
+            except DeadlineExceededError:
+                if request.is_coalesced:  # guard: coalesced-late
+                    self._scheduler.apart_at = now
                 raise
             if request.trace is not None:
                 request.trace.queued_at = now
@@ -169,6 +177,36 @@ class RequestQueue:
             if self._shedding.retry_after_s and not self._scheduler.is_full():
                 self._shedding.end()  # guard: shed-cancelled
             return settled
+
+    def settle_member(self, request: CoalescedRequest, member: Member) -> bool:
+        """Forget one of the requests that were queued as one.
+
+        Returns:
+            False where it was settled before.
+        """
+        with self._lock:
+            settled = self._scheduler.settle_member(request, member)
+            if self._shedding.retry_after_s and not self._scheduler.is_full():
+                self._shedding.end()
+            return settled
+
+    def take_apart(self, request: CoalescedRequest) -> Sequence[InferenceRequest]:
+        """The requests that were queued as one, and whose batch failed, each by itself; none where it is settled."""
+        with self._lock:
+            if request.settled:
+                return ()
+            singles, now = request.apart(), self._clock()
+            for single in singles:
+                single.waiting_rows = 0  # it left the queue
+                single.started(now)
+            return singles
+
+    def coalesces(self) -> bool:
+        """Whether like requests may be queued as one now: they share batches, and each of late got what it came for."""
+        refused_at = max(self._shedding.refused_at, self.failed_at, self._scheduler.apart_at)
+        if self.serves_alone or self._shedding.retry_after_s:  # guard: coalesced-not-shedding
+            return False
+        return self._clock() - refused_at >= _REFUSING_S  # guard: coalesced-not-refusing
 
     def wait_until_due(self, idle: Callable[[], None]) -> bool:
         """Wait, on a thread of the instances, for something that this thread is to compute.

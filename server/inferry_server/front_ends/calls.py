@@ -8,11 +8,12 @@ from typing import Any
 from inferry_server.errors import ShedError
 from inferry_server.front_ends import records
 from inferry_server.front_ends.records import Send
-from inferry_server.rpc.call import Message, StreamReceiver
+from inferry_server.rpc.call import Arrived, Message, StreamReceiver
 from inferry_server.rpc.router import Account, EndingCall, Router
 from inferry_server.rpc.statuses import CANCELLED, OK, Status
 from inferry_server.trace import Metadata
 
+_GATHERED = 16  # calls that are handled together, as in a server without front ends
 _MOST_KNOWN = 1024  # forms of metadata, of which most callers have one
 # Requests of a stream that were taken, and of which the front end has not heard: less than what it sends unheard.
 _TOLD_AT, _TOLD_AT_BYTES = 16, 1 << 18
@@ -146,7 +147,7 @@ class ForwardedStreamCall(ForwardedCall):
 class ForwardedCalls:
     """Makes calls of the records of one front end, and has the router's handlers answer them.
 
-    One thread calls the handlers and `close`; calls end on any.
+    One thread calls the handlers, `handle_gathered` and `close`; calls end on any.
 
     Args:
         router: finds the handlers.
@@ -156,7 +157,7 @@ class ForwardedCalls:
 
     Attributes:
         handlers: by the kind of a record, what does what it says; called with the number of its call, its body and its
-            message.
+            message. Calls whose requests may be handled together are gathered, and wait for `handle_gathered`.
     """
 
     def __init__(self, router: Router, paths: Sequence[str], send: Send, shed: Callable[[], object]) -> None:
@@ -167,6 +168,8 @@ class ForwardedCalls:
         self._calls: dict[int, ForwardedCall] = {}
         self._streams: dict[int, ForwardedStreamCall] = {}
         self._read: dict[bytes, Metadata] = {}
+        self._together = [router.together.get(path, -1) for path in paths]  # guard: together-where-handled
+        self._gathered: list[Arrived] = []
         self.handlers: dict[int, Callable[[int, bytes, Message], None]] = {
             records.UNARY: self._unary,
             records.OPEN: self._open,
@@ -195,7 +198,25 @@ class ForwardedCalls:
         forget = self._calls.pop
         call = ForwardedCall(number, method, metadata, deadline, arrived, account, self._send, forget)
         self._calls[number] = call
-        self._router.handle(call, message if type(message) is bytes else self._message_for(method, message))
+        if type(message) is not bytes:
+            self._router.handle(call, self._message_for(method, message))
+        elif len(message) > self._together[path]:  # guard: gathered-short
+            self._router.handle(call, message)
+        else:
+            self._gather(call, message)
+
+    def _gather(self, call: ForwardedCall, message: bytes) -> None:
+        gathered = self._gathered
+        if len(gathered) >= _GATHERED or (gathered and call.method != gathered[0][0].method):
+            self.handle_gathered()
+        self._gathered.append((call, message))
+
+    def handle_gathered(self) -> None:
+        """No more records have come: handle the calls that were gathered."""
+        gathered = self._gathered
+        if gathered:
+            self._gathered = []
+            self._router.handle_alike(gathered)
 
     def _open(self, number: int, body: bytes, _: Message) -> None:
         path, deadline, arrived, written = records.read_opening(body)

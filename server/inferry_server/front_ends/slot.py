@@ -122,6 +122,7 @@ class Slot:
                     self._handle(kind, body)
             except Exception:  # no record may take the other calls away
                 logger.exception("what front end %d says could not be done", self.number)
+        calls.handle_gathered()
         return True
 
     def ended(self, now: float) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from inferry_server.batching.coalesced import Member
 from inferry_server.batching.policy import Lane
 from inferry_server.batching.request import InferenceRequest
 from inferry_server.errors import ServingError
@@ -95,28 +96,38 @@ class LateRequest:
 
 
 def answered(
-    request: InferenceRequest, *, now: float, computed_at: float, turn_s: float, batch: RideInBatch
+    request: InferenceRequest,
+    member: Member | None = None,
+    *,
+    now: float,
+    computed_at: float,
+    turn_s: float,
+    batch: RideInBatch,
 ) -> LateRequest:
     """What is known of a request whose reply was made now, and whose last rows were computed before.
 
     Args:
         request: all of whose rows were computed.
+        member: the one that is meant, where several were queued as this one.
         now: on the monotonic clock.
         computed_at: when the model had run for the last time.
         turn_s: that the last batch waited for its turn.
         batch: the last one.
     """
     timing = request.timing
-    read_s = request.enqueued_at - request.arrived_at
+    request_id, arrived_at, rows, deadline = request.request_id, request.arrived_at, request.rows, request.deadline
+    if member is not None:
+        request_id, arrived_at, rows, deadline = member.request_id, member.arrived_at, 1, member.deadline
+    read_s = request.enqueued_at - arrived_at
     compute_s, reply_s = timing.assembly_s + timing.compute_s, now - computed_at
-    queue_s = max(0.0, now - request.arrived_at - read_s - compute_s - reply_s)
+    queue_s = max(0.0, now - arrived_at - read_s - compute_s - reply_s)
     return LateRequest(
-        request_id=request.request_id[:_LONGEST_ID],
+        request_id=request_id[:_LONGEST_ID],
         trace_id=_trace_id(request.trace),
         ended_at=now,
-        rows=request.rows,
+        rows=rows,
         lane=request.lane,
-        deadline_s=None if request.deadline is None else request.deadline - request.arrived_at,
+        deadline_s=None if deadline is None else deadline - arrived_at,
         read_s=read_s,
         queue_s=queue_s,
         turn_s=min(turn_s, queue_s),

@@ -220,6 +220,24 @@ class ModelRegistry:
             raise ModelNotReadyError(model, chosen.version_text, state=chosen.state, reason=chosen.reason)
         return chosen.served
 
+    def only_version(self, model: str, version: str) -> ServedVersion | None:
+        """The version that answers every request for a model, or a version of it, now.
+
+        Args:
+            model: as for `find`.
+            version: as for `find`.
+
+        Returns:
+            None where it depends on the request, or where none answers.
+        """
+        entry = self._models.get(model)
+        if entry is None or (entry.traffic and not version):  # guard: coalesced-no-split
+            return None
+        try:
+            return self.find(model, version)
+        except ServingError:
+            return None
+
     def with_version(self, model: str, version: str, use: Callable[[ServedVersion], T], *, origin: Origin) -> T:
         """Use the version that answers now; where it stopped answering in between, the one that does.
 

@@ -100,6 +100,13 @@ UnaryHandler = Callable[[Call, Any], Cancel | None]
 """Gets a call with its request, a `Message`, bytes if it takes no views; returns what forgets the request when its
 client goes away, if that spares work."""
 
+Arrived = tuple[Call, bytes]
+"""A unary call and its request."""
+
+AlikeHandler = Callable[[Sequence[Arrived]], None]
+"""Gets calls that came together, and sees to all that a `UnaryHandler`'s caller does: it
+raises nothing, and what becomes of one call is nothing to the others."""
+
 StreamHandler = Callable[[StreamCall], StreamReceiver]
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from inferry_server.errors import ServingError
-from inferry_server.rpc.call import Call, Message, StreamCall, StreamHandler, StreamReceiver, UnaryHandler
+from inferry_server.rpc.call import (
+    AlikeHandler,
+    Arrived,
+    Call,
+    Message,
+    StreamCall,
+    StreamHandler,
+    StreamReceiver,
+    UnaryHandler,
+)
 from inferry_server.rpc.compiling import mypyc_attr
 from inferry_server.rpc.receivers import Deaf, GuardedReceiver, end_with
 from inferry_server.rpc.statuses import CANCELLED, Status, status_of
@@ -147,6 +156,8 @@ class Router:
 
     Attributes:
         access: decides who may call; None: everybody may.
+        together: the methods of which calls that came together may go to `handle_alike`, and up to how many bytes their
+            requests may have for that.
     """
 
     def __init__(
@@ -169,6 +180,8 @@ class Router:
         self._views: set[str] = set()
         self._sheddable: dict[str, Callable[[], bool]] = {}
         self._unary: dict[str, UnaryHandler] = {}
+        self._alike: dict[str, AlikeHandler] = {}
+        self.together: dict[str, int] = {}
         self._stream: dict[str, StreamHandler] = {}
         self._methods: dict[str, MethodSeries] = {}
 
@@ -207,6 +220,11 @@ class Router:
         if views:
             self._views |= handlers.keys()
         self._stream |= handlers
+
+    def add_alike(self, handlers: Mapping[str, AlikeHandler]) -> None:
+        """Register by path what handles unary calls that came together; each has a handler of single calls too."""
+        self._alike |= handlers
+        self.together |= dict.fromkeys(handlers, self._unchecked)
 
     def unary_paths(self) -> Sequence[str]:
         """The methods that unary handlers answer."""
@@ -332,6 +350,17 @@ class Router:
                 call.on_cancel(cancel)
         except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
             end_with(call, error)
+
+    def handle_alike(self, arrived: Sequence[Arrived]) -> None:
+        """As `handle`, calls of one method that came together, none of whose requests is longer than that."""
+        if len(arrived) == 1:
+            self.handle(*arrived[0])
+            return
+        try:
+            self._alike[arrived[0][0].method](arrived)
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            for call, _ in arrived:
+                end_with(call, error)
 
     def _method(self, path: str) -> MethodSeries:
         metrics = self._methods.get(path)

@@ -12,13 +12,24 @@ from inferry_proto.open_inference_pb2 import (
     ModelStreamInferResponse,
 )
 from inferry_proto.services import OPEN_INFERENCE
-from inferry_server.batching.policy import BULK, INTERACTIVE, Lane
+from inferry_server.batching.policy import INTERACTIVE
 from inferry_server.batching.request import DeadlinePolicy, InferenceRequest, Timing
 from inferry_server.errors import ServingError, ShedError
 from inferry_server.models.registry import ModelRegistry
 from inferry_server.models.version import ServedVersion
-from inferry_server.rpc.call import Call, Cancel, Message, Outcome, StreamCall, StreamHandler, UnaryHandler
+from inferry_server.rpc.call import (
+    AlikeHandler,
+    Call,
+    Cancel,
+    Message,
+    Outcome,
+    StreamCall,
+    StreamHandler,
+    UnaryHandler,
+)
+from inferry_server.rpc.receivers import end_with
 from inferry_server.rpc.statuses import Status
+from inferry_server.services.coalescing import Coalescing
 from inferry_server.services.degrading import CAPACITY, Degrading
 from inferry_server.services.streams import OrderedStream, StreamFormat
 from inferry_server.trace import NoTracer, RequestTrace, Tracer
@@ -48,10 +59,15 @@ class InferenceService:
         self._reader = RequestReader(regions, most_texts=most_texts)
         self._tracer = tracer or NoTracer()
         self._clock = clock
+        self._coalescing = Coalescing(registry, self._reader, deadlines, self._submit_alone, _Reply, clock)
 
     def unary_handlers(self) -> dict[str, UnaryHandler]:
         """Handlers by path."""
         return {OPEN_INFERENCE["ModelInfer"].path: self.model_infer}
+
+    def alike_handlers(self) -> dict[str, AlikeHandler]:
+        """Handlers, by path, of calls that came together."""
+        return {OPEN_INFERENCE["ModelInfer"].path: self._coalescing.submit}
 
     def stream_handlers(self) -> dict[str, StreamHandler]:
         """Handlers by path."""
@@ -91,12 +107,21 @@ class InferenceService:
             ServingError: the request was not queued; `outcome` will not be called.
         """
         incoming = self._reader.receive(message, self._clock() - waited_s, trace)  # guard: intake-objective-counts
+        return self._submit(incoming, outcome, call_deadline)
+
+    def _submit(self, incoming: IncomingRequest, outcome: Outcome, call_deadline: float | None) -> Cancel:
         return self._registry.with_version(
             incoming.model_name,
             incoming.model_version,
             partial(self._submit_to, incoming, outcome, call_deadline),
             origin=incoming,
         )
+
+    def _submit_alone(self, call: Call, incoming: IncomingRequest) -> None:
+        try:
+            call.on_cancel(self._submit(incoming, call, call.deadline))
+        except Exception as error:  # noqa: BLE001 - no error may leave a call without a reply
+            end_with(call, error)
 
     def _submit_to(
         self,
@@ -109,7 +134,7 @@ class InferenceService:
         if trace is not None:
             trace.concerns(model.model, model.version)
         request = self._reader.read(incoming, model)
-        lane = lane_of(request.priority)
+        lane = request.lane
         queued = incoming.queued = InferenceRequest(
             inputs=request.inputs,
             rows=request.rows,
@@ -194,11 +219,6 @@ STREAM_FORMAT = StreamFormat(
 def _error_code(status: Status) -> dict[str, InferParameter]:
     """The parameter that tells a refusal's status code: in a stream, the protocol itself has only a message for it."""
     return {"error_code": InferParameter(int64_param=status.code.value[0])}
-
-
-def lane_of(priority: int) -> Lane:
-    """The lane of a request by its priority as Triton counts it: 1 is the highest, and 0 that none is stated."""
-    return BULK if priority > 1 else INTERACTIVE
 
 
 class _Reply:

@@ -34,6 +34,8 @@ _AT_ONCE = 0.0  # a time that is past
 # After so many polls without an event none is ready: each poll looks at one connection. With one poll, batches had 10
 # rows when 32 requests came at a time; with four they had 29, and with more no more.
 _EMPTY_POLLS = 4
+_LONGEST_GATHER_S = 0.001  # while other events come
+_GATHERED = 16  # requests that are handled without looking for more: those that compute them may wait
 # A thread that computed since it slept polls so many times more before it sleeps: some 150 us, in which a caller who
 # waited for the reply sends the next request. Waking a thread that sleeps takes as long, and more CPU.
 _AWAKE_POLLS = 75
@@ -87,6 +89,8 @@ class CompletionQueueTransport:
         self._young: deque[tuple[float, QueueCall]] = deque()  # unary calls that nobody watches yet
         self._soon: deque[tuple[float, Callable[[], object]]] = deque()
         self._held: list[tuple[QueueCall, bytes]] = []
+        self._gathered: list[tuple[QueueCall, bytes]] = []
+        self._gathered_since = 0.0
         self._peers: PeerBound | None = None
         self._tls: TlsConnections | None = None
         self._holding = self._stopping = self._stopped = False
@@ -184,9 +188,23 @@ class CompletionQueueTransport:
         if self._holding:
             self.last_arrival = self.now
             self._held.append((call, message))
+        elif len(message) <= self._router.together.get(call.method, -1):
+            call.gathered_at = self.now
+            if not self._gathered:
+                self._gathered_since = self.now
+            self._gathered.append((call, message))
+            if len(self._gathered) >= _GATHERED:  # guard: gathered-bounded
+                self._handle_gathered()
         else:
             self._router.handle(call, message)
         self._young.append((self.now + _WATCH_AFTER_S, call))
+
+    def _handle_gathered(self) -> None:
+        """Nothing more is ready: handle the requests that came meanwhile."""
+        gathered, self._gathered = self._gathered, []
+        for call, _ in gathered:
+            call.waited_s += self.now - call.gathered_at  # guard: gathered-waited
+        self._router.handle_alike(gathered)
 
     def unary_without_request(self, call: QueueCall) -> None:
         """The request of a call will not come: wait for it no longer."""
@@ -215,7 +233,7 @@ class CompletionQueueTransport:
         awake = 0  # polls until it sleeps
         while not self._stopped and reading.current == reader:
             reading.turns += 1
-            has_work, asleep_since = bool(work), math.inf  # guard: wait-was-ready
+            has_work, asleep_since = bool(work) or bool(self._gathered), math.inf  # guard: wait-was-ready
             try:
                 if has_work or soon:
                     event = poll(_AT_ONCE)
@@ -251,18 +269,25 @@ class CompletionQueueTransport:
                     on_event(event)
                 if soon or (young and young[0][0] <= now):
                     self._look_around(now, idle=is_idle)
+                if self._gathered and now - self._gathered_since > _LONGEST_GATHER_S:  # guard: gathered-briefly
+                    self._handle_gathered()
                 if not has_work:
                     read_since = now
                 elif is_idle or now - read_since > _LONGEST_READ_S:
-                    reading.computing = True  # as `ReadingThread.compute`, without a call more for each batch
-                    try:
-                        work.popleft()()
-                    finally:
-                        with reading.handover:
-                            if reading.current == reader:
-                                reading.computing = False
-                    read_since = time.monotonic()
-                    awake = 0 if read_since - now > _LONG_S else _AWAKE_POLLS  # guard: cost-computed-stays, cost-long
+                    if self._gathered:
+                        self._handle_gathered()
+                    read_since = now
+                    if work:
+                        reading.computing = True  # as `ReadingThread.compute`, without a call more for each batch
+                        try:
+                            work.popleft()()
+                        finally:
+                            with reading.handover:
+                                if reading.current == reader:
+                                    reading.computing = False
+                        read_since = time.monotonic()
+                        is_long = read_since - now > _LONG_S
+                        awake = 0 if is_long else _AWAKE_POLLS  # guard: cost-computed-stays, cost-long
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
             # No variable may keep a call in memory during the next poll.

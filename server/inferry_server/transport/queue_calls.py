@@ -85,7 +85,13 @@ class _BaseCall(EndingCall):
 
 
 class QueueCall(_BaseCall):
-    """A unary call. Most get their reply before their client could give up: only those that wait are watched."""
+    """A unary call. Most get their reply before their client could give up: only those that wait are watched.
+
+    Attributes:
+        gathered_at: when its request came, on the loop's clock, if it waits to be handled with others.
+    """
+
+    gathered_at = 0.0
 
     def watch(self) -> None:
         """Learn from now on if the client goes away."""

@@ -129,6 +129,35 @@ class ResponseTemplate:
             pieces += (prefix, array)
         return b"".join(pieces)
 
+    def encode_rows(self, request_ids: Sequence[tuple[str, int]], outputs: Arrays) -> list[bytes]:
+        """The responses to requests of one row each.
+
+        Args:
+            request_ids: of each, and which row is its.
+            outputs: by name; of all rows.
+
+        Raises:
+            InvalidRequestError: as `encode`.
+        """
+        raws: list[tuple[bytes, int]] = []
+        shapes: tuple[tuple[int, ...], ...] = ()
+        for name, dtype in self._outputs:
+            array = outputs[name]
+            raws.append((np.ascontiguousarray(array, dtype).tobytes(), array.size // len(array) * dtype.itemsize))
+            shapes += ((1, *array.shape[1:]),)
+        tensors, prefixes = self._tensors.get(shapes) or self._describe(shapes)
+        messages: list[bytes] = []
+        for request_id, row in request_ids:
+            pieces: list[Any] = [self._head]
+            if request_id:
+                encoded = request_id.encode()
+                pieces += (_ID_TAG, varint(len(encoded)), encoded)
+            pieces.append(tensors)
+            for prefix, (raw, size) in zip(prefixes, raws, strict=True):
+                pieces += (prefix, raw[row * size : (row + 1) * size])
+            messages.append(b"".join(pieces))
+        return messages
+
     def _describe(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[bytes, list[bytes]]:
         """What stands before the tensors, and before the data of each."""
         response, prefixes = ModelInferResponse(), []

@@ -16,6 +16,7 @@ import numpy as np
 from inferry_proto.datatypes import Arrays
 from inferry_proto.open_inference_pb2 import ModelInferRequest
 from inferry_proto.variants import PARAMETER, Accepted
+from inferry_server.batching.policy import Lane, lane_of
 from inferry_server.batching.request import InferenceRequest, InputsForm, form_of
 from inferry_server.models.version import ServedVersion
 from inferry_server.signature import Signature
@@ -84,26 +85,26 @@ class ReadRequest:
         inputs: by name.
         rows: N; 1 for a model without batch dimension.
         timeout_s: from its `timeout` parameter; None for none.
-        priority: from its `priority` parameter; 0 for none.
+        lane: in which it waits, by its `priority` parameter.
         encode: the response message, from the outputs of its rows.
         form: of its inputs, where a plan knows it.
     """
 
-    __slots__ = ("encode", "form", "inputs", "priority", "rows", "timeout_s")
+    __slots__ = ("encode", "form", "inputs", "lane", "rows", "timeout_s")
 
     def __init__(
         self,
         inputs: Arrays,
         rows: int,
         timeout_s: float | None,
-        priority: int,
+        lane: Lane,
         encode: Callable[[Arrays], bytes],
         form: InputsForm | None = None,
     ) -> None:
         self.inputs = inputs
         self.rows = rows
         self.timeout_s = timeout_s
-        self.priority = priority
+        self.lane = lane
         self.encode = encode
         self.form = form
 
@@ -157,6 +158,11 @@ class RequestReader:
         incoming.arrived_at, incoming.trace = arrived_at, trace
         return incoming
 
+    def plan_of(self, incoming: IncomingRequest, model: ServedVersion) -> "InferPlan | None":
+        """How to read a request, if an earlier one like it was read in full."""
+        header = incoming.header
+        return None if header is None else self._plans.get(model.version, header, model.signature)
+
     def read(self, incoming: IncomingRequest, model: ServedVersion) -> ReadRequest:
         """Check a request against the model that it names, and take its tensors out.
 
@@ -167,7 +173,7 @@ class RequestReader:
             plan = self._plans.get(model.version, incoming.header, model.signature)
             if plan is not None and (inputs := plan.read(incoming)) is not None:
                 encode = partial(plan.response.encode, incoming.request_id)
-                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.priority, encode, plan.form)
+                return ReadRequest(inputs, plan.rows, plan.timeout_s, plan.lane, encode, plan.form)
         request = parse(ModelInferRequest, incoming.message)
         decoded = decode_infer_request(
             request,
@@ -186,7 +192,7 @@ class RequestReader:
             decoded.inputs,
             decoded.rows,
             decoded.timeout_s,
-            decoded.priority,
+            lane_of(decoded.priority),
             _encoder(request, decoded, template, model, self._most_texts),
         )
 
@@ -221,7 +227,7 @@ class InferPlan:
         signature: what it was checked against.
     """
 
-    __slots__ = ("_sizes", "_tensors", "form", "priority", "response", "rows", "signature", "timeout_s")
+    __slots__ = ("_sizes", "_tensors", "form", "lane", "response", "rows", "signature", "timeout_s")
 
     def __init__(self, decoded: DecodedRequest, response: ResponseTemplate, signature: Signature) -> None:
         places = {name: place for place, name in enumerate(decoded.order)}
@@ -232,7 +238,7 @@ class InferPlan:
         self.rows = decoded.rows
         self.form = form_of(decoded.inputs, decoded.rows)
         self.timeout_s = decoded.timeout_s
-        self.priority = decoded.priority
+        self.lane = lane_of(decoded.priority)
 
     def holds_for(self, incoming: IncomingRequest) -> bool:
         """Whether it holds for every request with this header, which is that of the first one.
@@ -256,6 +262,23 @@ class InferPlan:
         for name, shape, dtype, place in self._tensors:
             inputs[name] = np.ndarray(shape, dtype, incoming.message, starts[place])
         return inputs
+
+    def read_rows(self, alike: Sequence[IncomingRequest]) -> Arrays | None:
+        """The inputs of requests that all have the header, by name, a row for each; copied.
+
+        Returns:
+            None where they are not of one row and one tensor, or their data have another size than they must.
+        """
+        if self.rows != 1 or len(self._tensors) != 1:
+            return None
+        [(name, shape, dtype, _)] = self._tensors
+        pieces = []
+        for incoming in alike:
+            if incoming.raw_sizes != self._sizes:
+                return None
+            start = incoming.raw_starts[0]
+            pieces.append(incoming.message[start : start + incoming.raw_sizes[0]])
+        return {name: np.ndarray((len(pieces), *shape[1:]), dtype, b"".join(pieces))}
 
 
 class PlanCache:

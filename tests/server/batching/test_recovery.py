@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from inferry_server.batching.coalesced import CoalescedRequest, Member, Members
 from inferry_server.batching.latency import _MOST_KINDS, _MOST_SHAPES, LatencyModel, PredictionDoubt, ShapeLatencies
-from inferry_server.batching.policy import BatchingPolicy
-from inferry_server.batching.request import InferenceRequest
+from inferry_server.batching.policy import INTERACTIVE, BatchingPolicy
+from inferry_server.batching.request import InferenceRequest, form_of
 from inferry_server.batching.scheduler import BatchScheduler
 from inferry_server.errors import DeadlineExceededError, OverloadedError, ServingError
 from testkit.batchers import Reply
@@ -115,6 +116,16 @@ def test_no_second_probe_is_computed_while_the_first_one_runs() -> None:
     assert not refused(scheduler, request(1, 1.001), 1.0)
     scheduler.take_batch(1.0)
     assert all(refused(scheduler, request(1, 1.001 + i / 100), 1.0 + i / 100) for i in range(40))
+
+
+def test_a_prediction_is_tested_with_a_single_request_not_with_several_that_are_queued_as_one() -> None:
+    scheduler = BatchScheduler(POLICY, known_device(POLICY, A, B))
+    assert refused(scheduler, request(4, 0.001), 0.0)
+    inputs = {"x": np.zeros((4, 1), np.uint8)}
+    members = Members(tuple(Member(row, "", 1.0, 1.001) for row in range(4)))
+    together = CoalescedRequest(inputs, members, Reply(), lambda _: Reply(), INTERACTIVE, form_of(inputs, 4))
+    assert refused(scheduler, together, 1.0)
+    assert not refused(scheduler, request(4, 1.001), 1.0)
 
 
 def test_a_probe_whose_deadline_has_passed_is_not_computed() -> None:

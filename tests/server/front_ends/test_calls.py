@@ -1,7 +1,7 @@
 """Both sides of a forwarded call, joined without a process: what the client's call gets is what the handler gave."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -14,7 +14,7 @@ from inferry_server.front_ends.calls import ForwardedCalls
 from inferry_server.front_ends.channel import Channel
 from inferry_server.front_ends.forwarding import Forwarding, ForwardingRouter
 from inferry_server.front_ends.plan import FrontEndPlan
-from inferry_server.rpc.call import Call, Message, StreamCall
+from inferry_server.rpc.call import Arrived, Call, Message, StreamCall
 from inferry_server.rpc.router import EndingCall, Router
 from inferry_server.rpc.statuses import OK, Status
 from inferry_server.telemetry.load_report import LoadReport
@@ -23,6 +23,7 @@ from inferry_server.transport.options import TransportOptions
 
 UNARY, STREAM = "/test/Unary", "/test/Stream"
 VIEWING = "/test/Viewing"  # whose handler takes views
+TOGETHER = "/test/Together"  # which has a handler of calls that come together
 BUSY = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", (("grpc-retry-pushback-ms", "7"),), "queue_full_rows")
 
 
@@ -86,14 +87,16 @@ class Joined:
         self.streams: list[Told] = []
         self.cancelled: list[bool] = []
         self.shed: list[bool] = []
+        self.together: list[list[bytes]] = []
         self.metrics = ServerMetrics()
-        self.router = Router(self.metrics)
+        self.router = Router(self.metrics, unchecked_bytes=20)
         self.router.add_unary({UNARY: self._unary})
-        self.router.add_unary({VIEWING: self._unary}, views=True)
+        self.router.add_unary({VIEWING: self._unary, TOGETHER: self._unary}, views=True)
+        self.router.add_alike({TOGETHER: self._alike})
         self.router.add_streams({STREAM: self._stream})
         plan = FrontEndPlan(
-            address="", transport="", options=TransportOptions(max_message_bytes=1, max_streams=1), unary=[UNARY],
-            streams=[STREAM], sheddable=[UNARY], most_unsent_bytes=most_unsent_bytes,
+            address="", transport="", options=TransportOptions(max_message_bytes=1, max_streams=1),
+            unary=[UNARY, TOGETHER], streams=[STREAM], sheddable=[UNARY], most_unsent_bytes=most_unsent_bytes,
         )  # fmt: skip
         self.report = LoadReport(cores=1, instances=1)
         self.forwarding = Forwarding(self.to_owner, plan, self.report)
@@ -106,6 +109,13 @@ class Joined:
         self.calls.append(call)
         self.messages.append(message)
         return lambda: self.cancelled.append(True)
+
+    def _alike(self, arrived: Sequence[Arrived]) -> None:
+        self.together.append([message for _, message in arrived])
+        for call, message in arrived:
+            if message == b"worst":
+                raise ValueError("what nobody foresaw")
+            call.reply(message.upper())
 
     def _stream(self, call: StreamCall) -> Told:
         self.streams.append(Told(call))
@@ -128,6 +138,7 @@ class Joined:
             self.to_owner.flush_on()
             for kind, number, body, message in self.to_front.receive() or ():
                 self.owner.handlers[kind](number, body, message)
+            self.owner.handle_gathered()
             self.to_front.flush_on()
             for record in self.to_owner.receive() or ():
                 self.forwarding.handle(record)
@@ -312,6 +323,31 @@ def test_what_the_transport_saw_pending_is_there_when_it_takes_it(joined: Joined
         gathering.pending.popleft()()
     joined.run()
     assert len(joined.calls) == 41
+
+
+def ask_at_once(joined: Joined, path: str, *messages: bytes) -> list[ClientCall]:
+    calls = [ClientCall(joined.front, path) for _ in messages]
+    for call, message in zip(calls, messages, strict=True):
+        joined.front.handle(call, message)
+    joined.run()
+    return calls
+
+
+def test_calls_that_came_together_are_handled_together(joined: Joined) -> None:
+    calls = ask_at_once(joined, TOGETHER, b"one", b"two", b"no longer checked, so alone", b"three")
+    assert joined.together == [[b"one", b"two", b"three"]]
+    assert [call.got for call in calls] == [[b"ONE"], [b"TWO"], [], [b"THREE"]]
+    assert joined.messages == [b"no longer checked, so alone"]
+    ask_at_once(joined, TOGETHER, b"four")
+    assert joined.messages[1:] == [b"four"]  # alone, it needs no others
+    ask_at_once(joined, UNARY, b"", b"", b"six")  # which may be empty
+    assert joined.messages[2:] == [b"", b"", b"six"]
+    assert len(joined.together) == 1
+
+
+def test_an_error_of_those_that_came_together_ends_each_that_has_no_outcome(joined: Joined) -> None:
+    calls = ask_at_once(joined, TOGETHER, b"one", b"worst", b"three")
+    assert [call.status.code.name for call in calls if call.status] == ["OK", "INTERNAL", "INTERNAL"]
 
 
 def test_the_end_of_the_owner_ends_every_call_and_refuses_the_next(joined: Joined) -> None:

@@ -95,7 +95,7 @@ def outcome(reader: RequestReader, wire: bytes) -> tuple[Any, ...]:
         return type(error), str(error)
     inputs = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in read.inputs.items()}
     answer = ModelInferResponse.FromString(read.encode({"y": read.inputs["x"], "z": read.inputs["mask"]}))
-    return inputs, read.rows, read.timeout_s, read.priority, answer.SerializeToString(deterministic=True)
+    return inputs, read.rows, read.timeout_s, read.lane, answer.SerializeToString(deterministic=True)
 
 
 def differences(seed: int, warm: Callable[[], RequestReader]) -> tuple[list[bytes], int]:
