@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv; only Python 3.11-3.13 with venv, and make, are asked for.
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-relief bench-front-ends bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
+.PHONY: help setup wheel demo test test-all mutants coverage lint format protos locks bench bench-batch bench-loadgen bench-costs bench-degrade bench-relief bench-front-ends bench-owner bench-attacks bench-path bench-rest bench-sdk soak gpu-export gpu-check figures deploy-check observability chart rehearsal fuzz chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +86,9 @@ bench-batch: $(READY) ## Time batch jobs beside scripts and Ray Data, and caller
 
 bench-front-ends: $(READY) ## What front ends cost and bring; ARGS="--front-ends 0 1 2 --model models/mnist"
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.front_ends $(ARGS)
+
+bench-owner: $(READY) ## How many requests a second the process with the models takes from front ends
+	@PYTHONPATH=tests:. $(BIN)/python -m bench.owner $(ARGS)
 
 bench-loadgen: $(READY) ## Let MLPerf's LoadGen judge the model of `make demo` over gRPC; ARGS="--seconds 10" is quicker
 	@PYTHONPATH=tests:. $(BIN)/python -m bench.loadgen $(ARGS)
