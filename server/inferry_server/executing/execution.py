@@ -275,7 +275,7 @@ class BatchExecution:
             # one caller's reply must not take the others' away
             except Exception as error:  # noqa: BLE001 - it is logged there  # guard: failure-reply-cannot
                 if isinstance(request, CoalescedRequest):  # guard: coalesced-replies-each
-                    todo += _apart(request, outputs, timing)
+                    todo += self._apart(request, outputs, timing)
                     continue
                 self._reply_error(request, _told(error))
                 continue
@@ -289,6 +289,17 @@ class BatchExecution:
         for _, _, _, _, send in made:
             send()
         return slow
+
+    def _apart(
+        self, request: CoalescedRequest, outputs: Arrays, timing: Timing
+    ) -> list[tuple[InferenceRequest, Arrays, Timing]]:
+        """The requests that were queued as one, each with its outputs."""
+        singles = self._queue.take_apart_settled(request)
+        rows = [member.row for member in request.members.left]
+        return [
+            (single, {name: array[row : row + 1] for name, array in outputs.items()}, timing)
+            for single, row in zip(singles, rows, strict=True)
+        ]
 
     def _keep(self, slow: Sequence["_Made"], done: _Done, taken: TakenBatch | None) -> None:
         """Keep slow requests to be explained; after their replies were sent, so that no caller waits for it."""
@@ -362,15 +373,6 @@ def _told(error: Exception) -> Exception:
         return error
     logger.error("a reply could not be made", exc_info=error)
     return InferenceError("the reply could not be encoded; the server's log has the details")
-
-
-def _apart(request: CoalescedRequest, outputs: Arrays, timing: Timing) -> list[tuple[InferenceRequest, Arrays, Timing]]:
-    """The requests that were queued as one, each with its outputs."""
-    each: list[tuple[InferenceRequest, Arrays, Timing]] = []
-    for single, member in zip(request.apart(), request.members.left, strict=True):
-        single.waiting_rows, single.settled = 0, True
-        each.append((single, {name: array[member.row : member.row + 1] for name, array in outputs.items()}, timing))
-    return each
 
 
 def _requests_in(slices: Sequence[BatchSlice]) -> int:

@@ -201,6 +201,14 @@ class RequestQueue:
                 single.started(now)
             return singles
 
+    def take_apart_settled(self, request: CoalescedRequest) -> Sequence[InferenceRequest]:
+        """As `take_apart`, where they were computed together: each is settled too, for its reply is made now."""
+        with self._lock:
+            singles = request.apart()
+            for single in singles:
+                single.waiting_rows, single.settled = 0, True
+            return singles
+
     def coalesces(self) -> bool:
         """Whether like requests may be queued as one now: they share batches, and each of late got what it came for."""
         refused_at = max(self._shedding.refused_at, self.failed_at, self._scheduler.apart_at)
