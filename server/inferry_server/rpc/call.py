@@ -104,8 +104,8 @@ Arrived = tuple[Call, bytes]
 """A unary call and its request."""
 
 AlikeHandler = Callable[[Sequence[Arrived]], None]
-"""Gets calls that came together, and sees to all that a `UnaryHandler`'s caller does: it
-raises nothing, and what becomes of one call is nothing to the others."""
+"""Gets calls that came together, and sees to all that a `UnaryHandler`'s caller does: it raises nothing, and what
+becomes of one call is nothing to the others."""
 
 StreamHandler = Callable[[StreamCall], StreamReceiver]
 

@@ -352,7 +352,7 @@ class Router:
             end_with(call, error)
 
     def handle_alike(self, arrived: Sequence[Arrived]) -> None:
-        """As `handle`, calls of one method that came together, none of whose requests is longer than that."""
+        """As `handle`, calls of one method that came together, with requests no longer than `together` says."""
         if len(arrived) == 1:
             self.handle(*arrived[0])
             return
