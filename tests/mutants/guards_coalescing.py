@@ -2,7 +2,7 @@
 
 from mutants.mutant import Mutant
 
-_TESTS = ("tests/server/services/test_coalescing.py",)
+_TESTS = ("tests/server/services/test_coalescing.py", "tests/server/services/test_coalescing_alike.py")
 _GATHERING = ("tests/server/transport/test_gathering.py",)
 _FORWARDED = ("tests/server/front_ends/test_calls.py",)
 _RECOVERY = ("tests/server/batching/test_recovery.py",)

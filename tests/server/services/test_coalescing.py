@@ -1,203 +1,25 @@
-"""Requests that came together are answered, counted and refused as they are one by one, and share what they cost."""
+"""What holds of requests that came together and are queued as one."""
 
 import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from inferry_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
-from inferry_proto.services import OPEN_INFERENCE
+from inferry_proto.open_inference_pb2 import ModelInferResponse
 from inferry_server.batching.coalesced import requests_in
 from inferry_server.batching.request import InferenceRequest
-from inferry_server.rpc.router import EndingCall, Router
-from inferry_server.rpc.statuses import OK, Status
-from inferry_server.telemetry.exposition import write_page
 from inferry_server.wire.encode import ResponseTemplate
 from testkit import onnx_models
-from testkit.gated_server import GatedServer, gated_server
-from testkit.metrics_page import Metrics
+from testkit.gated_server import gated_server
 from testkit.rpc import infer_request
+from testkit.sides import Asked, Side, Token, answers, doubled, picked
 from testkit.waiting import wait_until
-
-MODEL_INFER = OPEN_INFERENCE["ModelInfer"].path
-COUNTED = (
-    "inferry_requests_received_total", "inferry_requests_outcome_total", "inferry_model_requests_total",
-    "inferry_requests_refused_total", "inferry_model_request_duration_seconds_count",
-    'inferry_tensor_bytes_total{direction="input"',
-    "inferry_queue_duration_seconds_count", "inferry_request_duration_seconds_count",
-)  # fmt: skip
-
-
-class Token:
-    """In memory as long as the call that has it: a class in Python above a compiled one stands no weak references."""
-
-
-class Asked(EndingCall):
-    """A call that keeps what its client would get."""
-
-    def __init__(self, router: Router, deadline: float | None = None, waited_s: float = 0.0) -> None:
-        super().__init__(MODEL_INFER, (), deadline, router.received(MODEL_INFER, ()), waited_s)
-        self.token = Token()
-        self.answers: list[bytes] = []
-        self.status: Status | None = None
-
-    def reply(self, message: bytes) -> None:
-        if self._end(OK):
-            self.answers.append(message)
-            self.status = OK
-
-    def abort(self, status: Status) -> None:
-        if self._end(status):
-            self.status = status
-
-    @property
-    def outcome(self) -> tuple[str, str, ModelInferResponse | None]:
-        status = self.status
-        code, reason = ("CANCELLED", "") if status is None else (status.code_name, status.reason)
-        return code, reason, ModelInferResponse.FromString(self.answers[0]) if self.answers else None
-
-
-@dataclass
-class Side:
-    """A server, and whether what is asked of it at once is handled together."""
-
-    there: GatedServer
-    together: bool
-
-    @property
-    def router(self) -> Router:
-        router: Router = self.there.server._transport._router  # type: ignore[attr-defined]
-        return router
-
-    def ask(self, messages: Sequence[bytes], deadlines: Sequence[float | None] | None = None) -> list[Asked]:
-        calls = [Asked(self.router, deadline) for deadline in deadlines or [None] * len(messages)]
-        if self.together:
-            self.router.handle_alike(list(zip(calls, messages, strict=True)))
-        else:
-            for call, message in zip(calls, messages, strict=True):
-                self.router.handle(call, message)
-        return calls
-
-    def counted(self) -> Metrics:
-        page = b"".join(write_page(self.there.server.metrics.registry, "")[0]).decode()
-        lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(COUNTED))
-        return {name: float(value) for name, _, value in lines}
-
-
-def doubled(*values: float, request_id: str = "", **parameters: int) -> bytes:
-    request = infer_request("doubler", x=np.array([values], np.float32).reshape(-1, 3))
-    request.id = request_id
-    for name, value in parameters.items():
-        request.parameters[name].int64_param = value
-    return request.SerializeToString()
-
-
-def picked(index: int, request_id: str = "") -> bytes:
-    request = infer_request("picky", index=np.array([index], np.int64))
-    request.id = request_id
-    return request.SerializeToString()
-
-
-def added(a: int) -> bytes:
-    return infer_request("adder", a=np.array(a, np.int64), b=np.array(1, np.int64)).SerializeToString()
-
-
-def found(level: int) -> bytes:
-    return infer_request("finder", pictures=np.full((1, 2, 2, 1), level, np.uint8)).SerializeToString()
-
-
-def joined(value: float) -> bytes:
-    rows = np.full((1, 2), value, np.float32)
-    return infer_request("joiner", left=rows, right=rows).SerializeToString()
-
-
-def echoed(text: str) -> bytes:
-    return infer_request("echo", **{"in": np.array([[text, text]], object)}).SerializeToString()
-
-
-def by_hand(value: float) -> bytes:
-    request = ModelInferRequest(model_name="doubler")
-    request.inputs.add(name="x", datatype="FP32", shape=[1, 3]).contents.fp32_contents.extend([value] * 3)
-    return request.SerializeToString()
-
-
-values = st.floats(-100, 100, width=32)
-ids = st.sampled_from(["", "", "", "a", "b", "long id", "é"])
-MESSAGES = st.one_of(
-    st.builds(lambda x, name: doubled(x, 1, 2, request_id=name), values, ids),
-    st.builds(lambda x: doubled(x, 1, 2), values),
-    st.builds(lambda x: doubled(x, 1, 2, priority=2), values),
-    st.builds(lambda x: doubled(x, 1, 2, x, 4, 5), values),
-    st.builds(picked, st.integers(0, 3), ids),
-    st.builds(picked, st.integers(0, 5)),
-    st.builds(added, st.integers(0, 9)),
-    st.builds(found, st.integers(208, 211)),
-    st.builds(joined, values),
-    st.builds(echoed, st.sampled_from(["a", "bb"])),
-    st.builds(by_hand, values),
-    st.just(b"no request"),
-    st.just(infer_request("nobody", x=np.zeros((1, 3), np.float32)).SerializeToString()),
-    st.just(infer_request("doubler", x=np.zeros((1, 4), np.float32)).SerializeToString()),
-)
-REQUESTS = st.tuples(MESSAGES, st.sampled_from([None, None, 1.0, 5.0, 5.0, 5.5, -1.0]), st.booleans())
-
-
-@pytest.fixture(scope="module")
-def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
-    """Two servers that serve the same: one handles together what the other one handles one by one."""
-    repository = tmp_path_factory.mktemp("models")
-    save_all(repository)
-    with gated_server(repository) as one, gated_server(repository) as other:
-        yield Side(one, together=True), Side(other, together=False)
-
-
-def save_all(repository: Path) -> None:
-    onnx_models.save_doubler(repository)
-    onnx_models.save_picky(repository)
-    onnx_models.save_scalar_adder(repository)
-    onnx_models.save_finder(repository)
-    (repository / "finder" / "config.pbtxt").write_text("max_batch_size: 8")
-    onnx_models.save_two_inputs(repository)
-    onnx_models.save_text_echo(repository)
-
-
-def play(side: Side, requests: Sequence[tuple[bytes, float | None, bool]], *, late_s: float) -> Any:
-    """Ask, cancel some while everything waits, let time pass, and let everything be computed."""
-    there, now = side.there, side.there.clock()
-    before = side.counted()
-    there.gate.close()
-    deadlines = [None if left_s is None else now + left_s for _, left_s, _ in requests]
-    calls = side.ask([message for message, _, _ in requests], deadlines)
-    for call, (_, _, is_cancelled) in zip(calls, requests, strict=True):
-        if is_cancelled and not call.ended:
-            call.cancelled()
-    there.clock.advance(late_s)
-    there.gate.open()
-    wait_until(lambda: all(call.ended for call in calls), "every outcome")
-    wait_until(lambda: not any(there.queued_rows(model) for model in ("doubler", "picky", "adder")), "an empty queue")
-    there.clock.advance(2.0)  # later than `lately`
-    after = side.counted()
-    outcomes = [call.outcome for call in calls]
-    return outcomes, {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name)}
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(requests=st.lists(REQUESTS, min_size=2, max_size=24), late_s=st.sampled_from([0.0, 0.0, 2.0]))
-def test_together_every_request_gets_and_counts_as_what_it_does_one_by_one(
-    sides: tuple[Side, Side], requests: list[tuple[bytes, float | None, bool]], late_s: float
-) -> None:
-    together, one_by_one = (play(side, requests, late_s=late_s) for side in sides)
-    assert together == one_by_one
 
 
 @contextmanager
@@ -225,17 +47,6 @@ def admitted(side: Side) -> Iterator[list[int]]:
             batcher = version.batcher
             stack.enter_context(mock.patch.object(batcher, "submit", partial(submit, batcher.submit)))
         yield queued
-
-
-def answers(calls: Sequence[Asked]) -> list[float]:
-    """The first number of each answer."""
-    wait_until(lambda: all(call.ended for call in calls), "every outcome")
-    numbers = []
-    for call in calls:
-        code, reason, response = call.outcome
-        assert response is not None, (code, reason)
-        numbers.append(float(np.frombuffer(response.raw_output_contents[0], np.float32)[0]))
-    return numbers
 
 
 def test_like_requests_are_queued_as_one_up_to_a_share_of_a_batch(tmp_path: Path) -> None:
