@@ -18,15 +18,21 @@ COSTS = (
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(
-        "cost-computed-stays",
+        "cost-computed",
         "cost: who computed stays awake for the next request",
-        "",
+        "stays = False",
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(
         "cost-long",
         "cost: who computed for long leaves the cores to others",
-        "awake = _AWAKE_POLLS",
+        "stays = inline.stays_awake",
+        ("tests/server/models/test_polling.py",),
+    ),
+    Mutant(
+        "cost-cores",
+        "cost: work may leave the cores to others",
+        "stays = not is_long",
         ("tests/server/models/test_polling.py",),
     ),
     Mutant(

@@ -93,6 +93,9 @@ TRANSPORT = (
     Mutant(
         "wait-finds-nothing", "wait: who finds nothing to read after a batch has caught up", "if False:", _TEST_POLLING
     ),
+    Mutant(
+        "front-end-sleeps", "front ends: with several calls the reading thread sleeps", "return True", _TEST_FORWARDED
+    ),
     Mutant("front-end-bounded", "front ends: what the owner does not take is bounded", "if False:", _TEST_FORWARDED),
     Mutant(
         "front-end-stream-bounded",

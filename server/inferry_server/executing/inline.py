@@ -28,6 +28,9 @@ class InlineWork:
         shedding: of the queue for which calls may be refused unread; None: for none.
     """
 
+    stays_awake = True
+    """A caller who waited for the reply may soon send the next request."""
+
     def __init__(self) -> None:
         self.pending: deque[Work] = deque()
         self.thread: int | None = None

@@ -24,12 +24,18 @@ class BetweenEvents(Protocol):
 
     Attributes:
         pending: work that waits, the oldest first.
+        stays_awake: whether the thread polls for a moment before it sleeps again.
         shedding: whether requests are shed.
     """
 
     @property
     def pending(self) -> deque[Callable[[], None]]:
         """Work that waits; its length is asked before every event, and the first of it is taken and run."""
+        ...
+
+    @property
+    def stays_awake(self) -> bool:
+        """Whether the thread polls on for a moment after work that was short, as a request may soon come."""
         ...
 
     @property
@@ -48,6 +54,7 @@ class Nothing:
     def __init__(self) -> None:
         self.pending: deque[Callable[[], None]] = deque()
 
+    stays_awake = False
     shedding = None
 
     def reading(self) -> AbstractContextManager[None]:

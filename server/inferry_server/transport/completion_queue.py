@@ -226,7 +226,8 @@ class CompletionQueueTransport:
     def _poll(self, reader: int) -> None:
         """Read what is ready; compute when nothing is, or reading has taken long. Ends once another thread reads."""
         assert self._server is not None  # noqa: S101 - the thread starts after it
-        poll, work, reading = self._server.poll, self._inline_work.pending, self._reading
+        inline, reading = self._inline_work, self._reading
+        poll, work = self._server.poll, inline.pending
         young, soon = self._young, self._soon
         now = read_since = time.monotonic()
         failures = empty = 0  # polls that failed, and polls without an event while something is to be done
@@ -287,7 +288,8 @@ class CompletionQueueTransport:
                                     reading.computing = False
                         read_since = time.monotonic()
                         is_long = read_since - now > _LONG_S
-                        awake = 0 if is_long else _AWAKE_POLLS  # guard: cost-computed-stays, cost-long
+                        stays = inline.stays_awake and not is_long  # guard: cost-computed, cost-long, cost-cores
+                        awake = _AWAKE_POLLS if stays else 0
             except Exception:  # no call may take the others' thread away
                 logger.exception("an event of the transport could not be handled")
             # No variable may keep a call in memory during the next poll.

@@ -325,6 +325,17 @@ def test_what_the_transport_saw_pending_is_there_when_it_takes_it(joined: Joined
     assert len(joined.calls) == 41
 
 
+def test_a_front_end_stays_awake_for_one_call_and_sleeps_beside_several(joined: Joined) -> None:
+    stays = [joined.forwarding.gathering.stays_awake]
+    for _ in range(2):
+        joined.front.handle(ClientCall(joined.front, UNARY), b"question")
+        stays.append(joined.forwarding.gathering.stays_awake)
+    joined.run()
+    joined.calls[0].reply(b"answer")
+    joined.run()
+    assert [*stays, joined.forwarding.gathering.stays_awake] == [True, True, False, True]
+
+
 def ask_at_once(joined: Joined, path: str, *messages: bytes) -> list[ClientCall]:
     calls = [ClientCall(joined.front, path) for _ in messages]
     for call, message in zip(calls, messages, strict=True):

@@ -177,11 +177,18 @@ def test_a_thread_that_computed_stays_awake_for_the_next_request_and_sleeps_when
     assert server.may_sleep == [True] * 2 + [False] * (4 + awake + awake) + [True] * 3
 
 
-@pytest.mark.parametrize(("computed_s", "sleeps"), [(0.0005, False), (0.002, True)])
-def test_a_thread_that_computed_for_long_sleeps_at_once(
-    computed_s: float, sleeps: bool, monkeypatch: pytest.MonkeyPatch
+class LeavesCores(InlineWork):
+    stays_awake = False
+
+
+@pytest.mark.parametrize(
+    ("inline", "computed_s", "sleeps"),
+    [(InlineWork(), 0.0005, False), (InlineWork(), 0.002, True), (LeavesCores(), 0.0005, True)],
+)
+def test_a_thread_that_computed_for_long_or_whose_work_leaves_the_cores_to_others_sleeps_at_once(
+    inline: InlineWork, computed_s: float, sleeps: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inline, clock = InlineWork(), frozen_clock(monkeypatch)
+    clock = frozen_clock(monkeypatch)
 
     def compute() -> None:
         clock.now += computed_s
