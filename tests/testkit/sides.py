@@ -74,6 +74,13 @@ class Side:
                 self.router.handle(call, message)
         return calls
 
+    def hold(self, *messages: bytes) -> list[Asked]:
+        """Ask, and return once the model computes; it does until the gate opens."""
+        self.there.gate.close()
+        calls = self.ask(messages)
+        self.there.gate.wait_for_runs(1)
+        return calls
+
     def counted(self) -> Metrics:
         page = b"".join(write_page(self.there.server.metrics.registry, "")[0]).decode()
         lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(COUNTED))

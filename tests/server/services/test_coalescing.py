@@ -67,9 +67,7 @@ def test_of_those_that_wait_as_one_the_cancelled_ones_are_counted_so_and_all_of_
 ) -> None:
     onnx_models.save_doubler(tmp_path)
     with one_side(tmp_path) as side:
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         some, none = side.ask([doubled(i, 0, 0) for i in range(4)]), side.ask([doubled(7, 0, 0) for _ in range(5)])
         for call in (some[1], some[2], *none):
             call.cancelled()
@@ -87,9 +85,7 @@ def test_of_those_that_are_computed_as_one_the_cancelled_ones_are_not_answered(t
     onnx_models.save_doubler(tmp_path)
     with one_side(tmp_path) as side:
         before = side.counted()
-        side.there.gate.close()
-        calls = side.ask([doubled(i, 0, 0) for i in range(4)])
-        side.there.gate.wait_for_runs(1)
+        calls = side.hold(*(doubled(i, 0, 0) for i in range(4)))
         calls[0].cancelled()
         calls[2].cancelled()
         side.there.gate.open()
@@ -105,9 +101,7 @@ def test_of_those_that_are_computed_as_one_the_cancelled_ones_are_not_answered(t
 def test_of_those_that_have_no_room_together_as_many_are_queued_as_have_some(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with one_side(tmp_path, max_queue_size=32, max_request_rows=32) as side, admitted(side) as queued:
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         held += side.ask([doubled(1, 0, 0)] * 3)
         calls = side.ask([doubled(i, 0, 0) for i in range(40)])
         assert [call.status.reason for call in calls if call.status] == ["queue_full_rows", *["shed"] * 10]
@@ -177,9 +171,7 @@ def test_a_request_that_is_traced_is_queued_by_itself(tmp_path: Path) -> None:
 def test_those_whose_own_deadline_has_passed_are_late_and_the_others_are_queued_again(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with one_side(tmp_path) as side:
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         now = side.there.clock()
         calls = side.ask([doubled(i, 0, 0) for i in range(3)], [now + 1.0, now + 9.0, now + 2.0])
         side.there.clock.advance(1.5)
@@ -194,9 +186,7 @@ def test_those_whose_own_deadline_has_passed_are_late_and_the_others_are_queued_
 def test_what_fails_together_runs_one_by_one_though_the_queue_is_full(tmp_path: Path) -> None:
     onnx_models.save_picky(tmp_path)
     with one_side(tmp_path, max_queue_size=32, max_request_rows=32) as side:
-        side.there.gate.close()
-        failing = side.ask([picked(1), picked(2), picked(9), picked(3)])
-        side.there.gate.wait_for_runs(1)
+        failing = side.hold(picked(1), picked(2), picked(9), picked(3))
         waiting = side.ask([picked(1) for _ in range(32)])
         side.there.gate.open()
         assert answers([failing[0], failing[1], failing[3], *waiting]) == [10.0, 20.0, 30.0, *[10.0] * 32]
@@ -209,9 +199,7 @@ def test_of_those_that_are_late_together_as_many_are_computed_as_can_be_in_time(
     with one_side(tmp_path, run_s=0.5) as side:
         for _ in range(4):
             answers(side.ask([doubled(1, 0, 0)]))
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         now = side.there.clock()
         calls = side.ask([doubled(i, 0, 0) for i in range(4)], [now + 1.2, now + 3.0, now + 3.0, now + 3.0])
         side.there.clock.advance(1.0)
@@ -235,9 +223,7 @@ def test_an_empty_lane_takes_no_more_together_than_it_has_room_for(tmp_path: Pat
         "dynamic_batching { default_queue_policy { max_queue_size: 2 } }"
     )
     with one_side(tmp_path) as side:
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         calls = side.ask([doubled(i, 0, 0) for i in range(8)])
         assert sum(call.ended for call in calls) == 6
         side.there.gate.open()
@@ -313,9 +299,7 @@ def test_what_was_queued_as_one_goes_with_its_last_reply(tmp_path: Path) -> None
 def test_a_server_that_stops_tells_each_of_those_that_still_wait(tmp_path: Path) -> None:
     onnx_models.save_doubler(tmp_path)
     with one_side(tmp_path) as side:
-        side.there.gate.close()
-        held = side.ask([doubled(1, 0, 0)])
-        side.there.gate.wait_for_runs(1)
+        held = side.hold(doubled(1, 0, 0))
         calls = side.ask([doubled(i, 0, 0) for i in range(3)])
         batcher = side.there.server.registry.find("doubler", "").batcher
         assert not batcher.close(0.0)
